@@ -1,0 +1,265 @@
+"""An artifact, as a caller opens it: its manifest, its engines, its digests. Imports no torch."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+from collections.abc import Iterator
+from functools import cached_property
+from types import TracebackType
+from typing import Any
+
+from toolchain.base64_stream import TEXT_CHUNK, ParallelHash, decode_stream, encoded_length
+from toolchain.container import Container
+from toolchain.engine_info import EngineInfo
+from toolchain.errors import MalformedArtifactError
+from toolchain.graph_document import PLACEHOLDER_TARGET, PlaceholderNode, parse_graph, placeholder_nodes
+from toolchain.graph_text import engine_token, gaps
+from toolchain.manifest import GRAPH_ENTRY, MANIFEST_ENTRY, SIZE_LIMIT, EngineEntry, Manifest, parse_manifest
+from toolchain.plan import HEADER_SIZE, PlanHeader, parse_plan_header
+
+_REMEDY = "get the file again, or build it again"
+
+
+class Engine:
+    """One engine of an open artifact, read only when asked for."""
+
+    def __init__(self, artifact: Artifact, index: int, entry: EngineEntry) -> None:
+        self._artifact = artifact
+        self.index = index
+        self.entry = entry
+        self.name = entry.name
+        self.size = entry.size
+        self.sha256 = entry.sha256
+
+    @property
+    def token(self) -> str:
+        return engine_token(self.index)
+
+    @property
+    def info(self) -> EngineInfo:
+        """The engine info in the graph, the engine itself left out."""
+        return self._artifact.placeholders[self.index].info(f"engine {self.name}")
+
+    def chunks(self) -> Iterator[bytes]:
+        """Yields the engine's bytes; after the last one its digest has been checked.
+
+        Raises:
+            MalformedArtifactError: the base64 or the digest is wrong.
+        """
+        where = f"{self._artifact.path}, engine {self.name}"
+        container, span = self._artifact.container, self.entry.base64
+        start = container.entry(span.entry).offset + span.offset
+        digest = ParallelHash()
+        yield from decode_stream(container.chunks(start, span.length, TEXT_CHUNK), digest, where=where)
+        if digest.hexdigest() != self.sha256:
+            raise MalformedArtifactError(
+                "the engine's bytes do not match the digest in the manifest", where=where, remedy=_REMEDY
+            )
+
+    def read(self) -> bytes:
+        """The engine's bytes, decoded once and checked; peak memory is the engine and one chunk."""
+        buffer = io.BytesIO()
+        buffer.seek(max(self.size - 1, 0))
+        buffer.write(b"\0"[: self.size])  # one allocation, so that getvalue() hands it out uncopied
+        buffer.seek(0)
+        for chunk in self.chunks():
+            buffer.write(chunk)
+        return buffer.getvalue()
+
+    def open(self) -> io.BufferedReader:
+        """The engine as a stream of bytes; its end is reached only if the digest is right."""
+        return io.BufferedReader(_ChunkStream(self.chunks()), TEXT_CHUNK)
+
+    def plan_header(self) -> PlanHeader:
+        """The plan's own header, read from the file (its first bytes alone)."""
+        container, span = self._artifact.container, self.entry.base64
+        start = container.entry(span.entry).offset + span.offset
+        length = min(encoded_length(HEADER_SIZE), span.length)
+        where = f"{self._artifact.path}, engine {self.name}"
+        chunks = container.chunks(start, length)
+        return parse_plan_header(
+            b"".join(decode_stream(chunks, ParallelHash(), where=where))[:HEADER_SIZE], where=where
+        )
+
+
+class _ChunkStream(io.RawIOBase):
+    def __init__(self, chunks: Iterator[bytes]) -> None:
+        self._chunks = chunks
+        self._left = b""
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        if not self._left:
+            self._left = next(self._chunks, b"")
+        count = min(len(buffer), len(self._left))
+        buffer[:count], self._left = self._left[:count], self._left[count:]
+        return count
+
+
+class Artifact:
+    """An open artifact. Close it, or use it in a ``with`` block."""
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.container = Container(path)
+        self.path = self.container.path
+        try:
+            self.manifest: Manifest = self._read_manifest()
+            self._check_entries()
+            self._check_spans()
+        except BaseException:
+            self.close()
+            raise
+        self.engines = tuple(Engine(self, i, entry) for i, entry in enumerate(self.manifest.engines))
+
+    def close(self) -> None:
+        self.container.close()
+
+    def __enter__(self) -> Artifact:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @cached_property
+    def skeleton(self) -> bytes:
+        """The graph's text with a token for each engine, its digest checked."""
+        entry = self.container.entry(GRAPH_ENTRY)
+        spans = [(e.base64.offset, e.base64.length) for e in self.manifest.engines]
+        parts: list[bytes] = []
+        for index, (offset, length) in enumerate(gaps(spans, entry.size, where=self._where(GRAPH_ENTRY))):
+            if index:
+                parts.append(engine_token(index - 1).encode())
+            parts.extend(self.container.chunks(entry.offset + offset, length))
+        skeleton = b"".join(parts)
+        self.require_digest(GRAPH_ENTRY, hashlib.sha256(skeleton).hexdigest())
+        return skeleton
+
+    def graph(self) -> dict[str, Any]:
+        """The graph, parsed anew at each call, with a token for each engine."""
+        return parse_graph(self.skeleton, where=self._where(GRAPH_ENTRY))
+
+    @cached_property
+    def placeholders(self) -> list[PlaceholderNode]:
+        """The placeholder nodes, each holding the token of its engine.
+
+        Raises:
+            MalformedArtifactError: the graph's nodes are not those that the manifest lists.
+        """
+        found = placeholder_nodes(self.graph(), where=self._where(GRAPH_ENTRY))
+        listed = [(e.node, engine_token(i)) for i, e in enumerate(self.manifest.engines)]
+        if [(node.name, node.token) for node in found] != listed:
+            raise self._malformed("the placeholder nodes in the graph are not those that the manifest lists")
+        return found
+
+    def read_entry(self, name: str) -> bytes:
+        """An entry other than the graph, its digest checked."""
+        data = self.container.read(name)
+        self.require_digest(name, hashlib.sha256(data).hexdigest())
+        return data
+
+    def check_files(self) -> None:
+        """Checks the digest of everything but the engines; the graph counts with its tokens."""
+        self.skeleton  # noqa: B018 - checks itself
+        for name in self.manifest.files:
+            if name != GRAPH_ENTRY:
+                self.require_digest(name, self.container.sha256(name))
+
+    def check_engines(self) -> None:
+        """Decodes every engine once and checks its base64 and its digest, holding one chunk at a time."""
+        for engine in self.engines:
+            for _ in engine.chunks():
+                pass
+
+    def check_integrity(self) -> None:
+        """Checks every byte that a digest covers, each once."""
+        self.check_files()
+        self.check_engines()
+        self.container.check_unchanged()
+
+    def _read_manifest(self) -> Manifest:
+        if MANIFEST_ENTRY not in self.container.entries:
+            raise self._no_manifest()
+        data = self.container.read(MANIFEST_ENTRY, size_limit=SIZE_LIMIT)
+        return parse_manifest(data, where=self._where(MANIFEST_ENTRY))
+
+    def _no_manifest(self) -> MalformedArtifactError:
+        if GRAPH_ENTRY not in self.container.entries:
+            return self._malformed("it is not a .pt2 program")
+        if not self._mentions_placeholder():
+            return MalformedArtifactError(
+                "this is a plain .pt2 program: it holds no TensorRT engine in a placeholder node",
+                where=str(self.path),
+                remedy="give it to `trtcross build`, which makes an artifact of it",
+            )
+        return MalformedArtifactError(
+            "it has no trtcross manifest: it was saved by Torch-TensorRT itself",
+            where=str(self.path),
+            remedy="build it again with `trtcross build`",
+        )
+
+    def _mentions_placeholder(self) -> bool:
+        entry, tail = self.container.entry(GRAPH_ENTRY), b""
+        for chunk in self.container.chunks(entry.offset, entry.size):
+            if PLACEHOLDER_TARGET.encode() in tail + chunk:
+                return True
+            tail = chunk[-len(PLACEHOLDER_TARGET) :]
+        return False
+
+    def _check_entries(self) -> None:
+        sizes = {name: entry.size for name, entry in self.container.entries.items() if name != MANIFEST_ENTRY}
+        listed = {name: file.size for name, file in self.manifest.files.items()}
+        for name in sizes.keys() ^ listed.keys():
+            state = "is not listed in the manifest" if name in sizes else "is missing"
+            raise self._malformed(f"the entry {name} {state}")
+        for name, size in sizes.items():
+            if size != listed[name]:
+                raise self._malformed(f"the entry {name} has {size} bytes, the manifest says {listed[name]}")
+
+    def _check_spans(self) -> None:
+        size = self.container.entry(GRAPH_ENTRY).size
+        spans = [e.base64 for e in self.manifest.engines]
+        if any(span.entry != GRAPH_ENTRY for span in spans):
+            raise self._malformed("an engine is said to lie outside the graph")
+        gaps([(span.offset, span.length) for span in spans], size, where=self._where(GRAPH_ENTRY))
+        for engine in self.manifest.engines:
+            if engine.base64.length != encoded_length(engine.size):
+                raise self._malformed(f"engine {engine.name} is said to have a size that its base64 has not")
+
+    def require_digest(self, name: str, digest: str) -> None:
+        """Refuses a digest that is not the manifest's."""
+        if digest != self.manifest.files[name].sha256:
+            raise MalformedArtifactError(
+                "the digest does not match the manifest: the file was damaged or changed",
+                where=self._where(name),
+                remedy=_REMEDY,
+            )
+
+    def _where(self, entry: str) -> str:
+        return f"{self.path}, entry {entry}"
+
+    def _malformed(self, problem: str) -> MalformedArtifactError:
+        return MalformedArtifactError(
+            f"the artifact is damaged: {problem}", where=str(self.path), remedy=_REMEDY
+        )
+
+
+def open_artifact(path: str | os.PathLike[str]) -> Artifact:
+    """Opens an artifact for reading; no engine is read and nothing in the file is run.
+
+    Args:
+        path: the ``.pt2`` file.
+
+    Returns:
+        An object that is usable with and without ``with``.
+
+    Raises:
+        UsageError: there is no such file.
+        MalformedArtifactError: it is damaged, malformed, newer than this release, or holds no manifest.
+    """
+    return Artifact(path)

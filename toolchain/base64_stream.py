@@ -1,0 +1,84 @@
+"""Base64 in one pass over a stream, with the digest of the raw bytes taken beside it.
+
+RFC 4648, standard alphabet, padded, no line breaks, canonical (the unused low bits of the last character are 0).
+Hashing runs on a second thread: SHA-256 and base64 both release the interpreter's lock.
+"""
+
+from __future__ import annotations
+
+import binascii
+import hashlib
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+
+import pybase64
+
+from toolchain.errors import MalformedArtifactError
+
+# A multiple of 3 bytes and, encoded, of 4 characters, so that no quantum spans two chunks.
+RAW_CHUNK = 3 * 2**20
+TEXT_CHUNK = RAW_CHUNK // 3 * 4
+
+
+def encoded_length(size: int) -> int:
+    """Characters of base64 for ``size`` raw bytes."""
+    return (size + 2) // 3 * 4
+
+
+class ParallelHash:
+    """SHA-256 on a second thread, at most one chunk behind the caller."""
+
+    def __init__(self) -> None:
+        self._digest = hashlib.sha256()
+        self._pool = ThreadPoolExecutor(1)
+        self._pending: Future[None] | None = None
+
+    def update(self, chunk: bytes | memoryview) -> None:
+        self._wait()
+        self._pending = self._pool.submit(self._digest.update, chunk)
+
+    def hexdigest(self) -> str:
+        self._wait()
+        self._pool.shutdown()
+        return self._digest.hexdigest()
+
+    def _wait(self) -> None:
+        if self._pending is not None:
+            self._pending.result()
+            self._pending = None
+
+
+def encode_stream(chunks: Iterable[bytes | memoryview], digest: ParallelHash) -> Iterator[bytes]:
+    """Yields base64 of ``chunks``, all but the last of which are :data:`RAW_CHUNK` bytes long."""
+    for chunk in chunks:
+        digest.update(chunk)
+        yield pybase64.b64encode(chunk)
+
+
+def decode_stream(chunks: Iterable[bytes], digest: ParallelHash, *, where: str) -> Iterator[bytes]:
+    """Yields the raw bytes of ``chunks``, all but the last of which are :data:`TEXT_CHUNK` characters long.
+
+    Raises:
+        MalformedArtifactError: not base64, padded in the middle, or not canonical.
+    """
+    previous_was_last = False
+    for chunk in chunks:
+        try:
+            raw: bytes = pybase64.b64decode(chunk, validate=True)
+        except (binascii.Error, ValueError) as error:
+            raise _malformed(f"it is not base64: {error}", where) from error
+        if previous_was_last:
+            raise _malformed("there is padding before its end", where)
+        previous_was_last = chunk.endswith(b"=")
+        if previous_was_last and pybase64.b64encode(raw[-(len(raw) % 3) :]) != chunk[-4:]:
+            raise _malformed("its last character is not canonical", where)
+        digest.update(raw)
+        yield raw
+
+
+def _malformed(problem: str, where: str) -> MalformedArtifactError:
+    return MalformedArtifactError(
+        f"the engine's base64 is damaged: {problem}",
+        where=where,
+        remedy="get the file again, or build it again",
+    )

@@ -1,0 +1,32 @@
+"""``trtcross doctor``: this machine, what it can build, what it can run, what is missing."""
+
+from __future__ import annotations
+
+import platform
+from importlib import metadata
+
+import click
+
+from toolchain.output import Report, verb
+from toolchain.requirements import Requirement, State, requirement_lines
+from toolchain.targets import host_platform
+
+GROUP = "trtcross.doctor"
+
+
+@click.command()
+@verb
+def doctor(report: Report) -> None:
+    """Say what this machine can build, what it can run, and what is missing."""
+    machine = f"{host_platform()}, Python {platform.python_version()}"
+    report.put(machine={"platform": host_platform(), "python": platform.python_version()})
+    report.say(f"this machine: {machine}")
+    abilities = {}
+    for entry in sorted(metadata.entry_points(group=GROUP), key=lambda entry: entry.name):
+        requirements: list[Requirement] = entry.load()()
+        able = all(item.state is State.MET for item in requirements)
+        abilities[entry.name] = {"able": able, "requirements": [item.to_json() for item in requirements]}
+        report.say(f"can it {entry.name}? {'yes' if able else 'no'}")
+        for line in requirement_lines(requirements):
+            report.say(line)
+    report.put(abilities=abilities)

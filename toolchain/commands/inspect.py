@@ -1,0 +1,88 @@
+"""``trtcross inspect``: what an artifact is, what it needs, its engines. Runs nothing that is in the file."""
+
+from __future__ import annotations
+
+import click
+
+from toolchain.artifact import Artifact, open_artifact
+from toolchain.manifest import Manifest, ValueSpec
+from toolchain.output import Report, size_text, verb
+
+
+@click.command()
+@click.argument("artifact")
+@click.option("--digests", is_flag=True, help="Read every byte and check its digest.")
+@verb
+def inspect(report: Report, artifact: str, digests: bool) -> None:
+    """Say what ARTIFACT is, what it needs, its engines, and what stays in PyTorch."""
+    with open_artifact(artifact) as opened:
+        headers_agree = all(_header_agrees(opened, index) for index in range(len(opened.engines)))
+        if digests:
+            opened.check_integrity()
+        manifest = opened.manifest
+        report.put(
+            artifact=str(opened.path),
+            size=opened.path.stat().st_size,
+            digests_checked=digests,
+            plan_headers_agree=headers_agree,
+            manifest=manifest.model_dump(mode="json"),
+        )
+        report.say(f"{opened.path}  ({size_text(opened.path.stat().st_size)})")
+    for line in manifest_lines(manifest):
+        report.say(line)
+    report.say("digests: " + ("every byte checked" if digests else "not read (--digests reads every byte)"))
+    if not headers_agree:
+        report.say("warning: an engine's plan header is not the one in the manifest", level=-1)
+
+
+def _header_agrees(opened: Artifact, index: int) -> bool:
+    engine = opened.engines[index]
+    header, facts = engine.plan_header(), engine.entry.plan
+    return (header.release, header.capability_mask) == (facts.release, facts.capability_mask)
+
+
+def manifest_lines(manifest: Manifest) -> list[str]:
+    """A manifest as people read it."""
+    target, producer = manifest.target, manifest.producer
+    lines = [
+        f"model:    {manifest.model.name}",
+        f"target:   {target.platform.value}, {target.backend.value} {target.runtime}, "
+        f"GPUs {' '.join(target.compute_capabilities) or 'as the engine decides'}, ABI {target.abi_version}",
+        f"built:    {manifest.created:%Y-%m-%d %H:%M} UTC by trtcross {producer.trtcross}, torch {producer.torch}, "
+        f"{producer.torch_tensorrt.name} {producer.torch_tensorrt.version}, on {producer.os}, "
+        f"{producer.gpu or 'no GPU'}",
+        *_value_lines("input", manifest.inputs),
+        *_value_lines("output", manifest.outputs),
+    ]
+    for engine in manifest.engines:
+        names = ", ".join(binding.name for binding in engine.inputs)
+        results = ", ".join(binding.name for binding in engine.outputs)
+        lines.append(f"engine:   {engine.name}  {size_text(engine.size)}  ({names}) -> ({results})")
+        lines.append(f"          sha256 {engine.sha256}")
+    coverage = manifest.coverage
+    lines.append(f"coverage: {coverage.in_engines} of {coverage.operators} operators run in TensorRT")
+    for operator in manifest.fallback:
+        lines.append(f"          in PyTorch: {operator.operator} x{operator.count} on {operator.device}")
+    golden = manifest.golden
+    lines.append("golden:   " + (f"{golden.samples} sample(s)" if golden else "none"))
+    if not manifest.stock_readable:
+        lines.append("note:     too big for torch.export.load; trtcross reads it")
+    lines.append("to set up a machine for it:")
+    lines.extend(f"  {line}" for line in manifest.install)
+    return lines
+
+
+def _value_lines(kind: str, values: list[ValueSpec]) -> list[str]:
+    lines = []
+    for value in values:
+        if value.shape is None:
+            lines.append(f"{kind + ':':<10}{value.name} = {value.value!r}")
+            continue
+        sizes = ", ".join(
+            str(size)
+            if isinstance(size, int)
+            else f"{size.symbol}={size.min}..{'any' if size.max is None else size.max}"
+            for size in value.shape
+        )
+        lines.append(f"{kind + ':':<10}{value.name}  {value.dtype} [{sizes}]")
+    return lines

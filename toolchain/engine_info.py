@@ -1,0 +1,201 @@
+"""Engine info: the ordered fields from which ``torch.classes.tensorrt.Engine`` is built, by ABI version.
+
+The C++ constructor indexes the list unchecked, so every list is checked here before a constructor sees it.
+Upstream: ``core/runtime/runtime.h`` (``SerializedInfoIndex``) and ``core/runtime/TRTEngine.cpp``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from toolchain.errors import BuildFailedError, MalformedArtifactError
+from toolchain.targets import ComputeCapability
+
+FIELDS = (
+    "abi_version",
+    "name",
+    "device",
+    "engine",
+    "input_binding_names",
+    "output_binding_names",
+    "hardware_compatible",
+    "metadata",
+    "target_platform",
+    "requires_output_allocator",
+    "resource_allocation_strategy",
+    "requires_native_multidevice",
+    "aliased_io",
+)
+ENGINE_FIELD = FIELDS.index("engine")
+TARGET_PLATFORM_FIELD = FIELDS.index("target_platform")
+
+# ABI version -> how many of FIELDS it has. Each release's sources are held against this by a contract test.
+FIELD_COUNT = {6: 9, 7: 10, 8: 11, 9: 12, 10: 13}
+CURRENT_ABI = 10
+
+PLACEHOLDER_OPERATOR = "tensorrt::no_op_placeholder_for_execute_engine"
+EXECUTE_OPERATOR = "tensorrt::execute_engine"
+
+_LIST_SEPARATOR = "%"
+_ALIAS_SEPARATOR = "@"
+
+
+@dataclass(frozen=True)
+class RuntimeDevice:
+    """The device field: the GPU on which the engine asks to run."""
+
+    index: int
+    capability: ComputeCapability
+    kind: int  # nvinfer1::DeviceType, 0 = GPU
+    name: str
+
+    def __str__(self) -> str:
+        parts = (self.index, self.capability.major, self.capability.minor, self.kind, self.name)
+        return _LIST_SEPARATOR.join(str(part) for part in parts)
+
+    @classmethod
+    def parse(cls, text: str, *, where: str) -> RuntimeDevice:
+        parts = text.split(_LIST_SEPARATOR)
+        try:
+            index, major, minor, kind, name = parts
+            return cls(int(index), ComputeCapability(int(major), int(minor)), int(kind), name)
+        except ValueError:
+            raise _malformed(f"the device field {text!r} is not id%major%minor%type%name", where) from None
+
+
+@dataclass(frozen=True)
+class AliasedIO:
+    """An output that shares the memory of an input (a KV cache, for one)."""
+
+    output: str
+    input: str
+    kind: str
+
+
+@dataclass(frozen=True)
+class EngineInfo:
+    """Engine info without the engine itself."""
+
+    name: str
+    device: RuntimeDevice
+    input_names: tuple[str, ...]
+    output_names: tuple[str, ...]
+    hardware_compatible: bool
+    metadata: str  # base64 of a pickle that stock readers want; never unpickled by us
+    target_platform: str
+    requires_output_allocator: bool = False
+    dynamic_resources: bool = False
+    requires_native_multidevice: bool = False
+    aliased_io: tuple[AliasedIO, ...] = ()
+    abi_version: int = CURRENT_ABI
+
+    def fields(self, engine: str | bytes) -> list[str | bytes]:
+        """The list in the order that this ABI version wants.
+
+        Args:
+            engine: the plan as bytes for the constructor, as base64 (or a token) for a placeholder node.
+        """
+        values: list[str | bytes] = [
+            str(self.abi_version),
+            self.name,
+            str(self.device),
+            engine,
+            join_binding_names(self.input_names),
+            join_binding_names(self.output_names),
+            str(int(self.hardware_compatible)),
+            self.metadata,
+            self.target_platform,
+            str(int(self.requires_output_allocator)),
+            str(int(self.dynamic_resources)),
+            str(int(self.requires_native_multidevice)),
+            _LIST_SEPARATOR.join(_ALIAS_SEPARATOR.join((a.output, a.input, a.kind)) for a in self.aliased_io),
+        ]
+        return values[: FIELD_COUNT[self.abi_version]]
+
+    @classmethod
+    def parse(cls, fields: Sequence[object], *, where: str) -> EngineInfo:
+        """Reads a list of any known ABI version; the engine field is left alone.
+
+        Raises:
+            MalformedArtifactError: unknown ABI version, wrong number of fields, or a field of the wrong form.
+        """
+        text = _checked_fields(fields, where)
+        flags = [_flag(text, name, where) for name in ("hardware_compatible", *FIELDS[9:12])]
+        return cls(
+            name=text["name"],
+            device=RuntimeDevice.parse(text["device"], where=where),
+            input_names=_split(text["input_binding_names"]),
+            output_names=_split(text["output_binding_names"]),
+            hardware_compatible=flags[0],
+            metadata=text["metadata"],
+            target_platform=text["target_platform"],
+            requires_output_allocator=flags[1],
+            dynamic_resources=flags[2],
+            requires_native_multidevice=flags[3],
+            aliased_io=_parse_aliases(text.get("aliased_io", ""), where),
+            abi_version=int(text["abi_version"]),
+        )
+
+
+def join_binding_names(names: Sequence[str]) -> str:
+    """Joins binding names as the runtime splits them.
+
+    Raises:
+        BuildFailedError: a name holds a separator, which would corrupt the list.
+    """
+    for name in names:
+        if _LIST_SEPARATOR in name or _ALIAS_SEPARATOR in name:
+            raise BuildFailedError(
+                f"the binding name {name!r} holds '%' or '@', which the runtime uses as separators",
+                where="engine bindings",
+                remedy="rename that input or output of the model",
+            )
+    return _LIST_SEPARATOR.join(names)
+
+
+def check_fields(fields: Sequence[object], *, where: str) -> None:
+    """Checks the ABI version and the number of fields, as the C++ constructor does not."""
+    _checked_fields(fields, where)
+
+
+def _checked_fields(fields: Sequence[object], where: str) -> dict[str, str]:
+    abi = fields[0] if fields else None
+    if not isinstance(abi, str) or not abi.isascii() or not abi.isdigit() or int(abi) not in FIELD_COUNT:
+        raise _malformed(f"engine info of ABI version {abi!r} is unknown (known: 6 to {CURRENT_ABI})", where)
+    expected = FIELD_COUNT[int(abi)]
+    if len(fields) != expected:
+        raise _malformed(f"engine info of ABI version {abi} has {expected} fields, not {len(fields)}", where)
+    text = {}
+    for name, value in zip(FIELDS, fields, strict=False):
+        if name == "engine":
+            continue
+        if not isinstance(value, str):
+            raise _malformed(f"engine info field {name!r} is {type(value).__name__}, not text", where)
+        text[name] = value
+    return text
+
+
+def _flag(text: dict[str, str], name: str, where: str) -> bool:
+    value = text.get(name, "0")
+    if value not in ("0", "1"):
+        raise _malformed(f"engine info field {name!r} is {value!r}, not 0 or 1", where)
+    return value == "1"
+
+
+def _split(text: str) -> tuple[str, ...]:
+    return tuple(text.split(_LIST_SEPARATOR)) if text else ()
+
+
+def _parse_aliases(text: str, where: str) -> tuple[AliasedIO, ...]:
+    aliases = []
+    for record in _split(text):
+        parts = record.split(_ALIAS_SEPARATOR)
+        if len(parts) != 3:
+            raise _malformed(f"the aliased-io record {record!r} is not output@input@kind", where)
+        aliases.append(AliasedIO(*parts))
+    return tuple(aliases)
+
+
+def _malformed(problem: str, where: str) -> MalformedArtifactError:
+    return MalformedArtifactError(problem, where=where, remedy="build the artifact again with this trtcross")

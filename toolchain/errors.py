@@ -1,0 +1,107 @@
+"""The kinds of failure that people's scripts can tell apart, one class and one exit code each."""
+
+from __future__ import annotations
+
+
+class TrtcrossError(Exception):
+    """Anything that trtcross raises on purpose.
+
+    Args:
+        problem: what is wrong, as one sentence.
+        where: the file, entry, node or option in which it was found.
+        remedy: what to do next.
+    """
+
+    exit_code = 1
+
+    def __init__(self, problem: str, *, where: str | None = None, remedy: str | None = None) -> None:
+        super().__init__(problem)
+        self.problem = problem
+        self.where = where
+        self.remedy = remedy
+
+    def __str__(self) -> str:
+        lines = [self.problem]
+        if self.where:
+            lines.append(f"  where: {self.where}")
+        if self.remedy:
+            lines.append(f"  what to do: {self.remedy}")
+        return "\n".join(lines)
+
+    def to_json(self) -> dict[str, object]:
+        """The error as the ``error`` member of a ``--json`` document."""
+        return {
+            "kind": type(self).__name__,
+            "problem": self.problem,
+            "where": self.where,
+            "remedy": self.remedy,
+            "exit_code": self.exit_code,
+        }
+
+
+class UsageError(TrtcrossError):
+    """The request itself is wrong: an option, a name or a combination that does not exist."""
+
+    exit_code = 2
+
+
+class IncompatibleError(TrtcrossError):
+    """The artifact is sound, but cannot be used on this machine or for this target."""
+
+    exit_code = 3
+
+
+class MalformedArtifactError(TrtcrossError):
+    """The artifact is damaged, malformed, or of a version that this release does not know."""
+
+    exit_code = 4
+
+
+class UntrustedError(TrtcrossError):
+    """The artifact would make the reader run code that nobody has vouched for."""
+
+    exit_code = 5
+
+
+class WrongNumbersError(TrtcrossError):
+    """The artifact runs, but its outputs are outside the tolerance."""
+
+    exit_code = 6
+
+
+class BuildFailedError(TrtcrossError):
+    """The model could not be exported, lowered, converted or written."""
+
+    exit_code = 7
+
+
+class MissingComponentError(TrtcrossError):
+    """A package or library that this step needs is not installed."""
+
+    exit_code = 8
+
+
+_BY_NAME = {
+    error.__name__: error
+    for error in (
+        TrtcrossError,
+        UsageError,
+        IncompatibleError,
+        MalformedArtifactError,
+        UntrustedError,
+        WrongNumbersError,
+        BuildFailedError,
+        MissingComponentError,
+    )
+}
+
+
+def error_from_json(document: dict[str, object]) -> TrtcrossError:
+    """Inverse of :meth:`TrtcrossError.to_json`, for errors that cross a process boundary."""
+    kind = _BY_NAME.get(str(document.get("kind")), TrtcrossError)
+    where, remedy = document.get("where"), document.get("remedy")
+    return kind(
+        str(document.get("problem")),
+        where=None if where is None else str(where),
+        remedy=None if remedy is None else str(remedy),
+    )

@@ -1,0 +1,79 @@
+"""What a verb prints: one JSON document on stdout for scripts, text on stderr or stdout for people."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from functools import wraps
+from typing import Any, TypeVar
+
+import click
+
+from toolchain.errors import TrtcrossError
+
+DOCUMENT_VERSION = 1
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class Report:
+    """Collects what one call of a verb has to say.
+
+    Attributes:
+        as_json: whether ``--json`` was given; text for people then goes to stderr.
+        verbosity: -1 with ``-q``, 1 and more with ``-v``.
+    """
+
+    def __init__(self, verb: str, as_json: bool, verbosity: int) -> None:
+        self.as_json = as_json
+        self.verbosity = verbosity
+        self._document: dict[str, Any] = {"version": DOCUMENT_VERSION, "verb": verb, "ok": True}
+
+    def put(self, **members: Any) -> None:
+        """Adds members to the JSON document."""
+        self._document.update(members)
+
+    def say(self, text: str = "", *, level: int = 0) -> None:
+        """Prints a line for people; ``level`` 1 only with ``-v``, -1 even with ``-q``."""
+        if level <= self.verbosity:
+            click.echo(text, err=self.as_json)
+
+    def fail(self, error: TrtcrossError) -> None:
+        self.put(ok=False, error=error.to_json())
+        click.echo(click.style("error: ", fg="red", bold=True) + str(error), err=True)
+
+    def finish(self) -> None:
+        if self.as_json:
+            click.echo(json.dumps(self._document, indent=1))
+
+
+def verb(function: F) -> F:
+    """Gives a click command ``--json``, ``-q`` and ``-v``, a :class:`Report`, and our exit codes."""
+
+    @click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout.")
+    @click.option("-q", "--quiet", is_flag=True, help="Say less.")
+    @click.option("-v", "--verbose", count=True, help="Say more.")
+    @wraps(function)
+    def command(*, as_json: bool, quiet: bool, verbose: int, **options: Any) -> None:
+        report = Report(click.get_current_context().info_name or "", as_json, -1 if quiet else verbose)
+        code = 0
+        try:
+            function(report, **options)
+        except TrtcrossError as error:
+            report.fail(error)
+            code = error.exit_code
+        report.finish()
+        if code:
+            raise SystemExit(code)
+
+    return command  # type: ignore[return-value]
+
+
+def size_text(size: int) -> str:
+    """Bytes as people read them: 44.9 MiB."""
+    value = float(size)
+    for unit in ("B", "KiB", "MiB"):
+        if value < 1024:
+            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
+        value /= 1024
+    return f"{value:.2f} GiB"

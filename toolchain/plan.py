@@ -1,0 +1,74 @@
+"""The header of a serialized engine (a "plan"): which TensorRT made it, and for which GPUs.
+
+The layout is not documented by NVIDIA. It was read off plans of TensorRT-RTX 1.6 and 1.7: ``vtrt`` at byte 0
+(``ftrt`` for TensorRT), the total size at 16, the release at 24, ``vtrt`` again at 28, and a mask of compute
+capabilities at 32. Of TensorRT's own header we know the magic alone.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+
+from toolchain.errors import MalformedArtifactError
+from toolchain.targets import Backend, ComputeCapability
+
+HEADER_SIZE = 64
+
+_MAGIC = {b"vtrt": Backend.TENSORRT_RTX, b"ftrt": Backend.TENSORRT}
+
+CAPABILITY_BITS = {
+    0x01: ComputeCapability(7, 5),
+    0x02: ComputeCapability(8, 0),
+    0x04: ComputeCapability(8, 6),
+    0x08: ComputeCapability(8, 9),
+    0x10: ComputeCapability(12, 0),
+    0x20: ComputeCapability(12, 1),
+}
+
+
+@dataclass(frozen=True)
+class PlanHeader:
+    """What a plan says of itself.
+
+    Attributes:
+        backend: the TensorRT that made it.
+        size: its length in bytes, or None where the header does not tell.
+        release: the exact release, such as ``1.6.1.120``, or None where the header does not tell.
+        capability_mask: the bit mask of compute capabilities, or None where the header does not tell.
+    """
+
+    backend: Backend
+    size: int | None = None
+    release: str | None = None
+    capability_mask: int | None = None
+
+    @property
+    def capabilities(self) -> tuple[ComputeCapability, ...]:
+        """The compute capabilities whose bits are set and have a name."""
+        mask = self.capability_mask or 0
+        return tuple(capability for bit, capability in CAPABILITY_BITS.items() if mask & bit)
+
+
+def parse_plan_header(data: bytes, *, where: str = "engine") -> PlanHeader:
+    """Reads the first :data:`HEADER_SIZE` bytes of a plan.
+
+    Raises:
+        MalformedArtifactError: the bytes are no plan, or contradict themselves.
+    """
+    backend = _MAGIC.get(data[:4])
+    if backend is None or len(data) < HEADER_SIZE:
+        raise MalformedArtifactError(
+            "this is not a TensorRT engine: it does not start with a plan header",
+            where=where,
+            remedy="build the artifact again",
+        )
+    if backend is Backend.TENSORRT:
+        return PlanHeader(backend)
+    if data[28:32] != data[:4]:
+        raise MalformedArtifactError(
+            "the engine's plan header is damaged", where=where, remedy="build it again"
+        )
+    (size,) = struct.unpack_from("<Q", data, 16)
+    (mask,) = struct.unpack_from("<I", data, 32)
+    return PlanHeader(backend, size, ".".join(str(part) for part in data[24:28]), mask)
