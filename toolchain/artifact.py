@@ -244,9 +244,7 @@ class Artifact:
         return f"{self.path}, entry {entry}"
 
     def _malformed(self, problem: str) -> MalformedArtifactError:
-        return MalformedArtifactError(
-            f"the artifact is damaged: {problem}", where=str(self.path), remedy=_REMEDY
-        )
+        return MalformedArtifactError(f"the artifact is damaged: {problem}", where=str(self.path), remedy=_REMEDY)
 
 
 def open_artifact(path: str | os.PathLike[str]) -> Artifact:

@@ -80,9 +80,7 @@ class Container:
         """One entry's bytes."""
         entry = self.entry(name)
         if size_limit is not None and entry.size > size_limit:
-            raise self._malformed(
-                f"the entry {name} has {entry.size} bytes, and at most {size_limit} are read"
-            )
+            raise self._malformed(f"the entry {name} has {entry.size} bytes, and at most {size_limit} are read")
         return b"".join(self.chunks(entry.offset, entry.size))
 
     def entry(self, name: str) -> Entry:
@@ -178,9 +176,7 @@ class ContainerWriter:
 
     def __enter__(self) -> ContainerWriter:
         try:
-            descriptor, name = tempfile.mkstemp(
-                prefix=f".{self.path.name}.", suffix=".part", dir=self.path.parent
-            )
+            descriptor, name = tempfile.mkstemp(prefix=f".{self.path.name}.", suffix=".part", dir=self.path.parent)
         except OSError as error:
             raise BuildFailedError(
                 f"the output folder cannot be written to: {error.strerror}",

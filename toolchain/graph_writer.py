@@ -62,8 +62,7 @@ def write_graph(writer: ContainerWriter, skeleton: bytes, engines: Sequence[Engi
     layout = lay_out(skeleton, [engine.size for engine in engines])
     digests = [ParallelHash() for _ in engines]
     encoded = (
-        encode_stream(_regular(engine.chunks()), digest)
-        for engine, digest in zip(engines, digests, strict=True)
+        encode_stream(_regular(engine.chunks()), digest) for engine, digest in zip(engines, digests, strict=True)
     )
     writer.stream(GRAPH_ENTRY, interleave(layout.pieces, encoded), layout.size)
     return WrittenGraph(

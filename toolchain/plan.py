@@ -66,9 +66,7 @@ def parse_plan_header(data: bytes, *, where: str = "engine") -> PlanHeader:
     if backend is Backend.TENSORRT:
         return PlanHeader(backend)
     if data[28:32] != data[:4]:
-        raise MalformedArtifactError(
-            "the engine's plan header is damaged", where=where, remedy="build it again"
-        )
+        raise MalformedArtifactError("the engine's plan header is damaged", where=where, remedy="build it again")
     (size,) = struct.unpack_from("<Q", data, 16)
     (mask,) = struct.unpack_from("<I", data, 32)
     return PlanHeader(backend, size, ".".join(str(part) for part in data[24:28]), mask)

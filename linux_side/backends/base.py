@@ -1,0 +1,91 @@
+"""What a backend does for a build."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from importlib import metadata
+from typing import Any, ClassVar
+
+from linux_side import upstream
+from toolchain.errors import BuildFailedError, MissingComponentError
+from toolchain.manifest import Package
+from toolchain.targets import Backend, ComputeCapability, Platform
+
+
+class EngineBuilder(ABC):
+    """Builds engines for a set of GPUs and a platform. One process serves one build."""
+
+    backend: ClassVar[Backend]
+    install_command: ClassVar[str]
+
+    def packages(self) -> tuple[Package, Package]:
+        """The installed Torch-TensorRT and TensorRT.
+
+        Raises:
+            MissingComponentError: one of them is not installed.
+        """
+        torch_tensorrt, tensorrt = (self._installed(name) for name in self.backend.distributions)
+        return torch_tensorrt, tensorrt
+
+    @abstractmethod
+    def check_gpus(self, gpus: Sequence[ComputeCapability]) -> None:
+        """Refuses GPUs that this backend, or this machine, cannot build for.
+
+        Raises:
+            UsageError: no engine can be built for them.
+            IncompatibleError: this machine has no such GPU, and the backend needs one.
+        """
+
+    @abstractmethod
+    def import_upstream(self, gpus: Sequence[ComputeCapability]) -> None:
+        """Imports Torch-TensorRT into this process."""
+
+    @abstractmethod
+    def setting_overrides(self, platform: Platform) -> dict[str, bool]:
+        """What this backend adds to the compilation settings."""
+
+    @abstractmethod
+    def configure(self, config: Any, platform: Platform, gpus: Sequence[ComputeCapability]) -> None:
+        """Sets the target on an ``IBuilderConfig``."""
+
+    @abstractmethod
+    def hardware_compatible(self, gpus: Sequence[ComputeCapability]) -> bool:
+        """Whether the runtime shall accept any GPU of Ampere or newer."""
+
+    def build(self, interpreter: Any, platform: Platform, gpus: Sequence[ComputeCapability]) -> Any:
+        """Converts a partition and builds its engine.
+
+        Args:
+            interpreter: from :func:`linux_side.upstream.interpreter`.
+
+        Returns:
+            The plan, an object with the buffer protocol.
+        """
+        upstream.construct_network(interpreter)
+        config = upstream.builder_config(interpreter)
+        self.configure(config, platform, gpus)
+        plan = interpreter.builder.build_serialized_network(upstream.network_of(interpreter), config)
+        upstream.release_weights(interpreter)
+        if plan is None:
+            raise BuildFailedError(
+                "TensorRT could not build an engine of this part of the model",
+                where=f"operators {', '.join(sorted(_operators(interpreter.module)))}",
+                remedy="read TensorRT's own words above (-v shows them all); keep an operator in PyTorch with "
+                "--torch-executed-op",
+            )
+        return plan
+
+    def _installed(self, distribution: str) -> Package:
+        try:
+            return Package(name=distribution, version=metadata.version(distribution))
+        except metadata.PackageNotFoundError:
+            raise MissingComponentError(
+                f"the backend {self.backend.value} needs {distribution}, which is not installed",
+                where="this Python environment",
+                remedy=self.install_command,
+            ) from None
+
+
+def _operators(partition: Any) -> set[str]:
+    return {str(node.target) for node in partition.graph.nodes if node.op == "call_function"}

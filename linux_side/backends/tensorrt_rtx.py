@@ -1,0 +1,57 @@
+"""TensorRT-RTX: builds with no GPU; engines run on Windows and Linux, on every RTX GPU that they were built for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+from linux_side import upstream
+from linux_side.backends.base import EngineBuilder
+from toolchain.errors import UsageError
+from toolchain.plan import CAPABILITY_BITS
+from toolchain.targets import AMPERE, Backend, ComputeCapability, Platform
+
+TURING = ComputeCapability(7, 5)
+
+
+class TensorRTRTXBuilder(EngineBuilder):
+    backend: ClassVar[Backend] = Backend.TENSORRT_RTX
+    install_command: ClassVar[str] = 'python -m pip install "trtcross[producer]"'
+
+    def check_gpus(self, gpus: Sequence[ComputeCapability]) -> None:
+        known = sorted(CAPABILITY_BITS.values())
+        for gpu in gpus:
+            if gpu not in known:
+                raise UsageError(
+                    f"TensorRT-RTX builds no engine for {gpu}",
+                    where="--gpu",
+                    remedy="use any of: " + ", ".join(map(str, known)),
+                )
+        if TURING in gpus and len(set(gpus)) > 1:
+            raise UsageError(
+                "an engine for Turing (sm_75) runs on Turing alone",
+                where="--gpu",
+                remedy="build a second artifact with --gpu sm_75 only",
+            )
+
+    def import_upstream(self, gpus: Sequence[ComputeCapability]) -> None:
+        upstream.import_torch_tensorrt(min(gpus, default=AMPERE))
+
+    def setting_overrides(self, platform: Platform) -> dict[str, bool]:
+        # TensorRT-RTX refuses a runtime platform and a hardware-compatibility level: its engines need neither.
+        return {"hardware_compatible": False, "cross_compile_for_windows": False}
+
+    def configure(self, config: Any, platform: Platform, gpus: Sequence[ComputeCapability]) -> None:
+        if not gpus:
+            return  # the builder's own set
+        import tensorrt
+
+        wanted = sorted(set(gpus))
+        config.num_compute_capabilities = len(wanted)
+        for index, gpu in enumerate(wanted):
+            capability = getattr(tensorrt.ComputeCapability, f"SM{gpu.major}{gpu.minor}")
+            config.set_compute_capability(capability, index)
+
+    def hardware_compatible(self, gpus: Sequence[ComputeCapability]) -> bool:
+        # Without it the C++ runtime demands the very compute capability that the device field names.
+        return TURING not in gpus

@@ -1,0 +1,163 @@
+"""``build``: a model in, an artifact out, by way of a child process."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+from linux_side.options import BuildOptions, DynamicDimension
+from toolchain.artifact import Artifact, open_artifact
+from toolchain.errors import BuildFailedError, TrtcrossError, UsageError, error_from_json
+from toolchain.targets import Platform
+
+if TYPE_CHECKING:
+    from torch.export import ExportedProgram
+
+OnEvent = Callable[[dict[str, Any]], None]
+
+
+def build(
+    model: ExportedProgram | str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    *,
+    target: str = Platform.WINDOWS_X86_64.value,
+    backend: str = "auto",
+    gpus: Sequence[str] = (),
+    precision: str | None = None,
+    tf32: bool = True,
+    dynamic: Sequence[str] = (),
+    golden: int = 1,
+    min_block_size: int = 1,
+    torch_executed_ops: Sequence[str] = (),
+    require_full_coverage: bool = False,
+    workspace: int = 0,
+    on_event: OnEvent | None = None,
+    log: IO[bytes] | None = None,
+) -> Artifact:
+    """Compiles a model into an artifact. The caller's own torch is never touched.
+
+    Args:
+        model: an exported program, the path of one, or ``module:factory`` (see ``docs/tutorial.md``).
+        out: where the ``.pt2`` file goes; what is there is replaced when the new file is complete.
+        target: ``windows-x86_64`` or ``linux-x86_64``.
+        backend: ``auto``, ``tensorrt-rtx`` or ``tensorrt``.
+        gpus: compute capabilities such as ``sm_89``; none leaves the choice to TensorRT-RTX.
+        precision: ``fp32``, ``fp16`` or ``bf16``; None leaves the model as it is.
+        tf32: whether fp32 products may round their factors to TF32.
+        dynamic: ``NAME.DIM=MIN:OPT:MAX`` each.
+        golden: how many samples of golden I/O to keep.
+        workspace: bytes of GPU memory that TensorRT may use for scratch; 0 leaves it to TensorRT.
+        on_event: sees each of the child's events (``start`` and ``end`` of phases).
+        log: what Torch-TensorRT and TensorRT print goes here.
+
+    Returns:
+        The artifact, open.
+
+    Raises:
+        UsageError, BuildFailedError, IncompatibleError, MissingComponentError: as the case may be.
+    """
+    out = Path(out)
+    options = BuildOptions(
+        target=Platform.parse(target),
+        backend=backend,
+        gpus=list(gpus),
+        precision=precision,
+        tf32=tf32,
+        dynamic=[DynamicDimension.parse(text) for text in dynamic],
+        golden=golden,
+        min_block_size=min_block_size,
+        torch_executed_ops=list(torch_executed_ops),
+        require_full_coverage=require_full_coverage,
+        workspace=workspace,
+    )
+    _ = options.capabilities  # a misspelt GPU is an error here, not in the child
+    _check_destination(out)
+    with tempfile.TemporaryDirectory(prefix="trtcross-") as folder:
+        spool = Path(folder)
+        name, path = (None, str(model)) if isinstance(model, (str, os.PathLike)) else _save(model, spool)
+        job = {
+            "model": path,
+            "name": name,
+            "out": str(out),
+            "spool": folder,
+            "options": options.model_dump(mode="json"),
+        }
+        with tempfile.TemporaryFile() as default_log:
+            try:
+                _run_child(job, on_event or (lambda _: None), log or default_log)
+            finally:
+                for part in out.parent.glob(f".{out.name}.*.part"):
+                    part.unlink(missing_ok=True)  # of a child that was killed
+    return open_artifact(out)
+
+
+def _save(program: Any, spool: Path) -> tuple[str, str]:
+    import torch
+
+    if not isinstance(program, torch.export.ExportedProgram):
+        raise UsageError(
+            f"a {type(program).__name__} is not an exported program",
+            where="build()",
+            remedy="pass torch.export.export(model, args)",
+        )
+    path = spool / "input.pt2"
+    torch.export.save(program, path)
+    return type(program.graph_module).__name__, str(path)
+
+
+def _check_destination(out: Path) -> None:
+    if out.suffix != ".pt2":
+        raise UsageError(
+            f"the artifact {out.name!r} must end in .pt2", where="-o", remedy="torch.export.load asks for it"
+        )
+    if out.is_dir() or not out.parent.is_dir():
+        raise UsageError(
+            "the output is a folder, or its folder does not exist", where=f"-o {out}", remedy="name a file to write"
+        )
+
+
+def _run_child(job: dict[str, Any], on_event: OnEvent, log: IO[bytes]) -> None:
+    start = log.tell() if log.seekable() else None
+    command = [sys.executable, "-m", "linux_side.worker"]
+    child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True)
+    error: TrtcrossError | None = None
+    with child:
+        try:
+            assert child.stdin is not None and child.stdout is not None
+            child.stdin.write(json.dumps(job))
+            child.stdin.close()
+            for line in child.stdout:
+                event = json.loads(line)
+                if event["event"] == "error":
+                    error = error_from_json(event["error"])
+                else:
+                    on_event(event)
+        except BaseException:
+            child.kill()
+            raise
+    if error is not None:
+        raise error
+    if child.returncode:
+        raise _crashed(child.returncode, log, start)
+
+
+def _crashed(code: int, log: IO[bytes], start: int | None) -> BuildFailedError:
+    what = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"
+    tail = ""
+    if start is not None and log.readable():
+        log.seek(start)
+        tail = "\n".join(log.read().decode(errors="replace").splitlines()[-15:])
+    return BuildFailedError(
+        f"the build process {what}" + (f"; it said last:\n{tail}" if tail else ""),
+        where="linux_side.worker",
+        remedy="SIGKILL usually means too little memory: build on a bigger machine"
+        if code == -signal.SIGKILL
+        else "please report it, with this text",
+    )

@@ -1,0 +1,92 @@
+"""``trtcross build``: compiles a model into an artifact."""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from pathlib import Path
+from typing import IO, Any
+
+import click
+
+from linux_side.build import build as build_artifact
+from toolchain.artifact import Artifact
+from toolchain.errors import TrtcrossError
+from toolchain.output import Report, size_text, verb
+
+PHASES = {
+    "import": "importing Torch-TensorRT",
+    "export": "exporting, with golden outputs",
+    "lower": "lowering and partitioning",
+    "convert": "converting: TensorRT builds the engines",
+    "serialize": "serializing the program",
+    "write": "writing the artifact",
+}
+
+
+@click.command()
+@click.argument("model")
+@click.option("-o", "--out", required=True, type=click.Path(path_type=Path), help="The .pt2 file to write.")
+@click.option("--target", default="windows-x86_64", show_default=True, help="Platform: windows-x86_64, linux-x86_64.")
+@click.option("--backend", default="auto", show_default=True, help="auto, tensorrt-rtx or tensorrt.")
+@click.option("--gpu", "gpus", multiple=True, metavar="sm_NN", help="Compute capability; repeatable.")
+@click.option("--precision", type=click.Choice(["fp32", "fp16", "bf16"]), help="Cast the model before export.")
+@click.option("--tf32/--no-tf32", default=True, show_default=True, help="Let fp32 products use TF32.")
+@click.option("--dynamic", multiple=True, metavar="NAME.DIM=MIN:OPT:MAX", help="A dimension that may vary.")
+@click.option("--golden", default=1, show_default=True, type=click.IntRange(0), help="Samples of golden I/O.")
+@click.option("--min-block-size", default=1, show_default=True, type=click.IntRange(1), help="Fewest operators.")
+@click.option("--torch-executed-op", "torch_executed_ops", multiple=True, metavar="OP", help="Keep in PyTorch.")
+@click.option("--require-full-coverage", is_flag=True, help="Fail if an operator would stay in PyTorch.")
+@click.option("--workspace", default=0, type=click.IntRange(0), metavar="BYTES", help="TensorRT's scratch memory.")
+@verb
+def build(report: Report, model: str, out: Path, **options: Any) -> None:
+    """Compile MODEL, a .pt2 exported program or module:factory, into an artifact.
+
+    A factory is a function without arguments that returns (nn.Module, example_args) or (nn.Module, example_args,
+    example_kwargs).
+    """
+
+    def on_event(event: dict[str, Any]) -> None:
+        if event["event"] == "start":
+            report.say(f"[{event['phase']}] {PHASES[event['phase']]} ...")
+        elif event["event"] == "end":
+            report.say(f"[{event['phase']}] done in {event['seconds']:.1f} s")
+
+    with _log(report) as log:
+        try:
+            artifact = build_artifact(model, out, on_event=on_event, log=log, **options)
+        except TrtcrossError:
+            _show_tensorrt_errors(report, log)
+            raise
+    with artifact:
+        _report(report, artifact)
+
+
+def _log(report: Report) -> IO[bytes]:
+    if report.verbosity > 0:
+        return open(sys.stderr.fileno(), "ab", buffering=0, closefd=False)
+    return tempfile.TemporaryFile()
+
+
+def _show_tensorrt_errors(report: Report, log: IO[bytes]) -> None:
+    if not log.readable():
+        return
+    log.seek(0)
+    for line in log.read().decode(errors="replace").splitlines():
+        if "[TRT]" in line or "ERROR: [Torch-TensorRT" in line:
+            report.say(line)
+
+
+def _report(report: Report, artifact: Artifact) -> None:
+    manifest, size = artifact.manifest, artifact.path.stat().st_size
+    report.put(artifact=str(artifact.path), size=size, manifest=manifest.model_dump(mode="json"))
+    report.say(f"wrote {artifact.path} ({size_text(size)}): {len(artifact.engines)} engine(s)", level=-1)
+    covered = manifest.coverage
+    report.say(f"{covered.in_engines} of {covered.operators} operators run in TensorRT")
+    for item in manifest.fallback:
+        report.say(f"  in PyTorch: {item.operator} x{item.count}")
+    if not manifest.stock_readable:
+        report.say("note: too big for torch.export.load; load it with trtcross", level=-1)
+    report.say("to set up a machine for it:")
+    for line in manifest.install:
+        report.say(f"  {line}")

@@ -1,0 +1,199 @@
+"""Lower, partition, convert: an exported program becomes a graph that calls engines."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.export import ExportedProgram
+
+from linux_side import upstream
+from linux_side.backends import EngineBuilder
+from linux_side.engine_metadata import encode_metadata
+from linux_side.exporter.engine_module import CompiledEngine, EngineModule
+from linux_side.options import BuildOptions
+from linux_side.supported import check_operators, torch_executed_names
+from toolchain.engine_info import EngineInfo, RuntimeDevice
+from toolchain.errors import BuildFailedError
+from toolchain.graph_writer import engine_from_file
+from toolchain.manifest import Binding, ShapeRange
+from toolchain.targets import AMPERE
+
+Profiles = list[dict[str, dict[str, int]]]
+PartitionHook = Callable[[str, torch.fx.GraphModule], None]
+
+
+@dataclass(frozen=True)
+class EngineFacts:
+    """What the manifest says of an engine beyond its engine info."""
+
+    inputs: list[Binding]
+    outputs: list[Binding]
+    profiles: list[dict[str, ShapeRange]]
+
+
+@dataclass
+class Compiled:
+    """A compiled graph.
+
+    Attributes:
+        gm: the partitioned graph, an :class:`EngineModule` where each engine goes.
+        facts: by the engine's name.
+        fallback: how often each operator stays in PyTorch.
+        in_engines: how many operators went into engines.
+    """
+
+    gm: torch.fx.GraphModule
+    facts: dict[str, EngineFacts] = field(default_factory=dict)
+    fallback: Counter[str] = field(default_factory=Counter)
+    in_engines: int = 0
+
+
+def lower_program(program: ExportedProgram, options: BuildOptions, builder: EngineBuilder) -> torch.fx.GraphModule:
+    """Lowers and partitions a program.
+
+    Raises:
+        BuildFailedError: an operator is refused, or stays in PyTorch although full coverage was asked for.
+    """
+    check_operators(program, options.torch_executed_ops)
+    settings = _settings(options, builder)
+    partitioned = upstream.partition(upstream.lower(program, settings), settings)
+    if options.require_full_coverage and (left := _operators_in_torch(partitioned)):
+        raise BuildFailedError(
+            f"{sum(left.values())} operators would stay in PyTorch: {', '.join(sorted(left))}",
+            where="--require-full-coverage",
+            remedy="rewrite them in the model, or build without --require-full-coverage",
+        )
+    return partitioned
+
+
+def convert_partitions(
+    partitioned: torch.fx.GraphModule,
+    options: BuildOptions,
+    builder: EngineBuilder,
+    profiles: Profiles,
+    spool: Path,
+    on_partition: PartitionHook | None = None,
+) -> Compiled:
+    """Builds an engine for each ``_run_on_acc_*`` submodule and puts an :class:`EngineModule` in its place.
+
+    Each plan goes to a file in ``spool`` as soon as it is built, so that only one is in memory.
+
+    Args:
+        profiles: for each optimization profile, each symbol's ``min``, ``opt`` and ``max``.
+        on_partition: sees each partition just before it is converted.
+
+    Raises:
+        BuildFailedError: there is nothing for TensorRT to do, or TensorRT cannot build an engine.
+    """
+    settings = _settings(options, builder)
+    compiled = Compiled(partitioned, fallback=_operators_in_torch(partitioned))
+    for name, partition in _partitions(partitioned):
+        if on_partition:
+            on_partition(name, partition)
+        inputs = upstream.partition_inputs(partition, profiles)
+        interpreter = upstream.interpreter(partition, inputs, settings)
+        plan = builder.build(interpreter, options.target, options.capabilities)
+        path = spool / f"{name}.plan"
+        path.write_bytes(memoryview(plan))
+        del plan
+        info = _engine_info(name, partition, interpreter, options, builder)
+        compiled.facts[info.name] = EngineFacts(*_bindings(interpreter), _profile_facts(info, inputs))
+        compiled.in_engines += sum(_count_operators(partition).values())
+        partitioned.graph.find_nodes(op="call_module", target=name)[0].meta["val"] = _output_values(partition)
+        partitioned.add_module(name, EngineModule(CompiledEngine(info, engine_from_file(path))))
+        del interpreter
+    if not compiled.facts:
+        raise BuildFailedError(
+            "TensorRT can take no operator of this model",
+            where="partitioning",
+            remedy="save it with torch.export.save: it needs no TensorRT to run",
+        )
+    return compiled
+
+
+def _settings(options: BuildOptions, builder: EngineBuilder) -> Any:
+    return upstream.compilation_settings(
+        min_block_size=options.min_block_size,
+        torch_executed_ops=torch_executed_names(options.torch_executed_ops),
+        workspace_size=options.workspace,
+        disable_tf32=not options.tf32,
+        **builder.setting_overrides(options.target),
+    )
+
+
+def _partitions(gm: torch.fx.GraphModule) -> Iterator[tuple[str, torch.fx.GraphModule]]:
+    for node in gm.graph.nodes:
+        if node.op == "call_module" and node.target.startswith(upstream.ENGINE_PREFIX):
+            yield node.target, gm.get_submodule(node.target)
+
+
+def _engine_info(
+    name: str, partition: torch.fx.GraphModule, interpreter: Any, options: BuildOptions, builder: EngineBuilder
+) -> EngineInfo:
+    inputs, outputs = upstream.binding_names(interpreter)
+    gpu = min(options.capabilities, default=AMPERE)
+    return EngineInfo(
+        name=f"{name}_engine",
+        device=RuntimeDevice(0, gpu, 0, f"NVIDIA {gpu}"),
+        input_names=inputs,
+        output_names=outputs,
+        hardware_compatible=builder.hardware_compatible(options.capabilities),
+        metadata=encode_metadata(partition),
+        target_platform=options.target.runtime_name,
+        requires_output_allocator=upstream.requires_output_allocator(interpreter),
+        aliased_io=upstream.aliased_io(interpreter),
+    )
+
+
+def _bindings(interpreter: Any) -> tuple[list[Binding], list[Binding]]:
+    network = upstream.network_of(interpreter)
+    inputs = [network.get_input(index) for index in range(network.num_inputs)]
+    outputs = [network.get_output(index) for index in range(network.num_outputs)]
+    return [_binding(tensor) for tensor in inputs], [_binding(tensor) for tensor in outputs]
+
+
+_DTYPES = {"FLOAT": "float32", "HALF": "float16", "BF16": "bfloat16", "BOOL": "bool"}
+
+
+def _binding(tensor: Any) -> Binding:
+    dtype = tensor.dtype.name
+    return Binding(name=tensor.name, dtype=_DTYPES.get(dtype, dtype.lower()), shape=list(tensor.shape))
+
+
+def _profile_facts(info: EngineInfo, inputs: Sequence[Any]) -> list[dict[str, ShapeRange]]:
+    dynamic = {n: i for n, i in zip(info.input_names, inputs, strict=True) if isinstance(i.shape, dict)}
+    count = max((len(spec.profiles or [spec.shape]) for spec in dynamic.values()), default=0)
+    facts = []
+    for index in range(count):
+        shapes = {name: (spec.profiles[index] if spec.profiles else spec.shape) for name, spec in dynamic.items()}
+        facts.append({name: _shape_range(shape) for name, shape in shapes.items()})
+    return facts
+
+
+def _shape_range(shape: dict[str, Sequence[int]]) -> ShapeRange:
+    low, opt, high = (list(map(int, shape[f"{kind}_shape"])) for kind in ("min", "opt", "max"))
+    return ShapeRange(min=low, opt=opt, max=high)
+
+
+def _output_values(partition: torch.fx.GraphModule) -> list[Any]:
+    result = partition.graph.output_node().args[0]
+    nodes = result if isinstance(result, (list, tuple)) else [result]
+    return [node.meta["val"] for node in nodes]
+
+
+def _operators_in_torch(gm: torch.fx.GraphModule) -> Counter[str]:
+    count = _count_operators(gm)
+    for node in gm.graph.nodes:
+        if node.op == "call_module" and not node.target.startswith(upstream.ENGINE_PREFIX):
+            count += _count_operators(gm.get_submodule(node.target))
+    return count
+
+
+def _count_operators(gm: torch.fx.GraphModule) -> Counter[str]:
+    calls = [node.target for node in gm.graph.nodes if node.op == "call_function"]
+    return Counter(str(target) for target in calls if isinstance(target, torch._ops.OperatorBase))

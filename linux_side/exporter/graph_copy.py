@@ -1,0 +1,71 @@
+"""A copy of a GraphModule that may be changed, while the original and its weights stay as they are."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import torch
+
+
+def copy_graph_module(gm: torch.fx.GraphModule) -> torch.fx.GraphModule:
+    """A new graph over the same submodules and tensors, its nodes' metadata copied one level deep."""
+    graph = torch.fx.Graph(tracer_cls=gm.graph._tracer_cls)
+    values: dict[torch.fx.Node, torch.fx.Node] = {}
+    result = graph.graph_copy(gm.graph, values)
+    output = graph.output(result)
+    output.meta = copy.copy(gm.graph.output_node().meta)
+    graph.set_codegen(copy.copy(gm.graph._codegen))
+    copied = torch.fx.GraphModule(gm, graph)
+    copied.meta = dict(gm.meta)
+    _keep_registration(gm, copied)
+    return copied
+
+
+def _keep_registration(source: torch.nn.Module, copied: torch.nn.Module) -> None:
+    """GraphModule's own copy makes every buffer persistent and every plain tensor a buffer."""
+    for name, _ in list(copied.named_buffers(remove_duplicate=False)):
+        owner, leaf = owner_of(source, name)
+        if leaf not in owner._buffers:
+            set_attribute(copied, name, getattr(owner, leaf), persistent=None)
+        elif leaf in owner._non_persistent_buffers_set:
+            target, _ = owner_of(copied, name)
+            target._non_persistent_buffers_set.add(leaf)
+
+
+def owner_of(module: torch.nn.Module, path: str) -> tuple[torch.nn.Module, str]:
+    """The module that holds the attribute at a dotted path, and the attribute's own name."""
+    prefix, _, leaf = path.rpartition(".")
+    return module.get_submodule(prefix), leaf
+
+
+def get_attribute(module: torch.nn.Module, path: str) -> Any:
+    owner, leaf = owner_of(module, path)
+    return getattr(owner, leaf)
+
+
+def has_attribute(module: torch.nn.Module, path: str) -> bool:
+    try:
+        get_attribute(module, path)
+    except AttributeError:
+        return False
+    return True
+
+
+def set_attribute(module: torch.nn.Module, path: str, value: Any, *, persistent: bool | None) -> None:
+    """Puts a value at a dotted path, making the modules on the way.
+
+    Args:
+        persistent: for a buffer, whether it is; None for a tensor that is no buffer.
+    """
+    *prefix, leaf = path.split(".")
+    for name in prefix:
+        if not hasattr(module, name):
+            module.add_module(name, torch.nn.Module())
+        module = getattr(module, name)
+    if leaf in module._buffers:
+        del module._buffers[leaf]
+    if isinstance(value, torch.Tensor) and not isinstance(value, torch.nn.Parameter) and persistent is not None:
+        module.register_buffer(leaf, value, persistent=persistent)
+    else:
+        setattr(module, leaf, value)

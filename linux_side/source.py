@@ -1,0 +1,198 @@
+"""From what the user names to an exported program on the CPU, and to the original model's own outputs."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.export import ExportedProgram
+from torch.export.passes import move_to_device_pass
+from torch.fx.experimental import _config as symbolic_shapes
+from torch.utils import _pytree as pytree
+
+from linux_side.dynamic import flat_inputs, shapes_for_export
+from linux_side.golden import GoldenSample, record_golden
+from linux_side.leaves import input_names
+from linux_side.options import BuildOptions
+from toolchain.errors import BuildFailedError, TrtcrossError, UsageError
+from toolchain.graph_document import PLACEHOLDER_TARGET
+
+_DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+
+
+@dataclass
+class Source:
+    """What a build starts from.
+
+    Attributes:
+        name: the model's, for people.
+        program: on the CPU, as it will be lowered.
+        golden: samples of the original model's inputs and outputs.
+    """
+
+    name: str
+    program: ExportedProgram
+    golden: list[GoldenSample]
+
+
+def load_source(model: str, options: BuildOptions) -> Source:
+    """Reads ``MODEL``: a ``.pt2`` program, or ``module:factory``.
+
+    Raises:
+        UsageError: there is no such file, module or factory, or it holds or returns the wrong thing.
+        BuildFailedError: the factory, the model or torch.export fails.
+    """
+    if ":" in model and not Path(model).exists():
+        return _from_factory(model, options)
+    return _from_file(Path(model), options)
+
+
+def _from_file(path: Path, options: BuildOptions) -> Source:
+    program = move_to_device_pass(_load_program(path), "cpu")
+    _check_precision(program, options, path)
+    if options.golden and program.example_inputs is None:
+        raise UsageError(
+            "the program carries no example inputs, so there is nothing to make golden outputs from",
+            where=str(path),
+            remedy="save it with its example inputs, or build with --golden 0",
+        )
+    golden = record_golden(program.module(), *program.example_inputs, options.golden) if options.golden else []
+    return Source(path.stem, program, golden)
+
+
+def _load_program(path: Path) -> ExportedProgram:
+    if not path.is_file():
+        raise UsageError(
+            f"there is no model {str(path)!r}",
+            where="MODEL",
+            remedy="give a .pt2 file that torch.export.save wrote, or module:factory",
+        )
+    try:
+        program = torch.export.load(path)
+    except Exception as error:
+        raise UsageError(
+            f"this is not a program that torch.export.save wrote: {first_line(error)}",
+            where=str(path),
+            remedy="save the model with torch.export.save(torch.export.export(model, args), path)",
+        ) from error
+    if any(PLACEHOLDER_TARGET.endswith(str(node.target)) for node in program.graph.nodes):
+        raise UsageError(
+            "this is an artifact already: it holds TensorRT engines",
+            where=str(path),
+            remedy="give the program from which it was built",
+        )
+    return program
+
+
+def _check_precision(program: ExportedProgram, options: BuildOptions, path: Path) -> None:
+    if options.precision is None:
+        return
+    found = {tensor.dtype for tensor in program.state_dict.values() if tensor.is_floating_point()}
+    if found and _DTYPES[options.precision] not in found:
+        raise UsageError(
+            f"the program's weights are {', '.join(map(str, found))}, and --precision {options.precision} cannot "
+            "change a program that is already exported",
+            where=str(path),
+            remedy="cast the model before torch.export.export, or give module:factory instead",
+        )
+
+
+def _from_factory(model: str, options: BuildOptions) -> Source:
+    module, args, kwargs = _call_factory(model)
+    golden = record_golden(module, args, kwargs, options.golden)
+    dtype = _DTYPES[options.precision or "fp32"]
+    if dtype is not torch.float32:
+        _cast(module, dtype)
+    names = input_names(pytree.tree_structure((args, kwargs)), _argument_names(module))
+    shapes = shapes_for_export(options.dynamic, names, flat_inputs(args, kwargs))
+    # A size of 0 or 1 is told apart from others while tracing, unless torch is asked not to look.
+    oblivious = any(item.lowest < 2 for item in options.dynamic)
+    try:
+        with torch.no_grad(), symbolic_shapes.patch(backed_size_oblivious=oblivious):
+            program = torch.export.export(module, args, kwargs, dynamic_shapes=shapes)
+    except Exception as error:
+        raise BuildFailedError(
+            f"torch.export could not export the model: {first_line(error)}",
+            where=model,
+            remedy="make torch.export.export(model, args) work by itself first; -v shows the whole report",
+        ) from error
+    return Source(model.partition(":")[2], program, golden)
+
+
+def _call_factory(model: str) -> tuple[torch.nn.Module, tuple[Any, ...], dict[str, Any]]:
+    factory = _find_factory(model)
+    try:
+        result = factory()
+    except Exception as error:
+        raise BuildFailedError(
+            f"the factory raised {type(error).__name__}: {first_line(error)}",
+            where=model,
+            remedy="call it in a Python of your own and mend it",
+        ) from error
+    result = result if isinstance(result, tuple) else (result,)
+    if len(result) not in (2, 3) or not isinstance(result[0], torch.nn.Module):
+        raise UsageError(
+            "the factory does not return (nn.Module, example_args) or (nn.Module, example_args, example_kwargs)",
+            where=model,
+            remedy="return the model in eval mode, and its example arguments as a tuple",
+        )
+    module, args, kwargs = (*result, {}) if len(result) == 2 else result
+    args = tuple(args) if isinstance(args, (tuple, list)) else (args,)
+    return module.cpu(), pytree.tree_map_only(torch.Tensor, torch.Tensor.cpu, args), dict(kwargs)
+
+
+def _find_factory(model: str) -> Callable[[], Any]:
+    module_name, _, attribute = model.partition(":")
+    sys.path.insert(0, str(Path.cwd()))
+    try:
+        factory = getattr(importlib.import_module(module_name), attribute)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise UsageError(
+            f"there is no factory {model!r}: {first_line(error)}",
+            where="MODEL",
+            remedy="name an importable module and a function in it, as in mymodels:resnet50",
+        ) from error
+    except TrtcrossError:
+        raise
+    except Exception as error:
+        raise BuildFailedError(
+            f"importing {module_name} raised {type(error).__name__}: {first_line(error)}",
+            where=model,
+            remedy="import it in a Python of your own and mend it",
+        ) from error
+    if not callable(factory):
+        raise UsageError(f"{model!r} is not callable", where="MODEL", remedy="name a function")
+    found: Callable[[], Any] = factory
+    return found
+
+
+def _argument_names(module: torch.nn.Module) -> list[str]:
+    parameters = inspect.signature(module.forward).parameters.values()
+    names = [p.name for p in parameters if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
+    variadic = [p.name for p in parameters if p.kind is p.VAR_POSITIONAL]
+    return names + [f"{name}_{index}" for name in variadic for index in range(64)]
+
+
+def _cast(module: torch.nn.Module, dtype: torch.dtype) -> None:
+    """Runs the model in ``dtype`` inside, while its inputs and outputs stay as they are."""
+
+    def cast(value: Any, source: torch.dtype, destination: torch.dtype) -> Any:
+        return pytree.tree_map_only(torch.Tensor, lambda t: t.to(destination) if t.dtype is source else t, value)
+
+    module.to(dtype)
+    module.register_forward_pre_hook(
+        lambda _, args, kwargs: (cast(args, torch.float32, dtype), cast(kwargs, torch.float32, dtype)),
+        with_kwargs=True,
+    )
+    module.register_forward_hook(lambda _module, _args, result: cast(result, dtype, torch.float32))
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an error's text that says anything."""
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)

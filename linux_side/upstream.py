@@ -1,0 +1,199 @@
+"""Every name of Torch-TensorRT that the producer uses, the underscored ones above all, in this one file.
+
+Pinned to Torch-TensorRT 2.14. ``tests/contract`` binds each call in here against the sources of the releases that we
+claim, so that a change upstream is a failing test and not a failing build.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+from collections.abc import Callable, Collection, Iterator, Sequence
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+
+from linux_side.exporter.engine_module import CompiledEngine
+from toolchain.engine_info import AliasedIO, EngineInfo
+from toolchain.graph_writer import engine_from_buffer
+from toolchain.targets import ComputeCapability
+
+
+def import_torch_tensorrt(gpu: ComputeCapability) -> Any:
+    """Imports ``torch_tensorrt`` as if the current device were of this compute capability.
+
+    The import asks for a GPU although building needs none. The stand-ins are there while it is imported, and what
+    they answer stays in it for the life of the process: hence one process for each build.
+    """
+    with _stand_ins(gpu):
+        return importlib.import_module("torch_tensorrt")
+
+
+@contextlib.contextmanager
+def _stand_ins(gpu: ComputeCapability) -> Iterator[None]:
+    properties = SimpleNamespace(major=gpu.major, minor=gpu.minor, name=str(gpu))
+    stand_ins: dict[str, Callable[..., Any]] = {
+        # torch_tensorrt/_utils.py, is_tegra_platform() and is_thor(): which lowering passes there are
+        "get_device_capability": lambda *_: (gpu.major, gpu.minor),
+        # torch_tensorrt/dynamo/_defaults.py, default_device(): the default of CompilationSettings.device
+        "current_device": lambda: 0,
+        # torch_tensorrt/_Device.py and dynamo/runtime: the device of default settings, spelled out
+        "get_device_properties": lambda *_: properties,
+    }
+    originals = {name: getattr(torch.cuda, name) for name in stand_ins}
+    for name, stand_in in stand_ins.items():
+        setattr(torch.cuda, name, stand_in)
+    try:
+        yield
+    finally:
+        for name, original in originals.items():
+            setattr(torch.cuda, name, original)
+
+
+def compilation_settings(
+    *,
+    min_block_size: int,
+    torch_executed_ops: Collection[str],
+    workspace_size: int,
+    disable_tf32: bool,
+    hardware_compatible: bool,
+    cross_compile_for_windows: bool,
+) -> Any:
+    """``CompilationSettings`` for one build."""
+    from torch_tensorrt import Device
+    from torch_tensorrt.dynamo._settings import CompilationSettings
+
+    return CompilationSettings(
+        device=Device(gpu_id=0),
+        min_block_size=min_block_size,
+        torch_executed_ops=set(torch_executed_ops),
+        workspace_size=workspace_size,
+        disable_tf32=disable_tf32,
+        hardware_compatible=hardware_compatible,
+        enable_cross_compile_for_windows=cross_compile_for_windows,
+        truncate_double=True,
+        offload_module_to_cpu=True,
+    )
+
+
+def lower(program: torch.export.ExportedProgram, settings: Any) -> torch.fx.GraphModule:
+    """Torch-TensorRT's lowering: decompositions and passes over the graph."""
+    from torch_tensorrt.dynamo.lowering import get_decompositions, post_lowering, pre_export_lowering
+
+    program = pre_export_lowering(program, settings)
+    decompositions = get_decompositions(
+        settings.enable_experimental_decompositions,
+        settings.decompose_attention,
+        settings.use_distributed_mode_trace,
+        use_fp32_acc=settings.use_fp32_acc,
+    )
+    program = program.run_decompositions(decompositions)
+    return post_lowering(program.module(check_guards=False), settings)
+
+
+def partition(gm: torch.fx.GraphModule, settings: Any) -> torch.fx.GraphModule:
+    """Splits a lowered graph into ``_run_on_acc_*`` and ``_run_on_gpu_*`` submodules."""
+    from torch_tensorrt.dynamo import partitioning
+    from torch_tensorrt.dynamo.conversion._ConverterRegistry import DYNAMO_CONVERTERS
+
+    DYNAMO_CONVERTERS.set_compilation_settings(settings)
+    supported, total = partitioning.get_graph_converter_support(gm, settings.torch_executed_ops)
+    partitioned, _ = partitioning.fast_partition(
+        gm,
+        min_block_size=settings.min_block_size,
+        torch_executed_ops=settings.torch_executed_ops,
+        require_full_compilation=False,  # we name the operators ourselves
+        skip_fusion=supported == total,
+    )
+    return partitioned
+
+
+ENGINE_PREFIX = "_run_on_acc_"
+
+
+def partition_inputs(partition: torch.fx.GraphModule, profiles: Sequence[dict[str, dict[str, int]]]) -> list[Any]:
+    """``torch_tensorrt.Input`` for each input of a partition.
+
+    Args:
+        profiles: for each optimization profile, each symbol's ``min``, ``opt`` and ``max``.
+    """
+    from torch_tensorrt.dynamo.partitioning import construct_submodule_inputs
+
+    return list(
+        construct_submodule_inputs(partition, profile_source_bounds=list(profiles) or None, num_profiles=len(profiles))
+    )
+
+
+def output_dtypes(partition: torch.fx.GraphModule) -> list[Any]:
+    """The dtypes that a partition's outputs must have."""
+    from torch_tensorrt.dynamo.conversion._conversion import infer_module_output_dtypes
+
+    return list(infer_module_output_dtypes(partition, truncate_double=True))
+
+
+def interpreter(partition: torch.fx.GraphModule, inputs: Sequence[Any], settings: Any) -> Any:
+    """An interpreter that makes of a partition a TensorRT network with distinct outputs."""
+    from torch_tensorrt.dynamo.conversion._TRTInterpreter import TRTInterpreter
+
+    class Interpreter(TRTInterpreter):
+        def output(self, target: str, args: Any, kwargs: Any) -> list[Any]:
+            # Upstream marks a tensor that is two outputs, or an input that is an output, once or not at all,
+            # and the graph would then read an output that the engine does not have.
+            results = args[0] if isinstance(args[0], (list, tuple)) else (args[0],)
+            return super().output(target, (tuple(self._distinct(results)),), kwargs)
+
+        def _distinct(self, results: Sequence[Any]) -> Iterator[Any]:
+            network = self.ctx.net
+            taken = {network.get_input(index).name for index in range(network.num_inputs)}
+            for result in results:
+                name = getattr(result, "name", None)
+                if name is None or name not in taken:
+                    taken.add(name)
+                    yield result
+                else:
+                    yield network.add_identity(result).get_output(0)
+
+    return Interpreter(partition, inputs, output_dtypes=output_dtypes(partition), compilation_settings=settings)
+
+
+def builder_config(interpreter: Any) -> Any:
+    """The ``IBuilderConfig`` that the settings ask for."""
+    return interpreter._populate_trt_builder_config()
+
+
+def construct_network(interpreter: Any) -> None:
+    """Converts every node of the partition."""
+    interpreter._construct_trt_network_def()
+
+
+def network_of(interpreter: Any) -> Any:
+    return interpreter.ctx.net
+
+
+def binding_names(interpreter: Any) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Input and output binding names, in the order of the partition."""
+    return tuple(interpreter._input_names), tuple(interpreter._output_names)
+
+
+def aliased_io(interpreter: Any) -> tuple[AliasedIO, ...]:
+    """Outputs that share an input's memory."""
+    return tuple(AliasedIO(out, name, kind) for out, (name, kind) in interpreter._aliased_io.items())
+
+
+def requires_output_allocator(interpreter: Any) -> bool:
+    return bool(interpreter.ctx.requires_output_allocator)
+
+
+def release_weights(interpreter: Any) -> None:
+    """Frees the host copies of the weights that conversion holds until the engine is built."""
+    interpreter.ctx.clear_cpu_weights_reference_holder()
+
+
+def engine_of_upstream_module(module: Any) -> CompiledEngine:
+    """The engine of a ``TorchTensorRTModule``."""
+    fields = module._pack_engine_info()
+    plan = engine_from_buffer(fields[3])
+    fields[3] = ""
+    info = EngineInfo.parse([str(field) for field in fields], where=f"engine {module.name}")
+    return CompiledEngine(info, plan, live=module.engine)
