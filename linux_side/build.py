@@ -128,12 +128,14 @@ def _run_child(job: dict[str, Any], on_event: OnEvent, log: IO[bytes]) -> None:
     command = [sys.executable, "-m", "linux_side.worker"]
     child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True)
     error: TrtcrossError | None = None
+    events, jobs = child.stdout, child.stdin
+    if events is None or jobs is None:  # for the type checker: both are pipes
+        raise RuntimeError("the build process has no pipes")
     with child:
         try:
-            assert child.stdin is not None and child.stdout is not None
-            child.stdin.write(json.dumps(job))
-            child.stdin.close()
-            for line in child.stdout:
+            jobs.write(json.dumps(job))
+            jobs.close()
+            for line in events:
                 event = json.loads(line)
                 if event["event"] == "error":
                     error = error_from_json(event["error"])

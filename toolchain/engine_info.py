@@ -34,6 +34,19 @@ TARGET_PLATFORM_FIELD = FIELDS.index("target_platform")
 FIELD_COUNT = {6: 9, 7: 10, 8: 11, 9: 12, 10: 13}
 CURRENT_ABI = 10
 
+# Torch-TensorRT release -> its ABI version.
+RELEASE_ABI = {
+    "2.6": 6,
+    "2.7": 7,
+    "2.8": 7,
+    "2.9": 7,
+    "2.10": 7,
+    "2.11": 8,
+    "2.12": 9,
+    "2.13": 9,
+    "2.14": 10,
+}
+
 PLACEHOLDER_OPERATOR = "tensorrt::no_op_placeholder_for_execute_engine"
 EXECUTE_OPERATOR = "tensorrt::execute_engine"
 

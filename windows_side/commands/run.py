@@ -1,0 +1,67 @@
+"""``trtcross run``: runs an artifact on inputs from a file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from toolchain.artifact import open_artifact
+from toolchain.errors import UsageError
+from toolchain.manifest import Manifest
+from toolchain.output import Report, verb
+
+
+@click.command()
+@click.argument("artifact")
+@click.option("--input", "source", required=True, type=click.Path(path_type=Path), help="Tensors by input name.")
+@click.option("--output", "out", required=True, type=click.Path(path_type=Path), help="Where outputs go, by name.")
+@click.option("--device", default="cuda:0", show_default=True, help="Where to run.")
+@click.option("--allow-unlisted-gpu", is_flag=True, help="Try a GPU that the engine does not list.")
+@verb
+def run(report: Report, artifact: str, source: Path, out: Path, device: str, allow_unlisted_gpu: bool) -> None:
+    """Run ARTIFACT on the tensors in a safetensors file, named as `trtcross inspect` names the inputs."""
+    with open_artifact(artifact) as opened:
+        from windows_side.loading import load
+
+        model = load(opened, device, allow_unlisted_gpu=allow_unlisted_gpu)
+    names = run_file(model, opened.manifest, source, out)
+    report.put(artifact=artifact, output=str(out), tensors=names)
+    report.say(f"wrote {', '.join(names)} to {out}")
+
+
+def run_file(model: Any, manifest: Manifest, source: Path, out: Path) -> list[str]:
+    """Runs a loaded model on a file of inputs and writes a file of outputs.
+
+    Raises:
+        UsageError: the input file cannot be read, or an input is missing.
+    """
+    from safetensors.torch import load_file, save_file
+    from torch.utils import _pytree as pytree
+
+    try:
+        tensors = load_file(source, device=str(model.device))
+    except Exception as error:
+        raise UsageError(
+            f"the inputs cannot be read: {error}", where=str(source), remedy="write them with safetensors"
+        ) from error
+    missing = [spec.name for spec in manifest.inputs if spec.dtype and spec.name not in tensors]
+    if missing:
+        raise UsageError(
+            f"the file lacks the input {', '.join(missing)}",
+            where=str(source),
+            remedy="name each tensor as `trtcross inspect` names the input",
+        )
+    leaves = [tensors[spec.name] if spec.dtype else spec.value for spec in manifest.inputs]
+    args, kwargs = pytree.tree_unflatten(leaves, pytree.treespec_loads(manifest.call.in_spec))
+    outputs = pytree.tree_leaves(model(*args, **kwargs))
+    named = {
+        spec.name: value.contiguous()
+        for spec, value in zip(manifest.outputs, outputs, strict=True)
+        if spec.dtype is not None
+    }
+    part = out.with_name(out.name + ".part")
+    save_file(named, part)
+    part.replace(out)
+    return list(named)

@@ -1,0 +1,46 @@
+"""What is installed here, found without importing it."""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+from importlib import metadata
+from pathlib import Path
+
+
+def version_of(distribution: str) -> str | None:
+    """The installed version of a distribution, or None."""
+    try:
+        return metadata.version(distribution)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def torch_version() -> str | None:
+    """torch's full version with its build tag (``2.14.1+cu130``), read from its source."""
+    return _torch_constant("__version__") or version_of("torch")
+
+
+def torch_cuda() -> str | None:
+    """The CUDA release that torch was built with, or None for a CPU build."""
+    return _torch_constant("cuda")
+
+
+def package_folder(name: str) -> Path | None:
+    """The folder of an importable package, without importing it."""
+    spec = importlib.util.find_spec(name)
+    return Path(spec.origin).parent if spec and spec.origin else None
+
+
+def _torch_constant(name: str) -> str | None:
+    folder = package_folder("torch")
+    path = folder / "version.py" if folder else None
+    if path is None or not path.is_file():
+        return None
+    for statement in ast.parse(path.read_text(encoding="utf-8")).body:
+        targets = statement.targets if isinstance(statement, ast.Assign) else [getattr(statement, "target", None)]
+        for target in targets:
+            value = getattr(statement, "value", None)
+            if isinstance(target, ast.Name) and target.id == name and isinstance(value, ast.Constant):
+                return None if value.value is None else str(value.value)
+    return None

@@ -1,0 +1,163 @@
+"""``load``: digests, preflight, decode, engines, replace. Each engine is decoded once, straight from the file."""
+
+from __future__ import annotations
+
+import json
+import os
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.export import ExportedProgram
+
+from toolchain.artifact import Artifact, open_artifact
+from toolchain.container import Entry
+from toolchain.engine_info import ENGINE_FIELD, FIELDS
+from toolchain.errors import IncompatibleError, MalformedArtifactError, TrtcrossError
+from toolchain.graph_document import dump_graph, placeholder_nodes, set_devices
+from toolchain.manifest import GRAPH_ENTRY
+from toolchain.splice import spliced_archive
+from toolchain.strict_json import load_json
+from toolchain.targets import host_platform
+from toolchain.trust import require_safe_to_load
+from windows_side.model import LoadedModel
+from windows_side.preflight import require
+from windows_side.replace import EngineFactory, replace_nodes
+from windows_side.runtime import load_runtime
+
+_DEVICE_FIELD = FIELDS.index("device")
+
+# Stands for a placeholder node while torch reads the graph. Upstream's own operator is left to upstream: defining it
+# here would make a later `import torch_tensorrt` fail.
+_LIBRARY = torch.library.Library("trtcross", "DEF")
+_LIBRARY.define("engine(Tensor[] inputs, str token) -> Tensor[]")
+_ENGINE_TARGET = "torch.ops.trtcross.engine.default"
+
+
+def load(
+    artifact: str | os.PathLike[str] | Artifact,
+    device: str | torch.device = "cuda:0",
+    *,
+    allow_unlisted_gpu: bool = False,
+) -> LoadedModel:
+    """Loads an artifact onto a GPU.
+
+    Args:
+        artifact: its path, or an open one.
+        device: where every part of the graph shall run.
+        allow_unlisted_gpu: take a GPU whose compute capability the engine does not list, with a warning.
+
+    Returns:
+        A callable with the original model's signature and output structure.
+
+    Raises:
+        IncompatibleError: it cannot run on this machine, and why.
+        MalformedArtifactError: it is damaged.
+        MissingComponentError: torch, Torch-TensorRT or TensorRT is missing.
+        UntrustedError: torch would run code from the file.
+    """
+    if not isinstance(artifact, Artifact):
+        with open_artifact(artifact) as opened:
+            return load(opened, device, allow_unlisted_gpu=allow_unlisted_gpu)
+    _require_platform(artifact)
+    for doubt in require(artifact, allow_unlisted_gpu=allow_unlisted_gpu):
+        warnings.warn(f"{doubt.name}: needs {doubt.needed}; here: {doubt.found}", stacklevel=2)
+    load_runtime(artifact.manifest.target.backend)
+    place = torch.device(device)
+    program = load_program(artifact, place, local_device(place))
+    artifact.container.check_unchanged()
+    return LoadedModel(program, artifact.manifest, place)
+
+
+def load_program(
+    artifact: Artifact, device: torch.device, device_field: str | None, engine_factory: EngineFactory | None = None
+) -> ExportedProgram:
+    """The program with its engines in place, every part of it on ``device``.
+
+    Args:
+        device_field: what the engines' device field shall say, or None to leave it.
+        engine_factory: ``torch.classes.tensorrt.Engine`` unless a caller says otherwise.
+    """
+    require_safe_to_load(artifact)
+    artifact.check_files()
+    program = _read_program(artifact, device)
+
+    def engine_info(index: int) -> list[str | bytes]:
+        fields: list[str | bytes] = list(artifact.placeholders[index].fields)
+        if device_field is not None:
+            fields[_DEVICE_FIELD] = device_field
+        fields[ENGINE_FIELD] = artifact.engines[index].read()
+        return fields
+
+    tokens = {engine.token: engine.index for engine in artifact.engines}
+    infos = {
+        node.name: lambda index=tokens[node.args[1]]: engine_info(index)
+        for node in program.graph.nodes
+        if str(node.target) == "trtcross.engine.default"
+    }
+    if len(infos) != len(tokens):
+        raise MalformedArtifactError(
+            "the graph does not hold the engines that the manifest lists",
+            where=str(artifact.path),
+            remedy="get the file again, or build it again",
+        )
+    return replace_nodes(program, infos, engine_factory)
+
+
+def local_device(device: torch.device) -> str:
+    """The device field of engine info for a GPU of this machine."""
+    properties = torch.cuda.get_device_properties(device)
+    index = device.index if device.index is not None else torch.cuda.current_device()
+    return f"{index}%{properties.major}%{properties.minor}%0%{properties.name}"
+
+
+def _require_platform(artifact: Artifact) -> None:
+    target, here = artifact.manifest.target.platform.value, host_platform()
+    if target != here:
+        raise IncompatibleError(
+            f"the artifact is for {target}, and this machine is {here}",
+            where=str(artifact.path),
+            remedy=f"trtcross convert {artifact.path} --target {here} -o OUT"
+            if artifact.manifest.target.backend.portable
+            else f"use a {target} machine",
+        )
+
+
+def _read_program(artifact: Artifact, device: torch.device) -> ExportedProgram:
+    """Lets torch read the program with a token in each engine's place; weights come straight from the file."""
+    entries: list[tuple[str, bytes | Entry]] = []
+    for name, entry in artifact.container.entries.items():
+        if name == GRAPH_ENTRY:
+            entries.append((name, _graph_for_torch(artifact, device)))
+        elif name.endswith("_config.json"):
+            entries.append((name, _on_device(artifact.read_entry(name), name, device)))
+        elif not name.startswith(("extra/", "trtcross/")):
+            entries.append((name, entry))
+    with spliced_archive(Path(artifact.path), entries) as file:
+        try:
+            return torch.export.load(file)
+        except TrtcrossError:
+            raise
+        except Exception as error:
+            raise MalformedArtifactError(
+                f"torch {torch.__version__} cannot read the program: {error}",
+                where=str(artifact.path),
+                remedy="use the torch release that `trtcross check` names",
+            ) from error
+
+
+def _graph_for_torch(artifact: Artifact, device: torch.device) -> bytes:
+    document = artifact.graph()
+    for placeholder in placeholder_nodes(document, where=str(artifact.path)):
+        inputs = placeholder.node["inputs"][0]
+        token = {"name": "token", "arg": {"as_string": placeholder.token}, "kind": inputs["kind"]}
+        placeholder.node.update(target=_ENGINE_TARGET, inputs=[inputs, token])
+    set_devices(document, device.type, device.index)
+    return dump_graph(document)
+
+
+def _on_device(data: bytes, name: str, device: torch.device) -> bytes:
+    document: dict[str, Any] = load_json(data, where=name, size_limit=64 * 2**20)
+    set_devices(document, device.type, device.index)
+    return json.dumps(document).encode()
