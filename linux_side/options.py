@@ -10,6 +10,8 @@ from toolchain.errors import UsageError
 from toolchain.manifest import Model
 from toolchain.targets import ComputeCapability, Platform
 
+Precision = Literal["fp32", "fp16", "bf16"]
+
 
 class SizeRange(Model):
     """One optimization profile's range of a dimension."""
@@ -64,7 +66,7 @@ class BuildOptions(Model):
     target: Platform = Field(Platform.WINDOWS_X86_64, strict=False)
     backend: str = "auto"
     gpus: list[str] = Field(default_factory=list)
-    precision: Literal["fp32", "fp16", "bf16"] | None = None
+    precision: Precision | None = None
     tf32: bool = True
     dynamic: list[DynamicDimension] = Field(default_factory=list)
     golden: Annotated[int, Field(ge=0)] = 1

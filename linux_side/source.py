@@ -62,8 +62,8 @@ def _from_file(path: Path, options: BuildOptions) -> Source:
             where=str(path),
             remedy="save it with its example inputs, or build with --golden 0",
         )
-    golden = record_golden(program.module(), *program.example_inputs, options.golden) if options.golden else []
-    return Source(path.stem, program, golden)
+    args, kwargs = program.example_inputs or ((), {})
+    return Source(path.stem, program, record_golden(program.module(), args, kwargs, options.golden))
 
 
 def _load_program(path: Path) -> ExportedProgram:
@@ -105,6 +105,18 @@ def _check_precision(program: ExportedProgram, options: BuildOptions, path: Path
 
 def _from_factory(model: str, options: BuildOptions) -> Source:
     module, args, kwargs = _call_factory(model)
+    return export_source(model.partition(":")[2], module, args, kwargs, options)
+
+
+def export_source(
+    name: str, module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], options: BuildOptions
+) -> Source:
+    """Exports a module as the options want it; the module is cast in place where they name a precision.
+
+    Raises:
+        UsageError: a dynamic dimension does not exist.
+        BuildFailedError: the model or torch.export fails.
+    """
     golden = record_golden(module, args, kwargs, options.golden)
     dtype = _DTYPES[options.precision or "fp32"]
     if dtype is not torch.float32:
@@ -119,10 +131,10 @@ def _from_factory(model: str, options: BuildOptions) -> Source:
     except Exception as error:
         raise BuildFailedError(
             f"torch.export could not export the model: {first_line(error)}",
-            where=model,
+            where=name,
             remedy="make torch.export.export(model, args) work by itself first; -v shows the whole report",
         ) from error
-    return Source(model.partition(":")[2], program, golden)
+    return Source(name, program, golden)
 
 
 def _call_factory(model: str) -> tuple[torch.nn.Module, tuple[Any, ...], dict[str, Any]]:

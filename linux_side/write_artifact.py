@@ -54,6 +54,7 @@ def serialize_program(program: ExportedProgram, spool: Path) -> Serialized:
         container.close()
     strip_traces(document)
     set_devices(document, "cuda", 0)
+    document["guards_code"] = []  # Python source; the manifest's ranges say the same as data
     nodes = [node.name for node in placeholder_nodes(document, where=GRAPH_ENTRY)]
     return Serialized(path, dump_graph(document), nodes)
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import warnings
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -91,8 +93,8 @@ def load_program(
         return fields
 
     tokens = {engine.token: engine.index for engine in artifact.engines}
-    infos = {
-        node.name: lambda index=tokens[node.args[1]]: engine_info(index)
+    infos: dict[str, Callable[[], list[str | bytes]]] = {
+        node.name: partial(engine_info, tokens[node.args[1]])
         for node in program.graph.nodes
         if str(node.target) == "trtcross.engine.default"
     }

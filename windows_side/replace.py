@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
-import pybase64
 import torch
 from torch.export import ExportedProgram
 from torch.export.graph_signature import (
@@ -15,6 +15,7 @@ from torch.export.graph_signature import (
     InputSpec,
 )
 
+from toolchain.base64_stream import TEXT_CHUNK, ParallelHash, decode_stream
 from toolchain.engine_info import ENGINE_FIELD, FIELDS, PLACEHOLDER_OPERATOR, check_fields
 from toolchain.errors import MalformedArtifactError
 
@@ -43,19 +44,17 @@ def replace_execute_engine_no_op_node(
     calls = []
     for node in _nodes_of(exported_program, PLACEHOLDER_OPERATOR):
         where = f"node {node.name}"
-        inputs, *fields = node.args
+        fields = list(node.args[1:])
         check_fields(fields, where=where)
         fields[ENGINE_FIELD] = _decode(fields[ENGINE_FIELD], where)
-        calls.append((node.name, inputs, fields))
+        calls.append((node.name, fields))
     if not calls:
         raise MalformedArtifactError(
             "the program has no placeholder node",
             where="replace_execute_engine_no_op_node()",
             remedy="it is no cross-compiled program, or its engines are in place already",
         )
-    return replace_nodes(
-        exported_program, {name: lambda fields=fields: fields for name, _, fields in calls}, engine_factory
-    )
+    return replace_nodes(exported_program, {name: partial(list, fields) for name, fields in calls}, engine_factory)
 
 
 def replace_nodes(
@@ -151,17 +150,13 @@ def _class_name(engine: Any) -> str:
 
 
 def _decode(text: object, where: str) -> bytes:
-    try:
-        raw: bytes = pybase64.b64decode(text, validate=True)
-        canonical = isinstance(text, str) and pybase64.b64encode(raw[-3:] if raw else b"")[-4:] is not None
-    except (ValueError, TypeError) as error:
-        raise _not_base64(where) from error
-    if not canonical:
-        raise _not_base64(where)
-    return raw
-
-
-def _not_base64(where: str) -> MalformedArtifactError:
-    return MalformedArtifactError(
-        "the engine in this node is not base64", where=where, remedy="get the file again, or build it again"
-    )
+    """Strict base64, as :mod:`toolchain.base64_stream` reads it, of text that is in memory."""
+    if not isinstance(text, str) or not text.isascii():
+        raise MalformedArtifactError(
+            "the engine in this node is not base64 text",
+            where=where,
+            remedy="get the file again, or build it again",
+        )
+    data = text.encode("ascii")
+    chunks = (data[start : start + TEXT_CHUNK] for start in range(0, len(data), TEXT_CHUNK))
+    return b"".join(decode_stream(chunks, ParallelHash(), where=where))

@@ -15,6 +15,7 @@ from linux_side.exporter.graph_copy import copy_graph_module, has_attribute
 from linux_side.exporter.inline_engines import EngineCall, inline_engines
 from linux_side.exporter.inline_torch import inline_torch_modules
 from linux_side.exporter.program import CallStructure, call_structure, create_program
+from linux_side.exporter.values import annotate_calls
 from toolchain.errors import BuildFailedError
 
 EngineField = Callable[[CompiledEngine, int], str]
@@ -53,6 +54,7 @@ def export(
 def transform(gm: torch.fx.GraphModule, call: EngineCall) -> torch.fx.GraphModule:
     """Inlines engine submodules, then PyTorch submodules, then cleans and checks the graph; works on a copy."""
     gm = copy_graph_module(gm)
+    annotate_calls(gm)
     if not inline_engines(gm, call):
         raise BuildFailedError(
             "there is no TensorRT engine in this graph",

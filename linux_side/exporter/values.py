@@ -1,0 +1,34 @@
+"""The values (fake tensors, symbolic sizes) that submodules return, written back to the nodes that call them."""
+
+from __future__ import annotations
+
+import operator
+from typing import Any
+
+import torch
+
+
+def output_values(gm: torch.fx.GraphModule) -> list[Any]:
+    """The value of each output of a graph."""
+    result = gm.graph.output_node().args[0]
+    outputs = result if isinstance(result, (list, tuple)) else [result]
+    return [output.meta.get("val") if isinstance(output, torch.fx.Node) else output for output in outputs]
+
+
+def annotate_calls(gm: torch.fx.GraphModule) -> None:
+    """Gives each call of a graph submodule, and each ``getitem`` of one, the value that it returns.
+
+    The partitioner leaves them without.
+    """
+    for node in gm.graph.nodes:
+        if node.op != "call_module" or not isinstance(gm.get_submodule(node.target), torch.fx.GraphModule):
+            continue
+        submodule = gm.get_submodule(node.target)
+        values = output_values(submodule)
+        if not isinstance(submodule.graph.output_node().args[0], (list, tuple)):
+            node.meta["val"] = values[0]
+            continue
+        node.meta["val"] = tuple(values)
+        for user in node.users:
+            if user.target is operator.getitem:
+                user.meta["val"] = values[user.args[1]]

@@ -1,0 +1,169 @@
+"""Differential proof without a GPU.
+
+A real artifact is built in this process by the real builder, loaded by the real consumer, and run by an interpreter
+over its graph that, for each engine, runs in PyTorch on the CPU the very partition from which the engine was built.
+What that computes must be the partitioned graph's own result to the bit, so every mistake in wiring shows: a wrong
+order, a wrong ``getitem``, a lost buffer, a clashing name.
+"""
+
+from __future__ import annotations
+
+import copy
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.export import ExportedProgram
+from torch.export.graph_signature import InputKind
+from torch.utils import _pytree as pytree
+
+from linux_side.backends import engine_builder
+from linux_side.options import BuildOptions, DynamicDimension
+from toolchain import Artifact, open_artifact
+from toolchain.targets import Backend
+from windows_side.loading import load_program
+from windows_side.runtime import load_runtime
+
+CPU = torch.device("cpu")
+
+
+@cache
+def imported_builder() -> Any:
+    """The TensorRT-RTX builder, its Torch-TensorRT imported once in this process."""
+    builder = engine_builder("tensorrt-rtx")
+    builder.import_upstream([])
+    return builder
+
+
+@dataclass
+class Built:
+    """An artifact, and what it was built from.
+
+    Attributes:
+        reference: the lowered, partitioned graph before conversion.
+        partitions: by the engine's name, a copy of the partition from which it was built.
+    """
+
+    artifact: Artifact
+    program: ExportedProgram
+    reference: torch.fx.GraphModule
+    partitions: dict[str, torch.fx.GraphModule] = field(default_factory=dict)
+
+    def loaded(self) -> ExportedProgram:
+        """The artifact's program on the CPU, each engine's stand-in in place."""
+        load_runtime(Backend.TENSORRT_RTX)
+        return load_program(self.artifact, CPU, None, lambda fields: self.partitions[str(fields[1])])
+
+    def run(self, *args: Any, **kwargs: Any) -> Any:
+        """The artifact's result."""
+        program = self.loaded()
+        leaves, spec = pytree.tree_flatten((args, kwargs))
+        assert spec == program.call_spec.in_spec
+        outputs = run_program(program, leaves)
+        return pytree.tree_unflatten(outputs, program.call_spec.out_spec)
+
+    def expected(self, *args: Any, **kwargs: Any) -> list[Any]:
+        """The leaves of the partitioned graph's own result."""
+        leaves = pytree.tree_leaves((args, kwargs))
+        with torch.no_grad():
+            return pytree.tree_leaves(torch.fx.Interpreter(self.reference).run(*leaves, enable_io_processing=False))
+
+
+class EngineInterpreter(torch.fx.Interpreter):
+    """Runs ``execute_engine`` on stand-ins: the operator itself takes nothing but a real engine."""
+
+    def call_function(self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        if target is not torch.ops.tensorrt.execute_engine.default:
+            return super().call_function(target, args, kwargs)
+        inputs, engine = args
+        result = engine(*inputs)
+        return list(result) if isinstance(result, (tuple, list)) else [result]
+
+
+def run_program(program: ExportedProgram, leaves: list[Any]) -> list[Any]:
+    """Runs a program with stand-ins on the leaves of a call; gives the leaves of the user's outputs."""
+    values, user = [], iter(leaves)
+    for spec in program.graph_signature.input_specs:
+        if spec.kind is InputKind.USER_INPUT:
+            values.append(next(user))
+        elif spec.target in program.state_dict:
+            values.append(program.state_dict[spec.target])
+        else:
+            values.append(program.constants[spec.target])
+    with torch.no_grad():
+        outputs = EngineInterpreter(program.graph_module).run(*values, enable_io_processing=False)
+    mutated = len(program.graph_signature.output_specs) - len(program.graph_signature.user_outputs)
+    return list(outputs)[mutated:]
+
+
+@contextmanager
+def _untimed(_name: str) -> Iterator[None]:
+    yield
+
+
+def build_here(
+    module: torch.nn.Module,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any] | None = None,
+    *,
+    folder: Path,
+    dynamic: tuple[str, ...] = (),
+    **options: Any,
+) -> Built:
+    """Exports and builds a model in this process with the real builder.
+
+    Args:
+        folder: where the artifact goes.
+        dynamic: as on the command line.
+        options: of :class:`linux_side.options.BuildOptions`.
+    """
+    from linux_side.source import export_source
+
+    builder = imported_builder()
+    parsed = BuildOptions(dynamic=[DynamicDimension.parse(text) for text in dynamic], **options)
+    return build_source(export_source("test", module, args, kwargs or {}, parsed), parsed, builder, folder)
+
+
+def build_source(source: Any, options: BuildOptions, builder: Any, folder: Path) -> Built:
+    """Builds the artifact of a program that is there already."""
+    from linux_side import pipeline as pipelines
+
+    taken: dict[str, Any] = {}
+
+    class Recording(pipelines.Pipeline):
+        def partitioned(self, program: ExportedProgram) -> torch.fx.GraphModule:
+            partitioned = super().partitioned(program)
+            taken["reference"] = copy.deepcopy(partitioned)
+            return partitioned
+
+    partitions: dict[str, torch.fx.GraphModule] = {}
+
+    def remember(name: str, partition: torch.fx.GraphModule) -> None:
+        partitions[f"{name}_engine"] = copy.deepcopy(partition)
+
+    out = Path(tempfile.mkdtemp(dir=folder)) / "artifact.pt2"
+    with tempfile.TemporaryDirectory() as spool:
+        pipeline = Recording(options, builder, Path(spool), _untimed, on_partition=remember)
+        pipeline.run_source(source, out)
+    return Built(open_artifact(out), source.program, taken["reference"], partitions)
+
+
+def assert_same_wiring(built: Built, *args: Any, **kwargs: Any) -> list[Any]:
+    """The artifact and the partitioned graph agree to the bit; returns the artifact's leaves."""
+    got = pytree.tree_leaves(built.run(*args, **kwargs))
+    want = built.expected(*args, **kwargs)
+    assert len(got) == len(want)
+    for a, b in zip(got, want, strict=True):
+        if isinstance(b, torch.Tensor):
+            assert a.dtype == b.dtype and a.shape == b.shape
+            assert torch.equal(a, b) or (
+                torch.equal(a.isnan(), b.isnan()) and torch.equal(a.nan_to_num(), b.nan_to_num())
+            )
+        else:
+            assert a == b
+    return got
