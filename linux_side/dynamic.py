@@ -111,7 +111,7 @@ def _symbol(item: DynamicDimension, size: Any, program: ExportedProgram) -> str:
         raise UsageError(
             f"the program takes sizes from {low} to {high}, not {item.lowest} to {item.highest}",
             where=where,
-            remedy="--dynamic can only narrow a range that the program has; export it with a wider one",
+            remedy=f"use a range inside {low} to {high}: --dynamic can only narrow what the exported program takes",
         )
     if not size.node.expr.is_Symbol:
         raise UsageError(

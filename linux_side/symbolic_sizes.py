@@ -42,12 +42,14 @@ def keep_sizes_inside(gm: torch.fx.GraphModule, call: torch.fx.Node, partition: 
 
 def _compute_inputs_inside(call: torch.fx.Node, partition: torch.fx.GraphModule) -> None:
     placeholders = [node for node in partition.graph.nodes if node.op == "placeholder"]
+    first = next(node for node in partition.graph.nodes if node.op != "placeholder")
+    for node in placeholders:  # the partitioner leaves some behind the first operator
+        first.prepend(node)
     sources = _sources(placeholders)
     arguments = list(call.args)
     for index, node in reversed(list(enumerate(placeholders))):
         value = node.meta.get("val")
         if isinstance(value, torch.SymInt) and value.node.expr.free_symbols <= sources.keys():
-            first = next(n for n in partition.graph.nodes if n.op != "placeholder")
             with partition.graph.inserting_before(first):
                 computed = _compute(partition.graph, value, sources)
             node.replace_all_uses_with(computed)

@@ -16,8 +16,8 @@ from torch.export.graph_signature import (
 )
 
 from toolchain.base64_stream import TEXT_CHUNK, ParallelHash, decode_stream
-from toolchain.engine_info import ENGINE_FIELD, FIELDS, PLACEHOLDER_OPERATOR, check_fields
-from toolchain.errors import MalformedArtifactError
+from toolchain.engine_info import CURRENT_ABI, ENGINE_FIELD, FIELDS, PLACEHOLDER_OPERATOR, check_fields
+from toolchain.errors import IncompatibleError, MalformedArtifactError
 
 _NAME_FIELD = FIELDS.index("name")
 
@@ -68,7 +68,7 @@ def replace_nodes(
         engine_infos: by node name, a function that gives the engine info with the engine as bytes. Each is called
             once, and what it gave is released before the next, so that one engine's bytes are in memory at a time.
     """
-    factory = engine_factory or torch.classes.tensorrt.Engine
+    factory = engine_factory or make_engine
     gm = _copied(program)
     constants, specs = dict(program.constants), []
     taken = {spec.target for spec in program.graph_signature.input_specs} | set(program.state_dict) | set(constants)
@@ -105,6 +105,30 @@ def replace_nodes(
         example_inputs=program.example_inputs,
         constants=constants,
     )
+
+
+def make_engine(fields: list[str | bytes]) -> Any:
+    """A real engine of engine info; the C++ constructor itself checks nothing.
+
+    Raises:
+        MalformedArtifactError: another ABI's list, a list of the wrong length, or TensorRT refuses the plan.
+    """
+    where = f"engine {fields[_NAME_FIELD]!r}" if len(fields) > _NAME_FIELD else "engine info"
+    check_fields(fields, where=where)
+    if fields[0] != str(CURRENT_ABI):
+        raise IncompatibleError(
+            f"the engine is of ABI version {fields[0]!r}, and this runtime takes {CURRENT_ABI}",
+            where=where,
+            remedy="install the Torch-TensorRT release that `trtcross check` names",
+        )
+    try:
+        return torch.classes.tensorrt.Engine(fields)
+    except RuntimeError as error:
+        raise MalformedArtifactError(
+            f"TensorRT does not take this engine: {error}",
+            where=where,
+            remedy="`trtcross check` says whether it fits this machine; otherwise build it again",
+        ) from error
 
 
 def _nodes_of(program: ExportedProgram, operator: str) -> list[torch.fx.Node]:
