@@ -5,19 +5,24 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import zlib
 from collections.abc import Iterator
 from functools import cached_property
 from types import TracebackType
 from typing import Any
 
 from toolchain.base64_stream import TEXT_CHUNK, ParallelHash, decode_stream, encoded_length
-from toolchain.container import Container
+from toolchain.container import ROOT, Container
 from toolchain.engine_info import EngineInfo
 from toolchain.errors import MalformedArtifactError
 from toolchain.graph_document import PLACEHOLDER_TARGET, PlaceholderNode, parse_graph, placeholder_nodes
 from toolchain.graph_text import engine_token, gaps
 from toolchain.manifest import GRAPH_ENTRY, MANIFEST_ENTRY, SIZE_LIMIT, EngineEntry, Manifest, parse_manifest
 from toolchain.plan import HEADER_SIZE, PlanHeader, parse_plan_header
+
+# What is read of a graph before it is trusted: its text without the engines, and how many values may be in it.
+GRAPH_LIMIT = 16 * 2**20
+GRAPH_VALUE_LIMIT = 1_000_000
 
 _REMEDY = "get the file again, or build it again"
 
@@ -78,10 +83,8 @@ class Engine:
         start = container.entry(span.entry).offset + span.offset
         length = min(encoded_length(HEADER_SIZE), span.length)
         where = f"{self._artifact.path}, engine {self.name}"
-        chunks = container.chunks(start, length)
-        return parse_plan_header(
-            b"".join(decode_stream(chunks, ParallelHash(), where=where))[:HEADER_SIZE], where=where
-        )
+        head = b"".join(decode_stream(container.chunks(start, length), None, where=where))
+        return parse_plan_header(head[:HEADER_SIZE], where=where)
 
 
 class _ChunkStream(io.RawIOBase):
@@ -108,6 +111,7 @@ class Artifact:
         self.path = self.container.path
         try:
             self.manifest: Manifest = self._read_manifest()
+            self._check_headers()
             self._check_entries()
             self._check_spans()
         except BaseException:
@@ -131,8 +135,11 @@ class Artifact:
         """The graph's text with a token for each engine, its digest checked."""
         entry = self.container.entry(GRAPH_ENTRY)
         spans = [(e.base64.offset, e.base64.length) for e in self.manifest.engines]
+        between = gaps(spans, entry.size, where=self._where(GRAPH_ENTRY))
+        if sum(length for _, length in between) > GRAPH_LIMIT:
+            raise self._malformed(f"without its engines its graph is longer than {GRAPH_LIMIT} bytes")
         parts: list[bytes] = []
-        for index, (offset, length) in enumerate(gaps(spans, entry.size, where=self._where(GRAPH_ENTRY))):
+        for index, (offset, length) in enumerate(between):
             if index:
                 parts.append(engine_token(index - 1).encode())
             parts.extend(self.container.chunks(entry.offset + offset, length))
@@ -142,7 +149,7 @@ class Artifact:
 
     def graph(self) -> dict[str, Any]:
         """The graph, parsed anew at each call, with a token for each engine."""
-        return parse_graph(self.skeleton, where=self._where(GRAPH_ENTRY))
+        return parse_graph(self.skeleton, where=self._where(GRAPH_ENTRY), value_limit=GRAPH_VALUE_LIMIT)
 
     @cached_property
     def placeholders(self) -> list[PlaceholderNode]:
@@ -157,9 +164,9 @@ class Artifact:
             raise self._malformed("the placeholder nodes in the graph are not those that the manifest lists")
         return found
 
-    def read_entry(self, name: str) -> bytes:
+    def read_entry(self, name: str, *, size_limit: int | None = None) -> bytes:
         """An entry other than the graph, its digest checked."""
-        data = self.container.read(name)
+        data = self.container.read(name, size_limit=size_limit)
         self.require_digest(name, hashlib.sha256(data).hexdigest())
         return data
 
@@ -186,6 +193,8 @@ class Artifact:
         if MANIFEST_ENTRY not in self.container.entries:
             raise self._no_manifest()
         data = self.container.read(MANIFEST_ENTRY, size_limit=SIZE_LIMIT)
+        if zlib.crc32(data) != self.container.entry(MANIFEST_ENTRY).crc:
+            raise self._malformed("the manifest's CRC is wrong")
         return parse_manifest(data, where=self._where(MANIFEST_ENTRY))
 
     def _no_manifest(self) -> MalformedArtifactError:
@@ -210,6 +219,11 @@ class Artifact:
                 return True
             tail = chunk[-len(PLACEHOLDER_TARGET) :]
         return False
+
+    def _check_headers(self) -> None:
+        if self.container.root != ROOT or self.container.foreign_header:
+            place = self.container.foreign_header or "its root folder"
+            raise self._malformed(f"the zip headers of {place} are not those that trtcross writes")
 
     def _check_entries(self) -> None:
         sizes = {name: entry.size for name, entry in self.container.entries.items() if name != MANIFEST_ENTRY}

@@ -8,6 +8,8 @@ from importlib import metadata
 
 import click
 
+from toolchain.errors import MissingComponentError, TrtcrossError, UsageError
+
 GROUP = "trtcross.commands"
 
 # One line each, so that `trtcross --help` imports no verb.
@@ -30,7 +32,15 @@ class Verbs(click.Group):
 
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
         for entry in metadata.entry_points(group=GROUP, name=name):
-            command: click.Command = entry.load()
+            try:
+                command: click.Command = entry.load()
+            except ModuleNotFoundError as error:
+                side = entry.value.partition("_")[0]
+                extra = {"linux": "producer", "windows": "consumer"}.get(side, "dev")
+                raise MissingComponentError(
+                    f"{name} needs the module {error.name}, which is not installed here",
+                    remedy=f"python -m pip install 'trtcross[{extra}]'",
+                ) from error
             return command
         return None
 
@@ -51,6 +61,23 @@ def cli() -> None:
     """Compile PyTorch models to TensorRT on Linux, ship one file, run it on Windows."""
 
 
+def _refused(error: click.ClickException | TrtcrossError) -> int:
+    """Says what is wrong with a command line that reached no verb; scripts get their document all the same."""
+    from toolchain.output import Report
+
+    if isinstance(error, click.ClickException):
+        error.show()
+        problem: TrtcrossError = UsageError(error.format_message())
+        problem.exit_code = error.exit_code
+    else:
+        problem = error
+        click.echo(f"error: {error}", err=True)
+    report = Report("", "--json" in sys.argv[1:], 0)
+    report.put(ok=False, error=problem.to_json())
+    report.finish()
+    return problem.exit_code
+
+
 def main() -> None:
     """Entry point of the console script."""
     # A console with a legacy code page must not turn a report into a crash.
@@ -58,7 +85,11 @@ def main() -> None:
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")
     try:
-        cli(prog_name="trtcross")
+        cli(prog_name="trtcross", standalone_mode=False)
+    except (click.ClickException, TrtcrossError) as error:
+        sys.exit(_refused(error))
+    except click.Abort:
+        sys.exit(130)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)

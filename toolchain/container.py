@@ -3,26 +3,41 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import os
-import struct
+import stat
 import tempfile
-import zipfile
+import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import IO
 
+from toolchain import zip_records
 from toolchain.errors import BuildFailedError, MalformedArtifactError, UsageError
 
 ROOT = "artifact"
 READ_CHUNK = 4 * 2**20
-_LOCAL_HEADER = struct.Struct("<4s5H3L2H")
-_LOCAL_MAGIC = b"PK\x03\x04"
-_ENCRYPTED = 0x01
-_ENTRY_LIMIT = 100_000
-_ZIP64_THRESHOLD = 2**31 - 1
+_ENTRY_LIMIT = 20_000
+_NAME_LIMIT = 1000
+_DIRECTORY_LIMIT = 8 * 2**20
+_DEVICES = {"con", "prn", "aux", "nul"} | {f"{port}{n}" for port in ("com", "lpt") for n in range(1, 10)}
+
+
+@dataclass(frozen=True)
+class _Stamp:
+    """What tells whether a file is still the same."""
+
+    device: int
+    inode: int
+    size: int
+    modified: int
+
+
+def _stamp(status: os.stat_result) -> _Stamp:
+    return _Stamp(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
 
 
 @dataclass(frozen=True)
@@ -38,6 +53,11 @@ class Entry:
 class Container:
     """A ``.pt2`` file opened for reading; only its directory is read until an entry is asked for.
 
+    Its entries and their headers lie one behind the other from the first byte to the last, with nothing in between.
+
+    Attributes:
+        foreign_header: an entry whose headers are not byte for byte those of :class:`ContainerWriter`, if there is one.
+
     Raises:
         UsageError: there is no such file, or it cannot be opened.
         MalformedArtifactError: it is not a zip of stored entries under one root folder.
@@ -45,16 +65,11 @@ class Container:
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
+        self.foreign_header: str | None = None
+        self.root = ""
+        self._file = self._open()
         try:
-            self._file: IO[bytes] = self.path.open("rb")
-        except OSError as error:
-            raise UsageError(
-                f"the artifact cannot be opened: {error.strerror}",
-                where=str(self.path),
-                remedy="check the path and the permissions",
-            ) from error
-        try:
-            self._stamp = self._file_stamp()
+            self._stamp = _stamp(os.fstat(self._file.fileno()))
             self.entries: dict[str, Entry] = self._read_directory()
         except BaseException:
             self._file.close()
@@ -68,20 +83,26 @@ class Container:
 
     def chunks(self, offset: int, length: int, chunk: int = READ_CHUNK) -> Iterator[bytes]:
         """Yields the file's bytes from ``offset`` on, ``chunk`` at a time."""
-        self._file.seek(offset)
-        while length:
-            data = self._file.read(min(chunk, length))
+        end = offset + length
+        while offset < end:
+            self._file.seek(offset)  # anew each time: another stream may have read in between
+            data = self._file.read(min(chunk, end - offset))
             if not data:
                 raise self._malformed("it is shorter than its directory says")
-            length -= len(data)
+            offset += len(data)
             yield data
 
     def read(self, name: str, *, size_limit: int | None = None) -> bytes:
-        """One entry's bytes."""
+        """One entry's bytes, of which there may be ``size_limit``."""
         entry = self.entry(name)
         if size_limit is not None and entry.size > size_limit:
             raise self._malformed(f"the entry {name} has {entry.size} bytes, and at most {size_limit} are read")
         return b"".join(self.chunks(entry.offset, entry.size))
+
+    @property
+    def size(self) -> int:
+        """Of the whole file, in bytes."""
+        return self._stamp.size
 
     def entry(self, name: str) -> Entry:
         try:
@@ -97,65 +118,85 @@ class Container:
         return digest.hexdigest()
 
     def check_unchanged(self) -> None:
-        """Refuses a file that was written to since it was opened."""
-        if self._file_stamp() != self._stamp:
+        """Refuses a file that was written to, or another in its place, since it was opened."""
+        try:
+            same = _stamp(os.fstat(self._file.fileno())) == self._stamp == _stamp(self.path.stat())
+        except OSError:
+            same = False
+        if not same:
             raise self._malformed("it changed while it was read")
 
-    def _file_stamp(self) -> tuple[int, int]:
-        status = os.fstat(self._file.fileno())
-        return status.st_size, status.st_mtime_ns
+    def _open(self) -> IO[bytes]:
+        try:
+            if not stat.S_ISREG(self.path.stat().st_mode):  # a pipe would block, a device has no end
+                raise OSError(errno.EINVAL, "it is not a regular file")
+            return self.path.open("rb")
+        except (OSError, ValueError) as error:
+            raise UsageError(
+                f"the artifact cannot be opened: {getattr(error, 'strerror', None) or error}",
+                where=str(self.path),
+                remedy="check the path and the permissions",
+            ) from error
 
     def _read_directory(self) -> dict[str, Entry]:
         try:
-            with zipfile.ZipFile(self._file) as archive:
-                infos = archive.infolist()
-        except (zipfile.BadZipFile, ValueError, NotImplementedError, OSError, struct.error) as error:
-            raise self._malformed(f"it is not a zip archive: {error}") from error
-        if not infos or len(infos) > _ENTRY_LIMIT:
-            raise self._malformed(f"it has {len(infos)} entries")
+            return self._read_entries()
+        except zip_records.ZipError as error:
+            raise self._malformed(str(error)) from error
+
+    def _read_entries(self) -> dict[str, Entry]:
+        tail = self._read_at(max(self.size - zip_records.TAIL_SIZE, 0), zip_records.TAIL_SIZE)
+        directory = zip_records.read_end(tail, self.size)
+        if not 0 < directory.count <= _ENTRY_LIMIT or directory.size > _DIRECTORY_LIMIT:
+            raise self._malformed(f"it has {directory.count} entries, and at most {_ENTRY_LIMIT} are read")
+        data = self._read_at(directory.offset, directory.size)
         entries: dict[str, Entry] = {}
-        end = 0
-        for info in sorted(infos, key=lambda info: info.header_offset):
-            entry = self._check_entry(info, end)
-            if entry.name in entries:
-                raise self._malformed(f"it has the entry {entry.name} twice")
-            entries[entry.name] = entry
-            end = entry.offset + entry.size
-        if len({info.filename.split("/", 1)[0] for info in infos}) != 1:
-            raise self._malformed("its entries do not lie under one root folder")
+        names: set[str] = set()
+        position = end = 0
+        for _ in range(directory.count):
+            record, following = zip_records.read_central(data, position)
+            root, _, name = record.name.partition("/")
+            if problem := name_problem(root) or name_problem(name):
+                raise self._malformed(f"the entry name {record.name!r} {problem}")
+            if entries and root != self.root:
+                raise self._malformed("its entries do not lie under one root folder")
+            if name.casefold() in names:
+                raise self._malformed(f"it has the entry {name} twice")
+            self.root = root
+            names.add(name.casefold())
+            entries[name], end = self._read_entry(record, name, data[position:following], end, directory.offset)
+            position = following
+        if position != len(data) or end != directory.offset:
+            raise self._malformed("there are bytes in it that belong to no entry")
+        if not tail.endswith(zip_records.end_records(directory)):
+            self.foreign_header = "end of the archive"
         return entries
 
-    def _check_entry(self, info: zipfile.ZipInfo, end: int) -> Entry:
-        name = info.orig_filename
-        if info.compress_type != zipfile.ZIP_STORED or info.file_size != info.compress_size:
-            raise self._malformed(f"the entry {name!r} is compressed")
-        if info.flag_bits & _ENCRYPTED:
-            raise self._malformed(f"the entry {name!r} is encrypted")
-        offset = self._data_offset(info, end)
-        if offset + info.file_size > self._stamp[0]:
-            raise self._malformed(f"the entry {name!r} reaches past the end of the file")
-        return Entry(self._inner_name(name), offset, info.file_size, info.CRC)
+    def _read_entry(
+        self, record: zip_records.Record, name: str, central: bytes, start: int, limit: int
+    ) -> tuple[Entry, int]:
+        """The entry whose local header must lie at ``start``, and where the next one must lie."""
+        if record.header_offset != start:
+            raise self._malformed(f"the entry {record.name!r} overlaps another, or bytes before it belong to no entry")
+        raw = self._read_at(start, zip_records.LOCAL_SIZE)
+        length = zip_records.local_length(record, raw)
+        raw += self._file.read(length - len(raw))
+        zip_records.check_local(record, raw)
+        data = start + length
+        end = data + record.size
+        if end > limit:
+            raise self._malformed(f"the entry {record.name!r} reaches past the end of the entries")
+        ours = (record.raw_name, record.crc, record.size)
+        if raw != zip_records.local_header(*ours) or central != zip_records.central_record(*ours, start):
+            self.foreign_header = record.name
+        for descriptor in zip_records.descriptors(record):
+            if not descriptor or self._read_at(end, len(descriptor)) == descriptor:
+                return Entry(name, data, record.size, record.crc), end + len(descriptor)
+        raise self._malformed(f"what stands behind the entry {record.name!r} does not describe it")
 
-    def _data_offset(self, info: zipfile.ZipInfo, end: int) -> int:
-        if info.header_offset < end:
-            raise self._malformed(f"the entry {info.orig_filename!r} overlaps another")
-        self._file.seek(info.header_offset)
-        raw = self._file.read(_LOCAL_HEADER.size)
-        if len(raw) < _LOCAL_HEADER.size or raw[:4] != _LOCAL_MAGIC:
-            raise self._malformed(f"the entry {info.orig_filename!r} has no local header")
-        *_, name_length, extra_length = _LOCAL_HEADER.unpack(raw)
-        if self._file.read(name_length) != info.orig_filename.encode("utf-8", "surrogateescape"):
-            raise self._malformed(f"the local header of {info.orig_filename!r} names another entry")
-        return info.header_offset + _LOCAL_HEADER.size + int(name_length) + int(extra_length)
-
-    def _inner_name(self, name: str) -> str:
-        root, _, inner = name.partition("/")
-        parts = inner.split("/")
-        if not root or not inner or any(part in ("", ".", "..") for part in parts):
-            raise self._malformed(f"{name!r} is not a file below a root folder")
-        if any(ord(c) < 32 or c in '\\:*?"<>|' for c in name):
-            raise self._malformed(f"the entry name {name!r} holds a character that is not allowed")
-        return inner
+    def _read_at(self, offset: int, length: int) -> bytes:
+        self._file.seek(offset)
+        return self._file.read(length)
 
     def _malformed(self, problem: str) -> MalformedArtifactError:
         return MalformedArtifactError(
@@ -173,10 +214,12 @@ class ContainerWriter:
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
+        self._directory: dict[str, bytes] = {}
+        self._position = 0
 
     def __enter__(self) -> ContainerWriter:
         try:
-            descriptor, name = tempfile.mkstemp(prefix=f".{self.path.name}.", suffix=".part", dir=self.path.parent)
+            descriptor, name = tempfile.mkstemp(prefix=f".{self.path.name[:40]}.", suffix=".part", dir=self.path.parent)
         except OSError as error:
             raise BuildFailedError(
                 f"the output folder cannot be written to: {error.strerror}",
@@ -185,7 +228,6 @@ class ContainerWriter:
             ) from error
         self._part = Path(name)
         self._file = os.fdopen(descriptor, "w+b")
-        self._zip = zipfile.ZipFile(self._file, "w", zipfile.ZIP_STORED)
         return self
 
     def __exit__(
@@ -197,7 +239,8 @@ class ContainerWriter:
         except OSError as problem:
             raise self._write_failed(problem) from problem
         finally:
-            self._file.close()
+            with contextlib.suppress(OSError):  # closing flushes, which fails again on a full disk
+                self._file.close()
             self._part.unlink(missing_ok=True)
         if isinstance(error, OSError) and error.filename is None:
             raise self._write_failed(error) from error
@@ -209,14 +252,32 @@ class ContainerWriter:
 
     def stream(self, name: str, chunks: Iterable[bytes | memoryview], size: int) -> None:
         """Writes one entry of ``size`` bytes from an iterable of chunks."""
-        info = zipfile.ZipInfo(f"{ROOT}/{name}", (1980, 1, 1, 0, 0, 0))
-        info.create_system = 3  # the same bytes on every host
-        with self._zip.open(info, "w", force_zip64=size > _ZIP64_THRESHOLD) as entry:
-            for chunk in chunks:
-                entry.write(chunk)
+        if problem := name_problem(name):
+            raise ValueError(f"the entry name {name!r} {problem}")
+        if name.casefold() in self._directory:
+            raise ValueError(f"the entry {name!r} is there twice")
+        full, start = f"{ROOT}/{name}".encode(), self._position
+        crc = written = 0
+        self._write(zip_records.local_header(full, crc, size))
+        for chunk in chunks:
+            crc = zlib.crc32(chunk, crc)
+            written += len(chunk)
+            self._write(chunk)
+        if written != size:
+            raise ValueError(f"the entry {name!r} was to have {size} bytes and has {written}")
+        self._file.seek(start)
+        self._file.write(zip_records.local_header(full, crc, size))
+        self._file.seek(self._position)
+        self._directory[name.casefold()] = zip_records.central_record(full, crc, size, start)
+
+    def _write(self, data: bytes | memoryview) -> None:
+        self._file.write(data)
+        self._position += len(data)
 
     def _commit(self) -> None:
-        self._zip.close()
+        records = b"".join(self._directory.values())
+        directory = zip_records.Directory(self._position, len(records), len(self._directory))
+        self._file.write(records + zip_records.end_records(directory))
         self._file.flush()
         os.fsync(self._file.fileno())
         self._file.close()
@@ -228,6 +289,20 @@ class ContainerWriter:
             where=str(self.path),
             remedy="free some disk space or choose another path with -o; nothing was left half-written",
         )
+
+
+def name_problem(name: str) -> str | None:
+    """What forbids an entry of this name: it has to be a plain relative path, on Windows too."""
+    parts = name.split("/")
+    if any(part in ("", ".", "..") for part in parts):
+        return "is not a path below a root folder"
+    if any(ord(c) < 32 or 0x7F <= ord(c) < 0xA0 or 0xD800 <= ord(c) < 0xE000 or c in '\\:*?"<>|' for c in name):
+        return "holds a character that is not allowed"
+    if any(part.split(".")[0].rstrip(" ").casefold() in _DEVICES or part[-1] in ". " for part in parts):
+        return "cannot be a file's on Windows"
+    if len(name.encode()) > _NAME_LIMIT:
+        return "is too long"
+    return None
 
 
 def replace_file(source: Path, destination: Path) -> None:

@@ -6,6 +6,7 @@ Upstream: ``core/runtime/runtime.h`` (``SerializedInfoIndex``) and ``core/runtim
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -52,6 +53,7 @@ EXECUTE_OPERATOR = "tensorrt::execute_engine"
 
 _LIST_SEPARATOR = "%"
 _ALIAS_SEPARATOR = "@"
+_DEVICE = re.compile(r"(-?[0-9]{1,9})%([0-9]{1,9})%([0-9]{1,9})%([0-9]{1,9})%([^%]*)", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -69,12 +71,11 @@ class RuntimeDevice:
 
     @classmethod
     def parse(cls, text: str, *, where: str) -> RuntimeDevice:
-        parts = text.split(_LIST_SEPARATOR)
-        try:
-            index, major, minor, kind, name = parts
-            return cls(int(index), ComputeCapability(int(major), int(minor)), int(kind), name)
-        except ValueError:
-            raise _malformed(f"the device field {text!r} is not id%major%minor%type%name", where) from None
+        match = _DEVICE.fullmatch(text)
+        if not match:
+            raise _malformed(f"the device field {text[:80]!r} is not id%major%minor%type%name", where)
+        index, major, minor, kind = map(int, match.groups()[:4])
+        return cls(index, ComputeCapability(major, minor), kind, match[5])
 
 
 @dataclass(frozen=True)
@@ -174,8 +175,8 @@ def check_fields(fields: Sequence[object], *, where: str) -> None:
 
 def _checked_fields(fields: Sequence[object], where: str) -> dict[str, str]:
     abi = fields[0] if fields else None
-    if not isinstance(abi, str) or not abi.isascii() or not abi.isdigit() or int(abi) not in FIELD_COUNT:
-        raise _malformed(f"engine info of ABI version {abi!r} is unknown (known: 6 to {CURRENT_ABI})", where)
+    if not isinstance(abi, str) or abi not in map(str, FIELD_COUNT):
+        raise _malformed(f"engine info of ABI version {str(abi)[:20]!r} is unknown (known: 6 to {CURRENT_ABI})", where)
     expected = FIELD_COUNT[int(abi)]
     if len(fields) != expected:
         raise _malformed(f"engine info of ABI version {abi} has {expected} fields, not {len(fields)}", where)

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import re
+
+_CONTROL = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+
 
 class TrtcrossError(Exception):
     """Anything that trtcross raises on purpose.
@@ -26,7 +30,8 @@ class TrtcrossError(Exception):
             lines.append(f"  where: {self.where}")
         if self.remedy:
             lines.append(f"  what to do: {self.remedy}")
-        return "\n".join(lines)
+        # A file's words must not steer the terminal.
+        return _CONTROL.sub(lambda match: ascii(match[0])[1:-1], "\n".join(lines))
 
     def to_json(self) -> dict[str, object]:
         """The error as the ``error`` member of a ``--json`` document."""

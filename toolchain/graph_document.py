@@ -53,13 +53,13 @@ class PlaceholderNode:
         return EngineInfo.parse(self.fields, where=where)
 
 
-def parse_graph(skeleton: bytes, *, where: str) -> dict[str, Any]:
-    """Parses a skeleton.
+def parse_graph(skeleton: bytes, *, where: str, value_limit: int | None = None) -> dict[str, Any]:
+    """Parses a skeleton, in which there may be ``value_limit`` values if it is not our own.
 
     Raises:
         MalformedArtifactError: it is not a graph that torch.export wrote.
     """
-    document = load_json(skeleton, where=where, size_limit=SKELETON_LIMIT)
+    document = load_json(skeleton, where=where, size_limit=SKELETON_LIMIT, value_limit=value_limit)
     try:
         nodes = document["graph_module"]["graph"]["nodes"]
     except (KeyError, TypeError):
@@ -106,19 +106,20 @@ def set_field(node: PlaceholderNode, index: int, value: str) -> None:
 
 def strip_traces(document: dict[str, Any]) -> None:
     """Takes out the source lines, paths and module classes of the machine that built the graph."""
-    for value in _dicts(document):
+    for value in dicts(document):
         if isinstance(value.get("metadata"), dict):
             value["metadata"] = {}
 
 
 def set_devices(document: dict[str, Any], kind: str, index: int | None) -> None:
     """Puts every tensor and every factory operator of the graph on one device."""
-    for value in _dicts(document):
+    for value in dicts(document):
         if value.keys() == {"type", "index"} and isinstance(value["type"], str):
             value["type"], value["index"] = kind, index
 
 
-def _dicts(value: Any) -> Iterator[dict[str, Any]]:
+def dicts(value: Any) -> Iterator[dict[str, Any]]:
+    """Every dictionary in a parsed document."""
     pending = [value]
     while pending:
         value = pending.pop()

@@ -6,9 +6,12 @@
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, JsonValue, ValidationError
+from packaging.version import InvalidVersion, Version
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
 from toolchain.errors import MalformedArtifactError
 from toolchain.strict_json import load_json
@@ -18,11 +21,27 @@ SCHEMA_VERSION = 1
 MANIFEST_ENTRY = "extra/trtcross/manifest.json"
 GOLDEN_ENTRY = "trtcross/golden.safetensors"
 GRAPH_ENTRY = "models/model.json"
-SIZE_LIMIT = 64 * 2**20
+SIZE_LIMIT = 8 * 2**20
+VALUE_LIMIT = 250_000
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Count = Annotated[int, Field(ge=0)]
-Capability = Annotated[str, Field(pattern=r"^sm_\d+$")]
+Capability = Annotated[str, Field(pattern=r"^sm_[0-9]{2,3}$")]
+
+
+def _version(text: str) -> str:
+    try:
+        Version(text)
+    except InvalidVersion:
+        raise ValueError("not a version") from None
+    return text
+
+
+# What goes into the lines that people copy into a shell.
+VersionText = Annotated[str, AfterValidator(_version)]
+PackageName = Annotated[str, Field(pattern=r"^[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?$")]
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 class Model(BaseModel):
@@ -32,15 +51,15 @@ class Model(BaseModel):
 
 
 class Package(Model):
-    name: str
-    version: str
+    name: PackageName
+    version: VersionText
 
 
 class Producer(Model):
     """The machine and the versions that made the artifact."""
 
-    trtcross: str
-    torch: str
+    trtcross: VersionText
+    torch: VersionText
     torch_tensorrt: Package
     tensorrt: Package
     python: str
@@ -219,19 +238,31 @@ def parse_manifest(data: bytes, *, where: str) -> Manifest:
     Raises:
         MalformedArtifactError: not JSON, a newer schema version, an unknown or missing field, a wrong type.
     """
-    document = load_json(data, where=where, size_limit=SIZE_LIMIT)
+    document = load_json(data, where=where, size_limit=SIZE_LIMIT, value_limit=VALUE_LIMIT)
     version = document.get("schema_version") if isinstance(document, dict) else None
-    if isinstance(version, int) and version > SCHEMA_VERSION:
+    if type(version) is not int or version < 1:
+        raise MalformedArtifactError(
+            f"the manifest's schema_version is {str(version)[:80]!r}, not a number from 1 on",
+            where=where,
+            remedy="the file is damaged or was not written by trtcross: build it again",
+        )
+    if version > SCHEMA_VERSION:
         raise MalformedArtifactError(
             f"the manifest is of schema version {version}; this trtcross reads up to {SCHEMA_VERSION}",
             where=where,
             remedy="install a newer trtcross, or build the artifact again with this one",
         )
+    if text := next(filter(_CONTROL.search, _texts(document)), None):
+        raise MalformedArtifactError(
+            f"the manifest's text {text[:80]!r} holds control characters",
+            where=where,
+            remedy="the file is damaged or was not written by trtcross: build it again",
+        )
     try:
         return Manifest.model_validate(document)
     except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(str(part) for part in first["loc"])
+        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+        field = ".".join(str(part) for part in first["loc"])[:200]
         raise MalformedArtifactError(
             f"the manifest's field {field!r} is wrong: {first['msg']}",
             where=where,
@@ -239,9 +270,22 @@ def parse_manifest(data: bytes, *, where: str) -> Manifest:
         ) from error
 
 
+def _texts(document: Any) -> Iterator[str]:
+    pending = [document]
+    while pending:
+        value = pending.pop()
+        if isinstance(value, str):
+            yield value
+        elif isinstance(value, dict):
+            pending += [*value, *value.values()]
+        elif isinstance(value, list):
+            pending += value
+
+
 def json_schema() -> dict[str, Any]:
     """The JSON Schema of the manifest, as shipped in ``schema/manifest-1.json``."""
     schema = Manifest.model_json_schema()
+    schema["required"] = ["schema_version", *schema["required"]]
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "trtcross manifest", **schema}
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import traceback
 from collections.abc import Callable
 from functools import wraps
 from typing import Any, TypeVar
@@ -62,11 +63,25 @@ def verb(function: F) -> F:
         except TrtcrossError as error:
             report.fail(error)
             code = error.exit_code
+        except (click.ClickException, click.exceptions.Exit, click.Abort):
+            raise
+        except Exception as error:  # noqa: BLE001 - a bug of ours, and scripts still get their document
+            traceback.print_exc()
+            report.fail(unexpected(error))
+            code = TrtcrossError.exit_code
         report.finish()
         if code:
             raise SystemExit(code)
 
     return command  # type: ignore[return-value]
+
+
+def unexpected(error: Exception) -> TrtcrossError:
+    """A bug, as the error that we did not foresee."""
+    return TrtcrossError(
+        f"this should not have happened: {type(error).__name__}: {error}",
+        remedy="report it, with the lines above",
+    )
 
 
 def size_text(size: int) -> str:

@@ -15,7 +15,7 @@ from toolchain.targets import Backend, ComputeCapability
 
 HEADER_SIZE = 64
 
-_MAGIC = {b"vtrt": Backend.TENSORRT_RTX, b"ftrt": Backend.TENSORRT}
+_MAGIC = {backend.magic.encode(): backend for backend in Backend}
 
 CAPABILITY_BITS = {
     0x01: ComputeCapability(7, 5),

@@ -7,22 +7,13 @@ from __future__ import annotations
 
 import bisect
 import io
-import struct
 import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from toolchain import zip_records
 from toolchain.container import ROOT, Entry
-
-_LOCAL = struct.Struct("<4s5H3L2H")
-_CENTRAL = struct.Struct("<4s6H3L5H2L")
-_END = struct.Struct("<4s4H2LH")
-_END64 = struct.Struct("<4sQ2H2L4Q")
-_LOCATOR64 = struct.Struct("<4sLQL")
-_MAX32 = 0xFFFFFFFF
-_VERSION = 45  # zip64
-_DATE = 0x21  # 1980-01-01
 
 
 @dataclass(frozen=True)
@@ -58,6 +49,8 @@ class SplicedFile(io.RawIOBase):
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
         base = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._starts[-1]}[whence]
+        if base + offset < 0:
+            raise ValueError("a file has nothing before its start")
         self._position = base + offset
         return self._position
 
@@ -90,28 +83,14 @@ class SplicedFile(io.RawIOBase):
 def spliced_archive(path: Path, entries: Sequence[tuple[str, bytes | Entry]]) -> SplicedFile:
     """A zip with the given entries: bytes in memory, or entries of the container at ``path``."""
     pieces: list[bytes | FileRange] = []
-    central, position = [], 0
+    central, position = b"", 0
     for name, content in entries:
-        full = f"{ROOT}/{name}".encode()
         crc = content.crc if isinstance(content, Entry) else zlib.crc32(content)
         size = content.size if isinstance(content, Entry) else len(content)
-        extra = struct.pack("<2H2Q", 1, 16, size, size)
-        header = _LOCAL.pack(b"PK\3\4", _VERSION, 0, 0, 0, _DATE, crc, _MAX32, _MAX32, len(full), len(extra))
-        extra64 = struct.pack("<2H3Q", 1, 24, size, size, position)
-        central.append(
-            _CENTRAL.pack(
-                b"PK\1\2", _VERSION, _VERSION, 0, 0, 0, _DATE, crc, _MAX32, _MAX32,
-                len(full), len(extra64), 0, 0, 0, 0, _MAX32,
-            )
-            + full
-            + extra64
-        )  # fmt: skip
-        data = FileRange(content.offset, size) if isinstance(content, Entry) else content
-        pieces += [header + full + extra, data]
-        position += len(header) + len(full) + len(extra) + size
-    directory = b"".join(central)
-    count = len(entries)
-    end64 = _END64.pack(b"PK\6\6", 44, _VERSION, _VERSION, 0, 0, count, count, len(directory), position)
-    locator = _LOCATOR64.pack(b"PK\6\7", 0, position + len(directory), 1)
-    end = _END.pack(b"PK\5\6", 0, 0, 0xFFFF, 0xFFFF, _MAX32, _MAX32, 0)
-    return SplicedFile(path, [*pieces, directory + end64 + locator + end])
+        head = (f"{ROOT}/{name}".encode(), crc, size)
+        header = zip_records.local_header(*head)
+        pieces += [header, FileRange(content.offset, size) if isinstance(content, Entry) else content]
+        central += zip_records.central_record(*head, position)
+        position += len(header) + size
+    end = zip_records.end_records(zip_records.Directory(position, len(central), len(entries)))
+    return SplicedFile(path, [*pieces, central + end])

@@ -53,6 +53,11 @@ class Backend(str, Enum):
         return self is Backend.TENSORRT_RTX
 
     @property
+    def magic(self) -> str:
+        """The first four bytes of its engines."""
+        return "vtrt" if self is Backend.TENSORRT_RTX else "ftrt"
+
+    @property
     def distributions(self) -> tuple[str, str]:
         """The distributions that hold its Torch-TensorRT and its TensorRT."""
         if self is Backend.TENSORRT_RTX:

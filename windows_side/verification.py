@@ -10,6 +10,7 @@ from typing import Any
 from toolchain.artifact import Artifact
 from toolchain.engine_info import join_binding_names
 from toolchain.errors import IncompatibleError, MalformedArtifactError, TrtcrossError, WrongNumbersError
+from toolchain.golden_header import check_golden_header
 from toolchain.trust import require_safe_to_load
 
 LEVELS = ("integrity", "structure", "load", "numbers")
@@ -72,7 +73,9 @@ def check_structure(artifact: Artifact) -> dict[str, Any]:
         UntrustedError: torch would unpickle or evaluate a part of it.
     """
     require_safe_to_load(artifact)
+    check_golden_header(artifact)
     target = artifact.manifest.target
+    listed = target.compute_capabilities
     for engine in artifact.engines:
         where = f"{artifact.path}, engine {engine.name}"
         info, header, entry = engine.info, engine.plan_header(), engine.entry
@@ -87,6 +90,14 @@ def check_structure(artifact: Artifact) -> dict[str, Any]:
             ("release", header.release or target.runtime, target.runtime),
             ("plan's release", header.release, entry.plan.release),
             ("plan's GPUs", header.capability_mask, entry.plan.capability_mask),
+            ("plan's kind", header.backend.magic, entry.plan.magic),
+            ("output allocator", info.requires_output_allocator, entry.requires_output_allocator),
+            (
+                "aliased I/O",
+                [(alias.output, alias.input, alias.kind) for alias in info.aliased_io],
+                [(alias.output, alias.input, alias.kind) for alias in entry.aliased_io],
+            ),
+            ("GPUs", [str(c) for c in header.capabilities] or listed, listed),
             ("plan's size", header.size or engine.size, engine.size),
         ]
         for what, found, claimed in claims:

@@ -22,12 +22,12 @@ def inspect(report: Report, artifact: str, digests: bool) -> None:
         manifest = opened.manifest
         report.put(
             artifact=str(opened.path),
-            size=opened.path.stat().st_size,
+            size=opened.container.size,
             digests_checked=digests,
             plan_headers_agree=headers_agree,
             manifest=manifest.model_dump(mode="json"),
         )
-        report.say(f"{opened.path}  ({size_text(opened.path.stat().st_size)})")
+        report.say(f"{opened.path}  ({size_text(opened.container.size)})")
     for line in manifest_lines(manifest):
         report.say(line)
     report.say("digests: " + ("every byte checked" if digests else "not read (--digests reads every byte)"))
