@@ -22,7 +22,7 @@ from toolchain.plan import HEADER_SIZE, PlanHeader, parse_plan_header
 
 # What is read of a graph before it is trusted: its text without the engines, and how many values may be in it.
 GRAPH_LIMIT = 16 * 2**20
-GRAPH_VALUE_LIMIT = 1_000_000
+GRAPH_VALUE_LIMIT = 500_000
 
 _REMEDY = "get the file again, or build it again"
 

@@ -139,8 +139,8 @@ class EngineInfo:
         return cls(
             name=text["name"],
             device=RuntimeDevice.parse(text["device"], where=where),
-            input_names=_split(text["input_binding_names"]),
-            output_names=_split(text["output_binding_names"]),
+            input_names=_binding_names(text, "input_binding_names", where),
+            output_names=_binding_names(text, "output_binding_names", where),
             hardware_compatible=flags[0],
             metadata=text["metadata"],
             target_platform=text["target_platform"],
@@ -195,6 +195,13 @@ def _flag(text: dict[str, str], name: str, where: str) -> bool:
     if value not in ("0", "1"):
         raise _malformed(f"engine info field {name!r} is {value!r}, not 0 or 1", where)
     return value == "1"
+
+
+def _binding_names(text: dict[str, str], field: str, where: str) -> tuple[str, ...]:
+    names = _split(text[field])
+    if any(_ALIAS_SEPARATOR in name or not name for name in names):
+        raise _malformed(f"engine info field {field!r} holds an empty name, or one with '@'", where)
+    return names
 
 
 def _split(text: str) -> tuple[str, ...]:

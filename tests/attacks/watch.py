@@ -1,0 +1,97 @@
+"""Opens hostile files in a process of its own and tells what came of each: ``python -m tests.attacks.watch FOLDER``.
+
+The command line runs as users run it, inside this process, so that what it does can be watched: an audit hook sees
+every file opened for writing, every process started, every module imported and every pickle's name looked up.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from toolchain.cli import cli
+
+FORBIDDEN = {
+    *("subprocess.Popen", "os.system", "os.exec", "os.spawn", "os.posix_spawn", "os.fork", "os.startfile"),
+    *("pickle.find_class", "exec", "import", "ctypes.dlopen", "socket.connect"),
+    *("os.remove", "os.rename", "os.mkdir", "os.truncate", "os.chmod"),
+}
+
+seen: list[str] = []
+watching = False
+
+
+def _watch(event: str, arguments: tuple[Any, ...]) -> None:
+    if not watching:
+        return
+    if event in FORBIDDEN:
+        seen.append(f"{event}{arguments!r}"[:200])
+    elif event == "open" and _writes(arguments):
+        seen.append(f"open{arguments!r}"[:200])
+
+
+def _writes(arguments: tuple[Any, ...]) -> bool:
+    _, mode, flags = arguments
+    if isinstance(mode, str):
+        return any(letter in mode for letter in "wax+")
+    return bool((flags or 0) & (os.O_WRONLY | os.O_RDWR | os.O_CREAT))
+
+
+def verb(*arguments: str) -> tuple[int, dict[str, Any]]:
+    """Runs a verb; its exit code and its JSON document."""
+    global watching
+    out = io.StringIO()
+    code = 0
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(io.StringIO()):
+        try:
+            watching = True
+            cli([*arguments, "--json"], standalone_mode=False)
+        except SystemExit as end:
+            code = int(end.code or 0)
+        finally:
+            watching = False
+    return code, json.loads(out.getvalue())
+
+
+def peak_memory() -> int:
+    """Of this process so far, in bytes; 0 where the system does not tell."""
+    status = Path("/proc/self/status")  # not getrusage, which starts from what the parent had
+    lines = status.read_text().splitlines() if status.exists() else []
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM")), 0)
+
+
+def main(folder: Path) -> None:
+    good = str(folder / "good")
+    for arguments in (("verify", "--level", "structure"), ("inspect",)):
+        code, document = verb(*arguments, good)  # imports what there is to import
+        assert code == 0, document
+        verb(*arguments, str(folder / "none"))
+    results = {}
+    sys.addaudithook(_watch)
+    for path in sorted(folder.iterdir()):
+        seen.clear()
+        start = time.process_time()
+        code, document = verb("verify", "--level", "structure", str(path))
+        seconds = time.process_time() - start  # others may use the machine too
+        inspected, _ = verb("inspect", str(path))
+        error = document.get("error") or {}
+        results[path.name] = {
+            "code": code,
+            "kind": error.get("kind"),
+            "text": f"{error.get('problem')} {error.get('remedy')}",
+            "inspected": inspected,
+            "seconds": seconds,
+            "did": list(seen),
+            "peak": peak_memory(),
+        }
+    json.dump(results, sys.stdout)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
