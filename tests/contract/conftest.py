@@ -1,0 +1,23 @@
+"""The locked wheels, downloaded once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from .sources import Sources
+from .wheels import IndexUnreachableError, Wheel, fetch, locked_wheels
+
+
+@pytest.fixture(scope="session")
+def wheel_files() -> dict[Wheel, Path]:
+    try:
+        return {wheel: fetch(wheel) for wheel in locked_wheels()}
+    except IndexUnreachableError as error:
+        pytest.skip(f"CONTRACT NOT CHECKED: the package index is unreachable and a wheel is not cached: {error}")
+
+
+@pytest.fixture(scope="session")
+def sources(wheel_files: dict[Wheel, Path]) -> dict[Wheel, Sources]:
+    return {wheel: Sources.of_wheel(file, str(wheel)) for wheel, file in wheel_files.items()}
