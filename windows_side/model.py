@@ -55,7 +55,7 @@ class LoadedModel(torch.nn.Module):
             raise UsageError(
                 "a compiled model cannot be trained", where="train()", remedy="train the original, then build again"
             )
-        super().train(False)
+        self.training = False  # and no further: torch's unlifted program refuses train() and eval() alike
         return self
 
     def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> LoadedModel:

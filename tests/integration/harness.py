@@ -13,13 +13,12 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch.export import ExportedProgram
-from torch.export.graph_signature import InputKind
 from torch.utils import _pytree as pytree
 
 from linux_side.backends import engine_builder
@@ -27,6 +26,7 @@ from linux_side.options import BuildOptions, DynamicDimension
 from toolchain import Artifact, open_artifact
 from toolchain.targets import Backend
 from windows_side.loading import load_program
+from windows_side.model import LoadedModel
 from windows_side.runtime import load_runtime
 
 CPU = torch.device("cpu")
@@ -55,21 +55,30 @@ class Built:
     partitions: dict[str, torch.fx.GraphModule] = field(default_factory=dict)
 
     def loaded(self) -> ExportedProgram:
-        """The artifact's program on the CPU, each engine's stand-in in place."""
+        """The artifact's program on the CPU, each engine's stand-in in place: its partition's index, as a tensor."""
         load_runtime(Backend.TENSORRT_RTX)
-        return load_program(self.artifact, CPU, None, lambda fields: self.partitions[str(fields[1])])
+        names = list(self.partitions)
+        return load_program(self.artifact, CPU, None, lambda fields: torch.tensor(names.index(str(fields[1]))))
+
+    def model(self) -> LoadedModel:
+        """The artifact as its user has it, state and checks and all, on the CPU with stand-in engines."""
+        model = LoadedModel(self.loaded(), self.artifact.manifest, CPU)
+        flat = EngineInterpreter(model._flat, list(self.partitions.values()))
+        del model._flat  # a module: nothing but a module could take its place
+        model._flat = lambda *leaves: flat.run(*leaves, enable_io_processing=False)
+        return model
+
+    @cached_property
+    def _model(self) -> LoadedModel:
+        return self.model()
 
     def run(self, *args: Any, **kwargs: Any) -> Any:
         """The artifact's result."""
-        program = self.loaded()
-        leaves, spec = pytree.tree_flatten((args, kwargs))
-        assert spec == program.call_spec.in_spec
-        outputs = run_program(program, leaves)
-        return pytree.tree_unflatten(outputs, program.call_spec.out_spec)
+        return self._model(*args, **kwargs)
 
     def expected(self, *args: Any, **kwargs: Any) -> list[Any]:
         """The leaves of the partitioned graph's own result."""
-        leaves = pytree.tree_leaves((args, kwargs))
+        leaves = self._model._flatten(args, kwargs)
         with torch.no_grad():
             return pytree.tree_leaves(torch.fx.Interpreter(self.reference).run(*leaves, enable_io_processing=False))
 
@@ -77,28 +86,16 @@ class Built:
 class EngineInterpreter(torch.fx.Interpreter):
     """Runs ``execute_engine`` on stand-ins: the operator itself takes nothing but a real engine."""
 
+    def __init__(self, gm: torch.fx.GraphModule, partitions: list[torch.fx.GraphModule]) -> None:
+        super().__init__(gm)
+        self._partitions = partitions
+
     def call_function(self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if target is not torch.ops.tensorrt.execute_engine.default:
             return super().call_function(target, args, kwargs)
-        inputs, engine = args
-        result = engine(*inputs)
+        inputs, index = args
+        result = self._partitions[int(index)](*inputs)
         return list(result) if isinstance(result, (tuple, list)) else [result]
-
-
-def run_program(program: ExportedProgram, leaves: list[Any]) -> list[Any]:
-    """Runs a program with stand-ins on the leaves of a call; gives the leaves of the user's outputs."""
-    values, user = [], iter(leaves)
-    for spec in program.graph_signature.input_specs:
-        if spec.kind is InputKind.USER_INPUT:
-            values.append(next(user))
-        elif spec.target in program.state_dict:
-            values.append(program.state_dict[spec.target])
-        else:
-            values.append(program.constants[spec.target])
-    with torch.no_grad():
-        outputs = EngineInterpreter(program.graph_module).run(*values, enable_io_processing=False)
-    mutated = len(program.graph_signature.output_specs) - len(program.graph_signature.user_outputs)
-    return list(outputs)[mutated:]
 
 
 @contextmanager

@@ -1,0 +1,414 @@
+"""The graphs that people have: models for the differential harness, each with how it is called and built."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import nn
+
+Tensor = torch.Tensor
+Call = tuple[tuple[Any, ...], dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Graph:
+    """A model, its example, and other calls that must come out right too.
+
+    Attributes:
+        make: the model; its weights come from a fixed seed.
+        args: the example's positional arguments.
+        kwargs: the example's keyword arguments.
+        calls: further calls.
+        options: for ``build_here``.
+        tolerance: on the relative L2 error of each output against the original model.
+    """
+
+    make: Callable[[], nn.Module]
+    args: tuple[Any, ...] = ()
+    kwargs: dict[str, Any] = field(default_factory=dict)
+    calls: tuple[Call, ...] = ()
+    options: dict[str, Any] = field(default_factory=dict)
+    tolerance: float = 1e-5
+
+    def model(self) -> nn.Module:
+        torch.manual_seed(0)
+        return self.make().eval()
+
+    def all_calls(self) -> list[Call]:
+        return [(self.args, self.kwargs), *self.calls]
+
+
+def random(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
+    """Random numbers that depend on the shape alone."""
+    return torch.randn(shape, generator=torch.Generator().manual_seed(sum(shape) + len(shape))).to(dtype)
+
+
+def in_torch(*operators: str, **options: Any) -> dict[str, Any]:
+    """Options that keep these operators in PyTorch, so that they part engines."""
+    return {"torch_executed_ops": list(operators), **options}
+
+
+def _calls(*args: tuple[Any, ...]) -> tuple[Call, ...]:
+    return tuple((arguments, {}) for arguments in args)
+
+
+# Dynamic sizes
+
+
+class Convolutions(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU(), nn.MaxPool2d(2))
+        self.head = nn.Linear(8, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.body(x).mean(dim=(2, 3)))
+
+
+class FullyConvolutional(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.convolution = nn.Conv2d(3, 4, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.relu(self.convolution(x)) + x.mean(dim=1, keepdim=True)
+
+
+class Attention(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(32, 16)
+        self.layer = nn.TransformerEncoderLayer(16, 2, 32, dropout=0.0, batch_first=True)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        return self.layer(self.embedding(tokens))
+
+
+class SizesOnBothSides(nn.Module):
+    """Sizes cross the border of an engine in both directions, and one is an output."""
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor, int]:
+        doubled = torch.cat([x, x + 1]).relu()
+        ramp = torch.arange(doubled.shape[0], device=x.device, dtype=x.dtype)
+        return doubled * ramp.unsqueeze(1), doubled.reshape(-1), x.shape[0] * 2
+
+
+class EqualBatches(nn.Module):
+    def forward(self, left: Tensor, right: Tensor) -> Tensor:
+        return torch.relu(left) + right
+
+
+# Structures
+
+
+@dataclass
+class Sample:
+    """Registered with pytree below: a dataclass in and out of a model."""
+
+    image: Tensor
+    weights: dict[str, Tensor]
+
+
+torch.export.register_dataclass(Sample, serialized_type_name="tests.integration.graphs.Sample")
+
+
+class Keywords(nn.Module):
+    """Neither commutative nor of one shape, so that no two arguments can be taken for each other."""
+
+    def forward(self, a: Tensor, b: Tensor, *, c: Tensor, d: Tensor) -> Tensor:
+        return (a - 2 * b) / (3 + c.abs()) - 5 * d.relu()
+
+
+class Nested(nn.Module):
+    def forward(self, parts: list[Any], named: dict[str, Any]) -> dict[str, Any]:
+        first, (second, third) = parts
+        return {
+            "sum": first + second.relu(),
+            "more": [third * named["scale"], (named["inner"]["bias"] - first, [second])],
+            "point": (first * 2, third.sigmoid()),
+        }
+
+
+class DataclassInAndOut(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(4, 4)
+
+    def forward(self, sample: Sample, bias: Tensor) -> Sample:
+        hidden = self.linear(sample.image) * sample.weights["gain"] + bias
+        return Sample(hidden, {"twice": hidden * 2, "gain": bias - sample.weights["gain"]})
+
+
+class PlainValues(nn.Module):
+    """None, int, bool and float among the inputs and outputs."""
+
+    def forward(
+        self, x: Tensor, mask: Tensor | None, times: int, invert: bool, factor: float
+    ) -> tuple[Tensor, None, int, float, bool]:
+        result = x.relu() * factor + times
+        if mask is not None:
+            result = result + mask
+        return (-result if invert else result), None, times + 1, factor, invert
+
+
+# Dtypes
+
+
+class ManyDtypes(nn.Module):
+    def forward(
+        self, long: Tensor, flags: Tensor, half: Tensor, brain: Tensor, single: Tensor, int32: Tensor
+    ) -> tuple[Tensor, ...]:
+        return (
+            long * 2 + int32,
+            flags & (single > 0),
+            half + half.relu(),
+            brain * 2 - 1,
+            torch.where(flags, single, -single),
+            int32 - 1,
+        )
+
+
+class ManyDtypesInTorch(nn.Module):
+    """Every dtype passes from an engine to PyTorch and on to an engine."""
+
+    def forward(self, long: Tensor, flags: Tensor, half: Tensor, brain: Tensor) -> tuple[Tensor, ...]:
+        first = (long + 1, ~flags, half.relu() + 1, brain.relu() + 1)
+        second = tuple(torch.roll(value, 1) for value in first)
+        return second[0] * 2, second[1] & first[1], second[2] - half, second[3] - brain
+
+
+# State
+
+
+class TiedWeights(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(16, 8)
+        self.head = nn.Linear(8, 16, bias=False)
+        self.head.weight = self.embedding.weight
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        return self.head(torch.roll(self.embedding(tokens), 1))
+
+
+class TiedInTorch(nn.Module):
+    """One weight under two names, both read outside of the engines."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Parameter(torch.randn(4))
+        self.second = self.first
+
+    def forward(self, x: Tensor) -> Tensor:
+        return ((x.relu() * self.first).sigmoid() * self.second).relu()
+
+
+class Buffers(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("kept", torch.arange(4.0))
+        self.register_buffer("forgotten", torch.arange(4.0) * 3, persistent=False)
+        self.plain = torch.full((4,), 7.0)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return ((x.relu() * self.kept).relu() * self.forgotten).relu() * self.plain
+
+
+class Inner(nn.Module):
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(size))
+        self.register_buffer("offset", torch.randn(size))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (x * self.weight).relu() * self.offset
+
+
+class SameNames(nn.Module):
+    """Dotted names that all become the same word when the dots go."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a = nn.Module()
+        self.a.b = Inner(4)
+        self.a_b = Inner(4)
+        self.weight = nn.Parameter(torch.randn(4))
+        self.blocks = nn.ModuleList([Inner(4), Inner(4)])
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.a.b(x) - self.a_b(x) * self.weight
+        for block in self.blocks:
+            x = block(x.relu())
+        return x
+
+
+class StridesAndGradients(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.turned = nn.Parameter(torch.randn(6, 4).t())
+        self.frozen = nn.Parameter(torch.randn(4, 6), requires_grad=False)
+        self.register_buffer("expanded", torch.randn(4, 1).expand(4, 6))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return ((x.relu() * self.turned).relu() * self.frozen).relu() * self.expanded
+
+
+# Inputs and outputs
+
+
+class EveryKindOfOutput(nn.Module):
+    """An input, the same input again, a constant, one tensor twice, a view, and an operator that does nothing."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("constant", torch.arange(3.0))
+        self.weight = nn.Parameter(torch.randn(3))
+
+    def forward(self, x: Tensor, unused: Tensor, y: Tensor) -> tuple[Any, ...]:
+        hidden = (x + y).relu()
+        return x, hidden, self.constant, hidden, x, y.view(-1), hidden.contiguous(), self.weight, x.to(x.dtype), 3
+
+
+class UnusedParts(nn.Module):
+    """Two inputs of four are read, and one result of a split."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(4, 6)
+        self.unused = nn.Linear(4, 4)
+
+    def forward(self, a: Tensor, b: Tensor, c: Tensor, d: Tensor) -> Tensor:
+        left, _middle, _right = self.linear(b).split(2, dim=1)
+        torch.roll(self.unused(a), 1)
+        return left - d
+
+
+class ManyEngines(nn.Module):
+    """Engine, PyTorch, engine, PyTorch, engine; values of the first are read at the end."""
+
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        first = x.relu()
+        second = first * 2
+        third = torch.roll(second, 1)
+        fourth = (third - first).sigmoid()
+        fifth = torch.roll(fourth, 2)
+        return fifth.relu() + second, third, first, fourth
+
+
+class TwoReadersOfOneOutput(nn.Module):
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        hidden = x.relu()
+        rolled = torch.roll(hidden, 1)
+        return rolled + hidden, rolled, torch.roll(hidden, 2)
+
+
+class SeveralResultsInTorch(nn.Module):
+    """An operator with several results stays in PyTorch, and the middle one is never read."""
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        first, _second, third = torch.split(x.relu(), 2, dim=1)
+        return third - 1, first + 1
+
+
+X = random(2, 4)
+
+GRAPHS: dict[str, Graph] = {
+    "dynamic batch": Graph(
+        Convolutions,
+        (random(4, 3, 16, 16),),
+        calls=_calls((random(1, 3, 16, 16),), (random(8, 3, 16, 16),)),
+        options={"dynamic": ("x.0=1:4:8",)},
+    ),
+    "dynamic sequence": Graph(
+        Attention,
+        (torch.arange(12).reshape(2, 6),),
+        calls=_calls((torch.arange(2).reshape(2, 1),), (torch.arange(20).reshape(2, 10),)),
+        options={"dynamic": ("tokens.1=1:6:10",)},
+    ),
+    "dynamic batch and sequence": Graph(
+        Attention,
+        (torch.arange(12).reshape(2, 6),),
+        calls=_calls((torch.arange(1).reshape(1, 1),), (torch.arange(30).reshape(3, 10),)),
+        options={"dynamic": ("tokens.0=1:2:4", "tokens.1=1:6:10")},
+    ),
+    "dynamic image": Graph(
+        FullyConvolutional,
+        (random(1, 3, 16, 24),),
+        calls=_calls((random(1, 3, 8, 8),), (random(1, 3, 32, 9),)),
+        options={"dynamic": ("x.2=8:16:32", "x.3=8:24:32")},
+    ),
+    "dynamic image from one pixel": Graph(
+        FullyConvolutional,
+        (random(1, 3, 4, 4),),
+        calls=_calls((random(1, 3, 1, 1),)),
+        options={"dynamic": ("x.2=1:4:8", "x.3=1:4:8")},
+    ),
+    "sizes on both sides": Graph(
+        SizesOnBothSides,
+        (random(4, 3),),
+        calls=_calls((random(1, 3),), (random(8, 3),)),
+        options=in_torch("aten.arange.start_step", dynamic=("x.0=1:4:8",)),
+    ),
+    "equal batches": Graph(
+        EqualBatches,
+        (random(4, 3), random(4, 3) * 2),
+        calls=_calls((random(1, 3), random(1, 3) + 1)),
+        options={"dynamic": ("left.0=1:4:8", "right.0=1:4:8")},
+    ),
+    "profiles": Graph(
+        Convolutions,
+        (random(4, 3, 16, 16),),
+        calls=_calls((random(1, 3, 16, 16),), (random(16, 3, 16, 16),)),
+        options={"dynamic": ("x.0=1:1:1,2:8:16",)},
+    ),
+    "profiles and sizes": Graph(
+        SizesOnBothSides,
+        (random(4, 3),),
+        calls=_calls((random(1, 3),), (random(16, 3),)),
+        options=in_torch("aten.arange.start_step", dynamic=("x.0=1:1:1,2:8:16",)),
+    ),
+    "keywords": Graph(
+        Keywords,
+        (X,),
+        {"d": X - 1, "b": X + 2, "c": X * 3},
+        calls=(((X,), {"b": X + 2, "c": X * 3, "d": X - 1}), ((), {"c": X * 3, "a": X, "d": X, "b": X + 2})),
+    ),
+    "nested": Graph(
+        Nested,
+        ([X, (X + 1, X * 2)], {"scale": X - 3, "inner": {"bias": X * 5}}),
+    ),
+    "dataclass": Graph(DataclassInAndOut, (Sample(X, {"gain": X * 2}), X - 5)),
+    "plain values": Graph(PlainValues, (X, None, 3, True, 0.5)),
+    "plain values by keyword": Graph(PlainValues, (X,), {"mask": X * 2, "factor": 0.25, "invert": False, "times": 2}),
+    "dtypes": Graph(
+        ManyDtypes,
+        (
+            torch.arange(8).reshape(2, 4) - 2**40,
+            X > 0,
+            X.half(),
+            X.bfloat16(),
+            X,
+            torch.arange(8, dtype=torch.int32).reshape(2, 4),
+        ),
+    ),
+    "dtypes in PyTorch": Graph(
+        ManyDtypesInTorch,
+        (torch.arange(8).reshape(2, 4), X > 0, X.half(), X.bfloat16()),
+        options=in_torch("aten.roll.default"),
+    ),
+    "tied weights": Graph(TiedWeights, (torch.arange(6).reshape(2, 3),), options=in_torch("aten.roll.default")),
+    "tied weights in PyTorch": Graph(TiedInTorch, (random(4, 4),), options=in_torch("aten.mul.Tensor")),
+    "buffers": Graph(Buffers, (X,), options=in_torch("aten.mul.Tensor")),
+    "same names": Graph(SameNames, (X,), options=in_torch("aten.mul.Tensor")),
+    "strides and gradients": Graph(StridesAndGradients, (random(4, 6),), options=in_torch("aten.mul.Tensor")),
+    "every kind of output": Graph(EveryKindOfOutput, (random(2, 3), random(5), random(2, 3) * 2)),
+    "unused parts": Graph(UnusedParts, (X, X + 1, X + 2, random(2, 2)), options=in_torch("aten.roll.default")),
+    "many engines": Graph(ManyEngines, (X,), options=in_torch("aten.roll.default")),
+    "two readers": Graph(TwoReadersOfOneOutput, (X,), options=in_torch("aten.roll.default")),
+    "several results in PyTorch": Graph(
+        SeveralResultsInTorch, (random(2, 6),), options=in_torch("aten.split.Tensor", "aten.slice.Tensor")
+    ),
+}
