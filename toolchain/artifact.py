@@ -65,10 +65,9 @@ class Engine:
 
     def read(self) -> bytes:
         """The engine's bytes, decoded once and checked; peak memory is the engine and one chunk."""
-        buffer = io.BytesIO()
-        buffer.seek(max(self.size - 1, 0))
-        buffer.write(b"\0"[: self.size])  # one allocation, so that getvalue() hands it out uncopied
-        buffer.seek(0)
+        # One allocation, which BytesIO owns alone: it is filled in place, and handed out uncopied. Its zeros cost
+        # nothing, for the system gives out zeroed pages as they are written to.
+        buffer = io.BytesIO(bytes(self.size))
         for chunk in self.chunks():
             buffer.write(chunk)
         return buffer.getvalue()
