@@ -17,7 +17,8 @@ from linux_side.engine_metadata import encode_metadata
 from linux_side.exporter.engine_module import CompiledEngine, EngineModule
 from linux_side.exporter.values import output_values
 from linux_side.options import BuildOptions
-from linux_side.supported import check_operators, torch_executed_names
+from linux_side.exporter.state import STATE, allow_aliasing_of_state_alone, state_to_inputs
+from linux_side.supported import check_operators, check_state, torch_executed_names
 from linux_side.symbolic_sizes import keep_sizes_inside
 from toolchain.engine_info import EngineInfo, RuntimeDevice
 from toolchain.errors import BuildFailedError
@@ -63,7 +64,14 @@ def lower_program(program: ExportedProgram, options: BuildOptions, builder: Engi
     """
     check_operators(program, options.torch_executed_ops)
     settings = _settings(options, builder)
-    partitioned = upstream.partition(upstream.lower(program, settings), settings)
+    decomposed = upstream.decompose(program, settings)
+    check_state(decomposed)
+    gm = state_to_inputs(decomposed)
+    changes = gm.meta.get(STATE, [])
+    gm = upstream.lower(gm, settings)
+    allow_aliasing_of_state_alone(gm, changes)
+    partitioned = upstream.partition(gm, settings)
+    partitioned.meta[STATE] = changes
     for name, partition in list(_partitions(partitioned)):
         call = _call_of(partitioned, name)
         keep_sizes_inside(partitioned, call, partition)

@@ -8,7 +8,9 @@ from pydantic import Field
 
 from toolchain.errors import UsageError
 from toolchain.manifest import Model
-from toolchain.targets import ComputeCapability, Platform
+from toolchain.targets import Backend, ComputeCapability, Platform
+
+BACKENDS = ("auto", *(backend.value for backend in Backend))
 
 Precision = Literal["fp32", "fp16", "bf16"]
 

@@ -14,14 +14,14 @@ _OWN_NAMESPACES = {"aten", "prims", "prim", "higher_order"}
 
 
 def check_operators(program: ExportedProgram, torch_executed_ops: Collection[str]) -> None:
-    """Refuses quantized models, custom operators and mutated state.
+    """Refuses quantized models and custom operators.
 
     Args:
         torch_executed_ops: operators that the caller wants to keep in PyTorch; a custom operator among them is
             the caller's own business on the Windows side.
 
     Raises:
-        BuildFailedError: with the operator's or buffer's name.
+        BuildFailedError: with the operator's name.
     """
     allowed = torch_executed_names(torch_executed_ops)
     for operator in _operators(program):
@@ -38,22 +38,26 @@ def check_operators(program: ExportedProgram, torch_executed_ops: Collection[str
                 remedy="write it with PyTorch's own operators; or keep it in PyTorch with "
                 f"--torch-executed-op {operator}, if its library is installed on the Windows machine too",
             )
-    _check_mutations(program)
 
 
-def _check_mutations(program: ExportedProgram) -> None:
-    mutated = [s for s in program.graph_signature.output_specs if s.kind is not OutputKind.USER_OUTPUT]
-    if not mutated:
-        return
-    names = ", ".join(str(spec.target) for spec in mutated[:3])
-    batch_norm = any("running_mean" in str(spec.target) for spec in mutated)
-    raise BuildFailedError(
-        f"running the model changes its own state: {names}" + (" and more" if len(mutated) > 3 else ""),
-        where="mutated buffers",
-        remedy="call model.eval() before export: batch norm updates its statistics in training mode"
-        if batch_norm
-        else "return the new state as an output, and take it as an input",
-    )
+def check_state(program: ExportedProgram) -> None:
+    """Refuses batch norm in training mode, which would change its statistics with every call.
+
+    Args:
+        program: after decomposition: before it, changes of state are not declared.
+
+    Raises:
+        BuildFailedError: with the statistics' names.
+    """
+    changed = [str(s.target) for s in program.graph_signature.output_specs if s.kind is not OutputKind.USER_OUTPUT]
+    statistics = [name for name in changed if name.endswith(("running_mean", "running_var", "num_batches_tracked"))]
+    if statistics:
+        raise BuildFailedError(
+            f"batch norm is in training mode: running the model would change {statistics[0]}"
+            + (f" and {len(statistics) - 1} more" if len(statistics) > 1 else ""),
+            where="model",
+            remedy="call model.eval() before export",
+        )
 
 
 def _operators(program: ExportedProgram) -> Iterator[torch._ops.OpOverload]:

@@ -77,9 +77,9 @@ def compilation_settings(
     )
 
 
-def lower(program: torch.export.ExportedProgram, settings: Any) -> torch.fx.GraphModule:
-    """Torch-TensorRT's lowering: decompositions and passes over the graph."""
-    from torch_tensorrt.dynamo.lowering import get_decompositions, post_lowering, pre_export_lowering
+def decompose(program: torch.export.ExportedProgram, settings: Any) -> torch.export.ExportedProgram:
+    """The first half of Torch-TensorRT's lowering: the program in core operators, without side effects."""
+    from torch_tensorrt.dynamo.lowering import get_decompositions, pre_export_lowering
 
     program = pre_export_lowering(program, settings)
     decompositions = get_decompositions(
@@ -88,8 +88,19 @@ def lower(program: torch.export.ExportedProgram, settings: Any) -> torch.fx.Grap
         settings.use_distributed_mode_trace,
         use_fp32_acc=settings.use_fp32_acc,
     )
-    program = program.run_decompositions(decompositions)
-    return post_lowering(program.module(check_guards=False), settings)
+    return program.run_decompositions(decompositions)
+
+
+def lower(gm: torch.fx.GraphModule, settings: Any) -> torch.fx.GraphModule:
+    """The second half: passes over the graph."""
+    from torch_tensorrt.dynamo.lowering import post_lowering
+
+    return post_lowering(gm, settings)
+
+
+def forbid_aliasing(write: torch.fx.Node) -> None:
+    """Keeps the converters from writing this node's result into the memory of its first argument."""
+    write.meta["_trt_no_kv_alias"] = True
 
 
 def partition(gm: torch.fx.GraphModule, settings: Any) -> torch.fx.GraphModule:

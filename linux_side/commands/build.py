@@ -9,7 +9,7 @@ from typing import IO, Any
 
 import click
 
-from linux_side.build import build as build_artifact
+from linux_side.building import build as build_artifact
 from toolchain.artifact import Artifact
 from toolchain.errors import TrtcrossError
 from toolchain.output import Report, size_text, verb

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +24,7 @@ from torch.export.graph_signature import (
 from torch.utils import _pytree as pytree
 
 from linux_side.exporter.lift import lift
+from linux_side.exporter.state import StateChange, state_to_attributes
 
 
 @dataclass(frozen=True)
@@ -56,9 +57,10 @@ def create_program(
         original: the original program's input specs by target.
     """
     ranges = dict(range_constraints) if range_constraints is not None else harvest_ranges(gm)
+    changes = state_to_attributes(gm, original or {})
     user_inputs = [InputSpec(InputKind.USER_INPUT, _argument(n), None) for n in _placeholders(gm)]
     lifted = lift(gm, original)
-    outputs = [OutputSpec(OutputKind.USER_OUTPUT, _argument(value), None) for value in output_values(gm)]
+    outputs = _outputs(gm, changes)
     gm.graph.set_codegen(torch.fx.graph.CodeGen())
     gm.graph.lint()
     gm.recompile()
@@ -78,6 +80,15 @@ def create_program(
         module_call_graph=[ModuleCallEntry("", call)],
         constants=lifted.constants,
     )
+
+
+def _outputs(gm: torch.fx.GraphModule, changes: Sequence[StateChange]) -> list[OutputSpec]:
+    """The output specs; new values of state, which are last in the graph, go first."""
+    values = output_values(gm)
+    user, new = values[: len(values) - len(changes)], values[len(values) - len(changes) :]
+    gm.graph.output_node().args = ((*new, *user),)
+    specs = [OutputSpec(c.kind, _argument(v), c.target) for c, v in zip(changes, new, strict=True)]
+    return specs + [OutputSpec(OutputKind.USER_OUTPUT, _argument(value), None) for value in user]
 
 
 def call_structure(gm: torch.fx.GraphModule) -> CallStructure:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from linux_side.options import BuildOptions, DynamicDimension, Precision
+from linux_side.options import BACKENDS, BuildOptions, DynamicDimension, Precision
 from toolchain.artifact import Artifact, open_artifact
 from toolchain.errors import BuildFailedError, TrtcrossError, UsageError, error_from_json
 from toolchain.targets import Platform
@@ -77,8 +77,7 @@ def build(
         require_full_coverage=require_full_coverage,
         workspace=workspace,
     )
-    _ = options.capabilities  # a misspelt GPU is an error here, not in the child
-    _check_destination(out)
+    _check_early(options, model, out)
     with tempfile.TemporaryDirectory(prefix="trtcross-") as folder:
         spool = Path(folder)
         name, path = (None, str(model)) if isinstance(model, (str, os.PathLike)) else _save(model, spool)
@@ -112,7 +111,19 @@ def _save(program: Any, spool: Path) -> tuple[str, str]:
     return type(program.graph_module).__name__, str(path)
 
 
-def _check_destination(out: Path) -> None:
+def _check_early(options: BuildOptions, model: Any, out: Path) -> None:
+    """What is wrong for certain is said at once, not after seconds of imports in the child."""
+    _ = options.capabilities
+    if options.backend not in BACKENDS:
+        raise UsageError(
+            f"there is no backend {options.backend!r}", where="--backend", remedy="use one of: " + ", ".join(BACKENDS)
+        )
+    if isinstance(model, (str, os.PathLike)) and ":" not in str(model) and not Path(model).is_file():
+        raise UsageError(
+            f"there is no model {str(model)!r}",
+            where="MODEL",
+            remedy="give a .pt2 file that torch.export.save wrote, or module:factory",
+        )
     if out.suffix != ".pt2":
         raise UsageError(
             f"the artifact {out.name!r} must end in .pt2", where="-o", remedy="torch.export.load asks for it"

@@ -1,0 +1,41 @@
+# Each target does all the set-up that it needs: Python 3.10 or newer, make and the public package index are enough.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+JOBS ?= 2
+export HF_HUB_OFFLINE = 1
+
+.PHONY: demo test lint windows-test gpu-test wheel clean
+
+demo: $(INSTALLED)  ## build two trained models for Windows, inspect and check them
+	$(BIN)/python ci/demo.py .demo
+
+test: $(INSTALLED)  ## every test that runs here; those for a GPU or for Windows say that they were skipped
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup
+
+lint: $(INSTALLED)  ## formatting, lint, types, and who may import whom
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+windows-test: $(INSTALLED)  ## the consumer in a real Windows Python (root, on Debian)
+	BIN=$(abspath $(BIN)) ci/windows/test.sh
+
+gpu-test: $(INSTALLED)  ## on a GPU host: artifacts that were built without one
+	$(BIN)/python -m pytest tests/gpu
+
+wheel: $(INSTALLED)  ## dist/trtcross-*.whl, which a Windows machine installs
+	$(BIN)/python -m build --wheel
+
+$(INSTALLED): pyproject.toml
+	@echo "setting up $(VENV): torch with CUDA and TensorRT-RTX are about 6 GB, some minutes"
+	$(PYTHON) -c 'import sys; assert sys.version_info >= (3, 10), "Python 3.10 or newer is needed"'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --upgrade pip
+	$(BIN)/python -m pip install -e ".[producer,consumer,sign,dev,models]"
+	@touch $@
+
+clean:
+	rm -rf $(VENV) .demo dist build
