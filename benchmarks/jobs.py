@@ -1,0 +1,182 @@
+"""What is measured: saving and loading by Torch-TensorRT, by us, and the floor under both.
+
+Each function runs in a process of its own (see :mod:`benchmarks.measure`): it prepares, does the same with a tiny
+engine so that one-time imports count for nobody, and returns the call and what to say of its result.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import os
+import tempfile
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pybase64
+
+from benchmarks import synthetic
+from toolchain import open_artifact
+from toolchain.base64_stream import RAW_CHUNK, TEXT_CHUNK
+from toolchain.graph_writer import engine_from_buffer
+from toolchain.manifest import GRAPH_ENTRY
+
+Job = tuple[Callable[[], Any], Callable[[Any], Any]]
+TINY = 4096
+
+
+def save_upstream(path: str, size: str) -> Job:
+    """The legacy exporter and ``torch.export.save``, which is what works of Torch-TensorRT's own way."""
+    return _saving(_upstream_saver, path, int(size))
+
+
+def save_ours(path: str, size: str) -> Job:
+    """From the same compiled module to the artifact, synced to disk."""
+    return _saving(_our_saver, path, int(size))
+
+
+def save_floor(path: str, size: str) -> Job:
+    """SHA-256, base64, CRC-32, write and sync, one after the other for each chunk."""
+    engine = synthetic.engine_bytes(int(size))
+
+    def call() -> None:
+        digest, crc, view = hashlib.sha256(), 0, memoryview(engine)
+        with Path(path).open("wb", buffering=0) as file:
+            for start in range(0, len(view), RAW_CHUNK):
+                chunk = view[start : start + RAW_CHUNK]
+                digest.update(chunk)
+                text = pybase64.b64encode(chunk)
+                crc = zlib.crc32(text, crc)
+                file.write(text)
+            os.fsync(file.fileno())
+
+    return call, lambda _: None
+
+
+def load_upstream(path: str, tiny: str) -> Job:
+    """``torch.export.load`` and the decoding of ``replace_execute_engine_no_op_node``; the constructor needs a GPU."""
+    synthetic.import_upstream()
+    _load_upstream(tiny)
+    return lambda: _load_upstream(path), _digest
+
+
+def load_ours(path: str, tiny: str) -> Job:
+    """The engine's bytes, digest checked."""
+    _read_engine(tiny)
+    return lambda: _read_engine(path), _digest
+
+
+def load_ours_program(path: str, tiny: str) -> Job:
+    """The whole program as ``load`` makes it, every digest checked, the engine as bytes in the constructor's place."""
+    from toolchain.targets import Backend
+    from windows_side.runtime import load_runtime
+
+    load_runtime(Backend.TENSORRT_RTX)
+    _load_program(tiny)
+    return lambda: _load_program(path), _digest
+
+
+def load_floor(path: str) -> Job:
+    """Read, SHA-256 and base64 decode, one after the other for each chunk, of which nothing is kept."""
+    return _load_floor(path, keep=False)
+
+
+def load_floor_kept(path: str) -> Job:
+    """The same, with the bytes kept."""
+    return _load_floor(path, keep=True)
+
+
+def _load_floor(path: str, *, keep: bool) -> Job:
+    with open_artifact(path) as artifact:
+        span = artifact.engines[0].entry.base64
+        offset = artifact.container.entry(GRAPH_ENTRY).offset + span.offset
+
+    def call() -> bytes:
+        digest, kept, left = hashlib.sha256(), [], span.length
+        with Path(path).open("rb", buffering=0) as file:
+            file.seek(offset)
+            while left:
+                text = file.read(min(TEXT_CHUNK, left))
+                left -= len(text)
+                raw = pybase64.b64decode(text, validate=True)
+                digest.update(raw)
+                if keep:
+                    kept.append(raw)
+        return b"".join(kept)
+
+    return call, _digest if keep else lambda _: None
+
+
+def _saving(save: Callable[[bytes], Callable[[str], None]], path: str, size: int) -> Job:
+    synthetic.import_upstream()
+    engine = synthetic.engine_bytes(size)
+    _save_tiny(save)
+    call = save(engine)
+    return lambda: call(path), lambda _: _digest(engine)
+
+
+def _upstream_saver(engine: bytes) -> Callable[[str], None]:
+    module = synthetic.compiled_module([synthetic.upstream_module("synthetic", engine)])
+    return lambda path: _save_upstream(module, path)
+
+
+def _our_saver(engine: bytes) -> Callable[[str], None]:
+    module = synthetic.compiled_module([synthetic.our_module("synthetic", engine_from_buffer(engine))])
+    return lambda path: _save_ours(module, path)
+
+
+def _save_upstream(module: Any, path: str) -> None:
+    import torch
+    from torch_tensorrt.dynamo._exporter import export
+
+    program = export(module, cross_compile_module=True, use_legacy_exporter=True)
+    torch.export.save(program, path)
+
+
+def _save_ours(module: Any, path: str) -> None:
+    with tempfile.TemporaryDirectory() as spool:
+        synthetic.save(module, Path(path), Path(spool))
+
+
+def _load_upstream(path: str) -> bytes:
+    import torch
+    from torch_tensorrt.dynamo.runtime._TorchTensorRTModule import ENGINE_IDX
+
+    program = torch.export.load(path)
+    for node in program.graph.nodes:
+        if "no_op_placeholder_for_execute_engine" in node.name:
+            engine_bytes = list(node.args[1:])[ENGINE_IDX]
+            return base64.b64decode(engine_bytes.encode("utf-8"))
+    raise RuntimeError("no engine was found")
+
+
+def _read_engine(path: str) -> bytes:
+    with open_artifact(path) as artifact:
+        return artifact.engines[0].read()
+
+
+def _load_program(path: str) -> bytes:
+    import torch
+
+    from windows_side.loading import load_program
+
+    taken: list[bytes] = []
+
+    def take(fields: list[Any]) -> Any:
+        taken.append(fields[3])
+        return torch.nn.Identity()
+
+    with open_artifact(path) as artifact:
+        load_program(artifact, torch.device("cpu"), None, take)
+    return taken[0]
+
+
+def _save_tiny(save: Callable[[bytes], Callable[[str], None]]) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        save(synthetic.engine_bytes(TINY))(f"{folder}/tiny.pt2")
+
+
+def _digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()

@@ -1,0 +1,39 @@
+"""What a benchmark's reader has to know of the machine."""
+
+from __future__ import annotations
+
+import os
+import platform
+from importlib import metadata
+from pathlib import Path
+
+PACKAGES = ("torch", "torch-tensorrt-rtx", "tensorrt-rtx", "pybase64")
+
+
+def describe_machine() -> list[str]:
+    model = _value("/proc/cpuinfo", "model name") or platform.machine()
+    memory = int((_value("/proc/meminfo", "MemTotal") or "0 kB").split()[0]) / 2**20
+    return [
+        f"{os.cpu_count()} cores ({model}), {memory:.0f} GiB of memory, Linux {platform.release()}, no GPU",
+        f"Python {platform.python_version()}, " + ", ".join(f"{name} {_version(name)}" for name in PACKAGES),
+    ]
+
+
+def memory_available() -> int:
+    """Bytes that a new process may take."""
+    return int((_value("/proc/meminfo", "MemAvailable") or "0 kB").split()[0]) * 1024
+
+
+def _value(path: str, key: str) -> str | None:
+    for line in Path(path).read_text().splitlines():
+        name, _, value = line.partition(":")
+        if name.strip() == key:
+            return value.strip()
+    return None
+
+
+def _version(name: str) -> str:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return "not installed"

@@ -1,0 +1,90 @@
+"""Time and peak memory of one call in a fresh process.
+
+Peak memory is VmHWM minus VmRSS just before the call. The kernel's high-water mark is set back right before, so that
+what importing took does not count; anonymous memory, which has no such mark, is sampled from outside.
+"""
+
+from __future__ import annotations
+
+import gc
+import importlib
+import json
+import select
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+_SAMPLE_SECONDS = 0.005
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What one call cost.
+
+    Attributes:
+        peak: bytes of resident memory above the start.
+        anonymous: the anonymous part of it, as sampled.
+        result: whatever the job says of its result.
+    """
+
+    seconds: float
+    peak: int
+    anonymous: int
+    result: Any = None
+
+
+def measure(job: str, *arguments: object) -> Measured:
+    """Runs ``module:function`` in a fresh process.
+
+    The function prepares and returns two callables: the call to be measured, and one that says something of its result.
+    """
+    command = [sys.executable, "-m", "benchmarks.measure", job, *map(str, arguments)]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=REPOSITORY, text=True
+    ) as child:
+        assert child.stdin and child.stdout and child.stderr
+        ready = child.stdout.readline()
+        start = memory(child.pid)["RssAnon"] if ready else 0
+        anonymous = start
+        if ready:
+            child.stdin.write("go\n")
+            child.stdin.flush()
+            while not select.select([child.stdout], [], [], _SAMPLE_SECONDS)[0]:
+                anonymous = max(anonymous, memory(child.pid).get("RssAnon", 0))
+        output, errors = child.communicate()
+    if child.returncode:
+        raise RuntimeError(f"{job} {arguments} failed:\n{errors[-2000:]}")
+    return Measured(**{**json.loads(output), "anonymous": anonymous - start})
+
+
+def memory(pid: int | str) -> dict[str, int]:
+    """The memory lines of ``/proc/PID/status``, in bytes."""
+    lines = [line.split() for line in Path(f"/proc/{pid}/status").read_text().splitlines()]
+    return {words[0].rstrip(":"): int(words[1]) * 1024 for words in lines if words[-1] == "kB"}
+
+
+def _child(job: str, arguments: list[str]) -> None:
+    module, _, name = job.partition(":")
+    prepare: Callable[..., tuple[Callable[[], Any], Callable[[Any], Any]]] = getattr(
+        importlib.import_module(module), name
+    )
+    call, describe = prepare(*arguments)
+    gc.collect()
+    Path("/proc/self/clear_refs").write_text("5")  # the high-water mark becomes what is resident now
+    before = memory("self")["VmRSS"]
+    print("ready", flush=True)
+    sys.stdin.readline()
+    start = time.perf_counter()
+    result = call()
+    seconds = time.perf_counter() - start
+    peak = memory("self")["VmHWM"] - before
+    print(json.dumps(asdict(Measured(seconds, peak, 0, describe(result)))))
+
+
+if __name__ == "__main__":
+    _child(sys.argv[1], sys.argv[2:])
