@@ -12,12 +12,13 @@ import torch
 from torch.export import ExportedProgram
 
 from linux_side import upstream
+from linux_side.aliasing import allow_aliasing_of_state_alone
 from linux_side.backends.base import EngineBuilder
 from linux_side.engine_metadata import encode_metadata
 from linux_side.exporter.engine_module import CompiledEngine, EngineModule
+from linux_side.exporter.state import STATE, state_to_inputs
 from linux_side.exporter.values import output_values
 from linux_side.options import BuildOptions
-from linux_side.exporter.state import STATE, allow_aliasing_of_state_alone, state_to_inputs
 from linux_side.supported import check_operators, check_state, torch_executed_names
 from linux_side.symbolic_sizes import keep_sizes_inside
 from toolchain.engine_info import EngineInfo, RuntimeDevice

@@ -6,7 +6,7 @@ outputs; in the exported program it is the model's own again, each change declar
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -14,7 +14,6 @@ from torch.export import ExportedProgram
 from torch.export.graph_signature import InputSpec, OutputKind
 
 from linux_side.exporter.graph_copy import set_attribute
-from linux_side.upstream import forbid_aliasing
 
 # Under this name a graph's metadata holds its list of changes.
 STATE = "trtcross_state"
@@ -76,22 +75,7 @@ def _change(
     return StateChange(kind, target, placeholder.name, values[target])
 
 
-def allow_aliasing_of_state_alone(gm: torch.fx.GraphModule, changes: Sequence[StateChange]) -> None:
-    """Lets TensorRT write in place into a cache that is state and that nobody else reads, and into nothing else.
-
-    It would write into an input of the caller's, or into a tensor that another part of the graph still reads.
-    """
-    writes = (torch.ops.aten.index_copy.default, torch.ops.aten.slice_scatter.default)
-    results = list(gm.graph.output_node().args[0])
-    new_values = dict(zip((c.placeholder for c in changes), results[len(results) - len(changes) :], strict=True))
-    for node in gm.graph.nodes:
-        if node.target in writes:
-            cache = node.args[0]
-            if new_values.get(cache.name) is not node or len(cache.users) > 1:
-                forbid_aliasing(node)
-
-
-def state_to_attributes(gm: torch.fx.GraphModule, original: dict[str, InputSpec]) -> list[StateChange]:
+def state_to_attributes(gm: torch.fx.GraphModule, original: Mapping[str, InputSpec]) -> list[StateChange]:
     """Reads the buffers of a compiled graph from the module again; gives the changes, whose outputs come last."""
     changes: list[StateChange] = gm.meta.get(STATE, [])
     placeholders = {node.name: node for node in gm.graph.nodes if node.op == "placeholder"}

@@ -256,6 +256,80 @@ class StridesAndGradients(nn.Module):
         return ((x.relu() * self.turned).relu() * self.frozen).relu() * self.expanded
 
 
+class KeyValueCache(nn.Module):
+    """Writes one position of its caches with each call, and reads the whole of them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("keys", torch.zeros(1, 2, 8, 4))
+        self.register_buffer("values", torch.zeros(1, 2, 8, 4), persistent=False)
+
+    def forward(self, query: Tensor, key: Tensor, value: Tensor, position: Tensor) -> Tensor:
+        self.keys.index_copy_(2, position, key)
+        self.values.index_copy_(2, position, value)
+        weights = torch.softmax(query @ self.keys.transpose(2, 3), dim=-1)
+        return weights @ self.values
+
+
+class SlicedCache(nn.Module):
+    """A cache written by slice, at a fixed place."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("cache", torch.zeros(1, 2, 8, 4))
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.cache[:, :, 3:5] = x.relu()
+        return self.cache.sum(dim=2)
+
+
+class OldAndNewCache(nn.Module):
+    """What the cache held before the call is read after it was written: nothing may write into it in place."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("cache", torch.zeros(1, 2, 8, 4))
+
+    def forward(self, x: Tensor, position: Tensor) -> tuple[Tensor, Tensor]:
+        before = self.cache.clone()
+        self.cache.index_copy_(2, position, x)
+        return torch.roll(before, 1).relu(), self.cache * 2
+
+
+class CountersEverywhere(nn.Module):
+    """State in an engine and in PyTorch, read before and after it changes, and replaced by an input."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("count", torch.zeros((), dtype=torch.int64))
+        self.inner = nn.Module()
+        self.inner.register_buffer("mean", torch.zeros(4))
+        self.register_buffer("last", torch.zeros(2, 4))
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        before = self.inner.mean + self.last
+        self.count += 1
+        self.inner.mean.mul_(0.5).add_(x.mean(dim=0))
+        self.last.copy_(x)
+        return before * self.count, self.inner.mean - x
+
+
+class ChangedInput(nn.Module):
+    """Writes into its caller's tensor."""
+
+    def forward(self, x: Tensor, state: Tensor) -> Tensor:
+        state.add_(x)
+        return state.relu() * 2
+
+
+class CacheGivenAndReturned(nn.Module):
+    """A cache that the caller keeps: the engine must not write into the caller's tensor."""
+
+    def forward(self, cache: Tensor, x: Tensor, position: Tensor) -> tuple[Tensor, Tensor]:
+        cache = cache.index_copy(2, position, x)
+        return cache.sum(dim=2), cache
+
+
 # Inputs and outputs
 
 
@@ -314,6 +388,7 @@ class SeveralResultsInTorch(nn.Module):
 
 
 X = random(2, 4)
+STEP = random(1, 2, 1, 4)
 
 GRAPHS: dict[str, Graph] = {
     "dynamic batch": Graph(
@@ -410,5 +485,29 @@ GRAPHS: dict[str, Graph] = {
     "two readers": Graph(TwoReadersOfOneOutput, (X,), options=in_torch("aten.roll.default")),
     "several results in PyTorch": Graph(
         SeveralResultsInTorch, (random(2, 6),), options=in_torch("aten.split.Tensor", "aten.slice.Tensor")
+    ),
+    "key-value cache": Graph(
+        KeyValueCache,
+        (STEP, STEP + 1, STEP * 2, torch.tensor([0])),
+        calls=_calls(*((STEP * i, STEP - i, STEP + i, torch.tensor([i])) for i in (1, 2, 7, 1))),
+    ),
+    "key-value cache in PyTorch": Graph(
+        KeyValueCache,
+        (STEP, STEP + 1, STEP * 2, torch.tensor([0])),
+        calls=_calls((STEP, STEP - 3, STEP * 3, torch.tensor([5]))),
+        options=in_torch("aten.index_copy.default", "aten.index_put.default"),
+    ),
+    "sliced cache": Graph(SlicedCache, (random(1, 2, 2, 4),), calls=_calls((random(1, 2, 2, 4) * 2,))),
+    "old and new cache": Graph(
+        OldAndNewCache,
+        (STEP, torch.tensor([0])),
+        calls=_calls((STEP + 1, torch.tensor([3]))),
+        options=in_torch("aten.roll.default"),
+    ),
+    "counters": Graph(CountersEverywhere, (X,), calls=_calls((X + 1,), (X - 1,)), options=in_torch("aten.mul.Tensor")),
+    "changed input": Graph(ChangedInput, (X, X.clone()), calls=_calls((X, X * 3))),
+    "cache given and returned": Graph(
+        CacheGivenAndReturned,
+        (random(1, 2, 8, 4), STEP, torch.tensor([3])),
     ),
 }

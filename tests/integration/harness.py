@@ -22,6 +22,7 @@ from torch.export import ExportedProgram
 from torch.utils import _pytree as pytree
 
 from linux_side.backends import engine_builder
+from linux_side.exporter.state import STATE
 from linux_side.options import BuildOptions, DynamicDimension
 from toolchain import Artifact, open_artifact
 from toolchain.targets import Backend
@@ -60,25 +61,28 @@ class Built:
         names = list(self.partitions)
         return load_program(self.artifact, CPU, None, lambda fields: torch.tensor(names.index(str(fields[1]))))
 
+    @cached_property
     def model(self) -> LoadedModel:
         """The artifact as its user has it, state and checks and all, on the CPU with stand-in engines."""
         model = LoadedModel(self.loaded(), self.artifact.manifest, CPU)
+        self._state = model._flat
         flat = EngineInterpreter(model._flat, list(self.partitions.values()))
         del model._flat  # a module: nothing but a module could take its place
         model._flat = lambda *leaves: flat.run(*leaves, enable_io_processing=False)
         return model
 
-    @cached_property
-    def _model(self) -> LoadedModel:
-        return self.model()
-
     def run(self, *args: Any, **kwargs: Any) -> Any:
-        """The artifact's result."""
-        return self._model(*args, **kwargs)
+        """The artifact's result; its state goes on from call to call."""
+        return self.model(*args, **kwargs)
+
+    def buffers(self) -> list[torch.Tensor]:
+        """The loaded model's state that calls change."""
+        changes = self.reference.meta[STATE] if self.model else []
+        return [self._state.get_buffer(change.target) for change in changes if change.value is not None]
 
     def expected(self, *args: Any, **kwargs: Any) -> list[Any]:
-        """The leaves of the partitioned graph's own result."""
-        leaves = self._model._flatten(args, kwargs)
+        """The leaves of the partitioned graph's own result, and behind them the state's new values."""
+        leaves = [*self.model._flatten(args, kwargs), *self.buffers()]
         with torch.no_grad():
             return pytree.tree_leaves(torch.fx.Interpreter(self.reference).run(*leaves, enable_io_processing=False))
 
@@ -150,10 +154,15 @@ def build_source(source: Any, options: BuildOptions, builder: Any, folder: Path)
     return Built(open_artifact(out), source.program, taken["reference"], partitions)
 
 
-def assert_same_wiring(built: Built, *args: Any, **kwargs: Any) -> list[Any]:
-    """The artifact and the partitioned graph agree to the bit; returns the artifact's leaves."""
-    got = pytree.tree_leaves(built.run(*args, **kwargs))
+def assert_same_wiring(built: Built, *args: Any, **kwargs: Any) -> Any:
+    """The artifact and the partitioned graph agree to the bit, in state too; returns the artifact's result."""
+    leaves = pytree.tree_leaves((args, kwargs))
     want = built.expected(*args, **kwargs)
+    result = built.run(*args, **kwargs)
+    got = pytree.tree_leaves(result)
+    buffers = iter(built.buffers())
+    for change in built.reference.meta[STATE]:
+        got.append(next(buffers) if change.value is not None else leaves[_user_inputs(built).index(change.target)])
     assert len(got) == len(want)
     for a, b in zip(got, want, strict=True):
         if isinstance(b, torch.Tensor):
@@ -163,4 +172,8 @@ def assert_same_wiring(built: Built, *args: Any, **kwargs: Any) -> list[Any]:
             )
         else:
             assert a == b
-    return got
+    return result
+
+
+def _user_inputs(built: Built) -> list[str]:
+    return [node.name for node in built.reference.graph.nodes if node.op == "placeholder"]

@@ -29,7 +29,7 @@ def test_engines_around_a_pytorch_part_with_parameter_buffer_and_factory(tmp_pat
     assert list(loaded.state_dict) == ["scale"]
     assert "offset" in loaded.constants, "a non-persistent buffer is no part of the state dict"
     x = torch.randn(batch, 16)
-    (got,) = assert_same_wiring(built, x)
+    got = assert_same_wiring(built, x)
     assert relative_error(got, module(x)) < 1e-5
 
 
