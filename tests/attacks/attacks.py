@@ -232,10 +232,11 @@ many(
 # --- the zip ----------------------------------------------------------------------------------------------------
 
 
-def archive(entries: list[tuple[str, bytes]], root: str = ROOT) -> bytes:
-    """A zip of our own form, with whatever names."""
+def archive(entries: list[tuple[str, bytes]], root: str = ROOT, gap: int | None = None) -> bytes:
+    """A zip of our own form, with whatever names, and bytes of no entry before the ``gap``-th."""
     data, central = b"", b""
-    for name, content in entries:
+    for index, (name, content) in enumerate(entries):
+        data += b"hidden" if index == gap else b""
         head = (f"{root}/{name}".encode(), zlib.crc32(content), len(content))
         central += zip_records.central_record(*head, len(data))
         data += zip_records.local_header(*head) + content
@@ -346,7 +347,9 @@ many(
         "behind": lambda path: path.write_bytes(_good(path) + b"tail"),
         "second_archive_behind": lambda path: path.write_bytes(_good(path) + archive([("a", b"")])),
         "in_a_comment": lambda path: path.write_bytes(_good(path)[:-2] + b"\x04\0tail"),
-        "between": lambda path: path.write_bytes(_with_gap(_good(path))),
+        "before_the_directory": lambda path: path.write_bytes(_with_gap(_good(path))),
+        "before_the_first_entry": lambda path: path.write_bytes(archive([("a", b"x"), ("b", b"y")], gap=0)),
+        "between_entries": lambda path: path.write_bytes(archive([("a", b"x"), ("b", b"y")], gap=1)),
         "truncated": lambda path: path.write_bytes(_good(path)[:-500]),
         "truncated_to_its_end_record": lambda path: path.write_bytes(_good(path)[-22:]),
         "none": lambda path: path.write_bytes(b""),

@@ -13,6 +13,8 @@ import pytest
 from tests.attacks.attacks import ATTACKS
 from tests.conftest import ROOT
 from tests.unit.handmade import Handmade
+from toolchain.container import Container
+from toolchain.errors import MalformedArtifactError
 
 SECONDS = 1.0
 BYTES = 200 * 2**20
@@ -50,6 +52,22 @@ def test_attack(results: dict[str, Any], name: str) -> None:
     assert result["inspected"] in (0, error.exit_code)
     assert result["did"] == []
     assert result["seconds"] < SECONDS
+
+
+ZIP_ATTACKS = [
+    name
+    for name in ATTACKS
+    if name.startswith(("name_", "headers_", "bytes_", "zip")) or name.endswith("_entries")
+    if name != "headers_both_crc_of_the_manifest"  # a digest of the content, which opening does not read
+]
+
+
+@pytest.mark.parametrize("name", ZIP_ATTACKS)
+def test_the_container_itself_refuses(tmp_path: Path, name: str) -> None:
+    """Also of a foreign program, whose headers need not be those that we write."""
+    ATTACKS[name].write(tmp_path / "a.pt2")
+    with pytest.raises(MalformedArtifactError):
+        Container(tmp_path / "a.pt2")
 
 
 def test_all_of_them_together_stay_small(results: dict[str, Any]) -> None:
