@@ -10,6 +10,7 @@ import binascii
 import hashlib
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from threading import Lock
 
 import pybase64
 
@@ -32,10 +33,19 @@ class ParallelHash:
         self._digest = hashlib.sha256()
         self._pool = ThreadPoolExecutor(1)
         self._pending: Future[None] | None = None
+        self._begun = Lock()
+        self._begun.acquire()
 
     def update(self, chunk: bytes | memoryview) -> None:
         self._wait()
-        self._pending = self._pool.submit(self._digest.update, chunk)
+        self._pending = self._pool.submit(self._hash, chunk)
+        # Only now may the caller go on: copying a chunk does not let go of the interpreter's lock, and hashing could
+        # not begin before that is done.
+        self._begun.acquire()
+
+    def _hash(self, chunk: bytes | memoryview) -> None:
+        self._begun.release()
+        self._digest.update(chunk)
 
     def hexdigest(self) -> str:
         self._wait()
