@@ -97,12 +97,16 @@ def text_constants(sources: Sources, module: str) -> dict[str, str]:
     }
 
 
-def upstream_function(sources: Sources, module: str, name: str) -> Callable[..., Any]:
-    """One of upstream's pure functions, run without importing the rest of it."""
-    function = sources.resolve(f"torch_tensorrt.dynamo.runtime.{module}.{name}")
+def upstream_function(sources: Sources, module: str, name: str, **names: Any) -> Callable[..., Any]:
+    """One of upstream's pure functions, run without importing the rest of its module.
+
+    Args:
+        module: the module below ``torch_tensorrt.dynamo.runtime``.
+        names: what the function's code needs beside the engine layout's own constants.
+    """
+    function = sources.attribute(sources.import_module(f"torch_tensorrt.dynamo.runtime.{module}"), name)
     assert isinstance(function, Function), f"{sources.label} has no function {module}.{name}"
-    namespace: dict[str, Any] = {"logger": logging.getLogger(name)}
-    namespace.update(text_constants(sources, "_serialized_engine_layout"))
+    namespace = {"logger": logging.getLogger(name), **text_constants(sources, "_serialized_engine_layout"), **names}
     future = ast.parse("from __future__ import annotations").body  # the annotations' names are not here
     code = compile(ast.Module([*future, function.node], type_ignores=[]), f"{sources.label}:{name}", "exec")
     exec(code, namespace)

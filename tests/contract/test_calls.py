@@ -16,8 +16,7 @@ from packaging.requirements import Requirement
 from toolchain.plan import CAPABILITY_BITS
 
 from .calls import Use, misfits, uses_in
-from .layout import OPERATOR_MODULE
-from .sources import Function, Sources
+from .sources import Sources
 from .wheels import Wheel, locked_wheels
 
 REPOSITORY = Path(__file__).parents[2]
@@ -289,24 +288,3 @@ def test_upstream_still_asks_for_what_we_stand_in_for(wheel: Wheel, sources: dic
     names = [ast.literal_eval(key) for key in table.keys if key]
     assert names
     assert [name for name in names if f"torch.cuda.{name}(" not in asked] == []
-
-
-@claimed_releases
-def test_metadata_holds_what_upstreams_fake_kernel_reads(wheel: Wheel, sources: dict[Wheel, Sources]) -> None:
-    kernel = sources[wheel].attribute(
-        sources[wheel].import_module(OPERATOR_MODULE), "_apply_symbolic_shape_expressions"
-    )
-    assert isinstance(kernel, Function)
-    ours = ast.parse((ROOT / "engine_metadata.py").read_text("utf-8"))
-    written = {
-        ast.literal_eval(key) for node in ast.walk(ours) if isinstance(node, ast.Dict) for key in node.keys if key
-    }
-    read = {node.slice.value for node in ast.walk(kernel.node) if _has_text_key(node)}
-    assert {"shape_exprs", "dtype"} <= read
-    assert read - written == set()
-
-
-def _has_text_key(node: ast.AST) -> bool:
-    return (
-        isinstance(node, ast.Subscript) and isinstance(node.slice, ast.Constant) and isinstance(node.slice.value, str)
-    )

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import base64
+import contextlib
+import pickle
 import re
 import zipfile
 from collections.abc import Sequence
@@ -137,6 +140,27 @@ def test_platforms_are_spelled_as_upstream_does(
     text = sources[wheel].read("torch_tensorrt/_enums.py") or ""
     body = text.partition("def _to_serialized_platform")[2].partition("def ")[0]
     assert platform.runtime_name in re.findall(r'Platform\.\w+: "(\w+)"', body)
+
+
+@current_releases
+def test_upstreams_fake_kernel_reads_our_metadata(wheel: Wheel, sources: dict[Wheel, Sources]) -> None:
+    torch = pytest.importorskip("torch")
+    from linux_side.engine_metadata import encode_metadata
+
+    kernel = upstream_function(
+        sources[wheel], "meta_ops.register_meta_ops", "_apply_symbolic_shape_expressions", torch=torch
+    )
+    graph = torch.fx.Graph()
+    nodes = [graph.placeholder(name) for name in ("x", "size")]
+    nodes[0].meta["val"] = torch.empty(2, 3, dtype=torch.float16)
+    nodes[1].meta["val"] = 4
+    graph.output(tuple(nodes))
+    metadata = pickle.loads(base64.b64decode(encode_metadata(torch.fx.GraphModule({}, graph))))
+    for mode in (contextlib.nullcontext(), torch._subclasses.FakeTensorMode()):
+        with mode:
+            inputs = [torch.empty(2, 3, dtype=torch.float16), torch.empty((), dtype=torch.int64)]
+        outputs = kernel(inputs, metadata["inout_symexprs"])
+        assert [(o.shape, o.dtype) for o in outputs] == [(i.shape, i.dtype) for i in inputs]
 
 
 @every_linux_release

@@ -87,8 +87,9 @@ def _download(wheel: Wheel, file: Path) -> None:
             [*command, "--require-hashes", "--requirement", str(requirement)], capture_output=True, text=True
         )
         if pip.returncode:
-            problem = IndexUnreachableError if "Retrying (Retry" in pip.stderr else RuntimeError
-            raise problem(f"pip cannot download {wheel}:\n{pip.stderr.strip()}")
+            if "Retrying (Retry" in pip.stderr:
+                raise IndexUnreachableError(f"the package index does not answer, and {wheel} is not in {file.parent}")
+            raise RuntimeError(f"pip cannot download {wheel}:\n{pip.stderr.strip()}")
         next(Path(folder).glob("*.whl")).replace(file)
 
 
