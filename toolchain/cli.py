@@ -67,7 +67,9 @@ def _refused(error: click.ClickException | TrtcrossError) -> int:
 
     if isinstance(error, click.ClickException):
         error.show()
-        problem: TrtcrossError = UsageError(error.format_message())
+        context = getattr(error, "ctx", None)
+        command = context.command_path if context else "trtcross"
+        problem: TrtcrossError = UsageError(error.format_message(), remedy=f"see `{command} --help`")
         problem.exit_code = error.exit_code
     else:
         problem = error

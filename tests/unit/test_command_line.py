@@ -70,6 +70,7 @@ def test_a_failure_has_its_exit_code_and_its_document(
     document = json.loads(done.stdout)
     assert (done.returncode, document["ok"], document["error"]["kind"]) == (code, False, kind)
     assert document["error"]["exit_code"] == code
+    assert document["error"]["remedy"]
     assert "Traceback" not in done.stderr
 
 
