@@ -14,6 +14,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from linux_side.options import BACKENDS, BuildOptions, DynamicDimension, Precision
 from toolchain.artifact import Artifact, open_artifact
+from toolchain.container import part_prefix
 from toolchain.errors import BuildFailedError, TrtcrossError, UsageError, error_from_json
 from toolchain.targets import Platform
 
@@ -89,11 +90,7 @@ def build(
             "options": options.model_dump(mode="json"),
         }
         with tempfile.TemporaryFile() as default_log:
-            try:
-                _run_child(job, on_event or (lambda _: None), log or default_log)
-            finally:
-                for part in out.parent.glob(f".{out.name}.*.part"):
-                    part.unlink(missing_ok=True)  # of a child that was killed
+            _run_child(job, on_event or (lambda _: None), log or default_log)
     return open_artifact(out)
 
 
@@ -155,10 +152,21 @@ def _run_child(job: dict[str, Any], on_event: OnEvent, log: IO[bytes]) -> None:
         except BaseException:
             child.kill()
             raise
+        finally:
+            child.wait()
+            _remove_parts(Path(job["out"]), child.pid)
     if error is not None:
         raise error
     if child.returncode:
         raise _crashed(child.returncode, log, start)
+
+
+def _remove_parts(out: Path, pid: int) -> None:
+    """What a child that was killed left unfinished; another build's own part is not touched."""
+    prefix = part_prefix(out, pid)
+    for path in out.parent.iterdir():
+        if path.name.startswith(prefix):
+            path.unlink(missing_ok=True)
 
 
 def _crashed(code: int, log: IO[bytes], start: int | None) -> BuildFailedError:

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TextIO
 
-from toolchain.errors import TrtcrossError
+from toolchain.errors import BuildFailedError, TrtcrossError
 
 
 class Progress:
@@ -33,7 +33,17 @@ class Progress:
     def phase(self, name: str) -> Iterator[None]:
         self.send(event="start", phase=name)
         start = time.monotonic()
-        yield
+        try:
+            yield
+        except TrtcrossError:
+            raise
+        except Exception as error:  # of torch, Torch-TensorRT or the model: they raise whatever their parts raise
+            line = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
+            raise BuildFailedError(
+                f"{type(error).__name__}: {line}",
+                where=f"phase {name!r}",
+                remedy="-v shows the whole report; keep an operator in PyTorch with --torch-executed-op",
+            ) from error
         self.seconds[name] = round(time.monotonic() - start, 3)
         self.send(event="end", phase=name, seconds=self.seconds[name])
 

@@ -219,7 +219,8 @@ class ContainerWriter:
 
     def __enter__(self) -> ContainerWriter:
         try:
-            descriptor, name = tempfile.mkstemp(prefix=f".{self.path.name[:40]}.", suffix=".part", dir=self.path.parent)
+            prefix = part_prefix(self.path, os.getpid())
+            descriptor, name = tempfile.mkstemp(prefix=prefix, suffix=".part", dir=self.path.parent)
         except OSError as error:
             raise BuildFailedError(
                 f"the output folder cannot be written to: {error.strerror}",
@@ -289,6 +290,11 @@ class ContainerWriter:
             where=str(self.path),
             remedy="free some disk space or choose another path with -o; nothing was left half-written",
         )
+
+
+def part_prefix(path: Path, pid: int) -> str:
+    """How the names of a process's unfinished files of ``path`` begin, so that a killed one's can be told apart."""
+    return f".{path.name[:40]}.{pid}."
 
 
 def name_problem(name: str) -> str | None:

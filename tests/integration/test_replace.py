@@ -141,7 +141,7 @@ def compiled(tmp_path: Path) -> tuple[torch.fx.GraphModule, torch.nn.Module, tup
     result = convert_partitions(partitioned, options, builder, [], tmp_path, remember)
     for name, partition in partitions.items():
         engine = result.gm.get_submodule(name).compiled
-        result.gm.add_module(name, EngineModule(dataclasses.replace(engine, live=partition)))
+        result.gm.add_module(name, EngineModule(dataclasses.replace(engine, live=partition.forward)))
     return result.gm, module, args
 
 

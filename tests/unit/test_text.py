@@ -57,7 +57,7 @@ def test_any_bytes_are_json_or_refused(data: bytes) -> None:
         (b"[1e400]", "too big"),
         (b"9" * 21, "too big"),
         (b"9" * 9000, "too big"),
-        (b"[" * 5000, "too deeply"),
+        (b"[" * 5000 + b"]" * 5000, "too deeply"),
         (b"[" * (DEPTH_LIMIT + 1) + b"]" * (DEPTH_LIMIT + 1), "too deeply"),
         (b'"\xff"', "UTF-8"),
         (b"", "Expecting value"),
