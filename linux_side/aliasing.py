@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import torch
 
+from linux_side.exporter.program import output_values
 from linux_side.exporter.state import StateChange
 from linux_side.upstream import forbid_aliasing
 
@@ -16,7 +17,7 @@ def allow_aliasing_of_state_alone(gm: torch.fx.GraphModule, changes: Sequence[St
     It would write into an input of the caller's, or into a tensor that another part of the graph still reads.
     """
     writes = (torch.ops.aten.index_copy.default, torch.ops.aten.slice_scatter.default)
-    results = list(gm.graph.output_node().args[0])
+    results = output_values(gm)
     new_values = dict(zip((c.placeholder for c in changes), results[len(results) - len(changes) :], strict=True))
     for node in gm.graph.nodes:
         if node.target in writes:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,15 +15,17 @@ from torch.export import ExportedProgram
 from linux_side import upstream
 from linux_side.aliasing import allow_aliasing_of_state_alone
 from linux_side.backends.base import EngineBuilder
+from linux_side.complex_io import keep_complex_outside
+from linux_side.doubles import keep_doubles_outside
 from linux_side.engine_metadata import encode_metadata
 from linux_side.exporter.engine_module import CompiledEngine, EngineModule
 from linux_side.exporter.state import STATE, state_to_inputs
 from linux_side.exporter.values import output_values
 from linux_side.options import BuildOptions
-from linux_side.supported import check_operators, check_state, torch_executed_names
+from linux_side.supported import check_state, torch_executed_names
 from linux_side.symbolic_sizes import keep_sizes_inside
 from toolchain.engine_info import EngineInfo, RuntimeDevice
-from toolchain.errors import BuildFailedError
+from toolchain.errors import BuildFailedError, TrtcrossError
 from toolchain.graph_writer import engine_from_file
 from toolchain.manifest import Binding, ShapeRange
 from toolchain.targets import AMPERE
@@ -63,19 +66,20 @@ def lower_program(program: ExportedProgram, options: BuildOptions, builder: Engi
     Raises:
         BuildFailedError: an operator is refused, or stays in PyTorch although full coverage was asked for.
     """
-    check_operators(program, options.torch_executed_ops)
     settings = _settings(options, builder)
     decomposed = upstream.decompose(program, settings)
     check_state(decomposed)
     gm = state_to_inputs(decomposed)
     changes = gm.meta.get(STATE, [])
     gm = upstream.lower(gm, settings)
+    keep_complex_outside(gm, upstream.complex_io(gm))
     allow_aliasing_of_state_alone(gm, changes)
     partitioned = upstream.partition(gm, settings)
     partitioned.meta[STATE] = changes
     for name, partition in list(_partitions(partitioned)):
         call = _call_of(partitioned, name)
-        keep_sizes_inside(partitioned, call, partition)
+        if keep_sizes_inside(partitioned, call, partition):
+            keep_doubles_outside(partitioned, call, partition)
     partitioned.recompile()
     if options.require_full_coverage and (left := _operators_in_torch(partitioned)):
         raise BuildFailedError(
@@ -110,9 +114,10 @@ def convert_partitions(
     for name, partition in _partitions(partitioned):
         if on_partition:
             on_partition(name, partition)
-        inputs = upstream.partition_inputs(partition, profiles)
-        interpreter = upstream.interpreter(partition, inputs, settings)
-        plan = builder.build(interpreter, options.target, options.capabilities)
+        with _explained(partition):
+            inputs = upstream.partition_inputs(partition, profiles)
+            interpreter = upstream.interpreter(partition, inputs, settings)
+            plan = builder.build(interpreter, options.target, options.capabilities)
         path = spool / f"{name}.plan"
         path.write_bytes(memoryview(plan))
         del plan
@@ -129,6 +134,29 @@ def convert_partitions(
             remedy="save it with torch.export.save: it needs no TensorRT to run",
         )
     return compiled
+
+
+@contextmanager
+def _explained(partition: torch.fx.GraphModule) -> Iterator[None]:
+    """Says which part of the model TensorRT does not take, and why as far as we know."""
+    try:
+        yield
+    except Exception as error:
+        empty = [n.name for n in partition.graph.nodes if _is_empty(n.meta.get("val"))]
+        if isinstance(error, TrtcrossError) and not empty:
+            raise
+        operators = ", ".join(sorted(_count_operators(partition)))
+        raise BuildFailedError(
+            f"TensorRT cannot take tensors with no elements: {', '.join(empty)}"
+            if empty
+            else f"TensorRT cannot take this part of the model: {str(error).strip().splitlines()[0]}",
+            where=f"operators {operators}",
+            remedy="keep those in PyTorch with --torch-executed-op",
+        ) from error
+
+
+def _is_empty(value: Any) -> bool:
+    return isinstance(value, torch.Tensor) and any(isinstance(size, int) and size == 0 for size in value.shape)
 
 
 def _settings(options: BuildOptions, builder: EngineBuilder) -> Any:

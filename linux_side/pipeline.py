@@ -24,6 +24,7 @@ from linux_side.golden import describe_golden, serialize_golden
 from linux_side.leaves import describe_inputs, describe_outputs, forward_names
 from linux_side.options import BuildOptions
 from linux_side.source import Source, load_source
+from linux_side.supported import check_model
 from linux_side.write_artifact import Serialized, program_digest, serialize_program, write_artifact
 from toolchain.engine_info import CURRENT_ABI
 from toolchain.graph_text import engine_token
@@ -73,6 +74,7 @@ class Pipeline:
     def run_source(self, source: Source, out: Path) -> Manifest:
         """Builds the artifact of a program that is there already."""
         program = source.program
+        check_model(program, self.options.torch_executed_ops)
         profiles = profiles_for(program, self.options.dynamic)
         with self.phase("lower"):
             digest = self._digest(program)

@@ -6,24 +6,36 @@ from collections.abc import Collection, Iterator, Sequence
 
 import torch
 from torch.export import ExportedProgram
-from torch.export.graph_signature import OutputKind
+from torch.export.graph_signature import ConstantArgument, OutputKind
+from torch.utils import _pytree as pytree
 
 from toolchain.errors import BuildFailedError, UsageError
 
 _OWN_NAMESPACES = {"aten", "prims", "prim", "higher_order"}
 
 
-def check_operators(program: ExportedProgram, torch_executed_ops: Collection[str]) -> None:
-    """Refuses quantized models and custom operators.
-
-    Args:
-        torch_executed_ops: operators that the caller wants to keep in PyTorch; a custom operator among them is
-            the caller's own business on the Windows side.
+def check_model(program: ExportedProgram, torch_executed_ops: Collection[str]) -> None:
+    """Refuses what is known not to work, before any work is done.
 
     Raises:
-        BuildFailedError: with the operator's name.
+        BuildFailedError: with the reason and the operator's or value's name.
+    """
+    _check_operators(program, torch_executed_ops)
+    _check_structure(program)
+
+
+def _check_operators(program: ExportedProgram, torch_executed_ops: Collection[str]) -> None:
+    """Refuses control flow, quantized models and custom operators.
+
+    A custom operator that the caller keeps in PyTorch is the caller's own business on the Windows side.
     """
     allowed = torch_executed_names(torch_executed_ops)
+    for flow in _control_flow(program):
+        raise BuildFailedError(
+            f"the model branches or loops on data: it calls {flow}",
+            where="operators",
+            remedy="compute both sides and choose with torch.where, or unroll the loop",
+        )
     for operator in _operators(program):
         if "quantiz" in operator.namespace or "quantiz" in operator._opname:
             raise BuildFailedError(
@@ -38,6 +50,35 @@ def check_operators(program: ExportedProgram, torch_executed_ops: Collection[str
                 remedy="write it with PyTorch's own operators; or keep it in PyTorch with "
                 f"--torch-executed-op {operator}, if its library is installed on the Windows machine too",
             )
+
+
+def _check_structure(program: ExportedProgram) -> None:
+    """Refuses inputs and outputs that cannot be written to an artifact and read again."""
+    for spec in (program.call_spec.in_spec, program.call_spec.out_spec):
+        try:
+            pytree.treespec_dumps(spec)
+        except NotImplementedError as error:
+            raise BuildFailedError(
+                f"the model's inputs or outputs cannot be written to a file: {error}",
+                where="model",
+                remedy="take and return tuples, lists, dicts and dataclasses; a dataclass needs "
+                "torch.export.register_dataclass(cls, serialized_type_name=...)",
+            ) from error
+    for spec in program.graph_signature.output_specs:
+        if isinstance(spec.arg, ConstantArgument) and isinstance(spec.arg.value, str):
+            raise BuildFailedError(
+                f"the model returns the string {spec.arg.value!r}, and torch.export.load reads no program that does",
+                where="model",
+                remedy="return tensors, numbers or None",
+            )
+    leaves = {*program.graph_signature.user_inputs, *program.graph_signature.user_outputs}
+    values = [node.meta.get("val") for node in program.graph.nodes if node.name in leaves]
+    if any(isinstance(value, torch.Tensor) and value.dtype is torch.complex128 for value in values):
+        raise BuildFailedError(
+            "the model takes or returns complex128, which golden I/O cannot hold and TensorRT computes in fp32",
+            where="model",
+            remedy="use complex64",
+        )
 
 
 def check_state(program: ExportedProgram) -> None:
@@ -65,6 +106,13 @@ def _operators(program: ExportedProgram) -> Iterator[torch._ops.OpOverload]:
         for node in module.graph.nodes if isinstance(module, torch.fx.GraphModule) else ():
             if isinstance(node.target, torch._ops.OpOverload):
                 yield node.target
+
+
+def _control_flow(program: ExportedProgram) -> Iterator[str]:
+    """Operators that take graphs as arguments, but for those that decomposition removes."""
+    for node in program.graph.nodes:
+        if isinstance(node.target, torch._ops.HigherOrderOperator) and not node.target.name().startswith("wrap_with"):
+            yield node.target.name()
 
 
 def torch_executed_names(operators: Collection[str]) -> Sequence[str]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
 
@@ -98,6 +99,26 @@ def lower(gm: torch.fx.GraphModule, settings: Any) -> torch.fx.GraphModule:
     return post_lowering(gm, settings)
 
 
+@dataclass(frozen=True)
+class ComplexIO:
+    """What lowering made pairs of real numbers.
+
+    Attributes:
+        inputs: by the placeholder's name after lowering, the dtype that it had.
+        outputs: by index.
+    """
+
+    inputs: dict[str, torch.dtype]
+    outputs: list[int]
+
+
+def complex_io(gm: torch.fx.GraphModule) -> ComplexIO:
+    """The complex inputs and outputs that lowering rewrote."""
+    dtypes = gm.meta.get("complex_input_dtypes", {})
+    inputs = {f"{name}_unpacked_complex": dtypes[name] for name in gm.meta.get("complex_input_names", [])}
+    return ComplexIO(inputs, list(gm.meta.get("complex_output_indices", [])))
+
+
 def forbid_aliasing(write: torch.fx.Node) -> None:
     """Keeps the converters from writing this node's result into the memory of its first argument."""
     write.meta["_trt_no_kv_alias"] = True
@@ -110,6 +131,8 @@ def partition(gm: torch.fx.GraphModule, settings: Any) -> torch.fx.GraphModule:
 
     DYNAMO_CONVERTERS.set_compilation_settings(settings)
     supported, total = partitioning.get_graph_converter_support(gm, settings.torch_executed_ops)
+    if not total:  # the partitioner cannot split nothing
+        return gm
     partitioned, _ = partitioning.fast_partition(
         gm,
         min_block_size=settings.min_block_size,

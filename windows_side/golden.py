@@ -86,7 +86,7 @@ def _compare(artifact: Artifact, number: int, spec: ValueSpec, got: torch.Tensor
     tolerance = golden.tolerance.get(str(spec.dtype)) if golden else None
     if tolerance is None:
         raise _malformed(artifact, f"the manifest gives no tolerance for {spec.dtype}")
-    a, b = got.detach().cpu().double(), want.double()
+    a, b = _doubles(got.detach().cpu()), _doubles(want)
     difference = (a - b).abs().nan_to_num(nan=float("inf"))
     worst = int(difference.argmax()) if difference.numel() else 0
     index = tuple(int(i) for i in torch.unravel_index(torch.tensor(worst), difference.shape)) if a.numel() else ()
@@ -104,6 +104,11 @@ def _compare(artifact: Artifact, number: int, spec: ValueSpec, got: torch.Tensor
         worst_want=b[index].item() if b.numel() else 0.0,
         tolerance=tolerance,
     )
+
+
+def _doubles(value: torch.Tensor) -> torch.Tensor:
+    """The value in fp64; complex numbers as pairs."""
+    return (torch.view_as_real(value.resolve_conj()) if value.is_complex() else value).double()
 
 
 def _ratio(error: float, scale: float) -> float:

@@ -30,6 +30,7 @@ class LoadedModel(torch.nn.Module):
         self._in_spec = program.call_spec.in_spec
         self._out_spec = program.call_spec.out_spec
         self._checks = [_LeafCheck(spec, device) for spec in manifest.inputs]
+        self._equal_sizes = _equal_sizes(manifest.inputs)
         self._names = manifest.call.argument_names
         flat = program.module(check_guards=False)
         flat.graph.set_codegen(torch.fx.graph.CodeGen())
@@ -46,6 +47,8 @@ class LoadedModel(torch.nn.Module):
         leaves = self._flatten(args, kwargs)
         for check, leaf in zip(self._checks, leaves, strict=True):
             check(leaf)
+        if self._equal_sizes:
+            self._check_equal_sizes(leaves)
         with torch.no_grad():
             outputs = self._flat(*leaves)
         return pytree.tree_unflatten(list(outputs), self._out_spec)
@@ -85,6 +88,20 @@ class LoadedModel(torch.nn.Module):
         names = self._names[len(args) : count]
         return (*args, *(rest.pop(name) for name in names if name in rest)), rest
 
+    def _check_equal_sizes(self, leaves: Sequence[Any]) -> None:
+        for places in self._equal_sizes:
+            sizes = {leaves[index].shape[dim] for index, dim in places}
+            if len(sizes) > 1:
+                words = [
+                    f"{self.manifest.inputs[index].name!r} has size {leaves[index].shape[dim]} in dimension {dim}"
+                    for index, dim in places
+                ]
+                raise UsageError(
+                    f"sizes that must be equal are not: {', '.join(words)}",
+                    where="inputs",
+                    remedy="`trtcross inspect` shows equal sizes by the same symbol",
+                )
+
     def _wrong_call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> UsageError:
         names = ", ".join(spec.name for spec in self.manifest.inputs)
         given = f"{len(args)} positional" + (f" and {', '.join(kwargs)}" if kwargs else "")
@@ -93,6 +110,16 @@ class LoadedModel(torch.nn.Module):
             where=f"inputs {names}",
             remedy="call it as the original model; `trtcross inspect` lists its inputs",
         )
+
+
+def _equal_sizes(specs: Sequence[ValueSpec]) -> list[list[tuple[int, int]]]:
+    """For each symbol that several dimensions have, their inputs and dimensions."""
+    places: dict[str, list[tuple[int, int]]] = {}
+    for index, spec in enumerate(specs):
+        for dim, size in enumerate(spec.shape or []):
+            if isinstance(size, DynamicSize):
+                places.setdefault(size.symbol, []).append((index, dim))
+    return [found for found in places.values() if len(found) > 1]
 
 
 class _LeafCheck:

@@ -171,6 +171,11 @@ class ManyDtypes(nn.Module):
         )
 
 
+class SmallIntegers(nn.Module):
+    def forward(self, unsigned: Tensor, signed: Tensor) -> Tensor:
+        return unsigned.float() / 255 - signed.float()
+
+
 class ManyDtypesInTorch(nn.Module):
     """Every dtype passes from an engine to PyTorch and on to an engine."""
 
@@ -178,6 +183,57 @@ class ManyDtypesInTorch(nn.Module):
         first = (long + 1, ~flags, half.relu() + 1, brain.relu() + 1)
         second = tuple(torch.roll(value, 1) for value in first)
         return second[0] * 2, second[1] & first[1], second[2] - half, second[3] - brain
+
+
+class ComplexEverywhere(nn.Module):
+    """Complex in and out, and complex weights as rotary embeddings have them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("rotation", torch.polar(torch.ones(4), torch.arange(4.0)))
+
+    def forward(self, x: Tensor, real: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        turned = x * self.rotation
+        return turned + 1, torch.view_as_real(turned).flatten(1).relu(), torch.complex(real.relu(), real)
+
+
+class Doubles(nn.Module):
+    """Doubles in, inside and out, in engines and in PyTorch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(4, 4, dtype=torch.float64))
+
+    def forward(self, x: Tensor, y: Tensor) -> tuple[Tensor, ...]:
+        hidden = (x.relu() @ self.weight) + 1
+        rolled = torch.roll(hidden, 1)
+        return (rolled * y).relu(), hidden, y.double() + x, torch.full_like(y, 0.5, dtype=torch.float64) * x
+
+
+class EmptyParts(nn.Module):
+    """Tensors with no elements, where TensorRT takes them or lowering removes them."""
+
+    def forward(self, x: Tensor, empty: Tensor) -> tuple[Tensor, ...]:
+        return torch.cat([x.relu(), x[:, :0]], dim=1) + empty.sum(), x[:0]
+
+
+class Scopes(nn.Module):
+    """no_grad and autocast inside of the model."""
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        with torch.no_grad():
+            hidden = x.relu() + 1
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            product = hidden @ hidden.t()
+        return hidden * 2, product.float()
+
+
+class SizeOfData(nn.Module):
+    """A size that depends on data stays in PyTorch."""
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        positive = x.relu()
+        return positive[x > 0], positive * positive.sum().item()
 
 
 # State
@@ -510,4 +566,12 @@ GRAPHS: dict[str, Graph] = {
         CacheGivenAndReturned,
         (random(1, 2, 8, 4), STEP, torch.tensor([3])),
     ),
+    "complex": Graph(ComplexEverywhere, (torch.complex(X, X + 1), X)),
+    "doubles": Graph(Doubles, (X.double(), X + 1), options=in_torch("aten.roll.default"), tolerance=1e-6),
+    "empty parts": Graph(EmptyParts, (X, random(0, 4))),
+    "scopes": Graph(Scopes, (X,)),
+    "size of data": Graph(SizeOfData, (X,)),
+    "LSTM": Graph(lambda: nn.LSTM(4, 5, batch_first=True), (random(2, 3, 4),)),
+    "strided inputs": Graph(EqualBatches, (random(4, 2).t(), random(2, 1).expand(2, 4))),
+    "small integers": Graph(SmallIntegers, (torch.arange(4, dtype=torch.uint8), torch.arange(4, dtype=torch.int8) - 2)),
 }

@@ -9,8 +9,11 @@ import pytest
 import torch
 from torch.utils import _pytree as pytree
 
-from tests.integration.graphs import GRAPHS, Graph
+from linux_side import upstream
+from tests.integration.graphs import GRAPHS, Graph, random
 from tests.integration.harness import Built, assert_same_wiring, build_here
+from toolchain.errors import UsageError
+from toolchain.manifest import DynamicSize
 
 pytestmark = pytest.mark.rtx
 
@@ -46,3 +49,104 @@ def assert_close(got: Any, want: Any, tolerance: float) -> None:
 @pytest.mark.parametrize("name", GRAPHS)
 def test_graph(tmp_path: Path, name: str) -> None:
     assert_right(build_graph(GRAPHS[name], tmp_path), GRAPHS[name])
+
+
+@pytest.mark.parametrize("name", ["profiles", "profiles and sizes"])
+def test_profiles_are_in_the_manifest_and_in_the_network(
+    tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    configured = []
+    real = upstream.builder_config
+
+    def builder_config(interpreter: Any) -> Any:
+        config = real(interpreter)
+        configured.append((config.num_optimization_profiles, interpreter.optimization_profiles))
+        return config
+
+    monkeypatch.setattr(upstream, "builder_config", builder_config)
+    built = build_graph(GRAPHS[name], tmp_path)
+    assert len(configured) == len(built.artifact.engines)
+    for engine, (count, profiles) in zip(built.artifact.engines, configured, strict=True):
+        assert count == len(engine.entry.profiles) == 2
+        for entry, profile in zip(engine.entry.profiles, profiles, strict=True):
+            for binding, shape in entry.items():
+                assert [list(size) for size in profile.get_shape(binding)] == [shape.min, shape.opt, shape.max]
+        first, second = engine.entry.profiles
+        assert all(shape.min == shape.opt == shape.max for shape in first.values())
+        assert all(shape.min < shape.opt < shape.max for shape in second.values())
+
+
+def test_ranges_survive_and_are_enforced(tmp_path: Path) -> None:
+    built = build_graph(GRAPHS["dynamic batch and sequence"], tmp_path)
+    ranges = built.loaded().range_constraints
+    assert sorted((int(r.lower), int(r.upper)) for r in ranges.values()) == [(1, 4), (1, 10)]
+    (tokens,) = built.artifact.manifest.inputs
+    assert tokens.shape is not None
+    assert [(size.min, size.max) for size in tokens.shape if isinstance(size, DynamicSize)] == [(1, 4), (1, 10)]
+    for shape, words in {(5, 6): "size 5 in dimension 0, outside 1 to 4", (2, 11): "outside 1 to 10"}.items():
+        with pytest.raises(UsageError, match=words):
+            built.run(torch.zeros(shape, dtype=torch.int64))
+    with pytest.raises(UsageError, match="3 dimensions, not 2"):
+        built.run(torch.zeros(2, 6, 1, dtype=torch.int64))
+    with pytest.raises(UsageError, match=r"torch\.float32, not torch\.int64"):
+        built.run(torch.zeros(2, 6))
+
+
+def test_equal_sizes_are_enforced(tmp_path: Path) -> None:
+    built = build_graph(GRAPHS["equal batches"], tmp_path)
+    with pytest.raises(
+        UsageError, match="sizes that must be equal are not: 'left' has size 4 in dimension 0, 'right' has size 5"
+    ):
+        built.run(random(4, 3), random(5, 3))
+
+
+def test_fixed_values_are_enforced(tmp_path: Path) -> None:
+    built = build_graph(GRAPHS["plain values"], tmp_path)
+    x = GRAPHS["plain values"].args[0]
+    for wrong in ((x, None, 4, True, 0.5), (x, None, 3, 1, 0.5), (x, None, 3, True, 0.25), (x, x, 3, True, 0.5)):
+        with pytest.raises(UsageError):
+            built.run(*wrong)
+
+
+def test_weights_that_stay_in_pytorch_keep_strides_and_requires_grad(tmp_path: Path) -> None:
+    graph = GRAPHS["strides and gradients"]
+    loaded, model = build_graph(graph, tmp_path).loaded(), graph.model()
+    assert set(loaded.state_dict) == {"turned", "frozen", "expanded"}
+    for name, value in model.state_dict(keep_vars=True).items():
+        kept = loaded.state_dict[name]
+        assert torch.equal(kept, value)
+        assert kept.stride() == value.stride() and kept.requires_grad == value.requires_grad
+        assert isinstance(kept, torch.nn.Parameter) == isinstance(value, torch.nn.Parameter)
+
+
+def test_buffers_stay_persistent_or_not(tmp_path: Path) -> None:
+    loaded = build_graph(GRAPHS["buffers"], tmp_path).loaded()
+    assert set(loaded.state_dict) == {"kept"}
+    assert {"forgotten", "plain"} <= set(loaded.constants)
+    kinds = {spec.target: (spec.kind.name, spec.persistent) for spec in loaded.graph_signature.input_specs}
+    assert kinds["kept"] == ("BUFFER", True) and kinds["forgotten"] == ("BUFFER", False)
+
+
+def test_tied_weights_are_stored_once(tmp_path: Path) -> None:
+    built = build_graph(GRAPHS["tied weights in PyTorch"], tmp_path)
+    weights = [name for name in built.artifact.manifest.files if "data/weights/weight_" in name]
+    assert len(weights) == 1
+
+
+def test_a_cache_is_written_in_place_only_where_it_is_state(tmp_path: Path) -> None:
+    aliased = {}
+    for name in ("key-value cache", "old and new cache", "cache given and returned"):
+        built = build_graph(GRAPHS[name], tmp_path)
+        aliased[name] = [pair.input for engine in built.artifact.engines for pair in engine.entry.aliased_io]
+    assert aliased == {
+        "key-value cache": ["state_keys", "state_values"],
+        "old and new cache": [],
+        "cache given and returned": [],
+    }
+
+
+def test_state_is_declared_and_starts_where_the_model_starts(tmp_path: Path) -> None:
+    built = build_graph(GRAPHS["key-value cache"], tmp_path)
+    signature = built.loaded().graph_signature
+    assert list(signature.buffers_to_mutate.values()) == ["keys", "values"]
+    assert all(not buffer.any() for buffer in built.buffers())
