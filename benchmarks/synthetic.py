@@ -11,7 +11,7 @@ import operator
 import os
 import struct
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime, timezone
 from importlib import metadata
 from pathlib import Path
@@ -164,8 +164,8 @@ def manifest_members(in_spec: str, out_spec: str) -> dict[str, Any]:
     }
 
 
-def save(module: Any, out: Path, spool: Path, golden: bytes | None = None) -> Manifest:
-    """Exports and writes as a build does, from the compiled module to the file."""
+def prepared(module: Any, spool: Path) -> Callable[[Path, bytes | None], Manifest]:
+    """Exports a compiled module; the result writes the artifact, golden entry and all, as often as it is called."""
     from torch.utils import _pytree as pytree
 
     from linux_side.compile import EngineFacts
@@ -184,4 +184,9 @@ def save(module: Any, out: Path, spool: Path, golden: bytes | None = None) -> Ma
     specs = [pytree.treespec_dumps(spec) for spec in (program.call_spec.in_spec, program.call_spec.out_spec)]
     facts = {engine.info.name: EngineFacts([], [], []) for engine in engines}
     serialized = serialize_program(program, spool)
-    return write_artifact(out, serialized, engines, facts, golden, manifest_members(*specs))
+    return lambda out, golden: write_artifact(out, serialized, engines, facts, golden, manifest_members(*specs))
+
+
+def save(module: Any, out: Path, spool: Path) -> Manifest:
+    """Exports and writes as a build does, from the compiled module to the file."""
+    return prepared(module, spool)(out, None)
