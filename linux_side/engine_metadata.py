@@ -7,17 +7,13 @@ Upstream pickles its whole settings object. Ours holds what Torch-TensorRT's fak
 from __future__ import annotations
 
 import base64
-import io
 import pickle  # writing only
-import types
 from typing import Any
 
 import torch
 
 from toolchain.errors import BuildFailedError
-
-# sympy's expressions, and torch's own kinds of them (FloorDiv, Mod, Max, ...).
-ALLOWED_MODULES = ("sympy.core.", "sympy.functions.elementary.miscellaneous", "torch.utils._sympy.functions")
+from toolchain.pickle_names import unknown_in_pickle
 
 
 def encode_metadata(partition: torch.fx.GraphModule) -> str:
@@ -39,24 +35,14 @@ def encode_metadata(partition: torch.fx.GraphModule) -> str:
         },
         "output_tensors_are_unowned": False,
     }
-    buffer = io.BytesIO()
-    _AllowListPickler(buffer, protocol=4).dump(document)
-    return base64.b64encode(buffer.getvalue()).decode("ascii")
-
-
-class _AllowListPickler(pickle.Pickler):
-    """Refuses to name any class or function that is not on the allow-list."""
-
-    def reducer_override(self, value: Any) -> Any:
-        if isinstance(value, (type, types.FunctionType, types.BuiltinFunctionType)):
-            module = str(value.__module__)
-            if not module.startswith(ALLOWED_MODULES):
-                raise BuildFailedError(
-                    f"an engine's shapes need {module}.{value.__qualname__}, which may not stand in an artifact",
-                    where="engine metadata",
-                    remedy="make the model's dynamic sizes simpler expressions of its input sizes",
-                )
-        return NotImplemented
+    text = base64.b64encode(pickle.dumps(document, protocol=4)).decode("ascii")
+    if unknown := unknown_in_pickle(text):
+        raise BuildFailedError(
+            f"an engine's shapes need {unknown}, which may not stand in an artifact",
+            where="engine metadata",
+            remedy="make the model's dynamic sizes simpler expressions of its input sizes",
+        )
+    return text
 
 
 def _shape(value: Any) -> dict[str, Any]:

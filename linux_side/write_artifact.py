@@ -14,6 +14,7 @@ from torch.export import ExportedProgram
 from linux_side.compile import EngineFacts
 from linux_side.exporter.engine_module import CompiledEngine
 from toolchain.container import Container, ContainerWriter
+from toolchain.errors import BuildFailedError, MalformedArtifactError
 from toolchain.graph_document import dump_graph, parse_graph, placeholder_nodes, set_devices, strip_traces
 from toolchain.graph_writer import WrittenEngine, write_graph
 from toolchain.manifest import (
@@ -27,6 +28,7 @@ from toolchain.manifest import (
     PlanFacts,
 )
 from toolchain.plan import HEADER_SIZE, parse_plan_header
+from toolchain.trust import graph_problems
 
 SAMPLE_INPUTS_ENTRY = "data/sample_inputs/model.pt"
 
@@ -56,7 +58,23 @@ def serialize_program(program: ExportedProgram, spool: Path) -> Serialized:
     set_devices(document, "cuda", 0)
     document["guards_code"] = []  # Python source; the manifest's ranges say the same as data
     nodes = [node.name for node in placeholder_nodes(document, where=GRAPH_ENTRY)]
-    return Serialized(path, dump_graph(document), nodes)
+    skeleton = dump_graph(document)
+    _check_readable(skeleton)
+    return Serialized(path, skeleton, nodes)
+
+
+def _check_readable(skeleton: bytes) -> None:
+    """Holds a graph against what every reader asks of it, before it is written."""
+    try:
+        problem = next(graph_problems(parse_graph(skeleton, where=GRAPH_ENTRY)), None)
+    except MalformedArtifactError as error:
+        problem = error.problem
+    if problem is not None:
+        raise BuildFailedError(
+            f"no reader would take the graph: {problem}",
+            where=GRAPH_ENTRY,
+            remedy="let more of the model go into engines; please report it if that is not the reason",
+        )
 
 
 def write_artifact(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import hashlib
+import io
 import os
 import stat
 import tempfile
@@ -13,7 +14,6 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import IO
 
 from toolchain import zip_records
 from toolchain.errors import BuildFailedError, MalformedArtifactError, UsageError
@@ -92,6 +92,11 @@ class Container:
             offset += len(data)
             yield data
 
+    def read_into(self, offset: int, buffer: memoryview) -> int:
+        """Fills ``buffer`` from ``offset`` on, without a copy in between; returns how many bytes there were."""
+        self._file.seek(offset)
+        return self._file.readinto(buffer)
+
     def read(self, name: str, *, size_limit: int | None = None) -> bytes:
         """One entry's bytes, of which there may be ``size_limit``."""
         entry = self.entry(name)
@@ -126,7 +131,7 @@ class Container:
         if not same:
             raise self._malformed("it changed while it was read")
 
-    def _open(self) -> IO[bytes]:
+    def _open(self) -> io.BufferedReader:
         try:
             if not stat.S_ISREG(self.path.stat().st_mode):  # a pipe would block, a device has no end
                 raise OSError(errno.EINVAL, "it is not a regular file")

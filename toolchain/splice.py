@@ -10,10 +10,9 @@ import io
 import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from toolchain import zip_records
-from toolchain.container import ROOT, Entry
+from toolchain.container import ROOT, Container, Entry
 
 
 @dataclass(frozen=True)
@@ -28,14 +27,14 @@ class FileRange:
 
 
 class SplicedFile(io.RawIOBase):
-    """A seekable file over pieces in memory and ranges of ``path``."""
+    """A seekable file over pieces in memory and ranges of a container's file, the very one that is open."""
 
-    def __init__(self, path: Path, pieces: Iterable[bytes | FileRange]) -> None:
+    def __init__(self, container: Container, pieces: Iterable[bytes | FileRange]) -> None:
         self._pieces = [piece for piece in pieces if len(piece)]
         self._starts = [0]
         for piece in self._pieces:
             self._starts.append(self._starts[-1] + len(piece))
-        self._source = path.open("rb", buffering=0)
+        self._source = container
         self._position = 0
 
     def readable(self) -> bool:
@@ -65,23 +64,18 @@ class SplicedFile(io.RawIOBase):
             self._position += count
         return done
 
-    def close(self) -> None:
-        self._source.close()
-        super().close()
-
     def _read_piece(self, view: memoryview) -> int:
         index = bisect.bisect_right(self._starts, self._position) - 1
         piece, within = self._pieces[index], self._position - self._starts[index]
         count = min(len(view), len(piece) - within)
         if isinstance(piece, FileRange):
-            self._source.seek(piece.offset + within)
-            return self._source.readinto(view[:count]) or 0
+            return self._source.read_into(piece.offset + within, view[:count])
         view[:count] = piece[within : within + count]
         return count
 
 
-def spliced_archive(path: Path, entries: Sequence[tuple[str, bytes | Entry]]) -> SplicedFile:
-    """A zip with the given entries: bytes in memory, or entries of the container at ``path``."""
+def spliced_archive(container: Container, entries: Sequence[tuple[str, bytes | Entry]]) -> SplicedFile:
+    """A zip with the given entries: bytes in memory, or entries of the container."""
     pieces: list[bytes | FileRange] = []
     central, position = b"", 0
     for name, content in entries:
@@ -93,4 +87,4 @@ def spliced_archive(path: Path, entries: Sequence[tuple[str, bytes | Entry]]) ->
         central += zip_records.central_record(*head, position)
         position += len(header) + size
     end = zip_records.end_records(zip_records.Directory(position, len(central), len(entries)))
-    return SplicedFile(path, [*pieces, central + end])
+    return SplicedFile(container, [*pieces, central + end])

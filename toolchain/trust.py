@@ -51,7 +51,7 @@ def require_safe_to_load(artifact: Artifact) -> None:
             raise _untrusted("it holds pickled sample inputs", artifact, name)
         if name.endswith("_config.json"):
             _check_payloads(artifact, name)
-    for problem in _graph_problems(artifact.graph()):
+    for problem in graph_problems(artifact.graph()):
         raise _untrusted(problem, artifact, "models/model.json")
     for engine in artifact.engines:
         if unknown := unknown_in_pickle(engine.info.metadata):
@@ -90,7 +90,8 @@ def _is_plain_factory(value: dict[str, Any]) -> bool:
     return f"{value['default_factory_module']}.{value.get('default_factory_name')}" in _FACTORIES
 
 
-def _graph_problems(graph: dict[str, Any]) -> Iterator[str]:
+def graph_problems(graph: dict[str, Any]) -> Iterator[str]:
+    """What in a parsed graph is more than data; a builder asks too, so that it writes nothing that is refused later."""
     if graph.get("guards_code"):
         yield "its graph holds Python code (guards_code)"
     for value in dicts(graph):
@@ -119,7 +120,7 @@ def _check_payloads(artifact: Artifact, name: str) -> None:
         path = str(payload.get("path_name")) if isinstance(payload, dict) else ""
         if not _PAYLOAD.fullmatch(path) or payload.get("use_pickle") is not False:
             raise _untrusted("it holds a pickled tensor or object", artifact, f"{name}, {path}")
-    for problem in _graph_problems(document):
+    for problem in graph_problems(document):
         raise _untrusted(problem, artifact, name)
 
 

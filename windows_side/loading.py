@@ -7,7 +7,6 @@ import os
 import warnings
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -19,6 +18,8 @@ from toolchain.engine_info import ENGINE_FIELD, FIELDS
 from toolchain.errors import IncompatibleError, MalformedArtifactError, TrtcrossError
 from toolchain.graph_document import dump_graph, placeholder_nodes, set_devices
 from toolchain.manifest import GRAPH_ENTRY
+from toolchain.signing import require_signature
+from toolchain.signing_policy import Policy, read_policy
 from toolchain.splice import spliced_archive
 from toolchain.strict_json import load_json
 from toolchain.targets import host_platform
@@ -42,6 +43,7 @@ def load(
     device: str | torch.device = "cuda:0",
     *,
     allow_unlisted_gpu: bool = False,
+    policy: str | os.PathLike[str] | Policy | None = None,
 ) -> LoadedModel:
     """Loads an artifact onto a GPU.
 
@@ -49,6 +51,7 @@ def load(
         artifact: its path, or an open one.
         device: where every part of the graph shall run.
         allow_unlisted_gpu: take a GPU whose compute capability the engine does not list, with a warning.
+        policy: who may have signed it (a policy, or its TOML file); without one, no signature is asked for.
 
     Returns:
         A callable with the original model's signature and output structure.
@@ -57,11 +60,14 @@ def load(
         IncompatibleError: it cannot run on this machine, and why.
         MalformedArtifactError: it is damaged.
         MissingComponentError: torch, Torch-TensorRT or TensorRT is missing.
-        UntrustedError: torch would run code from the file.
+        UntrustedError: torch would run code from the file, or nobody whom the policy names has signed it.
+        UsageError: the policy cannot be read.
     """
     if not isinstance(artifact, Artifact):
         with open_artifact(artifact) as opened:
-            return load(opened, device, allow_unlisted_gpu=allow_unlisted_gpu)
+            return load(opened, device, allow_unlisted_gpu=allow_unlisted_gpu, policy=policy)
+    if policy is not None:
+        require_signature(artifact, read_policy(policy))
     _require_platform(artifact)
     for doubt in require(artifact, allow_unlisted_gpu=allow_unlisted_gpu):
         warnings.warn(f"{doubt.name}: needs {doubt.needed}; here: {doubt.found}", stacklevel=2)
@@ -136,7 +142,7 @@ def _read_program(artifact: Artifact, device: torch.device) -> ExportedProgram:
             entries.append((name, _on_device(artifact.read_entry(name), name, device)))
         elif not name.startswith(("extra/", "trtcross/")):
             entries.append((name, entry))
-    with spliced_archive(Path(artifact.path), entries) as file:
+    with spliced_archive(artifact.container, entries) as file:
         try:
             return torch.export.load(file)
         except TrtcrossError:

@@ -134,11 +134,11 @@ def test_a_spliced_archive_holds_both_files(tmp_path: Path, kept: dict[str, byte
     path = write(tmp_path / "a.pt2", kept)
     container = Container(path)
     parts = [(name, new.get(name, entry)) for name, entry in container.entries.items()]
-    container.close()
     parts += [(name, data) for name, data in new.items() if name not in kept]
-    with spliced_archive(path, parts) as file, zipfile.ZipFile(file) as stock:
+    with spliced_archive(container, parts) as file, zipfile.ZipFile(file) as stock:
         assert stock.testzip() is None
         assert {name.removeprefix(f"{ROOT}/"): stock.read(name) for name in stock.namelist()} == {**kept, **new}
+    container.close()
 
 
 @quick
@@ -147,8 +147,7 @@ def test_a_spliced_archive_is_a_file_like_any_other(tmp_path: Path, moves: list[
     path = write(tmp_path / "a.pt2", {"a": b"from the file" * 5})
     container = Container(path)
     entry = container.entry("a")
-    container.close()
-    with spliced_archive(path, [("n", b"from memory"), ("a", entry)]) as file:
+    with spliced_archive(container, [("n", b"from memory"), ("a", entry)]) as file:
         model = io.BytesIO(file.read())
         file.seek(0)
         for offset, whence, count in moves:
@@ -160,6 +159,7 @@ def test_a_spliced_archive_is_a_file_like_any_other(tmp_path: Path, moves: list[
             target = file.seek(offset, whence)
             model.seek(target)
             assert (file.read(count), file.tell()) == (model.read(count), model.tell())
+    container.close()
 
 
 @quick
