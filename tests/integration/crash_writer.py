@@ -165,9 +165,13 @@ def _tell_phases(tell: Callable[[str], object]) -> None:
         time.sleep(_PAUSE)
         enter("after")
 
-    container.ContainerWriter.stream = told_stream  # type: ignore[method-assign]
-    container.replace_file = told_replace
-    container.os.fsync = told_fsync  # type: ignore[attr-defined]
+    wrapped: list[tuple[Any, str, Any]] = [
+        (container.ContainerWriter, "stream", told_stream),
+        (container, "replace_file", told_replace),
+        (os, "fsync", told_fsync),
+    ]
+    for owner, name, function in wrapped:
+        setattr(owner, name, function)
     enter("before")
 
 

@@ -1,0 +1,150 @@
+"""Engines bigger than memory ought to hold: saved, looked at, and read as a stream.
+
+    python -m benchmarks.big --gib 4 8
+
+Writes ``docs/benchmarks/big.md``. The engine is made as it is written, so it is nowhere whole but on disk.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from benchmarks import synthetic
+from benchmarks.jobs import Job
+from benchmarks.machine import describe_machine
+from benchmarks.measure import REPOSITORY, Measured, measure
+from toolchain import open_artifact
+
+GIB = 2**30
+MIB = 2**20
+LOOKS = 10
+
+
+def save_streamed(path: str, size: str) -> Job:
+    """Saves an engine that is nowhere whole."""
+    synthetic.import_upstream()
+    plan = synthetic.streamed_engine(int(size))
+    module = synthetic.compiled_module([synthetic.our_module("big", plan)])
+
+    def call() -> Any:
+        with tempfile.TemporaryDirectory() as spool:
+            return synthetic.save(module, Path(path), Path(spool))
+
+    return call, lambda manifest: {"sha256": manifest.engines[0].sha256, "stock": manifest.stock_readable}
+
+
+def read_streamed(path: str) -> Job:
+    """Reads the engine as a stream, its digest checked by us and once more by the caller."""
+
+    def call() -> str:
+        digest = hashlib.sha256()
+        with open_artifact(path) as artifact, artifact.engines[0].open() as stream:
+            while data := stream.read(MIB):
+                digest.update(data)
+        return digest.hexdigest()
+
+    return call, str
+
+
+def read_whole(path: str) -> Job:
+    """Reads the engine to bytes."""
+
+    def call() -> int:
+        with open_artifact(path) as artifact:
+            return len(artifact.engines[0].read())
+
+    return call, int
+
+
+def look(*arguments: str) -> tuple[float, int]:
+    """Runs the command several times; returns the best time in seconds and the highest peak of resident memory."""
+    command = [sys.executable, "-c", "from toolchain.cli import main; main()", *arguments]
+    command = [str(script), *arguments] if (script := Path(sys.executable).with_name("trtcross")).exists() else command
+    best, peak = float("inf"), 0
+    for _ in range(LOOKS):
+        start = time.perf_counter()
+        with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
+            _, status, usage = os.wait4(process.pid, 0)
+            best = min(best, time.perf_counter() - start)
+            process.returncode = os.waitstatus_to_exitcode(status)
+        if process.returncode:
+            raise RuntimeError(f"{command} failed")
+        peak = max(peak, usage.ru_maxrss * 1024)
+    return best, peak
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--gib", type=float, nargs="+", default=[4, 8])
+    parser.add_argument("--whole", action="store_true", help="read to bytes too; takes an engine's size in memory")
+    parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()))
+    options = parser.parse_args()
+    rows = []
+    with tempfile.TemporaryDirectory(dir=options.folder) as folder:
+        for gib in options.gib:
+            path = Path(folder) / "big.pt2"
+            if shutil.disk_usage(folder).free < 1.4 * gib * GIB:
+                raise SystemExit(f"{gib} GiB do not fit on the disk")
+            rows += list(measure_size(path, int(gib * GIB), options.whole))
+            path.unlink()
+    rows.append(_row("", "`trtcross --help`", *look("--help")))
+    lines = [
+        "# Big engines, and looking without reading",
+        "",
+        f"Written by `{' '.join(['python -m benchmarks.big', *sys.argv[1:]])}`.",
+        "",
+        *(f"- {line}" for line in describe_machine()),
+        f"- load average at the end: {os.getloadavg()[0]:.2f}; `inspect` and `--help`: whole processes, best time and "
+        f"highest resident memory of {LOOKS}",
+        "",
+        "Peak memory of saving and reading is what was resident above the start, the engine's own pages not counted",
+        "where it is streamed, for it is never whole in memory.",
+        "",
+        "| engine | what | seconds | MiB per second | peak memory, MiB |",
+        "|---|---|---|---|---|",
+        *rows,
+    ]
+    (REPOSITORY / "docs" / "benchmarks" / "big.md").write_text("\n".join(lines) + "\n")
+
+
+def measure_size(path: Path, size: int, whole: bool) -> Iterator[str]:
+    """The rows of one size."""
+    name = f"{size / GIB:g} GiB"
+    saved = measure("benchmarks.big:save_streamed", path, size)
+    if saved.result["stock"]:
+        raise RuntimeError("the manifest says that stock readers can follow, which is not so")
+    yield _measured_row(name, "save, from a stream", saved, size)
+    read = measure("benchmarks.big:read_streamed", path)
+    if read.result != saved.result["sha256"]:
+        raise RuntimeError("what was read is not what was saved")
+    yield _measured_row(name, "read as a stream (hashed a second time by the caller)", read, size)
+    if whole:
+        yield _measured_row(name, "read to bytes", measure("benchmarks.big:read_whole", path), size)
+    yield _row(name, "`trtcross inspect`", *look("inspect", str(path)))
+    yield _row(name, "`trtcross inspect --json`", *look("inspect", "--json", str(path)))
+
+
+def _measured_row(name: str, what: str, measured: Measured, size: int) -> str:
+    print(name, what, json.dumps([measured.seconds, measured.peak]), flush=True)
+    rate = f"{size / MIB / measured.seconds:.0f}"
+    return f"| {name} | {what} | {measured.seconds:.1f} | {rate} | {measured.peak / MIB:.0f} |"
+
+
+def _row(name: str, what: str, seconds: float, peak: int) -> str:
+    print(name, what, seconds, peak, flush=True)
+    return f"| {name} | {what} | {seconds:.3f} | - | {peak / MIB:.0f} |"
+
+
+if __name__ == "__main__":
+    main()
