@@ -103,7 +103,11 @@ class _ChunkStream(io.RawIOBase):
 
 
 class Artifact:
-    """An open artifact. Close it, or use it in a ``with`` block."""
+    """An open artifact. Close it, or use it in a ``with`` block.
+
+    Attributes:
+        manifest_sha256: of the manifest's bytes as they were read; this is what a signature is of.
+    """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.container = Container(path)
@@ -192,6 +196,7 @@ class Artifact:
         if MANIFEST_ENTRY not in self.container.entries:
             raise self._no_manifest()
         data = self.container.read(MANIFEST_ENTRY, size_limit=SIZE_LIMIT)
+        self.manifest_sha256 = hashlib.sha256(data).hexdigest()
         if zlib.crc32(data) != self.container.entry(MANIFEST_ENTRY).crc:
             raise self._malformed("the manifest's CRC is wrong")
         return parse_manifest(data, where=self._where(MANIFEST_ENTRY))
@@ -233,6 +238,9 @@ class Artifact:
         for name, size in sizes.items():
             if size != listed[name]:
                 raise self._malformed(f"the entry {name} has {size} bytes, the manifest says {listed[name]}")
+        # So that for one manifest, and one signature of it, there is one file.
+        if list(self.container.entries) != [*listed, MANIFEST_ENTRY]:
+            raise self._malformed("its entries do not lie in the manifest's order, the manifest last")
 
     def _check_spans(self) -> None:
         size = self.container.entry(GRAPH_ENTRY).size

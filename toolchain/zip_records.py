@@ -24,6 +24,7 @@ TAIL_SIZE = _END64.size + _LOCATOR64.size + _END.size
 
 _MAX16, _MAX32 = 0xFFFF, 0xFFFFFFFF
 _BIG = 2**31 - 1  # from here on readers want zip64
+_VERSION = 45  # of the format's specification: that which brought zip64
 _UTF8, _DESCRIPTOR_FOLLOWS = 0x800, 0x8
 _DATE = 0x21  # 1980-01-01: the same bytes on every day
 _UNIX, _MODE = 3 << 8, 0o600 << 16  # ... and on every host
@@ -145,9 +146,8 @@ def read_central(data: bytes, position: int) -> tuple[Record, int]:
     """
     if position + _CENTRAL.size > len(data):
         raise ZipError("its directory is shorter than it says")
-    (magic, _, _, flags, method, _, _, crc, packed, size, name_length, extra_length, comment, disk, _, _, offset) = (
-        _CENTRAL.unpack_from(data, position)
-    )
+    fields = _CENTRAL.unpack_from(data, position)
+    magic, _, _, flags, method, _, _, crc, packed, size, name_length, extra_length, comment, disk, _, _, offset = fields
     if magic != b"PK\1\2":
         raise ZipError("its directory is shorter than it says")
     start = position + _CENTRAL.size
@@ -161,6 +161,8 @@ def read_central(data: bytes, position: int) -> tuple[Record, int]:
     size, packed, offset = _read_zip64(name, extra, [size, packed, offset])
     if size != packed:
         raise ZipError(f"the entry {name!r} is compressed")
+    if fields[2] > _VERSION:
+        raise ZipError(f"the entry {name!r} wants a newer reader of zip archives")
     return Record(name, crc, size, offset, flags), end
 
 

@@ -316,6 +316,7 @@ many(
         "size_past_the_end": _patched("byteorder", b"\xf0" * 8, b"\xf0" * 8, _SIZE),
         "zip64_without_its_field": _patched("byteorder", b"\xff" * 8, b"\xff" * 8, _SIZE),
         "extra_field": _patched("byteorder", None, b"\x04\0", _SIZE + 10),
+        "version_of_the_future": _patched("byteorder", None, b"\x2e\0", 0),
     },
 )
 
@@ -472,6 +473,14 @@ many(
         "says_no_golden": _with_manifest(lambda m: m.update(golden=None)),
     },
 )
+
+
+@attack(MalformedArtifactError)
+def entries_in_another_order(path: Path) -> None:
+    container = Container(Handmade().write(path))
+    entries = [(name, container.read(name)) for name in container.entries]
+    container.close()
+    path.write_bytes(archive(entries[::-1]))
 
 
 @attack(MalformedArtifactError)
