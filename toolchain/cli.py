@@ -20,6 +20,7 @@ SUMMARIES = {
     "verify": "Check an artifact's integrity, structure, loading and numbers.",
     "run": "Run an artifact on inputs from a file.",
     "convert": "Make the artifact of another platform, where the engine allows it.",
+    "sign": "Sign an artifact, in a file beside it.",
     "doctor": "Say what this machine can build, what it can run, and what is missing.",
 }
 

@@ -10,6 +10,8 @@ from typing import Any
 from toolchain.artifact import Artifact
 from toolchain.errors import IncompatibleError, MalformedArtifactError, TrtcrossError, WrongNumbersError
 from toolchain.golden_header import check_golden_header
+from toolchain.signing import require_signature
+from toolchain.signing_policy import Policy
 from toolchain.trust import require_safe_to_load
 
 LEVELS = ("integrity", "structure", "load", "numbers")
@@ -30,9 +32,18 @@ class StepResult:
 
 
 def verify(
-    artifact: Artifact, level: str, *, device: str = "cuda:0", allow_unlisted_gpu: bool = False
+    artifact: Artifact,
+    level: str,
+    *,
+    device: str = "cuda:0",
+    allow_unlisted_gpu: bool = False,
+    policy: Policy | None = None,
 ) -> Iterator[StepResult]:
-    """Runs the levels up to ``level``, in order, and stops at the first that fails."""
+    """Runs the levels up to ``level``, in order, and stops at the first that fails.
+
+    Args:
+        policy: who may have signed it; the signature is then checked before anything else.
+    """
     model: Any = None
 
     def load_step() -> dict[str, Any]:
@@ -43,12 +54,13 @@ def verify(
         return {}
 
     steps: dict[str, Callable[[], dict[str, Any]]] = {
+        "signature": lambda: {"signer": str(require_signature(artifact, policy))} if policy else {},
         "integrity": lambda: check_integrity(artifact),
         "structure": lambda: check_structure(artifact),
         "load": load_step,
         "numbers": lambda: check_numbers(artifact, model),
     }
-    for name in LEVELS[: LEVELS.index(level) + 1]:
+    for name in (*(("signature",) if policy else ()), *LEVELS[: LEVELS.index(level) + 1]):
         start = monotonic()
         try:
             details = steps[name]()

@@ -11,6 +11,8 @@ from toolchain.artifact import open_artifact
 from toolchain.errors import UsageError
 from toolchain.manifest import Manifest
 from toolchain.output import Report, verb
+from toolchain.signing_policy import Policy
+from windows_side.commands.signer_options import signer_options
 
 
 @click.command()
@@ -20,12 +22,21 @@ from toolchain.output import Report, verb
 @click.option("--device", default="cuda:0", show_default=True, help="Where to run.")
 @click.option("--allow-unlisted-gpu", is_flag=True, help="Try a GPU that the engine does not list.")
 @verb
-def run(report: Report, artifact: str, source: Path, out: Path, device: str, allow_unlisted_gpu: bool) -> None:
+@signer_options
+def run(
+    report: Report,
+    artifact: str,
+    source: Path,
+    out: Path,
+    device: str,
+    allow_unlisted_gpu: bool,
+    policy: Policy | None,
+) -> None:
     """Run ARTIFACT on the tensors in a safetensors file, named as `trtcross inspect` names the inputs."""
     with open_artifact(artifact) as opened:
         from windows_side.loading import load
 
-        model = load(opened, device, allow_unlisted_gpu=allow_unlisted_gpu)
+        model = load(opened, device, allow_unlisted_gpu=allow_unlisted_gpu, policy=policy)
     names = run_file(model, opened.manifest, source, out)
     report.put(artifact=artifact, output=str(out), tensors=names)
     report.say(f"wrote {', '.join(names)} to {out}")

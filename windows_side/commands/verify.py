@@ -6,6 +6,8 @@ import click
 
 from toolchain.artifact import open_artifact
 from toolchain.output import Report, verb
+from toolchain.signing_policy import Policy
+from windows_side.commands.signer_options import report_signer, signer_options
 from windows_side.verification import LEVELS
 from windows_side.verification import verify as verify_levels
 
@@ -16,13 +18,19 @@ from windows_side.verification import verify as verify_levels
 @click.option("--device", default="cuda:0", show_default=True, help="Where to load it.")
 @click.option("--allow-unlisted-gpu", is_flag=True, help="Try a GPU that the engine does not list.")
 @verb
-def verify(report: Report, artifact: str, level: str, device: str, allow_unlisted_gpu: bool) -> None:
+@signer_options
+def verify(
+    report: Report, artifact: str, level: str, device: str, allow_unlisted_gpu: bool, policy: Policy | None
+) -> None:
     """Check ARTIFACT level by level: integrity, structure, load, numbers; each includes those before it."""
     results = []
     with open_artifact(artifact) as opened:
-        for result in verify_levels(opened, level, device=device, allow_unlisted_gpu=allow_unlisted_gpu):
+        steps = verify_levels(opened, level, device=device, allow_unlisted_gpu=allow_unlisted_gpu, policy=policy)
+        for result in steps:
             results.append(result)
             report.say(f"{result.level}: {'ok' if result.passed else 'FAILED'}  ({result.seconds:.2f} s)")
+            if "signer" in result.details:
+                report_signer(report, result.details["signer"])
             for output in result.details.get("outputs", ()):
                 report.say(
                     f"  sample {output['sample']} {output['name']}: relative error {output['relative_l2']:.2e}, "

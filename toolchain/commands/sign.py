@@ -1,0 +1,32 @@
+"""``trtcross sign``: a signature beside the artifact."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from toolchain.artifact import open_artifact
+from toolchain.output import Report, verb
+from toolchain.signing import sign_artifact
+
+_PATH = click.Path(path_type=Path)
+
+
+@click.command()
+@click.argument("artifact")
+@click.option("--key", required=True, type=_PATH, help="The private key: PEM, of the curve P-256, P-384 or P-521.")
+@click.option(
+    "--certificate",
+    "certificates",
+    multiple=True,
+    type=_PATH,
+    help="The key's certificate, then those that issued it (repeatable). Without: a signature by key alone.",
+)
+@verb
+def sign(report: Report, artifact: str, key: Path, certificates: tuple[Path, ...]) -> None:
+    """Sign ARTIFACT: check every byte of it and write ARTIFACT.sig, a Sigstore bundle, beside it."""
+    with open_artifact(artifact) as opened:
+        path = sign_artifact(opened, key, certificates)
+        report.put(artifact=artifact, signature=str(path), manifest_sha256=opened.manifest_sha256)
+    report.say(f"wrote {path}; ship both files")

@@ -1,0 +1,102 @@
+"""Signing an artifact, and refusing one that the right people did not sign.
+
+The signature is of the manifest's bytes, and lies beside the artifact. For one manifest there is one file: it lists
+every other entry in the order of the file, by size and digest, and the zip's own headers follow from that. So whoever
+has checked the signature, and then the digests as :meth:`Artifact.check_integrity` and ``load`` do, has checked every
+byte of the file.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from toolchain.artifact import Artifact
+from toolchain.container import part_prefix, replace_file
+from toolchain.errors import MissingComponentError, UsageError
+from toolchain.signature_bundle import read_bundle, refused, signature_bytes, signature_path
+from toolchain.signing_policy import Policy, Signer
+
+
+def sign_artifact(artifact: Artifact, key: Path, certificates: Sequence[Path] = ()) -> Path:
+    """Signs an artifact, whose every byte is checked first, and puts the signature beside it.
+
+    Args:
+        key: a private key (PEM); it is read, and goes nowhere.
+        certificates: the key's own certificate first, then those that issued it; none for a signature by key alone.
+
+    Returns:
+        The signature's path.
+
+    Raises:
+        MalformedArtifactError: the artifact is damaged.
+        UsageError: the key or a certificate cannot be used, or the folder cannot be written to.
+        MissingComponentError: model-signing is not installed.
+    """
+    library = _library()
+    artifact.check_integrity()
+    path = signature_path(artifact.path)
+    try:
+        descriptor, name = tempfile.mkstemp(prefix=part_prefix(path, os.getpid()), suffix=".part", dir=path.parent)
+        os.close(descriptor)
+        try:
+            library.sign(artifact.manifest_sha256, key, certificates, Path(name))
+            replace_file(Path(name), path)
+        finally:
+            with contextlib.suppress(FileNotFoundError):
+                Path(name).unlink()
+    except OSError as error:
+        raise UsageError(
+            f"the signature cannot be written: {error.strerror or error}",
+            where=str(path),
+            remedy="check the folder's permissions and its disk; a signature that was there is still there",
+        ) from error
+    return path
+
+
+def require_signature(artifact: Artifact, policy: Policy) -> Signer:
+    """Refuses an artifact that none of the policy's signers has signed.
+
+    This covers the manifest, as it was read when the artifact was opened; the rest of the file is covered once its
+    digests are checked too.
+
+    Returns:
+        Who signed it.
+
+    Raises:
+        UntrustedError: it is not signed; the signature is not valid, is of another artifact or by somebody else; its
+            certificate is not valid today.
+        UsageError: a key or certificate of the policy cannot be read.
+        MissingComponentError: model-signing is not installed.
+    """
+    path = signature_path(artifact.path)
+    bundle = read_bundle(path)
+    library = _library()
+    for signer in policy.signers:
+        verifier = library.verifier(signer, bundle)
+        if verifier is None:
+            continue
+        if not library.is_of(verifier, artifact.manifest_sha256, path):
+            raise refused(
+                "the signature is of another artifact, or this one was changed since it was signed", artifact.path
+            )
+        if signature_bytes(path) != bundle.data:  # the library has read it once more
+            raise refused("the signature changed while it was read", path)
+        return signer
+    claim = library.claimed_by(bundle)
+    raise refused(f"nobody whom the policy trusts has signed it: that is {policy}; the signature says {claim}", path)
+
+
+def _library() -> Any:
+    try:
+        from toolchain import openssf
+    except ImportError as error:
+        raise MissingComponentError(
+            f"signatures need the module {error.name or 'model_signing'}, which is not installed here",
+            remedy="python -m pip install 'trtcross[sign]'",
+        ) from error
+    return openssf

@@ -1,0 +1,138 @@
+"""Who may sign: keys, and people whom a certificate authority names. Read from a TOML file or made by a caller.
+
+The file names public parts only, by paths beside it::
+
+    version = 1
+
+    [[signer]]
+    key = "build-server.pub"          # a public key, PEM
+
+    [[signer]]
+    identity = "releases@example.com" # as the certificate has it, exactly
+    ca = "example-ca.pem"             # who issued it
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from toolchain.errors import MissingComponentError, UsageError
+
+_SIZE_LIMIT = 2**20
+
+
+@dataclass(frozen=True)
+class KeySigner:
+    """The holder of a private key, by the file of its public key (PEM; P-256, P-384 or P-521)."""
+
+    key: Path
+
+    def __str__(self) -> str:
+        return f"the key {self.key.name}"
+
+
+@dataclass(frozen=True)
+class CertificateSigner:
+    """The holder of a certificate.
+
+    Attributes:
+        identity: an e-mail address, URI or host name from the certificate's alternative names, or its whole subject
+            (RFC 4514, such as ``CN=Releases,O=Example``).
+        ca: the file of the authority's certificates (PEM), the only ones that are trusted to have issued it.
+    """
+
+    identity: str
+    ca: Path
+
+    def __str__(self) -> str:
+        return f"{self.identity} (of {self.ca.name})"
+
+
+Signer = KeySigner | CertificateSigner
+
+
+@dataclass(frozen=True)
+class Policy:
+    """Whose signature is taken: that of any one of the signers."""
+
+    signers: tuple[Signer, ...]
+
+    def __str__(self) -> str:
+        return ", ".join(map(str, self.signers)) or "nobody"
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class _Key(_Strict):
+    key: Annotated[str, Field(min_length=1)]
+
+
+class _Certificate(_Strict):
+    identity: Annotated[str, Field(min_length=1)]
+    ca: Annotated[str, Field(min_length=1)]
+
+
+class _Document(_Strict):
+    version: Literal[1]
+    signer: Annotated[list[_Key | _Certificate], Field(min_length=1)]
+
+
+def read_policy(policy: str | os.PathLike[str] | Policy) -> Policy:
+    """A policy as it is, or from its file.
+
+    Raises:
+        UsageError: the file cannot be read, or is no policy.
+        MissingComponentError: Python 3.10 needs tomli to read it.
+    """
+    if isinstance(policy, Policy):
+        return policy
+    path = Path(policy)
+    try:
+        document = _Document.model_validate(_toml().loads(_text(path)))
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+        raise _no_policy(path, f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise _no_policy(path, getattr(error, "strerror", None) or str(error)) from error
+    return Policy(tuple(_signer(entry, path.parent) for entry in document.signer))
+
+
+def _signer(entry: _Key | _Certificate, folder: Path) -> Signer:
+    if isinstance(entry, _Key):
+        return KeySigner(folder / entry.key)
+    return CertificateSigner(entry.identity, folder / entry.ca)
+
+
+def _text(path: Path) -> str:
+    with path.open("rb") as file:
+        data = file.read(_SIZE_LIMIT + 1)
+    if len(data) > _SIZE_LIMIT:
+        raise ValueError(f"it is longer than {_SIZE_LIMIT} bytes")
+    return data.decode("utf-8")
+
+
+def _toml() -> Any:
+    name = "tomllib" if sys.version_info >= (3, 11) else "tomli"
+    try:
+        return __import__(name)
+    except ModuleNotFoundError as error:
+        raise MissingComponentError(
+            "reading a policy file needs the module tomli, which is not installed here",
+            remedy="python -m pip install 'trtcross[sign]'",
+        ) from error
+
+
+def _no_policy(path: Path, problem: str) -> UsageError:
+    return UsageError(
+        f"the policy cannot be read: {problem}",
+        where=str(path),
+        remedy='write it as docs/security.md shows: version = 1, and a [[signer]] with "key", or "identity" and "ca"',
+    )
