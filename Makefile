@@ -6,13 +6,16 @@ INSTALLED := $(VENV)/.installed
 JOBS ?= 2
 export HF_HUB_OFFLINE = 1
 
-.PHONY: demo test lint windows-test gpu-test wheel clean
+.PHONY: demo test fuzz lint windows-test gpu-test wheel clean
 
 demo: $(INSTALLED)  ## build two trained models for Windows, inspect and check them
 	$(BIN)/python ci/demo.py .demo
 
 test: $(INSTALLED)  ## every test that runs here; those for a GPU or for Windows say that they were skipped
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup
+
+fuzz: $(INSTALLED)  ## half an hour of it; the tests have some seconds
+	$(BIN)/python -m tests.fuzz.run --seconds 1800
 
 lint: $(INSTALLED)  ## formatting, lint, types, and who may import whom
 	$(BIN)/ruff format --check .

@@ -1,0 +1,77 @@
+"""What is fuzzed: each target reads bytes as a hostile file's part, and holds what is accepted against a property.
+
+A target returns when the bytes were refused with an error of ours or passed; any other exception is a finding.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import zipfile
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+from toolchain.container import Container
+from toolchain.engine_info import ENGINE_FIELD, FIELDS, EngineInfo
+from toolchain.errors import MalformedArtifactError
+from toolchain.manifest import parse_manifest
+from toolchain.plan import parse_plan_header
+
+_SEPARATOR = "\0"
+_SCRATCH = Path(tempfile.gettempdir()) / f"trtcross-fuzz-{os.getpid()}.pt2"
+
+
+def container(data: bytes) -> None:
+    """A whole file. What is accepted tiles the file, and Python's own reader sees the same entries in it."""
+    _SCRATCH.write_bytes(data)
+    opened = None
+    try:
+        with suppress(MalformedArtifactError):
+            opened = Container(_SCRATCH)
+            _check_entries(opened, data)
+    finally:
+        if opened:
+            opened.close()
+        _SCRATCH.unlink()
+
+
+def _check_entries(opened: Container, data: bytes) -> None:
+    position = 0
+    for name, entry in opened.entries.items():
+        assert entry.offset >= position, f"{name} overlaps the entry before it"
+        position = entry.offset + entry.size
+        assert opened.read(name) == data[entry.offset : position]
+    with zipfile.ZipFile(_SCRATCH) as file:
+        seen = {info.filename: info.file_size for info in file.infolist()}
+    assert seen == {f"{opened.root}/{name}": entry.size for name, entry in opened.entries.items()}
+
+
+def manifest(data: bytes) -> None:
+    """The manifest entry's text. What is accepted is the same when it is written and read again."""
+    with suppress(MalformedArtifactError):
+        parsed = parse_manifest(data, where="manifest")
+        assert parse_manifest(parsed.to_json().encode(), where="again") == parsed
+
+
+def engine_info(data: bytes) -> None:
+    """A list of fields, NUL between them. What is accepted is the same when it is written and read again."""
+    fields = data.decode("utf-8", "surrogateescape").split(_SEPARATOR)
+    with suppress(MalformedArtifactError):
+        info = EngineInfo.parse(fields, where="engine")
+        written = info.fields(fields[ENGINE_FIELD])
+        assert len(written) == len(fields) <= len(FIELDS)
+        assert EngineInfo.parse(written, where="again") == info
+
+
+def plan_header(data: bytes) -> None:
+    """An engine's first bytes. What is accepted has capabilities that its mask holds."""
+    with suppress(MalformedArtifactError):
+        header = parse_plan_header(data)
+        assert header.backend.magic.encode() == data[:4]
+        assert bool(header.capabilities) <= bool(header.capability_mask)
+
+
+TARGETS: dict[str, Callable[[bytes], None]] = {
+    target.__name__: target for target in (container, manifest, engine_info, plan_header)
+}
