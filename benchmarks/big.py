@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import json
 import os
 import shutil
 import subprocess
@@ -67,21 +66,22 @@ def read_whole(path: str) -> Job:
     return call, int
 
 
-def look(*arguments: str) -> tuple[float, int]:
-    """Runs the command several times; returns the best time in seconds and the highest peak of resident memory."""
+def look(*arguments: str) -> Measured:
+    """Runs the command several times: the best times, and the highest peak of resident memory."""
     command = [sys.executable, "-c", "from toolchain.cli import main; main()", *arguments]
     command = [str(script), *arguments] if (script := Path(sys.executable).with_name("trtcross")).exists() else command
-    best, peak = float("inf"), 0
+    best, cpu, peak = float("inf"), float("inf"), 0
     for _ in range(LOOKS):
         start = time.perf_counter()
-        with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
+        with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
             _, status, usage = os.wait4(process.pid, 0)
             best = min(best, time.perf_counter() - start)
             process.returncode = os.waitstatus_to_exitcode(status)
         if process.returncode:
             raise RuntimeError(f"{command} failed")
+        cpu = min(cpu, usage.ru_utime + usage.ru_stime)
         peak = max(peak, usage.ru_maxrss * 1024)
-    return best, peak
+    return Measured(best, cpu, peak, 0)
 
 
 def main() -> None:
@@ -98,7 +98,7 @@ def main() -> None:
                 raise SystemExit(f"{gib} GiB do not fit on the disk")
             rows += list(measure_size(path, int(gib * GIB), options.whole))
             path.unlink()
-    rows.append(_row("", "`trtcross --help`", *look("--help")))
+    rows.append(_row("", "`trtcross --help`", look("--help")))
     lines = [
         "# Big engines, and looking without reading",
         "",
@@ -111,8 +111,8 @@ def main() -> None:
         "Peak memory of saving and reading is what was resident above the start, the engine's own pages not counted",
         "where it is streamed, for it is never whole in memory.",
         "",
-        "| engine | what | seconds | MiB per second | peak memory, MiB |",
-        "|---|---|---|---|---|",
+        "| engine | what | seconds | of CPU | MiB per second | peak memory, MiB |",
+        "|---|---|---|---|---|---|",
         *rows,
     ]
     (REPOSITORY / "docs" / "benchmarks" / "big.md").write_text("\n".join(lines) + "\n")
@@ -124,26 +124,22 @@ def measure_size(path: Path, size: int, whole: bool) -> Iterator[str]:
     saved = measure("benchmarks.big:save_streamed", path, size)
     if saved.result["stock"]:
         raise RuntimeError("the manifest says that stock readers can follow, which is not so")
-    yield _measured_row(name, "save, from a stream", saved, size)
+    yield _row(name, "save, from a stream", saved, size)
     read = measure("benchmarks.big:read_streamed", path)
     if read.result != saved.result["sha256"]:
         raise RuntimeError("what was read is not what was saved")
-    yield _measured_row(name, "read as a stream (hashed a second time by the caller)", read, size)
+    yield _row(name, "read as a stream (hashed a second time by the caller)", read, size)
     if whole:
-        yield _measured_row(name, "read to bytes", measure("benchmarks.big:read_whole", path), size)
-    yield _row(name, "`trtcross inspect`", *look("inspect", str(path)))
-    yield _row(name, "`trtcross inspect --json`", *look("inspect", "--json", str(path)))
+        yield _row(name, "read to bytes", measure("benchmarks.big:read_whole", path), size)
+    yield _row(name, "`trtcross inspect`", look("inspect", str(path)))
+    yield _row(name, "`trtcross inspect --json`", look("inspect", "--json", str(path)))
 
 
-def _measured_row(name: str, what: str, measured: Measured, size: int) -> str:
-    print(name, what, json.dumps([measured.seconds, measured.peak]), flush=True)
-    rate = f"{size / MIB / measured.seconds:.0f}"
-    return f"| {name} | {what} | {measured.seconds:.1f} | {rate} | {measured.peak / MIB:.0f} |"
-
-
-def _row(name: str, what: str, seconds: float, peak: int) -> str:
-    print(name, what, seconds, peak, flush=True)
-    return f"| {name} | {what} | {seconds:.3f} | - | {peak / MIB:.0f} |"
+def _row(name: str, what: str, measured: Measured, size: int | None = None) -> str:
+    print(name, what, measured, flush=True)
+    rate = f"{size / MIB / measured.seconds:.0f}" if size else "-"
+    seconds, cpu = f"{measured.seconds:.2f}", f"{measured.cpu:.2f}"
+    return f"| {name} | {what} | {seconds} | {cpu} | {rate} | {measured.peak / MIB:.0f} |"
 
 
 if __name__ == "__main__":

@@ -27,12 +27,14 @@ class Measured:
     """What one call cost.
 
     Attributes:
+        cpu: seconds of all threads together, which other work on the machine changes less.
         peak: bytes of resident memory above the start.
         anonymous: the anonymous part of it, as sampled.
         result: whatever the job says of its result.
     """
 
     seconds: float
+    cpu: float
     peak: int
     anonymous: int
     result: Any = None
@@ -79,11 +81,11 @@ def _child(job: str, arguments: list[str]) -> None:
     before = memory("self")["VmRSS"]
     print("ready", flush=True)
     sys.stdin.readline()
-    start = time.perf_counter()
+    start, cpu_start = time.perf_counter(), time.process_time()
     result = call()
-    seconds = time.perf_counter() - start
+    seconds, cpu = time.perf_counter() - start, time.process_time() - cpu_start
     peak = memory("self")["VmHWM"] - before
-    print(json.dumps(asdict(Measured(seconds, peak, 0, describe(result)))))
+    print(json.dumps(asdict(Measured(seconds, cpu, peak, 0, describe(result)))))
 
 
 if __name__ == "__main__":
