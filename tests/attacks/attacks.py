@@ -166,8 +166,8 @@ def _call(target: Any) -> Callable[[dict[str, Any]], None]:
     return change
 
 
-def _enum_spec(escape: bool = False) -> str:
-    context = json.dumps({"__enum__": True, "fqn": "antigravity:X", "name": "Y"})
+def enum_spec(name: str = "antigravity:X", escape: bool = False) -> str:
+    context = json.dumps({"__enum__": True, "fqn": name, "name": "Y"})
     if escape:
         context = context.replace("__enum__", "\\u005f_enum__")
     return json.dumps([1, {"type": "builtins.dict", "context": context, "children_spec": []}])
@@ -209,7 +209,7 @@ many(
         "metadata_names_code": _with_graph(
             lambda graph: graph["graph_module"]["graph"]["nodes"][0].update(metadata={"torch_fn": "f;torch.os.system"})
         ),
-        "signature_imports": _with_graph(lambda graph: graph.update(signature={"in_spec": _enum_spec()})),
+        "signature_imports": _with_graph(lambda graph: graph.update(signature={"in_spec": enum_spec()})),
     },
 )
 
@@ -222,8 +222,8 @@ many(
     UntrustedError,
     "call",
     {
-        "imports_a_module": _with_manifest(lambda m: m["call"].update(in_spec=_enum_spec())),
-        "imports_with_an_escape": _with_manifest(lambda m: m["call"].update(out_spec=_enum_spec(escape=True))),
+        "imports_a_module": _with_manifest(lambda m: m["call"].update(in_spec=enum_spec())),
+        "imports_with_an_escape": _with_manifest(lambda m: m["call"].update(out_spec=enum_spec(escape=True))),
         "imports_a_factory": _with_manifest(lambda m: m["call"].update(in_spec=_FACTORY_SPEC)),
         "is_deep": _with_manifest(lambda m: m["call"].update(in_spec="[" * 100_000)),
     },
