@@ -3,8 +3,7 @@
     python -m benchmarks.container
 
 Writes ``docs/benchmarks/container.md`` and ``container.svg``. Every figure is the best of several fresh processes, but
-for Torch-TensorRT from 256 MiB on, which takes minutes and is run once. On a machine that has other work to do,
-``chrt -r 1`` before the command keeps that out.
+for Torch-TensorRT from 256 MiB on, which takes minutes and is run once.
 """
 
 from __future__ import annotations

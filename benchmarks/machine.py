@@ -7,6 +7,8 @@ import platform
 from importlib import metadata
 from pathlib import Path
 
+from benchmarks.measure import PRIORITY
+
 PACKAGES = ("torch", "torch-tensorrt-rtx", "tensorrt-rtx", "pybase64")
 
 
@@ -15,6 +17,9 @@ def describe_machine() -> list[str]:
     memory = int((_value("/proc/meminfo", "MemTotal") or "0 kB").split()[0]) / 2**20
     return [
         f"{os.cpu_count()} cores ({model}), {memory:.0f} GiB of memory, Linux {platform.release()}, no GPU",
+        "the measured calls ran with real-time priority (`BENCHMARK_PRIORITY=1`)"
+        if PRIORITY
+        else "the measured calls ran with ordinary priority",
         f"Python {platform.python_version()}, " + ", ".join(f"{name} {_version(name)}" for name in PACKAGES),
     ]
 
