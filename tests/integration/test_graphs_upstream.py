@@ -105,8 +105,8 @@ UPSTREAM: dict[str, Graph] = {
         calls=(((random(1, 3, 64, 64),), {}), ((random(8, 3, 64, 64),), {})),
         options={"dynamic": ("x.0=1:4:8",)},
     ),
-    "keywords": Graph(KeywordNetwork, (IMAGE,), {"b": SIX, "d": {"value": EIGHT}}),
-    "keywords, dynamic batch": Graph(
+    "optional keywords": Graph(KeywordNetwork, (IMAGE,), {"b": SIX, "d": {"value": EIGHT}}),
+    "optional keywords, dynamic batch": Graph(
         KeywordNetwork,
         (BATCH,),
         {"b": SIX, "d": {"value": EIGHT}},

@@ -73,11 +73,13 @@ def recipes(draw: st.DrawFn) -> Recipe:
     steps = []
     for _ in range(draw(st.integers(3, 14))):
         operator = draw(st.sampled_from(sorted(OPERATORS)))
-        arity = OPERATORS[operator][1]
-        steps.append(Step(operator, tuple(count - 1 - draw(st.integers(0, count - 1)) for _ in range(arity))))
+        arguments = [count - 1 - draw(st.integers(0, 2))]  # most read what was just made, so that chains are long
+        arguments += [draw(st.integers(0, count - 1)) for _ in range(OPERATORS[operator][1] - 1)]
+        steps.append(Step(operator, tuple(arguments)))
         count += 1
     outputs = draw(st.lists(st.integers(0, count - 1), min_size=1, max_size=5))
-    in_torch = draw(st.sets(st.sampled_from(sorted(OPERATORS)), min_size=2, max_size=6))
+    used = sorted({step.operator for step in steps})
+    in_torch = draw(st.sets(st.sampled_from(used), min_size=1, max_size=max(1, len(used) // 2)))
     names = tuple(OPERATORS[name][0] for name in sorted(in_torch))
     return Recipe(inputs, tuple(steps), (*outputs, count - 1), names, draw(st.booleans()))
 
