@@ -1,6 +1,6 @@
-"""What torch.export.load itself does with code in a file: it runs it. The column "upstream" of docs/security.md.
+"""What torch.export.load and Torch-TensorRT do with hostile files: the column "upstream" of docs/security.md.
 
-Should one of these fail, torch has learned to refuse it, and the table has to say so.
+Should one of these fail, they have learned to refuse it, and the table has to say so.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ pytest.importorskip("torch")
 import torch
 
 from tests.attacks.attacks import ATTACKS, enum_spec
+from tests.conftest import ROOT
 
 _MODEL, _WEIGHTS = "models/model.json", "data/weights/model_weights_config.json"
 _CONSTANTS = "data/constants/model_constants_config.json"
@@ -122,6 +123,37 @@ def marks(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
         check=False,
     )
     return folder, done.stdout + done.stderr[-2000:]
+
+
+def test_upstream_loads_a_damaged_weight(tmp_path: Path) -> None:
+    """Neither the zip's CRC nor anything else is looked at."""
+    buffer = io.BytesIO()
+    torch.export.save(torch.export.export(_Linear(), (torch.ones(3, 2),)), buffer)
+    data = bytearray(buffer.getvalue())
+    with zipfile.ZipFile(buffer) as file:
+        name = next(name for name in file.namelist() if name.endswith("data/weights/weight_0"))
+        data[data.index(file.read(name))] ^= 1
+    (tmp_path / "damaged.pt2").write_bytes(data)
+    with zipfile.ZipFile(tmp_path / "damaged.pt2") as file:
+        assert file.testzip() == name
+    torch.export.load(tmp_path / "damaged.pt2")
+
+
+_BUILD_ENGINE = """
+import torch
+from toolchain.targets import Backend
+from windows_side.runtime import load_runtime
+load_runtime(Backend.TENSORRT_RTX)
+print("loaded", flush=True)
+torch.classes.tensorrt.Engine(["10", "name"])
+"""
+
+
+@pytest.mark.skipif(os.name == "nt" or not torch.version.cuda, reason="Torch-TensorRT needs a CUDA build of torch")
+def test_upstream_crashes_on_a_short_field_list() -> None:
+    pytest.importorskip("tensorrt_rtx")
+    done = subprocess.run([sys.executable, "-c", _BUILD_ENGINE], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (done.stdout.strip(), done.returncode < 0) == ("loaded", True), done.stderr
 
 
 class _Linear(torch.nn.Module):  # type: ignore[misc]
