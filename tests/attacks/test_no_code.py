@@ -18,10 +18,13 @@ import pytest
 
 from tests.attacks.attacks import ATTACKS
 from tests.unit.handmade import Handmade, plan
-from toolchain.artifact import open_artifact
+from toolchain.artifact import Artifact, open_artifact
 from toolchain.cli import cli
 from toolchain.commands.inspect import inspect
+from toolchain.convert import convert_artifact
 from toolchain.errors import MalformedArtifactError, TrtcrossError, UntrustedError
+from toolchain.targets import Platform
+from windows_side import preflight
 from windows_side.verification import check_integrity, check_structure
 
 DANGEROUS = [
@@ -37,9 +40,13 @@ DANGEROUS_WHERE_INSTALLED = [("torch", "load"), ("sympy", "sympify"), ("torch.ut
 HOSTILE = [name for name, attack in ATTACKS.items() if attack.error is UntrustedError and "limit" not in name]
 
 
+def _convert(artifact: Artifact) -> None:
+    convert_artifact(artifact, artifact.path.with_name("converted"), Platform("linux-x86_64"))
+
+
 def _look_at(path: Path) -> None:
     with open_artifact(path) as artifact:
-        for check in (check_integrity, check_structure):
+        for check in (check_integrity, check_structure, preflight.check, _convert):
             with suppress(TrtcrossError):
                 check(artifact)
     click.testing.CliRunner().invoke(inspect, [str(path), "--digests"])
@@ -49,6 +56,8 @@ def _look_at(path: Path) -> None:
 def trapped(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
     """The names of dangerous functions that were reached."""
     _look_at(Handmade().write(tmp_path / "first"))  # imports what there is to import, which calls exec
+    found = preflight.probe_gpus()  # in a process of its own, the only one
+    monkeypatch.setattr(preflight, "probe_gpus", lambda: found)
     reached: list[str] = []
 
     def trap(name: str) -> Callable[..., Any]:

@@ -246,6 +246,16 @@ def test_a_certificate_that_is_none(scene: Scene) -> None:
         require_signature(opened, scene.policy)
 
 
+def test_the_library_alone_takes_an_expired_certificate(scene: Scene) -> None:
+    """Which is why we look at the dates."""
+    from model_signing import verifying
+
+    expired(scene)
+    prepared = verifying.Config().use_certificate_verifier(certificate_chain=[scene.authority.file])
+    with open_artifact(scene.artifact) as opened:
+        assert openssf.is_of(prepared, opened.manifest_sha256, scene.signature)
+
+
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no named pipes here")
 def test_a_signature_that_is_a_pipe(scene: Scene) -> None:
     scene.signature.unlink()
