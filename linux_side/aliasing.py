@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import torch
 
-from linux_side.exporter.program import output_values
 from linux_side.exporter.state import StateChange
+from linux_side.exporter.values import flat_outputs
 from linux_side.upstream import forbid_aliasing
 
 
@@ -17,7 +17,7 @@ def allow_aliasing_of_state_alone(gm: torch.fx.GraphModule, changes: Sequence[St
     It would write into an input of the caller's, or into a tensor that another part of the graph still reads.
     """
     writes = (torch.ops.aten.index_copy.default, torch.ops.aten.slice_scatter.default)
-    results = output_values(gm)
+    results = flat_outputs(gm)
     new_values = dict(zip((c.placeholder for c in changes), results[len(results) - len(changes) :], strict=True))
     for node in gm.graph.nodes:
         if node.target in writes:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from linux_side.exporter.program import output_values
+from linux_side.exporter.values import flat_outputs
 from linux_side.upstream import ComplexIO
 
 
@@ -14,7 +14,7 @@ def keep_complex_outside(gm: torch.fx.GraphModule, complex_io: ComplexIO) -> Non
         if node.name in complex_io.inputs:
             _unpack(gm, node, complex_io.inputs[node.name])
     if complex_io.outputs:
-        outputs = output_values(gm)
+        outputs = flat_outputs(gm)
         for index in complex_io.outputs:
             outputs[index] = _pack(gm, outputs[index])
         gm.graph.output_node().args = (tuple(outputs),)

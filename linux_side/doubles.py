@@ -9,7 +9,7 @@ from torch._guards import detect_fake_mode
 from torch.utils import _pytree as pytree
 
 from linux_side.exporter.graph_copy import get_attribute
-from linux_side.exporter.program import output_values
+from linux_side.exporter.values import flat_outputs
 
 _CAST = torch.ops.aten._to_copy.default
 
@@ -24,7 +24,7 @@ def keep_doubles_outside(gm: torch.fx.GraphModule, call: torch.fx.Node, partitio
     """
     if not any(_is_double(node) for node in partition.graph.nodes):
         return
-    doubles = [index for index, node in enumerate(output_values(partition)) if _is_double(node)]
+    doubles = [index for index, node in enumerate(flat_outputs(partition)) if _is_double(node)]
     inputs = [_truncated_input(gm, call, index, node) for index, node in enumerate(_placeholders(partition))]
     _truncate_operators(partition)
     _Revaluation(partition, detect_fake_mode(inputs)).run(*inputs)
@@ -86,7 +86,7 @@ class _Revaluation(torch.fx.Interpreter):
 def _widen_outputs(
     gm: torch.fx.GraphModule, call: torch.fx.Node, partition: torch.fx.GraphModule, doubles: list[int]
 ) -> None:
-    values = [node.meta["val"] for node in output_values(partition)]
+    values = [node.meta["val"] for node in flat_outputs(partition)]
     many = isinstance(partition.graph.output_node().args[0], (list, tuple))
     results = [(user, user.args[1]) for user in call.users] if many else [(call, 0)]
     for result, index in results:

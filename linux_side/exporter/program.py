@@ -25,6 +25,7 @@ from torch.utils import _pytree as pytree
 
 from linux_side.exporter.lift import lift
 from linux_side.exporter.state import StateChange, state_to_attributes
+from linux_side.exporter.values import flat_outputs
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,7 @@ def create_program(
 
 def _outputs(gm: torch.fx.GraphModule, changes: Sequence[StateChange]) -> list[OutputSpec]:
     """The output specs; new values of state, which are last in the graph, go first."""
-    values = output_values(gm)
+    values = flat_outputs(gm)
     user, new = values[: len(values) - len(changes)], values[len(values) - len(changes) :]
     gm.graph.output_node().args = ((*new, *user),)
     specs = [OutputSpec(c.kind, _argument(v), c.target) for c, v in zip(changes, new, strict=True)]
@@ -100,7 +101,7 @@ def call_structure(gm: torch.fx.GraphModule) -> CallStructure:
     if in_spec is None:
         in_spec = pytree.tree_flatten(((0,) * count, {}))[1]
     if out_spec is None:
-        out_spec = pytree.tree_flatten((0,) * len(output_values(gm)))[1]
+        out_spec = pytree.tree_flatten((0,) * len(flat_outputs(gm)))[1]
     return CallStructure(in_spec, out_spec)
 
 
@@ -114,12 +115,6 @@ def harvest_ranges(gm: torch.fx.GraphModule) -> dict[Any, Any]:
             known = size.node.shape_env.var_to_range
             ranges.update({s: known[s] for s in size.node.expr.free_symbols if s in known})
     return ranges
-
-
-def output_values(gm: torch.fx.GraphModule) -> list[Any]:
-    """The flat outputs: nodes, or plain values."""
-    result = gm.graph.output_node().args[0]
-    return list(result) if isinstance(result, (list, tuple)) else [result]
 
 
 def _placeholders(gm: torch.fx.GraphModule) -> list[torch.fx.Node]:

@@ -8,11 +8,15 @@ from typing import Any
 import torch
 
 
+def flat_outputs(gm: torch.fx.GraphModule) -> list[Any]:
+    """A graph's outputs: nodes, or plain values."""
+    result = gm.graph.output_node().args[0]
+    return list(result) if isinstance(result, (list, tuple)) else [result]
+
+
 def output_values(gm: torch.fx.GraphModule) -> list[Any]:
     """The value of each output of a graph."""
-    result = gm.graph.output_node().args[0]
-    outputs = result if isinstance(result, (list, tuple)) else [result]
-    return [output.meta.get("val") if isinstance(output, torch.fx.Node) else output for output in outputs]
+    return [value.meta.get("val") if isinstance(value, torch.fx.Node) else value for value in flat_outputs(gm)]
 
 
 def annotate_calls(gm: torch.fx.GraphModule) -> None:
