@@ -32,7 +32,7 @@ say() { echo "[$(date +%T)] windows: $*"; }
 # The tests run beside the wheel, not beside the sources, so that the wheel is what they import.
 work=$dest/run
 rm -rf "$work" && mkdir -p "$work"
-cp -r tests pyproject.toml "$work/"
+cp -r tests docs pyproject.toml *.md "$work/" # some tests read the documents
 
 say "our wheel"
 "$PYTHON" -m pip wheel -q --disable-pip-version-check --no-deps -w "$work/wheel" . 2>"$work/pip.log" ||
