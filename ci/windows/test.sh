@@ -63,4 +63,5 @@ export TRTCROSS_RTX=$(windows "$dest/rtx") TRTCROSS_READ_ONLY=$(windows "$dest/r
 
 say "pytest in $("$here/contained" 60 "$dest/winpy" -c 'import platform, sys; print(platform.platform(), sys.version)')"
 cd "$work"
-"$here/contained" 1800 "$dest/winpy" -m pytest -p no:cacheprovider tests/unit tests/windows "$@" </dev/null
+"$here/contained" 1800 "$dest/winpy" -m pytest -p no:cacheprovider -o tmp_path_retention_policy=failed \
+  tests/unit tests/windows "$@" </dev/null
