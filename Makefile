@@ -23,7 +23,7 @@ lint: $(INSTALLED)  ## formatting, lint, types, and who may import whom
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-windows-test: $(INSTALLED)  ## the consumer in a real Windows Python (root, on Debian)
+windows-test: $(INSTALLED)  ## the consumer in a real Windows Python (Debian's apt; root is not needed)
 	BIN=$(abspath $(BIN)) ci/windows/test.sh || { code=$$?; [ $$code = 77 ] && echo "WINDOWS TESTS WERE NOT RUN"; [ $$code = 77 ]; }
 
 gpu-test: $(INSTALLED)  ## on a GPU host: artifacts that were built without one

@@ -7,8 +7,8 @@ import errno
 import hashlib
 import io
 import os
+import secrets
 import stat
-import tempfile
 import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -224,16 +224,14 @@ class ContainerWriter:
 
     def __enter__(self) -> ContainerWriter:
         try:
-            prefix = part_prefix(self.path, os.getpid())
-            descriptor, name = tempfile.mkstemp(prefix=prefix, suffix=".part", dir=self.path.parent)
+            self._part = new_part(self.path)
+            self._file = self._part.open("r+b")
         except OSError as error:
             raise BuildFailedError(
                 f"the output folder cannot be written to: {error.strerror}",
                 where=str(self.path.parent),
                 remedy="choose another path with -o",
             ) from error
-        self._part = Path(name)
-        self._file = os.fdopen(descriptor, "w+b")
         return self
 
     def __exit__(
@@ -302,6 +300,16 @@ def part_prefix(path: Path, pid: int) -> str:
     return f".{path.name[:40]}.{pid}."
 
 
+def new_part(path: Path) -> Path:
+    """Makes an empty file beside ``path``, for :func:`replace_file` to move into its place.
+
+    Not by ``tempfile``: in a folder that cannot be written to it tries names for hours on Windows.
+    """
+    part = path.with_name(f"{part_prefix(path, os.getpid())}{secrets.token_hex(6)}.part")
+    part.touch(exist_ok=False)
+    return part
+
+
 def name_problem(name: str) -> str | None:
     """What forbids an entry of this name: it has to be a plain relative path, on Windows too."""
     parts = name.split("/")
@@ -320,19 +328,15 @@ def replace_file(source: Path, destination: Path) -> None:
     """Moves a finished file into place: readers see the old file or the new one, never a part.
 
     Raises:
-        BuildFailedError: on Windows, another process has the destination open.
+        BuildFailedError: the destination is a folder, or, on Windows, read-only or open in another process.
     """
-    # Made private by mkstemp; give it the permissions that an ordinary new file would have.
-    mask = os.umask(0)
-    os.umask(mask)
-    source.chmod(0o666 & ~mask)
     try:
         source.replace(destination)
-    except PermissionError as error:
+    except (PermissionError, IsADirectoryError) as error:
         raise BuildFailedError(
-            "the destination is in use by another process",
+            f"the destination {_why_not_replaced(destination)}",
             where=str(destination),
-            remedy="close the program that has it open, or write to another path with -o",
+            remedy="write to another path with -o, or mend that",
         ) from error
     with contextlib.suppress(OSError):  # a folder cannot be opened, or synced, everywhere
         descriptor = os.open(destination.parent, os.O_RDONLY)
@@ -340,3 +344,11 @@ def replace_file(source: Path, destination: Path) -> None:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+
+
+def _why_not_replaced(destination: Path) -> str:
+    if destination.is_dir():
+        return "is a folder"
+    if destination.exists() and not destination.stat().st_mode & stat.S_IWUSR:
+        return "is read-only"
+    return "is in use by another process"

@@ -6,6 +6,7 @@ import hashlib
 import os
 from collections.abc import Iterator
 from datetime import datetime, timezone
+from pathlib import Path
 
 from toolchain.artifact import Artifact
 from toolchain.base64_stream import RAW_CHUNK
@@ -21,6 +22,8 @@ from toolchain.targets import Platform
 
 def convert_artifact(artifact: Artifact, out: str | os.PathLike[str], platform: Platform) -> Manifest:
     """Writes the artifact of another platform; every engine is checked on the way and stays the same to the byte.
+
+    Where ``out`` is the artifact's own file, it is replaced, and ``artifact`` is closed.
 
     Raises:
         IncompatibleError: the backend's engines run only on the platform that they were built for.
@@ -62,6 +65,8 @@ def convert_artifact(artifact: Artifact, out: str | os.PathLike[str], platform: 
         )
         writer.add(MANIFEST_ENTRY, converted.to_json().encode())
         artifact.container.check_unchanged()
+        if Path(out).exists() and artifact.path.samefile(out):
+            artifact.close()  # Windows replaces no file that is open
     return converted
 
 

@@ -8,15 +8,12 @@ byte of the file.
 
 from __future__ import annotations
 
-import contextlib
-import os
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from toolchain.artifact import Artifact
-from toolchain.container import part_prefix, replace_file
+from toolchain.container import new_part, replace_file
 from toolchain.errors import MissingComponentError, UsageError
 from toolchain.signature_bundle import read_bundle, refused, signature_bytes, signature_path
 from toolchain.signing_policy import Policy, Signer
@@ -41,14 +38,12 @@ def sign_artifact(artifact: Artifact, key: Path, certificates: Sequence[Path] = 
     artifact.check_integrity()
     path = signature_path(artifact.path)
     try:
-        descriptor, name = tempfile.mkstemp(prefix=part_prefix(path, os.getpid()), suffix=".part", dir=path.parent)
-        os.close(descriptor)
+        part = new_part(path)
         try:
-            library.sign(artifact.manifest_sha256, key, certificates, Path(name))
-            replace_file(Path(name), path)
+            library.sign(artifact.manifest_sha256, key, certificates, part)
+            replace_file(part, path)
         finally:
-            with contextlib.suppress(FileNotFoundError):
-                Path(name).unlink()
+            part.unlink(missing_ok=True)
     except OSError as error:
         raise UsageError(
             f"the signature cannot be written: {error.strerror or error}",

@@ -15,17 +15,16 @@ from torch.export import ExportedProgram
 from toolchain.artifact import Artifact, open_artifact
 from toolchain.container import Entry
 from toolchain.engine_info import ENGINE_FIELD, FIELDS
-from toolchain.errors import IncompatibleError, MalformedArtifactError, TrtcrossError
+from toolchain.errors import MalformedArtifactError, TrtcrossError
 from toolchain.graph_document import dump_graph, placeholder_nodes, set_devices
 from toolchain.manifest import GRAPH_ENTRY
 from toolchain.signing import require_signature
 from toolchain.signing_policy import Policy, read_policy
 from toolchain.splice import spliced_archive
 from toolchain.strict_json import load_json
-from toolchain.targets import host_platform
 from toolchain.trust import require_safe_to_load
 from windows_side.model import LoadedModel
-from windows_side.preflight import require
+from windows_side.preflight import require, require_platform
 from windows_side.replace import EngineFactory, replace_nodes
 from windows_side.runtime import load_runtime
 
@@ -68,7 +67,7 @@ def load(
             return load(opened, device, allow_unlisted_gpu=allow_unlisted_gpu, policy=policy)
     if policy is not None:
         require_signature(artifact, read_policy(policy))
-    _require_platform(artifact)
+    require_platform(artifact)
     for doubt in require(artifact, allow_unlisted_gpu=allow_unlisted_gpu):
         warnings.warn(f"{doubt.name}: needs {doubt.needed}; here: {doubt.found}", stacklevel=2)
     load_runtime(artifact.manifest.target.backend)
@@ -118,18 +117,6 @@ def local_device(device: torch.device) -> str:
     properties = torch.cuda.get_device_properties(device)
     index = device.index if device.index is not None else torch.cuda.current_device()
     return f"{index}%{properties.major}%{properties.minor}%0%{properties.name}"
-
-
-def _require_platform(artifact: Artifact) -> None:
-    target, here = artifact.manifest.target.platform.value, host_platform()
-    if target != here:
-        raise IncompatibleError(
-            f"the artifact is for {target}, and this machine is {here}",
-            where=str(artifact.path),
-            remedy=f"trtcross convert {artifact.path} --target {here} -o OUT"
-            if artifact.manifest.target.backend.portable
-            else f"use a {target} machine",
-        )
 
 
 def _read_program(artifact: Artifact, device: torch.device) -> ExportedProgram:

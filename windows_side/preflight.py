@@ -64,6 +64,21 @@ def require(artifact: Artifact, *, allow_unlisted_gpu: bool = False) -> list[Req
     return doubts
 
 
+def require_platform(artifact: Artifact) -> None:
+    """Refuses an artifact of another platform, and offers ``convert``.
+
+    Raises:
+        IncompatibleError: its engines are not for this platform.
+    """
+    needed = _platform(artifact.manifest)
+    if needed.state is not State.MET:
+        raise IncompatibleError(
+            f"the artifact is for {needed.needed}, and this machine is {needed.found}",
+            where=str(artifact.path),
+            remedy=needed.remedy,
+        )
+
+
 def _requirements(manifest: Manifest, gpus: Gpus) -> Iterator[Requirement]:
     yield _platform(manifest)
     yield _driver(gpus)

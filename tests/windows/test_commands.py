@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 from pathlib import Path
 from subprocess import CompletedProcess
 from typing import Any
 
-import pytest
-
 from tests.conftest import Trtcross
 from toolchain.artifact import open_artifact
 from toolchain.convert import convert_artifact
 from toolchain.targets import Platform
-
-TORCH = importlib.util.find_spec("torch") is not None
 
 
 def document(result: CompletedProcess[str], code: int) -> dict[str, Any]:
@@ -49,7 +44,6 @@ def test_verify_structure(trtcross: Trtcross, each_artifact: Path) -> None:
     ]
 
 
-@pytest.mark.xfail(reason="windows_side.loading imports torch before preflight: exit code 1", strict=not TORCH)
 def test_verify_load_is_refused_with_what_to_do(trtcross: Trtcross, artifact: Path) -> None:
     """For want of a GPU, with torch or without."""
     result = trtcross("verify", artifact, "--level", "load", "--json")
@@ -77,7 +71,6 @@ def test_convert_there_and_back_gives_the_same_files(trtcross: Trtcross, each_ar
         assert b"\r" not in second.container.read("extra/trtcross/manifest.json")
 
 
-@pytest.mark.xfail(reason="convert_artifact has the artifact open when it replaces it", strict=True)
 def test_an_artifact_converts_onto_itself(artifact: Path) -> None:
     """Windows replaces no file that is open, and this one is: by the very process that is to replace it."""
     with open_artifact(artifact) as opened:
