@@ -67,12 +67,6 @@ def _from_file(path: Path, options: BuildOptions) -> Source:
 
 
 def _load_program(path: Path) -> ExportedProgram:
-    if not path.is_file():
-        raise UsageError(
-            f"there is no model {str(path)!r}",
-            where="MODEL",
-            remedy="give a .pt2 file that torch.export.save wrote, or module:factory",
-        )
     try:
         program = torch.export.load(path)
     except Exception as error:

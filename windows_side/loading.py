@@ -24,7 +24,7 @@ from toolchain.splice import spliced_archive
 from toolchain.strict_json import load_json
 from toolchain.trust import require_safe_to_load
 from windows_side.model import LoadedModel
-from windows_side.preflight import require, require_platform
+from windows_side.preflight import require
 from windows_side.replace import EngineFactory, replace_nodes
 from windows_side.runtime import load_runtime
 
@@ -67,7 +67,6 @@ def load(
             return load(opened, device, allow_unlisted_gpu=allow_unlisted_gpu, policy=policy)
     if policy is not None:
         require_signature(artifact, read_policy(policy))
-    require_platform(artifact)
     for doubt in require(artifact, allow_unlisted_gpu=allow_unlisted_gpu):
         warnings.warn(f"{doubt.name}: needs {doubt.needed}; here: {doubt.found}", stacklevel=2)
     load_runtime(artifact.manifest.target.backend)

@@ -49,6 +49,7 @@ def require(artifact: Artifact, *, allow_unlisted_gpu: bool = False) -> list[Req
     Raises:
         IncompatibleError: a requirement is not met.
     """
+    _require_platform(artifact)
     doubts = unmet(check(artifact))
     failed = [item for item in doubts if item.state is State.NOT_MET]
     if allow_unlisted_gpu:
@@ -64,7 +65,7 @@ def require(artifact: Artifact, *, allow_unlisted_gpu: bool = False) -> list[Req
     return doubts
 
 
-def require_platform(artifact: Artifact) -> None:
+def _require_platform(artifact: Artifact) -> None:
     """Refuses an artifact of another platform, and offers ``convert``.
 
     Raises:

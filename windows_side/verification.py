@@ -13,7 +13,7 @@ from toolchain.golden_header import check_golden_header
 from toolchain.signing import require_signature
 from toolchain.signing_policy import Policy
 from toolchain.trust import require_safe_to_load
-from windows_side.preflight import require, require_platform
+from windows_side.preflight import require
 
 LEVELS = ("integrity", "structure", "load", "numbers")
 
@@ -49,8 +49,7 @@ def verify(
 
     def load_step() -> dict[str, Any]:
         nonlocal model
-        require_platform(artifact)  # before torch, which may be what is missing
-        require(artifact, allow_unlisted_gpu=allow_unlisted_gpu)
+        require(artifact, allow_unlisted_gpu=allow_unlisted_gpu)  # before torch, which may be what is missing
         from windows_side.loading import load
 
         model = load(artifact, device, allow_unlisted_gpu=allow_unlisted_gpu)

@@ -13,7 +13,7 @@ from toolchain.manifest import Manifest
 from toolchain.output import Report, verb
 from toolchain.signing_policy import Policy
 from windows_side.commands.signer_options import signer_options
-from windows_side.preflight import require, require_platform
+from windows_side.preflight import require
 
 
 @click.command()
@@ -35,8 +35,7 @@ def run(
 ) -> None:
     """Run ARTIFACT on the tensors in a safetensors file, named as `trtcross inspect` names the inputs."""
     with open_artifact(artifact) as opened:
-        require_platform(opened)  # before torch, which may be what is missing
-        require(opened, allow_unlisted_gpu=allow_unlisted_gpu)
+        require(opened, allow_unlisted_gpu=allow_unlisted_gpu)  # before torch, which may be what is missing
         from windows_side.loading import load
 
         model = load(opened, device, allow_unlisted_gpu=allow_unlisted_gpu, policy=policy)
