@@ -132,3 +132,32 @@ def nested() -> KeywordExample:
     torch.manual_seed(0)
     pair = (torch.randn(2, 8), {"extra": torch.randn(2, 8)})
     return Nested().eval(), (pair,), {"bias": torch.randn(8)}
+
+
+class CachedAttention(torch.nn.Module):
+    """One step of decoding: writes its key and value into caches that live in the model, and attends to all of them."""
+
+    def __init__(self, heads: int = 4, width: int = 64, length: int = 32) -> None:
+        super().__init__()
+        self.heads = heads
+        self.project = torch.nn.Linear(width, 3 * width)
+        self.out = torch.nn.Linear(width, width)
+        self.register_buffer("keys", torch.zeros(1, heads, length, width // heads))
+        self.register_buffer("values", torch.zeros(1, heads, length, width // heads))
+
+    def forward(self, x: torch.Tensor, position: torch.Tensor) -> torch.Tensor:
+        batch, steps, width = x.shape
+        split = self.project(x).view(batch, steps, 3, self.heads, width // self.heads).permute(2, 0, 3, 1, 4)
+        query, key, value = split.unbind(0)
+        self.keys.index_copy_(2, position, key)
+        self.values.index_copy_(2, position, value)
+        scores = query @ self.keys.transpose(-1, -2) / (width // self.heads) ** 0.5
+        seen = torch.arange(self.keys.shape[2], device=x.device) <= position
+        hidden = torch.softmax(scores.masked_fill(~seen, -1e4), dim=-1) @ self.values
+        return self.out(hidden.transpose(1, 2).reshape(batch, steps, width))
+
+
+def kv_cache() -> Example:
+    """A decoder's key-value cache; the engine writes into it in place."""
+    torch.manual_seed(0)
+    return CachedAttention().eval(), (torch.randn(1, 1, 64), torch.tensor([3]))

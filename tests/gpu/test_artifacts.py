@@ -116,7 +116,7 @@ import torch
 from toolchain import open_artifact
 from windows_side.runtime import load_runtime
 from windows_side.replace import make_engine
-with open_artifact({str(ARTIFACTS / "two_outputs.pt2")!r}) as artifact:
+with open_artifact({str(ARTIFACTS / "two_outputs-fp32.pt2")!r}) as artifact:
     load_runtime(artifact.manifest.target.backend)
     fields = list(artifact.placeholders[0].fields)
     fields[8] = "linux_x86_64"

@@ -1,0 +1,26 @@
+#!/usr/bin/env bash
+# Builds, for Windows and on a machine without a GPU, the artifacts that tests/gpu and benchmarks/gpu run on a GPU host.
+#
+#   ci/gpu-artifacts.sh FOLDER [PRECISION ...]
+set -euo pipefail
+folder=$1; shift
+precisions=("${@:-fp32}")
+mkdir -p "$folder"
+
+build() {  # NAME MODEL OPTION ...
+  local out="$folder/$1.pt2" model=$2; shift 2
+  [ -e "$out" ] || trtcross build "examples.models:$model" -o "$out" --target windows-x86_64 -q "$@"
+}
+
+for precision in "${precisions[@]}"; do
+  for model in resnet18 resnet50 vit_b_16 swin_t efficientnet_lite0 minilm two_outputs kv_cache; do
+    build "$model-$precision" "$model" --precision "$precision"
+  done
+  build "minilm-dynamic-$precision" minilm --precision "$precision" \
+    --dynamic input_ids.0=1:4:16 --dynamic attention_mask.0=1:4:16 \
+    --dynamic input_ids.1=2:32:64 --dynamic attention_mask.1=2:32:64
+  build "resnet18-batch-$precision" resnet18 --precision "$precision" --dynamic x.0=1:8:8
+  build "resnet18-profiles-$precision" resnet18 --precision "$precision" --dynamic x.0=1:1:1,2:8:16
+  build "mixed-$precision" mixed --precision "$precision" --dynamic x.0=1:4:8 \
+    --torch-executed-op aten.arange.start_step --torch-executed-op aten.full.default
+done
