@@ -19,8 +19,12 @@ SUMMARIES = {
     "check": "Decide whether an artifact can run on this machine, and why not.",
     "verify": "Check an artifact's integrity, structure, loading and numbers.",
     "run": "Run an artifact on inputs from a file.",
+    "bench": "Measure latency, throughput and memory here.",
     "convert": "Make the artifact of another platform, where the engine allows it.",
+    "select": "Choose the best artifact for this machine, and say why not the others.",
+    "matrix": "Build and verify many models for many targets.",
     "sign": "Sign an artifact, in a file beside it.",
+    "store": "List, verify and prune the build cache.",
     "doctor": "Say what this machine can build, what it can run, and what is missing.",
 }
 
