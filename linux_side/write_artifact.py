@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,8 @@ from torch.export import ExportedProgram
 
 from linux_side.compile import EngineFacts
 from linux_side.exporter.engine_module import CompiledEngine
-from toolchain.container import Container, ContainerWriter
+from toolchain.container import Container
+from toolchain.container_writer import ContainerWriter
 from toolchain.errors import BuildFailedError, MalformedArtifactError
 from toolchain.graph_document import dump_graph, parse_graph, placeholder_nodes, set_devices, strip_traces
 from toolchain.graph_writer import WrittenEngine, write_graph
@@ -103,7 +104,7 @@ def write_artifact(
                 elif name == SAMPLE_INPUTS_ENTRY:
                     files[name] = FileEntry(sha256=writer.add(name, b""), size=0)
                 else:
-                    files[name] = _copy(container, writer, name, entry.offset, entry.size)
+                    files[name] = FileEntry(sha256=writer.copy(container, name), size=entry.size)
             if golden is not None:
                 files[GOLDEN_ENTRY] = FileEntry(sha256=writer.add(GOLDEN_ENTRY, golden), size=len(golden))
             entries = [
@@ -140,18 +141,6 @@ def program_digest(path: Path) -> str:
     finally:
         container.close()
     return digest.hexdigest()
-
-
-def _copy(container: Container, writer: ContainerWriter, name: str, offset: int, size: int) -> FileEntry:
-    digest = hashlib.sha256()
-
-    def chunks() -> Iterator[bytes]:
-        for chunk in container.chunks(offset, size):
-            digest.update(chunk)
-            yield chunk
-
-    writer.stream(name, chunks(), size)
-    return FileEntry(sha256=digest.hexdigest(), size=size)
 
 
 def _entry(engine: CompiledEngine, node: str, written: WrittenEngine, facts: EngineFacts) -> EngineEntry:

@@ -12,8 +12,9 @@ from types import TracebackType
 from typing import Any
 
 from toolchain.base64_stream import TEXT_CHUNK, ParallelHash, decode_stream, encoded_length
-from toolchain.container import ROOT, Container
+from toolchain.container import Container
 from toolchain.engine_info import EngineInfo
+from toolchain.entry_names import ROOT
 from toolchain.errors import MalformedArtifactError
 from toolchain.graph_document import PLACEHOLDER_TARGET, PlaceholderNode, parse_graph, placeholder_nodes
 from toolchain.graph_text import engine_token, gaps

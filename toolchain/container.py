@@ -1,29 +1,28 @@
-"""The ``.pt2`` file as a zip of stored entries under one root folder: strict to read, atomic to write."""
+"""The ``.pt2`` file as a zip of stored entries under one root folder, read strictly."""
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import hashlib
 import io
 import os
-import secrets
 import stat
-import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 
 from toolchain import zip_records
-from toolchain.errors import BuildFailedError, MalformedArtifactError, UsageError
+from toolchain.container_writer import ContainerWriter as ContainerWriter
+from toolchain.entry_names import ROOT as ROOT
+from toolchain.entry_names import name_problem as name_problem
+from toolchain.errors import MalformedArtifactError, UsageError
+from toolchain.replacing import new_part as new_part
+from toolchain.replacing import part_prefix as part_prefix
+from toolchain.replacing import replace_file as replace_file
 
-ROOT = "artifact"
 READ_CHUNK = 4 * 2**20
 _ENTRY_LIMIT = 20_000
-_NAME_LIMIT = 1000
 _DIRECTORY_LIMIT = 8 * 2**20
-_DEVICES = {"con", "prn", "aux", "nul"} | {f"{port}{n}" for port in ("com", "lpt") for n in range(1, 10)}
 
 
 @dataclass(frozen=True)
@@ -209,146 +208,3 @@ class Container:
             where=str(self.path),
             remedy="get the file again, or build it again",
         )
-
-
-class ContainerWriter:
-    """Writes a ``.pt2`` file beside its destination and moves it into place when all of it is there.
-
-    Leaving the ``with`` block by an exception leaves whatever was at the destination before.
-    """
-
-    def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.path = Path(path)
-        self._directory: dict[str, bytes] = {}
-        self._position = 0
-
-    def __enter__(self) -> ContainerWriter:
-        try:
-            self._part = new_part(self.path)
-            self._file = self._part.open("r+b")
-        except OSError as error:
-            raise BuildFailedError(
-                f"the output folder cannot be written to: {error.strerror}",
-                where=str(self.path.parent),
-                remedy="choose another path with -o",
-            ) from error
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        try:
-            if error is None:
-                self._commit()
-        except OSError as problem:
-            raise self._write_failed(problem) from problem
-        finally:
-            with contextlib.suppress(OSError):  # closing flushes, which fails again on a full disk
-                self._file.close()
-            self._part.unlink(missing_ok=True)
-        if isinstance(error, OSError) and error.filename is None:
-            raise self._write_failed(error) from error
-
-    def add(self, name: str, data: bytes) -> str:
-        """Writes one entry and returns its SHA-256."""
-        self.stream(name, [data], len(data))
-        return hashlib.sha256(data).hexdigest()
-
-    def stream(self, name: str, chunks: Iterable[bytes | memoryview], size: int) -> None:
-        """Writes one entry of ``size`` bytes from an iterable of chunks."""
-        if problem := name_problem(name):
-            raise ValueError(f"the entry name {name!r} {problem}")
-        if name.casefold() in self._directory:
-            raise ValueError(f"the entry {name!r} is there twice")
-        full, start = f"{ROOT}/{name}".encode(), self._position
-        crc = written = 0
-        self._write(zip_records.local_header(full, crc, size))
-        for chunk in chunks:
-            crc = zlib.crc32(chunk, crc)
-            written += len(chunk)
-            self._write(chunk)
-        if written != size:
-            raise ValueError(f"the entry {name!r} was to have {size} bytes and has {written}")
-        self._file.seek(start)
-        self._file.write(zip_records.local_header(full, crc, size))
-        self._file.seek(self._position)
-        self._directory[name.casefold()] = zip_records.central_record(full, crc, size, start)
-
-    def _write(self, data: bytes | memoryview) -> None:
-        self._file.write(data)
-        self._position += len(data)
-
-    def _commit(self) -> None:
-        records = b"".join(self._directory.values())
-        directory = zip_records.Directory(self._position, len(records), len(self._directory))
-        self._file.write(records + zip_records.end_records(directory))
-        self._file.flush()
-        os.fsync(self._file.fileno())
-        self._file.close()
-        replace_file(self._part, self.path)
-
-    def _write_failed(self, error: OSError) -> BuildFailedError:
-        return BuildFailedError(
-            f"the artifact could not be written: {error.strerror or error}",
-            where=str(self.path),
-            remedy="free some disk space or choose another path with -o; nothing was left half-written",
-        )
-
-
-def part_prefix(path: Path, pid: int) -> str:
-    """How the names of a process's unfinished files of ``path`` begin, so that a killed one's can be told apart."""
-    return f".{path.name[:40]}.{pid}."
-
-
-def new_part(path: Path) -> Path:
-    """Makes an empty file beside ``path``, for :func:`replace_file` to move into its place.
-
-    Not by ``tempfile``: in a folder that cannot be written to it tries names for hours on Windows.
-    """
-    part = path.with_name(f"{part_prefix(path, os.getpid())}{secrets.token_hex(6)}.part")
-    part.touch(exist_ok=False)
-    return part
-
-
-def name_problem(name: str) -> str | None:
-    """What forbids an entry of this name: it has to be a plain relative path, on Windows too."""
-    parts = name.split("/")
-    if any(part in ("", ".", "..") for part in parts):
-        return "is not a path below a root folder"
-    if any(ord(c) < 32 or 0x7F <= ord(c) < 0xA0 or 0xD800 <= ord(c) < 0xE000 or c in '\\:*?"<>|' for c in name):
-        return "holds a character that is not allowed"
-    if any(part.split(".")[0].rstrip(" ").casefold() in _DEVICES or part[-1] in ". " for part in parts):
-        return "cannot be a file's on Windows"
-    if len(name.encode()) > _NAME_LIMIT:
-        return "is too long"
-    return None
-
-
-def replace_file(source: Path, destination: Path) -> None:
-    """Moves a finished file into place: readers see the old file or the new one, never a part.
-
-    Raises:
-        BuildFailedError: the destination is a folder, or, on Windows, read-only or open in another process.
-    """
-    try:
-        source.replace(destination)
-    except (PermissionError, IsADirectoryError) as error:
-        raise BuildFailedError(
-            f"the destination {_why_not_replaced(destination)}",
-            where=str(destination),
-            remedy="write to another path with -o, or mend that",
-        ) from error
-    with contextlib.suppress(OSError):  # a folder cannot be opened, or synced, everywhere
-        descriptor = os.open(destination.parent, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-
-
-def _why_not_replaced(destination: Path) -> str:
-    if destination.is_dir():
-        return "is a folder"
-    if destination.exists() and not destination.stat().st_mode & stat.S_IWUSR:
-        return "is read-only"
-    return "is in use by another process"

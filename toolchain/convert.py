@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
-from collections.abc import Iterator
 from datetime import datetime, timezone
 from pathlib import Path
 
 from toolchain.artifact import Artifact
-from toolchain.base64_stream import RAW_CHUNK
-from toolchain.container import ContainerWriter
+from toolchain.container_writer import ContainerWriter
 from toolchain.engine_info import TARGET_PLATFORM_FIELD
 from toolchain.errors import IncompatibleError
 from toolchain.graph_document import dump_graph, placeholder_nodes, set_field
 from toolchain.graph_writer import EngineSource, write_graph
 from toolchain.install import install_lines
-from toolchain.manifest import GRAPH_ENTRY, MANIFEST_ENTRY, FileEntry, Manifest
+from toolchain.manifest import GRAPH_ENTRY, MANIFEST_ENTRY, Manifest
 from toolchain.targets import Platform
 
 
@@ -48,7 +45,8 @@ def convert_artifact(artifact: Artifact, out: str | os.PathLike[str], platform: 
                 graph = write_graph(writer, dump_graph(document), sources)
                 files[name] = graph.file
             elif name != MANIFEST_ENTRY:
-                files[name] = _copy(artifact, writer, name)
+                artifact.require_digest(name, writer.copy(artifact.container, name))
+                files[name] = manifest.files[name]
         engines = [
             entry.model_copy(update={"base64": written.span})
             for entry, written in zip(manifest.engines, graph.engines, strict=True)
@@ -68,17 +66,3 @@ def convert_artifact(artifact: Artifact, out: str | os.PathLike[str], platform: 
         if Path(out).exists() and artifact.path.samefile(out):
             artifact.close()  # Windows replaces no file that is open
     return converted
-
-
-def _copy(artifact: Artifact, writer: ContainerWriter, name: str) -> FileEntry:
-    entry, listed = artifact.container.entry(name), artifact.manifest.files[name]
-    digest = hashlib.sha256()
-
-    def chunks() -> Iterator[bytes]:
-        for chunk in artifact.container.chunks(entry.offset, entry.size, RAW_CHUNK):
-            digest.update(chunk)
-            yield chunk
-
-    writer.stream(name, chunks(), entry.size)
-    artifact.require_digest(name, digest.hexdigest())
-    return listed

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from toolchain.base64_stream import RAW_CHUNK, ParallelHash, encode_stream, encoded_length
-from toolchain.container import ContainerWriter
+from toolchain.container_writer import ContainerWriter
 from toolchain.graph_text import interleave, lay_out
 from toolchain.manifest import GRAPH_ENTRY, FileEntry, Span
 

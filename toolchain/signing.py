@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from toolchain.artifact import Artifact
-from toolchain.container import new_part, replace_file
 from toolchain.errors import MissingComponentError, UsageError
+from toolchain.replacing import new_part, replace_file
 from toolchain.signature_bundle import read_bundle, refused, signature_bytes, signature_path
 from toolchain.signing_policy import Policy, Signer
 

@@ -12,7 +12,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from toolchain import zip_records
-from toolchain.container import ROOT, Container, Entry
+from toolchain.container import Container, Entry
+from toolchain.entry_names import ROOT
 
 
 @dataclass(frozen=True)

@@ -18,8 +18,9 @@ from typing import Any
 
 from tests.unit.handmade import Handmade, golden, plan
 from toolchain import zip_records
-from toolchain.container import ROOT, Container
+from toolchain.container import Container
 from toolchain.engine_info import ENGINE_FIELD, FIELDS
+from toolchain.entry_names import ROOT
 from toolchain.errors import MalformedArtifactError, TrtcrossError, UntrustedError, UsageError
 from toolchain.manifest import GRAPH_ENTRY, MANIFEST_ENTRY
 

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import synthetic
-from toolchain import container, open_artifact
+from toolchain import container_writer, open_artifact
 from toolchain.errors import UsageError
 from toolchain.manifest import GOLDEN_ENTRY, GRAPH_ENTRY, MANIFEST_ENTRY
 
@@ -140,7 +140,7 @@ def _watched(write: Write, destination: Path, pipe: int) -> None:
 
 def _tell_phases(tell: Callable[[str], object]) -> None:
     """Wraps what the writer calls on its way, so that each phase is told and lasts long enough to be hit."""
-    stream, fsync, replace_file = container.ContainerWriter.stream, os.fsync, container.replace_file
+    stream, fsync, replace_file = container_writer.ContainerWriter.stream, os.fsync, container_writer.replace_file
     moving = False
 
     def enter(phase: str) -> None:
@@ -166,8 +166,8 @@ def _tell_phases(tell: Callable[[str], object]) -> None:
         enter("after")
 
     wrapped: list[tuple[Any, str, Any]] = [
-        (container.ContainerWriter, "stream", told_stream),
-        (container, "replace_file", told_replace),
+        (container_writer.ContainerWriter, "stream", told_stream),
+        (container_writer, "replace_file", told_replace),
         (os, "fsync", told_fsync),
     ]
     for owner, name, function in wrapped:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import ROOT
-from toolchain.container import ContainerWriter
+from toolchain.container_writer import ContainerWriter
 from toolchain.errors import BuildFailedError
 from toolchain.graph_writer import write_graph
 

@@ -18,7 +18,7 @@ from benchmarks import synthetic
 from tests.integration.harness import imported_builder
 from toolchain import open_artifact
 from toolchain.base64_stream import RAW_CHUNK
-from toolchain.container import ContainerWriter
+from toolchain.container_writer import ContainerWriter
 from toolchain.graph_writer import EngineSource, engine_from_buffer, write_graph
 from toolchain.manifest import GRAPH_ENTRY
 

@@ -16,7 +16,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from toolchain.container import ContainerWriter
+from toolchain.container_writer import ContainerWriter
 from toolchain.engine_info import EngineInfo, RuntimeDevice
 from toolchain.graph_document import PLACEHOLDER_TARGET, dump_graph
 from toolchain.graph_text import engine_token

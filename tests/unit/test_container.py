@@ -17,8 +17,10 @@ from hypothesis import strategies as st
 
 from tests.unit.handmade import Handmade, plan
 from toolchain.artifact import open_artifact
-from toolchain.container import ROOT, Container, ContainerWriter, name_problem
+from toolchain.container import Container
+from toolchain.container_writer import ContainerWriter
 from toolchain.convert import convert_artifact
+from toolchain.entry_names import ROOT, name_problem
 from toolchain.errors import BuildFailedError, IncompatibleError, MalformedArtifactError, UsageError
 from toolchain.graph_writer import engine_from_file
 from toolchain.install import install_lines

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import Trtcross
-from toolchain.container import Container, ContainerWriter
+from toolchain.container import Container
+from toolchain.container_writer import ContainerWriter
 from toolchain.errors import BuildFailedError
 
 HOLD = {

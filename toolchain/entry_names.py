@@ -1,0 +1,21 @@
+"""Names of a container's entries: plain relative paths below one root folder, on every system."""
+
+from __future__ import annotations
+
+ROOT = "artifact"
+_LIMIT = 1000
+_DEVICES = {"con", "prn", "aux", "nul"} | {f"{port}{n}" for port in ("com", "lpt") for n in range(1, 10)}
+
+
+def name_problem(name: str) -> str | None:
+    """What forbids an entry of this name: it has to be a plain relative path, on Windows too."""
+    parts = name.split("/")
+    if any(part in ("", ".", "..") for part in parts):
+        return "is not a path below a root folder"
+    if any(ord(c) < 32 or 0x7F <= ord(c) < 0xA0 or 0xD800 <= ord(c) < 0xE000 or c in '\\:*?"<>|' for c in name):
+        return "holds a character that is not allowed"
+    if any(part.split(".")[0].rstrip(" ").casefold() in _DEVICES or part[-1] in ". " for part in parts):
+        return "cannot be a file's on Windows"
+    if len(name.encode()) > _LIMIT:
+        return "is too long"
+    return None
