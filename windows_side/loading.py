@@ -7,6 +7,7 @@ import os
 import warnings
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -17,16 +18,18 @@ from toolchain.container import Entry
 from toolchain.engine_info import ENGINE_FIELD, FIELDS
 from toolchain.errors import MalformedArtifactError, TrtcrossError
 from toolchain.graph_document import dump_graph, placeholder_nodes, set_devices
-from toolchain.manifest import GRAPH_ENTRY
+from toolchain.manifest import GRAPH_ENTRY, Manifest
 from toolchain.signing import require_signature
 from toolchain.signing_policy import Policy, read_policy
 from toolchain.splice import spliced_archive
 from toolchain.strict_json import load_json
+from toolchain.targets import Backend
 from toolchain.trust import require_safe_to_load
 from windows_side.model import LoadedModel
 from windows_side.preflight import require
 from windows_side.replace import EngineFactory, replace_nodes
 from windows_side.runtime import load_runtime
+from windows_side.runtime_cache import RuntimeCache, default_folder, identity_of
 
 _DEVICE_FIELD = FIELDS.index("device")
 
@@ -34,6 +37,10 @@ _DEVICE_FIELD = FIELDS.index("device")
 # here would make a later `import torch_tensorrt` fail.
 _LIBRARY = torch.library.Library("trtcross", "DEF")
 _LIBRARY.define("engine(Tensor[] inputs, str token) -> Tensor[]")
+# TensorRT-RTX's strategies for engines of dynamic shapes. A captured graph would keep the slower kernels that serve
+# while those for a call's very shapes are compiled.
+_COMPILE_BESIDE_THE_CALL, _COMPILE_BEFORE_THE_CALL = 0, 1
+
 _ENGINE_TARGET = "torch.ops.trtcross.engine.default"
 
 
@@ -43,6 +50,8 @@ def load(
     *,
     allow_unlisted_gpu: bool = False,
     policy: str | os.PathLike[str] | Policy | None = None,
+    cuda_graphs: bool = False,
+    runtime_cache: bool | str | os.PathLike[str] = True,
 ) -> LoadedModel:
     """Loads an artifact onto a GPU.
 
@@ -51,6 +60,9 @@ def load(
         device: where every part of the graph shall run.
         allow_unlisted_gpu: take a GPU whose compute capability the engine does not list, with a warning.
         policy: who may have signed it (a policy, or its TOML file); without one, no signature is asked for.
+        cuda_graphs: capture the whole program in a CUDA graph for each set of input shapes, and replay it.
+        runtime_cache: keep the kernels that TensorRT-RTX compiles at the first call: in the user's cache folder, in
+            a folder of your own, or not at all.
 
     Returns:
         A callable with the original model's signature and output structure.
@@ -64,16 +76,26 @@ def load(
     """
     if not isinstance(artifact, Artifact):
         with open_artifact(artifact) as opened:
-            return load(opened, device, allow_unlisted_gpu=allow_unlisted_gpu, policy=policy)
+            return load(
+                opened,
+                device,
+                allow_unlisted_gpu=allow_unlisted_gpu,
+                policy=policy,
+                cuda_graphs=cuda_graphs,
+                runtime_cache=runtime_cache,
+            )
     if policy is not None:
         require_signature(artifact, read_policy(policy))
     for doubt in require(artifact, allow_unlisted_gpu=allow_unlisted_gpu):
         warnings.warn(f"{doubt.name}: needs {doubt.needed}; here: {doubt.found}", stacklevel=2)
     load_runtime(artifact.manifest.target.backend)
     place = torch.device(device)
-    program = load_program(artifact, place, local_device(place))
+    with torch.cuda.device(place):
+        program = load_program(artifact, place, local_device(place))
     artifact.container.check_unchanged()
-    return LoadedModel(program, artifact.manifest, place)
+    cache = _runtime_cache(artifact.manifest, place, runtime_cache)
+    _configure_engines(program, artifact.manifest, cache, cuda_graphs=cuda_graphs)
+    return LoadedModel(program, artifact.manifest, place, cuda_graphs=cuda_graphs, cache=cache)
 
 
 def load_program(
@@ -109,6 +131,27 @@ def load_program(
             remedy="get the file again, or build it again",
         )
     return replace_nodes(program, infos, engine_factory)
+
+
+def _runtime_cache(
+    manifest: Manifest, device: torch.device, wanted: bool | str | os.PathLike[str]
+) -> RuntimeCache | None:
+    identity = identity_of(manifest, device) if wanted is not False else None
+    if identity is None:
+        return None
+    return RuntimeCache(default_folder() if isinstance(wanted, bool) else Path(wanted), identity)
+
+
+def _configure_engines(
+    program: ExportedProgram, manifest: Manifest, cache: RuntimeCache | None, *, cuda_graphs: bool
+) -> None:
+    """Sets what TensorRT-RTX samples when an engine first runs."""
+    if manifest.target.backend is not Backend.TENSORRT_RTX:
+        return
+    for engine in program.constants.values():
+        if isinstance(engine, torch.ScriptObject):
+            strategy = _COMPILE_BEFORE_THE_CALL if cuda_graphs else _COMPILE_BESIDE_THE_CALL
+            engine.update_runtime_settings(strategy, 0, cache.handle if cache else None)
 
 
 def local_device(device: torch.device) -> str:

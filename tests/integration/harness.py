@@ -65,10 +65,7 @@ class Built:
     def model(self) -> LoadedModel:
         """The artifact as its user has it, state and checks and all, on the CPU with stand-in engines."""
         model = LoadedModel(self.loaded(), self.artifact.manifest, CPU)
-        self._state = model._flat
-        flat = EngineInterpreter(model._flat, list(self.partitions.values()))
-        del model._flat  # a module: nothing but a module could take its place
-        model._flat = lambda *leaves: flat.run(*leaves, enable_io_processing=False)
+        put_partitions(model._flat, list(self.partitions.values()))
         return model
 
     def run(self, *args: Any, **kwargs: Any) -> Any:
@@ -77,29 +74,27 @@ class Built:
 
     def buffers(self) -> list[torch.Tensor]:
         """The loaded model's state that calls change."""
-        changes = self.reference.meta[STATE] if self.model else []
-        return [self._state.get_buffer(change.target) for change in changes if change.value is not None]
+        changes = self.reference.meta[STATE]
+        return [self.model._flat.get_buffer(change.target) for change in changes if change.value is not None]
 
     def expected(self, *args: Any, **kwargs: Any) -> list[Any]:
         """The leaves of the partitioned graph's own result, and behind them the state's new values."""
-        leaves = [*self.model._flatten(args, kwargs), *self.buffers()]
+        leaves = [*self.model._call.leaves(args, kwargs), *self.buffers()]
         with torch.no_grad():
             return pytree.tree_leaves(torch.fx.Interpreter(self.reference).run(*leaves, enable_io_processing=False))
 
 
-class EngineInterpreter(torch.fx.Interpreter):
-    """Runs ``execute_engine`` on stand-ins: the operator itself takes nothing but a real engine."""
+def put_partitions(gm: torch.fx.GraphModule, partitions: list[torch.fx.GraphModule]) -> None:
+    """Lets each ``execute_engine`` node run its partition: the operator itself takes nothing but a real engine."""
 
-    def __init__(self, gm: torch.fx.GraphModule, partitions: list[torch.fx.GraphModule]) -> None:
-        super().__init__(gm)
-        self._partitions = partitions
-
-    def call_function(self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        if target is not torch.ops.tensorrt.execute_engine.default:
-            return super().call_function(target, args, kwargs)
-        inputs, index = args
-        result = self._partitions[int(index)](*inputs)
+    def execute_partition(inputs: list[torch.Tensor], index: torch.Tensor) -> list[torch.Tensor]:
+        result = partitions[int(index)](*inputs)
         return list(result) if isinstance(result, (tuple, list)) else [result]
+
+    for node in gm.graph.nodes:
+        if node.target is torch.ops.tensorrt.execute_engine.default:
+            node.target = execute_partition
+    gm.recompile()
 
 
 @contextmanager

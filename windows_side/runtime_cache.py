@@ -1,0 +1,147 @@
+"""Compiled kernels of TensorRT-RTX engines, kept between processes.
+
+TensorRT-RTX compiles an engine's kernels for the GPU at the first call, in seconds; with its runtime cache a later
+process starts at once. One small file for each model, GPU, driver and TensorRT release lies in the user's cache folder.
+Processes may share them, and any of them may be deleted at any time: where a file is missing, damaged or another
+model's, the kernels are compiled anew.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import tempfile
+import weakref
+from pathlib import Path
+from typing import Any
+
+import torch
+from filelock import FileLock, Timeout
+from platformdirs import user_cache_path
+
+from toolchain.manifest import Manifest
+from toolchain.targets import Backend
+from windows_side.gpu_probe import probe_gpus
+
+logger = logging.getLogger("trtcross.runtime_cache")
+
+# Bytes, of all files together.
+SIZE_LIMIT = 2**30
+_LOCK_SECONDS = 10.0
+_SUFFIX = ".kernels"
+
+# What compiled kernels depend on.
+Identity = dict[str, str]
+
+
+def default_folder() -> Path:
+    """Where the files lie: ``$TRTCROSS_RUNTIME_CACHE``, or in the user's cache folder."""
+    named = os.environ.get("TRTCROSS_RUNTIME_CACHE")
+    return Path(named) if named else user_cache_path("trtcross", appauthor=False) / "kernels"
+
+
+def identity_of(manifest: Manifest, device: torch.device) -> Identity | None:
+    """What a model's kernels on a GPU depend on, or None where that cannot be told."""
+    driver = probe_gpus().driver
+    if driver is None or manifest.target.backend is not Backend.TENSORRT_RTX:
+        return None
+    properties = torch.cuda.get_device_properties(device)
+    return {
+        "engines": " ".join(engine.sha256 for engine in manifest.engines),
+        "gpu": f"{properties.name} sm_{properties.major}{properties.minor}",
+        "driver": driver,
+        "runtime": manifest.target.runtime,
+        "platform": manifest.target.platform.value,
+    }
+
+
+class RuntimeCache:
+    """The compiled kernels of one model.
+
+    Attributes:
+        handle: what Torch-TensorRT's engines take, a ``torch.classes.tensorrt.RuntimeCacheHandle``.
+        warm: whether the kernels were there.
+    """
+
+    def __init__(self, folder: Path, identity: Identity) -> None:
+        self._file = KernelFile(folder, identity)
+        self.handle: Any = torch.classes.tensorrt.RuntimeCacheHandle("")
+        kernels = self._file.read()
+        self.warm = kernels is not None
+        if kernels is not None:
+            self.handle.deserialize(torch.frombuffer(bytearray(kernels), dtype=torch.uint8))
+        self._called = False
+        # At exit, what later calls of other shapes have compiled is kept too.
+        weakref.finalize(self, _save, self._file, self.handle)
+
+    def after_call(self) -> None:
+        """Keeps what the first call has compiled."""
+        if not self._called:
+            self._called = True
+            _save(self._file, self.handle)
+
+
+def _save(file: KernelFile, handle: Any) -> None:
+    """A model runs without its cache as well, so a full disk is no error."""
+    try:
+        file.write(bytes(handle.serialize().numpy()))
+    except (OSError, RuntimeError, Timeout) as error:
+        logger.warning("compiled kernels are not kept in %s: %s", file.path, error)
+
+
+class KernelFile:
+    """One model's file: a line of JSON that says whose kernels they are, and the kernels."""
+
+    def __init__(self, folder: Path, identity: Identity) -> None:
+        self._identity = identity
+        digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
+        self.path = folder / f"{digest[:32]}{_SUFFIX}"
+        self._known = b""
+
+    def read(self) -> bytes | None:
+        """The kernels, or None where they are not there or not to be trusted."""
+        try:
+            head, _, kernels = self.path.read_bytes().partition(b"\n")
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            logger.warning("%s cannot be read: %s", self.path, error)
+            return None
+        if head != self._head(kernels):
+            logger.warning("%s is not used: it is damaged, or another model's", self.path)
+            return None
+        self._known = kernels
+        return kernels
+
+    def write(self, kernels: bytes) -> None:
+        """Replaces the file where there is something new, and removes the least recently used beyond the limit."""
+        if not kernels or kernels == self._known:
+            return
+        folder = self.path.parent
+        folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder / "lock", timeout=_LOCK_SECONDS):
+            descriptor, part = tempfile.mkstemp(dir=folder, suffix=".part")
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(self._head(kernels) + b"\n" + kernels)
+            Path(part).replace(self.path)
+            prune(folder, SIZE_LIMIT)
+        self._known = kernels
+
+    def _head(self, kernels: bytes) -> bytes:
+        return json.dumps({**self._identity, "sha256": hashlib.sha256(kernels).hexdigest()}, sort_keys=True).encode()
+
+
+def prune(folder: Path, limit: int) -> None:
+    """Removes what a killed process has left, and the least recently written files until the rest fits ``limit`` bytes.
+
+    The caller holds the folder's lock.
+    """
+    for part in folder.glob("*.part"):
+        part.unlink(missing_ok=True)
+    total = 0
+    for file in sorted(folder.glob(f"*{_SUFFIX}"), key=lambda file: file.stat().st_mtime, reverse=True):
+        total += file.stat().st_size
+        if total > limit:
+            file.unlink(missing_ok=True)
