@@ -1,0 +1,202 @@
+"""A report as one HTML page that needs nothing but itself: no network, no file beside it, no script to be readable.
+
+What is on the page is plain data, :class:`Page` down to :class:`Cell`; the template knows how each part looks. Every
+text may come from a hostile file: it is escaped, its control characters are shown, and it is cut at :data:`TEXT_LIMIT`.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum
+from functools import lru_cache
+from importlib import resources
+from typing import Any, ClassVar
+from urllib.parse import quote
+
+from toolchain.report.text import TEXT_LIMIT, printable
+
+ROW_LIMIT = 1000
+
+__all__ = [
+    "TEXT_LIMIT", "Bar", "Bars", "Bin", "Cell", "Facts", "Histogram", "Mark", "Page", "Section", "Table", "Text",
+    "Verdict", "render",
+]  # fmt: skip
+
+
+class Mark(str, Enum):
+    """How good something is. It has a sign and a colour; the words beside it say the same."""
+
+    GOOD = "good"
+    BAD = "bad"
+    DOUBT = "doubt"
+    NONE = "none"
+
+    @property
+    def sign(self) -> str:
+        return {"good": "\u2713", "bad": "\u2717", "doubt": "?", "none": "\u2013"}[self.value]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One cell of a table, or one value of a list of facts.
+
+    Attributes:
+        mark: gives the text a sign and a colour.
+        number: stands to the right, in figures of one width.
+        code: what is to be typed or copied; gets a button that copies it.
+        link: a file beside the page, as a relative path; anything else stays a relative path too.
+    """
+
+    text: str
+    mark: Mark | None = None
+    number: bool = False
+    code: bool = False
+    link: str | None = None
+
+    @property
+    def href(self) -> str | None:
+        """The link as a URL that can only be relative: a colon is escaped, and no slash stands first."""
+        return quote("./" + self.link.replace("\\", "/").lstrip("/"), safe="/.-_~") if self.link else None
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows under named columns; the first column names the row. Past :data:`ROW_LIMIT` rows it says how many are left."""
+
+    kind: ClassVar[str] = "table"
+    columns: Sequence[str]
+    rows: Sequence[Sequence[str | Cell]]
+    caption: str = ""
+
+
+@dataclass(frozen=True)
+class Facts:
+    """Names and values, one below the other."""
+
+    kind: ClassVar[str] = "facts"
+    facts: Sequence[tuple[str, str | Cell]]
+
+
+@dataclass(frozen=True)
+class Text:
+    """A paragraph, or lines to be copied into a shell."""
+
+    kind: ClassVar[str] = "text"
+    text: str
+    code: bool = False
+
+
+@dataclass(frozen=True)
+class Bar:
+    """One bar: its length is ``value`` against the longest; ``text`` is the value as people read it."""
+
+    label: str
+    value: float
+    text: str
+    mark: Mark = Mark.NONE
+
+
+@dataclass(frozen=True)
+class Bars:
+    """Bars from left to right, one below the other."""
+
+    kind: ClassVar[str] = "bars"
+    caption: str
+    bars: Sequence[Bar]
+
+    def share(self, bar: Bar) -> float:
+        """A bar's length, in percent of the longest."""
+        longest = max((bar.value for bar in self.bars), default=0.0)
+        return round(100 * bar.value / longest, 2) if longest else 0.0
+
+
+@dataclass(frozen=True)
+class Bin:
+    """One column of a histogram; ``tick`` is written below its left edge, ``label`` is what it counts."""
+
+    label: str
+    count: int
+    tick: str = ""
+    mark: Mark = Mark.NONE
+
+
+@dataclass(frozen=True)
+class Histogram:
+    """Columns side by side, their heights logarithmic, so that a single outlier is seen.
+
+    Attributes:
+        summary: what the picture shows, in words, for those who cannot see it.
+        limit: a line that must not be crossed: how many bins lie left of it, and its name.
+    """
+
+    kind: ClassVar[str] = "histogram"
+    caption: str
+    bins: Sequence[Bin]
+    summary: str
+    limit: tuple[float, str] | None = None
+
+    @property
+    def picture(self) -> Any:
+        from toolchain.report.pictures import columns
+
+        return columns(self)
+
+
+@dataclass(frozen=True)
+class Section:
+    title: str
+    blocks: Sequence[Table | Facts | Text | Bars | Histogram]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the reader came for: one sentence, why, and what to do next."""
+
+    mark: Mark
+    headline: str
+    reason: str = ""
+    remedy: str = ""
+
+
+@dataclass(frozen=True)
+class Page:
+    title: str
+    verdict: Verdict
+    sections: Sequence[Section]
+    subtitle: str = ""
+    footer: str = ""
+
+
+def render(page: Page) -> str:
+    """The page's HTML. Its Content-Security-Policy allows its own style and script, by digest, and nothing else."""
+    style, script = _source("page.css"), _source("page.js")
+    policy = (
+        f"default-src 'none'; style-src '{_digest(style)}'; script-src '{_digest(script)}'; "
+        "base-uri 'none'; form-action 'none'"
+    )
+    return str(_template().render(page=page, style=style, script=script, policy=policy, row_limit=ROW_LIMIT))
+
+
+def _source(name: str) -> str:
+    return resources.files(__package__).joinpath(name).read_text("utf-8")
+
+
+def _digest(text: str) -> str:
+    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+
+
+@lru_cache(maxsize=1)
+def _template() -> Any:
+    from jinja2 import Environment, StrictUndefined
+    from markupsafe import Markup
+
+    def finalize(value: Any) -> Any:
+        return printable(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, finalize=finalize, trim_blocks=True, lstrip_blocks=True
+    )
+    return environment.from_string(_source("page.html.j2"))

@@ -1,0 +1,21 @@
+"""Texts of others, fit to be shown."""
+
+from __future__ import annotations
+
+import unicodedata
+
+TEXT_LIMIT = 2000
+
+
+def printable(text: str, limit: int = TEXT_LIMIT) -> str:
+    """The text, cut at ``limit`` characters, with what is invisible or turns the line around written out.
+
+    Line ends and tabs stay. What XML forbids (control characters, surrogates, U+FFFE, U+FFFF) is never in the result.
+    """
+    if len(text) > limit:
+        text = f"{text[:limit]}\u2026 ({len(text) - limit} more characters)"
+    return "".join(character if _plain(character) else ascii(character)[1:-1] for character in text)
+
+
+def _plain(character: str) -> bool:
+    return character in "\n\t" or unicodedata.category(character) not in ("Cc", "Cf", "Cs", "Cn", "Zl", "Zp")

@@ -1,0 +1,49 @@
+"""Reports are written beside their place and moved there: who reads one sees the last whole one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from toolchain.container import new_part, replace_file
+from toolchain.errors import BuildFailedError, UsageError
+
+
+def require_writable(path: Path) -> None:
+    """Refuses a place where no report can be written, before the work that it is to report.
+
+    Raises:
+        UsageError: there is no such folder, it cannot be written to, or ``path`` is a folder itself.
+    """
+    if path.is_dir():
+        raise _not_written("it is a folder", path)
+    try:
+        new_part(path).unlink()
+    except OSError as error:
+        raise _not_written(error.strerror or str(error), path) from error
+
+
+def write_report(path: Path, text: str) -> None:
+    """Writes a report's text as UTF-8, with line ends of ``\\n`` on every system.
+
+    Raises:
+        UsageError: it cannot be written; what was there before is still there.
+    """
+    try:
+        part = new_part(path)
+        try:
+            part.write_bytes(text.encode())
+            replace_file(part, path)
+        finally:
+            part.unlink(missing_ok=True)
+    except BuildFailedError as error:
+        raise _not_written(error.problem, path) from error
+    except OSError as error:
+        raise _not_written(error.strerror or str(error), path) from error
+
+
+def _not_written(problem: str, path: Path) -> UsageError:
+    return UsageError(
+        f"the report cannot be written: {problem}",
+        where=str(path),
+        remedy="name a file in a folder that exists and can be written to",
+    )
