@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
 from typing import Any
 
 import torch
@@ -12,34 +12,7 @@ from torch.utils import _pytree as pytree
 from toolchain.artifact import Artifact
 from toolchain.errors import MalformedArtifactError
 from toolchain.manifest import GOLDEN_ENTRY, Tolerance, ValueSpec
-
-
-@dataclass(frozen=True)
-class OutputError:
-    """How far one output is from golden.
-
-    Attributes:
-        relative_l2: ``||got - want|| / ||want||``.
-        max_relative: ``max |got - want| / max |want|``.
-        cosine: of the two, flattened.
-        worst_index: where the largest difference lies.
-    """
-
-    sample: int
-    name: str
-    dtype: str
-    relative_l2: float
-    max_absolute: float
-    max_relative: float
-    cosine: float
-    worst_index: tuple[int, ...]
-    worst_got: float
-    worst_want: float
-    tolerance: Tolerance
-
-    @property
-    def within(self) -> bool:
-        return self.relative_l2 <= self.tolerance.relative_l2 and self.max_relative <= self.tolerance.max_relative
+from windows_side.output_error import ErrorHistogram, OutputError
 
 
 def read_golden(artifact: Artifact) -> list[tuple[list[Any], list[torch.Tensor | None]]]:
@@ -67,7 +40,7 @@ def read_golden(artifact: Artifact) -> list[tuple[list[Any], list[torch.Tensor |
 
 def compare_golden(artifact: Artifact, model: Any) -> list[OutputError]:
     """Runs every golden sample through a loaded model."""
-    errors = []
+    errors: list[OutputError] = []
     in_spec = pytree.treespec_loads(artifact.manifest.call.in_spec)
     for number, (inputs, wanted) in enumerate(read_golden(artifact)):
         placed = [leaf.to(model.device) if isinstance(leaf, torch.Tensor) else leaf for leaf in inputs]
@@ -86,24 +59,63 @@ def _compare(artifact: Artifact, number: int, spec: ValueSpec, got: torch.Tensor
     tolerance = golden.tolerance.get(str(spec.dtype)) if golden else None
     if tolerance is None:
         raise _malformed(artifact, f"the manifest gives no tolerance for {spec.dtype}")
-    a, b = _doubles(got.detach().cpu()), _doubles(want)
-    difference = (a - b).abs().nan_to_num(nan=float("inf"))
-    worst = int(difference.argmax()) if difference.numel() else 0
-    index = tuple(int(i) for i in torch.unravel_index(torch.tensor(worst), difference.shape)) if a.numel() else ()
-    peak = difference.max().item() if a.numel() else 0.0
+    return compare_output(got, want, tolerance, name=spec.name, sample=number)
+
+
+def compare_output(
+    got: torch.Tensor, want: torch.Tensor, tolerance: Tolerance, *, name: str, sample: int = 0
+) -> OutputError:
+    """Compares two tensors of one shape, in fp64 on the CPU.
+
+    Values that are equal, both NaN or the same infinity are no error; where only one of the two is finite, the error
+    is infinite.
+    """
+    a, b = _doubles(got.detach().cpu()), _doubles(want.detach().cpu())
+    same = (a == b) | (a.isnan() & b.isnan())
+    finite = a.isfinite() & b.isfinite()
+    difference = (a - b).abs().masked_fill(~finite, math.inf).masked_fill(same, 0.0)
+    scale = b.masked_fill(~finite, 0.0)
+    worst = _index_of_largest(difference)
+    peak, largest = _largest(difference), _largest(scale.abs())
     return OutputError(
-        sample=number,
-        name=spec.name,
-        dtype=str(spec.dtype),
-        relative_l2=_ratio(difference.norm().item(), b.norm().item()),
+        sample=sample,
+        name=name,
+        dtype=str(want.dtype).removeprefix("torch."),
+        shape=tuple(want.shape),
+        relative_l2=_ratio(difference.norm().item(), scale.norm().item()),
         max_absolute=peak,
-        max_relative=_ratio(peak, b.abs().max().item() if b.numel() else 0.0),
-        cosine=torch.nn.functional.cosine_similarity(a.flatten(), b.flatten(), dim=0).item() if a.numel() else 1.0,
-        worst_index=index,
-        worst_got=a[index].item() if a.numel() else 0.0,
-        worst_want=b[index].item() if b.numel() else 0.0,
+        max_relative=_ratio(peak, largest),
+        cosine=_cosine(a.masked_fill(~finite, 0.0), scale) if peak < math.inf else math.nan,
+        worst_index=worst,
+        worst_got=a[worst].item() if a.numel() else 0.0,
+        worst_want=b[worst].item() if b.numel() else 0.0,
         tolerance=tolerance,
+        histogram=_histogram(difference / (largest or 1.0)),
     )
+
+
+def _histogram(errors: torch.Tensor) -> ErrorHistogram:
+    counted = errors[(errors > 0) & errors.isfinite()]
+    places = (counted.log10() - ErrorHistogram.LOWEST) * ErrorHistogram.BINS_PER_DECADE
+    bins = places.floor().clamp(0, ErrorHistogram.BINS - 1).long()
+    counts = torch.bincount(bins, minlength=ErrorHistogram.BINS).tolist()
+    return ErrorHistogram(int((errors == 0).sum()), tuple(counts), int(errors.isinf().sum()))
+
+
+def _index_of_largest(value: torch.Tensor) -> tuple[int, ...]:
+    if not value.numel():
+        return ()
+    return tuple(int(place) for place in torch.unravel_index(value.argmax(), value.shape))
+
+
+def _largest(value: torch.Tensor) -> float:
+    return value.max().item() if value.numel() else 0.0
+
+
+def _cosine(a: torch.Tensor, b: torch.Tensor) -> float:
+    """1 where both are zero or empty, for then they agree."""
+    lengths = (a.norm() * b.norm()).item()
+    return (a.flatten() @ b.flatten()).item() / lengths if lengths else float(torch.equal(a, b))
 
 
 def _doubles(value: torch.Tensor) -> torch.Tensor:
@@ -112,7 +124,7 @@ def _doubles(value: torch.Tensor) -> torch.Tensor:
 
 
 def _ratio(error: float, scale: float) -> float:
-    return 0.0 if error == 0 else error / scale if scale else float("inf")
+    return 0.0 if error == 0 else error / scale if scale else math.inf
 
 
 def _leaf(artifact: Artifact, tensors: dict[str, torch.Tensor], key: str, spec: ValueSpec) -> Any:
