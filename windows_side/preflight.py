@@ -16,6 +16,7 @@ from toolchain.manifest import Manifest
 from toolchain.output import size_text
 from toolchain.requirements import Requirement, State
 from toolchain.targets import ComputeCapability, Platform, host_platform
+from windows_side import search_path, wsl
 from windows_side.gpu_probe import Gpus, probe_gpus
 from windows_side.installed import torch_cuda, torch_version, version_of
 
@@ -25,11 +26,13 @@ GPU_REQUIREMENT = "gpu"
 _MINIMUM_DRIVER = Version("580")
 # TensorRT keeps the weights on the GPU, and its scratch memory beside them.
 _MEMORY_FACTOR = 1.5
+# What may go wrong, and need not.
+_RISKS = {search_path.NAME, wsl.NAME}
 
 
 def check(artifact: Artifact) -> list[Requirement]:
     """Every requirement of an artifact on this machine, met, not met or unknown."""
-    return list(_requirements(artifact.manifest, probe_gpus()))
+    return list(_requirements(artifact, probe_gpus()))
 
 
 def unmet(requirements: Iterable[Requirement]) -> list[Requirement]:
@@ -44,16 +47,15 @@ def require(artifact: Artifact, *, allow_unlisted_gpu: bool = False) -> list[Req
         allow_unlisted_gpu: take a GPU whose compute capability the engine does not list.
 
     Returns:
-        The requirements that were waived or are unknown, for a warning.
+        The requirements that were waived, are unknown, or are a risk only, for a warning.
 
     Raises:
         IncompatibleError: a requirement is not met.
     """
     _require_platform(artifact)
     doubts = unmet(check(artifact))
-    failed = [item for item in doubts if item.state is State.NOT_MET]
-    if allow_unlisted_gpu:
-        failed = [item for item in failed if item.name != GPU_REQUIREMENT]
+    waived = {*_RISKS, GPU_REQUIREMENT} if allow_unlisted_gpu else _RISKS
+    failed = [item for item in doubts if item.state is State.NOT_MET and item.name not in waived]
     if failed:
         lines = "; ".join(f"{item.name}: needs {item.needed}, here {item.found}" for item in failed)
         remedies = "; ".join(item.remedy for item in failed if item.remedy)
@@ -80,15 +82,19 @@ def _require_platform(artifact: Artifact) -> None:
         )
 
 
-def _requirements(manifest: Manifest, gpus: Gpus) -> Iterator[Requirement]:
+def _requirements(artifact: Artifact, gpus: Gpus) -> Iterator[Requirement]:
+    manifest = artifact.manifest
     yield _platform(manifest)
+    if sys.platform == "linux":
+        yield wsl.wsl_requirement(manifest)
     yield _driver(gpus)
-    yield _gpu(manifest, gpus)
+    yield _gpu(listed_capabilities(artifact), gpus)
     yield _gpu_memory(manifest, gpus)
     yield _torch(manifest)
     yield _torch_cuda(manifest)
     yield _torch_tensorrt(manifest)
-    yield _runtime(manifest)
+    yield _runtime(artifact)
+    yield search_path.search_path_requirement(manifest, _install(manifest, 2))
     yield _disk(manifest)
     if sys.platform == "win32":
         yield _visual_cpp()
@@ -111,15 +117,26 @@ def _driver(gpus: Gpus) -> Requirement:
     return _compare("driver", needed, gpus.driver, Version(gpus.driver) >= _MINIMUM_DRIVER, remedy)
 
 
-def _gpu(manifest: Manifest, gpus: Gpus) -> Requirement:
-    listed = [ComputeCapability.parse(text) for text in manifest.target.compute_capabilities]
-    needed = "a GPU of " + " ".join(map(str, listed)) if listed else "a GPU that TensorRT supports"
+def listed_capabilities(artifact: Artifact) -> list[ComputeCapability] | None:
+    """The GPUs that every engine's own header lists, or the manifest where none tells; None where that neither does."""
+    stated = [ComputeCapability.parse(text) for text in artifact.manifest.target.compute_capabilities]
+    listed = stated or None
+    for engine in artifact.engines:
+        if own := engine.plan_header().capabilities:
+            listed = list(own) if listed is None else [capability for capability in listed if capability in own]
+    return listed
+
+
+def _gpu(listed: list[ComputeCapability] | None, gpus: Gpus) -> Requirement:
+    needed = "a GPU that TensorRT supports"
+    if listed is not None:
+        needed = "a GPU of " + (" ".join(map(str, listed)) or "several kinds at once: its engines list different ones")
     if not gpus.gpus:
         state = State.NOT_MET if gpus.known else State.UNKNOWN
         remedy = _probe_remedy(gpus) or "use a machine with such a GPU"
         return Requirement(GPU_REQUIREMENT, state, needed, gpus.problem or "no GPU", remedy)
     found = ", ".join(f"{gpu.name} ({gpu.capability})" for gpu in gpus.gpus)
-    fits = not listed or any(gpu.capability in listed for gpu in gpus.gpus)
+    fits = listed is None or any(gpu.capability in listed for gpu in gpus.gpus)
     here = gpus.gpus[0].capability
     remedy = f"build with --gpu {here}, or try it all the same with --allow-unlisted-gpu"
     return _compare(GPU_REQUIREMENT, needed, found, fits, remedy)
@@ -160,12 +177,14 @@ def _torch_tensorrt(manifest: Manifest) -> Requirement:
     return _compare("torch-tensorrt", f"{package.name} {releases} (ABI {abi})", found, fits, _install(manifest, 2))
 
 
-def _runtime(manifest: Manifest) -> Requirement:
-    package, needed = manifest.producer.tensorrt.name, manifest.target.runtime
+def _runtime(artifact: Artifact) -> Requirement:
+    package, release = artifact.manifest.producer.tensorrt.name, artifact.manifest.target.runtime
+    releases = sorted({engine.plan_header().release or release for engine in artifact.engines} or {release})
     here = version_of(package)
     found = f"{package} {here}" if here else "not installed"
+    needed = f"{package} {' and '.join(releases)} exactly"
     # Engines do not work across releases, not even across the last of the four numbers.
-    return _compare("runtime", f"{package} {needed} exactly", found, here == needed, _install(manifest, 2))
+    return _compare("runtime", needed, found, releases == [here], _install(artifact.manifest, 2))
 
 
 def _disk(manifest: Manifest) -> Requirement:
