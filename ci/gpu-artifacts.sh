@@ -13,13 +13,16 @@ build() {  # NAME MODEL OPTION ...
 }
 
 for precision in "${precisions[@]}"; do
-  for model in resnet18 resnet50 vit_b_16 swin_t efficientnet_lite0 minilm two_outputs kv_cache; do
+  for model in resnet18 resnet50 vit_b_16 swin_t efficientnet_lite0; do
+    build "$model-$precision" "$model" --precision "$precision" --dynamic x.0=1:8:8
+  done
+  for model in minilm two_outputs kv_cache; do
     build "$model-$precision" "$model" --precision "$precision"
   done
   build "minilm-dynamic-$precision" minilm --precision "$precision" \
     --dynamic input_ids.0=1:4:16 --dynamic attention_mask.0=1:4:16 \
     --dynamic input_ids.1=2:32:64 --dynamic attention_mask.1=2:32:64
-  build "resnet18-batch-$precision" resnet18 --precision "$precision" --dynamic x.0=1:8:8
+  build "resnet18-static-$precision" resnet18 --precision "$precision"
   build "resnet18-profiles-$precision" resnet18 --precision "$precision" --dynamic x.0=1:1:1,2:8:16
   build "mixed-$precision" mixed --precision "$precision" --dynamic x.0=1:4:8 \
     --torch-executed-op aten.arange.start_step --torch-executed-op aten.full.default

@@ -14,6 +14,7 @@ import logging
 import os
 import tempfile
 import weakref
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -112,6 +113,8 @@ class KernelFile:
         if head != self._head(kernels):
             logger.warning("%s is not used: it is damaged, or another model's", self.path)
             return None
+        with suppress(OSError):  # a folder that cannot be written to
+            os.utime(self.path)  # the least recently used go first
         self._known = kernels
         return kernels
 
@@ -134,7 +137,7 @@ class KernelFile:
 
 
 def prune(folder: Path, limit: int) -> None:
-    """Removes what a killed process has left, and the least recently written files until the rest fits ``limit`` bytes.
+    """Removes what a killed process has left, and the least recently used files until the rest fits ``limit`` bytes.
 
     The caller holds the folder's lock.
     """

@@ -1,14 +1,18 @@
-"""Everything here needs an NVIDIA GPU, and artifacts that were built on a machine without one."""
+"""Everything here needs an NVIDIA GPU, and artifacts that ``ci/gpu-artifacts.sh`` built on a machine without one."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from torch.utils import _pytree as pytree
 
 ARTIFACTS = Path(os.environ.get("TRTCROSS_ARTIFACTS", ".artifacts"))
+# Where each measured error is appended, one JSON document a line.
+REPORT = Path(os.environ["TRTCROSS_GPU_REPORT"]) if "TRTCROSS_GPU_REPORT" in os.environ else None
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -28,11 +32,35 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 @pytest.fixture
 def artifact(windows_artifact: Path, tmp_path: Path) -> Path:
     """The artifact as this host's own: the same engine bytes as Windows gets."""
+    return for_this_host(windows_artifact, tmp_path)
+
+
+def for_this_host(windows_artifact: Path, folder: Path) -> Path:
     from toolchain import open_artifact
     from toolchain.convert import convert_artifact
     from toolchain.targets import Platform
 
-    out = tmp_path / "linux.pt2"
+    out = folder / f"{windows_artifact.stem}-linux.pt2"
     with open_artifact(windows_artifact) as opened:
         convert_artifact(opened, out, Platform.LINUX_X86_64)
     return out
+
+
+def named(name: str, folder: Path) -> Path:
+    """One artifact of the set, as this host's own."""
+    path = ARTIFACTS / f"{name}.pt2"
+    if not path.exists():
+        pytest.skip(f"{path} was not built")
+    return for_this_host(path, folder)
+
+
+def tensors(result: Any) -> list[torch.Tensor]:
+    return [leaf for leaf in pytree.tree_leaves(result) if isinstance(leaf, torch.Tensor)]
+
+
+def close(got: list[torch.Tensor], want: list[torch.Tensor], *, tolerance: float = 2e-3) -> None:
+    """Within what two kernels of one engine may differ by; relative L2."""
+    for a, b in zip(got, want, strict=True):
+        assert a.shape == b.shape and a.dtype == b.dtype
+        error = (a.double() - b.double()).norm() / b.double().norm().clamp(min=1e-30)
+        assert error <= tolerance, f"relative error {error:.2e}"

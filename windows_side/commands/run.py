@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import click
 
-from toolchain.artifact import open_artifact
-from toolchain.errors import UsageError
-from toolchain.manifest import Manifest
+from toolchain.artifact import Artifact, open_artifact
 from toolchain.output import Report, verb
 from toolchain.signing_policy import Policy
 from windows_side.commands.signer_options import signer_options
 from windows_side.preflight import require
+
+if TYPE_CHECKING:
+    from windows_side.model import LoadedModel
 
 
 @click.command()
@@ -39,39 +40,27 @@ def run(
         from windows_side.loading import load
 
         model = load(opened, device, allow_unlisted_gpu=allow_unlisted_gpu, policy=policy)
-    names = run_file(model, opened.manifest, source, out)
+        names = run_file(model, opened, source, out)
     report.put(artifact=artifact, output=str(out), tensors=names)
     report.say(f"wrote {', '.join(names)} to {out}")
 
 
-def run_file(model: Any, manifest: Manifest, source: Path, out: Path) -> list[str]:
+def run_file(model: LoadedModel, artifact: Artifact, source: Path, out: Path) -> list[str]:
     """Runs a loaded model on a file of inputs and writes a file of outputs.
 
     Raises:
         UsageError: the input file cannot be read, or an input is missing.
     """
-    from safetensors.torch import load_file, save_file
+    from safetensors.torch import save_file
     from torch.utils import _pytree as pytree
 
-    try:
-        tensors = load_file(source, device=str(model.device))
-    except Exception as error:
-        raise UsageError(
-            f"the inputs cannot be read: {error}", where=str(source), remedy="write them with safetensors"
-        ) from error
-    missing = [spec.name for spec in manifest.inputs if spec.dtype and spec.name not in tensors]
-    if missing:
-        raise UsageError(
-            f"the file lacks the input {', '.join(missing)}",
-            where=str(source),
-            remedy="name each tensor as `trtcross inspect` names the input",
-        )
-    leaves = [tensors[spec.name] if spec.dtype else spec.value for spec in manifest.inputs]
-    args, kwargs = pytree.tree_unflatten(leaves, pytree.treespec_loads(manifest.call.in_spec))
+    from windows_side.sample import call_of, read_inputs
+
+    args, kwargs = call_of(artifact, read_inputs(artifact.manifest, source), model.device)
     outputs = pytree.tree_leaves(model(*args, **kwargs))
     named = {
         spec.name: value.contiguous()
-        for spec, value in zip(manifest.outputs, outputs, strict=True)
+        for spec, value in zip(artifact.manifest.outputs, outputs, strict=True)
         if spec.dtype is not None
     }
     part = out.with_name(out.name + ".part")

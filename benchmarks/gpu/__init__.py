@@ -1,0 +1,1 @@
+"""Benchmarks that need an NVIDIA GPU, over artifacts that were built on a machine without one."""

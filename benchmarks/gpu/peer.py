@@ -1,0 +1,103 @@
+"""The original models in PyTorch, eager and compiled, on a host's own torch: needs neither trtcross nor TensorRT.
+
+    python -m benchmarks.gpu.peer OUT.json MODEL ...
+
+Latency in milliseconds as in ``benchmarks.gpu.latency``; errors against fp32 on the CPU, relative L2.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.utils import _pytree as pytree
+
+from examples import models
+
+DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+BATCHES = (1, 8)
+
+
+def milliseconds(callee: Callable[[], Any]) -> float:
+    start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+    torch.cuda.synchronize()
+    start.record()
+    callee()
+    end.record()
+    end.synchronize()
+    return float(start.elapsed_time(end))
+
+
+def measure(callee: Callable[[], Any], calls: int = 100) -> dict[str, float]:
+    for _ in range(10):
+        callee()
+    alone = statistics.median(milliseconds(callee) for _ in range(calls))
+
+    def block() -> None:
+        for _ in range(calls):
+            callee()
+
+    return {"one_at_a_time": alone, "back_to_back": min(milliseconds(block) for _ in range(3)) / calls}
+
+
+def rows(name: str, precision: str) -> list[dict[str, Any]]:
+    model, args, *rest = getattr(models, name)()
+    kwargs = rest[0] if rest else {}
+    leaves, spec = pytree.tree_flatten((args, kwargs))
+    with torch.no_grad():
+        want = pytree.tree_leaves(model(*args, **kwargs))
+    dtype = DTYPES[precision]
+    model = model.cuda().to(dtype)
+    found = []
+    for batch in BATCHES:
+        if batch > 1 and name in ("kv_cache", "mixed"):
+            continue
+        placed = [_placed(leaf, dtype, batch) for leaf in leaves]
+        args, kwargs = pytree.tree_unflatten(placed, spec)
+        with torch.no_grad():
+            got = pytree.tree_leaves(model(*args, **kwargs))
+            error = max(
+                ((a.double().cpu() - b[: len(a)].double()).norm() / b[: len(a)].double().norm()).item()
+                for a, b in zip(got, want, strict=True)
+            ) if batch == 1 else None  # fmt: skip
+            row = {"model": name, "precision": precision, "batch": batch, "error": error}
+            row["eager"] = measure(lambda a=args, k=kwargs: model(*a, **k))
+            try:
+                compiled = torch.compile(model, mode="reduce-overhead")
+                row["compiled"] = measure(lambda c=compiled, a=args, k=kwargs: c(*a, **k))
+            except Exception as problem:  # noqa: BLE001 - the peer's trouble is a result
+                row["compiled"] = {"error": str(problem)[:300]}
+            torch._dynamo.reset()
+        print(json.dumps(row), flush=True)
+        found.append(row)
+    return found
+
+
+def _placed(leaf: Any, dtype: torch.dtype, batch: int) -> Any:
+    if not isinstance(leaf, torch.Tensor):
+        return leaf
+    leaf = leaf.cuda()
+    if leaf.is_floating_point():
+        leaf = leaf.to(dtype)
+    return leaf[:1].repeat(batch, *[1] * (leaf.dim() - 1)) if leaf.dim() and leaf.shape[0] != batch else leaf
+
+
+def main(out: Path, names: list[str]) -> None:
+    document: dict[str, Any] = {"gpu": torch.cuda.get_device_name(), "torch": torch.__version__, "rows": []}
+    for name in names:
+        for precision in ("fp16", "fp32", "bf16"):
+            try:
+                document["rows"] += rows(name, precision)
+            except Exception as error:  # noqa: BLE001 - one model's trouble is not the others'
+                print("FAILED", name, precision, str(error)[:300], flush=True)
+            out.write_text(json.dumps(document, indent=1))
+
+
+if __name__ == "__main__":
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
+    main(Path(sys.argv[1]), sys.argv[2:])

@@ -1,0 +1,82 @@
+"""Several models and threads at once, for as long as is asked: results stay right, memory does not grow.
+
+python -m benchmarks.gpu.soak SECONDS OUT.json ARTIFACT ...
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.utils import _pytree as pytree
+
+from benchmarks.gpu.latency import for_this_host
+from benchmarks.measure import memory
+from toolchain import open_artifact
+from windows_side import LoadedModel, load
+from windows_side.sample import sample_call
+
+THREADS_PER_MODEL = 2
+
+
+class Worker(threading.Thread):
+    """Calls one model on a stream of its own and compares every result with the first."""
+
+    def __init__(self, name: str, model: LoadedModel, call: Any, want: list[torch.Tensor], until: float) -> None:
+        super().__init__(name=name)
+        self._model, self._call, self._want, self._until = model, call, want, until
+        self.calls, self.worst = 0, 0.0
+        self.error: str | None = None
+
+    def run(self) -> None:
+        args, kwargs = self._call
+        try:
+            with torch.cuda.stream(torch.cuda.Stream()):
+                while time.monotonic() < self._until:
+                    got = pytree.tree_leaves(self._model(*args, **kwargs))
+                    for a, b in zip(got, self._want, strict=True):
+                        self.worst = max(self.worst, ((a - b).norm() / b.norm()).item())
+                    self.calls += 1
+        except Exception as error:  # noqa: BLE001 - it is what the run reports
+            self.error = f"{type(error).__name__}: {error}"[:500]
+
+
+def main(seconds: float, out: Path, paths: list[Path]) -> None:
+    until = time.monotonic() + seconds
+    workers: list[Worker] = []
+    with tempfile.TemporaryDirectory() as folder:
+        for index, path in enumerate(paths):
+            here = for_this_host(path, Path(folder))
+            model = load(here, allow_unlisted_gpu=True, cuda_graphs=bool(index % 2))
+            with open_artifact(here) as artifact:
+                call = sample_call(artifact, model.device)
+            for _ in range(20):  # until the kernels for these shapes are there
+                want = pytree.tree_leaves(model(*call[0], **call[1]))
+            time.sleep(1)
+            want = pytree.tree_leaves(model(*call[0], **call[1]))
+            workers += [Worker(path.stem, model, call, want, until) for _ in range(THREADS_PER_MODEL)]
+    torch.cuda.synchronize()
+    for worker in workers:
+        worker.start()
+    samples = []
+    while any(worker.is_alive() for worker in workers):
+        free, _ = torch.cuda.mem_get_info()
+        samples.append({"seconds": seconds - (until - time.monotonic()), "host": memory("self")["VmRSS"], "free": free})
+        time.sleep(2)
+    document = {
+        "workers": [{"artifact": w.name, "calls": w.calls, "worst": w.worst, "error": w.error} for w in workers],
+        "memory": samples,
+    }
+    out.write_text(json.dumps(document, indent=1))
+    print(json.dumps(document["workers"]))
+    print("first, middle, last:", samples[0], samples[len(samples) // 2], samples[-1])
+
+
+if __name__ == "__main__":
+    main(float(sys.argv[1]), Path(sys.argv[2]), [Path(word) for word in sys.argv[3:]])

@@ -1,0 +1,108 @@
+"""What particular models do over several calls: state, profiles, dynamic sizes, threads, several GPUs."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import pytest
+import torch
+
+from examples import models
+from tests.gpu.conftest import close, named, tensors
+from toolchain import open_artifact
+from toolchain.errors import UsageError
+from windows_side import load
+from windows_side.sample import sample_call
+
+
+@pytest.mark.parametrize("cuda_graphs", [False, True], ids=["launched", "graphs"])
+def test_a_key_value_cache_decodes_as_in_pytorch(tmp_path: Path, cuda_graphs: bool) -> None:
+    path = named("kv_cache-fp32", tmp_path)
+    with open_artifact(path) as opened:
+        assert len(opened.engines[0].entry.aliased_io) == 2  # the engine writes into the model's own buffers
+    model = load(path, allow_unlisted_gpu=True, cuda_graphs=cuda_graphs)
+    original = models.kv_cache()[0].cuda()
+    torch.manual_seed(1)
+    for position in (0, 1, 2, 3, 2, 31):
+        x, place = torch.randn(1, 1, 64, device="cuda"), torch.tensor([position], device="cuda")
+        with torch.no_grad():
+            close([model(x, place)], [original(x, place)])
+
+
+def test_two_models_of_one_file_keep_states_of_their_own(tmp_path: Path) -> None:
+    path = named("kv_cache-fp32", tmp_path)
+    first, second = (load(path, allow_unlisted_gpu=True) for _ in range(2))
+    x, place = torch.randn(1, 1, 64, device="cuda"), torch.tensor([1], device="cuda")
+    fresh = second(x, place).clone()
+    for position in range(8):
+        first(torch.randn(1, 1, 64, device="cuda"), torch.tensor([position], device="cuda"))
+    close([second(x, place)], [fresh])
+
+
+@pytest.mark.parametrize("cuda_graphs", [False, True], ids=["launched", "graphs"])
+@pytest.mark.parametrize("name", ["resnet18-profiles-fp32", "resnet18-fp32"])
+def test_batches_of_any_size_in_any_order(tmp_path: Path, name: str, cuda_graphs: bool) -> None:
+    path = named(name, tmp_path)
+    model = load(path, allow_unlisted_gpu=True, cuda_graphs=cuda_graphs)
+    torch.manual_seed(1)
+    largest = model.manifest.inputs[0].shape[0].max
+    x = torch.randn(largest, 3, 224, 224, device="cuda")
+    rows = torch.cat([model(row[None]) for row in x])
+    for batch in (1, largest, 2, 5, 1, largest):
+        close([model(x[:batch])], [rows[:batch]])
+    with pytest.raises(UsageError, match=f"size {largest + 1} in dimension 0"):
+        model(torch.randn(largest + 1, 3, 224, 224, device="cuda"))
+
+
+def test_sequences_of_any_length(tmp_path: Path) -> None:
+    path = named("minilm-dynamic-fp32", tmp_path)
+    model = load(path, allow_unlisted_gpu=True)
+    with open_artifact(path) as opened:
+        _, call = sample_call(opened, model.device)
+    whole = model(**call)
+    padded = {name: torch.nn.functional.pad(value, (0, 13)) for name, value in call.items()}
+    close([model(**padded)], [whole])
+    close([model(**{name: value[:1] for name, value in call.items()})], [whole[:1]])
+
+
+def test_threads_share_a_model(tmp_path: Path) -> None:
+    path = named("two_outputs-fp32", tmp_path)
+    model = load(path, allow_unlisted_gpu=True)
+    inputs = [torch.randn(2, 8, device="cuda") for _ in range(4)]
+    wants = [tensors(model(x)) for x in inputs]
+    torch.cuda.synchronize()
+    failures: list[str] = []
+
+    def work(x: torch.Tensor, want: list[torch.Tensor]) -> None:
+        with torch.cuda.stream(torch.cuda.Stream()):
+            for _ in range(200):
+                got = tensors(model(x))
+                torch.cuda.current_stream().synchronize()
+                if not all(torch.equal(a, b) for a, b in zip(got, want, strict=True)):
+                    failures.append("another call's numbers")
+
+    threads = [threading.Thread(target=work, args=pair) for pair in zip(inputs, wants, strict=True)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(timeout=60)
+    assert not failures
+
+
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="one GPU here")
+@pytest.mark.parametrize("cuda_graphs", [False, True], ids=["launched", "graphs"])
+def test_a_model_on_each_gpu(tmp_path: Path, cuda_graphs: bool) -> None:
+    for name in ("mixed-fp32", "kv_cache-fp32"):
+        path = named(name, tmp_path)
+        results = []
+        for device in ("cuda:0", "cuda:1"):
+            model = load(path, device, allow_unlisted_gpu=True, cuda_graphs=cuda_graphs)
+            with open_artifact(path) as opened:
+                args, kwargs = sample_call(opened, model.device)
+            for _ in range(3):  # the current GPU stays the first one
+                out = tensors(model(*args, **kwargs))
+            assert {tensor.device for tensor in out} == {torch.device(device)}
+            results.append([tensor.cpu() for tensor in out])
+        close(results[1], results[0])
+    assert torch.cuda.current_device() == 0

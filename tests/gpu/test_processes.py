@@ -1,0 +1,112 @@
+"""What needs a process of its own: bad engine info, import orders, the runtime cache, the commands."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.gpu.conftest import ARTIFACTS, named
+from windows_side.first_call import measure_first_call
+
+
+def python(program: str, **environment: str) -> str:
+    result = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=300, env={**os.environ, **environment}
+    )
+    print(result.stdout, result.stderr[-2000:])
+    assert result.returncode == 0
+    return result.stdout
+
+
+BAD_ENGINES = {
+    "wrong ABI version": "fields[0] = '9'",
+    "too few fields": "del fields[5:]",
+    "truncated engine": "fields[3] = fields[3][: len(fields[3]) // 2]",
+    "not for this platform": "fields[8] = 'windows_x86_64'",
+    "no base64 at all": "fields[3] = b'nothing of the kind'",
+}
+
+
+@pytest.mark.parametrize("damage", list(BAD_ENGINES))
+def test_bad_engine_info_is_an_error_and_no_crash(damage: str) -> None:
+    program = f"""
+import torch
+from toolchain import open_artifact
+from windows_side.runtime import load_runtime
+from windows_side.replace import make_engine
+with open_artifact({str(ARTIFACTS / "two_outputs-fp32.pt2")!r}) as artifact:
+    load_runtime(artifact.manifest.target.backend)
+    fields = list(artifact.placeholders[0].fields)
+    fields[8] = "linux_x86_64"
+    fields[3] = artifact.engines[0].read()
+    {BAD_ENGINES[damage]}
+    try:
+        make_engine(fields)
+    except Exception as error:
+        print("REFUSED", type(error).__name__, str(error)[:300])
+"""
+    assert "REFUSED" in python(program)
+
+
+@pytest.mark.parametrize("first", ["torch_tensorrt", "ours"])
+def test_torch_tensorrt_may_be_imported_before_or_after(tmp_path: Path, first: str) -> None:
+    path = named("two_outputs-fp32", tmp_path)
+    theirs, ours = "import torch_tensorrt", f"model = load({str(path)!r}, allow_unlisted_gpu=True)"
+    order = [theirs, ours] if first == "torch_tensorrt" else [ours, theirs]
+    program = "\n".join(["import torch", "from windows_side import load", *order,
+                         "print(model(torch.ones(2, 8, device='cuda'))[0].sum().item())"])  # fmt: skip
+    python(program)
+
+
+def test_loading_imports_no_part_of_torch_tensorrt(tmp_path: Path) -> None:
+    path = named("two_outputs-fp32", tmp_path)
+    program = f"""
+import sys
+from windows_side import load
+load({str(path)!r}, allow_unlisted_gpu=True)
+print("IMPORTED", sorted(name for name in sys.modules if name.split(".")[0] in ("torch_tensorrt", "tensorrt_rtx")))
+"""
+    assert "IMPORTED []" in python(program)
+
+
+def test_a_second_process_finds_the_kernels_compiled(tmp_path: Path) -> None:
+    path = named("resnet18-fp32", tmp_path)
+    cache = tmp_path / "kernels"
+    cold, warm = (measure_first_call(path, "cuda:0", cache=cache, allow_unlisted_gpu=True) for _ in range(2))
+    assert not cold.cached and warm.cached
+    (file,) = cache.glob("*.kernels")
+    data = file.read_bytes()
+    file.write_bytes(data[: len(data) // 2])
+    damaged = measure_first_call(path, "cuda:0", cache=cache, allow_unlisted_gpu=True)
+    assert not damaged.cached and file.read_bytes()[:64] == data[:64]
+
+
+def test_the_commands(tmp_path: Path) -> None:
+    path = named("resnet18-fp32", tmp_path)
+
+    def command(*words: str, code: int = 0) -> dict[str, object]:
+        line = [sys.executable, "-c", "from toolchain.cli import main; main()", *words, "--json"]
+        result = subprocess.run(line, capture_output=True, text=True, timeout=300)
+        print(result.stderr[-2000:])
+        assert result.returncode == code
+        document: dict[str, object] = json.loads(result.stdout)
+        return document
+
+    allow = "--allow-unlisted-gpu"
+    assert command("verify", str(path), allow, "--html", str(tmp_path / "page.html"))["ok"]
+    first = command("bench", str(path), allow, "--no-first-call", "--html", str(tmp_path / "bench.html"))
+    baseline = tmp_path / "baseline.json"
+    first["latency"]["median"] /= 100  # type: ignore[index]
+    baseline.write_text(json.dumps(first))
+    slower = ["--baseline", str(baseline), "--fail-over", "10%"]
+    assert "slower" in str(command("bench", str(path), allow, "--no-first-call", *slower, code=6)["error"])
+    assert command("bench", str(path), allow, "--no-first-call", "--cuda-graphs")["ok"]
+    folder = os.environ.get("TRTCROSS_GPU_PAGES")
+    if folder:
+        for name in ("page.html", "bench.html"):
+            (Path(folder) / name).write_bytes((tmp_path / name).read_bytes())

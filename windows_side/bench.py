@@ -1,0 +1,90 @@
+"""Latency, throughput and memory of a loaded model on this machine."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+Callee = Callable[[], Any]
+
+
+@dataclass(frozen=True)
+class Latency:
+    """Milliseconds of calls made one at a time, each from its launch to the end of its last kernel.
+
+    Attributes:
+        samples: every call, in order.
+    """
+
+    median: float
+    p5: float
+    p95: float
+    mean: float
+    samples: tuple[float, ...]
+
+    @classmethod
+    def of(cls, samples: Sequence[float]) -> Latency:
+        ordered = sorted(samples)
+        return cls(
+            statistics.median(ordered),
+            ordered[int(0.05 * (len(ordered) - 1))],
+            ordered[int(0.95 * (len(ordered) - 1))],
+            statistics.fmean(ordered),
+            tuple(samples),
+        )
+
+
+def measure_latency(callees: Sequence[Callee], *, calls: int, warm_up: int) -> list[Latency]:
+    """Measures several callees in turn, call by call, so that what the machine does meanwhile falls on all alike."""
+    for callee in callees:
+        for _ in range(warm_up):
+            callee()
+    torch.cuda.synchronize()
+    samples: list[list[float]] = [[] for _ in callees]
+    for _ in range(calls):
+        for callee, kept in zip(callees, samples, strict=True):
+            kept.append(_milliseconds(callee))
+    return [Latency.of(kept) for kept in samples]
+
+
+def measure_throughput(callee: Callee, *, calls: int, repeats: int = 5) -> float:
+    """Milliseconds of a call among ``calls`` that are launched without waiting: the best of ``repeats``."""
+
+    def block() -> None:
+        for _ in range(calls):
+            callee()
+
+    return min(_milliseconds(block) for _ in range(repeats)) / calls
+
+
+class GpuMemory:
+    """What is taken on a GPU from now on, TensorRT's own memory included; in bytes."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        torch.cuda.synchronize(device)
+        self._before = self._free()
+        self.peak = 0
+
+    def look(self) -> int:
+        """What is taken now; the largest so far is the peak."""
+        taken = self._before - self._free()
+        self.peak = max(self.peak, taken)
+        return taken
+
+    def _free(self) -> int:
+        return int(torch.cuda.mem_get_info(self._device)[0])
+
+
+def _milliseconds(callee: Callee) -> float:
+    start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+    torch.cuda.synchronize()
+    start.record()
+    callee()
+    end.record()
+    end.synchronize()
+    return float(start.elapsed_time(end))
