@@ -1,0 +1,174 @@
+"""The run folder: one record, one artifact and one log for each cell, and a lock on the whole.
+
+::
+
+    .matrix/NAME/
+      lock, holder.json       one run at a time, and who it is
+      memory.json             what past builds took
+      cells/ID.json           how a cell went; it is there whole or not at all
+      artifacts/ID.pt2
+      logs/ID.log
+"""
+
+from __future__ import annotations
+
+import contextlib
+import getpass
+import os
+import shlex
+import socket
+import sys
+from collections.abc import Iterator
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any, Literal
+
+from filelock import FileLock, Timeout
+from pydantic import AwareDatetime, Field, JsonValue, ValidationError
+
+from linux_side.matrix.cells import Cell, file_digest
+from linux_side.matrix.files import read_json, write_json, write_text
+from linux_side.matrix.spec import LEVELS, Level
+from toolchain.errors import UsageError
+from toolchain.manifest import Model
+
+Step = Literal["build", "verify", "executor"]
+
+
+class ArtifactFacts(Model):
+    """What is kept of an artifact."""
+
+    size: int
+    sha256: str
+    engines: int
+    operators: int
+    in_engines: int
+    fallback: dict[str, int] = Field(description="operators that stay in PyTorch, with counts")
+    runtime: str
+    from_cache: bool
+    phases: dict[str, float] = Field(description="seconds of each phase of the build")
+
+
+class Record(Model):
+    """How a cell went.
+
+    Attributes:
+        digest: of the cell, as :meth:`Cell.digest` has it.
+        step: where it failed, or None.
+        level: how far it was verified, where it passed.
+        levels: what ``verify`` said of each level.
+        peak: of the build, in bytes.
+        reproduce: shell lines that do this one cell again.
+    """
+
+    version: Literal[1] = 1
+    id: str
+    digest: str
+    state: Literal["passed", "failed"]
+    step: Step | None
+    level: Level
+    error: dict[str, JsonValue] | None
+    host: str
+    started: AwareDatetime = Field(strict=False)
+    build_seconds: float | None
+    verify_seconds: float | None
+    peak: int | None
+    artifact: ArtifactFacts | None
+    levels: list[dict[str, JsonValue]]
+    reproduce: list[str]
+
+
+class RunFolder:
+    """A run folder; reading it needs no lock."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @property
+    def memory(self) -> Path:
+        return self.path / "memory.json"
+
+    def artifact(self, cell: str) -> Path:
+        return self.path / "artifacts" / f"{cell}.pt2"
+
+    def log(self, cell: str) -> Path:
+        return self.path / "logs" / f"{cell}.log"
+
+    def record_path(self, cell: str) -> Path:
+        return self.path / "cells" / f"{cell}.json"
+
+    def record(self, cell: str) -> Record | None:
+        """A cell's record; None where there is none, or it is damaged."""
+        document = read_json(self.record_path(cell))
+        with contextlib.suppress(ValidationError):
+            return Record.model_validate(document) if document else None
+        return None
+
+    def finished(self, cell: Cell, level: str) -> Record | None:
+        """The record of a cell that is done: the same cell, verified as far, and its artifact as it was."""
+        record, path = self.record(cell.id), self.artifact(cell.id)
+        if record is None or record.artifact is None or record.state != "passed":
+            return None
+        if record.digest != cell.digest() or LEVELS.index(record.level) < LEVELS.index(level):
+            return None
+        same_size = path.is_file() and path.stat().st_size == record.artifact.size
+        return record if same_size and file_digest(path) == record.artifact.sha256 else None
+
+    def write(self, record: Record) -> None:
+        write_json(self.record_path(record.id), record.model_dump(mode="json"))
+
+    @contextlib.contextmanager
+    def hold(self, command: str) -> Iterator[None]:
+        """Makes the folder, and keeps other runs out of it.
+
+        Raises:
+            UsageError: another run holds it, or it cannot be written to.
+        """
+        lock = FileLock(self.path / "lock", timeout=0)
+        try:
+            for name in ("cells", "artifacts", "logs"):
+                (self.path / name).mkdir(parents=True, exist_ok=True)
+            lock.acquire()
+        except Timeout:
+            raise self._held() from None
+        except OSError as error:
+            raise UsageError(
+                f"the run folder cannot be written to: {error}", where=str(self.path), remedy="name another with --out"
+            ) from error
+        try:
+            with contextlib.suppress(OSError):  # a courtesy to others, not worth a run
+                write_text(self.path / ".gitignore", "*\n")
+                write_json(self.path / "holder.json", _holder(command))
+            yield
+        finally:
+            lock.release()
+
+    def _held(self) -> UsageError:
+        holder: dict[str, Any] = read_json(self.path / "holder.json") or {}
+        who = "another process"
+        if holder:
+            who = "process {pid} of {user} on {host}, since {since} ({command})".format_map(_Missing(holder))
+        return UsageError(
+            f"{who} is at work in this run folder",
+            where=str(self.path),
+            remedy="wait for it, or name another folder with --out",
+        )
+
+
+class _Missing(dict[str, Any]):
+    def __missing__(self, key: str) -> str:
+        return "?"
+
+
+def _holder(command: str) -> dict[str, Any]:
+    try:
+        user = getpass.getuser()
+    except (OSError, KeyError):  # a container's user need not have a name
+        user = str(os.getuid())
+    since = datetime.now(timezone.utc).isoformat(timespec="seconds")
+    return {"pid": os.getpid(), "user": user, "host": socket.gethostname(), "since": since, "command": command}
+
+
+def own_command() -> str:
+    """The command line of this process, for people."""
+    return shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])

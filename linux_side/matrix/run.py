@@ -1,0 +1,92 @@
+"""A run: does what a plan says must be done here, and records each cell as soon as it is done."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from linux_side.matrix.executor import Executor
+from linux_side.matrix.job import Job, was_killed
+from linux_side.matrix.memory import Memory
+from linux_side.matrix.plan import Action, Plan, Planned
+from linux_side.matrix.progress import Progress
+from linux_side.matrix.records import Record, RunFolder
+from linux_side.matrix.weigh import weigh
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a run came to."""
+
+    records: list[Record]
+
+    @property
+    def failed(self) -> list[Record]:
+        return [record for record in self.records if record.state == "failed"]
+
+
+def learn_weights(plan: Plan, memory: Memory) -> bool:
+    """Weighs the models of which neither weights nor past builds tell anything; whether that changed the memory."""
+    unknown = {
+        item.cell.model
+        for item in plan.of(Action.BUILD)
+        if item.cell.id not in memory.peaks and not memory.weights_of(item.cell) and ":" in item.cell.model
+    }
+    found = weigh(sorted(unknown)) if unknown else {}
+    memory.weights.update(found)
+    return bool(found)
+
+
+def run_plan(
+    plan: Plan,
+    folder: RunFolder,
+    memory: Memory,
+    executor: Executor,
+    progress: Progress,
+    *,
+    options: Sequence[str] = (),
+    timeout: float | None = None,
+) -> Outcome:
+    """Builds and verifies the plan's cells; the folder must be held.
+
+    Args:
+        options: more options for each build.
+        timeout: seconds for each build, and for each verification.
+    """
+    items = {item.cell.id: item for item in plan.of(Action.BUILD)}
+    jobs = [_job(item, folder, tuple(options), timeout) for item in items.values()]
+    records = []
+    with progress:
+        for record in executor.run(jobs, progress.phase):
+            folder.write(record)
+            _learn(record, items[record.id], memory)
+            memory.save(folder.memory)
+            progress.done(record)
+            records.append(record)
+    return Outcome(records)
+
+
+def _job(item: Planned, folder: RunFolder, options: tuple[str, ...], timeout: float | None) -> Job:
+    cell = item.cell
+    return Job(
+        cell=cell,
+        digest=cell.digest(),
+        level=item.level,
+        artifact=folder.artifact(cell.id).absolute(),
+        log=folder.log(cell.id).absolute(),
+        memory=item.memory,
+        options=options,
+        timeout=timeout,
+        cwd=str(Path.cwd()),
+    )
+
+
+def _learn(record: Record, item: Planned, memory: Memory) -> None:
+    """What comes from the cache, or fails early, says nothing about a build's memory."""
+    if record.peak is None:
+        return
+    if record.artifact is not None and not record.artifact.from_cache:
+        memory.learn(item.cell, record.peak)
+    elif was_killed(record):
+        memory.learn(item.cell, record.peak, killed=True)
