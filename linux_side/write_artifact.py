@@ -22,6 +22,7 @@ from toolchain.manifest import (
     GOLDEN_ENTRY,
     GRAPH_ENTRY,
     MANIFEST_ENTRY,
+    SAMPLE_INPUTS_ENTRY,
     Aliased,
     EngineEntry,
     FileEntry,
@@ -30,8 +31,6 @@ from toolchain.manifest import (
 )
 from toolchain.plan import HEADER_SIZE, parse_plan_header
 from toolchain.trust import graph_problems
-
-SAMPLE_INPUTS_ENTRY = "data/sample_inputs/model.pt"
 
 # Torch holds every engine's text in one generated Python source, which CPython limits to 2 GiB.
 STOCK_LIMIT = 2**31 - 2**24

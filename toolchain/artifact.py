@@ -15,15 +15,19 @@ from toolchain.base64_stream import TEXT_CHUNK, ParallelHash, decode_stream, enc
 from toolchain.container import Container
 from toolchain.engine_info import EngineInfo
 from toolchain.entry_names import ROOT
-from toolchain.errors import MalformedArtifactError
-from toolchain.graph_document import PLACEHOLDER_TARGET, PlaceholderNode, parse_graph, placeholder_nodes
+from toolchain.errors import MalformedArtifactError, UntrustedError
+from toolchain.foreign import derive_manifest
+from toolchain.graph_document import (
+    GRAPH_LIMIT,
+    GRAPH_VALUE_LIMIT,
+    PlaceholderNode,
+    drop_code,
+    parse_graph,
+    placeholder_nodes,
+)
 from toolchain.graph_text import engine_token, gaps
 from toolchain.manifest import GRAPH_ENTRY, MANIFEST_ENTRY, SIZE_LIMIT, EngineEntry, Manifest, parse_manifest
 from toolchain.plan import HEADER_SIZE, PlanHeader, parse_plan_header
-
-# What is read of a graph before it is trusted: its text without the engines, and how many values may be in it.
-GRAPH_LIMIT = 16 * 2**20
-GRAPH_VALUE_LIMIT = 500_000
 
 _REMEDY = "get the file again, or build it again"
 
@@ -107,16 +111,18 @@ class Artifact:
     """An open artifact. Close it, or use it in a ``with`` block.
 
     Attributes:
-        manifest_sha256: of the manifest's bytes as they were read; this is what a signature is of.
+        foreign: whether it was saved by Torch-TensorRT itself; its manifest is then derived from what is in it.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.container = Container(path)
         self.path = self.container.path
         try:
-            self.manifest: Manifest = self._read_manifest()
-            self._check_headers()
-            self._check_entries()
+            self.foreign = GRAPH_ENTRY in self.container.entries and MANIFEST_ENTRY not in self.container.entries
+            self.manifest: Manifest = derive_manifest(self.container) if self.foreign else self._read_manifest()
+            if not self.foreign:
+                self._check_headers()
+                self._check_entries()
             self._check_spans()
         except BaseException:
             self.close()
@@ -152,8 +158,14 @@ class Artifact:
         return skeleton
 
     def graph(self) -> dict[str, Any]:
-        """The graph, parsed anew at each call, with a token for each engine."""
-        return parse_graph(self.skeleton, where=self._where(GRAPH_ENTRY), value_limit=GRAPH_VALUE_LIMIT)
+        """The graph, parsed anew at each call, with a token for each engine.
+
+        A foreign one comes without what nobody needs and torch would run or import: guards, and nodes' metadata.
+        """
+        document = parse_graph(self.skeleton, where=self._where(GRAPH_ENTRY), value_limit=GRAPH_VALUE_LIMIT)
+        if self.foreign:
+            drop_code(document)
+        return document
 
     @cached_property
     def placeholders(self) -> list[PlaceholderNode]:
@@ -193,37 +205,29 @@ class Artifact:
         self.check_engines()
         self.container.check_unchanged()
 
+    @property
+    def manifest_sha256(self) -> str:
+        """Of the manifest's bytes as they were read; this is what a signature is of.
+
+        Raises:
+            UntrustedError: a foreign artifact has no manifest to sign.
+        """
+        if self.foreign:
+            raise UntrustedError(
+                "it was saved by Torch-TensorRT itself, and has no manifest that could be signed",
+                where=str(self.path),
+                remedy=f"give it one: trtcross convert {self.path.name} -o OUT",
+            )
+        return self._manifest_sha256
+
     def _read_manifest(self) -> Manifest:
         if MANIFEST_ENTRY not in self.container.entries:
-            raise self._no_manifest()
+            raise self._malformed("it is not a .pt2 program of torch 2.8 or later")
         data = self.container.read(MANIFEST_ENTRY, size_limit=SIZE_LIMIT)
-        self.manifest_sha256 = hashlib.sha256(data).hexdigest()
+        self._manifest_sha256 = hashlib.sha256(data).hexdigest()
         if zlib.crc32(data) != self.container.entry(MANIFEST_ENTRY).crc:
             raise self._malformed("the manifest's CRC is wrong")
         return parse_manifest(data, where=self._where(MANIFEST_ENTRY))
-
-    def _no_manifest(self) -> MalformedArtifactError:
-        if GRAPH_ENTRY not in self.container.entries:
-            return self._malformed("it is not a .pt2 program")
-        if not self._mentions_placeholder():
-            return MalformedArtifactError(
-                "this is a plain .pt2 program: it holds no TensorRT engine in a placeholder node",
-                where=str(self.path),
-                remedy="give it to `trtcross build`, which makes an artifact of it",
-            )
-        return MalformedArtifactError(
-            "it has no trtcross manifest: it was saved by Torch-TensorRT itself",
-            where=str(self.path),
-            remedy="build it again with `trtcross build`",
-        )
-
-    def _mentions_placeholder(self) -> bool:
-        entry, tail = self.container.entry(GRAPH_ENTRY), b""
-        for chunk in self.container.chunks(entry.offset, entry.size):
-            if PLACEHOLDER_TARGET.encode() in tail + chunk:
-                return True
-            tail = chunk[-len(PLACEHOLDER_TARGET) :]
-        return False
 
     def _check_headers(self) -> None:
         if self.container.root != ROOT or self.container.foreign_header:

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from toolchain.errors import BuildFailedError, MalformedArtifactError
+from toolchain.releases import RELEASES
 from toolchain.targets import ComputeCapability
 
 FIELDS = (
@@ -36,17 +37,7 @@ FIELD_COUNT = {6: 9, 7: 10, 8: 11, 9: 12, 10: 13}
 CURRENT_ABI = 10
 
 # Torch-TensorRT release -> its ABI version.
-RELEASE_ABI = {
-    "2.6": 6,
-    "2.7": 7,
-    "2.8": 7,
-    "2.9": 7,
-    "2.10": 7,
-    "2.11": 8,
-    "2.12": 9,
-    "2.13": 9,
-    "2.14": 10,
-}
+RELEASE_ABI = {name: release.abi for name, release in RELEASES.items()}
 
 PLACEHOLDER_OPERATOR = "tensorrt::no_op_placeholder_for_execute_engine"
 EXECUTE_OPERATOR = "tensorrt::execute_engine"
@@ -166,6 +157,14 @@ def join_binding_names(names: Sequence[str]) -> str:
                 remedy="rename that input or output of the model",
             )
     return _LIST_SEPARATOR.join(names)
+
+
+def completed(fields: tuple[str, ...]) -> tuple[str, ...]:
+    """The fields of a placeholder node; Torch-TensorRT 2.11 has ABI version 8 and an operator that is one field short.
+
+    What it leaves out is the last, ``resource_allocation_strategy``, whose default is 0.
+    """
+    return (*fields, "0") if fields[:1] == ("8",) and len(fields) == FIELD_COUNT[8] - 1 else fields
 
 
 def check_fields(fields: Sequence[object], *, where: str) -> None:

@@ -16,11 +16,16 @@ from toolchain.engine_info import (
     PLACEHOLDER_OPERATOR,
     EngineInfo,
     check_fields,
+    completed,
 )
 from toolchain.errors import MalformedArtifactError
 from toolchain.strict_json import load_json
 
 SKELETON_LIMIT = 512 * 2**20
+
+# What is read of a graph before it is trusted: its text without the engines, and how many values may be in it.
+GRAPH_LIMIT = 16 * 2**20
+GRAPH_VALUE_LIMIT = 500_000
 
 
 def _target(operator: str) -> str:
@@ -51,6 +56,19 @@ class PlaceholderNode:
 
     def info(self, where: str) -> EngineInfo:
         return EngineInfo.parse(self.fields, where=where)
+
+    @property
+    def inputs(self) -> list[Any]:
+        """The tensors that the engine takes, as the graph names them."""
+        found: list[Any] = self.node["inputs"][0]["arg"]["as_tensors"]
+        return found
+
+    @property
+    def outputs(self) -> list[Any]:
+        """The tensors that the engine gives."""
+        results = self.node.get("outputs") or [{}]
+        found: list[Any] = results[0].get("as_tensors") or [result.get("as_tensor") for result in results]
+        return found
 
 
 def parse_graph(skeleton: bytes, *, where: str, value_limit: int | None = None) -> dict[str, Any]:
@@ -95,6 +113,7 @@ def _placeholder(node: dict[str, Any], where: str) -> PlaceholderNode:
     except (KeyError, TypeError, IndexError):
         raise _malformed("a placeholder node's arguments are not tensors and engine info", where) from None
     name = str(node.get("name"))
+    fields = completed(fields)
     check_fields(fields, where=f"{where}, node {name}")
     return PlaceholderNode(name, fields, node)
 
@@ -109,6 +128,12 @@ def strip_traces(document: dict[str, Any]) -> None:
     for value in dicts(document):
         if isinstance(value.get("metadata"), dict):
             value["metadata"] = {}
+
+
+def drop_code(document: dict[str, Any]) -> None:
+    """Takes out what torch would run or import and no program needs: traces, and guards, which are Python source."""
+    strip_traces(document)
+    document["guards_code"] = []
 
 
 def set_devices(document: dict[str, Any], kind: str, index: int | None) -> None:

@@ -21,6 +21,7 @@ SCHEMA_VERSION = 1
 MANIFEST_ENTRY = "extra/trtcross/manifest.json"
 GOLDEN_ENTRY = "trtcross/golden.safetensors"
 GRAPH_ENTRY = "models/model.json"
+SAMPLE_INPUTS_ENTRY = "data/sample_inputs/model.pt"
 SIZE_LIMIT = 8 * 2**20
 VALUE_LIMIT = 250_000
 
@@ -170,8 +171,10 @@ class FallbackOperator(Model):
 
 
 class Coverage(Model):
-    operators: Count
-    in_engines: Count
+    """None where it is not known: the artifact was not built by trtcross."""
+
+    operators: Count | None
+    in_engines: Count | None
 
 
 class FileEntry(Model):

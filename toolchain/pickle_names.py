@@ -57,7 +57,7 @@ def _first_unknown(data: bytes) -> str | None:
             continue
         if opcode.name in _TEXT:
             last = str(argument)
-            if last not in _SYMPY and last != "torch.utils._sympy.functions" and not _NAME.fullmatch(last):
+            if not is_simple_text(last):
                 return f"the text {last[:80]!r}"
             recent.append(last)
         elif opcode.name in _RECALL:
@@ -65,7 +65,7 @@ def _first_unknown(data: bytes) -> str | None:
             recent.append(last)
         elif opcode.name == "STACK_GLOBAL":
             module, name = ([None, None, *recent])[-2:]
-            if not _known(module, name):
+            if not is_shape_name(module, name):
                 return f"the name {module}.{name}"
             last, recent = None, [None]
         elif opcode.name in _DATA:
@@ -75,7 +75,13 @@ def _first_unknown(data: bytes) -> str | None:
     return None if position == len(data) - 1 else "bytes behind its end"
 
 
-def _known(module: str | None, name: str | None) -> bool:
+def is_simple_text(text: str) -> bool:
+    """Whether a text is a name, which sympy may be given, or a module on the list."""
+    return bool(_NAME.fullmatch(text)) or text in _SYMPY or text == "torch.utils._sympy.functions"
+
+
+def is_shape_name(module: str | None, name: str | None) -> bool:
+    """Whether a global is a dtype of torch or a class of sympy's, of those on the list."""
     if module is None or name is None:
         return False
     if module == "torch":

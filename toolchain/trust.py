@@ -7,11 +7,12 @@ from collections.abc import Iterator
 from typing import Any
 
 from toolchain.artifact import Artifact
-from toolchain.errors import MalformedArtifactError, UntrustedError
+from toolchain.errors import MalformedArtifactError, UntrustedError, UsageError
 from toolchain.expressions import is_plain_expression
 from toolchain.graph_document import dicts
-from toolchain.manifest import MANIFEST_ENTRY
+from toolchain.manifest import GRAPH_ENTRY, MANIFEST_ENTRY, SAMPLE_INPUTS_ENTRY
 from toolchain.pickle_names import unknown_in_pickle
+from toolchain.pickle_values import PickleError, read_metadata
 from toolchain.strict_json import load_json
 
 # Entries that torch reads as data.
@@ -38,27 +39,61 @@ _CONFIG_LIMIT = 8 * 2**20
 _VALUE_LIMIT = 500_000
 
 
-def require_safe_to_load(artifact: Artifact) -> None:
+TRUST = "trust"
+"""The setting in which ``convert`` writes why a foreign file was trusted, where it had to be."""
+
+
+def require_safe_to_load(artifact: Artifact, trust: str | None = None) -> None:
     """Refuses an artifact of which torch would unpickle, evaluate or import a part.
+
+    Args:
+        trust: why a foreign artifact, or one that was made of such with the same words, is taken all the same.
 
     Raises:
         UntrustedError: with the entry that is not plain data.
+        UsageError: the reason is empty.
     """
+    _check_reason(trust)
+    for problem, entry in unsafe_parts(artifact):
+        foreign = artifact.foreign or TRUST in artifact.manifest.settings
+        if trust is None or not foreign:
+            raise _untrusted(problem, artifact, entry, foreign)
+        return
+
+
+def _check_reason(trust: str | None) -> None:
+    if trust is not None and not trust.strip():
+        raise UsageError("no reason is given", where="--trust", remedy="say why the file is trusted; it is recorded")
+
+
+def unsafe_parts(artifact: Artifact) -> Iterator[tuple[str, str]]:
+    """What in an artifact is more than data, and the entry in which it lies."""
     for name, entry in artifact.container.entries.items():
         if not _KNOWN.fullmatch(name):
-            raise _untrusted("torch may run code from an entry that trtcross does not write", artifact, name)
-        if name == "data/sample_inputs/model.pt" and entry.size:
-            raise _untrusted("it holds pickled sample inputs", artifact, name)
+            yield "torch may run code from an entry that trtcross does not write", name
+        if name == SAMPLE_INPUTS_ENTRY and entry.size:
+            yield "it holds pickled sample inputs", name
         if name.endswith("_config.json"):
-            _check_payloads(artifact, name)
+            yield from _unsafe_payloads(artifact, name)
     for problem in graph_problems(artifact.graph()):
-        raise _untrusted(problem, artifact, "models/model.json")
+        yield problem, GRAPH_ENTRY
     for engine in artifact.engines:
-        if unknown := unknown_in_pickle(engine.info.metadata):
-            raise _untrusted(f"an engine's metadata pickle holds {unknown}", artifact, f"engine {engine.name}")
+        if unknown := _unknown_in_metadata(artifact, engine.info.metadata):
+            yield f"an engine's metadata pickle holds {unknown}", f"engine {engine.name}"
     for spec in (artifact.manifest.call.in_spec, artifact.manifest.call.out_spec):
         if not is_plain_treespec(spec):
-            raise _untrusted("its call names code to import", artifact, MANIFEST_ENTRY)
+            yield "its call names code to import", GRAPH_ENTRY if artifact.foreign else MANIFEST_ENTRY
+
+
+def _unknown_in_metadata(artifact: Artifact, text: str) -> str | None:
+    """Torch-TensorRT's own metadata names more than ours; nobody unpickles it, neither here nor in ``load``."""
+    if not artifact.foreign:
+        return unknown_in_pickle(text)
+    try:
+        read_metadata(text)
+    except PickleError as error:
+        return str(error)
+    return None
 
 
 def is_plain_treespec(text: str) -> bool:
@@ -106,7 +141,7 @@ def graph_problems(graph: dict[str, Any]) -> Iterator[str]:
                 yield "a node has metadata, which names code of torch"
 
 
-def _check_payloads(artifact: Artifact, name: str) -> None:
+def _unsafe_payloads(artifact: Artifact, name: str) -> Iterator[tuple[str, str]]:
     document = load_json(
         artifact.read_entry(name, size_limit=_CONFIG_LIMIT),
         where=name,
@@ -115,18 +150,22 @@ def _check_payloads(artifact: Artifact, name: str) -> None:
     )
     payloads = document.get("config") if isinstance(document, dict) else None
     if not isinstance(payloads, dict):
-        raise _untrusted("its list of tensors is not one that torch writes", artifact, name)
+        yield "its list of tensors is not one that torch writes", name
+        return
     for payload in payloads.values():
         path = str(payload.get("path_name")) if isinstance(payload, dict) else ""
         if not _PAYLOAD.fullmatch(path) or payload.get("use_pickle") is not False:
-            raise _untrusted("it holds a pickled tensor or object", artifact, f"{name}, {path}")
+            yield "it holds a pickled tensor or object", f"{name}, {path}"
     for problem in graph_problems(document):
-        raise _untrusted(problem, artifact, name)
+        yield problem, name
 
 
-def _untrusted(problem: str, artifact: Artifact, entry: str) -> UntrustedError:
+def _untrusted(problem: str, artifact: Artifact, entry: str, foreign: bool) -> UntrustedError:
+    remedy = "build it again with trtcross, from a model that you trust"
+    if foreign:
+        remedy += "; or, if you know who made it, say why you trust it: --trust REASON"
+    if entry == SAMPLE_INPUTS_ENTRY:
+        remedy = "trtcross convert makes an artifact of it without them; " + remedy
     return UntrustedError(
-        f"the artifact is not safe to load: {problem}",
-        where=f"{artifact.path}, entry {entry}",
-        remedy="build it again with trtcross, from a model that you trust",
+        f"the artifact is not safe to load: {problem}", where=f"{artifact.path}, entry {entry}", remedy=remedy
     )
