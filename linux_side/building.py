@@ -12,6 +12,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
+from linux_side.cache.key import file_key
+from linux_side.cache.lookup import fetch, keep
+from linux_side.cache.store import BuildCache
 from linux_side.options import BACKENDS, BuildOptions, DynamicDimension, Precision
 from toolchain.artifact import Artifact, open_artifact
 from toolchain.container import part_prefix
@@ -39,6 +42,7 @@ def build(
     torch_executed_ops: Sequence[str] = (),
     require_full_coverage: bool = False,
     workspace: int = 0,
+    cache: bool = True,
     on_event: OnEvent | None = None,
     log: IO[bytes] | None = None,
 ) -> Artifact:
@@ -55,7 +59,8 @@ def build(
         dynamic: ``NAME.DIM=MIN:OPT:MAX`` each.
         golden: how many samples of golden I/O to keep.
         workspace: bytes of GPU memory that TensorRT may use for scratch; 0 leaves it to TensorRT.
-        on_event: sees each of the child's events (``start`` and ``end`` of phases).
+        cache: whether to look in the build cache first, and to keep the artifact there (``docs/cache.md``).
+        on_event: sees each event: ``start`` and ``end`` of phases, ``cached``, and ``warning`` with a ``text``.
         log: what Torch-TensorRT and TensorRT print goes here.
 
     Returns:
@@ -79,19 +84,35 @@ def build(
         workspace=workspace,
     )
     _check_early(options, model, out)
+    report: OnEvent = on_event or (lambda _: None)
+    builds = BuildCache()
+    cache = cache and builds.limit > 0
+
+    def warn(text: str) -> None:
+        report({"event": "warning", "text": text})
+
     with tempfile.TemporaryDirectory(prefix="trtcross-") as folder:
         spool = Path(folder)
         name, path = (None, str(model)) if isinstance(model, (str, os.PathLike)) else _save(model, spool)
+        key = file_key(Path(path), name, options) if cache and Path(path).is_file() else None
+        if key and fetch(builds, key, out, {}, warn):
+            report({"event": "cached", "key": key})
+            return open_artifact(out)
         job = {
             "model": path,
             "name": name,
             "out": str(out),
             "spool": folder,
             "options": options.model_dump(mode="json"),
+            "cache": cache,
+            "cache_key": key,
         }
         with tempfile.TemporaryFile() as default_log:
-            _run_child(job, on_event or (lambda _: None), log or default_log)
-    return open_artifact(out)
+            _run_child(job, report, log or default_log)
+    artifact = open_artifact(out)
+    if not artifact.manifest.build.from_cache:
+        keep(builds, artifact, warn)
+    return artifact
 
 
 def _save(program: Any, spool: Path) -> tuple[str, str]:

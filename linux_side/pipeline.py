@@ -15,6 +15,7 @@ import torch
 from torch.utils import _pytree as pytree
 
 from linux_side.backends.base import EngineBuilder
+from linux_side.cache.key import program_key
 from linux_side.compile import Compiled, PartitionHook, convert_partitions, lower_program
 from linux_side.dynamic import Profiles, narrowed_ranges, profiles_for
 from linux_side.exporter import export
@@ -55,6 +56,7 @@ class Pipeline:
         phase: wraps each phase, to time and announce it.
         seconds: how long each phase took, filled in by ``phase``.
         on_partition: sees each partition just before it is converted.
+        cache_key: what names this build in the build cache, if it may go there.
     """
 
     options: BuildOptions
@@ -63,21 +65,35 @@ class Pipeline:
     phase: Phase
     seconds: dict[str, float] = field(default_factory=dict)
     on_partition: PartitionHook | None = None
+    cache_key: str | None = None
 
-    def run(self, model: str, name: str | None, out: Path) -> Manifest:
-        """Builds the artifact of ``MODEL`` (a path or ``module:factory``) at ``out``."""
+    def import_upstream(self) -> None:
+        """Imports Torch-TensorRT, which only building needs."""
+        with self.phase("tensorrt"):
+            self.builder.import_upstream(self.options.capabilities)
+
+    def load(self, model: str, name: str | None) -> Source:
+        """The program of ``MODEL`` (a path or ``module:factory``), under ``name`` if there is one."""
         with self.phase("export"):
             source = load_source(model, self.options)
             source.name = name or source.name
-        return self.run_source(source, out)
+        return source
+
+    def program_key(self, source: Source) -> str:
+        """What names this build in the build cache."""
+        check_model(source.program, self.options.torch_executed_ops)
+        source.digest = self._digest(source.program)
+        golden = serialize_golden(source.golden) if source.golden else None
+        gpu = None if self.builder.backend.portable else self._producer().gpu
+        return program_key(source.digest, golden, source.name, gpu, self.options)
 
     def run_source(self, source: Source, out: Path) -> Manifest:
-        """Builds the artifact of a program that is there already."""
+        """Builds the artifact of a program at ``out``."""
         program = source.program
         check_model(program, self.options.torch_executed_ops)
         profiles = profiles_for(program, self.options.dynamic)
         with self.phase("lower"):
-            digest = self._digest(program)
+            digest = source.digest or self._digest(program)
             partitioned = self.partitioned(program)
         with self.phase("convert"):
             compiled = convert_partitions(
@@ -143,7 +159,7 @@ class Pipeline:
             "fallback": fallback,
             "coverage": Coverage(operators=total, in_engines=compiled.in_engines),
             "golden": describe_golden(source.golden, self.options.precision or "fp32") if source.golden else None,
-            "build": BuildRecord(seconds=self.seconds, cache_key=None, from_cache=False),
+            "build": BuildRecord(seconds=self.seconds, cache_key=self.cache_key, from_cache=False),
         }
 
     def _producer(self) -> Producer:

@@ -16,7 +16,7 @@ from torch.export.passes import move_to_device_pass
 from torch.fx.experimental import _config as symbolic_shapes
 from torch.utils import _pytree as pytree
 
-from linux_side.dynamic import flat_inputs, shapes_for_export
+from linux_side.dynamic import beyond_one, require_dynamic, shapes_for_export
 from linux_side.golden import GoldenSample, record_golden
 from linux_side.leaves import input_names
 from linux_side.options import BuildOptions
@@ -34,11 +34,13 @@ class Source:
         name: the model's, for people.
         program: on the CPU, as it will be lowered.
         golden: samples of the original model's inputs and outputs.
+        digest: of the program's graph and weights, once it is known.
     """
 
     name: str
     program: ExportedProgram
     golden: list[GoldenSample]
+    digest: str | None = None
 
 
 def load_source(model: str, options: BuildOptions) -> Source:
@@ -48,9 +50,12 @@ def load_source(model: str, options: BuildOptions) -> Source:
         UsageError: there is no such file, module or factory, or it holds or returns the wrong thing.
         BuildFailedError: the factory, the model or torch.export fails.
     """
-    if ":" in model and not Path(model).exists():
-        return _from_factory(model, options)
-    return _from_file(Path(model), options)
+    return _from_factory(model, options) if is_factory(model) else _from_file(Path(model), options)
+
+
+def is_factory(model: str) -> bool:
+    """Whether ``MODEL`` is ``module:factory`` and not a file."""
+    return ":" in model and not Path(model).exists()
 
 
 def _from_file(path: Path, options: BuildOptions) -> Source:
@@ -115,8 +120,12 @@ def export_source(
     dtype = _DTYPES[options.precision or "fp32"]
     if dtype is not torch.float32:
         _cast(module, dtype)
-    names = input_names(pytree.tree_structure((args, kwargs)), _argument_names(module))
-    shapes = shapes_for_export(options.dynamic, names, flat_inputs(args, kwargs))
+    leaves, structure = pytree.tree_flatten((args, kwargs))
+    names = input_names(structure, _argument_names(module))
+    require_dynamic(options.dynamic, names, leaves)
+    leaves = beyond_one(options.dynamic, names, leaves)
+    shapes = shapes_for_export(options.dynamic, names, leaves)
+    args, kwargs = pytree.tree_unflatten(leaves, structure)
     # A size of 0 or 1 is told apart from others while tracing, unless torch is asked not to look.
     oblivious = any(item.lowest < 2 for item in options.dynamic)
     try:

@@ -13,9 +13,13 @@ import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from toolchain.errors import BuildFailedError, TrtcrossError
+
+if TYPE_CHECKING:
+    from linux_side.pipeline import Pipeline
+    from linux_side.source import Source
 
 
 class Progress:
@@ -68,7 +72,8 @@ def run_job(job: dict[str, Any], progress: Progress) -> None:
     """Builds one artifact.
 
     Args:
-        job: ``model`` (a path or ``module:factory``), ``name`` or None, ``out``, ``spool``, ``options``.
+        job: ``model`` (a path or ``module:factory``), ``name`` or None, ``out``, ``spool``, ``options``; ``cache``:
+            whether to use the build cache, and ``cache_key``, under which the caller found nothing, or None.
     """
     from linux_side.options import BuildOptions
 
@@ -79,10 +84,38 @@ def run_job(job: dict[str, Any], progress: Progress) -> None:
         builder = engine_builder(options.backend)
         builder.packages()
         builder.check_gpus(options.capabilities)
-        builder.import_upstream(options.capabilities)
         from linux_side.pipeline import Pipeline
+        from linux_side.source import is_factory
     pipeline = Pipeline(options, builder, Path(job["spool"]), progress.phase, progress.seconds)
-    pipeline.run(job["model"], job["name"], Path(job["out"]))
+    factory = is_factory(job["model"])
+    if not factory:  # a saved program may hold operators that Torch-TensorRT brings
+        pipeline.import_upstream()
+    source = pipeline.load(job["model"], job["name"])
+    if job["cache"] and _cached(job, pipeline, source, progress):
+        return
+    if factory:
+        pipeline.import_upstream()
+    pipeline.run_source(source, Path(job["out"]))
+
+
+def _cached(job: dict[str, Any], pipeline: Pipeline, source: Source, progress: Progress) -> bool:
+    """Sets the cache key; writes the artifact if the caller could not look for it, and the cache has it."""
+    from linux_side.cache.key import file_key
+    from linux_side.cache.lookup import fetch
+    from linux_side.cache.store import BuildCache
+
+    if job["cache_key"] is not None:
+        # Not if the file was written to since: what was read is then of no known content.
+        key = file_key(Path(job["model"]), job["name"], pipeline.options)
+        pipeline.cache_key = key if key == job["cache_key"] else None
+        return False
+    with progress.phase("cache"):
+        pipeline.cache_key = key = pipeline.program_key(source)
+        out, seconds = Path(job["out"]), progress.seconds
+        found = fetch(BuildCache(), key, out, seconds, lambda text: progress.send(event="warning", text=text))
+    if found:
+        progress.send(event="cached", key=key)
+    return found
 
 
 if __name__ == "__main__":

@@ -5,12 +5,16 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+# No test touches the user's build cache, and none is served from it but those that make one of their own.
+os.environ["TRTCROSS_CACHE"] = str(Path(tempfile.gettempdir()) / "trtcross-tests-keep-no-cache")
+os.environ["TRTCROSS_CACHE_SIZE"] = "0"
 
 Trtcross = Callable[..., "subprocess.CompletedProcess[str]"]
 ROOT = Path(__file__).parent.parent

@@ -15,8 +15,10 @@ from toolchain.errors import TrtcrossError
 from toolchain.output import Report, size_text, verb
 
 PHASES = {
-    "import": "importing Torch-TensorRT",
+    "import": "importing torch",
+    "tensorrt": "importing Torch-TensorRT",
     "export": "exporting, with golden outputs",
+    "cache": "looking in the build cache",
     "lower": "lowering and partitioning",
     "convert": "converting: TensorRT builds the engines",
     "serialize": "serializing the program",
@@ -38,6 +40,7 @@ PHASES = {
 @click.option("--torch-executed-op", "torch_executed_ops", multiple=True, metavar="OP", help="Keep in PyTorch.")
 @click.option("--require-full-coverage", is_flag=True, help="Fail if an operator would stay in PyTorch.")
 @click.option("--workspace", default=0, type=click.IntRange(0), metavar="BYTES", help="TensorRT's scratch memory.")
+@click.option("--cache/--no-cache", default=True, show_default=True, help="Use the build cache (see `store`).")
 @verb
 def build(report: Report, model: str, out: Path, **options: Any) -> None:
     """Compile MODEL, a .pt2 exported program or module:factory, into an artifact.
@@ -46,11 +49,18 @@ def build(report: Report, model: str, out: Path, **options: Any) -> None:
     example_kwargs).
     """
 
+    warnings: list[str] = []
+
     def on_event(event: dict[str, Any]) -> None:
         if event["event"] == "start":
             report.say(f"[{event['phase']}] {PHASES[event['phase']]} ...")
         elif event["event"] == "end":
             report.say(f"[{event['phase']}] done in {event['seconds']:.1f} s")
+        elif event["event"] == "cached":
+            report.say(f"[cache] it was built before: {event['key']}")
+        elif event["event"] == "warning":
+            warnings.append(event["text"])
+            report.say(f"warning: {event['text']}", level=-1)
 
     with _log(report) as log:
         try:
@@ -58,6 +68,7 @@ def build(report: Report, model: str, out: Path, **options: Any) -> None:
         except TrtcrossError:
             _show_tensorrt_errors(report, log)
             raise
+    report.put(warnings=warnings)
     with artifact:
         _report(report, artifact)
 

@@ -1,0 +1,87 @@
+"""What a build depends on, as one digest: the same key, the same artifact but for ``created`` and ``build``."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+from importlib import metadata, util
+from pathlib import Path
+from typing import Any
+
+from linux_side.options import BuildOptions
+from toolchain.targets import Backend
+
+_BUILDING = ("linux_side", "linux_side.backends", "linux_side.exporter", "toolchain")
+_CHUNK = 2**20
+
+
+def file_key(path: Path, name: str | None, options: BuildOptions) -> str | None:
+    """The key of a build from an exported program's file, whatever its folder.
+
+    Args:
+        name: the model's; None for the file's own.
+
+    Returns:
+        None where the file does not tell all: an engine of TensorRT belongs to the GPU on which it was built.
+    """
+    if options.backend == Backend.TENSORRT.value:
+        return None
+    with path.open("rb") as file:
+        return _key({"file": _sha256(file), "name": name or path.stem}, options)
+
+
+def program_key(digest: str, golden: bytes | None, name: str, gpu: str | None, options: BuildOptions) -> str:
+    """The key of a build from an exported program.
+
+    Args:
+        digest: of the graph and the weights.
+        golden: the golden entry's bytes, which the graph alone does not tell where a model was cast.
+        gpu: the GPU at hand, where the backend builds for it.
+    """
+    source = {"program": digest, "golden": hashlib.sha256(golden or b"").hexdigest(), "name": name, "gpu": gpu}
+    return _key(source, options)
+
+
+def _key(source: dict[str, Any], options: BuildOptions) -> str:
+    document = {
+        "source": source,
+        "settings": options.model_dump(mode="json"),
+        "versions": _versions(options.backend),
+        "host": [platform.system(), platform.machine()],
+    }
+    return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()
+
+
+def _versions(backend: str) -> dict[str, str]:
+    distributions = (Backend.TENSORRT_RTX if backend == "auto" else Backend(backend)).distributions
+    return {
+        "python": platform.python_version(),
+        "trtcross": f"{metadata.version('trtcross')} {_own_sources()}",
+        **{name: _version(name) for name in ("torch", *distributions)},
+    }
+
+
+def _version(distribution: str) -> str:
+    try:
+        return metadata.version(distribution)
+    except metadata.PackageNotFoundError:
+        return "not installed"
+
+
+def _own_sources() -> str:
+    """The digest of the code that builds, which changes more often than its version while it is worked on."""
+    digest = hashlib.sha256()
+    for package in _BUILDING:
+        spec = util.find_spec(package)
+        for folder in (spec.submodule_search_locations if spec else None) or ():
+            for path in sorted(Path(folder).glob("*.py")):
+                digest.update(f"{package}/{path.name}\0".encode() + path.read_bytes())
+    return digest.hexdigest()
+
+
+def _sha256(file: Any) -> str:
+    digest = hashlib.sha256()
+    while chunk := file.read(_CHUNK):
+        digest.update(chunk)
+    return digest.hexdigest()

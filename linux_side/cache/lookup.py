@@ -1,0 +1,112 @@
+"""Taking a build from the cache and putting one into it. Nothing that goes wrong here ends a build."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime, timezone
+from pathlib import Path
+
+from linux_side.cache.store import BuildCache, Entry
+from toolchain.artifact import Artifact, open_artifact
+from toolchain.container_writer import ContainerWriter
+from toolchain.errors import MalformedArtifactError, TrtcrossError, UsageError
+from toolchain.manifest import MANIFEST_ENTRY, BuildRecord
+from toolchain.output import size_text
+
+# Takes a line for people, of something that did not end the build.
+Warn = Callable[[str], None]
+
+
+def fetch(cache: BuildCache, key: str, out: Path, seconds: dict[str, float], warn: Warn) -> bool:
+    """Writes the artifact of a key to ``out``, every byte checked; only ``created`` and ``build`` are new.
+
+    A damaged entry is removed.
+
+    Args:
+        seconds: what this build took so far, by phase.
+
+    Returns:
+        Whether the cache had it.
+
+    Raises:
+        BuildFailedError: ``out`` cannot be written.
+    """
+    entry = None
+    try:
+        entry = cache.find(key)
+        if entry is None:
+            return False
+        cache.touch(entry)
+        with open_checked(entry) as artifact:
+            _write(artifact, out, BuildRecord(seconds=seconds, cache_key=key, from_cache=True))
+    except MalformedArtifactError as error:
+        if entry and cache.holds(entry):  # else it was removed while it was read
+            warn(f"a damaged entry of the build cache is built again ({key[:12]}: {error.problem})")
+            _remove(cache, entry, warn)
+        return False
+    except (OSError, UsageError) as error:
+        if entry is None or cache.holds(entry):
+            warn(f"this is built without the build cache, which cannot be read: {_words(error)}")
+        return False
+    return True
+
+
+def keep(cache: BuildCache, artifact: Artifact, warn: Warn) -> None:
+    """Puts a finished build into the cache."""
+    key, size = artifact.manifest.build.cache_key, artifact.container.size
+    if key is None:
+        return
+    try:
+        if not cache.add(key, artifact.path):
+            warn(
+                f"this build is not kept in the build cache: it has {size_text(size)}, and all of the cache may have "
+                f"{size_text(cache.limit)}"
+            )
+    except OSError as error:
+        warn(f"this build is not kept in the build cache, which cannot be written to: {_words(error)}")
+
+
+def open_checked(entry: Entry) -> Artifact:
+    """An entry's artifact, open, after every byte of it was read and checked.
+
+    Raises:
+        MalformedArtifactError: it is damaged, missing, or another key's.
+        UsageError: it may not be read.
+    """
+    if not entry.artifact.exists():
+        raise MalformedArtifactError("its artifact is missing", where=str(entry.folder))
+    artifact = open_artifact(entry.artifact)
+    try:
+        if artifact.manifest.build.cache_key != entry.key:
+            raise MalformedArtifactError("it is the build of another key", where=str(entry.folder))
+        artifact.check_integrity()
+    except OSError as error:  # a disk that fails
+        artifact.close()
+        raise MalformedArtifactError(f"it cannot be read: {error}", where=str(entry.artifact)) from error
+    except BaseException:
+        artifact.close()
+        raise
+    return artifact
+
+
+def _write(artifact: Artifact, out: Path, build: BuildRecord) -> None:
+    manifest = artifact.manifest.model_copy(update={"created": datetime.now(timezone.utc), "build": build})
+    with ContainerWriter(out) as writer:
+        for name in artifact.container.entries:
+            if name != MANIFEST_ENTRY:
+                writer.copy(artifact.container, name)
+        writer.add(MANIFEST_ENTRY, manifest.to_json().encode())
+        artifact.container.check_unchanged()
+
+
+def _remove(cache: BuildCache, entry: Entry, warn: Warn) -> None:
+    try:
+        cache.remove([entry])
+    except OSError as error:
+        warn(f"the damaged entry could not be removed: {_words(error)}")
+
+
+def _words(error: Exception) -> str:
+    if isinstance(error, TrtcrossError):
+        return f"{error.problem} ({error.where})"
+    return str(error)

@@ -1,0 +1,206 @@
+"""The cache's folder: one folder for each key, complete or not there, the least recently used removed first.
+
+Entries are made under a name that no reader looks at and moved into place; they are never changed, only removed. So
+readers need no lock. Those who add or remove hold one, which the system lets go of when they are killed: whatever
+unfinished lies there when it is taken was left by the dead.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+import shutil
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+
+from filelock import FileLock
+from platformdirs import user_cache_path
+from pydantic import ByteSize, TypeAdapter, ValidationError
+
+from toolchain.errors import UsageError
+
+FOLDER_VARIABLE = "TRTCROSS_CACHE"
+LIMIT_VARIABLE = "TRTCROSS_CACHE_SIZE"
+DEFAULT_LIMIT = 20 * 2**30
+LOCK_SECONDS = 60.0
+ARTIFACT = "artifact.pt2"
+_PART = ".part-"
+_KEY = re.compile(r"[0-9a-f]{64}")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One build, as it was found.
+
+    Attributes:
+        folder: holds the artifact, and nothing else.
+        size: of the artifact, in bytes; 0 where it is missing.
+        used: when it was made or last taken.
+        inode: of the folder, which tells whether it is still the same entry.
+    """
+
+    key: str
+    folder: Path
+    size: int
+    used: datetime
+    inode: int
+
+    @property
+    def artifact(self) -> Path:
+        return self.folder / ARTIFACT
+
+
+class BuildCache:
+    """The entries below one folder.
+
+    Args:
+        folder: None for ``$TRTCROSS_CACHE`` or the user's cache folder.
+        limit: the most bytes of all entries together; None for ``$TRTCROSS_CACHE_SIZE`` or 20 GiB. With 0 there is no
+            cache.
+
+    Raises:
+        UsageError: ``$TRTCROSS_CACHE_SIZE`` is not a size.
+    """
+
+    def __init__(self, folder: Path | None = None, limit: int | None = None) -> None:
+        self.folder = folder or _default_folder()
+        self.limit = _default_limit() if limit is None else limit
+
+    def find(self, key: str) -> Entry | None:
+        """The entry of a key, its bytes not looked at."""
+        folder = self.folder / key
+        try:
+            status = folder.stat()
+            size = (folder / ARTIFACT).stat().st_size if (folder / ARTIFACT).exists() else 0
+        except FileNotFoundError:
+            return None
+        used = datetime.fromtimestamp(status.st_mtime, timezone.utc)
+        return Entry(key, folder, size, used, status.st_ino)
+
+    def entries(self) -> list[Entry]:
+        """Every entry, the least recently used first."""
+        names = [path.name for path in self.folder.iterdir()] if self.folder.is_dir() else []
+        found = [self.find(name) for name in names if _KEY.fullmatch(name)]
+        return sorted((entry for entry in found if entry), key=lambda entry: (entry.used, entry.key))
+
+    def holds(self, entry: Entry) -> bool:
+        """Whether an entry is still there, and not another in its place."""
+        now = self.find(entry.key)
+        return now is not None and now.inode == entry.inode
+
+    def touch(self, entry: Entry) -> None:
+        """Makes an entry the most recently used one."""
+        with suppress(OSError):  # a cache that can only be read still serves
+            os.utime(entry.folder)
+
+    def add(self, key: str, artifact: Path) -> bool:
+        """Copies an artifact into the cache, and removes others where there would be too much.
+
+        Returns:
+            False if it alone is bigger than the whole cache may be.
+
+        Raises:
+            OSError: the cache cannot be written to, is full, or is locked for a minute by another process.
+        """
+        size = artifact.stat().st_size
+        if size > self.limit:
+            return False
+        with self._locked():
+            if (self.folder / key / ARTIFACT).exists():  # another process built the same
+                return True
+            self._take_away(self.folder / key)
+            for entry in surplus(self.entries(), self.limit - size):
+                self._take_away(entry.folder)
+            part = self._part()
+            part.mkdir()
+            try:
+                shutil.copyfile(artifact, part / ARTIFACT)
+                _sync(part / ARTIFACT)
+                part.rename(self.folder / key)
+            except BaseException:
+                shutil.rmtree(part, ignore_errors=True)
+                raise
+            _sync(self.folder)
+        return True
+
+    def remove(self, entries: Iterable[Entry]) -> list[Entry]:
+        """Removes entries, and what killed processes left unfinished.
+
+        Returns:
+            Those that were removed; one that is another by now stays.
+
+        Raises:
+            OSError: the cache cannot be written to, or is locked for a minute by another process.
+        """
+        if not self.folder.is_dir():
+            return []
+        with self._locked():
+            found = [entry for entry in entries if self.holds(entry)]
+            for entry in found:
+                self._take_away(entry.folder)
+        return found
+
+    def _take_away(self, folder: Path) -> None:
+        if folder.exists():
+            part = self._part()
+            folder.rename(part)  # at once out of every reader's sight
+            shutil.rmtree(part)
+
+    def _part(self) -> Path:
+        return self.folder / f"{_PART}{os.getpid()}-{secrets.token_hex(6)}"
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with FileLock(self.folder / ".lock", timeout=LOCK_SECONDS):
+            for path in self.folder.glob(f"{_PART}*"):
+                shutil.rmtree(path)
+            yield
+
+
+def surplus(entries: Iterable[Entry], limit: int) -> list[Entry]:
+    """Which of the entries, the least recently used first, have to go so that the rest is at most ``limit`` bytes."""
+    entries = list(entries)
+    total = sum(entry.size for entry in entries)
+    gone: list[Entry] = []
+    while total > limit and len(gone) < len(entries):
+        gone.append(entries[len(gone)])
+        total -= gone[-1].size
+    return gone
+
+
+def parse_size(text: str, *, where: str) -> int:
+    """``20GiB``, ``500MB`` or bytes.
+
+    Raises:
+        UsageError: it is none of these.
+    """
+    try:
+        size: int = TypeAdapter(ByteSize).validate_python(text)
+    except ValidationError:
+        size = -1
+    if size < 0:
+        raise UsageError(f"{text!r} is not a size", where=where, remedy="write it as 20GiB, 500MB or a number of bytes")
+    return size
+
+
+def _default_folder() -> Path:
+    named = os.environ.get(FOLDER_VARIABLE)
+    return Path(named) if named else user_cache_path("trtcross", appauthor=False) / "builds"
+
+
+def _default_limit() -> int:
+    named = os.environ.get(LIMIT_VARIABLE)
+    return parse_size(named, where=LIMIT_VARIABLE) if named else DEFAULT_LIMIT
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
