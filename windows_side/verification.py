@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import os
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
+from datetime import datetime, timezone
 from time import monotonic
 from typing import Any
 
-from toolchain.artifact import Artifact
+from toolchain.artifact import Artifact, open_artifact
 from toolchain.errors import IncompatibleError, MalformedArtifactError, TrtcrossError, WrongNumbersError
 from toolchain.golden_header import check_golden_header
+from toolchain.manifest import Manifest
+from toolchain.output import unexpected
+from toolchain.requirements import Requirement
 from toolchain.signing import require_signature
 from toolchain.signing_policy import Policy
 from toolchain.trust import require_safe_to_load
-from windows_side.preflight import require
+from windows_side.machine import machine_facts
+from windows_side.output_error import OutputError
+from windows_side.preflight import check, require
 
 LEVELS = ("integrity", "structure", "load", "numbers")
 
@@ -32,44 +39,124 @@ class StepResult:
         return {**asdict(self), "error": self.error.to_json() if self.error else None}
 
 
-def verify(
-    artifact: Artifact,
-    level: str,
-    *,
-    device: str = "cuda:0",
-    allow_unlisted_gpu: bool = False,
-    policy: Policy | None = None,
-) -> Iterator[StepResult]:
-    """Runs the levels up to ``level``, in order, and stops at the first that fails.
+@dataclass
+class ArtifactFacts:
+    """What an artifact says of itself, kept when its file is closed."""
 
-    Args:
-        policy: who may have signed it; the signature is then checked before anything else.
+    manifest: Manifest
+    manifest_sha256: str
+    size: int
+
+
+class Verification:
+    """One artifact's way through the levels, and what was learnt on it. Opening it belongs to the first level.
+
+    Attributes:
+        results: of the levels that ended.
+        running: the level under way; after the run it is None, unless the run was broken off.
+        facts: the artifact's, once it could be opened.
+        machine: this machine's, and
+        requirements: the artifact's on it; both only where they were asked for, or from the level ``load`` on.
+        outputs: how far each output is from golden.
     """
-    model: Any = None
 
-    def load_step() -> dict[str, Any]:
-        nonlocal model
-        require(artifact, allow_unlisted_gpu=allow_unlisted_gpu)  # before torch, which may be what is missing
-        from windows_side.loading import load
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        level: str,
+        *,
+        device: str = "cuda:0",
+        allow_unlisted_gpu: bool = False,
+        policy: Policy | None = None,
+        about_machine: bool = False,
+    ) -> None:
+        """
+        Args:
+            policy: who may have signed it; the signature is then checked before anything else.
+            about_machine: look at the machine at every level.
+        """
+        self.path = os.fspath(path)
+        self.level = level
+        self.started = datetime.now(timezone.utc)
+        self.levels = (*(("signature",) if policy else ()), *LEVELS[: LEVELS.index(level) + 1])
+        self.results: list[StepResult] = []
+        self.running: str | None = None
+        self.facts: ArtifactFacts | None = None
+        self.machine: dict[str, str] = {}
+        self.requirements: list[Requirement] = []
+        self.outputs: list[OutputError] = []
+        self._device, self._allow_unlisted_gpu, self._policy = device, allow_unlisted_gpu, policy
+        self._about_machine = about_machine or level in ("load", "numbers")
+        self._model: Any = None
 
-        model = load(artifact, device, allow_unlisted_gpu=allow_unlisted_gpu)
-        return {}
+    @property
+    def error(self) -> TrtcrossError | None:
+        """Why the last level failed, or None."""
+        return self.results[-1].error if self.results else None
 
-    steps: dict[str, Callable[[], dict[str, Any]]] = {
-        "signature": lambda: {"signer": str(require_signature(artifact, policy))} if policy else {},
-        "integrity": lambda: check_integrity(artifact),
-        "structure": lambda: check_structure(artifact),
-        "load": load_step,
-        "numbers": lambda: check_numbers(artifact, model),
-    }
-    for name in (*(("signature",) if policy else ()), *LEVELS[: LEVELS.index(level) + 1]):
-        start = monotonic()
+    def run(self, before: Callable[[str], None] = lambda level: None) -> Iterator[StepResult]:
+        """Goes through the levels in order and stops at the first that fails.
+
+        Args:
+            before: called with the name of each level that is about to begin.
+        """
+        if self._about_machine:
+            self.machine = machine_facts()
+        artifact: Artifact | None = None
         try:
-            details = steps[name]()
-        except TrtcrossError as error:
-            yield StepResult(name, False, monotonic() - start, error)
-            return
-        yield StepResult(name, True, monotonic() - start, details=details)
+            for level in self.levels:
+                self.running = level
+                before(level)
+                start, details = monotonic(), dict[str, Any]()
+                try:
+                    if artifact is None:
+                        artifact = self._open()
+                    self._step(level, artifact, details)
+                    error = None
+                except TrtcrossError as problem:
+                    error = problem
+                except Exception as problem:
+                    self._end(level, start, unexpected(problem), details)
+                    raise
+                yield self._end(level, start, error, details)
+                if error:
+                    return
+        finally:
+            if artifact is not None:
+                artifact.close()
+
+    def _end(self, level: str, start: float, error: TrtcrossError | None, details: dict[str, Any]) -> StepResult:
+        self.running = None
+        self.results.append(StepResult(level, error is None, monotonic() - start, error, details))
+        return self.results[-1]
+
+    def _open(self) -> Artifact:
+        artifact = open_artifact(self.path)
+        self.facts = ArtifactFacts(artifact.manifest, artifact.manifest_sha256, artifact.container.size)
+        if self._about_machine:
+            try:
+                self.requirements = check(artifact)
+            except TrtcrossError:
+                self.requirements = []  # the engines' headers are damaged; a level will say so
+        return artifact
+
+    def _step(self, level: str, artifact: Artifact, details: dict[str, Any]) -> None:
+        """Does one level; what it learns goes into ``details``, also where it fails."""
+        if level == "signature" and self._policy:
+            details["signer"] = str(require_signature(artifact, self._policy))
+        elif level == "integrity":
+            details.update(check_integrity(artifact))
+        elif level == "structure":
+            details.update(check_structure(artifact))
+        elif level == "load":
+            require(artifact, allow_unlisted_gpu=self._allow_unlisted_gpu)  # before torch, which may be what is missing
+            from windows_side.loading import load
+
+            self._model = load(artifact, self._device, allow_unlisted_gpu=self._allow_unlisted_gpu)
+        else:
+            self.outputs = golden_errors(artifact, self._model)
+            details["outputs"] = [output.to_json() for output in self.outputs]
+            require_within(self.outputs, artifact)
 
 
 def check_integrity(artifact: Artifact) -> dict[str, Any]:
@@ -122,31 +209,37 @@ def check_structure(artifact: Artifact) -> dict[str, Any]:
     return {"placeholder_nodes": len(artifact.placeholders)}
 
 
-def check_numbers(artifact: Artifact, model: Any) -> dict[str, Any]:
+def golden_errors(artifact: Artifact, model: Any) -> list[OutputError]:
     """Runs the golden inputs and compares with the golden outputs.
 
     Raises:
         IncompatibleError: the artifact holds no golden I/O.
-        WrongNumbersError: an output is outside its tolerance.
     """
-    from windows_side.golden import compare_golden
-
     if artifact.manifest.golden is None:
         raise IncompatibleError(
             "the artifact holds no golden I/O to compare with",
             where=str(artifact.path),
             remedy="build it with --golden 1, or verify with --level load",
         )
-    errors = compare_golden(artifact, model)
+    from windows_side.golden import compare_golden
+
+    return compare_golden(artifact, model)
+
+
+def require_within(errors: Sequence[OutputError], artifact: Artifact) -> None:
+    """Refuses outputs that are too far from golden.
+
+    Raises:
+        WrongNumbersError: with the worst of them.
+    """
     wrong = [error for error in errors if not error.within]
-    details = {"outputs": [asdict(error) for error in errors]}
     if wrong:
         worst = max(wrong, key=lambda error: error.relative_l2)
         raise WrongNumbersError(
             f"{len(wrong)} of {len(errors)} outputs are outside their tolerance; the worst is {worst.name} of sample "
             f"{worst.sample}: relative error {worst.relative_l2:.2e} (allowed {worst.tolerance.relative_l2:.0e}), "
+            f"maximum {worst.max_relative:.2e} (allowed {worst.tolerance.max_relative:.0e}), "
             f"worst element at {worst.worst_index}: {worst.worst_got:.6g} instead of {worst.worst_want:.6g}",
             where=str(artifact.path),
             remedy="build with a higher --precision or --no-tf32, and compare",
         )
-    return details

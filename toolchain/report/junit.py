@@ -10,6 +10,8 @@ from datetime import datetime
 from toolchain.errors import TrtcrossError
 from toolchain.report.text import printable
 
+_OUTPUT_LIMIT = 50_000
+
 
 @dataclass(frozen=True)
 class Case:
@@ -91,5 +93,5 @@ def _case(case: Case) -> ElementTree.Element:
     elif case.skipped is not None:
         ElementTree.SubElement(element, "skipped", message=printable(case.skipped))
     if case.output:
-        ElementTree.SubElement(element, "system-out").text = printable(case.output)
+        ElementTree.SubElement(element, "system-out").text = printable(case.output, _OUTPUT_LIMIT)
     return element

@@ -21,7 +21,7 @@ from toolchain.report.text import TEXT_LIMIT, printable
 ROW_LIMIT = 1000
 
 __all__ = [
-    "TEXT_LIMIT", "Bar", "Bars", "Bin", "Cell", "Facts", "Histogram", "Mark", "Page", "Section", "Table", "Text",
+    "TEXT_LIMIT", "Bar", "Bars", "Bin", "Cell", "Facts", "Grid", "Histogram", "Mark", "Page", "Section", "Table", "Text",
     "Verdict", "render",
 ]  # fmt: skip
 
@@ -48,6 +48,7 @@ class Cell:
         number: stands to the right, in figures of one width.
         code: what is to be typed or copied; gets a button that copies it.
         link: a file beside the page, as a relative path; anything else stays a relative path too.
+        anchor: a section of this page, by its own ``anchor``.
     """
 
     text: str
@@ -55,16 +56,19 @@ class Cell:
     number: bool = False
     code: bool = False
     link: str | None = None
+    anchor: str | None = None
 
     @property
     def href(self) -> str | None:
         """The link as a URL that can only be relative: a colon is escaped, and no slash stands first."""
+        if self.anchor:
+            return "#" + quote(self.anchor, safe="")
         return quote("./" + self.link.replace("\\", "/").lstrip("/"), safe="/.-_~") if self.link else None
 
 
 @dataclass(frozen=True)
 class Table:
-    """Rows under named columns; the first column names the row. Past :data:`ROW_LIMIT` rows it says how many are left."""
+    """Rows under named columns, the first of which names the row; at most :data:`ROW_LIMIT` are shown."""
 
     kind: ClassVar[str] = "table"
     columns: Sequence[str]
@@ -91,12 +95,16 @@ class Text:
 
 @dataclass(frozen=True)
 class Bar:
-    """One bar: its length is ``value`` against the longest; ``text`` is the value as people read it."""
+    """One bar: its length is ``value`` against the longest; ``text`` is the value as people read it.
+
+    Attributes:
+        mark: its colour; None is the colour of what matters less.
+    """
 
     label: str
     value: float
     text: str
-    mark: Mark = Mark.NONE
+    mark: Mark | None = Mark.NONE
 
 
 @dataclass(frozen=True)
@@ -146,9 +154,30 @@ class Histogram:
 
 
 @dataclass(frozen=True)
+class Grid:
+    """Coloured cells in rows and columns, for an overview; None is a cell that is not there."""
+
+    kind: ClassVar[str] = "grid"
+    caption: str
+    columns: Sequence[str]
+    rows: Sequence[tuple[str, Sequence[Cell | None]]]
+
+
+@dataclass(frozen=True)
 class Section:
+    """A part of the page.
+
+    Attributes:
+        anchor: what a cell's ``anchor`` leads to.
+        folded: whether only the title is seen until somebody asks for more, or comes by the anchor.
+        mark: gives a folded section's title a sign and a colour.
+    """
+
     title: str
-    blocks: Sequence[Table | Facts | Text | Bars | Histogram]
+    blocks: Sequence[Table | Facts | Text | Bars | Histogram | Grid]
+    anchor: str = ""
+    folded: bool = False
+    mark: Mark | None = None
 
 
 @dataclass(frozen=True)

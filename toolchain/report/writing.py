@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from toolchain.container import new_part, replace_file
 from toolchain.errors import BuildFailedError, UsageError
+from toolchain.replacing import new_part, replace_file
 
 
 def require_writable(path: Path) -> None:

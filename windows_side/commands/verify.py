@@ -1,15 +1,20 @@
-"""``trtcross verify``: integrity, structure, loading, numbers."""
+"""``trtcross verify``: integrity, structure, loading, numbers; a page for people and JUnit XML for CI."""
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import click
 
-from toolchain.artifact import open_artifact
+from toolchain.errors import UsageError
 from toolchain.output import Report, verb
+from toolchain.report.writing import require_writable
 from toolchain.signing_policy import Policy
 from windows_side.commands.signer_options import report_signer, signer_options
-from windows_side.verification import LEVELS
-from windows_side.verification import verify as verify_levels
+from windows_side.verification import LEVELS, StepResult, Verification
+from windows_side.verify_reports import Reports, read_latency
+
+_PATH = click.Path(path_type=Path)
 
 
 @click.command()
@@ -17,25 +22,73 @@ from windows_side.verification import verify as verify_levels
 @click.option("--level", type=click.Choice(LEVELS), default="numbers", show_default=True, help="How far to go.")
 @click.option("--device", default="cuda:0", show_default=True, help="Where to load it.")
 @click.option("--allow-unlisted-gpu", is_flag=True, help="Try a GPU that the engine does not list.")
+@click.option("--html", type=_PATH, help="Write a page for people: one file that needs no network.")
+@click.option("--junit", type=_PATH, help="Write JUnit XML for CI: one test case a level.")
+@click.option("--latency", type=_PATH, help="What `bench --json` printed, to be shown on the page.")
 @verb
 @signer_options
 def verify(
-    report: Report, artifact: str, level: str, device: str, allow_unlisted_gpu: bool, policy: Policy | None
+    report: Report,
+    artifact: str,
+    level: str,
+    device: str,
+    allow_unlisted_gpu: bool,
+    html: Path | None,
+    junit: Path | None,
+    latency: Path | None,
+    policy: Policy | None,
 ) -> None:
-    """Check ARTIFACT level by level: integrity, structure, load, numbers; each includes those before it."""
-    results = []
-    with open_artifact(artifact) as opened:
-        steps = verify_levels(opened, level, device=device, allow_unlisted_gpu=allow_unlisted_gpu, policy=policy)
-        for result in steps:
-            results.append(result)
-            report.say(f"{result.level}: {'ok' if result.passed else 'FAILED'}  ({result.seconds:.2f} s)")
-            if "signer" in result.details:
-                report_signer(report, result.details["signer"])
-            for output in result.details.get("outputs", ()):
-                report.say(
-                    f"  sample {output['sample']} {output['name']}: relative error {output['relative_l2']:.2e}, "
-                    f"max {output['max_absolute']:.2e}, cosine {output['cosine']:.6f}"
-                )
-    report.put(artifact=artifact, levels=[result.to_json() for result in results])
-    if results[-1].error:
-        raise results[-1].error
+    """Check ARTIFACT level by level: integrity, structure, load, numbers; each includes those before it.
+
+    The reports are written whatever the outcome, and before loading already, so that a crash in a driver leaves one.
+    """
+    for path in filter(None, (html, junit)):
+        require_writable(path)
+    reports = Reports(html, junit, read_latency(latency) if latency else None)
+    verification = Verification(
+        artifact,
+        level,
+        device=device,
+        allow_unlisted_gpu=allow_unlisted_gpu,
+        policy=policy,
+        about_machine=bool(html or junit),
+    )
+    try:
+        for result in verification.run(before=lambda level: reports.write(verification) if level == "load" else None):
+            _say(report, result, policy)
+    finally:
+        _write(reports, verification, report)
+        report.put(artifact=artifact, levels=[result.to_json() for result in verification.results])
+        if verification.machine:
+            report.put(
+                machine=verification.machine,
+                requirements=[item.to_json() for item in verification.requirements],
+            )
+    if verification.error:
+        raise verification.error
+
+
+def _say(report: Report, result: StepResult, policy: Policy | None) -> None:
+    report.say(f"{result.level}: {'ok' if result.passed else 'FAILED'}  ({result.seconds:.2f} s)")
+    if policy and "signer" in result.details:
+        report_signer(report, result.details["signer"])
+    for output in result.details.get("outputs", ()):
+        report.say(
+            f"  sample {output['sample']} {output['name']}: {'ok' if output['within'] else 'WRONG'}, relative error "
+            f"{_figure(output['relative_l2'])}, max {_figure(output['max_relative'])}, "
+            f"cosine {_figure(output['cosine'], '.6f')}, worst element at {tuple(output['worst_index'])}"
+        )
+
+
+def _figure(value: float | None, form: str = ".2e") -> str:
+    return "not finite" if value is None else format(value, form)
+
+
+def _write(reports: Reports, verification: Verification, report: Report) -> None:
+    """Writes the reports. That they cannot be written is the outcome only where the artifact has not failed."""
+    try:
+        reports.write(verification)
+    except UsageError as error:
+        if verification.error is None:
+            raise
+        report.say(f"warning: {error}", level=-1)
