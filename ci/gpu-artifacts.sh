@@ -13,10 +13,11 @@ build() {  # NAME MODEL OPTION ...
 }
 
 for precision in "${precisions[@]}"; do
-  for model in resnet18 resnet50 vit_b_16 swin_t efficientnet_lite0; do
+  for model in resnet18 resnet50 vit_b_16; do
     build "$model-$precision" "$model" --precision "$precision" --dynamic x.0=1:8:8
   done
-  for model in minilm two_outputs kv_cache; do
+  build "efficientnet_lite0-$precision" efficientnet_lite0 --precision "$precision" --dynamic inputs.0=1:8:8
+  for model in swin_t swin_t_8 minilm two_outputs kv_cache; do
     build "$model-$precision" "$model" --precision "$precision"
   done
   build "minilm-dynamic-$precision" minilm --precision "$precision" \

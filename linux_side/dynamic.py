@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 from torch.export import Dim, ExportedProgram, ShapesCollection
-from torch.utils import _pytree as pytree
 from torch.utils._sympy.value_ranges import ValueRanges
 
 from linux_side.leaves import bounds, forward_names, input_names
@@ -17,31 +16,48 @@ from toolchain.errors import UsageError
 Profiles = list[dict[str, dict[str, int]]]
 
 
-def shapes_for_export(
-    dynamic: Sequence[DynamicDimension], names: Sequence[str], leaves: Sequence[Any]
-) -> ShapesCollection | None:
-    """What ``torch.export.export`` takes as ``dynamic_shapes``.
+def require_dynamic(dynamic: Sequence[DynamicDimension], names: Sequence[str], leaves: Sequence[Any]) -> None:
+    """Refuses dimensions that the example does not have.
 
     Raises:
         UsageError: there is no such input or dimension, or the example lies outside its range.
     """
-    if not dynamic:
-        return None
-    wanted: dict[str, dict[int, Any]] = {}
     for item in dynamic:
-        tensor = _leaf(item, names, leaves)
-        size = tensor.shape[item.dim]
+        size = _leaf(item, names, leaves).shape[item.dim]
         if not item.lowest <= size <= item.highest:
             raise UsageError(
                 f"the example's size {size} is outside {item.lowest} to {item.highest}",
                 where=f"--dynamic {item.input}.{item.dim}",
                 remedy="change the range or the factory's example",
             )
+
+
+def shapes_for_export(
+    dynamic: Sequence[DynamicDimension], names: Sequence[str], leaves: Sequence[Any]
+) -> ShapesCollection | None:
+    """What ``torch.export.export`` takes as ``dynamic_shapes``."""
+    if not dynamic:
+        return None
+    wanted: dict[str, dict[int, Any]] = {}
+    for item in dynamic:
         wanted.setdefault(item.input, {})[item.dim] = Dim.DYNAMIC(min=item.lowest, max=item.highest)
     shapes = ShapesCollection()
     for name, sizes in wanted.items():
         shapes[leaves[list(names).index(name)]] = sizes
     return shapes
+
+
+def beyond_one(dynamic: Sequence[DynamicDimension], names: Sequence[str], leaves: Sequence[Any]) -> list[Any]:
+    """The example with each dynamic dimension of size 1 repeated once, where its range allows two.
+
+    Traced at size 1 many models (ViT, Swin) turn out to fit nothing else: broadcasting looks at it.
+    """
+    larger = list(leaves)
+    for item in dynamic:
+        index = list(names).index(item.input)
+        if item.highest > 1 and larger[index].shape[item.dim] == 1:
+            larger[index] = larger[index].repeat_interleave(2, dim=item.dim)
+    return larger
 
 
 def profiles_for(program: ExportedProgram, dynamic: Sequence[DynamicDimension]) -> Profiles:
@@ -141,8 +157,3 @@ def _user_values(program: ExportedProgram) -> list[Any]:
     nodes = {node.name: node for node in program.graph.nodes if node.op == "placeholder"}
     specs = [spec for spec in program.graph_signature.input_specs if spec.kind.name == "USER_INPUT"]
     return [nodes[spec.arg.name].meta.get("val") if spec.arg.name in nodes else None for spec in specs]
-
-
-def flat_inputs(args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[Any]:
-    """The leaves of a call, in the order of the program's inputs."""
-    return pytree.tree_leaves((tuple(args), dict(kwargs)))

@@ -58,6 +58,22 @@ def is_factory(model: str) -> bool:
     return ":" in model and not Path(model).exists()
 
 
+def original_model(model: str) -> tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]:
+    """``MODEL`` as something to call, on the CPU, and its example arguments.
+
+    Raises:
+        UsageError: there is no such model, or it carries no example.
+        BuildFailedError: the factory fails.
+    """
+    if is_factory(model):
+        return _call_factory(model)
+    program = move_to_device_pass(_load_program(Path(model)), "cpu")
+    if program.example_inputs is None:
+        raise UsageError("the program carries no example inputs", where=model, remedy="save it with its example inputs")
+    args, kwargs = program.example_inputs
+    return program.module(), args, kwargs
+
+
 def _from_file(path: Path, options: BuildOptions) -> Source:
     program = move_to_device_pass(_load_program(path), "cpu")
     _check_precision(program, options, path)
