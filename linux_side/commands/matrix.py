@@ -5,11 +5,14 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
+from dataclasses import asdict
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from linux_side.matrix.cells import installed
 from linux_side.matrix.hosts import Host, this_host
 from linux_side.matrix.job import failed_error
 from linux_side.matrix.local_executor import LocalExecutor
@@ -19,11 +22,15 @@ from linux_side.matrix.progress import progress_for
 from linux_side.matrix.records import RunFolder, own_command
 from linux_side.matrix.run import learn_weights, run_plan
 from linux_side.matrix.spec import Spec, load_spec
-from toolchain.errors import IncompatibleError
+from toolchain.errors import IncompatibleError, UsageError
 from toolchain.output import Report, size_text, verb
+from toolchain.report.writing import write_report
+from toolchain.targets import Backend
 
 if TYPE_CHECKING:
     from linux_side.matrix.executor import Executor
+
+_PATH = click.Path(path_type=Path)
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -125,6 +132,79 @@ def run(
         raise failed_error(outcome.failed)
 
 
+@matrix.command("report")
+@_selection
+@click.option("--html", type=_PATH, help="The page.  [default: report.html in the run folder]")
+@click.option("--junit", type=_PATH, help="JUnit XML, for CI.")
+@click.option("--markdown", type=_PATH, help="Markdown, for a job's summary.")
+@click.option(
+    "--results",
+    multiple=True,
+    metavar="NAME=FOLDER",
+    help="What `verify --json` and `bench --json` said elsewhere, in files ID.json.",
+)
+@click.option("--baseline", type=_PATH, help="Compare with this report.json, not with the last report.")
+@verb
+def report_command(
+    report: Report,
+    spec: Path,
+    only: tuple[str, ...],
+    skip: tuple[str, ...],
+    out: Path | None,
+    html: Path | None,
+    junit: Path | None,
+    markdown: Path | None,
+    results: tuple[str, ...],
+    baseline: Path | None,
+) -> None:
+    """Write how it went: a page for people, and JUnit XML and Markdown for CI."""
+    from linux_side.matrix.report import change
+    from linux_side.matrix.report import html as page
+    from linux_side.matrix.report import junit as xml
+    from linux_side.matrix.report import markdown as text
+    from linux_side.matrix.report.summary import Summary, summarize
+
+    folder = run_folder(spec, out)
+    made = make_plan(load_spec(spec), [this_host()], folder, Memory.load(folder.memory), only=only, skip=skip)
+    when = datetime.now(timezone.utc).isoformat(sep=" ", timespec="minutes")
+    summary = Summary(str(spec), summarize(made, folder, _legs(folder, results)), when, _versions())
+    now = change.snapshot(summary)
+    before = change.read_baseline(baseline) if baseline else change.remember(folder.path, now)
+    changed = change.changes(before, now)
+    since = str(before.get("when")) if before else None
+    html = html or folder.path / "report.html"
+    write_report(html, page.html_page(summary, changed, since))
+    if junit:
+        write_report(junit, xml.matrix_junit(summary))
+    if markdown:
+        write_report(markdown, text.markdown(summary, changed))
+    report.put(html=str(html), snapshot=now, changes=[asdict(item) for item in changed])
+    report.say(f"{page.verdict(summary).headline}: {html}", level=-1)
+
+
+def _legs(folder: RunFolder, results: tuple[str, ...]) -> dict[str, Path]:
+    own = folder.path / "legs"
+    found = {path.name: path for path in sorted(own.iterdir()) if path.is_dir()} if own.is_dir() else {}
+    for item in results:
+        name, equals, path = item.partition("=")
+        if not equals or not Path(path).is_dir():
+            raise UsageError(
+                f"{item!r} names no folder of results", where="--results", remedy="write NAME=FOLDER: windows=results"
+            )
+        found[name] = Path(path)
+    return found
+
+
+def _versions() -> dict[str, str]:
+    names = ("trtcross", "torch", *(name for backend in Backend for name in backend.distributions))
+    return {name: version for name in names if (version := installed(name))}
+
+
+def run_folder(spec: Path, out: Path | None) -> RunFolder:
+    """Where a spec's runs are kept, unless somebody says otherwise."""
+    return RunFolder(out or Path(".matrix") / spec.stem)
+
+
 class _Session:
     """What plan and run have in common: the spec, its folder, what was learned, and the machines."""
 
@@ -142,7 +222,7 @@ class _Session:
         ray_working_dir: str | None,
     ) -> None:
         self._spec: Spec = load_spec(spec)
-        self.folder = RunFolder(out or Path(".matrix") / spec.stem)
+        self.folder = run_folder(spec, out)
         self.memory = Memory.load(self.folder.memory)
         self._only, self._skip, self._again = only, skip, again
         self._cluster: Any = None

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import sys
+from importlib.machinery import PathFinder
+from pathlib import Path
+
 from linux_side.matrix.cells import Cell
 from linux_side.matrix.hosts import Host
 from linux_side.matrix.spec import LEVELS
@@ -14,6 +18,8 @@ _RTX_GPUS = {str(capability) for capability in CAPABILITY_BITS.values()}
 
 def why_never(cell: Cell) -> str | None:
     """Why no machine at all can build it, or None."""
+    if missing := _no_model(cell.model):
+        return missing
     target = cell.target
     if target.backend is Backend.TENSORRT:
         return "an engine of TensorRT is for one GPU generation" if len(set(target.gpus)) > 1 else None
@@ -22,6 +28,18 @@ def why_never(cell: Cell) -> str | None:
     if "sm_75" in target.gpus and len(set(target.gpus)) > 1:
         return "an engine for Turing (sm_75) runs on Turing alone"
     return None
+
+
+def _no_model(model: str) -> str | None:
+    """Nothing is imported for it: a factory that its module does not hold is found by the build."""
+    module, colon, _ = model.partition(":")
+    if Path(model).is_file():
+        return None
+    if not colon:
+        return f"there is no file {model}, looked for in {Path.cwd()}"
+    package = module.partition(".")[0]
+    found = PathFinder.find_spec(package, [str(Path.cwd()), *sys.path])
+    return None if found else f"there is no module {package}, looked for in {Path.cwd()} and in this environment"
 
 
 def why_no_build(cell: Cell, host: Host, memory: int) -> str | None:

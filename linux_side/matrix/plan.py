@@ -129,9 +129,10 @@ def _planned(
     if cell.excluded is not None:
         return Planned(cell, Action.EXCLUDED, cell.excluded)
     needed, source = memory.estimate(cell)
-    refusals = {host.name: why_no_build(cell, host, needed) for host in (*hosts, *others)}
+    builders = [*hosts, *(host for host in others if host.backends)]
+    refusals = {host.name: why_no_build(cell, host, needed) for host in builders}
     never = why_never(cell)
-    builder = next((host for host in (*hosts, *others) if refusals[host.name] is None), None)
+    builder = next((host for host in builders if refusals[host.name] is None), None)
     if never or builder is None:
         return Planned(cell, Action.IMPOSSIBLE, never or _joined(refusals), memory=needed, memory_from=source)
     level = _highest(cell, builder)

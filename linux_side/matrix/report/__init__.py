@@ -1,0 +1,1 @@
+"""How a matrix went, for people and CI: one HTML page, JUnit XML, Markdown."""

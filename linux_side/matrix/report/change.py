@@ -1,0 +1,100 @@
+"""What changed since the last report."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from linux_side.matrix.files import read_json, write_json
+from linux_side.matrix.report.summary import Summary
+from toolchain.errors import UsageError
+from toolchain.output import size_text
+from toolchain.report.page import Mark
+
+# Times differ from run to run, and are worth a line only beyond this.
+_NOISE = {"size": 0.001, "seconds": 0.25, "coverage": 0.0, "error": 0.1, "latency": 0.05}
+_NAMES = {"size": "size", "seconds": "build time", "coverage": "coverage", "error": "error", "latency": "latency"}
+
+
+@dataclass(frozen=True)
+class Change:
+    """One figure of one cell, as people read it."""
+
+    cell: str
+    what: str
+    before: str
+    after: str
+    mark: Mark
+
+
+def snapshot(summary: Summary) -> dict[str, Any]:
+    """The document that the next report is compared with."""
+    return {"version": 1, "when": summary.when, "cells": {cell.id: cell.snapshot() for cell in summary.cells}}
+
+
+def read_baseline(path: Path) -> dict[str, Any]:
+    """A snapshot that somebody names.
+
+    Raises:
+        UsageError: it is none.
+    """
+    document = read_json(path)
+    if document is None or document.get("version") != 1 or not isinstance(document.get("cells"), dict):
+        raise UsageError(
+            "this is no snapshot of a matrix report", where=str(path), remedy="give a run folder's report.json"
+        )
+    return document
+
+
+def remember(folder: Path, current: dict[str, Any]) -> dict[str, Any] | None:
+    """Keeps this report's snapshot, and returns the one of the last report that said something else."""
+    last, path = read_json(folder / "report.json"), folder / "report.json"
+    if last is not None and last.get("cells") != current["cells"]:
+        write_json(folder / "report-before.json", last)
+    write_json(path, current)
+    return read_json(folder / "report-before.json")
+
+
+def changes(before: Mapping[str, Any] | None, after: Mapping[str, Any]) -> list[Change]:
+    """Figures that differ by more than noise, and cells that are new, gone, mended or broken."""
+    if before is None:
+        return []
+    old, new = before["cells"], after["cells"]
+    found: list[Change] = []
+    for cell in [*new, *(name for name in old if name not in new)]:
+        was, now = old.get(cell), new.get(cell)
+        if not isinstance(was, dict) or now is None:
+            found.append(Change(cell, "cell", *(("there", "gone") if now is None else ("", "new")), Mark.NONE))
+            continue
+        found += _figures(cell, was, now)
+    return found
+
+
+def _figures(cell: str, was: Mapping[str, Any], now: Mapping[str, Any]) -> list[Change]:
+    found = []
+    if was.get("state") != now["state"]:
+        mark = {"passed": Mark.GOOD, "failed": Mark.BAD}.get(now["state"], Mark.DOUBT)
+        found.append(Change(cell, "state", str(was.get("state")), now["state"], mark))
+    for key, noise in _NOISE.items():
+        old, new = was.get(key), now[key]
+        if not isinstance(old, (int, float)) or new is None or abs(new - old) <= noise * abs(old):
+            continue
+        better = (new > old) == (key == "coverage")
+        found.append(
+            Change(cell, _NAMES[key], figure(key, old), _changed(key, old, new), Mark.GOOD if better else Mark.DOUBT)
+        )
+    return found
+
+
+def _changed(key: str, old: float, new: float) -> str:
+    return figure(key, new) + (f" ({100 * (new - old) / old:+.1f} %)" if old else "")
+
+
+def figure(key: str, value: float | None) -> str:
+    """A figure as people read it; nothing where there is none."""
+    if value is None:
+        return ""
+    texts = {"seconds": f"{value:.1f} s", "coverage": f"{value:.1f} %", "error": f"{value:.1e}"}
+    return size_text(int(value)) if key == "size" else texts.get(key, f"{value:.3f} ms")

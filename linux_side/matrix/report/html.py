@@ -1,0 +1,202 @@
+"""The page: an overview as a coloured grid, what changed, and each cell's details behind a click."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from linux_side.matrix.report.change import Change, figure
+from linux_side.matrix.report.summary import CellSummary, Leg, Summary
+from toolchain.output import size_text
+from toolchain.report.page import (
+    Bar,
+    Bars,
+    Cell,
+    Facts,
+    Grid,
+    Mark,
+    Page,
+    Section,
+    Table,
+    Text,
+    Verdict,
+    render,
+)
+
+
+def html_page(summary: Summary, changed: Sequence[Change], since: str | None) -> str:
+    """One self-contained HTML page.
+
+    Args:
+        changed: since the last report.
+        since: when that was, or None where there was none.
+    """
+    sections = [
+        Section("Cells", [_grid(summary)]),
+        Section("What changed", _changes(changed, since)),
+        Section("Sizes and times", _bars(summary)),
+        Section("Figures", [_figures(summary)]),
+        Section("Details", [Text("Each cell's settings, verification, and the lines that do it again.")]),
+        *(_details(cell) for cell in summary.cells),
+    ]
+    versions = ", ".join(f"{name} {version}" for name, version in summary.versions.items())
+    return render(Page(f"Matrix {summary.title}", verdict(summary), sections, subtitle=summary.when, footer=versions))
+
+
+def verdict(summary: Summary) -> Verdict:
+    """The one sentence that the reader came for."""
+    passed, failed, total = summary.count("passed"), summary.count("failed"), len(summary.cells)
+    excluded = summary.count("excluded")
+    rest = total - passed - failed - excluded
+    mark = Mark.BAD if failed else Mark.GOOD if not rest else Mark.DOUBT
+    parts = [f"{failed} failed"] if failed else []
+    parts += [f"{rest} not built here or not run"] if rest else []
+    parts += [f"{excluded} excluded by the spec"] if excluded else []
+    remedy = "open a failed cell below: its last words, and the lines that do it again" if failed else ""
+    return Verdict(mark, f"{passed} of {total - excluded} cells passed", ", ".join(parts), remedy)
+
+
+def _grid(summary: Summary) -> Grid:
+    columns = list(dict.fromkeys(_column(cell) for cell in summary.cells))
+    rows: dict[str, dict[str, Cell]] = {}
+    for cell in summary.cells:
+        text = size_text(cell.size) if cell.size is not None and cell.state == "passed" else cell.state
+        row = rows.setdefault(cell.planned.cell.name, {})
+        row[_column(cell)] = Cell(text, cell.mark, anchor=_anchor(cell))
+    return Grid(
+        "Models and targets; choose a cell for its details",
+        columns,
+        [(name, [row.get(column) for column in columns]) for name, row in rows.items()],
+    )
+
+
+def _column(cell: CellSummary) -> str:
+    """The identifier without the model."""
+    return cell.id[len(cell.planned.cell.name) + 1 :].replace("-", " ")
+
+
+def _anchor(cell: CellSummary) -> str:
+    return f"cell-{cell.id}"
+
+
+def _changes(changed: Sequence[Change], since: str | None) -> list[Table | Facts | Text | Bars | Grid]:
+    if since is None:
+        return [Text("This is the first report.")]
+    if not changed:
+        return [Text(f"Nothing beyond noise since {since}.")]
+    rows: list[list[str | Cell]] = [
+        [item.cell, item.what, item.before, Cell(item.after, item.mark)] for item in changed
+    ]
+    return [Table(["cell", "figure", "before", "now"], rows, f"Since {since}")]
+
+
+def _bars(summary: Summary) -> list[Table | Facts | Text | Bars | Grid]:
+    sized = [cell for cell in summary.cells if cell.size is not None]
+    timed = [cell for cell in summary.cells if cell.seconds is not None and cell.state != "failed"]
+    times = [
+        Bar(cell.id, cell.seconds or 0.0, f"{cell.seconds:.1f} s" + (", cached" if cell.from_cache else ""))
+        for cell in timed
+    ]
+    return [
+        Bars("Artifact sizes", [Bar(cell.id, cell.size or 0, size_text(cell.size or 0)) for cell in sized]),
+        Bars("Build times", times),
+    ]
+
+
+def _figures(summary: Summary) -> Table:
+    columns = ["cell", "state", "size", "build", "peak memory", "coverage", "error", "latency", "verified to"]
+    return Table(columns, [_row(cell) for cell in summary.cells], "Error: the worst relative L2 of any output")
+
+
+def _row(cell: CellSummary) -> list[str | Cell]:
+    record = cell.record
+    numbers = [
+        figure("size", cell.size),
+        figure("seconds", cell.seconds),
+        figure("size", record.peak if record else None),
+        figure("coverage", cell.coverage),
+        figure("error", cell.error),
+        figure("latency", cell.latency),
+    ]
+    return [
+        Cell(cell.id, anchor=_anchor(cell)),
+        Cell(cell.state, cell.mark),
+        *(Cell(text, number=True) for text in numbers),
+        level_text(cell),
+    ]
+
+
+def level_text(cell: CellSummary) -> str:
+    """How far it was verified, here and on other machines: ``structure, windows: structure``."""
+    parts = [str(cell.record.level)] if cell.record and cell.record.state == "passed" else []
+    for leg in cell.legs:
+        passed = [str(level.get("level")) for level in leg.levels if level.get("passed") is True]
+        parts.append(f"{leg.name}: {passed[-1] if passed else 'nothing'}")
+    return ", ".join(parts)
+
+
+def _details(cell: CellSummary) -> Section:
+    planned, record = cell.planned, cell.record
+    facts: list[tuple[str, str | Cell]] = [("state", Cell(cell.state, cell.mark))]
+    facts += [("why", cell.reason)] if cell.reason else []
+    facts += [
+        ("model", Cell(planned.cell.model, code=True)),
+        ("precision", planned.cell.precision),
+        ("target", f"{planned.cell.target.platform.value}, {planned.cell.target.backend.value}"),
+        ("GPUs", ", ".join(planned.cell.target.gpus) or "TensorRT-RTX's own set"),
+    ]
+    blocks: list[Table | Facts | Text | Bars | Grid] = [Facts(facts)]
+    if record:
+        facts += _record_facts(cell)
+        if record.levels:
+            blocks.append(_levels("Verified by the builder", record.levels))
+        blocks += [_leg(leg) for leg in cell.legs]
+        if cell.log:
+            blocks += [Text("Its log's last lines:"), Text(cell.log, code=True)]
+        blocks += [Text("To do this one cell again:"), Text("\n".join(record.reproduce), code=True)]
+    return Section(cell.id, blocks, anchor=_anchor(cell), folded=True, mark=cell.mark)
+
+
+def _record_facts(cell: CellSummary) -> list[tuple[str, str | Cell]]:
+    record = cell.record
+    if record is None:
+        return []
+    facts: list[tuple[str, str | Cell]] = [("built on", f"{record.host}, {record.started:%Y-%m-%d %H:%M} UTC")]
+    if record.error:
+        facts.append(("what to do", str(record.error.get("remedy") or "")))
+    if artifact := record.artifact:
+        phases = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in artifact.phases.items())
+        stays = ", ".join(f"{name} x{count}" for name, count in artifact.fallback.items())
+        facts += [
+            ("size", size_text(artifact.size)),
+            ("SHA-256", Cell(artifact.sha256, code=True)),
+            ("engines", f"{artifact.engines}, for {_runtime(cell)} {artifact.runtime}"),
+            ("operators", f"{artifact.in_engines} of {artifact.operators} in TensorRT"),
+            ("in PyTorch", stays or "nothing"),
+            ("build", "from the cache" if artifact.from_cache else phases),
+        ]
+    return facts
+
+
+def _runtime(cell: CellSummary) -> str:
+    return cell.planned.cell.target.backend.distributions[1]
+
+
+def _levels(caption: str, levels: Sequence[object]) -> Table:
+    rows: list[list[str | Cell]] = []
+    for level in levels:
+        if isinstance(level, dict):
+            passed, seconds = level.get("passed") is True, level.get("seconds")
+            word = Cell("ok", Mark.GOOD) if passed else Cell("failed", Mark.BAD)
+            time = f"{seconds:.2f} s" if isinstance(seconds, (int, float)) else ""
+            rows.append([str(level.get("level")), word, Cell(time, number=True)])
+    return Table(["level", "outcome", "time"], rows, caption)
+
+
+def _leg(leg: Leg) -> Table:
+    table = _levels(f"Leg {leg.name}", list(leg.levels))
+    rows = list(table.rows)
+    if leg.latency is not None:
+        rows.append(["latency, median", Cell(f"{leg.latency:.3f} ms", Mark.GOOD), ""])
+    if leg.error:
+        rows.append(["error", Cell(leg.error.problem, Mark.BAD), ""])
+    return Table(table.columns, rows, table.caption)
