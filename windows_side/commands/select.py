@@ -1,0 +1,90 @@
+"""``trtcross select``: the best artifact for this machine, and the reason against each other one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from toolchain.errors import IncompatibleError
+from toolchain.output import Report, verb
+from toolchain.report.text import printable
+from toolchain.requirements import State
+from windows_side.select import CRITERIA, Candidate, Refused, Selection, reasons
+from windows_side.select import select as select_artifact
+
+_OUTCOMES = {State.MET: "fits", State.UNKNOWN: "unknown", State.NOT_MET: "does not fit"}
+
+
+@click.command()
+@click.argument("directory", type=click.Path(path_type=Path))
+@click.option("--model", help="Choose among the artifacts of this model alone.")
+@click.option("--allow-unlisted-gpu", is_flag=True, help="Also take one that does not list this GPU.")
+@verb
+def select(report: Report, directory: Path, model: str | None, allow_unlisted_gpu: bool) -> None:
+    """Choose the best artifact in DIRECTORY for this machine, and say why not the others (-q: its path alone)."""
+    selection = select_artifact(directory, model=model, allow_unlisted_gpu=allow_unlisted_gpu)
+    best = selection.best
+    report.put(
+        directory=str(directory),
+        best=str(best.path) if best else None,
+        criteria=[criterion.name for criterion in CRITERIA],
+        artifacts=[_candidate(candidate, best) for candidate in selection.candidates]
+        + [_refused(refused) for refused in selection.refused],
+    )
+    if best is None:
+        _say_others(report, selection)
+        raise _none_fits(selection, directory)
+    if report.verbosity < 0:
+        report.say(str(best.path), level=-1)
+    report.say(f"best: {_line(best.path)}")
+    _say_others(report, selection)
+
+
+def _say_others(report: Report, selection: Selection) -> None:
+    for candidate in selection.candidates:
+        for reason in reasons(candidate, selection.best):
+            report.say(_line(f"  {candidate.path.name}: {reason}"))
+    for refused in selection.refused:
+        report.say(_line(f"  {refused.path.name}: refused: {refused.error.problem}"))
+    models = sorted({candidate.model for candidate in selection.candidates})
+    if len(models) > 1:
+        report.say(_line(f"note: {len(models)} models lie here; --model chooses among one's: {', '.join(models)}"))
+
+
+def _line(text: object) -> str:
+    """A file's words on one line."""
+    return printable(str(text)).replace("\n", "\\n")
+
+
+def _candidate(candidate: Candidate, best: Candidate | None) -> dict[str, Any]:
+    return {
+        "artifact": str(candidate.path),
+        "outcome": "best" if candidate is best else _OUTCOMES[candidate.fit],
+        "model": candidate.model,
+        "reasons": reasons(candidate, best),
+        "criteria": {criterion.name: criterion.words(candidate) for criterion in CRITERIA},
+        "requirements": [item.to_json() for item in candidate.requirements],
+    }
+
+
+def _refused(refused: Refused) -> dict[str, Any]:
+    return {
+        "artifact": str(refused.path),
+        "outcome": "refused",
+        "reasons": [refused.error.problem],
+        "error": refused.error.to_json(),
+    }
+
+
+def _none_fits(selection: Selection, directory: Path) -> IncompatibleError:
+    if not selection.candidates:
+        remedy = "put artifacts there, or mend those that were refused" if selection.refused else "put artifacts there"
+        return IncompatibleError("there is no artifact to choose from", where=str(directory), remedy=remedy)
+    nearest = selection.candidates[0]
+    return IncompatibleError(
+        f"none of the {len(selection.candidates)} artifacts is known to run on this machine",
+        where=str(directory),
+        remedy=f"the nearest is {_line(nearest.path.name)}: `trtcross check` says what to do",
+    )
