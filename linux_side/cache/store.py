@@ -83,7 +83,10 @@ class BuildCache:
 
     def entries(self) -> list[Entry]:
         """Every entry, the least recently used first."""
-        names = [path.name for path in self.folder.iterdir()] if self.folder.is_dir() else []
+        try:
+            names = [path.name for path in self.folder.iterdir()]
+        except FileNotFoundError:
+            return []
         found = [self.find(name) for name in names if _KEY.fullmatch(name)]
         return sorted((entry for entry in found if entry), key=lambda entry: (entry.used, entry.key))
 
