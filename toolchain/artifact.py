@@ -15,7 +15,7 @@ from toolchain.base64_stream import TEXT_CHUNK, ParallelHash, decode_stream, enc
 from toolchain.container import Container
 from toolchain.engine_info import EngineInfo
 from toolchain.entry_names import ROOT
-from toolchain.errors import MalformedArtifactError, UntrustedError
+from toolchain.errors import MalformedArtifactError
 from toolchain.foreign import derive_manifest
 from toolchain.graph_document import (
     GRAPH_LIMIT,
@@ -111,6 +111,7 @@ class Artifact:
     """An open artifact. Close it, or use it in a ``with`` block.
 
     Attributes:
+        manifest_sha256: of the manifest as it was read, which is what a signature is of; empty where foreign.
         foreign: whether it was saved by Torch-TensorRT itself; its manifest is then derived from what is in it.
     """
 
@@ -118,6 +119,7 @@ class Artifact:
         self.container = Container(path)
         self.path = self.container.path
         try:
+            self.manifest_sha256 = ""
             self.foreign = GRAPH_ENTRY in self.container.entries and MANIFEST_ENTRY not in self.container.entries
             self.manifest: Manifest = derive_manifest(self.container) if self.foreign else self._read_manifest()
             if not self.foreign:
@@ -205,26 +207,11 @@ class Artifact:
         self.check_engines()
         self.container.check_unchanged()
 
-    @property
-    def manifest_sha256(self) -> str:
-        """Of the manifest's bytes as they were read; this is what a signature is of.
-
-        Raises:
-            UntrustedError: a foreign artifact has no manifest to sign.
-        """
-        if self.foreign:
-            raise UntrustedError(
-                "it was saved by Torch-TensorRT itself, and has no manifest that could be signed",
-                where=str(self.path),
-                remedy=f"give it one: trtcross convert {self.path.name} -o OUT",
-            )
-        return self._manifest_sha256
-
     def _read_manifest(self) -> Manifest:
         if MANIFEST_ENTRY not in self.container.entries:
             raise self._malformed("it is not a .pt2 program of torch 2.8 or later")
         data = self.container.read(MANIFEST_ENTRY, size_limit=SIZE_LIMIT)
-        self._manifest_sha256 = hashlib.sha256(data).hexdigest()
+        self.manifest_sha256 = hashlib.sha256(data).hexdigest()
         if zlib.crc32(data) != self.container.entry(MANIFEST_ENTRY).crc:
             raise self._malformed("the manifest's CRC is wrong")
         return parse_manifest(data, where=self._where(MANIFEST_ENTRY))
@@ -284,6 +271,6 @@ def open_artifact(path: str | os.PathLike[str]) -> Artifact:
 
     Raises:
         UsageError: there is no such file.
-        MalformedArtifactError: it is damaged, malformed, newer than this release, or holds no manifest.
+        MalformedArtifactError: it is damaged, malformed, newer than this release, or holds no engines.
     """
     return Artifact(path)

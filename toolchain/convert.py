@@ -1,68 +1,234 @@
-"""Retargeting an artifact: the same engine bytes, another platform in the engine info and in the manifest."""
+"""Another artifact of the same engines: for another platform, or of a file that Torch-TensorRT itself saved."""
 
 from __future__ import annotations
 
+import json
 import os
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
+from typing import Any
+
+from packaging.version import InvalidVersion, Version
 
 from toolchain.artifact import Artifact
 from toolchain.container_writer import ContainerWriter
-from toolchain.engine_info import TARGET_PLATFORM_FIELD
-from toolchain.errors import IncompatibleError
-from toolchain.graph_document import dump_graph, placeholder_nodes, set_field
-from toolchain.graph_writer import EngineSource, write_graph
+from toolchain.engine_info import TARGET_PLATFORM_FIELD, EngineInfo
+from toolchain.errors import IncompatibleError, UsageError
+from toolchain.graph_document import PlaceholderNode, dump_graph, placeholder_nodes, set_devices, set_field, set_fields
+from toolchain.graph_writer import EngineSource, WrittenGraph, write_graph
 from toolchain.install import install_lines
-from toolchain.manifest import GRAPH_ENTRY, MANIFEST_ENTRY, Manifest
+from toolchain.manifest import (
+    GOLDEN_ENTRY,
+    GRAPH_ENTRY,
+    MANIFEST_ENTRY,
+    SAMPLE_INPUTS_ENTRY,
+    FileEntry,
+    Golden,
+    Manifest,
+    Package,
+    Producer,
+    TargetSpec,
+)
+from toolchain.pickle_values import PickleError, read_metadata, shapes_alone
+from toolchain.releases import RELEASES, runs
+from toolchain.strict_json import load_json
 from toolchain.targets import Platform
+from toolchain.trust import TRUST, require_safe_to_convert
+
+_CONFIG_LIMIT = 8 * 2**20
 
 
-def convert_artifact(artifact: Artifact, out: str | os.PathLike[str], platform: Platform) -> Manifest:
-    """Writes the artifact of another platform; every engine is checked on the way and stays the same to the byte.
+@dataclass(frozen=True)
+class GoldenData:
+    """Golden I/O for an artifact that has none: the entry's bytes, and what the manifest says of them."""
 
-    Where ``out`` is the artifact's own file, it is replaced, and ``artifact`` is closed.
+    data: bytes
+    golden: Golden
+
+
+def convert_artifact(
+    artifact: Artifact,
+    out: str | os.PathLike[str],
+    platform: Platform | None = None,
+    *,
+    release: str | None = None,
+    golden: GoldenData | None = None,
+    trust: str | None = None,
+) -> Manifest:
+    """Writes another artifact; every engine is checked on the way and stays the same to the byte.
+
+    Where ``out`` is the artifact's own file, it is replaced, and ``artifact`` is closed. Of a foreign one, the pickled
+    sample inputs and the guards are left out, and of the engines' metadata nothing stays but shapes.
+
+    Args:
+        platform: the new one, or None to stay.
+        release: of Torch-TensorRT (``2.14``), whose engine info shall be written, or None to stay.
+        golden: where the artifact has none.
+        trust: why a foreign file is taken although torch would run code from it; it goes into the manifest.
 
     Raises:
-        IncompatibleError: the backend's engines run only on the platform that they were built for.
+        IncompatibleError: the engines do not run on that platform, or with that release.
         MalformedArtifactError: a digest does not match.
+        UntrustedError: torch would run code from the file, and no reason is given to trust it.
+        UsageError: the artifact has golden I/O already, or there is no such release.
     """
-    manifest = artifact.manifest
-    if not manifest.target.backend.portable and platform is not manifest.target.platform:
-        raise IncompatibleError(
-            f"engines of {manifest.target.backend.value} run only on {manifest.target.platform.value}, "
-            "the platform that they were built for",
-            where=str(artifact.path),
-            remedy=f"build the model again with --target {platform.value}, or with --backend tensorrt-rtx",
+    conversion = _Conversion(artifact, platform or artifact.manifest.target.platform, release, trust)
+    conversion.check()
+    if golden is not None and artifact.manifest.golden is not None:
+        raise UsageError(
+            "the artifact has golden I/O already", where=str(artifact.path), remedy="leave out --golden-from"
         )
-    document = artifact.graph()
-    for node in placeholder_nodes(document, where=str(artifact.path)):
-        set_field(node, TARGET_PLATFORM_FIELD, platform.runtime_name)
-    files = {}
     with ContainerWriter(out) as writer:
-        for name in artifact.container.entries:
-            if name == GRAPH_ENTRY:
-                sources = [EngineSource(engine.size, engine.chunks) for engine in artifact.engines]
-                graph = write_graph(writer, dump_graph(document), sources)
-                files[name] = graph.file
-            elif name != MANIFEST_ENTRY:
-                artifact.require_digest(name, writer.copy(artifact.container, name))
-                files[name] = manifest.files[name]
-        engines = [
-            entry.model_copy(update={"base64": written.span})
-            for entry, written in zip(manifest.engines, graph.engines, strict=True)
-        ]
-        target = manifest.target.model_copy(update={"platform": platform})
-        converted = manifest.model_copy(
-            update={
-                "created": datetime.now(timezone.utc),
-                "target": target,
-                "install": install_lines(target, manifest.producer),
-                "engines": engines,
-                "files": files,
-            }
-        )
-        writer.add(MANIFEST_ENTRY, converted.to_json().encode())
+        converted = conversion.write(writer, golden)
         artifact.container.check_unchanged()
         if Path(out).exists() and artifact.path.samefile(out):
             artifact.close()  # Windows replaces no file that is open
     return converted
+
+
+class _Conversion:
+    def __init__(self, artifact: Artifact, platform: Platform, release: str | None, trust: str | None) -> None:
+        self.artifact = artifact
+        self.manifest = artifact.manifest
+        self.platform = platform
+        self.release = release
+        self.trust = trust
+
+    def check(self) -> None:
+        """Refuses what cannot be, before anything is written."""
+        target = self.manifest.target
+        if not target.backend.portable and self.platform is not target.platform:
+            raise IncompatibleError(
+                f"engines of {target.backend.value} run only on {target.platform.value}, the platform that they were "
+                "built for",
+                where=str(self.artifact.path),
+                remedy=f"build the model again with --target {self.platform.value}, or with --backend tensorrt-rtx",
+            )
+        if self.release is not None:
+            self._check_release(self.release)
+        if self.artifact.foreign:
+            require_safe_to_convert(self.artifact, self.trust)
+
+    def _check_release(self, release: str) -> None:
+        target = self.manifest.target
+        if release not in RELEASES:
+            raise UsageError(
+                f"there is no release {release!r} of Torch-TensorRT in the table",
+                where="--torch-tensorrt",
+                remedy="use one of: " + ", ".join(RELEASES),
+            )
+        if not runs(release, target.backend, target.runtime):
+            needed = RELEASES[release].runtimes.get(target.backend)
+            raise IncompatibleError(
+                f"its engines are of {target.backend.value} {target.runtime}, and Torch-TensorRT {release} runs "
+                + (f"those of {target.backend.value} {needed}" if needed else f"none of {target.backend.value}"),
+                where=str(self.artifact.path),
+                remedy=f"build the model again with Torch-TensorRT {release}",
+            )
+
+    def write(self, writer: ContainerWriter, golden: GoldenData | None) -> Manifest:
+        files: dict[str, FileEntry] = {}
+        graph: WrittenGraph | None = None
+        for name in self.artifact.container.entries:
+            if name == GRAPH_ENTRY:
+                sources = [EngineSource(engine.size, engine.chunks) for engine in self.artifact.engines]
+                graph = write_graph(writer, dump_graph(self._document()), sources)
+                files[name] = graph.file
+            elif name != MANIFEST_ENTRY:
+                files[name] = self._copy(writer, name)
+        if golden is not None:
+            files[GOLDEN_ENTRY] = FileEntry(sha256=writer.add(GOLDEN_ENTRY, golden.data), size=len(golden.data))
+        assert graph is not None  # noqa: S101 - an open artifact has one
+        converted = self._converted(files, graph, golden)
+        writer.add(MANIFEST_ENTRY, converted.to_json().encode())
+        return converted
+
+    def _document(self) -> dict[str, Any]:
+        document = self.artifact.graph()
+        where = str(self.artifact.path)
+        for node in placeholder_nodes(document, where=where):
+            if self.artifact.foreign or self.release:
+                set_fields(node, [str(field) for field in self._info(node, where).fields(node.token)])
+            else:
+                set_field(node, TARGET_PLATFORM_FIELD, self.platform.runtime_name)
+        if self.artifact.foreign:
+            set_devices(document, "cuda", 0)
+        return document
+
+    def _info(self, node: PlaceholderNode, where: str) -> EngineInfo:
+        info = replace(node.info(where), target_platform=self.platform.runtime_name)
+        if self.release:
+            info = info.of_abi(RELEASES[self.release].abi, where=where)
+        if not self.artifact.foreign:
+            return info
+        try:
+            return replace(info, metadata=shapes_alone(read_metadata(info.metadata)))
+        except PickleError:
+            return info  # trusted, or it would have been refused
+
+    def _copy(self, writer: ContainerWriter, name: str) -> FileEntry:
+        listed = self.manifest.files[name]
+        if self.artifact.foreign and (data := self._rewritten(name)) is not None:
+            return FileEntry(sha256=writer.add(name, data), size=len(data))
+        self.artifact.require_digest(name, writer.copy(self.artifact.container, name))
+        return listed
+
+    def _rewritten(self, name: str) -> bytes | None:
+        """A foreign entry as we write it, where that is another."""
+        if name == SAMPLE_INPUTS_ENTRY:
+            return b""
+        if not name.endswith("_config.json"):
+            return None
+        # Stock torch moves a weight, as it reads it, to the device that stands there; see docs/format.md.
+        document = load_json(self.artifact.read_entry(name), where=name, size_limit=_CONFIG_LIMIT)
+        set_devices(document, "cpu", None)
+        return json.dumps(document).encode()
+
+    def _converted(self, files: dict[str, FileEntry], graph: WrittenGraph, golden: GoldenData | None) -> Manifest:
+        manifest = self.manifest
+        target, producer = self._target(), self._producer()
+        update: dict[str, Any] = {
+            "created": datetime.now(timezone.utc),
+            "target": target,
+            "producer": producer,
+            "install": install_lines(target, producer),
+            "engines": [
+                entry.model_copy(update={"base64": written.span})
+                for entry, written in zip(manifest.engines, graph.engines, strict=True)
+            ],
+            "files": files,
+        }
+        if golden is not None:
+            update["golden"] = golden.golden
+        if self.trust is not None:
+            update["settings"] = {**manifest.settings, TRUST: self.trust}
+        return manifest.model_copy(update=update)
+
+    def _target(self) -> TargetSpec:
+        update: dict[str, Any] = {"platform": self.platform}
+        if self.release:
+            update["abi_version"] = RELEASES[self.release].abi
+        return self.manifest.target.model_copy(update=update)
+
+    def _producer(self) -> Producer:
+        producer = self.manifest.producer
+        if not self.release:
+            return producer
+        return producer.model_copy(
+            update={
+                "torch": _torch_of(self.release, producer.torch),
+                "torch_tensorrt": Package(name=producer.torch_tensorrt.name, version=self.release),
+            }
+        )
+
+
+def _torch_of(release: str, saved_by: str) -> str:
+    """The torch that goes with a release of Torch-TensorRT: the one that saved the program, where that fits."""
+    try:
+        version = Version(saved_by)
+    except InvalidVersion:
+        return release
+    if ".".join(map(str, version.release[:2])) == release:
+        return saved_by
+    return f"{release}.0+{version.local}" if version.local else f"{release}.0"

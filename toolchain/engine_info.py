@@ -7,10 +7,10 @@ Upstream: ``core/runtime/runtime.h`` (``SerializedInfoIndex``) and ``core/runtim
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 
-from toolchain.errors import BuildFailedError, MalformedArtifactError
+from toolchain.errors import BuildFailedError, IncompatibleError, MalformedArtifactError
 from toolchain.releases import RELEASES
 from toolchain.targets import ComputeCapability
 
@@ -29,6 +29,22 @@ FIELDS = (
     "requires_native_multidevice",
     "aliased_io",
 )
+# What the placeholder operator calls them.
+ARGUMENTS = (
+    "abi_version",
+    "name",
+    "serialized_device_info",
+    "serialized_engine",
+    "serialized_in_binding_names",
+    "serialized_out_binding_names",
+    "serialized_hardware_compatible",
+    "serialized_metadata",
+    "serialized_target_platform",
+    "serialized_require_output_allocator",
+    "serialized_resource_allocation_strategy",
+    "serialized_requires_native_multidevice",
+    "serialized_aliased_io",
+)
 ENGINE_FIELD = FIELDS.index("engine")
 TARGET_PLATFORM_FIELD = FIELDS.index("target_platform")
 
@@ -41,6 +57,9 @@ RELEASE_ABI = {name: release.abi for name, release in RELEASES.items()}
 
 PLACEHOLDER_OPERATOR = "tensorrt::no_op_placeholder_for_execute_engine"
 EXECUTE_OPERATOR = "tensorrt::execute_engine"
+
+CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+"""What no text in an artifact may hold: control characters, turns of the writing direction, halves of characters."""
 
 _LIST_SEPARATOR = "%"
 _ALIAS_SEPARATOR = "@"
@@ -117,6 +136,45 @@ class EngineInfo:
             _LIST_SEPARATOR.join(_ALIAS_SEPARATOR.join((a.output, a.input, a.kind)) for a in self.aliased_io),
         ]
         return values[: FIELD_COUNT[self.abi_version]]
+
+    def check_names(self) -> None:
+        """Refuses, before anything is written, names that no reader of artifacts takes.
+
+        Raises:
+            BuildFailedError: a name holds control characters.
+        """
+        for name in (self.name, *self.input_names, *self.output_names):
+            if CONTROL.search(name):
+                raise BuildFailedError(
+                    f"the name {name!r} holds control characters, which no reader of artifacts takes",
+                    where="engine info",
+                    remedy="rename that input, output or part of the model",
+                )
+
+    def of_abi(self, abi: int, *, where: str) -> EngineInfo:
+        """The same engine info in another ABI version.
+
+        Raises:
+            IncompatibleError: it says something that the other version has no field for.
+        """
+        other = replace(self, abi_version=abi)
+        said = {name: value for name, value, default in self._optional() if value != default}
+        for name in FIELDS[FIELD_COUNT[abi] :]:
+            if name in said:
+                raise IncompatibleError(
+                    f"the engine {self.name} needs {name.replace('_', ' ')}, which engine info of ABI version {abi} "
+                    "cannot say",
+                    where=where,
+                    remedy="keep the release of Torch-TensorRT that it was made for",
+                )
+        return other
+
+    def _optional(self) -> Iterator[tuple[str, object, object]]:
+        """The fields that not every ABI version has, their values, and what their absence means."""
+        yield "requires_output_allocator", self.requires_output_allocator, False
+        yield "resource_allocation_strategy", self.dynamic_resources, False
+        yield "requires_native_multidevice", self.requires_native_multidevice, False
+        yield "aliased_io", self.aliased_io, ()
 
     @classmethod
     def parse(cls, fields: Sequence[object], *, where: str) -> EngineInfo:

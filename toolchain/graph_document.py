@@ -6,11 +6,12 @@ No torch is needed, and none is trusted: a graph is looked at here before torch 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from toolchain.engine_info import (
+    ARGUMENTS,
     ENGINE_FIELD,
     EXECUTE_OPERATOR,
     PLACEHOLDER_OPERATOR,
@@ -121,6 +122,14 @@ def _placeholder(node: dict[str, Any], where: str) -> PlaceholderNode:
 def set_field(node: PlaceholderNode, index: int, value: str) -> None:
     """Writes one field of a placeholder node's engine info."""
     node.node["inputs"][1 + index]["arg"] = {"as_string": value}
+
+
+def set_fields(node: PlaceholderNode, fields: Sequence[str]) -> None:
+    """Writes the whole engine info of a placeholder node, under the names of the operator's arguments."""
+    arguments = [
+        {"name": name, "arg": {"as_string": value}, "kind": 1} for name, value in zip(ARGUMENTS, fields, strict=False)
+    ]
+    node.node["inputs"][1:] = arguments
 
 
 def strip_traces(document: dict[str, Any]) -> None:

@@ -6,13 +6,13 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
 from packaging.version import InvalidVersion, Version
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
+from toolchain.engine_info import CONTROL
 from toolchain.errors import MalformedArtifactError
 from toolchain.strict_json import load_json
 from toolchain.targets import Backend, Platform
@@ -41,8 +41,6 @@ def _version(text: str) -> str:
 # What goes into the lines that people copy into a shell.
 VersionText = Annotated[str, AfterValidator(_version)]
 PackageName = Annotated[str, Field(pattern=r"^[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?$")]
-
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 class Model(BaseModel):
@@ -255,7 +253,7 @@ def parse_manifest(data: bytes, *, where: str) -> Manifest:
             where=where,
             remedy="install a newer trtcross, or build the artifact again with this one",
         )
-    if text := next(filter(_CONTROL.search, _texts(document)), None):
+    if text := next(filter(CONTROL.search, _texts(document)), None):
         raise MalformedArtifactError(
             f"the manifest's text {text[:80]!r} holds control characters",
             where=where,

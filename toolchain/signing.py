@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from toolchain.artifact import Artifact
-from toolchain.errors import MissingComponentError, UsageError
+from toolchain.errors import MissingComponentError, UntrustedError, UsageError
 from toolchain.replacing import new_part, replace_file
 from toolchain.signature_bundle import read_bundle, refused, signature_bytes, signature_path
 from toolchain.signing_policy import Policy, Signer
@@ -31,9 +31,11 @@ def sign_artifact(artifact: Artifact, key: Path, certificates: Sequence[Path] = 
 
     Raises:
         MalformedArtifactError: the artifact is damaged.
+        UntrustedError: it is a foreign artifact, which has no manifest to sign.
         UsageError: the key or a certificate cannot be used, or the folder cannot be written to.
         MissingComponentError: model-signing is not installed.
     """
+    _require_manifest(artifact)
     library = _library()
     artifact.check_integrity()
     path = signature_path(artifact.path)
@@ -68,6 +70,7 @@ def require_signature(artifact: Artifact, policy: Policy) -> Signer:
         UsageError: a key or certificate of the policy cannot be read.
         MissingComponentError: model-signing is not installed.
     """
+    _require_manifest(artifact)
     path = signature_path(artifact.path)
     bundle = read_bundle(path)
     library = _library()
@@ -84,6 +87,15 @@ def require_signature(artifact: Artifact, policy: Policy) -> Signer:
         return signer
     claim = library.claimed_by(bundle)
     raise refused(f"nobody whom the policy trusts has signed it: that is {policy}; the signature says {claim}", path)
+
+
+def _require_manifest(artifact: Artifact) -> None:
+    if artifact.foreign:
+        raise UntrustedError(
+            "it was saved by Torch-TensorRT itself, and has no manifest, which is what a signature is of",
+            where=str(artifact.path),
+            remedy=f"give it one: trtcross convert {artifact.path.name} -o OUT",
+        )
 
 
 def _library() -> Any:

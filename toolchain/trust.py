@@ -53,12 +53,25 @@ def require_safe_to_load(artifact: Artifact, trust: str | None = None) -> None:
         UntrustedError: with the entry that is not plain data.
         UsageError: the reason is empty.
     """
+    _require(artifact, unsafe_parts(artifact), trust)
+
+
+def require_safe_to_convert(artifact: Artifact, trust: str | None = None) -> None:
+    """Refuses a foreign artifact whose conversion could not be loaded; sample inputs do not matter: they stay behind.
+
+    Raises:
+        UntrustedError: with the entry that is not plain data.
+        UsageError: the reason is empty.
+    """
+    _require(artifact, (part for part in unsafe_parts(artifact) if part[1] != SAMPLE_INPUTS_ENTRY), trust)
+
+
+def _require(artifact: Artifact, unsafe: Iterator[tuple[str, str]], trust: str | None) -> None:
     _check_reason(trust)
-    for problem, entry in unsafe_parts(artifact):
+    for problem, entry in unsafe:
         foreign = artifact.foreign or TRUST in artifact.manifest.settings
         if trust is None or not foreign:
             raise _untrusted(problem, artifact, entry, foreign)
-        return
 
 
 def _check_reason(trust: str | None) -> None:

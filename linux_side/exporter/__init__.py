@@ -75,6 +75,7 @@ def placeholder_call(engine_field: EngineField) -> EngineCall:
 
     def call(gm: torch.fx.GraphModule, inputs: Sequence[torch.fx.Node], engine: CompiledEngine) -> torch.fx.Node:
         nonlocal count
+        engine.info.check_names()
         fields = engine.info.fields(engine_field(engine, count))
         count += 1
         operator = torch.ops.tensorrt.no_op_placeholder_for_execute_engine.default

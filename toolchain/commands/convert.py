@@ -1,24 +1,79 @@
-"""``trtcross convert``: the artifact of another platform, where the engine allows it."""
+"""``trtcross convert``: another artifact of the same engines."""
 
 from __future__ import annotations
 
+from importlib import metadata
+
 import click
 
-from toolchain.artifact import open_artifact
-from toolchain.convert import convert_artifact
+from toolchain.artifact import Artifact, open_artifact
+from toolchain.convert import GoldenData, convert_artifact
+from toolchain.errors import MissingComponentError, UsageError
 from toolchain.output import Report, verb
 from toolchain.targets import Platform
+from toolchain.trust_option import trust_option
+
+# Who makes golden I/O of an original model: the producer's side, where it is installed.
+GOLDEN_GROUP = "trtcross.golden"
 
 
 @click.command()
 @click.argument("artifact")
 @click.option("-o", "--out", required=True, help="Where to write the new artifact.")
-@click.option("--target", required=True, help="The platform to convert to: windows-x86_64 or linux-x86_64.")
+@click.option("--target", help="The platform to convert to: windows-x86_64 or linux-x86_64.")
+@click.option("--torch-tensorrt", "release", metavar="RELEASE", help="Write this release's engine info, such as 2.14.")
+@click.option("--golden-from", metavar="MODEL", help="The original (a .pt2 program or module:factory), for golden I/O.")
+@click.option("--golden", default=1, show_default=True, type=click.IntRange(1), help="Samples, with --golden-from.")
+@trust_option
 @verb
-def convert(report: Report, artifact: str, out: str, target: str) -> None:
-    """Make of ARTIFACT the one of another platform; the engines stay the same to the byte."""
-    platform = Platform.parse(target)
+def convert(
+    report: Report,
+    artifact: str,
+    out: str,
+    target: str | None,
+    release: str | None,
+    golden_from: str | None,
+    golden: int,
+    trust: str | None,
+) -> None:
+    """Make another artifact of ARTIFACT; the engines stay the same to the byte.
+
+    Of an artifact of trtcross: one for another platform. Of a file that Torch-TensorRT itself saved: one with a
+    manifest, without pickles, and with golden I/O where the original model is at hand.
+    """
+    platform = Platform.parse(target) if target else None
     with open_artifact(artifact) as opened:
-        manifest = convert_artifact(opened, out, platform)
-    report.put(artifact=out, target=platform.value, engines=[engine.sha256 for engine in manifest.engines])
-    report.say(f"wrote {out} for {platform.value}; {len(manifest.engines)} engine(s), unchanged")
+        foreign = opened.foreign
+        if not (foreign or platform or release or golden_from):
+            raise UsageError(
+                "it is an artifact of trtcross already", where=artifact, remedy="say what to change, such as --target"
+            )
+        made, source = _golden(opened, golden_from, golden) if golden_from else (None, None)
+        manifest = convert_artifact(opened, out, platform, release=release, golden=made, trust=trust)
+    report.put(
+        artifact=out,
+        target=manifest.target.platform.value,
+        engines=[engine.sha256 for engine in manifest.engines],
+        foreign=foreign,
+        golden_inputs=source,
+        trust=trust,
+    )
+    report.say(f"wrote {out} for {manifest.target.platform.value}; {len(manifest.engines)} engine(s), unchanged")
+    if source:
+        report.say(f"golden: {golden} sample(s), inputs from {source}, outputs from {golden_from} on the CPU")
+    elif manifest.golden is None:
+        report.say("golden: none; outputs to compare with take the original model: --golden-from MODEL")
+
+
+def _golden(opened: Artifact, model: str, samples: int) -> tuple[GoldenData, str]:
+    try:
+        for entry in metadata.entry_points(group=GOLDEN_GROUP):
+            found: tuple[GoldenData, str] = entry.load()(opened, model, samples)
+            return found
+        missing = "the producer's side"
+    except ModuleNotFoundError as error:
+        missing = f"the module {error.name}"
+    raise MissingComponentError(
+        f"--golden-from needs {missing}, which is not installed here",
+        remedy="python -m pip install 'trtcross[producer]'",
+    )

@@ -5,8 +5,10 @@ from __future__ import annotations
 import click
 
 from toolchain.artifact import Artifact, open_artifact
+from toolchain.foreign import FOREIGN
 from toolchain.manifest import Manifest, ValueSpec
 from toolchain.output import Report, size_text, verb
+from toolchain.trust import TRUST
 
 
 @click.command()
@@ -24,15 +26,22 @@ def inspect(report: Report, artifact: str, digests: bool) -> None:
             artifact=str(opened.path),
             size=opened.container.size,
             digests_checked=digests,
+            foreign=opened.foreign,
             plan_headers_agree=headers_agree,
             manifest=manifest.model_dump(mode="json"),
         )
         report.say(f"{opened.path}  ({size_text(opened.container.size)})")
     for line in manifest_lines(manifest):
         report.say(line)
-    report.say("digests: " + ("every byte checked" if digests else "not read (--digests reads every byte)"))
+    report.say("digests: " + _digests_text(opened, digests))
     if not headers_agree:
         report.say("warning: an engine's plan header is not the one in the manifest", level=-1)
+
+
+def _digests_text(opened: Artifact, checked: bool) -> str:
+    if opened.foreign:
+        return "there are none in the file; every byte was read, and the archive's CRCs agree"
+    return "every byte checked" if checked else "not read (--digests reads every byte)"
 
 
 def _header_agrees(opened: Artifact, index: int) -> bool:
@@ -43,14 +52,12 @@ def _header_agrees(opened: Artifact, index: int) -> bool:
 
 def manifest_lines(manifest: Manifest) -> list[str]:
     """A manifest as people read it."""
-    target, producer = manifest.target, manifest.producer
+    target = manifest.target
     lines = [
         f"model:    {manifest.model.name}",
         f"target:   {target.platform.value}, {target.backend.value} {target.runtime}, "
         f"GPUs {' '.join(target.compute_capabilities) or 'as the engine decides'}, ABI {target.abi_version}",
-        f"built:    {manifest.created:%Y-%m-%d %H:%M} UTC by trtcross {producer.trtcross}, torch {producer.torch}, "
-        f"{producer.torch_tensorrt.name} {producer.torch_tensorrt.version}, on {producer.os}, "
-        f"{producer.gpu or 'no GPU'}",
+        _built_line(manifest),
         *_value_lines("input", manifest.inputs),
         *_value_lines("output", manifest.outputs),
     ]
@@ -59,8 +66,7 @@ def manifest_lines(manifest: Manifest) -> list[str]:
         results = ", ".join(binding.name for binding in engine.outputs)
         lines.append(f"engine:   {engine.name}  {size_text(engine.size)}  ({names}) -> ({results})")
         lines.append(f"          sha256 {engine.sha256}")
-    coverage = manifest.coverage
-    lines.append(f"coverage: {coverage.in_engines} of {coverage.operators} operators run in TensorRT")
+    lines.append(_coverage_line(manifest))
     for operator in manifest.fallback:
         lines.append(f"          in PyTorch: {operator.operator} x{operator.count} on {operator.device}")
     golden = manifest.golden
@@ -70,6 +76,23 @@ def manifest_lines(manifest: Manifest) -> list[str]:
     lines.append("to set up a machine for it:")
     lines.extend(f"  {line}" for line in manifest.install)
     return lines
+
+
+def _built_line(manifest: Manifest) -> str:
+    producer = manifest.producer
+    when = f"{manifest.created:%Y-%m-%d %H:%M} UTC"
+    stack = f"torch {producer.torch}, {producer.torch_tensorrt.name} {producer.torch_tensorrt.version}"
+    if saver := manifest.settings.get(FOREIGN):
+        trusted = f"; trusted because: {reason}" if (reason := manifest.settings.get(TRUST)) else ""
+        return f"saved:    by {saver} ({stack}), not built by trtcross; {when}{trusted}"
+    return f"built:    {when} by trtcross {producer.trtcross}, {stack}, on {producer.os}, {producer.gpu or 'no GPU'}"
+
+
+def _coverage_line(manifest: Manifest) -> str:
+    coverage = manifest.coverage
+    if coverage.in_engines is None:
+        return f"coverage: not known; {sum(item.count for item in manifest.fallback)} operator(s) stay in PyTorch"
+    return f"coverage: {coverage.in_engines} of {coverage.operators} operators run in TensorRT"
 
 
 def _value_lines(kind: str, values: list[ValueSpec]) -> list[str]:
