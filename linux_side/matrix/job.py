@@ -149,6 +149,7 @@ def _artifact(job: Job, built: Finished) -> ArtifactFacts:
         fallback={item["operator"]: item["count"] for item in manifest["fallback"]},
         runtime=manifest["target"]["runtime"],
         from_cache=manifest["build"]["from_cache"],
+        cache_key=manifest["build"]["cache_key"],
         phases=manifest["build"]["seconds"],
     )
 

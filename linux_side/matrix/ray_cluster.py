@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from linux_side.matrix.hosts import ACCELERATORS, Host, installed_backends
@@ -56,10 +56,16 @@ class Cluster:
             ) from error
 
     def hosts(self) -> list[Host]:
-        """Its nodes. They are thought to have the packages that this machine has."""
+        """Its nodes that take work, those of one kind as one host: Ray chooses among them.
+
+        They are thought to have the packages that this machine has.
+        """
         backends = installed_backends()
-        nodes = [node for node in self._ray.nodes() if node["Alive"]]
-        return [_host(index, node["Resources"], backends) for index, node in enumerate(nodes)]
+        kinds: dict[tuple[str, ...], list[int]] = {}
+        for node in self._ray.nodes():
+            if node["Alive"] and node["Resources"].get("CPU"):
+                kinds.setdefault(_accelerators(node), []).append(int(node["Resources"].get("memory", 0)))
+        return [_host(kind, memory, backends) for kind, memory in kinds.items()]
 
     def executor(self) -> RayExecutor:
         return RayExecutor(self._ray, shared=self._shared, has_working_dir=self._working_dir is not None)
@@ -77,14 +83,17 @@ def _import_ray() -> Any:
     return ray
 
 
-def _host(index: int, resources: Mapping[str, float], backends: Mapping[Any, str]) -> Host:
-    accelerators = tuple(name[len(_ACCELERATOR) :] for name in resources if name.startswith(_ACCELERATOR))
-    gpus = tuple(gpu for gpu, names in ACCELERATORS.items() if set(names) & set(accelerators))
+def _accelerators(node: Mapping[str, Any]) -> tuple[str, ...]:
+    return tuple(sorted(name[len(_ACCELERATOR) :] for name in node["Resources"] if name.startswith(_ACCELERATOR)))
+
+
+def _host(accelerators: tuple[str, ...], memory: Sequence[int], backends: Mapping[Any, str]) -> Host:
+    count = "1 node" if len(memory) == 1 else f"{len(memory)} nodes"
     return Host(
-        name=f"node {index + 1}" + (f" ({', '.join(accelerators)})" if accelerators else ""),
+        name=count + (f" with {', '.join(accelerators)}" if accelerators else ""),
         platform=Platform.LINUX_X86_64.value,
-        gpus=gpus,
+        gpus=tuple(gpu for gpu, names in ACCELERATORS.items() if set(names) & set(accelerators)),
         accelerators=accelerators,
         backends=backends,
-        memory=int(resources.get("memory", 0)) or None,
+        memory=max(memory) or None,
     )

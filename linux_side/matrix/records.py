@@ -46,6 +46,7 @@ class ArtifactFacts(Model):
     fallback: dict[str, int] = Field(description="operators that stay in PyTorch, with counts")
     runtime: str
     from_cache: bool
+    cache_key: str | None
     phases: dict[str, float] = Field(description="seconds of each phase of the build")
 
 

@@ -94,7 +94,7 @@ class Machine(Model):
     name: Name
     platform: Platform = Field(default=Platform.LINUX_X86_64, strict=False)
     gpus: list[Capability] = Field(default_factory=list)
-    backends: dict[Backend, Version] = Field(
+    backends: dict[Annotated[Backend, Field(strict=False)], Version] = Field(
         default_factory=dict, description="what it can build with, such as {tensorrt = '11.1'}"
     )
     runs_on: list[str] = Field(default_factory=list, description="a workflow runner's labels")
@@ -174,7 +174,7 @@ def _problem(item: Any) -> str:
         return f"there is no key {place!r}; " + (f"do you mean {near[0]!r}?" if near else f"known: {', '.join(known)}")
     if item["type"] == "missing":
         return f"the key {place!r} is missing"
-    if "[key]" in item["loc"]:
+    if "[key]" in item["loc"] and item["type"].startswith("string"):
         return f"{place!r} cannot be a name: write it in a-z, 0-9, '_' and '.'; '-' separates the parts of identifiers"
     return f"{place!r}: {item['msg']}"
 
