@@ -41,10 +41,10 @@ class StepResult:
 
 @dataclass
 class ArtifactFacts:
-    """What an artifact says of itself, kept when its file is closed."""
+    """What an artifact says of itself, kept when its file is closed; a foreign one's manifest has no digest."""
 
     manifest: Manifest
-    manifest_sha256: str
+    manifest_sha256: str | None
     size: int
 
 
@@ -132,7 +132,8 @@ class Verification:
 
     def _open(self) -> Artifact:
         artifact = open_artifact(self.path)
-        self.facts = ArtifactFacts(artifact.manifest, artifact.manifest_sha256, artifact.container.size)
+        digest = None if artifact.foreign else artifact.manifest_sha256
+        self.facts = ArtifactFacts(artifact.manifest, digest, artifact.container.size)
         if self._about_machine:
             try:
                 self.requirements = check(artifact)

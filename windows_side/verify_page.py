@@ -15,7 +15,7 @@ from toolchain.errors import (
     UsageError,
     WrongNumbersError,
 )
-from toolchain.manifest import GOLDEN_ENTRY, GRAPH_ENTRY, EngineEntry, Manifest
+from toolchain.manifest import GOLDEN_ENTRY, GRAPH_ENTRY, Coverage, EngineEntry, Manifest
 from toolchain.output import size_text
 from toolchain.report.page import (
     Bar,
@@ -145,7 +145,8 @@ def requirement_table(requirements: Sequence[Requirement]) -> Table:
 
 def _artifact(facts: ArtifactFacts) -> Iterator[Facts | Table | Bars]:
     manifest = facts.manifest
-    target, producer, coverage = manifest.target, manifest.producer, manifest.coverage
+    target, producer = manifest.target, manifest.producer
+    digest = facts.manifest_sha256
     yield Facts(
         [
             ("model", manifest.model.name),
@@ -157,8 +158,8 @@ def _artifact(facts: ArtifactFacts) -> Iterator[Facts | Table | Bars]:
                 f"{producer.torch_tensorrt.name} {producer.torch_tensorrt.version}",
             ),
             ("size", f"{size_text(facts.size)} ({facts.size:,} bytes)"),
-            ("manifest's SHA-256", Cell(facts.manifest_sha256, code=True)),
-            ("coverage", f"{coverage.in_engines} of {coverage.operators} operators run in TensorRT"),
+            ("manifest's SHA-256", Cell(digest, code=True) if digest else "none: saved by Torch-TensorRT itself"),
+            ("coverage", _coverage(manifest.coverage)),
         ]
     )
     if manifest.fallback:
@@ -166,6 +167,12 @@ def _artifact(facts: ArtifactFacts) -> Iterator[Facts | Table | Bars]:
             [item.operator, Cell(str(item.count), number=True), item.device] for item in manifest.fallback
         ]
         yield Table(("operator that stays in PyTorch", "times", "on"), rows)
+
+
+def _coverage(coverage: Coverage) -> str:
+    if coverage.operators is None:
+        return "not known"
+    return f"{coverage.in_engines} of {coverage.operators} operators run in TensorRT"
 
 
 def _engines(manifest: Manifest) -> Iterator[Bars | Table]:

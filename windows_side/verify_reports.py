@@ -96,7 +96,7 @@ def _case(result: StepResult, group: str) -> Case:
 
 def _properties(verification: Verification) -> dict[str, str]:
     properties = dict(verification.machine)
-    if verification.facts:
+    if verification.facts and verification.facts.manifest_sha256:
         properties["manifest sha256"] = verification.facts.manifest_sha256
     for item in verification.requirements:
         properties[f"requirement {item.name}"] = f"{item.state.value}: needs {item.needed}; here: {item.found}"
