@@ -54,6 +54,7 @@ class Interpreter(torch.fx.Interpreter):
 @contextmanager
 def _without_a_gpu(partitions: dict[str, torch.fx.GraphModule]) -> Iterator[None]:
     from torch_tensorrt.dynamo import _compiler
+    from torch_tensorrt.dynamo.conversion._conversion import extract_symbolic_shape_expressions
     from torch_tensorrt.dynamo.runtime import TorchTensorRTModule
 
     builder = imported_builder()
@@ -61,11 +62,14 @@ def _without_a_gpu(partitions: dict[str, torch.fx.GraphModule]) -> Iterator[None
 
     def convert(submodule: Any, inputs: Any, settings: Any, name: str, engine_cache: Any) -> Any:
         partitions[f"{name}_engine"] = copy.deepcopy(submodule)
+        shapes = extract_symbolic_shape_expressions(submodule)
         interpreter = upstream.interpreter(submodule, inputs, settings)
         plan = builder.build(interpreter, options.target, options.capabilities)
         ins, outs = upstream.binding_names(interpreter)
         settings.enable_cross_compile_for_windows = True  # only so that the engine is not loaded here
-        return TorchTensorRTModule(bytes(plan), list(ins), list(outs), name=name, settings=settings)
+        return TorchTensorRTModule(
+            bytes(plan), list(ins), list(outs), name=name, settings=settings, symbolic_shape_expressions=shapes
+        )
 
     with (
         mock.patch.object(_compiler, "convert_module", convert),
@@ -77,8 +81,8 @@ def _without_a_gpu(partitions: dict[str, torch.fx.GraphModule]) -> Iterator[None
         yield
 
 
-def upstream_path(graph: Graph) -> None:
-    """Upstream's cross-compile path, compared with the original model."""
+def upstream_program(graph: Graph) -> tuple[Any, dict[str, torch.fx.GraphModule]]:
+    """What upstream's legacy exporter makes of a graph, and by each engine's name the partition that went into it."""
     from torch_tensorrt.dynamo import _compiler
     from torch_tensorrt.dynamo._exporter import export
 
@@ -106,6 +110,12 @@ def upstream_path(graph: Graph) -> None:
             cross_compile_module=True,
             use_legacy_exporter=True,
         )
+    return exported, partitions
+
+
+def upstream_path(graph: Graph) -> None:
+    """Upstream's cross-compile path, compared with the original model."""
+    exported, partitions = upstream_program(graph)
     file = io.BytesIO()
     torch.export.save(exported, file)
     file.seek(0)
