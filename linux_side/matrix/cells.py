@@ -68,10 +68,16 @@ class Cell(Model):
 def cells_of(spec: Spec) -> list[Cell]:
     """Every cell, excluded ones too, in the order of models, targets, precisions, and then those included.
 
+    An exclusion does not reach the included ones: those are there because somebody asked for just them.
+
     Raises:
         UsageError: two cells of one identifier, an exclusion of nothing, an inclusion of an unknown model.
     """
-    cells = [*_product(spec), *(_included(spec, entry) for entry in spec.include)]
+    product = list(_product(spec))
+    for index, exclusion in enumerate(spec.exclude):
+        require_match(exclusion.select, [cell.id for cell in product], where=f"exclude.{index}")
+    left = [cell.model_copy(update={"excluded": _reason(cell.id, spec.exclude)}) for cell in product]
+    cells = [*left, *(_included(spec, entry) for entry in spec.include)]
     seen: set[str] = set()
     for cell in cells:
         if cell.id in seen:
@@ -81,10 +87,7 @@ def cells_of(spec: Spec) -> list[Cell]:
                 remedy="targets must differ in platform, backend, version or gpus; an included cell must be a new one",
             )
         seen.add(cell.id)
-    identifiers = [cell.id for cell in cells]
-    for index, exclusion in enumerate(spec.exclude):
-        require_match(exclusion.select, identifiers, where=f"exclude.{index}")
-    return [cell.model_copy(update={"excluded": _reason(cell.id, spec.exclude)}) for cell in cells]
+    return cells
 
 
 def identifier(name: str, precision: str, target: Target) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from typing import Protocol
 
 from linux_side.matrix.job import Job, OnPhase
@@ -12,5 +12,5 @@ from linux_side.matrix.records import Record
 class Executor(Protocol):
     """Does jobs; each gives one record, a failed one too."""
 
-    def run(self, jobs: Sequence[Job], on_phase: OnPhase) -> Iterator[Record]:
-        """Yields a record as soon as its job is done; closing the iterator stops what is at work."""
+    def run(self, jobs: Sequence[Job], on_phase: OnPhase) -> Generator[Record, None, None]:
+        """Yields a record as soon as its job is done; closing the generator stops what is at work."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 
 from linux_side.matrix.job import Job, OnPhase, lost_record, run_job
@@ -23,7 +23,7 @@ class LocalExecutor:
         self.workers = workers
         self.budget = budget
 
-    def run(self, jobs: Sequence[Job], on_phase: OnPhase) -> Iterator[Record]:
+    def run(self, jobs: Sequence[Job], on_phase: OnPhase) -> Generator[Record, None, None]:
         # The biggest first: it would otherwise be alone at the end.
         waiting = sorted(jobs, key=lambda job: -job.memory)
         running: dict[Future[Record], Job] = {}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pickle
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -41,7 +41,7 @@ class RayExecutor:
         self._shared = shared
         self._has_working_dir = has_working_dir
 
-    def run(self, jobs: Sequence[Job], on_phase: OnPhase) -> Iterator[Record]:
+    def run(self, jobs: Sequence[Job], on_phase: OnPhase) -> Generator[Record, None, None]:
         ray = self._ray
         news = ray.remote(num_cpus=0)(_News).remote()
         types = {name for node in ray.nodes() if node["Alive"] for name in node["Resources"]}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from linux_side.matrix.plan import Action, Plan, Planned
 from linux_side.matrix.progress import Progress
 from linux_side.matrix.records import Record, RunFolder
 from linux_side.matrix.weigh import weigh
+from toolchain.errors import BuildFailedError
 
 
 @dataclass(frozen=True)
@@ -57,14 +59,25 @@ def run_plan(
     items = {item.cell.id: item for item in plan.of(Action.BUILD)}
     jobs = [_job(item, folder, tuple(options), timeout) for item in items.values()]
     records = []
-    with progress:
-        for record in executor.run(jobs, progress.phase):
-            folder.write(record)
+    with progress, closing(executor.run(jobs, progress.phase)) as done:
+        for record in done:
+            _keep(record, folder)
             _learn(record, items[record.id], memory)
             memory.save(folder.memory)
             progress.done(record)
             records.append(record)
     return Outcome(records)
+
+
+def _keep(record: Record, folder: RunFolder) -> None:
+    try:
+        folder.write(record)
+    except OSError as error:
+        raise BuildFailedError(
+            f"how a cell went cannot be recorded: {error}",
+            where=str(folder.path),
+            remedy="make room there, and run it again: what is recorded is not done again",
+        ) from error
 
 
 def _job(item: Planned, folder: RunFolder, options: tuple[str, ...], timeout: float | None) -> Job:

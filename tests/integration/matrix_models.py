@@ -1,0 +1,20 @@
+"""Models for matrices in tests: one that waits until it is told to go on, so that a build can be caught at work."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+from tests.models import tiny
+
+
+def patient() -> Any:
+    """Says in ``$PATIENT/started-PID`` that it is there, and goes on when ``$PATIENT/go`` is."""
+    folder = Path(os.environ["PATIENT"])
+    (folder / f"started-{os.getpid()}").touch()
+    end = time.monotonic() + 120
+    while not (folder / "go").exists() and time.monotonic() < end:
+        time.sleep(0.05)
+    return tiny()

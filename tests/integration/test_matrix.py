@@ -1,0 +1,236 @@
+"""`trtcross matrix run` with the real builder: failures, kills, resuming, and a full disk."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from tests.conftest import ROOT, Trtcross
+
+pytestmark = pytest.mark.rtx
+
+SPEC = """
+version = 1
+precisions = ["fp32"]
+[models.tiny]
+model = "tests.models:tiny"
+precisions = ["fp32", "fp16"]
+[models.broken]
+model = "tests.models:raises"
+[[targets]]
+version = "1.6"
+[[include]]
+model = "tiny"
+precision = "fp32"
+backend = "tensorrt"
+gpus = ["sm_89"]
+"""
+TINY = ("tiny-fp32-windows_x86_64-rtx1.6", "tiny-fp16-windows_x86_64-rtx1.6")
+BROKEN = "broken-fp32-windows_x86_64-rtx1.6"
+
+
+@pytest.fixture(scope="module")
+def ran(tmp_path_factory: pytest.TempPathFactory, trtcross: Trtcross) -> tuple[Path, dict[str, Any], str]:
+    """One run of the spec above: its folder, its document, and what it said."""
+    folder = tmp_path_factory.mktemp("matrix")
+    (folder / "m.toml").write_text(SPEC)
+    done = trtcross("matrix", "run", folder / "m.toml", "--out", folder / "run", "--json")
+    assert done.returncode == 7, done.stderr
+    return folder, json.loads(done.stdout), done.stderr
+
+
+def test_a_failure_is_not_the_end(ran: tuple[Path, dict[str, Any], str], trtcross: Trtcross) -> None:
+    folder, document, said = ran
+    states = {record["id"]: record["state"] for record in document["records"]}
+    assert states == {TINY[0]: "passed", TINY[1]: "passed", BROKEN: "failed"}
+    assert "the weights are gone" in said
+    assert "the weights are gone" in (folder / "run" / "logs" / f"{BROKEN}.log").read_text()
+    for name in TINY:
+        artifact = folder / "run" / "artifacts" / f"{name}.pt2"
+        assert trtcross("verify", artifact, "--level", "structure").returncode == 0
+
+
+def test_the_lines_of_a_record_do_that_cell_again(ran: tuple[Path, dict[str, Any], str]) -> None:
+    _, document, _ = ran
+    (broken,) = [record for record in document["records"] if record["id"] == BROKEN]
+    script = "\n".join(broken["reproduce"][:2])
+    bin_folder = Path(sys.executable).parent
+    environment = {**os.environ, "PATH": f"{bin_folder}{os.pathsep}{os.environ['PATH']}"}
+    done = subprocess.run(
+        ["bash", "-ec", script], cwd="/", env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 7
+    assert "the weights are gone" in done.stderr
+    assert shlex.split(broken["reproduce"][2])[:2] == ["trtcross", "verify"]
+
+
+def test_what_no_machine_has_was_in_the_plan(ran: tuple[Path, dict[str, Any], str]) -> None:
+    cells = {cell["id"]: cell for cell in ran[1]["plan"]["cells"]}
+    foreign = cells["tiny-fp32-windows_x86_64-trt-sm_89"]
+    assert foreign["action"] == "impossible"
+    assert "not installed" in foreign["reason"]
+
+
+def test_finished_cells_are_not_done_again(ran: tuple[Path, dict[str, Any], str], trtcross: Trtcross) -> None:
+    folder = ran[0]
+    done = trtcross("matrix", "run", folder / "m.toml", "--out", folder / "run", "--only", "tiny-*rtx*", "--json")
+    assert (done.returncode, json.loads(done.stdout)["records"]) == (0, [])
+
+
+def test_strict_refuses_what_cannot_be_built_here(ran: tuple[Path, dict[str, Any], str], trtcross: Trtcross) -> None:
+    folder = ran[0]
+    done = trtcross("matrix", "run", folder / "m.toml", "--out", folder / "run", "--strict")
+    assert done.returncode == 3
+    assert "tiny-fp32-windows_x86_64-trt-sm_89: the backend needs" in done.stderr
+
+
+PATIENT = """
+version = 1
+[models.tiny]
+model = "tests.models:tiny"
+[models.patient]
+model = "tests.integration.matrix_models:patient"
+[[targets]]
+version = "1.6"
+"""
+
+
+def start(folder: Path, *arguments: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-c", "from toolchain.cli import main; main()", "matrix", "run", str(folder / "m.toml")]
+    return subprocess.Popen(
+        [*command, "--out", str(folder / "run"), "--jobs", "1", *arguments],
+        cwd=ROOT,
+        env={**os.environ, "PATIENT": str(folder)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def wait_for(condition: Callable[[], Any], seconds: float = 90) -> Any:
+    end = time.monotonic() + seconds
+    while not (found := condition()):
+        assert time.monotonic() < end, "it did not happen"
+        time.sleep(0.05)
+    return found
+
+
+def test_a_killed_run_leaves_nothing_behind_and_is_resumed(tmp_path: Path) -> None:
+    (tmp_path / "m.toml").write_text(PATIENT)
+    finished = tmp_path / "run" / "cells" / "tiny-fp32-windows_x86_64-rtx1.6.json"
+    first = start(tmp_path)
+    # The first call is the weighing's, and the second the build's own; cells of one size come in the spec's order.
+    (weighing,) = wait_for(lambda: started(tmp_path))
+    (tmp_path / "go").touch()
+    wait_for(lambda: not running(weighing))
+    (tmp_path / "go").unlink()
+    wait_for(lambda: len(started(tmp_path)) > 1)
+    (builder,) = set(started(tmp_path)) - {weighing}
+    written = finished.read_bytes()
+    first.kill()
+    first.wait()
+    wait_for(lambda: not running(builder), 20)
+
+    (tmp_path / "go").touch()
+    second = start(tmp_path)
+    output, _ = second.communicate(timeout=120)
+    assert second.returncode == 0, output
+    assert "1 passed, 0 failed, 1 finished before" in output
+    assert finished.read_bytes() == written
+    assert not list((tmp_path / "run").rglob(".*.part"))
+
+
+def running(pid: int) -> bool:
+    return psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+
+
+def started(folder: Path) -> list[int]:
+    return [int(path.name.partition("-")[2]) for path in folder.glob("started-*")]
+
+
+def test_a_second_run_says_who_is_at_work(tmp_path: Path) -> None:
+    (tmp_path / "m.toml").write_text(PATIENT)
+    first = start(tmp_path, "--only", "patient*")
+    try:
+        wait_for(lambda: list(tmp_path.glob("started-*")))
+        second = start(tmp_path)
+        output, _ = second.communicate(timeout=60)
+        assert second.returncode == 2
+        assert f"process {first.pid} of" in output
+    finally:
+        first.send_signal(signal.SIGINT)
+        assert first.wait(60) == 130
+
+
+def test_a_full_disk_fails_the_cell_and_says_so(tmp_path: Path, full_disk: Path) -> None:
+    (tmp_path / "m.toml").write_text(PATIENT)
+    command = [
+        sys.executable,
+        "-c",
+        "from toolchain.cli import main; main()",
+        "matrix",
+        "run",
+        str(tmp_path / "m.toml"),
+    ]
+    done = subprocess.run(
+        [*command, "--only", "tiny*", "--out", str(full_disk / "run")],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    assert done.returncode in (2, 7)
+    assert "No space left" in done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_cache_on_a_full_disk_does_not_fail_the_run(tmp_path: Path, full_disk: Path) -> None:
+    (tmp_path / "m.toml").write_text(PATIENT)
+    command = [
+        sys.executable,
+        "-c",
+        "from toolchain.cli import main; main()",
+        "matrix",
+        "run",
+        str(tmp_path / "m.toml"),
+    ]
+    done = subprocess.run(
+        [*command, "--only", "tiny*", "--out", str(tmp_path / "run")],
+        cwd=ROOT,
+        env={**os.environ, "XDG_CACHE_HOME": str(full_disk), "TRTCROSS_CACHE_DIR": str(full_disk / "cache")},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "1 passed" in done.stdout
+
+
+@pytest.fixture
+def full_disk(tmp_path: Path) -> Any:
+    """A file system of 64 KiB with nothing left."""
+    folder = tmp_path / "full"
+    folder.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(folder)], capture_output=True, check=False
+    )
+    if mounted.returncode:
+        pytest.skip("a small file system can only be mounted by root")
+    try:
+        (folder / "filler").write_bytes(bytes(60 * 1024))
+        yield folder
+    finally:
+        subprocess.run(["umount", "-l", str(folder)], check=True)
