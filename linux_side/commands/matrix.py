@@ -272,6 +272,8 @@ def _show(report: Report, made: Plan) -> None:
 def _words(item: Planned) -> str:
     if item.action is not Action.BUILD or item.host is None:
         return item.reason or ""
+    if item.cached:
+        return f"{item.host.name}, to {item.level}; from the build cache"
     return f"{item.host.name}, to {item.level}; about {size_text(item.memory)} of memory, by {item.memory_from}"
 
 

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
+from linux_side.cache.store import BuildCache
+from linux_side.matrix.cached import in_cache
 from linux_side.matrix.cells import Cell, cells_of
 from linux_side.matrix.hosts import HERE, Host, listed_hosts
 from linux_side.matrix.memory import Memory
@@ -42,6 +44,7 @@ class Planned:
         reason: why it is not built, or None.
         host: where it is built.
         memory: bytes that the build is thought to take, and where the number comes from.
+        cached: whether the build cache is known to hold it.
         level: how far its builder verifies it.
         elsewhere: what is left for another machine.
         unverified: why the level that the spec asks for is reached nowhere, or None.
@@ -53,6 +56,7 @@ class Planned:
     host: Host | None = None
     memory: int = 0
     memory_from: str = ""
+    cached: bool = False
     level: str = "structure"
     elsewhere: Verification | None = None
     unverified: str | None = None
@@ -72,6 +76,7 @@ class Planned:
             "host": self.host.name if self.host else None,
             "memory": self.memory or None,
             "memory_from": self.memory_from or None,
+            "cached": self.cached,
             "level": self.level,
             "unverified": self.unverified,
         }
@@ -117,14 +122,22 @@ def make_plan(
     Raises:
         UsageError: nothing is selected, or the spec contradicts itself.
     """
-    cells = cells_of(spec)
+    cells, cache = cells_of(spec), BuildCache()
     chosen = set(select([cell.id for cell in cells], only, skip))
     others = listed_hosts(spec.machines)
-    return Plan(tuple(_planned(cell, hosts, others, folder, memory, again) for cell in cells if cell.id in chosen))
+    return Plan(
+        tuple(_planned(cell, hosts, others, folder, memory, cache, again) for cell in cells if cell.id in chosen)
+    )
 
 
 def _planned(
-    cell: Cell, hosts: Sequence[Host], others: Sequence[Host], folder: RunFolder, memory: Memory, again: bool
+    cell: Cell,
+    hosts: Sequence[Host],
+    others: Sequence[Host],
+    folder: RunFolder,
+    memory: Memory,
+    cache: BuildCache,
+    again: bool,
 ) -> Planned:
     if cell.excluded is not None:
         return Planned(cell, Action.EXCLUDED, cell.excluded)
@@ -150,7 +163,8 @@ def _planned(
         action, reason = Action.FINISHED, "done already"
     else:
         action, reason = Action.BUILD, None
-    return Planned(cell, action, reason, builder, needed, source, level, elsewhere, unverified)
+    cached = action is Action.BUILD and in_cache(cell, folder.record(cell.id), cache)
+    return Planned(cell, action, reason, builder, needed, source, cached, level, elsewhere, unverified)
 
 
 def _highest(cell: Cell, host: Host) -> str:

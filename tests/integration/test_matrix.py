@@ -209,7 +209,7 @@ def test_a_cache_on_a_full_disk_does_not_fail_the_run(tmp_path: Path, full_disk:
     done = subprocess.run(
         [*command, "--only", "tiny*", "--out", str(tmp_path / "run")],
         cwd=ROOT,
-        env={**os.environ, "XDG_CACHE_HOME": str(full_disk), "TRTCROSS_CACHE_DIR": str(full_disk / "cache")},
+        env={**os.environ, "TRTCROSS_CACHE": str(full_disk / "cache"), "TRTCROSS_CACHE_SIZE": "1GiB"},
         capture_output=True,
         text=True,
         check=False,
@@ -217,6 +217,8 @@ def test_a_cache_on_a_full_disk_does_not_fail_the_run(tmp_path: Path, full_disk:
     )
     assert done.returncode == 0, done.stderr
     assert "1 passed" in done.stdout
+    (log,) = (tmp_path / "run" / "logs").iterdir()
+    assert "not kept in the build cache" in log.read_text()
 
 
 @pytest.fixture

@@ -7,14 +7,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
+from linux_side.cache.key import file_key
+from linux_side.cache.store import FOLDER_VARIABLE, LIMIT_VARIABLE, BuildCache
+from linux_side.matrix.cached import build_options
 from linux_side.matrix.cells import Cell, cells_of
 from linux_side.matrix.hosts import Host
 from linux_side.matrix.memory import Memory
 from linux_side.matrix.plan import Action, Plan, Planned, make_plan
 from linux_side.matrix.records import RunFolder
 from linux_side.matrix.spec import parse_spec
+from linux_side.options import DynamicDimension
 from tests.unit.matrix_runs import finish
+from toolchain.cli import cli
 from toolchain.targets import Backend
 
 RTX = {Backend.TENSORRT_RTX: "1.6.1.120"}
@@ -109,6 +115,46 @@ def test_a_cell_that_failed_or_has_a_damaged_record_is_done_again(tmp_path: Path
     path = folder.record_path(cell.id)
     path.write_text(path.read_text()[:100])
     assert only_cell(tmp_path).action is Action.BUILD
+
+
+def test_what_the_build_cache_holds_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(FOLDER_VARIABLE, str(tmp_path / "cache"))
+    monkeypatch.delenv(LIMIT_VARIABLE, raising=False)
+    path = tmp_path / "model.pt2"
+    path.write_bytes(b"a program")
+    models = {"program": {"model": str(path)}, "factory": {"model": "tests.models:tiny"}}
+    program, factory = plan(tmp_path, models=models).cells
+    assert not program.cached
+    assert not factory.cached
+    key = str(file_key(path, None, build_options(program.cell)))
+    record = finish(RunFolder(tmp_path), factory.cell)
+    assert record.artifact
+    facts = record.artifact.model_copy(update={"cache_key": key})
+    finish(RunFolder(tmp_path), factory.cell, artifact=facts)
+    assert BuildCache().add(key, path)
+    program, factory = plan(tmp_path, models=models, again=True).cells
+    assert program.cached
+    assert factory.cached
+    (changed,) = plan(tmp_path, models={"program": models["program"]}, build={"golden": 2}).cells
+    assert not changed.cached
+
+
+def test_the_options_of_a_cell_are_those_that_its_command_line_gives(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else the plan would ask the cache for another key than the build does."""
+    given: dict[str, Any] = {}
+    monkeypatch.setattr(
+        "linux_side.commands.build.build_artifact", lambda *_, **options: given.update(options) or 1 / 0
+    )
+    settings = {"dynamic": ["x.0=1:2:4"], "min_block_size": 3, "tf32": False, "torch_executed_ops": ["aten.relu"]}
+    cell = only_cell(tmp_path, build=settings, targets=[{"gpus": ["sm_86", "sm_89"]}]).cell
+    CliRunner().invoke(cli, ["build", *cell.build_arguments(), "-o", "x.pt2"])
+    options = build_options(cell).model_dump(mode="json")
+    given["dynamic"] = [DynamicDimension.parse(text).model_dump() for text in given["dynamic"]]
+    for name, value in options.items():
+        got = given[name]
+        assert (list(got) if isinstance(got, tuple) else got) == value, name
 
 
 def test_numbers_are_left_to_a_machine_of_the_target(tmp_path: Path) -> None:
