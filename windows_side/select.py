@@ -1,7 +1,7 @@
 """The best artifact of a folder for this machine, and the reason against each other one.
 
 As ``packaging.tags`` does for wheels: an ordered list of criteria, the first that differs decides. Nothing is loaded or
-unpickled; of each file its directory, its manifest and its engines' headers are read.
+unpickled; of each file its directory, its manifest and its engines' headers are read, and of the best its graph.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from toolchain.requirements import Requirement, State
 from toolchain.targets import ComputeCapability
 from windows_side.gpu_probe import probe_gpus
 from windows_side.preflight import GPU_REQUIREMENT, check, listed_capabilities, unmet
+from windows_side.verification import check_structure
 
 SUFFIX = ".pt2"
 
@@ -132,7 +133,8 @@ def select(folder: str | os.PathLike[str], *, model: str | None = None, allow_un
     Raises:
         UsageError: there is no such folder, or it cannot be read.
     """
-    candidates, refused = [], []
+    candidates: list[Candidate] = []
+    refused: list[Refused] = []
     for path in _files(Path(folder)):
         try:
             candidate = _candidate(path, allow_unlisted_gpu)
@@ -142,7 +144,10 @@ def select(folder: str | os.PathLike[str], *, model: str | None = None, allow_un
             refused.append(Refused(path, error))
         except Exception as error:  # noqa: BLE001 - a bug of ours, which shall not hide the other files
             refused.append(Refused(path, unexpected(error)))
-    return Selection(tuple(ordered(candidates)), tuple(refused))
+    selection = Selection(tuple(ordered(candidates)), tuple(refused))
+    while selection.best and (error_of_best := _structure_error(selection.best.path)):
+        selection = _without_best(selection, error_of_best)
+    return selection
 
 
 def ordered(candidates: Iterable[Candidate]) -> list[Candidate]:
@@ -186,6 +191,22 @@ def _files(folder: Path) -> list[Path]:
             where=str(folder),
             remedy="name a folder with artifacts in it",
         ) from error
+
+
+def _structure_error(path: Path) -> TrtcrossError | None:
+    """Why `load` would refuse it for what is in it, as far as its graph tells; engines are not read."""
+    try:
+        with open_artifact(path) as artifact:
+            check_structure(artifact)
+    except TrtcrossError as error:
+        return error
+    return None
+
+
+def _without_best(selection: Selection, error: TrtcrossError) -> Selection:
+    best, *others = selection.candidates
+    refused = sorted([*selection.refused, Refused(best.path, error)], key=lambda item: item.path)
+    return Selection(tuple(others), tuple(refused))
 
 
 def _candidate(path: Path, allow_unlisted_gpu: bool) -> Candidate:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import unicodedata
 
-TEXT_LIMIT = 2000
+TEXT_LIMIT = 1000
 
 
 def printable(text: str, limit: int = TEXT_LIMIT) -> str:
