@@ -18,6 +18,7 @@ from toolchain.targets import Backend
 from windows_side.installed import package_folder
 
 NAME = "dll-search-path"
+WINDOWS = sys.platform == "win32"
 
 
 @dataclass(frozen=True)
@@ -33,25 +34,23 @@ class Library:
     alike: str
 
 
-_LIBRARIES = {
-    "win32": {
-        None: (
-            Library("torch", "lib/c10.dll", "c10.dll"),
-            Library("torch", "lib/torch_cpu.dll", "torch_cpu.dll"),
-            Library("torch_tensorrt", "lib/torchtrt.dll", "torchtrt.dll"),
-        ),
-        Backend.TENSORRT_RTX: (Library("tensorrt_rtx_libs", "tensorrt_rtx_[0-9]*.dll", "tensorrt_rtx_[0-9]*.dll"),),
-        Backend.TENSORRT: (Library("tensorrt_libs", "nvinfer_[0-9]*.dll", "nvinfer_[0-9]*.dll"),),
-    },
-    "linux": {
-        None: (
-            Library("torch", "lib/libc10.so", "libc10.so"),
-            Library("torch", "lib/libtorch_cpu.so", "libtorch_cpu.so"),
-            Library("torch_tensorrt", "lib/libtorchtrt.so", "libtorchtrt.so"),
-        ),
-        Backend.TENSORRT_RTX: (Library("tensorrt_rtx_libs", "libtensorrt_rtx.so.*", "libtensorrt_rtx.so*"),),
-        Backend.TENSORRT: (Library("tensorrt_libs", "libnvinfer.so.*", "libnvinfer.so*"),),
-    },
+_ON_WINDOWS = {
+    None: (
+        Library("torch", "lib/c10.dll", "c10.dll"),
+        Library("torch", "lib/torch_cpu.dll", "torch_cpu.dll"),
+        Library("torch_tensorrt", "lib/torchtrt.dll", "torchtrt.dll"),
+    ),
+    Backend.TENSORRT_RTX: (Library("tensorrt_rtx_libs", "tensorrt_rtx_[0-9]*.dll", "tensorrt_rtx_[0-9]*.dll"),),
+    Backend.TENSORRT: (Library("tensorrt_libs", "nvinfer_[0-9]*.dll", "nvinfer_[0-9]*.dll"),),
+}
+_ON_LINUX = {
+    None: (
+        Library("torch", "lib/libc10.so", "libc10.so"),
+        Library("torch", "lib/libtorch_cpu.so", "libtorch_cpu.so"),
+        Library("torch_tensorrt", "lib/libtorchtrt.so", "libtorchtrt.so"),
+    ),
+    Backend.TENSORRT_RTX: (Library("tensorrt_rtx_libs", "libtensorrt_rtx.so.*", "libtensorrt_rtx.so*"),),
+    Backend.TENSORRT: (Library("tensorrt_libs", "libnvinfer.so.*", "libnvinfer.so*"),),
 }
 
 
@@ -61,16 +60,17 @@ def search_path_requirement(manifest: Manifest, reinstall: str) -> Requirement:
     Args:
         reinstall: the line that installs them.
     """
-    system = "win32" if sys.platform == "win32" else "linux"
-    libraries = [*_LIBRARIES[system][None], *_LIBRARIES[system][manifest.target.backend]]
+    known = _ON_WINDOWS if WINDOWS else _ON_LINUX
+    libraries = [*known[None], *known[manifest.target.backend]]
     needed = "torch's, Torch-TensorRT's and TensorRT's libraries, each found once"
     if absent := sorted({library.package for library in libraries if package_folder(library.package) is None}):
         found = f"not installed: {', '.join(absent)}"
         return Requirement(NAME, State.UNKNOWN, needed, found, reinstall)
     if missing := [library.file for library in libraries if not _own(library)]:
-        return Requirement(NAME, State.NOT_MET, needed, f"missing: {', '.join(missing)}", f"again: {reinstall}")
+        again = f"again, with --force-reinstall: {reinstall}"
+        return Requirement(NAME, State.NOT_MET, needed, f"missing: {', '.join(missing)}", again)
     if copies := list(dict.fromkeys(copy for library in libraries for copy in _second_copies(library))):
-        variable = "PATH" if system == "win32" else "LD_LIBRARY_PATH"
+        variable = "PATH" if WINDOWS else "LD_LIBRARY_PATH"
         folders = ", ".join(dict.fromkeys(str(copy.parent) for copy in copies))
         found = "a second copy: " + ", ".join(map(str, copies))
         return Requirement(NAME, State.NOT_MET, needed, found, f"before Python starts, take off {variable}: {folders}")
@@ -79,9 +79,9 @@ def search_path_requirement(manifest: Manifest, reinstall: str) -> Requirement:
 
 def searched_folders() -> Iterator[Path]:
     """The folders that the system itself searches for libraries, in its order; what is no folder is left out."""
-    if sys.platform == "win32":
+    if WINDOWS:
         texts = [str(Path(sys.executable).parent), rf"{os.environ.get('SYSTEMROOT', '')}\System32"]
-        texts += os.environ.get("PATH", "").split(os.pathsep)
+        texts += os.environ.get("PATH", "").split(";")
     else:
         texts = os.environ.get("LD_LIBRARY_PATH", "").replace(";", ":").split(":")
     for text in filter(None, texts):
