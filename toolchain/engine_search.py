@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from toolchain.base64_stream import encoded_length
 from toolchain.errors import MalformedArtifactError
@@ -26,8 +26,8 @@ class Found:
         spans: ``(offset, length)`` of each engine's base64.
     """
 
-    skeleton: bytearray = field(default_factory=bytearray)
-    spans: list[tuple[int, int]] = field(default_factory=list)
+    skeleton: bytes
+    spans: list[tuple[int, int]]
 
 
 def find_engines(chunks: Iterable[bytes], *, limit: int, where: str) -> Found:
@@ -39,7 +39,7 @@ def find_engines(chunks: Iterable[bytes], *, limit: int, where: str) -> Found:
     Raises:
         MalformedArtifactError: it is longer, or ends in an engine.
     """
-    found = Found()
+    skeleton, spans = bytearray(), list[tuple[int, int]]()
     left, origin, begin = b"", 0, -1  # what is not settled yet, where it lies, and where the engine in it began
     for chunk in chunks:
         text, at = left + chunk, 0
@@ -48,24 +48,27 @@ def find_engines(chunks: Iterable[bytes], *, limit: int, where: str) -> Found:
                 end = text.find(b'"', at)
                 at = end if end >= 0 else len(text)
                 if end >= 0:
-                    found.spans.append((begin, origin + end - begin))
+                    spans.append((begin, origin + end - begin))
                     begin = -1
             elif mark := _MARK.search(text, max(at, 1)):  # no JSON begins with an engine
-                found.skeleton += text[at : mark.end()] + engine_token(len(found.spans)).encode()
+                skeleton += text[at : mark.end()] + engine_token(len(spans)).encode()
                 at = mark.end()
                 begin = origin + at
+                if len(spans) > _ENGINE_LIMIT:
+                    raise _malformed(f"there are more than {_ENGINE_LIMIT}", where)
             else:
                 settled = max(len(text) - _MARK_LENGTH, at)  # what a mark may begin in, and the character before
-                found.skeleton += text[at:settled]
+                skeleton += text[at:settled]
                 at = settled
                 break
         left, origin = text[at:], origin + at
-        if len(found.skeleton) > limit or len(found.spans) > _ENGINE_LIMIT:
+        if len(skeleton) > limit:
             raise _malformed(f"without its engines its graph is longer than {limit} bytes", where)
     if begin >= 0:
         raise _malformed("it ends within an engine", where)
-    found.skeleton += left
-    return found
+    skeleton += left
+    del left, text, chunk
+    return Found(bytes(skeleton), spans)
 
 
 def raw_size(tail: bytes, length: int) -> int:

@@ -15,6 +15,8 @@ from datetime import datetime, timezone
 from importlib import metadata
 from typing import Any
 
+from pydantic import ValidationError
+
 from toolchain.base64_stream import TEXT_CHUNK, ParallelHash, decode_stream
 from toolchain.container import Container
 from toolchain.engine_info import EngineInfo
@@ -65,9 +67,18 @@ def derive_manifest(container: Container) -> Manifest:
         MalformedArtifactError: it is damaged, or is no such file.
         IncompatibleError: its engines are for a platform that trtcross does not know.
     """
+    try:
+        derived = _derived(container)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+        raise _malformed(container, f"its {first['loc'][-1] if first['loc'] else 'graph'}: {first['msg']}") from error
+    return parse_manifest(derived.to_json().encode(), where=str(container.path))  # as strictly as one from a file
+
+
+def _derived(container: Container) -> Manifest:
     where = f"{container.path}, entry {GRAPH_ENTRY}"
     found = find_engines(_checked(container, GRAPH_ENTRY), limit=GRAPH_LIMIT, where=where)
-    skeleton = bytes(found.skeleton)
+    skeleton = found.skeleton
     document = parse_graph(skeleton, where=where, value_limit=GRAPH_VALUE_LIMIT)
     placeholders = placeholder_nodes(document, where=where)
     _check_tokens(container, skeleton, placeholders, len(found.spans))
@@ -82,7 +93,7 @@ def derive_manifest(container: Container) -> Manifest:
     }
     target = _target(container, infos[0], plans[0], values)
     producer = _producer(target, values)
-    derived = Manifest(
+    return Manifest(
         created=datetime.fromtimestamp(container.path.stat().st_mtime, timezone.utc),
         stock_readable=True,
         producer=producer,
@@ -102,7 +113,6 @@ def derive_manifest(container: Container) -> Manifest:
         golden=None,
         build=BuildRecord(seconds={}, cache_key=None, from_cache=False),
     )
-    return parse_manifest(derived.to_json().encode(), where=str(container.path))  # as strictly as one from a file
 
 
 def _check_tokens(container: Container, skeleton: bytes, placeholders: list[PlaceholderNode], engines: int) -> None:

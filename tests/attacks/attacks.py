@@ -12,11 +12,12 @@ import struct
 import zipfile
 import zlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from tests.unit.handmade import Handmade, golden, plan
+from tests.unit.foreign import Foreign
+from tests.unit.handmade import Handmade, engine_info, golden, plan
 from toolchain import zip_records
 from toolchain.container import Container
 from toolchain.engine_info import ENGINE_FIELD, FIELDS
@@ -724,3 +725,81 @@ def foreign_program(path: Path) -> None:
     with zipfile.ZipFile(buffer, "w") as file:
         file.writestr(f"model/{GRAPH_ENTRY}", json.dumps(made.graph))
     path.write_bytes(buffer.getvalue())
+
+
+# --- saved by Torch-TensorRT itself, or made to look so ----------------------------------------------------------
+
+
+def _foreign_graph(change: Callable[[dict[str, Any]], Any]) -> Callable[[Path], Any]:
+    def write(path: Path) -> None:
+        made = Foreign()
+        graph = made.text()
+        change(graph)
+        made.write(path, json.dumps(graph).encode())
+
+    return write
+
+
+def _foreign_metadata(data: bytes) -> Callable[[Path], Any]:
+    return lambda path: Foreign(info=replace(engine_info(), metadata=_pickle_text(data))).write(path)
+
+
+def _grown(depth: int) -> bytes:
+    """A list in the next, twice, ``depth`` times over: few bytes, and more values than there is memory."""
+    value: list[Any] = []
+    for _ in range(depth):
+        value = [value, value]
+    return pickle.dumps({"inout_symexprs": value}, protocol=4)
+
+
+def _foreign_spec() -> str:
+    leaf: dict[str, Any] = {"type": None, "context": None, "children_spec": []}
+    inner = {**json.loads(enum_spec("os:X"))[1], "children_spec": [leaf]}
+    args = {"type": "builtins.tuple", "context": "null", "children_spec": [inner]}
+    kwargs = {"type": "builtins.dict", "context": "[]", "children_spec": []}
+    return json.dumps([1, {"type": "builtins.tuple", "context": "null", "children_spec": [args, kwargs]}])
+
+
+def _size(graph: dict[str, Any], text: str) -> None:
+    tensor = graph["graph_module"]["graph"]["tensor_values"]["x"]
+    graph["graph_module"]["graph"]["tensor_values"]["x"] = {**tensor, "sizes": [{"as_expr": {"expr_str": text}}]}
+
+
+many(
+    UntrustedError,
+    "foreign",
+    {
+        "sample_inputs": lambda path: Foreign(entries={"data/sample_inputs/model.pt": PICKLE}).write(path),
+        "metadata": _foreign_metadata(PICKLE),
+        "metadata_that_grows": _foreign_metadata(_grown(50)),
+        "metadata_settings_of_another_class": _foreign_metadata(b"\x80\x04\x8c\x02os\x8c\x06system\x93)\x81."),
+        "weights": lambda path: Foreign(
+            entries={
+                "data/weights/weight_0": PICKLE,
+                "data/weights/model_weights_config.json": json.dumps(
+                    {"config": {"w": {"path_name": "weight_0", "use_pickle": True}}}
+                ).encode(),
+            }
+        ).write(path),
+        "compiled_code": lambda path: Foreign(entries={"data/aotinductor/model.so": b"ELF"}).write(path),
+        "sympy_import": _foreign_graph(lambda graph: _size(graph, "__import__('os').system('true')")),
+        "call_imports_a_module": lambda path: Foreign(in_spec=_foreign_spec()).write(path),
+        "calls_os_system": _foreign_graph(
+            lambda graph: graph["graph_module"]["graph"]["nodes"].append({"target": "torch.os.system", "inputs": []})
+        ),
+    },
+)
+many(
+    MalformedArtifactError,
+    "foreign",
+    {
+        "engines_beyond_count": lambda path: Foreign().write(path, b"[" + b'"dnRydAAA",' * 200_000 + b"1]"),
+        "engine_outside_of_a_node": _foreign_graph(lambda graph: graph.update(extra="dnRydAAA")),
+        "engine_without_an_end": lambda path: Foreign().write(path, b'{"a":"dnRydAAA' + b"A" * 2**20),
+        "fields_too_few": lambda path: Foreign(fields_left_out=1).write(path),
+        "graph_of_nothing_but_text": lambda path: Foreign().write(path, b'["' + b"A" * (17 * 2**20) + b'"]'),
+        "name_that_turns_the_line": _foreign_graph(
+            lambda graph: graph["graph_module"]["graph"]["nodes"][0].update(name="\u202eabc")
+        ),
+    },
+)

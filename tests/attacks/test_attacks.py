@@ -12,6 +12,7 @@ import pytest
 
 from tests.attacks.attacks import ATTACKS
 from tests.conftest import ROOT
+from tests.unit.foreign import Foreign
 from tests.unit.handmade import Handmade
 from toolchain.container import Container
 from toolchain.errors import MalformedArtifactError
@@ -27,6 +28,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     for name, attack in ATTACKS.items():
         attack.write(folder / name)
     Handmade().write(folder / "good")
+    Foreign().write(folder / "good_foreign")
     before = _state(folder)
     command = [sys.executable, "-m", "tests.attacks.watch", str(folder)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=120)
@@ -41,8 +43,9 @@ def _state(folder: Path) -> dict[str, tuple[int, int]]:
     return {path.name: (path.stat().st_size, path.stat().st_mtime_ns) for path in folder.iterdir()}
 
 
-def test_a_good_file_passes(results: dict[str, Any]) -> None:
-    assert (results["good"]["code"], results["good"]["did"]) == (0, [])
+@pytest.mark.parametrize("name", ["good", "good_foreign"])
+def test_a_good_file_passes(results: dict[str, Any], name: str) -> None:
+    assert (results[name]["code"], results[name]["did"]) == (0, [])
 
 
 @pytest.mark.parametrize("name", [name for name in ATTACKS if name != "path_is_missing"])

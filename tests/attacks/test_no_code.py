@@ -17,6 +17,7 @@ import click.testing
 import pytest
 
 from tests.attacks.attacks import ATTACKS
+from tests.unit.foreign import Foreign
 from tests.unit.handmade import Handmade, plan
 from toolchain.artifact import Artifact, open_artifact
 from toolchain.cli import cli
@@ -55,7 +56,8 @@ def _look_at(path: Path) -> None:
 @pytest.fixture
 def trapped(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
     """The names of dangerous functions that were reached."""
-    _look_at(Handmade().write(tmp_path / "first"))  # imports what there is to import, which calls exec
+    _look_at(Handmade().write(tmp_path / "first"))
+    _look_at(Foreign().write(tmp_path / "second"))  # imports what there is to import, which calls exec
     found = preflight.probe_gpus()  # in a process of its own, the only one
     monkeypatch.setattr(preflight, "probe_gpus", lambda: found)
     reached: list[str] = []
@@ -83,6 +85,7 @@ def test_dangerous_functions_are_never_reached(trapped: list[str], tmp_path: Pat
         with suppress(TrtcrossError):
             _look_at(tmp_path / name)
     _look_at(Handmade().write(tmp_path / "good"))
+    _look_at(Foreign().write(tmp_path / "good_foreign"))
     assert trapped == []
 
 

@@ -67,10 +67,10 @@ def peak_memory() -> int:
 
 
 def main(folder: Path) -> None:
-    good = str(folder / "good")
     for arguments in (("verify", "--level", "structure"), ("inspect",)):
-        code, document = verb(*arguments, good)  # imports what there is to import
-        assert code == 0, document
+        for good in ("good", "good_foreign"):
+            code, document = verb(*arguments, str(folder / good))  # imports what there is to import
+            assert code == 0, document
         verb(*arguments, str(folder / "none"))
     results = {}
     sys.addaudithook(_watch)
