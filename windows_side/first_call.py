@@ -34,7 +34,13 @@ class FirstCall:
 
 
 def measure_first_call(
-    artifact: Path, device: str, *, cache: Path | None, cuda_graphs: bool = False, allow_unlisted_gpu: bool = False
+    artifact: Path,
+    device: str,
+    *,
+    cache: Path | None,
+    cuda_graphs: bool = False,
+    allow_unlisted_gpu: bool = False,
+    trust: str | None = None,
 ) -> FirstCall:
     """Loads and runs an artifact in a fresh process.
 
@@ -49,6 +55,7 @@ def measure_first_call(
         "allow_unlisted_gpu": allow_unlisted_gpu,
         "cuda_graphs": cuda_graphs,
         "runtime_cache": str(cache) if cache else False,
+        "trust": trust,
     }
     command = [sys.executable, "-m", "windows_side.first_call", str(artifact), json.dumps(options)]
     result = subprocess.run(command, capture_output=True, text=True, timeout=_TIMEOUT, check=False)

@@ -52,6 +52,7 @@ def load(
     policy: str | os.PathLike[str] | Policy | None = None,
     cuda_graphs: bool = False,
     runtime_cache: bool | str | os.PathLike[str] = True,
+    trust: str | None = None,
 ) -> LoadedModel:
     """Loads an artifact onto a GPU.
 
@@ -63,6 +64,7 @@ def load(
         cuda_graphs: capture the whole program in a CUDA graph for each set of input shapes, and replay it.
         runtime_cache: keep the kernels that TensorRT-RTX compiles at the first call: in the user's cache folder, in
             a folder of your own, or not at all.
+        trust: why a foreign file (saved by Torch-TensorRT itself) is taken although torch would run code from it.
 
     Returns:
         A callable with the original model's signature and output structure.
@@ -83,6 +85,7 @@ def load(
                 policy=policy,
                 cuda_graphs=cuda_graphs,
                 runtime_cache=runtime_cache,
+                trust=trust,
             )
     if policy is not None:
         require_signature(artifact, read_policy(policy))
@@ -91,7 +94,7 @@ def load(
     load_runtime(artifact.manifest.target.backend)
     place = torch.device(device)
     with torch.cuda.device(place):
-        program = load_program(artifact, place, local_device(place))
+        program = load_program(artifact, place, local_device(place), trust=trust)
     artifact.container.check_unchanged()
     cache = _runtime_cache(artifact.manifest, place, runtime_cache)
     _configure_engines(program, artifact.manifest, cache, cuda_graphs=cuda_graphs)
@@ -99,15 +102,21 @@ def load(
 
 
 def load_program(
-    artifact: Artifact, device: torch.device, device_field: str | None, engine_factory: EngineFactory | None = None
+    artifact: Artifact,
+    device: torch.device,
+    device_field: str | None,
+    engine_factory: EngineFactory | None = None,
+    *,
+    trust: str | None = None,
 ) -> ExportedProgram:
     """The program with its engines in place, every part of it on ``device``.
 
     Args:
         device_field: what the engines' device field shall say, or None to leave it.
         engine_factory: ``torch.classes.tensorrt.Engine`` unless a caller says otherwise.
+        trust: as :func:`load` takes it.
     """
-    require_safe_to_load(artifact)
+    require_safe_to_load(artifact, trust)
     artifact.check_files()
     program = _read_program(artifact, device)
 

@@ -68,11 +68,13 @@ class Verification:
         device: str = "cuda:0",
         allow_unlisted_gpu: bool = False,
         policy: Policy | None = None,
+        trust: str | None = None,
         about_machine: bool = False,
     ) -> None:
         """
         Args:
             policy: who may have signed it; the signature is then checked before anything else.
+            trust: why a foreign file is taken although torch would run code from it.
             about_machine: look at the machine at every level.
         """
         self.path = os.fspath(path)
@@ -86,6 +88,7 @@ class Verification:
         self.requirements: list[Requirement] = []
         self.outputs: list[OutputError] = []
         self._device, self._allow_unlisted_gpu, self._policy = device, allow_unlisted_gpu, policy
+        self._trust = trust
         self._about_machine = about_machine or level in ("load", "numbers")
         self._model: Any = None
 
@@ -148,12 +151,12 @@ class Verification:
         elif level == "integrity":
             details.update(check_integrity(artifact))
         elif level == "structure":
-            details.update(check_structure(artifact))
+            details.update(check_structure(artifact, self._trust))
         elif level == "load":
             require(artifact, allow_unlisted_gpu=self._allow_unlisted_gpu)  # before torch, which may be what is missing
             from windows_side.loading import load
 
-            self._model = load(artifact, self._device, allow_unlisted_gpu=self._allow_unlisted_gpu)
+            self._model = load(artifact, self._device, allow_unlisted_gpu=self._allow_unlisted_gpu, trust=self._trust)
         else:
             self.outputs = golden_errors(artifact, self._model)
             details["outputs"] = [output.to_json() for output in self.outputs]
@@ -166,14 +169,17 @@ def check_integrity(artifact: Artifact) -> dict[str, Any]:
     return {"entries": len(artifact.container.entries), "engines": len(artifact.engines)}
 
 
-def check_structure(artifact: Artifact) -> dict[str, Any]:
+def check_structure(artifact: Artifact, trust: str | None = None) -> dict[str, Any]:
     """Graph, engine info, plan headers and manifest agree, and torch would run no code from the file.
+
+    Args:
+        trust: why a foreign file is taken although torch would.
 
     Raises:
         MalformedArtifactError: they contradict each other.
         UntrustedError: torch would unpickle or evaluate a part of it.
     """
-    require_safe_to_load(artifact)
+    require_safe_to_load(artifact, trust)
     check_golden_header(artifact)
     target = artifact.manifest.target
     listed = target.compute_capabilities

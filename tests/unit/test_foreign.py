@@ -388,3 +388,20 @@ def test_shapes_are_all_that_is_written_again() -> None:
     shapes = {"inputs": [{"shape_exprs": [1, 3], "name": "x"}], "outputs": []}
     text = shapes_alone(read_metadata(encoded({"settings": {"path": "/home"}, "inout_symexprs": shapes})))
     assert pickle.loads(base64.b64decode(text)) == {"inout_symexprs": shapes, "output_tensors_are_unowned": None}
+
+
+def test_the_verbs_take_a_reason_and_repeat_it(tmp_path: Path) -> None:
+    path = str(UNSAFE["weights"].write(tmp_path / "a.pt2"))
+    refused = invoke("verify", path, "--level", "structure")
+    assert (refused["exit"], refused["error"]["kind"]) == (5, "UntrustedError")
+    taken = invoke("verify", path, "--level", "structure", "--trust", "built here")
+    assert (taken["exit"], taken["trust"]) == (0, "built here")
+    for reason, state in ((None, "not met"), ("built here", "met")):
+        checked = invoke("check", path, *(["--trust", reason] if reason else []))
+        [found] = [item for item in checked["requirements"] if item["name"] == "trust"]
+        assert (found["state"], checked["trust"]) == (state, reason)
+
+
+def invoke(*arguments: str) -> dict[str, Any]:
+    result = click.testing.CliRunner().invoke(cli, [*arguments, "--json"])
+    return {"exit": result.exit_code, **json.loads(result.stdout)}

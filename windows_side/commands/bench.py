@@ -14,6 +14,7 @@ from toolchain.artifact import Artifact, open_artifact
 from toolchain.errors import UsageError
 from toolchain.output import Report, size_text, verb
 from toolchain.signing_policy import Policy
+from toolchain.trust_option import trust_option
 from windows_side.commands.signer_options import signer_options
 from windows_side.preflight import require
 
@@ -50,6 +51,7 @@ _PATH = click.Path(path_type=Path)
 )
 @click.option("--html", type=_PATH, help="Write a page with the figures and a plot.")
 @click.option("--allow-unlisted-gpu", is_flag=True, help="Try a GPU that the engine does not list.")
+@trust_option
 @verb
 @signer_options
 def bench(report: Report, artifact: str, policy: Policy | None, **options: Any) -> None:
@@ -64,7 +66,11 @@ def bench(report: Report, artifact: str, policy: Policy | None, **options: Any) 
 class _Bench:
     def __init__(self, report: Report, artifact: Artifact, policy: Policy | None, options: dict[str, Any]) -> None:
         self._report, self._artifact, self._policy, self._options = report, artifact, policy, options
-        self._document: dict[str, Any] = {"artifact": str(artifact.path), "cuda_graphs": options["cuda_graphs"]}
+        self._document: dict[str, Any] = {
+            "artifact": str(artifact.path),
+            "cuda_graphs": options["cuda_graphs"],
+            "trust": options["trust"],
+        }
 
     def run(self) -> None:
         from windows_side.baseline import compare, read_baseline
@@ -85,7 +91,7 @@ class _Bench:
     def _first_calls(self) -> None:
         from windows_side.first_call import measure_first_call
 
-        keywords = {name: self._options[name] for name in ("device", "cuda_graphs", "allow_unlisted_gpu")}
+        keywords = {name: self._options[name] for name in ("device", "cuda_graphs", "allow_unlisted_gpu", "trust")}
         device = keywords.pop("device")
         with tempfile.TemporaryDirectory() as folder:
             # The first fills the cache that the second finds.
@@ -109,6 +115,7 @@ class _Bench:
             self._options["device"],
             allow_unlisted_gpu=self._options["allow_unlisted_gpu"],
             policy=self._policy,
+            trust=self._options["trust"],
             cuda_graphs=self._options["cuda_graphs"],
         )
         loaded = memory.look()

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import click
 
-from toolchain.artifact import open_artifact
-from toolchain.errors import IncompatibleError
+from toolchain.artifact import Artifact, open_artifact
+from toolchain.errors import IncompatibleError, UntrustedError
 from toolchain.output import Report, verb
-from toolchain.requirements import requirement_lines
+from toolchain.requirements import Requirement, State, requirement_lines
 from toolchain.signing import require_signature
 from toolchain.signing_policy import Policy
+from toolchain.trust import require_safe_to_load
+from toolchain.trust_option import trust_option
 from windows_side.commands.signer_options import report_signer, signer_options
 from windows_side.preflight import check as check_requirements
 from windows_side.preflight import unmet
@@ -17,15 +19,16 @@ from windows_side.preflight import unmet
 
 @click.command()
 @click.argument("artifact")
+@trust_option
 @verb
 @signer_options
-def check(report: Report, artifact: str, policy: Policy | None) -> None:
+def check(report: Report, artifact: str, trust: str | None, policy: Policy | None) -> None:
     """Decide whether ARTIFACT can run on this machine: every requirement, met or not, and how to meet it."""
     with open_artifact(artifact) as opened:
         if policy:
             report_signer(report, require_signature(opened, policy))
-        requirements = check_requirements(opened)
-    report.put(artifact=artifact, requirements=[item.to_json() for item in requirements])
+        requirements = [*check_requirements(opened), *_trust(opened, trust)]
+    report.put(artifact=artifact, trust=trust, requirements=[item.to_json() for item in requirements])
     report.say(f"{artifact} on this machine:")
     for line in requirement_lines(requirements):
         report.say(line)
@@ -36,3 +39,15 @@ def check(report: Report, artifact: str, policy: Policy | None) -> None:
             remedy="see each requirement above",
         )
     report.say("it can run here")
+
+
+def _trust(artifact: Artifact, reason: str | None) -> list[Requirement]:
+    """Of a foreign file, whether ``load`` would take it; ours are held against that when they are loaded."""
+    if not artifact.foreign:
+        return []
+    needed = "a file of which torch runs nothing"
+    try:
+        require_safe_to_load(artifact, reason)
+    except UntrustedError as error:
+        return [Requirement("trust", State.NOT_MET, needed, error.problem, error.remedy)]
+    return [Requirement("trust", State.MET, needed, "trusted: " + reason if reason else "plain data alone", None)]

@@ -10,6 +10,7 @@ import click
 from toolchain.artifact import Artifact, open_artifact
 from toolchain.output import Report, verb
 from toolchain.signing_policy import Policy
+from toolchain.trust_option import trust_option
 from windows_side.commands.signer_options import signer_options
 from windows_side.preflight import require
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 @click.option("--output", "out", required=True, type=click.Path(path_type=Path), help="Where outputs go, by name.")
 @click.option("--device", default="cuda:0", show_default=True, help="Where to run.")
 @click.option("--allow-unlisted-gpu", is_flag=True, help="Try a GPU that the engine does not list.")
+@trust_option
 @verb
 @signer_options
 def run(
@@ -32,6 +34,7 @@ def run(
     out: Path,
     device: str,
     allow_unlisted_gpu: bool,
+    trust: str | None,
     policy: Policy | None,
 ) -> None:
     """Run ARTIFACT on the tensors in a safetensors file, named as `trtcross inspect` names the inputs."""
@@ -39,9 +42,9 @@ def run(
         require(opened, allow_unlisted_gpu=allow_unlisted_gpu)  # before torch, which may be what is missing
         from windows_side.loading import load
 
-        model = load(opened, device, allow_unlisted_gpu=allow_unlisted_gpu, policy=policy)
+        model = load(opened, device, allow_unlisted_gpu=allow_unlisted_gpu, policy=policy, trust=trust)
         names = run_file(model, opened, source, out)
-    report.put(artifact=artifact, output=str(out), tensors=names)
+    report.put(artifact=artifact, output=str(out), tensors=names, trust=trust)
     report.say(f"wrote {', '.join(names)} to {out}")
 
 

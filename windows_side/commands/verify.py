@@ -10,6 +10,7 @@ from toolchain.errors import UsageError
 from toolchain.output import Report, verb
 from toolchain.report.writing import require_writable
 from toolchain.signing_policy import Policy
+from toolchain.trust_option import trust_option
 from windows_side.commands.signer_options import report_signer, signer_options
 from windows_side.verification import LEVELS, StepResult, Verification
 from windows_side.verify_reports import Reports, read_latency
@@ -25,6 +26,7 @@ _PATH = click.Path(path_type=Path)
 @click.option("--html", type=_PATH, help="Write a page for people: one file that needs no network.")
 @click.option("--junit", type=_PATH, help="Write JUnit XML for CI: one test case a level.")
 @click.option("--latency", type=_PATH, help="What `bench --json` printed, to be shown on the page.")
+@trust_option
 @verb
 @signer_options
 def verify(
@@ -36,6 +38,7 @@ def verify(
     html: Path | None,
     junit: Path | None,
     latency: Path | None,
+    trust: str | None,
     policy: Policy | None,
 ) -> None:
     """Check ARTIFACT level by level: integrity, structure, load, numbers; each includes those before it.
@@ -51,6 +54,7 @@ def verify(
         device=device,
         allow_unlisted_gpu=allow_unlisted_gpu,
         policy=policy,
+        trust=trust,
         about_machine=bool(html or junit),
     )
     try:
@@ -58,7 +62,7 @@ def verify(
             _say(report, result, policy)
     finally:
         _write(reports, verification, report)
-        report.put(artifact=artifact, levels=[result.to_json() for result in verification.results])
+        report.put(artifact=artifact, trust=trust, levels=[result.to_json() for result in verification.results])
         if verification.machine:
             report.put(
                 machine=verification.machine,
