@@ -6,7 +6,7 @@ INSTALLED := $(VENV)/.installed
 JOBS ?= 2
 export HF_HUB_OFFLINE = 1
 
-.PHONY: demo test fuzz lint windows-test gpu-test wheel clean
+.PHONY: demo test fuzz lint matrix windows-test gpu-test wheel clean
 
 demo: $(INSTALLED)  ## build two trained models for Windows, inspect and check them
 	$(BIN)/python ci/demo.py .demo
@@ -22,6 +22,9 @@ lint: $(INSTALLED)  ## formatting, lint, types, and who may import whom
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+matrix: $(INSTALLED)  ## build examples/matrix.toml, verify it on Linux and in a Windows Python, write a report
+	BIN=$(abspath $(BIN)) ci/matrix.sh examples/matrix.toml .matrix/examples
 
 windows-test: $(INSTALLED)  ## the consumer in a real Windows Python (Debian's apt; root is not needed)
 	BIN=$(abspath $(BIN)) ci/windows/test.sh || { code=$$?; [ $$code = 77 ] && echo "WINDOWS TESTS WERE NOT RUN"; [ $$code = 77 ]; }
