@@ -266,6 +266,14 @@ def test_a_report_that_cannot_be_written_is_said_before_the_work(tmp_path: Path,
     assert "the report cannot be written" in result.stderr
 
 
+def test_a_report_never_replaces_the_artifact_or_the_other_report(tmp_path: Path) -> None:
+    path = Handmade().write(tmp_path / "a.pt2")
+    before = path.read_bytes()
+    for arguments in (("--html", path), ("--junit", tmp_path / "." / "a.pt2"), ("--html", "r", "--junit", "r")):
+        assert verify(path, "--level", "integrity", *arguments).exit_code == 2
+    assert path.read_bytes() == before
+
+
 def test_an_artifacts_words_are_text_on_its_page(tmp_path: Path) -> None:
     def hostile(document: dict[str, Any]) -> None:
         document["model"]["name"] = SCRIPT
@@ -304,7 +312,7 @@ def test_a_crash_while_loading_leaves_reports_that_say_so(tmp_path: Path) -> Non
 
 
 def test_a_bug_is_reported_as_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def buggy(artifact: object) -> None:
+    def buggy(*_: object) -> None:
         raise ZeroDivisionError("oops")
 
     monkeypatch.setattr("windows_side.verification.check_structure", buggy)

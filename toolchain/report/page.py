@@ -206,7 +206,8 @@ def render(page: Page) -> str:
         f"default-src 'none'; style-src '{_digest(style)}'; script-src '{_digest(script)}'; "
         "base-uri 'none'; form-action 'none'"
     )
-    return str(_template().render(page=page, style=style, script=script, policy=policy, row_limit=ROW_LIMIT))
+    html: str = _template().render(page=page, style=style, script=script, policy=policy, row_limit=ROW_LIMIT)
+    return html.strip() + "\n"
 
 
 def _source(name: str) -> str:

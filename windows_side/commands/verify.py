@@ -45,8 +45,7 @@ def verify(
 
     The reports are written whatever the outcome, and before loading already, so that a crash in a driver leaves one.
     """
-    for path in filter(None, (html, junit)):
-        require_writable(path)
+    _require_places(Path(artifact), html, junit)
     reports = Reports(html, junit, read_latency(latency) if latency else None)
     verification = Verification(
         artifact,
@@ -70,6 +69,20 @@ def verify(
             )
     if verification.error:
         raise verification.error
+
+
+def _require_places(artifact: Path, *reports: Path | None) -> None:
+    """Refuses reports that cannot be written, or that would take the place of the artifact or of each other.
+
+    Raises:
+        UsageError: with the one.
+    """
+    taken = {artifact.resolve()}
+    for path in filter(None, reports):
+        if path.resolve() in taken:
+            raise UsageError("a report would replace another file", where=str(path), remedy="give it a name of its own")
+        taken.add(path.resolve())
+        require_writable(path)
 
 
 def _say(report: Report, result: StepResult, policy: Policy | None) -> None:
