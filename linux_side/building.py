@@ -41,6 +41,7 @@ def build(
     min_block_size: int = 1,
     torch_executed_ops: Sequence[str] = (),
     require_full_coverage: bool = False,
+    allow_no_engine: bool = False,
     workspace: int = 0,
     cache: bool = True,
     on_event: OnEvent | None = None,
@@ -58,6 +59,7 @@ def build(
         tf32: whether fp32 products may round their factors to TF32.
         dynamic: ``NAME.DIM=MIN:OPT:MAX`` each.
         golden: how many samples of golden I/O to keep.
+        allow_no_engine: make a plain program of a model of which TensorRT can take nothing, instead of failing.
         workspace: bytes of GPU memory that TensorRT may use for scratch; 0 leaves it to TensorRT.
         cache: whether to look in the build cache first, and to keep the artifact there (``docs/cache.md``).
         on_event: sees each event: ``start`` and ``end`` of phases, ``cached``, and ``warning`` with a ``text``.
@@ -81,6 +83,7 @@ def build(
         min_block_size=min_block_size,
         torch_executed_ops=list(torch_executed_ops),
         require_full_coverage=require_full_coverage,
+        allow_no_engine=allow_no_engine,
         workspace=workspace,
     )
     _check_early(options, model, out)

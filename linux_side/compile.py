@@ -127,11 +127,12 @@ def convert_partitions(
         _call_of(partitioned, name).meta["val"] = output_values(partition)
         partitioned.add_module(name, EngineModule(CompiledEngine(info, engine_from_file(path))))
         del interpreter
-    if not compiled.facts:
+    if not compiled.facts and not options.allow_no_engine:
         raise BuildFailedError(
             "TensorRT can take no operator of this model",
             where="partitioning",
-            remedy="save it with torch.export.save: it needs no TensorRT to run",
+            remedy="it needs no TensorRT to run: save it with torch.export.save, or make a plain program of it with "
+            "--allow-no-engine",
         )
     return compiled
 

@@ -75,6 +75,7 @@ class BuildOptions(Model):
     min_block_size: Annotated[int, Field(ge=1)] = 1
     torch_executed_ops: list[str] = Field(default_factory=list)
     require_full_coverage: bool = False
+    allow_no_engine: bool = False
     workspace: Annotated[int, Field(ge=0)] = 0
 
     @property

@@ -40,7 +40,7 @@ from toolchain.manifest import (
     SourceModel,
     TargetSpec,
 )
-from toolchain.plan import HEADER_SIZE, parse_plan_header
+from toolchain.plan import HEADER_SIZE, PlanHeader, parse_plan_header
 
 Phase = Callable[[str], AbstractContextManager[None]]
 
@@ -130,6 +130,7 @@ class Pipeline:
             range_constraints=narrowed_ranges(program, profiles),
             original={spec.target: spec for spec in program.graph_signature.input_specs if spec.target},
             engine_field=lambda _, index: engine_token(index),
+            allow_no_engine=self.options.allow_no_engine,
         )
         return result, serialize_program(result, self.spool)
 
@@ -176,10 +177,7 @@ class Pipeline:
         )
 
     def _target(self, compiled: Compiled) -> TargetSpec:
-        first = _engines(compiled)[0]
-        header = parse_plan_header(
-            bytes(next(iter(first.plan.chunks())))[:HEADER_SIZE], where=f"engine {first.info.name}"
-        )
+        header = next(map(_header, _engines(compiled)), PlanHeader(self.builder.backend))
         capabilities = header.capabilities or self.options.capabilities
         return TargetSpec(
             platform=self.options.target,
@@ -188,6 +186,11 @@ class Pipeline:
             runtime=header.release or self.builder.packages()[1].version,
             abi_version=CURRENT_ABI,
         )
+
+
+def _header(engine: CompiledEngine) -> PlanHeader:
+    head = bytes(next(iter(engine.plan.chunks())))[:HEADER_SIZE]
+    return parse_plan_header(head, where=f"engine {engine.info.name}")
 
 
 def _engines(compiled: Compiled) -> list[CompiledEngine]:

@@ -62,7 +62,8 @@ def _check_structure(program: ExportedProgram) -> None:
                 f"the model's inputs or outputs cannot be written to a file: {error}",
                 where="model",
                 remedy="take and return tuples, lists, dicts and dataclasses; a dataclass needs "
-                "torch.export.register_dataclass(cls, serialized_type_name=...)",
+                "torch.export.register_dataclass(cls, serialized_type_name=...), a named tuple "
+                "torch.utils._pytree._register_namedtuple(cls, serialized_type_name=...)",
             ) from error
     for spec in program.graph_signature.output_specs:
         if isinstance(spec.arg, ConstantArgument) and isinstance(spec.arg.value, str):

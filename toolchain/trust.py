@@ -34,6 +34,7 @@ _OPERATOR = re.compile(
     r"|math\.(?:ceil|floor|trunc|sqrt)"
     r"|torch\._?sym_[a-z]+"
 )
+_TYPE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*")
 _FACTORIES = {"builtins.list", "builtins.dict", "builtins.int", "builtins.float", "builtins.set"}
 _CONFIG_LIMIT = 8 * 2**20
 _VALUE_LIMIT = 500_000
@@ -117,11 +118,18 @@ def is_plain_treespec(text: str) -> bool:
         return False
     for value in dicts(document):
         context = value.get("context")
+        # A named tuple's context is a name that the reader has registered, or has not: nothing is imported for it.
+        if value.get("type") == "collections.namedtuple" and _is_registered_name(context):
+            continue
         if isinstance(context, str) and not _is_plain_context(context):
             return False
         if "__enum__" in value or not _is_plain_factory(value):
             return False
     return True
+
+
+def _is_registered_name(context: Any) -> bool:
+    return isinstance(context, str) and bool(_TYPE_NAME.fullmatch(context)) and not context.startswith("builtins.")
 
 
 def _is_plain_context(text: str) -> bool:

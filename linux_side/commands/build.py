@@ -39,6 +39,7 @@ PHASES = {
 @click.option("--min-block-size", default=1, show_default=True, type=click.IntRange(1), help="Fewest operators.")
 @click.option("--torch-executed-op", "torch_executed_ops", multiple=True, metavar="OP", help="Keep in PyTorch.")
 @click.option("--require-full-coverage", is_flag=True, help="Fail if an operator would stay in PyTorch.")
+@click.option("--allow-no-engine", is_flag=True, help="A plain program, if TensorRT can take nothing of the model.")
 @click.option("--workspace", default=0, type=click.IntRange(0), metavar="BYTES", help="TensorRT's scratch memory.")
 @click.option("--cache/--no-cache", default=True, show_default=True, help="Use the build cache (see `store`).")
 @verb

@@ -29,6 +29,7 @@ def export(
     range_constraints: Mapping[Any, Any] | None = None,
     original: Mapping[str, InputSpec] | None = None,
     engine_field: EngineField | None = None,
+    allow_no_engine: bool = False,
 ) -> ExportedProgram:
     """Exports a compiled module; the module itself is not changed.
 
@@ -41,21 +42,22 @@ def export(
         range_constraints: the original program's, where known.
         original: the original program's input specs by target, which know each buffer's persistence.
         engine_field: what a placeholder node holds instead of base64: a token, where the engine is streamed later.
+        allow_no_engine: make a plain program of a module without engines.
 
     Raises:
         BuildFailedError: the module holds no engine, or one that was never set up in live mode.
     """
     structure = structure or call_structure(gm)
     call = placeholder_call(engine_field or engine_base64) if cross_compile else execute_call
-    transformed = transform(gm, call)
+    transformed = transform(gm, call, allow_no_engine=allow_no_engine)
     return create_program(transformed, structure, range_constraints, original)
 
 
-def transform(gm: torch.fx.GraphModule, call: EngineCall) -> torch.fx.GraphModule:
+def transform(gm: torch.fx.GraphModule, call: EngineCall, *, allow_no_engine: bool = False) -> torch.fx.GraphModule:
     """Inlines engine submodules, then PyTorch submodules, then cleans and checks the graph; works on a copy."""
     gm = copy_graph_module(gm)
     annotate_calls(gm)
-    if not inline_engines(gm, call):
+    if not inline_engines(gm, call) and not allow_no_engine:
         raise BuildFailedError(
             "there is no TensorRT engine in this graph",
             where="export",

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
+from torch.utils import _pytree
 
 Tensor = torch.Tensor
 Call = tuple[tuple[Any, ...], dict[str, Any]]
@@ -113,6 +114,21 @@ class Sample:
 
 
 torch.export.register_dataclass(Sample, serialized_type_name="tests.integration.graphs.Sample")
+
+
+class Pair(NamedTuple):
+    """Registered with pytree below: a named tuple in and out of a model."""
+
+    left: Tensor
+    right: Tensor
+
+
+_pytree._register_namedtuple(Pair, serialized_type_name="tests.integration.graphs.Pair")
+
+
+class NamedTupleInAndOut(nn.Module):
+    def forward(self, pair: Pair, x: Tensor) -> dict[str, Pair]:
+        return {"pair": Pair(pair.right * x, torch.relu(pair.left) + 1)}
 
 
 class Keywords(nn.Module):
@@ -511,6 +527,7 @@ GRAPHS: dict[str, Graph] = {
         Nested,
         ([X, (X + 1, X * 2)], {"scale": X - 3, "inner": {"bias": X * 5}}),
     ),
+    "named tuple": Graph(NamedTupleInAndOut, (Pair(X, X * 2), X - 5)),
     "dataclass": Graph(DataclassInAndOut, (Sample(X, {"gain": X * 2}), X - 5)),
     "plain values": Graph(PlainValues, (X, None, 3, True, 0.5)),
     "plain values by keyword": Graph(PlainValues, (X,), {"mask": X * 2, "factor": 0.25, "invert": False, "times": 2}),

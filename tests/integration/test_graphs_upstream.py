@@ -18,6 +18,7 @@ from tests.integration.graphs import Graph, in_torch, random
 from tests.integration.harness import build_here
 from tests.integration.test_graphs import assert_right, build_graph
 from toolchain.errors import BuildFailedError
+from windows_side.verification import check_structure
 
 pytestmark = pytest.mark.rtx
 
@@ -147,6 +148,18 @@ def test_upstream_graph(tmp_path: Path, name: str) -> None:
 def test_too_few_operators_for_an_engine(tmp_path: Path) -> None:
     with pytest.raises(BuildFailedError, match="TensorRT can take no operator"):
         build_here(half_and_relu(), (IMAGE,), folder=tmp_path, min_block_size=5)
+
+
+def test_a_plain_program_when_asked(tmp_path: Path) -> None:
+    """Without a placeholder node, stock torch reads it where there is no Torch-TensorRT."""
+    model = half_and_relu()
+    built = build_here(model, (IMAGE,), folder=tmp_path, min_block_size=5, allow_no_engine=True)
+    assert (built.artifact.engines, built.artifact.manifest.coverage.in_engines) == ((), 0)
+    check_structure(built.artifact)
+    with torch.no_grad():
+        torch.testing.assert_close(built.run(IMAGE), model(IMAGE))
+    assert "no_op_placeholder" not in built.artifact.skeleton.decode()
+    assert torch.export.load(built.artifact.path).graph_signature.user_outputs
 
 
 def test_a_size_alone_needs_no_engine(tmp_path: Path) -> None:

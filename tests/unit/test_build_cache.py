@@ -271,6 +271,7 @@ CHANGED_OPTIONS: dict[str, Any] = {
     "min_block_size": 2,
     "torch_executed_ops": ["aten.relu"],
     "require_full_coverage": True,
+    "allow_no_engine": True,
     "workspace": 1,
 }
 

@@ -19,6 +19,7 @@ from toolchain.graph_document import dump_graph, parse_graph, placeholder_nodes,
 from toolchain.graph_text import engine_token, gaps, interleave, lay_out
 from toolchain.pickle_names import unknown_in_pickle
 from toolchain.strict_json import DEPTH_LIMIT, load_json
+from toolchain.trust import is_plain_treespec
 
 LIMIT = 10_000
 JSON = st.recursive(
@@ -204,3 +205,23 @@ def test_the_builders_metadata_is_known() -> None:
 @given(st.binary(max_size=60))
 def test_any_pickle_is_judged(data: bytes) -> None:
     unknown_in_pickle(base64.b64encode(b"\x80\x04" + data).decode())
+
+
+def _spec(kind: str, context: object) -> str:
+    return json.dumps([1, {"type": kind, "context": context, "children_spec": []}])
+
+
+@pytest.mark.parametrize(
+    ("spec", "plain"),
+    [
+        (_spec("collections.namedtuple", "models.Pair"), True),
+        (_spec("collections.namedtuple", "builtins.dict"), False),
+        (_spec("collections.namedtuple", "a b"), False),
+        (_spec("collections.namedtuple", '{"__enum__": true, "fqn": "os:X", "name": "Y"}'), False),
+        (_spec("builtins.dict", "models.Pair"), False),
+        (_spec("builtins.dict", '["a"]'), True),
+    ],
+)
+def test_treespecs_that_import_nothing(spec: str, plain: bool) -> None:
+    """A named tuple's class is looked up by name among those that the reader has registered."""
+    assert is_plain_treespec(spec) is plain
