@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import click
@@ -45,7 +46,7 @@ def verify(
 
     The reports are written whatever the outcome, and before loading already, so that a crash in a driver leaves one.
     """
-    _require_places(Path(artifact), html, junit)
+    _require_places(artifact, html, junit)
     reports = Reports(html, junit, read_latency(latency) if latency else None)
     verification = Verification(
         artifact,
@@ -71,17 +72,17 @@ def verify(
         raise verification.error
 
 
-def _require_places(artifact: Path, *reports: Path | None) -> None:
+def _require_places(artifact: str, *reports: Path | None) -> None:
     """Refuses reports that cannot be written, or that would take the place of the artifact or of each other.
 
     Raises:
         UsageError: with the one.
     """
-    taken = {artifact.resolve()}
+    taken = {os.path.realpath(artifact)}
     for path in filter(None, reports):
-        if path.resolve() in taken:
+        if (place := os.path.realpath(path)) in taken:
             raise UsageError("a report would replace another file", where=str(path), remedy="give it a name of its own")
-        taken.add(path.resolve())
+        taken.add(place)
         require_writable(path)
 
 
