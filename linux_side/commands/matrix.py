@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext, redirect_stdout
 from dataclasses import asdict
 from datetime import datetime, timezone
 from pathlib import Path
@@ -71,9 +72,9 @@ def plan(
     report: Report, spec: Path, only: tuple[str, ...], skip: tuple[str, ...], out: Path | None, **options: Any
 ) -> None:
     """Say what will be built and verified, where, and what not, and why; build nothing."""
-    session = _Session(spec, out, only, skip, **options)
-    made = session.plan()
-    report.put(spec=str(spec), folder=str(session.folder.path), **made.to_json())
+    with _Session(report, spec, out, only, skip, **options) as session:
+        made = session.plan()
+        report.put(spec=str(spec), folder=str(session.folder.path), **made.to_json())
     _show(report, made)
 
 
@@ -100,9 +101,8 @@ def run(
     **options: Any,
 ) -> None:
     """Build and verify; go on after a failure; finished cells are not done again."""
-    session = _Session(spec, out, only, skip, **options)
     budget = parse_size(memory) if memory else default_budget()
-    with session.folder.hold(own_command()):
+    with _Session(report, spec, out, only, skip, **options) as session, session.folder.hold(own_command()):
         made = session.plan()
         if learn_weights(made, session.memory):
             session.memory.save(session.folder.memory)
@@ -210,6 +210,7 @@ class _Session:
 
     def __init__(
         self,
+        report: Report,
         spec: Path,
         out: Path | None,
         only: tuple[str, ...],
@@ -221,6 +222,7 @@ class _Session:
         ray_shared: bool,
         ray_working_dir: str | None,
     ) -> None:
+        self._report = report
         self._spec: Spec = load_spec(spec)
         self.folder = run_folder(spec, out)
         self.memory = Memory.load(self.folder.memory)
@@ -231,6 +233,19 @@ class _Session:
 
             self._cluster = Cluster(ray_address, ray_working_dir, shared=ray_shared)
         self._hosts: list[Host] = self._cluster.hosts() if self._cluster else [this_host()]
+
+    def __enter__(self) -> _Session:
+        # Ray prints what its nodes have to say to our stdout, where with --json there is nothing but the document.
+        self._redirected: AbstractContextManager[Any] = (
+            redirect_stdout(sys.stderr) if self._cluster and self._report.as_json else nullcontext()
+        )
+        self._redirected.__enter__()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._cluster:
+            self._cluster.close()
+        self._redirected.__exit__(None, None, None)
 
     def plan(self) -> Plan:
         return make_plan(

@@ -67,6 +67,9 @@ class Cluster:
                 kinds.setdefault(_accelerators(node), []).append(int(node["Resources"].get("memory", 0)))
         return [_host(kind, memory, backends) for kind, memory in kinds.items()]
 
+    def close(self) -> None:
+        self._ray.shutdown()
+
     def executor(self) -> RayExecutor:
         return RayExecutor(self._ray, shared=self._shared, has_working_dir=self._working_dir is not None)
 

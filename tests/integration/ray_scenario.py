@@ -1,0 +1,99 @@
+"""What tests/integration/test_matrix_ray.py does on its cluster; prints one JSON document as its last line."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from tests.conftest import ROOT
+from tests.integration.ray_session import cluster, matrix_command
+
+SPEC = """
+version = 1
+[models.patient]
+model = "tests.integration.matrix_models:patient"
+[[targets]]
+version = "1.6"
+[[include]]
+model = "patient"
+precision = "fp16"
+version = "1.6"
+gpus = ["sm_89"]
+accelerator = "L4"
+[[include]]
+model = "patient"
+precision = "bf16"
+version = "1.6"
+accelerator = "B200"
+"""
+LIMIT = 150.0
+
+
+def wait_for(condition: Any) -> Any:
+    end = time.monotonic() + LIMIT
+    while not (found := condition()):
+        if time.monotonic() > end:
+            raise TimeoutError("it did not happen")
+        time.sleep(0.05)
+    return found
+
+
+def builders(folder: Path) -> set[int]:
+    return {int(path.name.partition("-")[2]) for path in folder.glob("started-*")}
+
+
+def main() -> None:
+    folder = Path(sys.argv[1])
+    os.environ["PATIENT"] = str(folder)  # the nodes' processes inherit it
+    (folder / "m.toml").write_text(SPEC)
+    run = folder / "run"
+    run.mkdir()
+    # Known weights: nothing is weighed, so that whoever calls the factory is a build.
+    (run / "memory.json").write_text(json.dumps({"weights": {"tests.integration.matrix_models:patient": 1000}}))
+    with cluster({"num_cpus": 1}, {"num_cpus": 1, "num_gpus": 1, "resources": {"accelerator_type:L4": 1}}) as address:
+        plan = subprocess.run(
+            matrix_command(address, "plan", folder / "m.toml", run), cwd=ROOT, capture_output=True, check=True
+        )
+        matrix = subprocess.Popen(
+            matrix_command(address, "run", folder / "m.toml", run),
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        wait_for(lambda: len(builders(folder)) == 2)
+        victim = min(builders(folder))
+        # The build's process, the verb's, and then the worker of Ray's that runs the task.
+        worker = psutil.Process(victim).parents()[1]
+        worker.kill()
+        wait_for(lambda: len(builders(folder)) == 3)
+        orphan = psutil.pid_exists(victim) and psutil.Process(victim).status() != psutil.STATUS_ZOMBIE
+        (folder / "go").touch()
+        out, err = matrix.communicate(timeout=LIMIT)
+        again = subprocess.run(
+            matrix_command(address, "run", folder / "m.toml", folder / "shared", "--ray-shared", "--only", "*fp32*"),
+            cwd=ROOT,
+            capture_output=True,
+            check=False,
+        )
+    answer = {
+        "plan": json.loads(plan.stdout),
+        "run": json.loads(out),
+        "said": err,
+        "code": matrix.returncode,
+        "worker": worker.pid,
+        "orphan": orphan,
+        "shared": json.loads(again.stdout),
+    }
+    print(json.dumps(answer))
+
+
+if __name__ == "__main__":
+    main()
