@@ -19,6 +19,7 @@ from torch.utils import _pytree as pytree
 from linux_side.dynamic import beyond_one, require_dynamic, shapes_for_export
 from linux_side.golden import GoldenSample, record_golden
 from linux_side.leaves import input_names
+from linux_side.mixed_products import compute_products_in
 from linux_side.options import BuildOptions
 from toolchain.errors import BuildFailedError, TrtcrossError, UsageError
 from toolchain.graph_document import PLACEHOLDER_TARGET
@@ -153,6 +154,8 @@ def export_source(
             where=name,
             remedy="make torch.export.export(model, args) work by itself first; -v shows the whole report",
         ) from error
+    if dtype is not torch.float32:
+        compute_products_in(dtype, program)
     return Source(name, program, golden)
 
 
