@@ -72,6 +72,7 @@ def plan(
     report: Report, spec: Path, only: tuple[str, ...], skip: tuple[str, ...], out: Path | None, **options: Any
 ) -> None:
     """Say what will be built and verified, where, and what not, and why; build nothing."""
+    report.put(verb="matrix plan")
     with _Session(report, spec, out, only, skip, **options) as session:
         made = session.plan()
         report.put(spec=str(spec), folder=str(session.folder.path), **made.to_json())
@@ -101,6 +102,7 @@ def run(
     **options: Any,
 ) -> None:
     """Build and verify; go on after a failure; finished cells are not done again."""
+    report.put(verb="matrix run")
     budget = parse_size(memory) if memory else default_budget()
     with _Session(report, spec, out, only, skip, **options) as session, session.folder.hold(own_command()):
         made = session.plan()
@@ -158,6 +160,7 @@ def report_command(
     baseline: Path | None,
 ) -> None:
     """Write how it went: a page for people, and JUnit XML and Markdown for CI."""
+    report.put(verb="matrix report")
     from linux_side.matrix.report import change
     from linux_side.matrix.report import html as page
     from linux_side.matrix.report import junit as xml

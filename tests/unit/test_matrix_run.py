@@ -18,10 +18,12 @@ from linux_side.matrix.job import Job
 from linux_side.matrix.local_executor import LocalExecutor
 from linux_side.matrix.memory import parse_size
 from linux_side.matrix.processes import Cancelled, Processes
+from linux_side.matrix.progress import LiveProgress, progress_for
 from linux_side.matrix.records import RunFolder
 from linux_side.matrix.spec import parse_spec
 from tests.unit.matrix_runs import finish
 from toolchain.errors import UsageError
+from toolchain.output import Report
 
 
 def cells(count: int) -> list[Cell]:
@@ -161,6 +163,24 @@ def test_stopping_ends_the_children(tmp_path: Path) -> None:
     assert time.monotonic() - start < 5
     with (tmp_path / "log").open("wb") as log, pytest.raises(Cancelled):
         processes.run(["--version"], log)
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_progress_says_how_each_cell_went(tmp_path: Path, capsys: pytest.CaptureFixture[str], terminal: bool) -> None:
+    passing, failing = cells(2)
+    error = {"kind": "BuildFailedError", "problem": "no [red]luck[/blue]\nat all", "exit_code": 7}
+    records = [finish(RunFolder(tmp_path), passing), finish(RunFolder(tmp_path), failing, state="failed", error=error)]
+    progress = progress_for(Report("matrix run", False, 0), 2, terminal)
+    assert isinstance(progress, LiveProgress) is terminal
+    with progress:
+        for record in records:
+            progress.phase(record.id, "start")
+            progress.phase(record.id, "convert")
+            progress.done(record)
+    said = " ".join(capsys.readouterr().out.split())
+    assert f"passed {passing.id}: 2.0 s, 8 B, verified to structure" in said
+    assert f"FAILED {failing.id}: build: no [red]luck[/blue]" in said
+    assert "at all" not in said
 
 
 def test_plan_is_a_document_and_an_empty_selection_is_a_usage_error(tmp_path: Path) -> None:
