@@ -21,8 +21,8 @@ from toolchain.report.text import TEXT_LIMIT, printable
 ROW_LIMIT = 1000
 
 __all__ = [
-    "TEXT_LIMIT", "Bar", "Bars", "Bin", "Cell", "Facts", "Grid", "Histogram", "Mark", "Page", "Section", "Table", "Text",
-    "Verdict", "render",
+    "TEXT_LIMIT", "Bar", "Bars", "Bin", "Cell", "Facts", "Grid", "Histogram", "Mark", "Page", "Section", "Table",
+    "Text", "Verdict", "render",
 ]  # fmt: skip
 
 
