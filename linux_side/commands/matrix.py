@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext, redirect_stdout
 from dataclasses import asdict
 from datetime import datetime, timezone
 from pathlib import Path
@@ -14,22 +13,23 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from linux_side.matrix.cells import installed
-from linux_side.matrix.hosts import Host, this_host
+from linux_side.matrix.hosts import this_host
 from linux_side.matrix.job import failed_error
-from linux_side.matrix.local_executor import LocalExecutor
 from linux_side.matrix.memory import Memory, default_budget, parse_size
-from linux_side.matrix.plan import Action, Plan, Planned, make_plan
+from linux_side.matrix.plan import Action, Planned, make_plan
+from linux_side.matrix.plan_text import show_plan
 from linux_side.matrix.progress import progress_for
 from linux_side.matrix.records import RunFolder, own_command
 from linux_side.matrix.run import learn_weights, run_plan
-from linux_side.matrix.spec import Spec, load_spec
+from linux_side.matrix.session import Session, run_folder
+from linux_side.matrix.spec import load_spec
 from toolchain.errors import IncompatibleError, UsageError
-from toolchain.output import Report, size_text, verb
+from toolchain.output import Report, verb
 from toolchain.report.writing import write_report
 from toolchain.targets import Backend
 
 if TYPE_CHECKING:
-    from linux_side.matrix.executor import Executor
+    pass
 
 _PATH = click.Path(path_type=Path)
 
@@ -73,10 +73,10 @@ def plan(
 ) -> None:
     """Say what will be built and verified, where, and what not, and why; build nothing."""
     report.put(verb="matrix plan")
-    with _Session(report, spec, out, only, skip, **options) as session:
+    with Session(report, spec, out, only, skip, **options) as session:
         made = session.plan()
         report.put(spec=str(spec), folder=str(session.folder.path), **made.to_json())
-    _show(report, made)
+    show_plan(report, made)
 
 
 @matrix.command()
@@ -104,12 +104,12 @@ def run(
     """Build and verify; go on after a failure; finished cells are not done again."""
     report.put(verb="matrix run")
     budget = parse_size(memory) if memory else default_budget()
-    with _Session(report, spec, out, only, skip, **options) as session, session.folder.hold(own_command()):
+    with Session(report, spec, out, only, skip, **options) as session, session.folder.hold(own_command()):
         made = session.plan()
         if learn_weights(made, session.memory):
             session.memory.save(session.folder.memory)
             made = session.plan()
-        _show(report, made)
+        show_plan(report, made)
         missed = made.of(Action.IMPOSSIBLE, Action.ELSEWHERE)
         if missed and (strict or not made.of(Action.BUILD, Action.FINISHED)):
             raise _not_here(missed)
@@ -167,8 +167,14 @@ def report_command(
     from linux_side.matrix.report import markdown as text
     from linux_side.matrix.report.summary import Summary, summarize
 
-    folder = run_folder(spec, out)
-    made = make_plan(load_spec(spec), [this_host()], folder, Memory.load(folder.memory), only=only, skip=skip)
+    folder, loaded = run_folder(spec, out), load_spec(spec)
+    if not folder.path.is_dir():
+        raise UsageError(
+            "there is nothing to report: this spec was never run here",
+            where=str(folder.path),
+            remedy="`trtcross matrix run` first, or name its folder with --out",
+        )
+    made = make_plan(loaded, [this_host()], folder, Memory.load(folder.memory), only=only, skip=skip)
     when = datetime.now(timezone.utc).isoformat(sep=" ", timespec="minutes")
     summary = Summary(str(spec), summarize(made, folder, _legs(folder, results)), when, _versions())
     now = change.snapshot(summary)
@@ -201,104 +207,6 @@ def _legs(folder: RunFolder, results: tuple[str, ...]) -> dict[str, Path]:
 def _versions() -> dict[str, str]:
     names = ("trtcross", "torch", *(name for backend in Backend for name in backend.distributions))
     return {name: version for name in names if (version := installed(name))}
-
-
-def run_folder(spec: Path, out: Path | None) -> RunFolder:
-    """Where a spec's runs are kept, unless somebody says otherwise."""
-    return RunFolder(out or Path(".matrix") / spec.stem)
-
-
-class _Session:
-    """What plan and run have in common: the spec, its folder, what was learned, and the machines."""
-
-    def __init__(
-        self,
-        report: Report,
-        spec: Path,
-        out: Path | None,
-        only: tuple[str, ...],
-        skip: tuple[str, ...],
-        *,
-        again: bool,
-        executor_name: str,
-        ray_address: str | None,
-        ray_shared: bool,
-        ray_working_dir: str | None,
-    ) -> None:
-        self._report = report
-        self._spec: Spec = load_spec(spec)
-        self.folder = run_folder(spec, out)
-        self.memory = Memory.load(self.folder.memory)
-        self._only, self._skip, self._again = only, skip, again
-        self._cluster: Any = None
-        if executor_name == "ray":
-            from linux_side.matrix.ray_cluster import Cluster
-
-            self._cluster = Cluster(ray_address, ray_working_dir, shared=ray_shared)
-        self._hosts: list[Host] = self._cluster.hosts() if self._cluster else [this_host()]
-
-    def __enter__(self) -> _Session:
-        # Ray prints what its nodes have to say to our stdout, where with --json there is nothing but the document.
-        self._redirected: AbstractContextManager[Any] = (
-            redirect_stdout(sys.stderr) if self._cluster and self._report.as_json else nullcontext()
-        )
-        self._redirected.__enter__()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._cluster:
-            self._cluster.close()
-        self._redirected.__exit__(None, None, None)
-
-    def plan(self) -> Plan:
-        return make_plan(
-            self._spec,
-            self._hosts,
-            self.folder,
-            self.memory,
-            only=self._only,
-            skip=self._skip,
-            again=self._again,
-        )
-
-    def executor(self, workers: int, budget: int) -> Executor:
-        if self._cluster:
-            executor: Executor = self._cluster.executor()
-            return executor
-        return LocalExecutor(workers, budget)
-
-
-_MARKS = {
-    Action.BUILD: ("build", "green"),
-    Action.FINISHED: ("done", "cyan"),
-    Action.ELSEWHERE: ("elsewhere", "yellow"),
-    Action.IMPOSSIBLE: ("impossible", "red"),
-    Action.EXCLUDED: ("excluded", "bright_black"),
-}
-
-
-def _show(report: Report, made: Plan) -> None:
-    width = max(len(item.cell.id) for item in made.cells)
-    for item in made.cells:
-        word, color = _MARKS[item.action]
-        mark = click.style(f"{word:10}", fg=color)
-        report.say(f"{mark} {item.cell.id:{width}}  {_words(item)}")
-        for note in _notes(item):
-            report.say(f"{'':10} {'':{width}}    {note}")
-
-
-def _words(item: Planned) -> str:
-    if item.action is not Action.BUILD or item.host is None:
-        return item.reason or ""
-    if item.cached:
-        return f"{item.host.name}, to {item.level}; from the build cache"
-    return f"{item.host.name}, to {item.level}; about {size_text(item.memory)} of memory, by {item.memory_from}"
-
-
-def _notes(item: Planned) -> list[str]:
-    if item.elsewhere:
-        return [f"{item.elsewhere.level} on {item.elsewhere.host.name}"]
-    return [item.unverified] if item.unverified else []
 
 
 def _not_here(missed: list[Planned]) -> IncompatibleError:

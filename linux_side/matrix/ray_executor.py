@@ -21,6 +21,7 @@ from toolchain.targets import Backend
 RETRIES = 3
 # How often the driver asks for news of phases.
 _POLL = 0.5
+_NEWS_TIMEOUT = 10.0
 # A cell's share of a node's accelerator type: Ray's own way of asking for a type and not for a count.
 _TYPE_SHARE = 0.001
 
@@ -43,13 +44,13 @@ class RayExecutor:
 
     def run(self, jobs: Sequence[Job], on_phase: OnPhase) -> Generator[Record, None, None]:
         ray = self._ray
-        news = ray.remote(num_cpus=0)(_News).remote()
+        news = ray.remote(num_cpus=0, max_restarts=-1)(_News).remote()
         types = {name for node in ray.nodes() if node["Alive"] for name in node["Resources"]}
         tasks = {self._submit(job, news, types): job for job in sorted(jobs, key=lambda job: -job.memory)}
         try:
             while tasks:
                 done, _ = ray.wait(list(tasks), num_returns=1, timeout=_POLL)
-                for cell, phase in ray.get(news.take.remote()):
+                for cell, phase in self._news(news):
                     on_phase(cell, phase)
                 for task in done:
                     yield self._receive(task, tasks.pop(task))
@@ -57,6 +58,13 @@ class RayExecutor:
             for task in tasks:
                 ray.cancel(task, force=True)
             ray.kill(news)
+
+    def _news(self, news: Any) -> list[tuple[str, str]]:
+        try:
+            phases: list[tuple[str, str]] = self._ray.get(news.take.remote(), timeout=_NEWS_TIMEOUT)
+        except self._ray.exceptions.RayError:  # its node was lost; it comes up again elsewhere, with later news
+            return []
+        return phases
 
     def _submit(self, job: Job, news: Any, types: set[str]) -> Any:
         # Where Ray brings a folder along, tasks start in it.

@@ -33,6 +33,12 @@ precision = "bf16"
 version = "1.6"
 accelerator = "B200"
 """
+BROUGHT = """
+version = 1
+[models.tiny]
+model = "only_there:tiny"
+[[targets]]
+"""
 LIMIT = 150.0
 
 
@@ -83,6 +89,13 @@ def main() -> None:
             capture_output=True,
             check=False,
         )
+        (folder / "brought").mkdir()
+        (folder / "brought" / "only_there.py").write_text((ROOT / "tests" / "models.py").read_text())
+        (folder / "brought.toml").write_text(BROUGHT)
+        command = matrix_command(address, "run", folder / "brought.toml", folder / "brought-run")
+        brought = subprocess.run(
+            [*command, "--ray-working-dir", str(folder / "brought")], cwd=folder, capture_output=True, check=False
+        )
     answer = {
         "plan": json.loads(plan.stdout),
         "run": json.loads(out),
@@ -91,6 +104,7 @@ def main() -> None:
         "worker": worker.pid,
         "orphan": orphan,
         "shared": json.loads(again.stdout),
+        "brought": json.loads(brought.stdout),
     }
     print(json.dumps(answer))
 

@@ -54,3 +54,8 @@ def test_a_shared_folder_is_written_to_directly(answer: dict[str, Any]) -> None:
     (record,) = answer["shared"]["records"]
     assert record["state"] == "passed"
     assert (answer["folder"] / "shared" / "artifacts" / f"{PLAIN}.pt2").is_file()
+
+
+def test_a_folder_is_brought_to_the_nodes(answer: dict[str, Any]) -> None:
+    (record,) = answer["brought"]["records"]
+    assert record["state"] == "passed", record["error"]

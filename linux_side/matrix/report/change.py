@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from linux_side.matrix.files import read_json, write_json
+from linux_side.matrix.files import read_json
 from linux_side.matrix.report.summary import Summary
 from toolchain.errors import UsageError
 from toolchain.output import size_text
 from toolchain.report.page import Mark
+from toolchain.report.writing import write_report
 
 # Times differ from run to run, and are worth a line only beyond this.
 _NOISE = {"size": 0.001, "seconds": 0.25, "coverage": 0.0, "error": 0.1, "latency": 0.05}
@@ -40,8 +42,8 @@ def read_baseline(path: Path) -> dict[str, Any]:
     Raises:
         UsageError: it is none.
     """
-    document = read_json(path)
-    if document is None or document.get("version") != 1 or not isinstance(document.get("cells"), dict):
+    document = _snapshot(path)
+    if document is None:
         raise UsageError(
             "this is no snapshot of a matrix report", where=str(path), remedy="give a run folder's report.json"
         )
@@ -50,11 +52,18 @@ def read_baseline(path: Path) -> dict[str, Any]:
 
 def remember(folder: Path, current: dict[str, Any]) -> dict[str, Any] | None:
     """Keeps this report's snapshot, and returns the one of the last report that said something else."""
-    last, path = read_json(folder / "report.json"), folder / "report.json"
-    if last is not None and last.get("cells") != current["cells"]:
-        write_json(folder / "report-before.json", last)
-    write_json(path, current)
-    return read_json(folder / "report-before.json")
+    latest, earlier = folder / "report.json", folder / "report-before.json"
+    last = _snapshot(latest)
+    if last is not None and last["cells"] != current["cells"]:
+        write_report(earlier, json.dumps(last, indent=1))
+    write_report(latest, json.dumps(current, indent=1))
+    return _snapshot(earlier)
+
+
+def _snapshot(path: Path) -> dict[str, Any] | None:
+    document = read_json(path)
+    valid = document is not None and document.get("version") == 1 and isinstance(document.get("cells"), dict)
+    return document if valid else None
 
 
 def changes(before: Mapping[str, Any] | None, after: Mapping[str, Any]) -> list[Change]:
