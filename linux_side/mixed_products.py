@@ -1,8 +1,8 @@
 """Products of two precisions in a program that was cast.
 
 ``module.to(torch.float16)`` leaves alone what the model makes itself: ``torch.full([n], 2.0)`` stays fp32, and so does
-what is computed from it. PyTorch refuses a matrix product or a convolution of fp32 and fp16 when it runs, but not when
-it is exported (but for batched ones), and TensorRT's builder refuses it too. Such a product is computed in the precision that was asked for.
+what is computed from it. PyTorch refuses a matrix product or a convolution of fp32 and fp16 when it runs; torch.export
+lets most of them pass, and TensorRT's builder then fails. Here such a product is computed in the precision asked for.
 """
 
 from __future__ import annotations

@@ -10,6 +10,7 @@ import contextlib
 import importlib
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from types import SimpleNamespace
 from typing import Any
 
@@ -129,6 +130,7 @@ def partition(gm: torch.fx.GraphModule, settings: Any) -> torch.fx.GraphModule:
     from torch_tensorrt.dynamo import partitioning
     from torch_tensorrt.dynamo.conversion._ConverterRegistry import DYNAMO_CONVERTERS
 
+    _allow_dynamic_gather()
     DYNAMO_CONVERTERS.set_compilation_settings(settings)
     supported, total = partitioning.get_graph_converter_support(gm, settings.torch_executed_ops)
     if not total:  # the partitioner cannot split nothing
@@ -141,6 +143,20 @@ def partition(gm: torch.fx.GraphModule, settings: Any) -> torch.fx.GraphModule:
         skip_fusion=supported == total,
     )
     return partitioned
+
+
+@cache
+def _allow_dynamic_gather() -> None:
+    """Lets ``gather`` go into an engine where sizes vary.
+
+    Its converter adds one layer that knows no sizes, and is not marked as one that takes dynamic shapes. Without it, a
+    BERT of dynamic length becomes two engines with a gather of token types between them.
+    """
+    from torch_tensorrt.dynamo.conversion._ConverterRegistry import DYNAMO_CONVERTERS, dynamo_tensorrt_converter
+
+    gather = torch.ops.aten.gather.default
+    converters, _ = DYNAMO_CONVERTERS.get_all_converters_with_target(gather)
+    dynamo_tensorrt_converter(gather, supports_dynamic_shapes=True)(converters[0])
 
 
 ENGINE_PREFIX = "_run_on_acc_"

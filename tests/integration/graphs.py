@@ -131,6 +131,20 @@ class NamedTupleInAndOut(nn.Module):
         return {"pair": Pair(pair.right * x, torch.relu(pair.left) + 1)}
 
 
+class TokenTypes(nn.Module):
+    """As BERT looks up the types of as many tokens as there are."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("types", torch.arange(16)[None] % 3)
+        self.register_buffer("positions", torch.arange(16)[None].flip(1))
+        self.embedding = nn.Embedding(3, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        types = torch.gather(self.types.expand(1, -1), 1, self.positions[:, : x.shape[1]])
+        return x + self.embedding(types)
+
+
 class Keywords(nn.Module):
     """Neither commutative nor of one shape, so that no two arguments can be taken for each other."""
 
@@ -526,6 +540,12 @@ GRAPHS: dict[str, Graph] = {
     "nested": Graph(
         Nested,
         ([X, (X + 1, X * 2)], {"scale": X - 3, "inner": {"bias": X * 5}}),
+    ),
+    "gather of a dynamic length": Graph(
+        TokenTypes,
+        (random(2, 5, 4),),
+        calls=(((random(1, 2, 4),), {}), ((random(4, 16, 4),), {})),
+        options={"dynamic": ("x.0=1:2:4", "x.1=2:5:16"), "require_full_coverage": True},
     ),
     "named tuple": Graph(NamedTupleInAndOut, (Pair(X, X * 2), X - 5)),
     "dataclass": Graph(DataclassInAndOut, (Sample(X, {"gain": X * 2}), X - 5)),
