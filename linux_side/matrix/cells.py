@@ -7,6 +7,7 @@ import json
 from collections.abc import Iterable, Iterator
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 from linux_side.matrix.selectors import matches, require_match
 from linux_side.matrix.spec import BuildSettings, Exclusion, Inclusion, Level, Spec, Target
@@ -57,12 +58,17 @@ class Cell(Model):
 
     def digest(self) -> str:
         """Changes with whatever would make a finished cell stale: its settings, its model's file, the versions."""
-        facts = {
-            "cell": self.model_dump(mode="json", exclude={"excluded"}),
-            "source": source_digest(self.model),
-            "versions": _versions(self.target.backend),
-        }
-        return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+        return _digest(
+            {
+                "cell": self.spec_digest(),
+                "source": source_digest(self.model),
+                "versions": _versions(self.target.backend),
+            }
+        )
+
+    def spec_digest(self) -> str:
+        """Changes with what the spec says of it, and is the same on every machine."""
+        return _digest(self.model_dump(mode="json", exclude={"excluded"}))
 
 
 def cells_of(spec: Spec) -> list[Cell]:
@@ -108,6 +114,10 @@ def source_digest(model: str) -> str | None:
         base = Path(*model.partition(":")[0].split("."))
         path = next((p for p in (base.with_suffix(".py"), base / "__init__.py") if p.is_file()), path)
     return file_digest(path) if path.is_file() else None
+
+
+def _digest(document: Any) -> str:
+    return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()
 
 
 def file_digest(path: Path) -> str:

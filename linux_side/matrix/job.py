@@ -129,6 +129,7 @@ def _common(job: Job, started: datetime, error: TrtcrossError | None) -> dict[st
     return {
         "id": job.cell.id,
         "digest": job.digest,
+        "spec_digest": job.cell.spec_digest(),
         "state": "failed" if error else "passed",
         "level": job.level,
         "error": error.to_json() if error else None,

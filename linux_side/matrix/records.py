@@ -54,7 +54,8 @@ class Record(Model):
     """How a cell went.
 
     Attributes:
-        digest: of the cell, as :meth:`Cell.digest` has it.
+        digest: of the cell, as :meth:`Cell.digest` has it where it was planned.
+        spec_digest: as :meth:`Cell.spec_digest` has it.
         step: where it failed, or None.
         level: how far it was verified, where it passed.
         levels: what ``verify`` said of each level.
@@ -65,6 +66,7 @@ class Record(Model):
     version: Literal[1] = 1
     id: str
     digest: str
+    spec_digest: str
     state: Literal["passed", "failed"]
     step: Step | None
     level: Level

@@ -32,6 +32,7 @@ def finish(
     values: dict[str, Any] = {
         "id": cell.id,
         "digest": cell.digest(),
+        "spec_digest": cell.spec_digest(),
         "state": state,
         "step": None if state == "passed" else "build",
         "level": "structure",

@@ -160,8 +160,14 @@ def test_a_leg_of_nonsense_does_not_end_the_report(matrix: Matrix, text: str) ->
 
 
 def test_a_cell_of_an_older_spec_is_not_called_passed(matrix: Matrix) -> None:
-    finish(matrix.folder, matrix.passing, digest="0" * 64)
+    finish(matrix.folder, matrix.passing, spec_digest="0" * 64)
     assert matrix.report()["snapshot"]["cells"][matrix.passing.id]["state"] == "stale"
+
+
+def test_a_report_can_be_made_where_nothing_can_be_built(matrix: Matrix) -> None:
+    """As in a workflow's last job, with the base packages alone: other versions, and no source."""
+    finish(matrix.folder, matrix.passing, digest="0" * 64)
+    assert matrix.report()["snapshot"]["cells"][matrix.passing.id]["state"] == "passed"
 
 
 def test_what_changed_since_the_last_report(matrix: Matrix) -> None:

@@ -22,6 +22,7 @@ from linux_side.matrix.progress import LiveProgress, progress_for
 from linux_side.matrix.records import RunFolder
 from linux_side.matrix.spec import parse_spec
 from tests.unit.matrix_runs import finish
+from tests.unit.test_command_line import imported_by
 from toolchain.errors import UsageError
 from toolchain.output import Report
 
@@ -193,6 +194,17 @@ def test_plan_is_a_document_and_an_empty_selection_is_a_usage_error(tmp_path: Pa
     document = json.loads(done.stdout)
     assert (done.returncode, document["error"]["kind"]) == (2, "UsageError")
     assert "a-fp32-windows_x86_64-rtx" in document["error"]["remedy"]
+
+
+def test_planning_and_reporting_import_neither_torch_nor_ray(tmp_path: Path) -> None:
+    spec, out = tmp_path / "m.toml", tmp_path / "run"
+    spec.write_text('version = 1\n[models.a]\nmodel = "tests.models:tiny"\n[[targets]]\n')
+    out.mkdir()
+    code = (
+        "import sys; from toolchain.cli import cli\n"
+        "for verb in ('plan', 'report'): cli(['matrix', verb, *sys.argv[1:]], standalone_mode=False)"
+    )
+    assert not imported_by(code, str(spec), "--out", str(out)) & {"torch", "ray", "windows_side", "tensorrt"}
 
 
 def test_ray_without_an_address_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -39,7 +39,7 @@ class CellSummary:
     """One cell.
 
     Attributes:
-        state: ``passed``, ``failed``, ``stale`` (of an older spec or source), ``not run``, or the plan's word for why
+        state: ``passed``, ``failed``, ``stale`` (of an older spec), ``not run``, or the plan's word for why
             it is not built here.
         reason: why, in words.
     """
@@ -148,8 +148,8 @@ def _state(item: Planned, record: Record | None, legs: Sequence[Leg]) -> tuple[s
     for leg in legs:
         if leg.error is not None:
             return "failed", f"{leg.name}: {leg.error.problem}"
-    if record.digest != item.cell.digest():
-        return "stale", "built from an older spec, source or release"
+    if record.spec_digest != item.cell.spec_digest():
+        return "stale", "built from an older spec"
     return "passed", ""
 
 
