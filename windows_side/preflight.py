@@ -182,6 +182,10 @@ def _runtime(artifact: Artifact) -> Requirement:
     releases = sorted({engine.plan_header().release or release for engine in artifact.engines} or {release})
     here = version_of(package)
     found = f"{package} {here}" if here else "not installed"
+    if here and [release.count(".") for release in releases] == [1]:
+        # All that is known of TensorRT's own plans where a foreign file holds them.
+        fits = here.startswith(f"{releases[0]}.")
+        return _compare("runtime", f"{package} {releases[0]}", found, fits, _install(artifact.manifest, 2))
     needed = f"{package} {' and '.join(releases)} exactly"
     # Engines do not work across releases, not even across the last of the four numbers.
     return _compare("runtime", needed, found, releases == [here], _install(artifact.manifest, 2))

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import json
+import os
 import subprocess
 import sys
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +23,7 @@ from tests.integration.test_stock_reader import READER
 from tests.integration.upstream_comparison import upstream_program
 from toolchain import open_artifact
 from toolchain.cli import cli
+from toolchain.errors import UntrustedError
 from toolchain.pickle_names import unknown_in_pickle
 from toolchain.targets import Backend
 from windows_side.golden import read_golden
@@ -159,6 +163,42 @@ def test_it_loads_and_gives_the_golden_numbers(foreign: Foreign, converted: Path
         got = model(x=x, pair=(pair,))
         assert got.keys() == {"a", "b"}
         torch.testing.assert_close(pytree.tree_leaves(got), outputs, rtol=1e-5, atol=1e-5)
+
+
+def with_samples(path: Path, data: bytes, out: Path) -> Path:
+    """The same file with other sample inputs."""
+    with zipfile.ZipFile(path) as old, zipfile.ZipFile(out, "w") as new:
+        for info in old.infolist():
+            new.writestr(info.filename, data if "sample_inputs" in info.filename else old.read(info))
+    return out
+
+
+def test_golden_inputs_are_the_file_s_own_where_it_has_some(foreign: Foreign, tmp_path: Path) -> None:
+    own = (torch.full((3, 4), 0.5),), {"pair": (torch.full((3, 3), 2.0),)}
+    buffer = io.BytesIO()
+    torch.save(own, buffer)
+    path = with_samples(foreign.path, buffer.getvalue(), tmp_path / "a.pt2")
+    out = tmp_path / "b.pt2"
+    code, document = run("convert", str(path), "-o", str(out), "--golden-from", "originals:make")
+    assert (code, document["golden_inputs"]) == (0, "the file's own sample inputs"), document
+    with open_artifact(out) as artifact:
+        [(inputs, _)] = read_golden(artifact)
+    assert torch.equal(inputs[0], own[0][0])
+
+
+def test_sample_inputs_that_hold_code_are_not_read(foreign: Foreign, tmp_path: Path) -> None:
+    class Payload:
+        def __reduce__(self) -> Any:
+            return os.mkdir, (str(tmp_path / "hurt"),)
+
+    buffer = io.BytesIO()
+    torch.save(((Payload(),), {}), buffer)
+    path = with_samples(foreign.path, buffer.getvalue(), tmp_path / "a.pt2")
+    with pytest.raises(UntrustedError), open_artifact(path) as artifact:
+        load_program(artifact, CPU, None)
+    code, document = run("convert", str(path), "-o", str(tmp_path / "b.pt2"), "--golden-from", "originals:make")
+    assert (code, document["golden_inputs"]) == (0, "the original model's example"), document
+    assert not (tmp_path / "hurt").exists()
 
 
 def test_another_model_is_no_original(foreign: Foreign, tmp_path: Path) -> None:

@@ -33,6 +33,7 @@ from toolchain.graph_text import engine_token, interleave
 from toolchain.pickle_values import PickleError, read_metadata, settings_of, shapes_alone
 from toolchain.targets import Platform
 from toolchain.trust import require_safe_to_load
+from windows_side import preflight
 from windows_side.verification import check_integrity, check_structure
 
 
@@ -405,3 +406,16 @@ def test_the_verbs_take_a_reason_and_repeat_it(tmp_path: Path) -> None:
 def invoke(*arguments: str) -> dict[str, Any]:
     result = click.testing.CliRunner().invoke(cli, [*arguments, "--json"])
     return {"exit": result.exit_code, **json.loads(result.stdout)}
+
+
+def test_of_tensorrts_own_plans_two_numbers_of_the_release_are_known(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = bytearray(plan(b"engine"))
+    engine[:4] = b"ftrt"
+    path = Foreign(engines=[bytes(engine)], abi=7, torch="2.10.0").write(tmp_path / "a.pt2")
+    for installed, state in (("10.14.1.48", "met"), ("10.15.1.1", "not met"), ("10.140.1", "not met")):
+        monkeypatch.setattr(preflight, "version_of", lambda name, found=installed: found)
+        document = invoke("check", str(path))
+        [runtime] = [item for item in document["requirements"] if item["name"] == "runtime"]
+        assert (runtime["needed"], runtime["state"]) == ("tensorrt 10.14", state)
