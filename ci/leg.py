@@ -1,0 +1,184 @@
+"""The steps of the workflows, so that a machine without GitHub runs the same: `ci/run-legs` does.
+
+    python ci/leg.py wheel dist
+    python ci/leg.py install build --extra models
+    python ci/leg.py plan matrix.toml
+    python ci/leg.py build matrix.toml matrix-run [--only CELL]
+    python ci/leg.py install structure
+    python ci/leg.py verify matrix-run/artifacts legs/windows --level structure
+    python ci/leg.py report matrix.toml matrix-run legs
+
+$TRTCROSS is where trtcross comes from: a folder with its wheel, or what pip takes (default: dist). Needs nothing but
+Python for `wheel` and `install`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+# Isolated: what is installed is meant, and not a checkout in this folder.
+MODULE = [sys.executable, "-I", "-c", "from toolchain.cli import main; main()"]
+LEVELS = ("structure", "numbers")
+
+
+def run(*command: str) -> None:
+    """Runs a command, and ends with its exit code where it fails."""
+    print("+", *command, flush=True)
+    code = subprocess.run(command, check=False).returncode
+    if code:
+        sys.exit(code)
+
+
+def trtcross(*arguments: str) -> None:
+    run(*MODULE, *arguments)
+
+
+def document(*arguments: str) -> dict:
+    """What a verb says with --json."""
+    done = subprocess.run([*MODULE, *arguments, "--json", "-q"], stdout=subprocess.PIPE, check=False)
+    if done.returncode:
+        sys.exit(done.returncode)
+    found: dict = json.loads(done.stdout)
+    return found
+
+
+def pip(*arguments: str) -> None:
+    run(sys.executable, "-m", "pip", "install", "--disable-pip-version-check", *arguments)
+
+
+def install_trtcross(extras: list[str]) -> None:
+    # A machine that is kept may have another build of the same version, which pip would leave as it is.
+    run(sys.executable, "-m", "pip", "uninstall", "--yes", "--quiet", "trtcross")
+    pip(requirement(extras))
+
+
+def requirement(extras: list[str]) -> str:
+    """What pip installs trtcross from, with extras."""
+    source = os.environ.get("TRTCROSS", "dist")
+    if Path(source).is_dir():
+        wheels = sorted(Path(source).glob("trtcross-*.whl"))
+        if len(wheels) != 1:
+            sys.exit(f"there are {len(wheels)} wheels of trtcross in {source}, and not one")
+        source = str(wheels[0])
+    return source + (f"[{','.join(extras)}]" if extras else "")
+
+
+def wheel(options: argparse.Namespace) -> None:
+    run(sys.executable, "-m", "pip", "wheel", "--disable-pip-version-check", "--no-deps", "-w", options.folder, ".")
+
+
+def install(options: argparse.Namespace) -> None:
+    """Installs what a leg needs: the producer, the base alone, or all that the artifacts name."""
+    if options.leg != "numbers":
+        install_trtcross([*(["producer"] if options.leg == "build" else []), *options.extra])
+        return
+    install_trtcross(options.extra)
+    for line in document("inspect", str(artifacts(options.artifacts)[0]))["manifest"]["install"]:
+        words = line.split()
+        if words[1:4] == ["-m", "pip", "install"]:
+            pip(*(word for word in words[4:] if not word.startswith("trtcross-")))
+
+
+def plan(options: argparse.Namespace) -> None:
+    """Says which cells are to be built, as an output that a workflow's matrix takes."""
+    made = document("matrix", "plan", options.spec)
+    line = "plan=" + json.dumps({"include": made["include"]}, separators=(",", ":"))
+    append("GITHUB_OUTPUT", line)
+    print(line)
+
+
+def build(options: argparse.Namespace) -> None:
+    only = [argument for cell in options.only for argument in ("--only", cell)]
+    trtcross("matrix", "run", options.spec, "--out", options.folder, *only)
+
+
+def verify(options: argparse.Namespace) -> None:
+    """Verifies each artifact and asks what this machine lacks for it; with `numbers`, also measures its own."""
+    documents, numbers, failed = Path(options.documents), options.level == "numbers", False
+    for artifact in artifacts(options.artifacts):
+        if numbers and not ours(artifact):
+            print(f"for another platform: {artifact.name}")
+            continue
+        failed |= keep(documents / f"{artifact.stem}.json", (0,), "verify", str(artifact), "--level", options.level)
+        allowed = (0,) if numbers else (0, 3)  # 3: not on this machine, which need have no GPU
+        failed |= keep(documents / "preflight" / f"{artifact.stem}.json", allowed, "check", str(artifact))
+        if numbers:
+            failed |= keep(documents / f"{artifact.stem}.bench.json", (0,), "bench", str(artifact))
+    sys.exit(1 if failed else 0)
+
+
+def ours(artifact: Path) -> bool:
+    """Whether an artifact is for this platform."""
+    from toolchain import open_artifact
+    from toolchain.targets import host_platform
+
+    with open_artifact(artifact) as opened:
+        return opened.manifest.target.platform.value == host_platform()
+
+
+def keep(path: Path, allowed: tuple[int, ...], *arguments: str) -> bool:
+    """Keeps a verb's document; returns whether its exit code is one that may not be."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("wb") as file:
+        code = subprocess.run([*MODULE, *arguments, "--json", "-q"], stdout=file, check=False).returncode
+    print(f"{'ok' if code in allowed else 'FAILED'} ({code})  {' '.join(arguments)}", flush=True)
+    return code not in allowed
+
+
+def report(options: argparse.Namespace) -> None:
+    folder = Path(options.folder)
+    found = (
+        sorted(path for path in Path(options.legs).iterdir() if path.is_dir()) if Path(options.legs).is_dir() else []
+    )
+    results = [argument for path in found for argument in ("--results", f"{path.name}={path}")]
+    pages = {kind: folder / name for kind, name in (("--junit", "junit.xml"), ("--markdown", "summary.md"))}
+    arguments = [word for kind, path in pages.items() for word in (kind, str(path))]
+    trtcross("matrix", "report", options.spec, "--out", str(folder), *results, *arguments)
+    append("GITHUB_STEP_SUMMARY", pages["--markdown"].read_text(encoding="utf-8"))
+
+
+def artifacts(folder: str) -> list[Path]:
+    found = sorted(Path(folder).glob("*.pt2"))
+    if not found:
+        sys.exit(f"there are no artifacts in {folder}")
+    return found
+
+
+def append(variable: str, text: str) -> None:
+    """Adds to one of the files that a workflow's step talks through, where there is one."""
+    if path := os.environ.get(variable):
+        with Path(path).open("a", encoding="utf-8") as file:
+            file.write(text + "\n")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="a step of a workflow")
+    steps = parser.add_subparsers(required=True)
+
+    def step(function: object, *arguments: str) -> argparse.ArgumentParser:
+        added = steps.add_parser(function.__name__)
+        added.set_defaults(run=function)
+        for argument in arguments:
+            added.add_argument(argument)
+        return added
+
+    step(wheel, "folder")
+    step(plan, "spec")
+    step(build, "spec", "folder").add_argument("--only", action="append", default=[])
+    step(verify, "artifacts", "documents").add_argument("--level", choices=LEVELS, default="structure")
+    step(report, "spec", "folder", "legs")
+    installing = step(install)
+    installing.add_argument("leg", choices=("build", *LEVELS))
+    installing.add_argument("--extra", action="append", default=[])
+    installing.add_argument("--artifacts", default="matrix-run/artifacts")
+    options = parser.parse_args()
+    options.run(options)
+
+
+if __name__ == "__main__":
+    main()
