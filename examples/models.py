@@ -28,8 +28,10 @@ def resnet50() -> Example:
 
 
 def vit_b_16() -> Example:
-    """ViT-B/16, random weights from a fixed seed."""
-    return _torchvision("vit_b_16")
+    """ViT-B/16, random weights from a fixed seed; torchvision's own would start with a head of zeros."""
+    model, image = _torchvision("vit_b_16")
+    torch.nn.init.normal_(model.heads.head.weight, std=0.02)
+    return model, image
 
 
 def swin_t() -> Example:

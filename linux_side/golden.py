@@ -31,6 +31,17 @@ class GoldenSample:
     outputs: list[torch.Tensor | None]
 
 
+def golden_doubts(samples: Sequence[GoldenSample]) -> list[str]:
+    """Warnings for outputs that prove nothing: torchvision's fresh ViT, say, has a head of zeros."""
+    outputs = zip(*(sample.outputs for sample in samples), strict=True)
+    return [
+        f"the golden output {index} is zero everywhere, so it cannot show wrong numbers: give the model trained or "
+        "random weights"
+        for index, values in enumerate(outputs)
+        if all(value is not None and value.numel() and not value.any() for value in values)
+    ]
+
+
 def record_golden(
     model: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any], samples: int
 ) -> list[GoldenSample]:

@@ -84,6 +84,7 @@ def run_job(job: dict[str, Any], progress: Progress) -> None:
         builder = engine_builder(options.backend)
         builder.packages()
         builder.check_gpus(options.capabilities)
+        from linux_side.golden import golden_doubts
         from linux_side.pipeline import Pipeline
         from linux_side.source import is_factory
     pipeline = Pipeline(options, builder, Path(job["spool"]), progress.phase, progress.seconds)
@@ -91,6 +92,8 @@ def run_job(job: dict[str, Any], progress: Progress) -> None:
     if not factory:  # a saved program may hold operators that Torch-TensorRT brings
         pipeline.import_upstream()
     source = pipeline.load(job["model"], job["name"])
+    for doubt in golden_doubts(source.golden):
+        progress.send(event="warning", text=doubt)
     if job["cache"] and _cached(job, pipeline, source, progress):
         return
     if factory:

@@ -61,8 +61,7 @@ class CapturedProgram:
             if len(self._captures) > MAX_GRAPHS:
                 self._captures.popitem(last=False)
         self._captures.move_to_end(key)
-        for static, tensor in zip(capture.inputs, tensors, strict=True):
-            static.copy_(tensor)
+        torch._foreach_copy_(capture.inputs, tensors)
         capture.graph.replay()
         for index in self._changed_inputs:
             tensors[index].copy_(capture.inputs[index])

@@ -65,6 +65,17 @@ class _LeafCheck:
         self._static = torch.Size(self._shape) if all(isinstance(s, int) for s in self._shape) else None
 
     def __call__(self, leaf: Any) -> None:
+        # The usual case first: this stands before every call.
+        if (
+            isinstance(leaf, torch.Tensor)
+            and leaf.dtype is self._dtype
+            and leaf.device == self._device
+            and leaf.shape == self._static
+        ):
+            return
+        self._check_each(leaf)
+
+    def _check_each(self, leaf: Any) -> None:
         if self._dtype is None:
             if leaf != self._spec.value or type(leaf) is not type(self._spec.value):
                 raise self._wrong(f"is {leaf!r}; it was fixed at {self._spec.value!r} when the model was exported")
@@ -73,7 +84,7 @@ class _LeafCheck:
             raise self._wrong(f"is a {type(leaf).__name__}, not a tensor")
         if leaf.dtype is not self._dtype:
             raise self._wrong(f"has dtype {leaf.dtype}, not {self._dtype}")
-        if leaf.device.type != self._device.type or self._device.index not in (None, leaf.device.index):
+        if leaf.device != self._device:
             raise self._wrong(f"is on {leaf.device}, not on {self._device}")
         if leaf.shape != self._static:
             self._check_shape(leaf.shape)

@@ -16,7 +16,7 @@ from torch.export import ExportedProgram
 from toolchain.artifact import Artifact, open_artifact
 from toolchain.container import Entry
 from toolchain.engine_info import ENGINE_FIELD, FIELDS
-from toolchain.errors import MalformedArtifactError, TrtcrossError
+from toolchain.errors import MalformedArtifactError, TrtcrossError, UsageError
 from toolchain.graph_document import dump_graph, placeholder_nodes, set_devices
 from toolchain.manifest import GRAPH_ENTRY, Manifest
 from toolchain.signing import require_signature
@@ -92,7 +92,7 @@ def load(
     for doubt in require(artifact, allow_unlisted_gpu=allow_unlisted_gpu):
         warnings.warn(f"{doubt.name}: needs {doubt.needed}; here: {doubt.found}", stacklevel=2)
     load_runtime(artifact.manifest.target.backend)
-    place = torch.device(device)
+    place = _gpu(device)
     with torch.cuda.device(place):
         program = load_program(artifact, place, local_device(place), trust=trust)
     artifact.container.check_unchanged()
@@ -142,6 +142,21 @@ def load_program(
     return replace_nodes(program, infos, engine_factory)
 
 
+def _gpu(device: str | torch.device) -> torch.device:
+    """
+    Raises:
+        UsageError: it is no GPU of this machine.
+    """
+    place = torch.device(device)
+    if place.type != "cuda" or (place.index or 0) >= torch.cuda.device_count():
+        raise UsageError(
+            f"there is no GPU {str(device)!r} here",
+            where="device",
+            remedy=f"engines run on cuda:0 to cuda:{torch.cuda.device_count() - 1}",
+        )
+    return torch.device("cuda", torch.cuda.current_device()) if place.index is None else place
+
+
 def _runtime_cache(
     manifest: Manifest, device: torch.device, wanted: bool | str | os.PathLike[str]
 ) -> RuntimeCache | None:
@@ -161,6 +176,7 @@ def _configure_engines(
         if isinstance(engine, torch.ScriptObject):
             strategy = _COMPILE_BEFORE_THE_CALL if cuda_graphs else _COMPILE_BESIDE_THE_CALL
             engine.update_runtime_settings(strategy, 0, cache.handle if cache else None)
+            engine._auto_select_profiles = True  # upstream takes the first profile for every size
 
 
 def local_device(device: torch.device) -> str:

@@ -49,6 +49,7 @@ class LoadedModel(torch.nn.Module):
         self._captured = CapturedProgram(self._flat, program, device) if cuda_graphs else None
         self._cache = cache
         self._lock = Lock()
+        self._no_grad = torch.no_grad()
         self._stream: torch.cuda.Stream | None = None
         self.eval()
 
@@ -65,7 +66,7 @@ class LoadedModel(torch.nn.Module):
         """
         leaves = self._call.leaves(args, kwargs)
         self._checks(leaves)
-        with self._lock, torch.no_grad(), _current(self.device):
+        with self._lock, self._no_grad, _current(self.device):
             self._follow_the_last_call()
             run: Callable[..., Sequence[Any]] = self._captured or self._flat.forward
             outputs = run(*leaves)
@@ -92,8 +93,12 @@ class LoadedModel(torch.nn.Module):
         """Lets a call on another stream wait for the last one: both use the engines' one scratch memory."""
         if self.device.type != "cuda":
             return
+        # Inductor's generated code asks in the same way; torch.cuda.current_stream takes microseconds.
+        handle = torch._C._cuda_getCurrentRawStream(self.device.index)
+        if self._stream is not None and handle == self._stream.cuda_stream:
+            return
         stream = torch.cuda.current_stream(self.device)
-        if self._stream is not None and stream != self._stream and not torch.cuda.is_current_stream_capturing():
+        if self._stream is not None and not torch.cuda.is_current_stream_capturing():
             stream.wait_stream(self._stream)
         self._stream = stream
 

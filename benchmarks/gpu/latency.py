@@ -29,7 +29,7 @@ from windows_side.golden import read_golden
 from windows_side.sample import call_of
 
 BATCHES = (1, 8)
-CALLS = 200
+CALLS = 100
 _SETTLE_SECONDS = 2.0  # kernels for the very shapes are compiled beside the first calls
 
 
@@ -40,16 +40,17 @@ def for_this_host(path: Path, folder: Path) -> Path:
     return out
 
 
-def leaves_of_batch(artifact: Artifact, batch: int) -> list[Any] | None:
-    """Golden inputs with their first row repeated, or None where the model's batch is another one."""
-    leaves = []
-    for leaf, spec in zip(read_golden(artifact)[0][0], artifact.manifest.inputs, strict=True):
-        if isinstance(leaf, torch.Tensor) and leaf.dim() and leaf.shape[0] != batch:
-            if not isinstance((spec.shape or [0])[0], DynamicSize):
-                return None
-            leaf = leaf[:1].repeat(batch, *[1] * (leaf.dim() - 1))
-        leaves.append(leaf)
-    return leaves
+def batches(artifact: Artifact) -> dict[int, list[Any]]:
+    """By batch, the leaves of a call: golden inputs, with their first row repeated where the batch is dynamic."""
+    golden = read_golden(artifact)[0][0]
+    first = artifact.manifest.inputs[0].shape or [1]
+    if not isinstance(first[0], DynamicSize):
+        return {first[0]: golden}
+    return {batch: [_repeated(leaf, batch) for leaf in golden] for batch in BATCHES}
+
+
+def _repeated(leaf: Any, batch: int) -> Any:
+    return leaf[:1].repeat(batch, *[1] * (leaf.dim() - 1)) if isinstance(leaf, torch.Tensor) else leaf
 
 
 def callees(path: Path, artifact: Artifact, leaves: list[Any]) -> dict[str, Callable[[], Any]]:
@@ -79,10 +80,7 @@ def _engine_of(model: LoadedModel) -> Any:
 
 def measure(path: Path) -> Iterator[dict[str, Any]]:
     with open_artifact(path) as artifact, torch.no_grad():
-        for batch in BATCHES:
-            leaves = leaves_of_batch(artifact, batch)
-            if leaves is None:
-                continue
+        for batch, leaves in batches(artifact).items():
             named = callees(path, artifact, leaves)
             for callee in named.values():
                 callee()

@@ -30,28 +30,34 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 @pytest.fixture
-def artifact(windows_artifact: Path, tmp_path: Path) -> Path:
+def artifact(windows_artifact: Path) -> Path:
     """The artifact as this host's own: the same engine bytes as Windows gets."""
-    return for_this_host(windows_artifact, tmp_path)
+    return for_this_host(windows_artifact)
 
 
-def for_this_host(windows_artifact: Path, folder: Path) -> Path:
+def for_this_host(windows_artifact: Path) -> Path:
+    """Made once, and read by every test."""
+    from filelock import FileLock
+
     from toolchain import open_artifact
     from toolchain.convert import convert_artifact
     from toolchain.targets import Platform
 
-    out = folder / f"{windows_artifact.stem}-linux.pt2"
-    with open_artifact(windows_artifact) as opened:
-        convert_artifact(opened, out, Platform.LINUX_X86_64)
+    out = windows_artifact.parent / "linux" / windows_artifact.name
+    out.parent.mkdir(exist_ok=True)
+    with FileLock(out.with_suffix(".lock")):  # of the processes of pytest-xdist
+        if not out.exists():
+            with open_artifact(windows_artifact) as opened:
+                convert_artifact(opened, out, Platform.LINUX_X86_64)
     return out
 
 
-def named(name: str, folder: Path) -> Path:
+def named(name: str) -> Path:
     """One artifact of the set, as this host's own."""
     path = ARTIFACTS / f"{name}.pt2"
     if not path.exists():
         pytest.skip(f"{path} was not built")
-    return for_this_host(path, folder)
+    return for_this_host(path)
 
 
 def tensors(result: Any) -> list[torch.Tensor]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from pathlib import Path
 
 import pytest
 import torch
@@ -17,8 +16,8 @@ from windows_side.sample import sample_call
 
 
 @pytest.mark.parametrize("cuda_graphs", [False, True], ids=["launched", "graphs"])
-def test_a_key_value_cache_decodes_as_in_pytorch(tmp_path: Path, cuda_graphs: bool) -> None:
-    path = named("kv_cache-fp32", tmp_path)
+def test_a_key_value_cache_decodes_as_in_pytorch(cuda_graphs: bool) -> None:
+    path = named("kv_cache-fp32")
     with open_artifact(path) as opened:
         assert len(opened.engines[0].entry.aliased_io) == 2  # the engine writes into the model's own buffers
     model = load(path, allow_unlisted_gpu=True, cuda_graphs=cuda_graphs)
@@ -30,8 +29,8 @@ def test_a_key_value_cache_decodes_as_in_pytorch(tmp_path: Path, cuda_graphs: bo
             close([model(x, place)], [original(x, place)])
 
 
-def test_two_models_of_one_file_keep_states_of_their_own(tmp_path: Path) -> None:
-    path = named("kv_cache-fp32", tmp_path)
+def test_two_models_of_one_file_keep_states_of_their_own() -> None:
+    path = named("kv_cache-fp32")
     first, second = (load(path, allow_unlisted_gpu=True) for _ in range(2))
     x, place = torch.randn(1, 1, 64, device="cuda"), torch.tensor([1], device="cuda")
     fresh = second(x, place).clone()
@@ -42,8 +41,8 @@ def test_two_models_of_one_file_keep_states_of_their_own(tmp_path: Path) -> None
 
 @pytest.mark.parametrize("cuda_graphs", [False, True], ids=["launched", "graphs"])
 @pytest.mark.parametrize("name", ["resnet18-profiles-fp32", "resnet18-fp32"])
-def test_batches_of_any_size_in_any_order(tmp_path: Path, name: str, cuda_graphs: bool) -> None:
-    path = named(name, tmp_path)
+def test_batches_of_any_size_in_any_order(name: str, cuda_graphs: bool) -> None:
+    path = named(name)
     model = load(path, allow_unlisted_gpu=True, cuda_graphs=cuda_graphs)
     torch.manual_seed(1)
     largest = model.manifest.inputs[0].shape[0].max
@@ -55,8 +54,8 @@ def test_batches_of_any_size_in_any_order(tmp_path: Path, name: str, cuda_graphs
         model(torch.randn(largest + 1, 3, 224, 224, device="cuda"))
 
 
-def test_sequences_of_any_length(tmp_path: Path) -> None:
-    path = named("minilm-dynamic-fp32", tmp_path)
+def test_sequences_of_any_length() -> None:
+    path = named("minilm-dynamic-fp32")
     model = load(path, allow_unlisted_gpu=True)
     with open_artifact(path) as opened:
         _, call = sample_call(opened, model.device)
@@ -66,8 +65,8 @@ def test_sequences_of_any_length(tmp_path: Path) -> None:
     close([model(**{name: value[:1] for name, value in call.items()})], [whole[:1]])
 
 
-def test_threads_share_a_model(tmp_path: Path) -> None:
-    path = named("two_outputs-fp32", tmp_path)
+def test_threads_share_a_model() -> None:
+    path = named("two_outputs-fp32")
     model = load(path, allow_unlisted_gpu=True)
     inputs = [torch.randn(2, 8, device="cuda") for _ in range(4)]
     wants = [tensors(model(x)) for x in inputs]
@@ -92,9 +91,9 @@ def test_threads_share_a_model(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(torch.cuda.device_count() < 2, reason="one GPU here")
 @pytest.mark.parametrize("cuda_graphs", [False, True], ids=["launched", "graphs"])
-def test_a_model_on_each_gpu(tmp_path: Path, cuda_graphs: bool) -> None:
+def test_a_model_on_each_gpu(cuda_graphs: bool) -> None:
     for name in ("mixed-fp32", "kv_cache-fp32"):
-        path = named(name, tmp_path)
+        path = named(name)
         results = []
         for device in ("cuda:0", "cuda:1"):
             model = load(path, device, allow_unlisted_gpu=True, cuda_graphs=cuda_graphs)

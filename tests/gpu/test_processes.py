@@ -54,8 +54,8 @@ with open_artifact({str(ARTIFACTS / "two_outputs-fp32.pt2")!r}) as artifact:
 
 
 @pytest.mark.parametrize("first", ["torch_tensorrt", "ours"])
-def test_torch_tensorrt_may_be_imported_before_or_after(tmp_path: Path, first: str) -> None:
-    path = named("two_outputs-fp32", tmp_path)
+def test_torch_tensorrt_may_be_imported_before_or_after(first: str) -> None:
+    path = named("two_outputs-fp32")
     theirs, ours = "import torch_tensorrt", f"model = load({str(path)!r}, allow_unlisted_gpu=True)"
     order = [theirs, ours] if first == "torch_tensorrt" else [ours, theirs]
     program = "\n".join(["import torch", "from windows_side import load", *order,
@@ -63,8 +63,8 @@ def test_torch_tensorrt_may_be_imported_before_or_after(tmp_path: Path, first: s
     python(program)
 
 
-def test_loading_imports_no_part_of_torch_tensorrt(tmp_path: Path) -> None:
-    path = named("two_outputs-fp32", tmp_path)
+def test_loading_imports_no_part_of_torch_tensorrt() -> None:
+    path = named("two_outputs-fp32")
     program = f"""
 import sys
 from windows_side import load
@@ -75,7 +75,7 @@ print("IMPORTED", sorted(name for name in sys.modules if name.split(".")[0] in (
 
 
 def test_a_second_process_finds_the_kernels_compiled(tmp_path: Path) -> None:
-    path = named("resnet18-fp32", tmp_path)
+    path = named("resnet18-fp32")
     cache = tmp_path / "kernels"
     cold, warm = (measure_first_call(path, "cuda:0", cache=cache, allow_unlisted_gpu=True) for _ in range(2))
     assert not cold.cached and warm.cached
@@ -87,7 +87,7 @@ def test_a_second_process_finds_the_kernels_compiled(tmp_path: Path) -> None:
 
 
 def test_the_commands(tmp_path: Path) -> None:
-    path = named("resnet18-fp32", tmp_path)
+    path = named("resnet18-fp32")
 
     def command(*words: str, code: int = 0) -> dict[str, object]:
         line = [sys.executable, "-c", "from toolchain.cli import main; main()", *words, "--json"]

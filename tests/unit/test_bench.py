@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+pytest.importorskip("torch")
+
 from toolchain.errors import UsageError, WrongNumbersError
 from toolchain.report.page import render
 from windows_side.baseline import compare, read_baseline

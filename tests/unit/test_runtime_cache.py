@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+pytest.importorskip("torch")
+
 from windows_side.runtime_cache import KernelFile, prune
 
 OF = {"engines": "ab", "gpu": "NVIDIA RTX 4090 sm_89", "driver": "580.1", "runtime": "1.6.1.120", "platform": "w"}
