@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import os
 import zlib
@@ -12,6 +11,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING
 
 from toolchain import zip_records
+from toolchain.bulk_file import BulkFile
 from toolchain.entry_names import ROOT, name_problem
 from toolchain.errors import BuildFailedError
 from toolchain.replacing import new_part, replace_file
@@ -29,12 +29,11 @@ class ContainerWriter:
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
         self._directory: dict[str, bytes] = {}
-        self._position = 0
 
     def __enter__(self) -> ContainerWriter:
         try:
             self._part = new_part(self.path)
-            self._file = self._part.open("r+b")
+            self._file = BulkFile(self._part)
         except OSError as error:
             raise BuildFailedError(
                 f"the output folder cannot be written to: {error.strerror}",
@@ -52,8 +51,7 @@ class ContainerWriter:
         except OSError as problem:
             raise self._write_failed(problem) from problem
         finally:
-            with contextlib.suppress(OSError):  # closing flushes, which fails again on a full disk
-                self._file.close()
+            self._file.close()
             self._part.unlink(missing_ok=True)
         if isinstance(error, OSError) and error.filename is None:
             raise self._write_failed(error) from error
@@ -69,18 +67,16 @@ class ContainerWriter:
             raise ValueError(f"the entry name {name!r} {problem}")
         if name.casefold() in self._directory:
             raise ValueError(f"the entry {name!r} is there twice")
-        full, start = f"{ROOT}/{name}".encode(), self._position
+        full, start = f"{ROOT}/{name}".encode(), self._file.position
         crc = written = 0
-        self._write(zip_records.local_header(full, crc, size))
+        self._file.write(zip_records.local_header(full, crc, size))
         for chunk in chunks:
             crc = zlib.crc32(chunk, crc)
             written += len(chunk)
-            self._write(chunk)
+            self._file.write(chunk)
         if written != size:
             raise ValueError(f"the entry {name!r} was to have {size} bytes and has {written}")
-        self._file.seek(start)
-        self._file.write(zip_records.local_header(full, crc, size))
-        self._file.seek(self._position)
+        self._file.rewrite(start, zip_records.local_header(full, crc, size))
         self._directory[name.casefold()] = zip_records.central_record(full, crc, size, start)
 
     def copy(self, container: Container, name: str) -> str:
@@ -95,17 +91,11 @@ class ContainerWriter:
         self.stream(name, chunks(), entry.size)
         return digest.hexdigest()
 
-    def _write(self, data: bytes | memoryview) -> None:
-        self._file.write(data)
-        self._position += len(data)
-
     def _commit(self) -> None:
         records = b"".join(self._directory.values())
-        directory = zip_records.Directory(self._position, len(records), len(self._directory))
+        directory = zip_records.Directory(self._file.position, len(records), len(self._directory))
         self._file.write(records + zip_records.end_records(directory))
-        self._file.flush()
-        os.fsync(self._file.fileno())
-        self._file.close()
+        self._file.finish()
         replace_file(self._part, self.path)
 
     def _write_failed(self, error: OSError) -> BuildFailedError:
