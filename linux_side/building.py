@@ -17,8 +17,8 @@ from linux_side.cache.lookup import fetch, keep
 from linux_side.cache.store import BuildCache
 from linux_side.options import BACKENDS, BuildOptions, DynamicDimension, Precision
 from toolchain.artifact import Artifact, open_artifact
-from toolchain.container import part_prefix
 from toolchain.errors import BuildFailedError, TrtcrossError, UsageError, error_from_json
+from toolchain.replacing import part_prefix
 from toolchain.targets import Platform
 
 if TYPE_CHECKING:

@@ -12,13 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from toolchain import zip_records
-from toolchain.container_writer import ContainerWriter as ContainerWriter
-from toolchain.entry_names import ROOT as ROOT
-from toolchain.entry_names import name_problem as name_problem
+from toolchain.entry_names import name_problem
 from toolchain.errors import MalformedArtifactError, UsageError
-from toolchain.replacing import new_part as new_part
-from toolchain.replacing import part_prefix as part_prefix
-from toolchain.replacing import replace_file as replace_file
 
 READ_CHUNK = 4 * 2**20
 _ENTRY_LIMIT = 20_000
@@ -55,7 +50,7 @@ class Container:
     Its entries and their headers lie one behind the other from the first byte to the last, with nothing in between.
 
     Attributes:
-        foreign_header: an entry whose headers are not byte for byte those of :class:`ContainerWriter`, if there is one.
+        foreign_header: an entry whose headers are not byte for byte those that our writer makes, if there is one.
 
     Raises:
         UsageError: there is no such file, or it cannot be opened.

@@ -8,16 +8,13 @@ import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING
 
 from toolchain import zip_records
 from toolchain.bulk_file import BulkFile
+from toolchain.container import Container
 from toolchain.entry_names import ROOT, name_problem
 from toolchain.errors import BuildFailedError
 from toolchain.replacing import new_part, replace_file
-
-if TYPE_CHECKING:
-    from toolchain.container import Container
 
 
 class ContainerWriter:
