@@ -11,10 +11,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+from packaging.specifiers import SpecifierSet
 
 from toolchain import engine_info
 from toolchain.engine_info import FIELD_COUNT, FIELDS, RELEASE_ABI, AliasedIO, EngineInfo, RuntimeDevice
-from toolchain.targets import ComputeCapability, Platform
+from toolchain.releases import RELEASES as TABLE
+from toolchain.targets import Backend, ComputeCapability, Platform
 
 from .layout import (
     HEADER,
@@ -96,6 +98,24 @@ def test_python_layout(wheel: Wheel, sources: dict[Wheel, Sources]) -> None:
 @every_release
 def test_placeholder_operator(wheel: Wheel, sources: dict[Wheel, Sources]) -> None:
     assert list(operator_parameters(sources[wheel]).items()) == list(our_operator(wheel.release).items())
+
+
+@current_releases
+def test_the_arguments_that_we_write_are_the_operators(wheel: Wheel, sources: dict[Wheel, Sources]) -> None:
+    assert tuple(operator_parameters(sources[wheel])) == engine_info.ARGUMENTS
+
+
+@every_linux_release
+def test_each_wheel_asks_for_the_tensorrt_of_our_table(wheel: Wheel, wheel_files: dict[Wheel, Path]) -> None:
+    archive = zipfile.ZipFile(wheel_files[wheel])
+    [name] = [name for name in archive.namelist() if name.endswith(".dist-info/METADATA")]
+    text = archive.read(name).decode()
+    backend = Backend.TENSORRT_RTX if wheel.name.endswith("-rtx") else Backend.TENSORRT
+    package = "tensorrt_rtx" if backend is Backend.TENSORRT_RTX else "tensorrt(?:-cu13)?"
+    asked = re.findall(rf"^Requires-Dist: {package} ?\(?[^;\n]*>=([0-9]+\.[0-9]+)\.", text, re.MULTILINE)
+    assert asked[0] == TABLE[wheel.release].runtimes[backend]
+    torch = re.findall(r"^Requires-Dist: torch ?\(?([<>=0-9.,]+)", text, re.MULTILINE)
+    assert SpecifierSet(torch[0]).contains(f"{wheel.release}.0")
 
 
 @current_releases
