@@ -19,6 +19,7 @@ import random
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 import time
 from collections import Counter
@@ -284,6 +285,41 @@ def _slow_copy(source: Path, destination: Path) -> None:
             time.sleep(_PAUSE / 40)
 
 
+def kill_builds(count: int, folder: Path, seed: int = 0) -> dict[str, int]:
+    """Kills whole builds, parent and child, at random moments; the last is let be: nothing is in its way."""
+    chance, outcome = random.Random(seed), Counter[str]()
+    out, cache = folder / "out.pt2", BuildCache(folder / "cache", 2**30)
+    environment = {
+        **os.environ,
+        store.FOLDER_VARIABLE: str(cache.folder),
+        store.LIMIT_VARIABLE: "1GiB",
+        "TMPDIR": str(folder),
+    }
+    command = [sys.executable, "-c", "from toolchain.cli import main; main()", "build", "tests.models:tiny", "-o", out]
+    length = 8.0
+    for number in range(count + 1):
+        start = time.monotonic()
+        build = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, start_new_session=True)
+        try:
+            build.wait(chance.uniform(0, length) if number < count else 300)
+            assert build.returncode == 0
+            length = time.monotonic() - start
+            outcome["finished"] += 1
+        except subprocess.TimeoutExpired:
+            os.killpg(build.pid, signal.SIGKILL)
+            build.wait()
+            outcome["killed"] += 1
+        if out.exists():
+            outcome["artifact there"] += bool(contents(out))
+            out.unlink()
+        for entry in cache.entries():
+            open_checked(entry).close()
+        for entry in cache.entries() if chance.random() < 0.5 else ():
+            cache.remove([entry])  # so that some are built and some are taken
+    assert number == count and len(cache.entries()) <= 1
+    return dict(outcome)
+
+
 @contextmanager
 def small_disk(folder: Path, size: int) -> Iterator[Path]:
     """A file system of ``size`` bytes.
@@ -374,6 +410,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=40)
     parser.add_argument("--rounds", type=int, default=50, help="on a full and on a read-only disk")
+    parser.add_argument("--builds", type=int, default=0, help="whole builds to kill, some seconds each")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     start = time.monotonic()
@@ -387,6 +424,9 @@ def main() -> None:
                 disks[run.__name__] = run(options.rounds, Path(folder))
             except PermissionError as error:
                 print(f"NOT RUN: {run.__name__}: {error}")
+    if options.builds:
+        with tempfile.TemporaryDirectory() as folder:
+            disks["kill_builds"] = kill_builds(options.builds, Path(folder), options.seed)
     print(report(campaign, seconds, disks))
     print("KILLS", dict(campaign.kills))
 

@@ -88,8 +88,9 @@ def build(
     )
     _check_early(options, model, out)
     report: OnEvent = on_event or (lambda _: None)
-    builds = BuildCache()
-    cache = cache and builds.limit > 0
+    builds = BuildCache() if cache else None
+    if builds and not builds.limit:
+        builds = None
 
     def warn(text: str) -> None:
         report({"event": "warning", "text": text})
@@ -97,8 +98,8 @@ def build(
     with tempfile.TemporaryDirectory(prefix="trtcross-") as folder:
         spool = Path(folder)
         name, path = (None, str(model)) if isinstance(model, (str, os.PathLike)) else _save(model, spool)
-        key = file_key(Path(path), name, options) if cache and Path(path).is_file() else None
-        if key and fetch(builds, key, out, {}, warn):
+        key = _early_key(Path(path), name, options) if builds else None
+        if builds and key and fetch(builds, key, out, {}, warn):
             report({"event": "cached", "key": key})
             return open_artifact(out)
         job = {
@@ -107,15 +108,23 @@ def build(
             "out": str(out),
             "spool": folder,
             "options": options.model_dump(mode="json"),
-            "cache": cache,
+            "cache": builds is not None,
             "cache_key": key,
         }
         with tempfile.TemporaryFile() as default_log:
             _run_child(job, report, log or default_log)
     artifact = open_artifact(out)
-    if not artifact.manifest.build.from_cache:
+    if builds and not artifact.manifest.build.from_cache:
         keep(builds, artifact, warn)
     return artifact
+
+
+def _early_key(model: Path, name: str | None, options: BuildOptions) -> str | None:
+    """The cache key, where a file tells it; the child process finds that of a factory."""
+    try:
+        return file_key(model, name, options) if model.is_file() else None
+    except OSError:
+        return None  # the child says what is wrong with the file
 
 
 def _save(program: Any, spool: Path) -> tuple[str, str]:
