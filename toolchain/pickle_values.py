@@ -182,8 +182,8 @@ class _Machine:
     def make(self, with_keywords: bool) -> None:
         keywords = self._stack.pop() if with_keywords else None
         args, of = self._stack.pop(), self._stack.pop()
-        if not isinstance(of, Name):
-            raise PickleError("a call of what is no name")
+        if not isinstance(of, Name) or not isinstance(args, tuple) or not isinstance(keywords, (dict, type(None))):
+            raise PickleError("a call of what is no name, or with what are no arguments")
         self._stack.append(Made(of, args, keywords))
 
     def build(self, _: object) -> None:
@@ -268,7 +268,7 @@ def _plain(value: Any) -> Any:
     if value.state:
         return _plain(value.state)
     arguments = _plain(value.args)
-    if _SYMPY.match(value.of.module) and value.of.name == "Symbol":
+    if _SYMPY.match(value.of.module) and value.of.name == "Symbol" and arguments:
         return arguments[0]
     return f"{value.of.name}({', '.join(map(str, arguments))})"
 

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.unit.foreign import RELEASES, Foreign
+from tests.unit.foreign import RELEASES, UPSTREAM_METADATA, Foreign
 from tests.unit.handmade import Handmade, engine_info, plan
 from toolchain import open_artifact
 from toolchain.cli import cli
@@ -30,6 +30,7 @@ from toolchain.errors import (
     UsageError,
 )
 from toolchain.graph_text import engine_token, interleave
+from toolchain.pickle_names import unknown_in_pickle
 from toolchain.pickle_values import PickleError, read_metadata, settings_of, shapes_alone
 from toolchain.targets import Platform
 from toolchain.trust import require_safe_to_load
@@ -375,6 +376,37 @@ def test_a_pickle_that_grows_when_it_is_read_is_refused() -> None:
     endless.append(endless)
     with pytest.raises(PickleError, match="more values"):
         read_metadata(encoded({"inout_symexprs": endless}))
+
+
+def test_upstream_s_own_metadata(tmp_path: Path) -> None:
+    metadata = read_metadata(UPSTREAM_METADATA)
+    settings = settings_of(metadata) or {}
+    assert (settings["workspace_size"], settings["device"]["gpu_id"]) == (0, 0)
+    assert "timing_cache_path" not in settings
+    shapes = shapes_alone(metadata)
+    assert unknown_in_pickle(shapes) is None
+    assert read_metadata(shapes)["inout_symexprs"] == metadata["inout_symexprs"] is not None
+
+
+@given(st.data())
+def test_damaged_metadata_is_read_or_refused(data: st.DataObject) -> None:
+    """Also where names and calls are still whole."""
+    raw = bytearray(base64.b64decode(UPSTREAM_METADATA))
+    for _ in range(data.draw(st.integers(1, 4))):
+        raw[data.draw(st.integers(0, len(raw) - 1))] = data.draw(st.integers(0, 255))
+    try:
+        metadata = read_metadata(base64.b64encode(raw).decode())
+        json.dumps(settings_of(metadata), allow_nan=False)
+        assert unknown_in_pickle(shapes_alone(metadata)) is None
+    except PickleError:
+        return
+
+
+@pytest.mark.parametrize("call", [b"K\x01\x81", b"K\x01R", b")K\x01\x92"])
+def test_a_call_with_what_are_no_arguments_is_refused(call: bytes) -> None:
+    made = b"\x80\x04}\x8c\x08settings\x8c\x16torch_tensorrt._Device\x8c\x06Device\x93" + call + b"s."
+    with pytest.raises(PickleError, match="no arguments"):
+        read_metadata(base64.b64encode(made).decode())
 
 
 @given(st.binary(max_size=80))
