@@ -36,15 +36,15 @@ _PATH = click.Path(path_type=Path)
 F = TypeVar("F", bound=Callable[..., Any])
 
 
+def _spec(function: F) -> F:
+    out = click.option("--out", type=_PATH, help="The run folder.  [default: .matrix/NAME]")
+    return click.argument("spec", type=_PATH)(out(function))
+
+
 def _selection(function: F) -> F:
-    for option in (
-        click.option("--out", type=click.Path(path_type=Path), help="The run folder.  [default: .matrix/NAME]"),
-        click.option("--skip", multiple=True, metavar="SELECTOR", help="But not these; repeatable."),
-        click.option("--only", multiple=True, metavar="SELECTOR", help="Cells, as 'resnet{18,50}-*'; repeatable."),
-        click.argument("spec", type=click.Path(path_type=Path)),
-    ):
-        function = option(function)
-    return function
+    only = click.option("--only", multiple=True, metavar="SELECTOR", help="Cells, as 'resnet{18,50}-*'; repeatable.")
+    skip = click.option("--skip", multiple=True, metavar="SELECTOR", help="But not these; repeatable.")
+    return _spec(only(skip(function)))
 
 
 def _executor_options(function: F) -> F:
@@ -52,7 +52,13 @@ def _executor_options(function: F) -> F:
         click.option("--ray-working-dir", type=click.Path(exists=True), help="A folder that Ray brings to each node."),
         click.option("--ray-shared", is_flag=True, help="The run folder is at the same path on every node."),
         click.option("--ray-address", help="An existing cluster.  [default: $RAY_ADDRESS]"),
-        click.option("--executor", "executor_name", type=click.Choice(["local", "ray"]), default="local"),
+        click.option(
+            "--executor",
+            "executor_name",
+            type=click.Choice(["local", "ray"]),
+            default="local",
+            help="This machine, or a Ray cluster.",
+        ),
         click.option("--again", is_flag=True, help="Build finished cells once more."),
     ):
         function = option(function)
@@ -135,7 +141,7 @@ def run(
 
 
 @matrix.command("report")
-@_selection
+@_spec
 @click.option("--html", type=_PATH, help="The page.  [default: report.html in the run folder]")
 @click.option("--junit", type=_PATH, help="JUnit XML, for CI.")
 @click.option("--markdown", type=_PATH, help="Markdown, for a job's summary.")
@@ -150,8 +156,6 @@ def run(
 def report_command(
     report: Report,
     spec: Path,
-    only: tuple[str, ...],
-    skip: tuple[str, ...],
     out: Path | None,
     html: Path | None,
     junit: Path | None,
@@ -174,7 +178,7 @@ def report_command(
             where=str(folder.path),
             remedy="`trtcross matrix run` first, or name its folder with --out",
         )
-    made = make_plan(loaded, [this_host()], folder, Memory.load(folder.memory), only=only, skip=skip)
+    made = make_plan(loaded, [this_host()], folder, Memory.load(folder.memory))
     when = datetime.now(timezone.utc).isoformat(sep=" ", timespec="minutes")
     summary = Summary(str(spec), summarize(made, folder, _legs(folder, results)), when, _versions())
     now = change.snapshot(summary)

@@ -6,6 +6,7 @@ import click
 
 from linux_side.matrix.plan import Action, Plan, Planned
 from toolchain.output import Report, size_text
+from toolchain.report.text import printable
 
 _MARKS = {
     Action.BUILD: ("build", "green"),
@@ -29,7 +30,7 @@ def show_plan(report: Report, made: Plan) -> None:
 
 def _words(item: Planned) -> str:
     if item.action is not Action.BUILD or item.host is None:
-        return item.reason or ""
+        return printable(item.reason or "")
     if item.cached:
         return f"{item.host.name}, to {item.level}; from the build cache"
     return f"{item.host.name}, to {item.level}; about {size_text(item.memory)} of memory, by {item.memory_from}"

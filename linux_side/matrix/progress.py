@@ -8,9 +8,13 @@ from typing import TYPE_CHECKING
 
 from linux_side.matrix.records import Record
 from toolchain.output import Report, size_text
+from toolchain.report.text import printable
 
 if TYPE_CHECKING:
     from rich.progress import TaskID
+
+
+_PROBLEM_LIMIT = 300
 
 
 class Progress:
@@ -95,7 +99,7 @@ def progress_for(report: Report, total: int, terminal: bool) -> Progress:
 def outcome_line(record: Record) -> str:
     """A finished cell in one line, with its error's first words."""
     if record.state == "failed":
-        problem = str((record.error or {}).get("problem", "")).partition("\n")[0]
+        problem = printable(str((record.error or {}).get("problem", "")).partition("\n")[0], _PROBLEM_LIMIT)
         return f"FAILED {record.id}: {record.step}: {problem}"
     parts = [f"{record.build_seconds:.1f} s"] if record.build_seconds is not None else []
     if record.artifact:

@@ -169,7 +169,7 @@ def test_stopping_ends_the_children(tmp_path: Path) -> None:
 @pytest.mark.parametrize("terminal", [True, False])
 def test_progress_says_how_each_cell_went(tmp_path: Path, capsys: pytest.CaptureFixture[str], terminal: bool) -> None:
     passing, failing = cells(2)
-    error = {"kind": "BuildFailedError", "problem": "no [red]luck[/blue]\nat all", "exit_code": 7}
+    error = {"kind": "BuildFailedError", "problem": "no [red]luck[/blue]\x1b[31m\nat all", "exit_code": 7}
     records = [finish(RunFolder(tmp_path), passing), finish(RunFolder(tmp_path), failing, state="failed", error=error)]
     progress = progress_for(Report("matrix run", False, 0), 2, terminal)
     assert isinstance(progress, LiveProgress) is terminal
@@ -182,6 +182,7 @@ def test_progress_says_how_each_cell_went(tmp_path: Path, capsys: pytest.Capture
     assert f"passed {passing.id}: 2.0 s, 8 B, verified to structure" in said
     assert f"FAILED {failing.id}: build: no [red]luck[/blue]" in said
     assert "at all" not in said
+    assert "\x1b" not in said
 
 
 def test_plan_is_a_document_and_an_empty_selection_is_a_usage_error(tmp_path: Path) -> None:
