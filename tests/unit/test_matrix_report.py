@@ -83,6 +83,14 @@ def test_the_page_says_how_it_went(matrix: Matrix) -> None:
         assert words in page
 
 
+def test_of_a_long_log_the_end_is_shown(matrix: Matrix) -> None:
+    log = matrix.folder.log(matrix.failing.id)
+    log.write_text("".join(f"line {index} {'x' * 200}\n" for index in range(1000)) + "the very last words\n\n")
+    matrix.report()
+    assert "the very last words" in matrix.page()
+    assert "line 5 " not in matrix.page()
+
+
 def test_every_cell_of_the_grid_leads_to_its_details(matrix: Matrix) -> None:
     matrix.report()
     seen = Tags(matrix.page()).seen

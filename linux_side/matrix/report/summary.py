@@ -12,6 +12,7 @@ from linux_side.matrix.plan import Action, Plan, Planned
 from linux_side.matrix.records import Record, RunFolder
 from toolchain.errors import TrtcrossError, error_from_json
 from toolchain.report.page import Mark
+from toolchain.report.text import TEXT_LIMIT
 
 _LOG_TAIL = 40
 _LOG_BYTES = 64 * 2**10
@@ -197,6 +198,8 @@ def _tail(log: Path) -> str:
     try:
         with log.open("rb") as file:
             file.seek(max(0, log.stat().st_size - _LOG_BYTES))
-            return "\n".join(file.read().decode(errors="replace").splitlines()[-_LOG_TAIL:])
+            text = "\n".join(file.read().decode(errors="replace").rstrip().splitlines()[-_LOG_TAIL:])
+            # A page cuts long texts at their end, where a log has what matters.
+            return text if len(text) <= TEXT_LIMIT else text[-TEXT_LIMIT:].partition("\n")[2]
     except OSError:
         return ""
