@@ -15,8 +15,6 @@ from datetime import datetime, timezone
 from importlib import metadata
 from typing import Any
 
-from pydantic import ValidationError
-
 from toolchain.base64_stream import TEXT_CHUNK, ParallelHash, decode_stream
 from toolchain.container import Container
 from toolchain.engine_info import EngineInfo
@@ -68,11 +66,11 @@ def derive_manifest(container: Container) -> Manifest:
         IncompatibleError: its engines are for a platform that trtcross does not know.
     """
     try:
-        derived = _derived(container)
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
-        raise _malformed(container, f"its {first['loc'][-1] if first['loc'] else 'graph'}: {first['msg']}") from error
-    return parse_manifest(derived.to_json().encode(), where=str(container.path))  # as strictly as one from a file
+        text = _derived(container).to_json().encode()
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError) as error:
+        # The graph is taken apart as torch writes it; whatever is missing or of another kind ends here.
+        raise _malformed(container, f"its graph is not as torch writes one ({type(error).__name__})") from error
+    return parse_manifest(text, where=str(container.path))  # as strictly as one from a file
 
 
 def _derived(container: Container) -> Manifest:

@@ -32,22 +32,20 @@ class GraphValues:
     """A parsed graph, asked for what goes into and comes out of it.
 
     Raises:
-        MalformedArtifactError: from any method, where the graph is not as torch writes one.
+        LookupError, TypeError, ValueError, AttributeError: from any method, where the graph is not as torch writes one.
+        MalformedArtifactError: its parts contradict each other.
     """
 
     def __init__(self, document: dict[str, Any], *, where: str) -> None:
         self._document = document
         self._where = where
-        try:
-            module = document["graph_module"]
-            self._tensors: dict[str, Any] = module["graph"]["tensor_values"]
-            self._ranges: dict[str, Any] = document.get("range_constraints") or {}
-            self._signature: dict[str, Any] = module["signature"]
-            self._call: dict[str, Any] = module["module_call_graph"][0]["signature"]
-            self._inputs = [_user(spec, "user_input", "constant_input") for spec in self._signature["input_specs"]]
-            self._outputs = [_user(spec, "user_output", "loss_output") for spec in self._signature["output_specs"]]
-        except (KeyError, TypeError, IndexError, AttributeError) as error:
-            raise self._malformed(f"it lacks {error}") from error
+        module = document["graph_module"]
+        self._tensors: dict[str, Any] = module["graph"]["tensor_values"]
+        self._ranges: dict[str, Any] = document.get("range_constraints") or {}
+        self._signature: dict[str, Any] = module["signature"]
+        self._call: dict[str, Any] = module["module_call_graph"][0]["signature"]
+        self._inputs = [_user(spec, "user_input", "constant_input") for spec in self._signature["input_specs"]]
+        self._outputs = [_user(spec, "user_output", "loss_output") for spec in self._signature["output_specs"]]
 
     def torch_version(self) -> str:
         return str(self._document.get("torch_version", ""))
@@ -87,15 +85,13 @@ class GraphValues:
         Args:
             arguments: the node's ``as_tensors``, or one ``as_tensor`` by itself.
         """
-        try:
-            tensors = [self._tensors[str(argument["name"])] for argument in arguments]
-            found = [
-                Binding(name=name, dtype=_DTYPES[tensor["dtype"]], shape=[_fixed(size) for size in tensor["sizes"]])
-                for name, tensor in zip(names, tensors, strict=True)
-            ]
-        except (KeyError, TypeError, ValueError) as error:
-            raise self._malformed("an engine's tensors are not those that its node takes and gives") from error
-        return found
+        tensors = [self._tensors[str(argument["name"])] for argument in arguments]
+        if len(tensors) != len(names):
+            raise self._malformed(f"an engine has {len(names)} bindings, and its node {len(tensors)} tensors")
+        return [
+            Binding(name=name, dtype=_DTYPES[tensor["dtype"]], shape=[_fixed(size) for size in tensor["sizes"]])
+            for name, tensor in zip(names, tensors, strict=True)
+        ]
 
     def fallback(self) -> list[FallbackOperator]:
         """The operators that stay in PyTorch."""
@@ -111,11 +107,8 @@ class GraphValues:
         return [value[1]["name"] if value[0] == "as_tensor" else None for value in self._inputs if value is not None]
 
     def _spec(self, name: str) -> dict[str, Any]:
-        try:
-            text = self._call[name].encode()
-            version, spec = load_json(text, where=self._where, size_limit=_SPEC_LIMIT, value_limit=_SPEC_VALUES)
-        except (KeyError, TypeError, ValueError, AttributeError, UnicodeError) as error:
-            raise self._malformed(f"its {name} is not one that torch writes") from error
+        text = self._call[name].encode()
+        version, spec = load_json(text, where=self._where, size_limit=_SPEC_LIMIT, value_limit=_SPEC_VALUES)
         if version != 1 or not isinstance(spec, dict):
             raise self._malformed(f"its {name} is not one that torch writes")
         return spec
@@ -123,10 +116,7 @@ class GraphValues:
     def _described(self, names: list[str], values: list[tuple[str, Any]]) -> list[ValueSpec]:
         if len(names) != len(values):
             raise self._malformed(f"it has {len(values)} values where its call has {len(names)}")
-        try:
-            return [self._value(name, kind, value) for name, (kind, value) in zip(names, values, strict=True)]
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise self._malformed("its tensors are not described") from error
+        return [self._value(name, kind, value) for name, (kind, value) in zip(names, values, strict=True)]
 
     def _value(self, name: str, kind: str, value: Any) -> ValueSpec:
         if kind != "as_tensor":

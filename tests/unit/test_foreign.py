@@ -12,7 +12,7 @@ from typing import Any
 
 import click.testing
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.unit.foreign import RELEASES, UPSTREAM_METADATA, Foreign
@@ -26,6 +26,7 @@ from toolchain.errors import (
     BuildFailedError,
     IncompatibleError,
     MalformedArtifactError,
+    TrtcrossError,
     UntrustedError,
     UsageError,
 )
@@ -257,6 +258,52 @@ def test_what_is_malformed(tmp_path: Path, name: str) -> None:
     Foreign().write(tmp_path / "a.pt2", _graph(MALFORMED[name]))
     with pytest.raises(MalformedArtifactError):
         open_artifact(tmp_path / "a.pt2")
+
+
+def places(value: Any) -> list[tuple[Any, Any]]:
+    """Every container in a document, with each of its keys."""
+    keys: Any = list(value) if isinstance(value, dict) else range(len(value)) if isinstance(value, list) else ()
+    return [(value, key) for key in keys] + [place for key in keys for place in places(value[key])]
+
+
+OTHERS: list[Any] = [
+    None,
+    1,
+    -1,
+    2**40,
+    1.5,
+    True,
+    "",
+    "x",
+    "\ud800",
+    [],
+    [1],
+    {},
+    {"a": 1},
+    {"as_int": 2},
+    {"as_expr": {}},
+]
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=300)
+@given(st.data())
+def test_any_graph_is_read_or_refused(tmp_path: Path, data: st.DataObject) -> None:
+    graph = json.loads(json.dumps(Foreign(engines=[plan(b"1"), plan(b"2")]).text()))
+    owner, key = data.draw(st.sampled_from(places(graph)))
+    if data.draw(st.booleans()):
+        owner[key] = data.draw(st.sampled_from(OTHERS))
+    else:
+        del owner[key]
+    Foreign().write(tmp_path / "a.pt2", json.dumps(graph).encode())
+    try:
+        with open_artifact(tmp_path / "a.pt2") as artifact:
+            check_structure(artifact)
+            convert_artifact(artifact, tmp_path / "b.pt2")
+    except TrtcrossError:
+        return
+    with open_artifact(tmp_path / "b.pt2") as converted:
+        check_integrity(converted)
+        require_safe_to_load(converted)
 
 
 def test_an_unchanged_graph_is_taken(tmp_path: Path) -> None:
