@@ -10,12 +10,13 @@ import os
 import sys
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from toolchain.errors import BuildFailedError, TrtcrossError
+from toolchain.targets import Backend
 
 if TYPE_CHECKING:
     from linux_side.pipeline import Pipeline
@@ -32,6 +33,10 @@ class Progress:
     def send(self, **event: Any) -> None:
         self._events.write(json.dumps(event) + "\n")
         self._events.flush()
+
+    def warn(self, texts: Iterable[str]) -> None:
+        for text in texts:
+            self.send(event="warning", text=text)
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
@@ -85,15 +90,17 @@ def run_job(job: dict[str, Any], progress: Progress) -> None:
         builder.packages()
         builder.check_gpus(options.capabilities)
         from linux_side.golden import golden_doubts
+        from linux_side.known_defects import doubts
         from linux_side.pipeline import Pipeline
         from linux_side.source import is_factory
     pipeline = Pipeline(options, builder, Path(job["spool"]), progress.phase, progress.seconds)
+    if builder.backend is Backend.TENSORRT_RTX:
+        pipeline.on_partition = lambda _name, partition: progress.warn(doubts(partition))
     factory = is_factory(job["model"])
     if not factory:  # a saved program may hold operators that Torch-TensorRT brings
         pipeline.import_upstream()
     source = pipeline.load(job["model"], job["name"])
-    for doubt in golden_doubts(source.golden):
-        progress.send(event="warning", text=doubt)
+    progress.warn(golden_doubts(source.golden))
     if job["cache"] and _cached(job, pipeline, source, progress):
         return
     if factory:
