@@ -3,8 +3,8 @@
 Seen with TensorRT-RTX 1.6.1.120 on an NVIDIA H200 (sm_90, not on its list), in fp32, with and without TF32, and in
 fp16, and just so with an engine that Torch-TensorRT built on that GPU: a linear layer with a bias, then ReLU or GELU,
 then a product with a constant. The bias is left out. Sigmoid in ReLU's place, a sum in the product's, or a convolution
-in the linear layer's gave right numbers. docs/benchmarks/gpu.md has the table. Whether listed GPUs do the same was never
-seen.
+in the linear layer's gave right numbers; docs/benchmarks/gpu.md has the table. Nobody saw whether listed GPUs do so
+too.
 """
 
 from __future__ import annotations

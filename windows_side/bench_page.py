@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from toolchain.output import size_text
@@ -19,7 +20,7 @@ def bench_page(document: dict[str, Any]) -> Page:
     latency = document["latency"]
     mode = "CUDA graphs" if document["cuda_graphs"] else "launched call by call"
     return Page(
-        title=f"Benchmark of {document['artifact']}",
+        title=f"Benchmark of {Path(document['artifact']).name}",
         subtitle=document["machine"]["gpu"],
         verdict=Verdict(
             Mark.GOOD,
@@ -39,7 +40,7 @@ def histogram(samples: list[float], caption: str) -> Histogram:
     for sample in ordered:
         counts[min(int((sample - low) / step), _BINS - 1)] += 1
     bins = [
-        Bin(f"{low + i * step:.4f} to {low + (i + 1) * step:.4f} ms: {count} calls", count,
+        Bin(f"{low + i * step:.4f} to {low + (i + 1) * step:.4f} ms", count,
             tick=f"{low + i * step:.3f}" if i % 6 == 0 else "")
         for i, count in enumerate(counts)
     ]  # fmt: skip

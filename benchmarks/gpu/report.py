@@ -1,0 +1,166 @@
+"""Writes docs/benchmarks/gpu.md and its plot from the files that the other scripts left in docs/benchmarks/gpu/.
+
+python -m benchmarks.gpu.report
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from html import escape
+from typing import Any
+
+from benchmarks.measure import REPOSITORY
+
+FOLDER = REPOSITORY / "docs" / "benchmarks" / "gpu"
+CALLEES = ("ours", "ours, CUDA graphs", "execute_engine", "raw", "raw, CUDA graph")
+_COLOURS = ("#e67e22", "#c0392b", "#7f8c8d", "#1f6fb2", "#8fb8de")
+
+Row = Sequence[object]
+
+
+def main() -> None:
+    latency = _read("latency.json")
+    points = _points(latency["rows"])
+    (FOLDER / "latency.svg").write_text(dot_plot(points), encoding="utf-8")
+    text = (FOLDER / "text.md").read_text(encoding="utf-8")
+    tables = {
+        "errors": errors_table(),
+        "latency": latency_table(points),
+        "peer": peer_table(_read("peer.json")["rows"]),
+        "first_call": first_call_table(_read("first_call.json")["rows"]),
+        "memory": memory_table(_read("memory.json")),
+        "soak": soak_table(_read("soak.json")),
+    }
+    for name, table in tables.items():
+        text = text.replace(f"{{{name}}}", table)
+    (FOLDER.parent / "gpu.md").write_text(text, encoding="utf-8")
+
+
+def _read(name: str) -> Any:
+    return json.loads((FOLDER / name).read_text(encoding="utf-8"))
+
+
+def errors_table() -> str:
+    rows = [json.loads(line) for line in (FOLDER / "errors.jsonl").read_text(encoding="utf-8").splitlines()]
+    found = {(row["artifact"], row["output"]): row for row in rows if not row["cuda_graphs"]}
+    return table(
+        ("artifact", "output", "relative L2", "allowed", "max / max", "allowed", "cosine", ""),
+        [
+            (name, output, f"{row['relative_l2']:.2e}", f"{row['allowed_l2']:g}", f"{row['max_relative']:.2e}",
+             f"{row['allowed_max']:g}", f"{row['cosine']:.7f}", _verdict(row))
+            for (name, output), row in sorted(found.items())
+        ],
+    )  # fmt: skip
+
+
+def _verdict(row: dict[str, Any]) -> str:
+    within = row["relative_l2"] <= row["allowed_l2"] and row["max_relative"] <= row["allowed_max"]
+    return "" if within else "**outside**"
+
+
+def _points(rows: list[dict[str, Any]]) -> dict[tuple[str, int, str], dict[str, dict[str, Any]]]:
+    points: dict[tuple[str, int, str], dict[str, dict[str, Any]]] = {}
+    for row in rows:
+        if "error" not in row:
+            points.setdefault((row["artifact"], row["batch"], row["stream"]), {})[row["callee"]] = row
+    return points
+
+
+def latency_table(points: dict[tuple[str, int, str], dict[str, dict[str, Any]]]) -> str:
+    def cells(found: dict[str, dict[str, Any]]) -> Iterator[str]:
+        for callee in CALLEES:
+            row = found.get(callee)
+            yield f"{row['one_at_a_time']['median']:.3f} / {row['back_to_back']:.3f}" if row else ""
+        raw, ours = found.get("raw"), found["ours, CUDA graphs"]
+        yield (
+            f"{ours['one_at_a_time']['median'] / raw['one_at_a_time']['median']:.2f} / "
+            f"{ours['back_to_back'] / raw['back_to_back']:.2f}" if raw else ""
+        )  # fmt: skip
+
+    header = ("artifact", "batch", "stream", *CALLEES, "ours with graphs / raw")
+    return table(header, [(name, batch, stream, *cells(found)) for (name, batch, stream), found in points.items()])
+
+
+def peer_table(rows: list[dict[str, Any]]) -> str:
+    return table(
+        ("model", "precision", "batch", "eager", "compiled, CUDA graphs"),
+        [(row["model"], row["precision"], row["batch"], *(_both(row[mode]) for mode in ("eager", "compiled")))
+         for row in rows],
+    )  # fmt: skip
+
+
+def _both(measured: dict[str, Any]) -> str:
+    if "error" in measured:
+        return "failed"
+    return f"{measured['one_at_a_time']:.3f} / {measured['back_to_back']:.3f}"
+
+
+def first_call_table(rows: list[dict[str, Any]]) -> str:
+    return table(
+        ("artifact", "runtime cache", "imports", "load", "first call", "second call", "whole process"),
+        [(row["artifact"], row["cache"], *(f"{row[key]:.2f}" for key in ("imports", "load")),
+          *(f"{row[key]:.3f}" for key in ("first_call", "second_call")), f"{row['process']:.1f}") for row in rows],
+    )  # fmt: skip
+
+
+def memory_table(rows: list[dict[str, Any]]) -> str:
+    def engines(row: dict[str, Any], phase: str, what: str) -> str:
+        return f"{row[phase][what] / row['engines']:.2f}"
+
+    return table(
+        ("artifact", "engine, MiB", "load: host peak", "load: host after", "load: GPU", "first call: host peak",
+         "first call: GPU"),
+        [(row["artifact"], f"{row['engines'] / 2**20:.0f}", engines(row, "load", "peak"),
+          engines(row, "load", "after"), engines(row, "load", "gpu"), engines(row, "first_call", "peak"),
+          engines(row, "first_call", "gpu")) for row in rows if row["engines"] > 2**24],
+    )  # fmt: skip
+
+
+def soak_table(document: dict[str, Any]) -> str:
+    return table(
+        ("artifact", "calls", "largest difference from the first result", "error"),
+        [(w["artifact"], w["calls"], f"{w['worst']:g}", w["error"] or "") for w in document["workers"]],
+    )
+
+
+def table(header: Row, rows: Sequence[Row]) -> str:
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join("| " + " | ".join(str(cell) for cell in line) + " |" for line in lines)
+
+
+def dot_plot(points: dict[tuple[str, int, str], dict[str, dict[str, Any]]]) -> str:
+    """One line for each point on the caller's default stream: how long each way takes against the raw call."""
+    rows = [(f"{name} b{batch}", found) for (name, batch, stream), found in points.items()
+            if stream == "default" and "raw" in found]  # fmt: skip
+    left, width, step, top = 190, 480, 26, 58
+    height = top + step * len(rows) + 40
+
+    def x_at(ratio: float) -> float:
+        return left + min(ratio, 2.0) / 2.0 * width
+
+    lines = [f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {left + width + 30} {height}" '
+             'font-family="sans-serif" font-size="12">',
+             f'<rect width="{left + width + 30}" height="{height}" fill="white"/>']  # fmt: skip
+    for index, callee in enumerate(CALLEES):
+        x = 20 + index * 138
+        lines.append(f'<circle cx="{x}" cy="20" r="5" fill="{_COLOURS[index]}"/>')
+        lines.append(f'<text x="{x + 9}" y="24">{escape(callee)}</text>')
+    for tick in (0, 0.25, 0.5, 0.75, 1, 1.25, 1.5, 1.75, 2):
+        colour = "#888888" if tick == 1 else "#e4e4e4"
+        lines.append(
+            f'<line x1="{x_at(tick)}" y1="{top - 12}" x2="{x_at(tick)}" y2="{height - 30}" stroke="{colour}"/>'
+        )
+        lines.append(f'<text x="{x_at(tick)}" y="{height - 12}" text-anchor="middle">{tick:g}</text>')
+    for index, (label, found) in enumerate(rows):
+        y = top + step * index + step / 2
+        lines.append(f'<text x="{left - 10}" y="{y + 4}" text-anchor="end">{escape(label)}</text>')
+        for callee, colour in zip(CALLEES, _COLOURS, strict=True):
+            ratio = found[callee]["one_at_a_time"]["median"] / found["raw"]["one_at_a_time"]["median"]
+            lines.append(f'<circle cx="{x_at(ratio):.1f}" cy="{y}" r="5" fill="{colour}" fill-opacity="0.9"/>')
+    lines.append(f'<text x="{left}" y="{top - 18}">one call at a time, against the raw call (1)</text></svg>')
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    main()
