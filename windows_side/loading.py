@@ -16,7 +16,7 @@ from torch.export import ExportedProgram
 from toolchain.artifact import Artifact, open_artifact
 from toolchain.container import Entry
 from toolchain.engine_info import ENGINE_FIELD, FIELDS
-from toolchain.errors import MalformedArtifactError, TrtcrossError, UsageError
+from toolchain.errors import IncompatibleError, MalformedArtifactError, TrtcrossError, UsageError
 from toolchain.graph_document import dump_graph, placeholder_nodes, set_devices
 from toolchain.manifest import GRAPH_ENTRY, Manifest
 from toolchain.signing import require_signature
@@ -52,6 +52,7 @@ def load(
     policy: str | os.PathLike[str] | Policy | None = None,
     cuda_graphs: bool = False,
     runtime_cache: bool | str | os.PathLike[str] = True,
+    progress: bool = False,
     trust: str | None = None,
 ) -> LoadedModel:
     """Loads an artifact onto a GPU.
@@ -64,6 +65,7 @@ def load(
         cuda_graphs: capture the whole program in a CUDA graph for each set of input shapes, and replay it.
         runtime_cache: keep the kernels that TensorRT-RTX compiles at the first call: in the user's cache folder, in
             a folder of your own, or not at all.
+        progress: say on stderr that the first call compiles kernels, where it does.
         trust: why a foreign file (saved by Torch-TensorRT itself) is taken although torch would run code from it.
 
     Returns:
@@ -85,6 +87,7 @@ def load(
                 policy=policy,
                 cuda_graphs=cuda_graphs,
                 runtime_cache=runtime_cache,
+                progress=progress,
                 trust=trust,
             )
     if policy is not None:
@@ -93,12 +96,14 @@ def load(
         warnings.warn(f"{doubt.name}: needs {doubt.needed}; here: {doubt.found}", stacklevel=2)
     load_runtime(artifact.manifest.target.backend)
     place = _gpu(device)
+    if cuda_graphs:
+        _require_fixed_outputs(artifact)
     with torch.cuda.device(place):
         program = load_program(artifact, place, local_device(place), trust=trust)
     artifact.container.check_unchanged()
     cache = _runtime_cache(artifact.manifest, place, runtime_cache)
     _configure_engines(program, artifact.manifest, cache, cuda_graphs=cuda_graphs)
-    return LoadedModel(program, artifact.manifest, place, cuda_graphs=cuda_graphs, cache=cache)
+    return LoadedModel(program, artifact.manifest, place, cuda_graphs=cuda_graphs, cache=cache, progress=progress)
 
 
 def load_program(
@@ -155,6 +160,20 @@ def _gpu(device: str | torch.device) -> torch.device:
             remedy=f"engines run on cuda:0 to cuda:{torch.cuda.device_count() - 1}",
         )
     return torch.device("cuda", torch.cuda.current_device()) if place.index is None else place
+
+
+def _require_fixed_outputs(artifact: Artifact) -> None:
+    """
+    Raises:
+        IncompatibleError: the size of an engine's output depends on values, which no captured graph can follow.
+    """
+    names = [engine.name for engine in artifact.manifest.engines if engine.requires_output_allocator]
+    if names:
+        raise IncompatibleError(
+            f"the outputs of {', '.join(names)} have sizes that depend on values: no CUDA graph can hold them",
+            where=f"{artifact.path}, load(cuda_graphs=True)",
+            remedy="load it without cuda_graphs",
+        )
 
 
 def _runtime_cache(

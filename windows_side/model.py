@@ -15,6 +15,7 @@ from toolchain.manifest import Manifest
 from windows_side.call import CallStructure
 from windows_side.cuda_graphs import CapturedProgram
 from windows_side.input_checks import InputChecks
+from windows_side.progress import compiling
 from windows_side.runtime_cache import RuntimeCache
 
 
@@ -37,6 +38,7 @@ class LoadedModel(torch.nn.Module):
         *,
         cuda_graphs: bool = False,
         cache: RuntimeCache | None = None,
+        progress: bool = False,
     ) -> None:
         super().__init__()
         self.program = program
@@ -48,6 +50,7 @@ class LoadedModel(torch.nn.Module):
         self._flat = _flat_module(program)
         self._captured = CapturedProgram(self._flat, program, device) if cuda_graphs else None
         self._cache = cache
+        self._show_progress = progress and not self.kernels_are_cached
         self._lock = Lock()
         self._no_grad = torch.no_grad()
         self._stream: torch.cuda.Stream | None = None
@@ -69,7 +72,10 @@ class LoadedModel(torch.nn.Module):
         with self._lock, self._no_grad, _current(self.device):
             self._follow_the_last_call()
             run: Callable[..., Sequence[Any]] = self._captured or self._flat.forward
-            outputs = run(*leaves)
+            if self._show_progress:
+                outputs = self._first_call(run, leaves)
+            else:
+                outputs = run(*leaves)
             if self._cache is not None:
                 self._cache.after_call()
         return self._call.result(outputs)
@@ -88,6 +94,11 @@ class LoadedModel(torch.nn.Module):
             where="to()",
             remedy="load it again with device=, or build it with another --precision",
         )
+
+    def _first_call(self, run: Callable[..., Sequence[Any]], leaves: Sequence[Any]) -> Sequence[Any]:
+        self._show_progress = False
+        with compiling(shown=True):
+            return run(*leaves)
 
     def _follow_the_last_call(self) -> None:
         """Lets a call on another stream wait for the last one: both use the engines' one scratch memory."""

@@ -70,9 +70,11 @@ class Verification:
         policy: Policy | None = None,
         trust: str | None = None,
         about_machine: bool = False,
+        progress: bool = False,
     ) -> None:
         """
         Args:
+            progress: say on stderr that the first call compiles kernels.
             policy: who may have signed it; the signature is then checked before anything else.
             trust: why a foreign file is taken although torch would run code from it.
             about_machine: look at the machine at every level.
@@ -89,6 +91,7 @@ class Verification:
         self.outputs: list[OutputError] = []
         self._device, self._allow_unlisted_gpu, self._policy = device, allow_unlisted_gpu, policy
         self._trust = trust
+        self._progress = progress
         self._about_machine = about_machine or level in ("load", "numbers")
         self._model: Any = None
 
@@ -156,7 +159,13 @@ class Verification:
             require(artifact, allow_unlisted_gpu=self._allow_unlisted_gpu)  # before torch, which may be what is missing
             from windows_side.loading import load
 
-            self._model = load(artifact, self._device, allow_unlisted_gpu=self._allow_unlisted_gpu, trust=self._trust)
+            self._model = load(
+                artifact,
+                self._device,
+                allow_unlisted_gpu=self._allow_unlisted_gpu,
+                trust=self._trust,
+                progress=self._progress,
+            )
         else:
             self.outputs = golden_errors(artifact, self._model)
             details["outputs"] = [output.to_json() for output in self.outputs]

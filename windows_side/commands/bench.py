@@ -117,6 +117,7 @@ class _Bench:
             policy=self._policy,
             trust=self._options["trust"],
             cuda_graphs=self._options["cuda_graphs"],
+            progress=self._report.verbosity >= 0,
         )
         loaded = memory.look()
         args, kwargs = self._call(model)

@@ -42,7 +42,14 @@ def run(
         require(opened, allow_unlisted_gpu=allow_unlisted_gpu)  # before torch, which may be what is missing
         from windows_side.loading import load
 
-        model = load(opened, device, allow_unlisted_gpu=allow_unlisted_gpu, policy=policy, trust=trust)
+        model = load(
+            opened,
+            device,
+            allow_unlisted_gpu=allow_unlisted_gpu,
+            policy=policy,
+            trust=trust,
+            progress=report.verbosity >= 0,
+        )
         names = run_file(model, opened, source, out)
     report.put(artifact=artifact, output=str(out), tensors=names, trust=trust)
     report.say(f"wrote {', '.join(names)} to {out}")

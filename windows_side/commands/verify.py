@@ -56,6 +56,7 @@ def verify(
         policy=policy,
         trust=trust,
         about_machine=bool(html or junit),
+        progress=report.verbosity >= 0,
     )
     try:
         for result in verification.run(before=lambda level: reports.write(verification) if level == "load" else None):
