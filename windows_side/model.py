@@ -72,10 +72,7 @@ class LoadedModel(torch.nn.Module):
         with self._lock, self._no_grad, _current(self.device):
             self._follow_the_last_call()
             run: Callable[..., Sequence[Any]] = self._captured or self._flat.forward
-            if self._show_progress:
-                outputs = self._first_call(run, leaves)
-            else:
-                outputs = run(*leaves)
+            outputs = self._first_call(run, leaves) if self._show_progress else run(*leaves)
             if self._cache is not None:
                 self._cache.after_call()
         return self._call.result(outputs)

@@ -7,8 +7,10 @@ loading ``libtorchtrt_runtime.so`` instead would register everything a second ti
 from __future__ import annotations
 
 import ctypes
+import importlib
 import os
 import sys
+import warnings
 from pathlib import Path
 
 from toolchain.errors import MissingComponentError
@@ -45,11 +47,27 @@ def load_runtime(backend: Backend) -> None:
         ctypes.CDLL(str(library), mode=ctypes.RTLD_GLOBAL)
         torch.ops.load_library(str(runtime))
     except OSError as error:
+        _import_whole_package(runtime, error)
+
+
+def _import_whole_package(runtime: Path, problem: OSError) -> None:
+    """Takes the Python package, where its library does not load by itself.
+
+    Raises:
+        MissingComponentError: that fails as well.
+    """
+    try:
+        importlib.import_module("torch_tensorrt")
+    except Exception as error:
         raise MissingComponentError(
-            f"Torch-TensorRT's runtime cannot be loaded: {error}",
+            f"Torch-TensorRT's runtime cannot be loaded: {problem}; nor can the whole package: {error}",
             where=str(runtime),
             remedy="`trtcross check ARTIFACT` says which version is needed; a CPU-only torch is the usual reason",
         ) from error
+    warnings.warn(
+        f"Torch-TensorRT's runtime does not load by itself ({problem}); the whole package was imported instead",
+        stacklevel=3,
+    )
 
 
 def _find(package: str, pattern: str, distribution: str) -> Path:
