@@ -59,6 +59,7 @@ class CapturedProgram:
         if capture is None:
             capture = self._captures[key] = self._capture(leaves, tensors)
             if len(self._captures) > MAX_GRAPHS:
+                torch.cuda.synchronize(self._device)  # the oldest may still be running
                 self._captures.popitem(last=False)
         self._captures.move_to_end(key)
         torch._foreach_copy_(capture.inputs, tensors)
