@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,8 @@ from linux_side.options import DynamicDimension
 from tests.unit.matrix_runs import finish
 from toolchain.cli import cli
 from toolchain.targets import Backend
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="a matrix is built on Linux")
 
 RTX = {Backend.TENSORRT_RTX: "1.6.1.120"}
 HERE = Host("here", "linux-x86_64", backends=RTX, memory=16 * 2**30)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ from linux_side.matrix.job import Job
 from linux_side.matrix.ray_cluster import Cluster
 from linux_side.matrix.ray_executor import accelerator_options
 from linux_side.matrix.spec import parse_spec
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="a matrix is built on Linux")
 
 TYPES = {"CPU", "memory", "accelerator_type:L40S", "accelerator_type:A100"}
 

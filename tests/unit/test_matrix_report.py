@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import xml.etree.ElementTree as ElementTree
 from html.parser import HTMLParser
 from pathlib import Path
@@ -18,6 +19,8 @@ from linux_side.matrix.report.markdown import escape
 from linux_side.matrix.spec import load_spec
 from tests.unit.matrix_runs import finish
 from toolchain.cli import cli
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="a matrix is built on Linux")
 
 SPEC = """
 version = 1

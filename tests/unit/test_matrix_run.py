@@ -26,6 +26,8 @@ from tests.unit.test_command_line import imported_by
 from toolchain.errors import UsageError
 from toolchain.output import Report
 
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="a matrix is built on Linux")
+
 
 def cells(count: int) -> list[Cell]:
     models = {f"m{index}": {"model": f"m:m{index}"} for index in range(count)}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ from linux_side.matrix.selectors import expand_braces, select
 from linux_side.matrix.spec import load_spec, parse_spec, spec_schema_text
 from tests.conftest import ROOT
 from toolchain.errors import UsageError
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="a matrix is built on Linux")
 
 EXAMPLE = ROOT / "examples" / "matrix.toml"
 
