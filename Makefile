@@ -40,7 +40,7 @@ $(INSTALLED): pyproject.toml
 	$(PYTHON) -c 'import sys; assert sys.version_info >= (3, 10), "Python 3.10 or newer is needed"'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --upgrade pip
-	$(BIN)/python -m pip install -e ".[producer,consumer,sign,dev,models]"
+	$(BIN)/python -m pip install -e ".[producer,consumer,sign,cluster,dev,models]"
 	@touch $@
 
 clean:

@@ -63,7 +63,7 @@ def verb(function: F) -> F:
         except TrtcrossError as error:
             report.fail(error)
             code = error.exit_code
-        except (click.ClickException, click.exceptions.Exit, click.Abort):
+        except (click.ClickException, click.exceptions.Exit, click.Abort, BrokenPipeError):
             raise
         except Exception as error:  # noqa: BLE001 - a bug of ours, and scripts still get their document
             traceback.print_exc()

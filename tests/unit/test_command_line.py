@@ -113,3 +113,12 @@ def test_quiet_says_nothing_and_json_keeps_stdout_to_itself() -> None:
 )
 def test_sizes_as_people_read_them(size: int, text: str) -> None:
     assert size_text(size) == text
+
+
+def test_a_reader_that_goes_away_is_no_bug(tmp_path: Path) -> None:
+    """As in `trtcross inspect X --json | head`."""
+    program = "import os; os.close(0); r, w = os.pipe(); os.close(r); os.dup2(w, 1)\n"
+    program += "import sys; sys.argv = ['trtcross', 'doctor', '--json']\nfrom toolchain.cli import main; main()"
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120)
+    assert "should not have happened" not in result.stderr
+    assert "Traceback" not in result.stderr
