@@ -406,7 +406,7 @@ def test_plain_values_are_read_as_they_were_written(value: dict[str, Any]) -> No
         [1, 2],
         {"settings": Path("/tmp")},
     ],
-    ids=str,
+    ids=["an object", "a function", "a key of bytes", "a list", "a path"],
 )
 def test_a_pickle_that_holds_more_is_refused(value: object) -> None:
     with pytest.raises(PickleError):
