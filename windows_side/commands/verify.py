@@ -79,12 +79,19 @@ def _require_places(artifact: str, *reports: Path | None) -> None:
     Raises:
         UsageError: with the one.
     """
-    taken = {os.path.realpath(artifact)}
+    taken = {_place(artifact)}
     for path in filter(None, reports):
-        if (place := os.path.realpath(path)) in taken:
+        if (place := _place(path)) in taken:
             raise UsageError("a report would replace another file", where=str(path), remedy="give it a name of its own")
         taken.add(place)
         require_writable(path)
+
+
+def _place(path: str | Path) -> str:
+    try:
+        return os.path.normcase(os.path.realpath(path))
+    except OSError:  # of Windows, for some of its paths
+        return os.path.normcase(os.path.abspath(path))
 
 
 def _say(report: Report, result: StepResult, policy: Policy | None) -> None:
