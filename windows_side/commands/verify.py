@@ -91,7 +91,7 @@ def _place(path: str | Path) -> str:
     try:
         return os.path.normcase(os.path.realpath(path))
     except OSError:  # of Windows, for some of its paths
-        return os.path.normcase(os.path.abspath(path))
+        return os.path.normcase(Path(path).absolute())
 
 
 def _say(report: Report, result: StepResult, policy: Policy | None) -> None:
