@@ -68,7 +68,7 @@ def read_whole(path: str) -> Job:
 
 def look(*arguments: str) -> Measured:
     """Runs the command several times: the best times, and the highest peak of resident memory."""
-    command = [sys.executable, "-c", "from toolchain.cli import main; main()", *arguments]
+    command = [sys.executable, "-m", "toolchain", *arguments]
     command = [str(script), *arguments] if (script := Path(sys.executable).with_name("trtcross")).exists() else command
     best, cpu, peak = float("inf"), float("inf"), 0
     for _ in range(LOOKS):

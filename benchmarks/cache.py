@@ -62,7 +62,7 @@ def measure(repeat: int, folder: Path) -> dict[str, Run]:
             cache = folder / f"cache-{name.strip('`.')}-{number}"
             for which in ("first", "second"):
                 arguments = ["build", model, "-o", str(folder / "out.pt2")]
-                done = run("-c", "from toolchain.cli import main; main()", *arguments, cache=cache)
+                done = run("-m", "toolchain", *arguments, cache=cache)
                 runs.setdefault(f"{name}, {which} build", []).append(done)
     return {name: sorted(found)[len(found) // 2] for name, found in runs.items()}
 

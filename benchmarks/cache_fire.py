@@ -32,6 +32,7 @@ from typing import Any
 from linux_side.cache import lookup, store
 from linux_side.cache.lookup import fetch, open_checked
 from linux_side.cache.store import BuildCache, Entry
+from tests.integration.killing import Tell, kill_in_phase
 from tests.unit.handmade import Handmade, plan
 from toolchain import container_writer, open_artifact
 from toolchain.errors import BuildFailedError
@@ -190,55 +191,22 @@ def _kill_one(
     shutil.copyfile(builds.path(builds.keys[0]), path)
     before = contents(path)
 
-    def work() -> None:
+    def work(tell: Tell) -> None:
+        _tell_phases(tell)
         if target in TAKING:
             fetch(cache, key, path, {}, print)
         else:
             cache.add(key, builds.path(key))
 
-    died = _killed_in(work, target, chance.uniform(0, 3 * _PAUSE))
+    died = kill_in_phase(work, PHASES, target, chance.uniform(0, 3 * _PAUSE))
     after = contents(path)
     for part in out.glob(".victim*.part"):
         part.unlink()
     assert after in (before, builds.digests[key]), "the destination is neither what was there nor the new artifact"
-    if died is None:
+    if died in (None, AFTER):
         campaign.finished += 1
     else:
         campaign.kills[died] += 1
-
-
-def _killed_in(work: Callable[[], object], target: str, delay: float) -> str | None:
-    """Kills a process that works, some time after it entered a phase; None if it was done before."""
-    reader, writer = os.pipe()
-    pid = os.fork()
-    if not pid:
-        os.close(reader)
-        _victim(work, writer)
-    os.close(writer)
-    told = b""
-    while PHASES.index(target) not in told and (more := os.read(reader, 1)):
-        told += more
-    time.sleep(delay)
-    os.kill(pid, signal.SIGKILL)
-    _, status = os.waitpid(pid, 0)
-    while more := os.read(reader, 64):
-        told += more
-    os.close(reader)
-    if os.WIFEXITED(status):
-        assert os.WEXITSTATUS(status) == 0, "a process failed by itself"
-        return None
-    return PHASES[told[-1]] if told[-1] != PHASES.index(AFTER) else None
-
-
-def _victim(work: Callable[[], object], pipe: int) -> None:
-    """In the child: works, tells each phase, and ends."""
-    code = 1
-    try:
-        _tell_phases(lambda phase: os.write(pipe, bytes([PHASES.index(phase)])))
-        work()
-        code = 0
-    finally:
-        os._exit(code)
 
 
 def _tell_phases(tell: Callable[[str], object]) -> None:
@@ -295,7 +263,7 @@ def kill_builds(count: int, folder: Path, seed: int = 0) -> dict[str, int]:
         store.LIMIT_VARIABLE: "1GiB",
         "TMPDIR": str(folder),
     }
-    command = [sys.executable, "-c", "from toolchain.cli import main; main()", "build", "tests.models:tiny", "-o", out]
+    command = [sys.executable, "-m", "toolchain", "build", "tests.models:tiny", "-o", out]
     length = 8.0
     for number in range(count + 1):
         start = time.monotonic()

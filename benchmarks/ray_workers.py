@@ -60,14 +60,7 @@ def on_ray(workers: int) -> float:
 def locally(jobs: int) -> float:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        command = [
-            sys.executable,
-            "-c",
-            "from toolchain.cli import main; main()",
-            "matrix",
-            "run",
-            str(spec_in(folder)),
-        ]
+        command = [sys.executable, "-m", "toolchain", "matrix", "run", str(spec_in(folder))]
         return timed([*command, "--out", str(folder / "run"), "--json", "--no-cache", "--jobs", str(jobs)])
 
 

@@ -22,7 +22,7 @@ import sys
 from pathlib import Path
 
 # Isolated: what is installed is meant, and not a checkout in this folder.
-MODULE = [sys.executable, "-I", "-c", "from toolchain.cli import main; main()"]
+MODULE = [sys.executable, "-I", "-m", "toolchain"]
 LEVELS = ("structure", "numbers")
 
 

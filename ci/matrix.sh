@@ -24,9 +24,9 @@ windows_leg() { # ours is the wheel that is installed there, and only the base p
   "${bin}python3" -m pip wheel -q --disable-pip-version-check --no-deps -w "$work" . || return
   ci/windows/contained 300 "$dest/winpy" -m pip install -q --no-index --no-deps --force-reinstall \
     --no-warn-script-location "$(windows "$work/$(ls "$work")")" </dev/null || return
-  cp ci/verify_leg.py "$work/"
+  cp ci/leg.py "$work/"
   mkdir -p "$folder/legs"
-  (cd "$work" && "$OLDPWD/ci/windows/contained" 900 "$dest/winpy" verify_leg.py \
+  (cd "$work" && "$OLDPWD/ci/windows/contained" 900 "$dest/winpy" leg.py verify \
     "$(windows "$(absolute "$folder/artifacts")")" "$(windows "$(absolute "$folder/legs/windows")")" </dev/null)
   status=$?
   rm -rf "$work"

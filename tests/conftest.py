@@ -25,7 +25,7 @@ def trtcross() -> Trtcross:
     """Runs the ``trtcross`` command in a process of its own."""
 
     def run(*arguments: object, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-c", "from toolchain.cli import main; main()", *map(str, arguments)]
+        command = [sys.executable, "-m", "toolchain", *map(str, arguments)]
         return subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False, timeout=600)
 
     return run

@@ -128,18 +128,15 @@ class _Conversion:
             )
 
     def write(self, writer: ContainerWriter, golden: GoldenData | None) -> Manifest:
-        files: dict[str, FileEntry] = {}
-        graph: WrittenGraph | None = None
-        for name in self.artifact.container.entries:
-            if name == GRAPH_ENTRY:
-                sources = [EngineSource(engine.size, engine.chunks) for engine in self.artifact.engines]
-                graph = write_graph(writer, dump_graph(self._document()), sources)
-                files[name] = graph.file
-            elif name != MANIFEST_ENTRY:
-                files[name] = self._copy(writer, name)
+        names = [name for name in self.artifact.container.entries if name != MANIFEST_ENTRY]
+        at = names.index(GRAPH_ENTRY)
+        files = {name: self._copy(writer, name) for name in names[:at]}
+        sources = [EngineSource(engine.size, engine.chunks) for engine in self.artifact.engines]
+        graph = write_graph(writer, dump_graph(self._document()), sources)
+        files[GRAPH_ENTRY] = graph.file
+        files |= {name: self._copy(writer, name) for name in names[at + 1 :]}
         if golden is not None:
             files[GOLDEN_ENTRY] = FileEntry(sha256=writer.add(GOLDEN_ENTRY, golden.data), size=len(golden.data))
-        assert graph is not None  # noqa: S101 - an open artifact has one
         converted = self._converted(files, graph, golden)
         writer.add(MANIFEST_ENTRY, converted.to_json().encode())
         return converted

@@ -5,9 +5,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 from torch.utils import _pytree as pytree
 
 from toolchain.errors import UsageError
+from toolchain.manifest import Manifest
+
+Call = tuple[tuple[Any, ...], dict[str, Any]]
+
+
+def call_of(manifest: Manifest, leaves: Sequence[Any], device: torch.device) -> Call:
+    """The arguments and keywords that have these leaves, in the order of the manifest's inputs, on ``device``."""
+    placed = [leaf.to(device) if isinstance(leaf, torch.Tensor) else leaf for leaf in leaves]
+    args, kwargs = pytree.tree_unflatten(placed, pytree.treespec_loads(manifest.call.in_spec))
+    return args, kwargs
 
 
 class CallStructure:

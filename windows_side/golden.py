@@ -12,6 +12,7 @@ from torch.utils import _pytree as pytree
 from toolchain.artifact import Artifact
 from toolchain.errors import MalformedArtifactError
 from toolchain.manifest import GOLDEN_ENTRY, Tolerance, ValueSpec
+from windows_side.call import call_of
 from windows_side.output_error import ErrorHistogram, OutputError
 
 
@@ -41,10 +42,8 @@ def read_golden(artifact: Artifact) -> list[tuple[list[Any], list[torch.Tensor |
 def compare_golden(artifact: Artifact, model: Any) -> list[OutputError]:
     """Runs every golden sample through a loaded model."""
     errors: list[OutputError] = []
-    in_spec = pytree.treespec_loads(artifact.manifest.call.in_spec)
     for number, (inputs, wanted) in enumerate(read_golden(artifact)):
-        placed = [leaf.to(model.device) if isinstance(leaf, torch.Tensor) else leaf for leaf in inputs]
-        args, kwargs = pytree.tree_unflatten(placed, in_spec)
+        args, kwargs = call_of(artifact.manifest, inputs, model.device)
         outputs = pytree.tree_leaves(model(*args, **kwargs))
         for spec, got, want in zip(artifact.manifest.outputs, outputs, wanted, strict=True):
             if want is not None:

@@ -7,14 +7,12 @@ from typing import Any
 
 import torch
 from safetensors.torch import load_file
-from torch.utils import _pytree as pytree
 
 from toolchain.artifact import Artifact
 from toolchain.errors import UsageError
 from toolchain.manifest import DynamicSize, Manifest, ValueSpec
+from windows_side.call import Call, call_of
 from windows_side.golden import read_golden
-
-Call = tuple[tuple[Any, ...], dict[str, Any]]
 
 
 def sample_call(artifact: Artifact, device: torch.device) -> Call:
@@ -22,14 +20,7 @@ def sample_call(artifact: Artifact, device: torch.device) -> Call:
     golden = read_golden(artifact)
     generator = torch.Generator().manual_seed(0)
     leaves = golden[0][0] if golden else [_random(spec, generator) for spec in artifact.manifest.inputs]
-    return call_of(artifact, leaves, device)
-
-
-def call_of(artifact: Artifact, leaves: list[Any], device: torch.device) -> Call:
-    """The call that has these leaves, in the order of the manifest's inputs."""
-    placed = [leaf.to(device) if isinstance(leaf, torch.Tensor) else leaf for leaf in leaves]
-    args, kwargs = pytree.tree_unflatten(placed, pytree.treespec_loads(artifact.manifest.call.in_spec))
-    return args, kwargs
+    return call_of(artifact.manifest, leaves, device)
 
 
 def read_inputs(manifest: Manifest, source: Path) -> list[Any]:

@@ -25,8 +25,8 @@ from toolchain.manifest import DynamicSize
 from toolchain.targets import Platform
 from windows_side import LoadedModel, load
 from windows_side.bench import measure_latency, measure_throughput
+from windows_side.call import call_of
 from windows_side.golden import read_golden
-from windows_side.sample import call_of
 
 BATCHES = (1, 8)
 CALLS = 100
@@ -56,7 +56,7 @@ def _repeated(leaf: Any, batch: int) -> Any:
 def callees(path: Path, artifact: Artifact, leaves: list[Any]) -> dict[str, Callable[[], Any]]:
     """What is measured, by name; one engine's own calls only where the artifact holds one engine."""
     device = torch.device("cuda:0")
-    args, kwargs = call_of(artifact, leaves, device)
+    args, kwargs = call_of(artifact.manifest, leaves, device)
     flat = pytree.tree_leaves((args, kwargs))
     model = load(path, allow_unlisted_gpu=True)
     graphs = load(path, allow_unlisted_gpu=True, cuda_graphs=True)

@@ -1,4 +1,4 @@
-"""The original models in PyTorch, eager and compiled, on a host's own torch: needs neither trtcross nor TensorRT.
+"""The original models in PyTorch, eager and compiled, on a host's own torch: needs no TensorRT, and nothing installed.
 
     python -m benchmarks.gpu.peer OUT.json MODEL ...
 
@@ -8,7 +8,6 @@ Latency in milliseconds as in ``benchmarks.gpu.latency``; errors against fp32 on
 from __future__ import annotations
 
 import json
-import statistics
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -18,31 +17,15 @@ import torch
 from torch.utils import _pytree as pytree
 
 from examples import models
+from windows_side.bench import measure_latency, measure_throughput
 
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 BATCHES = (1, 8)
 
 
-def milliseconds(callee: Callable[[], Any]) -> float:
-    start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
-    torch.cuda.synchronize()
-    start.record()
-    callee()
-    end.record()
-    end.synchronize()
-    return float(start.elapsed_time(end))
-
-
 def measure(callee: Callable[[], Any], calls: int = 100) -> dict[str, float]:
-    for _ in range(10):
-        callee()
-    alone = statistics.median(milliseconds(callee) for _ in range(calls))
-
-    def block() -> None:
-        for _ in range(calls):
-            callee()
-
-    return {"one_at_a_time": alone, "back_to_back": min(milliseconds(block) for _ in range(3)) / calls}
+    (latency,) = measure_latency([callee], calls=calls, warm_up=10)
+    return {"one_at_a_time": latency.median, "back_to_back": measure_throughput(callee, calls=calls, repeats=3)}
 
 
 def rows(name: str, precision: str) -> list[dict[str, Any]]:

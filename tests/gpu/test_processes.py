@@ -90,7 +90,7 @@ def test_the_commands(tmp_path: Path) -> None:
     path = named("resnet18-fp32")
 
     def command(*words: str, code: int = 0) -> dict[str, object]:
-        line = [sys.executable, "-c", "from toolchain.cli import main; main()", *words, "--json"]
+        line = [sys.executable, "-m", "toolchain", *words, "--json"]
         result = subprocess.run(line, capture_output=True, text=True, timeout=300)
         print(result.stderr[-2000:])
         assert result.returncode == code

@@ -14,7 +14,6 @@ import argparse
 import hashlib
 import os
 import random
-import signal
 import tempfile
 import time
 from collections import Counter
@@ -24,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import synthetic
+from tests.integration.killing import Tell, forked, kill_in_phase
 from toolchain import container_writer, open_artifact
 from toolchain.errors import UsageError
 from toolchain.manifest import GOLDEN_ENTRY, GRAPH_ENTRY, MANIFEST_ENTRY
@@ -92,7 +92,9 @@ def run_campaign(kills: int, folder: Path, seed: int = 0) -> Campaign:
         old = writers.found()
         new = "second" if old == "first" else "first"
         target = min(KILLED_IN, key=lambda phase: (campaign.kills[phase], chance.random()))
-        killed_in = _kill(writers.writes[new], writers.destination, target, chance.uniform(0, lengths[target]))
+        killed_in = kill_in_phase(
+            _writing(writers.writes[new], writers.destination), PHASES, target, chance.uniform(0, lengths[target])
+        )
         campaign.parts += _remove_parts(folder)
         left = writers.found()
         if killed_in is None:
@@ -104,38 +106,14 @@ def run_campaign(kills: int, folder: Path, seed: int = 0) -> Campaign:
     return campaign
 
 
-def _kill(write: Write, destination: Path, target: str, delay: float) -> str | None:
-    """Kills one writer; returns the phase in which it died, or None if it was done before."""
-    reader, writer = os.pipe()
-    pid = os.fork()
-    if not pid:
-        os.close(reader)
-        _watched(write, destination, writer)
-    os.close(writer)
-    told = b""
-    while PHASES.index(target) not in told and (more := os.read(reader, 1)):
-        told += more
-    time.sleep(delay)
-    os.kill(pid, signal.SIGKILL)
-    _, status = os.waitpid(pid, 0)
-    while more := os.read(reader, 64):
-        told += more
-    os.close(reader)
-    if os.WIFEXITED(status):
-        assert os.WEXITSTATUS(status) == 0, "a writer failed by itself"
-        return None
-    return PHASES[told[-1]]
+def _writing(write: Write, destination: Path) -> Callable[[Tell], object]:
+    """What a writer that is to be killed does."""
 
-
-def _watched(write: Write, destination: Path, pipe: int) -> None:
-    """In the child: writes, tells each phase, and ends."""
-    code = 1
-    try:
-        _tell_phases(lambda phase: os.write(pipe, bytes([PHASES.index(phase)])))
+    def work(tell: Tell) -> None:
+        _tell_phases(tell)
         write(destination)
-        code = 0
-    finally:
-        os._exit(code)
+
+    return work
 
 
 def _tell_phases(tell: Callable[[str], object]) -> None:
@@ -177,11 +155,7 @@ def _tell_phases(tell: Callable[[str], object]) -> None:
 
 def _phase_lengths(write: Write, path: Path) -> dict[str, float]:
     """How long each phase lasts, from one writer that is left alone."""
-    reader, writer = os.pipe()
-    pid = os.fork()
-    if not pid:
-        _watched(write, path, writer)
-    os.close(writer)
+    pid, reader = forked(_writing(write, path), PHASES)
     lengths: dict[str, float] = {}
     phase, since = PHASES[0], time.perf_counter()
     while more := os.read(reader, 1):
@@ -204,7 +178,7 @@ def _remove_parts(folder: Path) -> int:
 def destination_stays_empty(folder: Path) -> None:
     """A writer that is killed where nothing was before leaves nothing there."""
     writers = Writers(folder)
-    killed = _kill(writers.writes["first"], folder / "new.pt2", "fsync", 0)
+    killed = kill_in_phase(_writing(writers.writes["first"], folder / "new.pt2"), PHASES, "fsync", 0)
     assert killed == "fsync"
     try:
         open_artifact(folder / "new.pt2").close()

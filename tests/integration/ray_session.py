@@ -67,5 +67,5 @@ def cluster(*nodes: dict[str, Any]) -> Iterator[str]:
 
 def matrix_command(address: str, verb: str, spec: Path, out: Path, *more: str) -> Sequence[str]:
     """``trtcross matrix VERB`` on a cluster."""
-    command = [sys.executable, "-c", "from toolchain.cli import main; main()", "matrix", verb, str(spec)]
+    command = [sys.executable, "-m", "toolchain", "matrix", verb, str(spec)]
     return [*command, "--out", str(out), "--executor", "ray", "--ray-address", address, "--json", *more]

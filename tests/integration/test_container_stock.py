@@ -19,6 +19,7 @@ from tests.integration.harness import imported_builder
 from toolchain import open_artifact
 from toolchain.base64_stream import RAW_CHUNK
 from toolchain.container_writer import ContainerWriter
+from toolchain.engine_info import ARGUMENTS
 from toolchain.graph_writer import EngineSource, engine_from_buffer, write_graph
 from toolchain.manifest import GRAPH_ENTRY
 
@@ -40,23 +41,6 @@ for line in sys.stdin:
     print("RESULT" + json.dumps({"engines": engines, "names": [c[1] for c in calls]}), flush=True)
 """
 
-# What upstream calls the operator's parameters, by which torch finds the arguments.
-PARAMETERS = [
-    "abi_version",
-    "name",
-    "serialized_device_info",
-    "serialized_engine",
-    "serialized_in_binding_names",
-    "serialized_out_binding_names",
-    "serialized_hardware_compatible",
-    "serialized_metadata",
-    "serialized_target_platform",
-    "serialized_require_output_allocator",
-    "serialized_resource_allocation_strategy",
-    "serialized_requires_native_multidevice",
-    "serialized_aliased_io",
-]
-
 Stock = Callable[[Path], dict[str, Any]]
 
 # Lengths around the ends of base64 quanta and of the chunks that are streamed.
@@ -76,7 +60,7 @@ def plans(draw: st.DrawFn) -> bytes:
 
 @pytest.fixture(scope="module")
 def stock() -> Iterator[Stock]:
-    command = [sys.executable, "-c", READER, *PARAMETERS]
+    command = [sys.executable, "-c", READER, *ARGUMENTS]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd="/") as process:
         assert process.stdin and process.stdout
         stdin, stdout = process.stdin, process.stdout

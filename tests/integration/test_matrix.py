@@ -106,10 +106,14 @@ version = "1.6"
 """
 
 
+def matrix_run(folder: Path, out: Path, *arguments: str) -> list[str]:
+    command = [sys.executable, "-m", "toolchain", "matrix", "run", str(folder / "m.toml")]
+    return [*command, "--out", str(out), *arguments]
+
+
 def start(folder: Path, *arguments: str) -> subprocess.Popen[str]:
-    command = [sys.executable, "-c", "from toolchain.cli import main; main()", "matrix", "run", str(folder / "m.toml")]
     return subprocess.Popen(
-        [*command, "--out", str(folder / "run"), "--jobs", "1", *arguments],
+        matrix_run(folder, folder / "run", "--jobs", "1", *arguments),
         cwd=ROOT,
         env={**os.environ, "PATIENT": str(folder)},
         stdout=subprocess.PIPE,
@@ -177,16 +181,8 @@ def test_a_second_run_says_who_is_at_work(tmp_path: Path) -> None:
 
 def test_a_full_disk_fails_the_cell_and_says_so(tmp_path: Path, full_disk: Path) -> None:
     (tmp_path / "m.toml").write_text(PATIENT)
-    command = [
-        sys.executable,
-        "-c",
-        "from toolchain.cli import main; main()",
-        "matrix",
-        "run",
-        str(tmp_path / "m.toml"),
-    ]
     done = subprocess.run(
-        [*command, "--only", "tiny*", "--out", str(full_disk / "run")],
+        matrix_run(tmp_path, full_disk / "run", "--only", "tiny*"),
         cwd=ROOT,
         capture_output=True,
         text=True,
@@ -200,16 +196,8 @@ def test_a_full_disk_fails_the_cell_and_says_so(tmp_path: Path, full_disk: Path)
 
 def test_a_cache_on_a_full_disk_does_not_fail_the_run(tmp_path: Path, full_disk: Path) -> None:
     (tmp_path / "m.toml").write_text(PATIENT)
-    command = [
-        sys.executable,
-        "-c",
-        "from toolchain.cli import main; main()",
-        "matrix",
-        "run",
-        str(tmp_path / "m.toml"),
-    ]
     done = subprocess.run(
-        [*command, "--only", "tiny*", "--out", str(tmp_path / "run")],
+        matrix_run(tmp_path, tmp_path / "run", "--only", "tiny*"),
         cwd=ROOT,
         env={**os.environ, "TRTCROSS_CACHE": str(full_disk / "cache"), "TRTCROSS_CACHE_SIZE": "1GiB"},
         capture_output=True,

@@ -65,7 +65,7 @@ def test_a_failure_has_its_exit_code_and_its_document(
 ) -> None:
     Handmade().write(tmp_path / "good.pt2")
     (tmp_path / "not_a_zip").write_bytes(b"no")
-    command = [sys.executable, "-c", "from toolchain.cli import main; main()", *arguments, "--json"]
+    command = [sys.executable, "-m", "toolchain", *arguments, "--json"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     document = json.loads(done.stdout)
     assert (done.returncode, document["ok"], document["error"]["kind"]) == (code, False, kind)

@@ -190,7 +190,7 @@ def test_progress_says_how_each_cell_went(tmp_path: Path, capsys: pytest.Capture
 def test_plan_is_a_document_and_an_empty_selection_is_a_usage_error(tmp_path: Path) -> None:
     spec = tmp_path / "m.toml"
     spec.write_text('version = 1\n[models.a]\nmodel = "tests.models:tiny"\n[[targets]]\n')
-    command = [sys.executable, "-c", "from toolchain.cli import main; main()", "matrix", "plan", str(spec), "--json"]
+    command = [sys.executable, "-m", "toolchain", "matrix", "plan", str(spec), "--json"]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert [entry["id"] for entry in json.loads(done.stdout)["include"]] == ["a-fp32-windows_x86_64-rtx"]
     done = subprocess.run([*command, "--only", "b*"], capture_output=True, text=True, check=False)

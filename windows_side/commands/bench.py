@@ -143,12 +143,13 @@ class _Bench:
             self._report.say(f"the original in eager PyTorch: {originals[0].median:.4f} ms, {ratio:.2f} times as long")
 
     def _call(self, model: LoadedModel) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        from windows_side.sample import call_of, read_inputs, sample_call
+        from windows_side.call import call_of
+        from windows_side.sample import read_inputs, sample_call
 
         source = self._options["source"]
         if source is None:
             return sample_call(self._artifact, model.device)
-        return call_of(self._artifact, read_inputs(self._artifact.manifest, source), model.device)
+        return call_of(self._artifact.manifest, read_inputs(self._artifact.manifest, source), model.device)
 
     def _original(self, model: LoadedModel, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Any]:
         """The caller's own factory, which is the caller's own code."""

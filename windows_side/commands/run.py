@@ -64,9 +64,10 @@ def run_file(model: LoadedModel, artifact: Artifact, source: Path, out: Path) ->
     from safetensors.torch import save_file
     from torch.utils import _pytree as pytree
 
-    from windows_side.sample import call_of, read_inputs
+    from windows_side.call import call_of
+    from windows_side.sample import read_inputs
 
-    args, kwargs = call_of(artifact, read_inputs(artifact.manifest, source), model.device)
+    args, kwargs = call_of(artifact.manifest, read_inputs(artifact.manifest, source), model.device)
     outputs = pytree.tree_leaves(model(*args, **kwargs))
     named = {
         spec.name: value.contiguous()

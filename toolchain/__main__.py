@@ -1,0 +1,6 @@
+"""``python -m toolchain`` is the ``trtcross`` command, where its script is not at hand."""
+
+from toolchain.cli import main
+
+if __name__ == "__main__":
+    main()
