@@ -94,7 +94,7 @@ class LoadedModel(torch.nn.Module):
 
     def _first_call(self, run: Callable[..., Sequence[Any]], leaves: Sequence[Any]) -> Sequence[Any]:
         self._show_progress = False
-        with compiling(shown=True):
+        with compiling():
             return run(*leaves)
 
     def _follow_the_last_call(self) -> None:

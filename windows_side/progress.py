@@ -9,11 +9,8 @@ _TEXT = "TensorRT-RTX compiles the engines' kernels for this GPU ..."
 
 
 @contextmanager
-def compiling(shown: bool) -> Iterator[None]:
+def compiling() -> Iterator[None]:
     """Shows that kernels are compiled, on stderr: a spinner on a terminal, one line elsewhere."""
-    if not shown:
-        yield
-        return
     from rich.console import Console
 
     console = Console(stderr=True)

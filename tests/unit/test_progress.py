@@ -8,13 +8,7 @@ from windows_side.progress import compiling
 
 
 def test_one_line_where_there_is_no_terminal(capsys: pytest.CaptureFixture[str]) -> None:
-    with compiling(shown=True):
+    with compiling():
         pass
     out, err = capsys.readouterr()
     assert not out and "compiles" in err and err.count("\n") == 1
-
-
-def test_nothing_unless_asked(capsys: pytest.CaptureFixture[str]) -> None:
-    with compiling(shown=False):
-        pass
-    assert capsys.readouterr() == ("", "")
