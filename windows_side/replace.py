@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -110,6 +110,9 @@ def replace_nodes(
 def make_engine(fields: list[str | bytes]) -> Any:
     """A real engine of engine info; the C++ constructor itself checks nothing.
 
+    Args:
+        fields: emptied on the way, so that one copy of the engine fewer is in memory.
+
     Raises:
         MalformedArtifactError: another ABI's list, a list of the wrong length, or TensorRT refuses the plan.
     """
@@ -122,13 +125,20 @@ def make_engine(fields: list[str | bytes]) -> Any:
             remedy="install the Torch-TensorRT release that `trtcross check` names",
         )
     try:
-        return torch.classes.tensorrt.Engine(fields)
+        return torch.classes.tensorrt.Engine(_handed_over(fields))
     except RuntimeError as error:
         raise MalformedArtifactError(
             f"TensorRT does not take this engine: {error}",
             where=where,
             remedy="`trtcross check` says whether it fits this machine; otherwise build it again",
         ) from error
+
+
+def _handed_over(fields: list[str | bytes]) -> Iterator[str | bytes]:
+    """Gives each field away when torch has copied the one before (``createGenericList`` takes any iterable)."""
+    fields.reverse()
+    while fields:
+        yield fields.pop()
 
 
 def _nodes_of(program: ExportedProgram, operator: str) -> list[torch.fx.Node]:

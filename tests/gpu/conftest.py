@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 from typing import Any
@@ -58,6 +59,14 @@ def named(name: str) -> Path:
     if not path.exists():
         pytest.skip(f"{path} was not built")
     return for_this_host(path)
+
+
+def record(row: dict[str, Any]) -> None:
+    """Prints a measured error, and appends it to the report if there is one."""
+    print("\nERROR", json.dumps(row))
+    if REPORT:
+        with REPORT.open("a") as file:
+            file.write(json.dumps(row) + "\n")
 
 
 def tensors(result: Any) -> list[torch.Tensor]:

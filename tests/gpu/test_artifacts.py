@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
 import torch
 
-from tests.gpu.conftest import REPORT, close, tensors
+from tests.gpu.conftest import close, record, tensors
 from toolchain import open_artifact
 from toolchain.errors import IncompatibleError, UsageError
 from windows_side import LoadedModel, load
@@ -31,15 +30,11 @@ def test_numbers_agree_with_golden(windows_artifact: Path, artifact: Path, cuda_
     with open_artifact(artifact) as opened:
         errors = compare_golden(opened, model)
     for error in errors:
-        row = {
-            "artifact": windows_artifact.stem, "output": error.name, "cuda_graphs": cuda_graphs,
-            "relative_l2": error.relative_l2, "max_relative": error.max_relative, "cosine": error.cosine,
-            "allowed_l2": error.tolerance.relative_l2, "allowed_max": error.tolerance.max_relative,
-        }  # fmt: skip
-        print("\nERROR", json.dumps(row))
-        if REPORT:
-            with REPORT.open("a") as file:
-                file.write(json.dumps(row) + "\n")
+        record(
+            {"against": "golden", "artifact": windows_artifact.stem, "output": error.name, "cuda_graphs": cuda_graphs,
+             "relative_l2": error.relative_l2, "max_relative": error.max_relative, "cosine": error.cosine,
+             "allowed_l2": error.tolerance.relative_l2, "allowed_max": error.tolerance.max_relative}
+        )  # fmt: skip
     assert errors
     right = all(error.within for error in errors)
     if windows_artifact.stem in WRONG_IN_TENSORRT:
