@@ -17,7 +17,7 @@ for precision in "${precisions[@]}"; do
     build "$model-$precision" "$model" --precision "$precision" --dynamic x.0=1:8:8
   done
   build "efficientnet_lite0-$precision" efficientnet_lite0 --precision "$precision" --dynamic inputs.0=1:8:8
-  for model in swin_t swin_t_8 minilm two_outputs kv_cache; do
+  for model in swin_t swin_t_8 minilm two_outputs kv_cache accumulator; do
     build "$model-$precision" "$model" --precision "$precision"
   done
   build "minilm-dynamic-$precision" minilm --precision "$precision" \

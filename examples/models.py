@@ -169,3 +169,21 @@ def kv_cache() -> Example:
     """A decoder's key-value cache; the engine writes into it in place."""
     torch.manual_seed(0)
     return CachedAttention().eval(), (torch.randn(1, 1, 64), torch.tensor([3]))
+
+
+class Accumulator(torch.nn.Module):
+    """Adds to one of its inputs in place."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = torch.nn.Linear(64, 64)
+
+    def forward(self, total: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+        total.add_(self.linear(x).sigmoid())
+        return total * 2
+
+
+def accumulator() -> Example:
+    """The caller's tensor is changed, as the original changes it."""
+    torch.manual_seed(0)
+    return Accumulator().eval(), (torch.zeros(4, 64), torch.randn(4, 64))

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import logging
 from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -13,13 +12,11 @@ from torch.export import ExportedProgram
 from torch.export.graph_signature import InputKind, TensorArgument
 
 from toolchain.errors import IncompatibleError
-from windows_side.hot_addresses import Addresses, HotAddresses
-
-logger = logging.getLogger("trtcross.cuda_graphs")
+from windows_side.hot_inputs import HotInputs, Places, places_of
 
 # Each graph keeps its outputs and what lies between them and the inputs on the GPU.
 MAX_SHAPES = 16
-MAX_ADDRESSES = 2
+MAX_PLACES = 16
 _WARM_UP_CALLS = 3
 _ALIGNMENT = 256
 
@@ -38,29 +35,25 @@ class _Graph:
 
 
 @dataclass(frozen=True)
-class _Captured:
-    """What there is for one set of input shapes.
+class _OwnInputs:
+    """A graph that reads inputs of its own, into which a caller's are copied.
 
     Attributes:
-        inputs: the graph's own, into which a caller's are copied.
-        arguments: a call with those.
-        anywhere: the graph that reads them.
-        in_place: graphs that read a caller's own inputs, by their addresses.
+        inputs: those.
+        arguments: a call with them.
     """
 
     inputs: list[torch.Tensor]
     arguments: list[Any]
-    anywhere: _Graph
-    in_place: OrderedDict[Addresses, _Graph] = field(default_factory=OrderedDict)
-    hot: HotAddresses = field(default_factory=HotAddresses)
+    graph: _Graph
 
 
 class CapturedProgram:
     """Captures a flat program when it first sees a set of input shapes, and replays it from then on.
 
-    Inputs are copied into the graph's own; where they keep coming at the same addresses, a second graph reads them
-    there. Outputs are copied, so that no call's outputs change with the next. The least recently used of more than
-    ``MAX_SHAPES`` sets of shapes, or ``MAX_ADDRESSES`` of addresses, is released.
+    Inputs are copied into the graph's own; where they keep coming at the same place, another graph reads them there.
+    Outputs are copied, so that no call's outputs change with the next. The least recently used of more than
+    ``MAX_SHAPES`` graphs of the one kind, or ``MAX_PLACES`` of the other, is released.
     """
 
     def __init__(self, flat: torch.fx.GraphModule, program: ExportedProgram, device: torch.device) -> None:
@@ -68,13 +61,23 @@ class CapturedProgram:
         self._device = device
         self._stream = torch.cuda.Stream(device)
         self._pool = torch.cuda.graph_pool_handle()
-        self._captured: OrderedDict[Shapes, _Captured] = OrderedDict()
+        self._by_shapes: OrderedDict[Shapes, _OwnInputs] = OrderedDict()
+        self._in_place: OrderedDict[Places, _Graph] = OrderedDict()
+        self._hot = HotInputs()
         signature = program.graph_signature
         self._state = [flat.get_buffer(name) for name in signature.buffers_to_mutate.values()]
         changed = set(signature.user_inputs_to_mutate.values())
         arguments = [spec.arg for spec in signature.input_specs if spec.kind is InputKind.USER_INPUT]
         tensors = [argument.name for argument in arguments if isinstance(argument, TensorArgument)]
         self._changed_inputs = [index for index, name in enumerate(tensors) if name in changed]
+
+    def in_place(self, leaves: Sequence[Any]) -> _Graph | None:
+        """The graph that reads these very leaves, if there is one; they have passed every check before."""
+        places = places_of(leaves)
+        graph = self._in_place.get(places) if places else None
+        if graph is not None:
+            self._in_place.move_to_end(places)  # type: ignore[arg-type]
+        return graph
 
     def __call__(self, *leaves: Any) -> list[Any]:
         """The program's flat outputs; the tensors are the caller's own.
@@ -83,42 +86,32 @@ class CapturedProgram:
             IncompatibleError: the program cannot be captured.
         """
         tensors = [leaf for leaf in leaves if isinstance(leaf, torch.Tensor)]
-        captured = self._captured_for(leaves, tensors)
-        graph = self._in_place(captured, leaves, tensors)
-        return graph.replay() if graph else self._replay_anywhere(captured, tensors)
-
-    def _captured_for(self, leaves: Sequence[Any], tensors: Sequence[torch.Tensor]) -> _Captured:
-        shapes = tuple([tensor.shape for tensor in tensors])
-        captured = self._captured.get(shapes)
-        if captured is None:
-            inputs = [tensor.detach().clone() for tensor in tensors]
-            arguments = _with_tensors(leaves, inputs)
-            captured = _Captured(inputs, arguments, self._capture(arguments, arguments))
-            self._captured[shapes] = captured
-            self._release_beyond(MAX_SHAPES, self._captured)
-        self._captured.move_to_end(shapes)
-        return captured
-
-    def _in_place(self, captured: _Captured, leaves: Sequence[Any], tensors: Sequence[torch.Tensor]) -> _Graph | None:
-        """The graph that reads these very tensors, if there is one or it is worth one."""
-        addresses = tuple([tensor.data_ptr() for tensor in tensors])
-        if not all(map(_is_plain, tensors)):  # the same address, read in another way
-            return None
-        graph = captured.in_place.get(addresses)
-        if graph is None and _are_aligned(addresses) and captured.hot.worth_capturing(addresses):
-            graph = captured.in_place[addresses] = self._capture(leaves, captured.arguments)
-            replaced = self._release_beyond(MAX_ADDRESSES, captured.in_place)
-            captured.hot.captured(addresses, replaced=replaced)
-        if graph is not None:
-            captured.in_place.move_to_end(addresses)
-        return graph
-
-    def _replay_anywhere(self, captured: _Captured, tensors: Sequence[torch.Tensor]) -> list[Any]:
-        torch._foreach_copy_(captured.inputs, tensors)
-        outputs = captured.anywhere.replay()
+        own = self._own_inputs(leaves, tensors)
+        places = places_of(leaves)
+        if places and _may_be_read_there(tensors) and self._hot.worth_capturing(places):
+            return self._capture_in_place(places, leaves, own).replay()
+        torch._foreach_copy_(own.inputs, tensors)
+        outputs = own.graph.replay()
         for index in self._changed_inputs:
-            tensors[index].copy_(captured.inputs[index])
+            tensors[index].copy_(own.inputs[index])
         return outputs
+
+    def _own_inputs(self, leaves: Sequence[Any], tensors: Sequence[torch.Tensor]) -> _OwnInputs:
+        shapes = tuple(tensor.shape for tensor in tensors)
+        own = self._by_shapes.get(shapes)
+        if own is None:
+            inputs = [tensor.clone() for tensor in tensors]
+            arguments = _with_tensors(leaves, inputs)
+            own = self._by_shapes[shapes] = _OwnInputs(inputs, arguments, self._capture(arguments, arguments))
+            self._release_beyond(MAX_SHAPES, self._by_shapes)
+        self._by_shapes.move_to_end(shapes)
+        return own
+
+    def _capture_in_place(self, places: Places, leaves: Sequence[Any], own: _OwnInputs) -> _Graph:
+        graph = self._in_place[places] = self._capture(leaves, own.arguments)
+        replaced = self._release_beyond(MAX_PLACES, self._in_place)
+        self._hot.captured(places, replaced=replaced)
+        return graph
 
     def _release_beyond(self, limit: int, graphs: OrderedDict[Any, Any]) -> bool:
         if len(graphs) <= limit:
@@ -162,11 +155,6 @@ def _with_tensors(leaves: Sequence[Any], tensors: Sequence[torch.Tensor]) -> lis
     return [next(others) if isinstance(leaf, torch.Tensor) else leaf for leaf in leaves]
 
 
-def _are_aligned(addresses: Addresses) -> bool:
-    """Whether TensorRT may read there without looking: torch's allocator gives such, views may not."""
-    return all(address % _ALIGNMENT == 0 for address in addresses)
-
-
-def _is_plain(tensor: torch.Tensor) -> bool:
-    """Whether its elements lie one after another, as they are."""
-    return tensor.is_contiguous() and not tensor.is_conj() and not tensor.is_neg()
+def _may_be_read_there(tensors: Sequence[torch.Tensor]) -> bool:
+    """Whether an engine may read them where they lie: elements one after another, aligned as an allocation is."""
+    return all(tensor.is_contiguous() and tensor.data_ptr() % _ALIGNMENT == 0 for tensor in tensors)

@@ -52,7 +52,7 @@ class LoadedModel(torch.nn.Module):
         self._cache = cache
         self._show_progress = progress and not self.kernels_are_cached
         self._lock = Lock()
-        self._no_grad = torch.no_grad()
+        self._is_only_gpu = device.type != "cuda" or torch.cuda.device_count() == 1
         self._stream: torch.cuda.Stream | None = None
         self.eval()
 
@@ -68,14 +68,29 @@ class LoadedModel(torch.nn.Module):
             UsageError: an input is missing, on another device, of another dtype, or outside its range.
         """
         leaves = self._call.leaves(args, kwargs)
-        self._checks(leaves)
-        with self._lock, self._no_grad, _current(self.device):
+        with self._lock:
+            outputs = self._replay_in_place(leaves)
+            if outputs is None:
+                self._checks(leaves)
+                outputs = self._run(leaves)
+        return self._call.result(outputs)
+
+    def _replay_in_place(self, leaves: Sequence[Any]) -> Sequence[Any] | None:
+        """The shortest way: a graph that was captured of these very inputs needs no checks and no copies."""
+        graph = self._captured.in_place(leaves) if self._captured else None
+        if graph is None:
+            return None
+        self._follow_the_last_call()
+        return graph.replay()
+
+    def _run(self, leaves: Sequence[Any]) -> Sequence[Any]:
+        run: Callable[..., Sequence[Any]] = self._captured or self._flat.forward
+        with _no_grad(), self._current_gpu():
             self._follow_the_last_call()
-            run: Callable[..., Sequence[Any]] = self._captured or self._flat.forward
             outputs = self._first_call(run, leaves) if self._show_progress else run(*leaves)
             if self._cache is not None:
                 self._cache.after_call()
-        return self._call.result(outputs)
+        return outputs
 
     def train(self, mode: bool = True) -> LoadedModel:
         if mode:
@@ -96,6 +111,12 @@ class LoadedModel(torch.nn.Module):
         self._show_progress = False
         with compiling():
             return run(*leaves)
+
+    def _current_gpu(self) -> AbstractContextManager[Any]:
+        """Makes the model's GPU the current one, where it is not: engines run on the current GPU."""
+        if self._is_only_gpu or self.device.index == torch.cuda.current_device():
+            return _HERE
+        return torch.cuda.device(self.device)
 
     def _follow_the_last_call(self) -> None:
         """Lets a call on another stream wait for the last one: both use the engines' one scratch memory."""
@@ -125,8 +146,5 @@ def _flat_module(program: ExportedProgram) -> torch.fx.GraphModule:
 _HERE = nullcontext()
 
 
-def _current(device: torch.device) -> AbstractContextManager[Any]:
-    """Makes a GPU the current one, where it is not: engines run on the current GPU."""
-    if device.type != "cuda" or device.index in (None, torch.cuda.current_device()):
-        return _HERE
-    return torch.cuda.device(device)
+def _no_grad() -> AbstractContextManager[Any]:
+    return torch.no_grad() if torch.is_grad_enabled() else _HERE

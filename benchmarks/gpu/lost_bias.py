@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - its usual name
 
 WIDTH = 64
-PROCESSES = 8
+PROCESSES = 14
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "none": lambda h: h,
@@ -113,12 +113,53 @@ WAYS_ROUND: dict[str, Callable[[Case, Tensor, Tensor], Any]] = {
 }  # fmt: skip
 
 
-def cases() -> Iterator[tuple[str, nn.Module]]:
+# The same, in more shapes and precisions.
+FORMS: dict[str, dict[str, Any]] = {
+    f"{len(sizes)}-D, {'dynamic' if dynamic else 'static'}, {precision}": {
+        "sizes": sizes, "dynamic": dynamic, "precision": precision,
+    }
+    for sizes in ((4, WIDTH), (2, 4, WIDTH))
+    for dynamic in ((), ("x.0=1:4:8",))
+    for precision in ("fp32", "fp16")
+}  # fmt: skip
+_ZEROS = torch.zeros(WIDTH)
+
+
+def _gelu_by_hand(h: Tensor) -> Tensor:
+    return 0.5 * h * (1 + torch.erf(h * 0.7071067811865476))
+
+
+CANDIDATES: dict[str, Callable[[Case, Tensor, Tensor], Any]] = {
+    "relu: as it is": lambda m, x, h: F.relu(h) * 2,
+    "gelu: as it is": lambda m, x, h: F.gelu(h) * 2,
+    "gelu: gate": lambda m, x, h: F.gelu(h) * m.other(x),
+    "relu: bias added by hand": lambda m, x, h: F.relu(m.without_bias(x) + m.linear.bias) * 2,
+    "gelu: bias added by hand": lambda m, x, h: F.gelu(m.without_bias(x) + m.linear.bias) * 2,
+    "relu: plus zeros": lambda m, x, h: (F.relu(h) + _ZEROS.to(h.dtype)) * 2,
+    "gelu: plus zeros": lambda m, x, h: (F.gelu(h) + _ZEROS.to(h.dtype)) * 2,
+    "gelu: gate, plus zeros": lambda m, x, h: (F.gelu(h) + _ZEROS.to(h.dtype)) * m.other(x),
+    "relu: plus 0": lambda m, x, h: (F.relu(h) + 0.0) * 2,
+    "gelu: plus 0": lambda m, x, h: (F.gelu(h) + 0.0) * 2,
+    "relu: clamp": lambda m, x, h: h.clamp(min=0) * 2,
+    "gelu: by hand": lambda m, x, h: _gelu_by_hand(h) * 2,
+    "gelu: gate, by hand": lambda m, x, h: _gelu_by_hand(h) * m.other(x),
+    "relu: unsqueezed": lambda m, x, h: (F.relu(h).unsqueeze(0) * 2).squeeze(0),
+    "gelu: unsqueezed": lambda m, x, h: (F.gelu(h).unsqueeze(0) * 2).squeeze(0),
+    "gelu: gate, unsqueezed": lambda m, x, h: (F.gelu(h).unsqueeze(0) * m.other(x).unsqueeze(0)).squeeze(0),
+}  # fmt: skip
+
+
+def cases() -> Iterator[tuple[str, nn.Module, dict[str, Any]]]:
+    """Their names, models, and what :data:`FORMS` says of them."""
+    plain = FORMS["2-D, static, fp32"]
     for name, activation in ACTIVATIONS.items():
         for words, tail in _followed_by(activation).items():
-            yield f"{name}; {words}", Case(tail).eval()
+            yield f"{name}; {words}", Case(tail).eval(), plain
     for words, tail in WAYS_ROUND.items():
-        yield f"way round; {words}", Case(tail).eval()
+        yield f"way round; {words}", Case(tail).eval(), plain
+    for form, settings in FORMS.items():
+        for words, tail in CANDIDATES.items():
+            yield f"{form}; {words}", Case(tail).eval(), settings
 
 
 def file_name(case: str) -> str:
@@ -130,14 +171,16 @@ def build(folder: Path) -> None:
     from toolchain.targets import Platform
 
     folder.mkdir(parents=True, exist_ok=True)
-    for name, module in cases():
+    for name, module, form in cases():
         out = folder / file_name(name)
         if not out.exists():
             torch.manual_seed(1)
+            x = torch.randn(form["sizes"])
             try:
                 built = build_here(
-                    module, (torch.randn(4, WIDTH),), folder=folder, target=Platform.LINUX_X86_64, golden=1
-                )
+                    module, (x,), folder=folder, target=Platform.LINUX_X86_64, golden=1, dynamic=form["dynamic"],
+                    precision=form["precision"],
+                )  # fmt: skip
             except Exception as error:  # noqa: BLE001 - one case's trouble is not the others'
                 print("FAILED", name, str(error)[:300], flush=True)
                 continue
@@ -160,7 +203,7 @@ def run_one(job: tuple[str, str]) -> dict[str, Any]:
 
 
 def run(folder: Path, out: Path) -> None:
-    jobs = [(name, str(folder / file_name(name))) for name, _ in cases() if (folder / file_name(name)).exists()]
+    jobs = [(name, str(folder / file_name(name))) for name, *_ in cases() if (folder / file_name(name)).exists()]
     with ProcessPoolExecutor(PROCESSES, mp_context=get_context("spawn")) as pool:
         rows = list(pool.map(run_one, jobs))
     for row in rows:

@@ -29,6 +29,59 @@ def test_a_key_value_cache_decodes_as_in_pytorch(cuda_graphs: bool) -> None:
             close([model(x, place)], [original(x, place)])
 
 
+# More calls than it takes until a CUDA graph reads the inputs where they lie.
+MANY = 24
+
+
+def test_a_key_value_cache_decodes_from_buffers_of_the_caller() -> None:
+    model = load(named("kv_cache-fp32"), allow_unlisted_gpu=True, cuda_graphs=True)
+    original = models.kv_cache()[0].cuda()
+    x, place = torch.empty(1, 1, 64, device="cuda"), torch.zeros(1, dtype=torch.int64, device="cuda")
+    for position in range(MANY):
+        x.normal_()
+        place.fill_(position)
+        with torch.no_grad():
+            close([model(x, place)], [original(x, place)])
+    assert model._captured is not None and model._captured.in_place([x, place]) is not None
+
+
+@pytest.mark.parametrize("cuda_graphs", [False, True], ids=["launched", "graphs"])
+def test_an_input_is_changed_in_place(cuda_graphs: bool) -> None:
+    model = load(named("accumulator-fp32"), allow_unlisted_gpu=True, cuda_graphs=cuda_graphs)
+    original = models.accumulator()[0].cuda()
+    total, wanted, x = torch.zeros(4, 64, device="cuda"), torch.zeros(4, 64, device="cuda"), torch.empty(4, 64).cuda()
+    for _ in range(MANY):
+        x.normal_()
+        with torch.no_grad():
+            close([model(total, x), total], [original(wanted, x), wanted])
+
+
+def test_a_graph_reads_only_what_it_was_captured_of() -> None:
+    model = load(named("two_outputs-fp32"), allow_unlisted_gpu=True, cuda_graphs=True)
+    plain = load(named("two_outputs-fp32"), allow_unlisted_gpu=True)
+    memory = torch.empty(16, device="cuda")
+    x = memory.view(2, 8)
+    for _ in range(MANY):
+        memory.normal_()
+        close(tensors(model(x)), tensors(plain(x)))
+    assert model._captured is not None and model._captured.in_place([x]) is not None
+    across = memory.view(8, 2).t()  # the same address and sizes, other strides
+    close(tensors(model(across)), tensors(plain(across)))
+    with pytest.raises(UsageError, match="dtype"):
+        model(memory.view(torch.int32).view(2, 8))
+    with pytest.raises(UsageError, match="dimension 1"):
+        model(memory.view(4, 4)[:2])
+
+
+def test_inputs_at_ever_new_places_cost_few_graphs() -> None:
+    model = load(named("two_outputs-fp32"), allow_unlisted_gpu=True, cuda_graphs=True)
+    inputs = [torch.randn(2, 8, device="cuda") for _ in range(40)]
+    wants = [tensors(model(x)) for x in inputs]
+    for _ in range(MANY):
+        for x, want in zip(inputs, wants, strict=True):
+            assert all(torch.equal(a, b) for a, b in zip(tensors(model(x)), want, strict=True))
+
+
 def test_two_models_of_one_file_keep_states_of_their_own() -> None:
     path = named("kv_cache-fp32")
     first, second = (load(path, allow_unlisted_gpu=True) for _ in range(2))
