@@ -12,48 +12,43 @@ from torch.export import ExportedProgram
 from torch.export.graph_signature import InputKind, TensorArgument
 
 from toolchain.errors import IncompatibleError
-from windows_side.hot_inputs import HotInputs, Places, places_of
+from windows_side.hot_places import HotPlaces, Places, places_of
 
-# Each graph keeps its outputs and what lies between them and the inputs on the GPU.
+# Each graph keeps what lies between inputs and outputs on the GPU.
 MAX_SHAPES = 16
 MAX_PLACES = 16
 _WARM_UP_CALLS = 3
 _ALIGNMENT = 256
 
 Shapes = tuple[torch.Size, ...]
+Addresses = tuple[int, ...]
 
 
 @dataclass(frozen=True)
-class _Graph:
-    graph: torch.cuda.CUDAGraph
-    outputs: list[Any]
-
-    def replay(self) -> list[Any]:
-        """The flat outputs, copied: the next replay writes over the graph's own."""
-        self.graph.replay()
-        return [out.clone() if isinstance(out, torch.Tensor) else out for out in self.outputs]
-
-
-@dataclass(frozen=True)
-class _OwnInputs:
-    """A graph that reads inputs of its own, into which a caller's are copied.
+class _Static:
+    """A graph with inputs and outputs of its own; a caller's are copied into the ones and out of the others.
 
     Attributes:
-        inputs: those.
-        arguments: a call with them.
+        arguments: a call with its inputs.
+        outputs: the flat outputs, of which some may be numbers.
     """
 
-    inputs: list[torch.Tensor]
+    graph: torch.cuda.CUDAGraph
     arguments: list[Any]
-    graph: _Graph
+    outputs: list[Any]
+
+    def new_outputs(self) -> list[Any]:
+        """The flat outputs with memory of their own."""
+        return [torch.empty_like(out) if isinstance(out, torch.Tensor) else out for out in self.outputs]
 
 
 class CapturedProgram:
     """Captures a flat program when it first sees a set of input shapes, and replays it from then on.
 
-    Inputs are copied into the graph's own; where they keep coming at the same place, another graph reads them there.
-    Outputs are copied, so that no call's outputs change with the next. The least recently used of more than
-    ``MAX_SHAPES`` graphs of the one kind, or ``MAX_PLACES`` of the other, is released.
+    Inputs are copied into the graph's own and outputs out of them, so that no call's outputs change with the next.
+    Where a caller's inputs, and the memory that torch's allocator has for the outputs, keep coming at the same places,
+    another graph reads and writes there. The least recently used of more than ``MAX_SHAPES`` graphs of the one kind, or
+    ``MAX_PLACES`` of the other, is released.
     """
 
     def __init__(self, flat: torch.fx.GraphModule, program: ExportedProgram, device: torch.device) -> None:
@@ -61,9 +56,10 @@ class CapturedProgram:
         self._device = device
         self._stream = torch.cuda.Stream(device)
         self._pool = torch.cuda.graph_pool_handle()
-        self._by_shapes: OrderedDict[Shapes, _OwnInputs] = OrderedDict()
-        self._in_place: OrderedDict[Places, _Graph] = OrderedDict()
-        self._hot = HotInputs()
+        self._static: OrderedDict[Shapes, _Static] = OrderedDict()
+        self._in_place: OrderedDict[tuple[Places, Addresses], torch.cuda.CUDAGraph] = OrderedDict()
+        self._known: dict[Places, _Static] = {}  # inputs that some graph reads in place
+        self._hot = HotPlaces()
         signature = program.graph_signature
         self._state = [flat.get_buffer(name) for name in signature.buffers_to_mutate.values()]
         changed = set(signature.user_inputs_to_mutate.values())
@@ -71,13 +67,23 @@ class CapturedProgram:
         tensors = [argument.name for argument in arguments if isinstance(argument, TensorArgument)]
         self._changed_inputs = [index for index, name in enumerate(tensors) if name in changed]
 
-    def in_place(self, leaves: Sequence[Any]) -> _Graph | None:
-        """The graph that reads these very leaves, if there is one; they have passed every check before."""
+    def replay_in_place(self, leaves: Sequence[Any]) -> list[Any] | None:
+        """The shortest way: a graph that was captured at these very places needs no copies and no checks of inputs.
+
+        Returns:
+            The flat outputs, or None where there is no such graph.
+        """
         places = places_of(leaves)
-        graph = self._in_place.get(places) if places else None
-        if graph is not None:
-            self._in_place.move_to_end(places)  # type: ignore[arg-type]
-        return graph
+        if places not in self._known:
+            return None
+        outputs = self._known[places].new_outputs()
+        key = (places, _addresses(outputs))
+        graph = self._in_place.get(key)
+        if graph is None:
+            return None
+        self._in_place.move_to_end(key)
+        graph.replay()
+        return outputs
 
     def __call__(self, *leaves: Any) -> list[Any]:
         """The program's flat outputs; the tensors are the caller's own.
@@ -85,47 +91,62 @@ class CapturedProgram:
         Raises:
             IncompatibleError: the program cannot be captured.
         """
-        tensors = [leaf for leaf in leaves if isinstance(leaf, torch.Tensor)]
-        own = self._own_inputs(leaves, tensors)
-        places = places_of(leaves)
-        if places and _may_be_read_there(tensors) and self._hot.worth_capturing(places):
-            return self._capture_in_place(places, leaves, own).replay()
-        torch._foreach_copy_(own.inputs, tensors)
-        outputs = own.graph.replay()
+        tensors = _tensors(leaves)
+        static = self._static_for(leaves, tensors)
+        outputs = static.new_outputs()
+        graph = self._capture_if_worth_it(static, leaves, outputs)
+        if graph is not None:
+            graph.replay()
+            return outputs
+        inputs = _tensors(static.arguments)
+        _copy(tensors, inputs)
+        static.graph.replay()
         for index in self._changed_inputs:
-            tensors[index].copy_(own.inputs[index])
+            tensors[index].copy_(inputs[index])
+        _copy(static.outputs, outputs)
         return outputs
 
-    def _own_inputs(self, leaves: Sequence[Any], tensors: Sequence[torch.Tensor]) -> _OwnInputs:
+    def _static_for(self, leaves: Sequence[Any], tensors: Sequence[torch.Tensor]) -> _Static:
         shapes = tuple(tensor.shape for tensor in tensors)
-        own = self._by_shapes.get(shapes)
-        if own is None:
-            inputs = [tensor.clone() for tensor in tensors]
-            arguments = _with_tensors(leaves, inputs)
-            own = self._by_shapes[shapes] = _OwnInputs(inputs, arguments, self._capture(arguments, arguments))
-            self._release_beyond(MAX_SHAPES, self._by_shapes)
-        self._by_shapes.move_to_end(shapes)
-        return own
+        static = self._static.get(shapes)
+        if static is None:
+            arguments = [leaf.clone() if isinstance(leaf, torch.Tensor) else leaf for leaf in leaves]
+            graph, outputs = self._capture(arguments, arguments)
+            static = self._static[shapes] = _Static(graph, arguments, outputs)
+            if len(self._static) > MAX_SHAPES:
+                self._release_oldest(self._static)
+        self._static.move_to_end(shapes)
+        return static
 
-    def _capture_in_place(self, places: Places, leaves: Sequence[Any], own: _OwnInputs) -> _Graph:
-        graph = self._in_place[places] = self._capture(leaves, own.arguments)
-        replaced = self._release_beyond(MAX_PLACES, self._in_place)
-        self._hot.captured(places, replaced=replaced)
+    def _capture_if_worth_it(
+        self, static: _Static, leaves: Sequence[Any], outputs: Sequence[Any]
+    ) -> torch.cuda.CUDAGraph | None:
+        places = places_of(leaves)
+        key = (places, _addresses(outputs))
+        if not places or not all(map(_may_be_read_there, leaves)) or not self._hot.worth_capturing(key):
+            return None
+        graph, _ = self._capture(leaves, static.arguments, outputs)
+        self._in_place[key] = graph
+        replaced = len(self._in_place) > MAX_PLACES
+        if replaced:
+            self._release_oldest(self._in_place)
+        self._hot.captured(key, replaced=replaced)
+        self._known = {places: self._known.get(places, static) for places, _ in self._in_place}
         return graph
 
-    def _release_beyond(self, limit: int, graphs: OrderedDict[Any, Any]) -> bool:
-        if len(graphs) <= limit:
-            return False
-        torch.cuda.synchronize(self._device)  # the oldest may still be running
+    def _release_oldest(self, graphs: OrderedDict[Any, Any]) -> None:
+        torch.cuda.synchronize(self._device)  # it may still be running
         graphs.popitem(last=False)
-        return True
 
-    def _capture(self, arguments: Sequence[Any], warm_up: Sequence[Any]) -> _Graph:
-        """A graph of a call with ``arguments``.
+    def _capture(
+        self, arguments: Sequence[Any], warm_up: Sequence[Any], outputs: Sequence[Any] | None = None
+    ) -> tuple[torch.cuda.CUDAGraph, list[Any]]:
+        """A graph of a call with ``arguments``, and its flat outputs.
 
         Args:
             warm_up: arguments of the same shapes, with which the program is called before: kernels are compiled and
                 memory is taken outside the capture. Capturing itself computes nothing.
+            outputs: where the graph shall write, or None for memory of its own.
         """
         before = [buffer.clone() for buffer in self._state]
         self._stream.wait_stream(torch.cuda.current_stream(self._device))
@@ -136,7 +157,9 @@ class CapturedProgram:
                     self._flat.forward(*warm_up)
             # Not in the global mode, in which whatever another thread allocates meanwhile would break the capture.
             with torch.cuda.graph(graph, pool=self._pool, stream=self._stream, capture_error_mode="thread_local"):
-                outputs = list(self._flat.forward(*arguments))
+                results = list(self._flat.forward(*arguments))
+                if outputs is not None:
+                    _copy(results, outputs)
         except RuntimeError as error:
             raise IncompatibleError(
                 f"this model cannot be captured in a CUDA graph: {error}",
@@ -146,15 +169,22 @@ class CapturedProgram:
         torch.cuda.current_stream(self._device).wait_stream(self._stream)
         for buffer, value in zip(self._state, before, strict=True):
             buffer.copy_(value)  # warming up has changed it
-        return _Graph(graph, outputs)
+        return graph, results
 
 
-def _with_tensors(leaves: Sequence[Any], tensors: Sequence[torch.Tensor]) -> list[Any]:
-    """The leaves of a call with other tensors in it."""
-    others = iter(tensors)
-    return [next(others) if isinstance(leaf, torch.Tensor) else leaf for leaf in leaves]
+def _tensors(leaves: Sequence[Any]) -> list[torch.Tensor]:
+    return [leaf for leaf in leaves if isinstance(leaf, torch.Tensor)]
 
 
-def _may_be_read_there(tensors: Sequence[torch.Tensor]) -> bool:
-    """Whether an engine may read them where they lie: elements one after another, aligned as an allocation is."""
-    return all(tensor.is_contiguous() and tensor.data_ptr() % _ALIGNMENT == 0 for tensor in tensors)
+def _addresses(outputs: Sequence[Any]) -> Addresses:
+    return tuple([out.data_ptr() for out in outputs if isinstance(out, torch.Tensor)])
+
+
+def _copy(sources: Sequence[Any], targets: Sequence[Any]) -> None:
+    if tensors := _tensors(targets):
+        torch._foreach_copy_(tensors, _tensors(sources))
+
+
+def _may_be_read_there(tensor: torch.Tensor) -> bool:
+    """Whether an engine may read it where it lies: elements one after another, aligned as an allocation is."""
+    return tensor.is_contiguous() and tensor.data_ptr() % _ALIGNMENT == 0

@@ -69,24 +69,16 @@ class LoadedModel(torch.nn.Module):
         """
         leaves = self._call.leaves(args, kwargs)
         with self._lock:
-            outputs = self._replay_in_place(leaves)
+            self._follow_the_last_call()
+            outputs = self._captured.replay_in_place(leaves) if self._captured else None
             if outputs is None:
                 self._checks(leaves)
                 outputs = self._run(leaves)
         return self._call.result(outputs)
 
-    def _replay_in_place(self, leaves: Sequence[Any]) -> Sequence[Any] | None:
-        """The shortest way: a graph that was captured of these very inputs needs no checks and no copies."""
-        graph = self._captured.in_place(leaves) if self._captured else None
-        if graph is None:
-            return None
-        self._follow_the_last_call()
-        return graph.replay()
-
-    def _run(self, leaves: Sequence[Any]) -> Sequence[Any]:
-        run: Callable[..., Sequence[Any]] = self._captured or self._flat.forward
+    def _run(self, leaves: Sequence[Any]) -> list[Any]:
+        run: Callable[..., list[Any]] = self._captured or self._flat.forward
         with _no_grad(), self._current_gpu():
-            self._follow_the_last_call()
             outputs = self._first_call(run, leaves) if self._show_progress else run(*leaves)
             if self._cache is not None:
                 self._cache.after_call()
@@ -107,7 +99,7 @@ class LoadedModel(torch.nn.Module):
             remedy="load it again with device=, or build it with another --precision",
         )
 
-    def _first_call(self, run: Callable[..., Sequence[Any]], leaves: Sequence[Any]) -> Sequence[Any]:
+    def _first_call(self, run: Callable[..., list[Any]], leaves: Sequence[Any]) -> list[Any]:
         self._show_progress = False
         with compiling():
             return run(*leaves)

@@ -149,6 +149,57 @@ CANDIDATES: dict[str, Callable[[Case, Tensor, Tensor], Any]] = {
 }  # fmt: skip
 
 
+def _gelu_doubled(h: Tensor) -> Tensor:
+    return h * (1 + torch.erf(h * 0.7071067811865476))
+
+
+def _gelu_tanh_by_hand(h: Tensor) -> Tensor:
+    return 0.5 * h * (1 + torch.tanh(0.7978845608028654 * (h + 0.044715 * h.pow(3))))
+
+
+def _late_bias(m: Case, x: Tensor) -> Tensor:
+    return (m.without_bias(x) + 0.0) + m.linear.bias
+
+
+MORE: dict[str, Callable[[Case, Tensor, Tensor], Any]] = {
+    "gelu by hand: plus 0": lambda m, x, h: (_gelu_by_hand(h) + 0.0) * 2,
+    "gelu by hand: layer plus 0": lambda m, x, h: _gelu_by_hand(h + 0.0) * 2,
+    "gelu by hand: plus 0 before the bias": lambda m, x, h: _gelu_by_hand(_late_bias(m, x)) * 2,
+    "relu: plus 0 before the bias": lambda m, x, h: F.relu(_late_bias(m, x)) * 2,
+    "gelu: plus 0 before the bias": lambda m, x, h: F.gelu(_late_bias(m, x)) * 2,
+    "gelu: gate, plus 0 before the bias": lambda m, x, h: F.gelu(_late_bias(m, x)) * m.other(x),
+    "gelu: layer plus 0": lambda m, x, h: F.gelu(h + 0.0) * 2,
+    "gelu doubled": lambda m, x, h: _gelu_doubled(h),
+    "gelu doubled: layer plus 0": lambda m, x, h: _gelu_doubled(h + 0.0),
+    "gelu doubled: plus 0 before the bias": lambda m, x, h: _gelu_doubled(_late_bias(m, x)),
+    "gelu tanh by hand": lambda m, x, h: _gelu_tanh_by_hand(h) * 2,
+    "gelu tanh by hand: plus 0": lambda m, x, h: (_gelu_tanh_by_hand(h) + 0.0) * 2,
+    "gelu tanh by hand: layer plus 0": lambda m, x, h: _gelu_tanh_by_hand(h + 0.0) * 2,
+    "gelu tanh by hand: plus 0 before the bias": lambda m, x, h: _gelu_tanh_by_hand(_late_bias(m, x)) * 2,
+    "relu: power of two": lambda m, x, h: F.relu(h) ** 2,
+    "relu: square": lambda m, x, h: F.relu(h).square(),
+    "gelu: power of two": lambda m, x, h: F.gelu(h) ** 2,
+    "relu: layer norm": lambda m, x, h: F.layer_norm(F.relu(h), (WIDTH,), m.scale, m.scale),
+    "relu: maximum": lambda m, x, h: torch.maximum(F.relu(h), m.scale),
+    "relu: minus the input": lambda m, x, h: (F.relu(h) - x, x - F.relu(h)),
+    "relu: negated": lambda m, x, h: -F.relu(h),
+    "relu: cast, times 2": lambda m, x, h: (F.relu(h).half() * 2).float(),
+    "relu: transposed, times 2": lambda m, x, h: F.relu(h).transpose(-1, -2) * 2,
+    "relu: sliced, times 2": lambda m, x, h: F.relu(h)[..., :32] * 2,
+    "relu: beside the input, times 2": lambda m, x, h: torch.cat([F.relu(h), x], -1) * 2,
+    "relu: addcmul": lambda m, x, h: torch.addcmul(x, F.relu(h), m.scale),
+    "relu: batch norm": lambda m, x, h: F.batch_norm(
+        F.relu(h).reshape(-1, WIDTH), m.minus_bias, m.scale, m.scale, m.scale
+    ),
+    "relu: 2 times": lambda m, x, h: torch.full((), 2.0) * F.relu(h),
+    "relu: layer of three parts": lambda m, x, h: F.relu(
+        torch.matmul(torch.matmul(x, m.linear.weight), m.other.weight) + m.linear.bias
+    ) * m.scale,
+    "relu: another layer behind": lambda m, x, h: m.other(F.relu(h)) * 2,
+    "relu: divided by 2": lambda m, x, h: F.relu(h) / 2,
+}  # fmt: skip
+
+
 def cases() -> Iterator[tuple[str, nn.Module, dict[str, Any]]]:
     """Their names, models, and what :data:`FORMS` says of them."""
     plain = FORMS["2-D, static, fp32"]
@@ -158,7 +209,8 @@ def cases() -> Iterator[tuple[str, nn.Module, dict[str, Any]]]:
     for words, tail in WAYS_ROUND.items():
         yield f"way round; {words}", Case(tail).eval(), plain
     for form, settings in FORMS.items():
-        for words, tail in CANDIDATES.items():
+        more = {f"more; {words}": tail for words, tail in MORE.items()} if settings["precision"] == "fp32" else {}
+        for words, tail in {**CANDIDATES, **more}.items():
             yield f"{form}; {words}", Case(tail).eval(), settings
 
 

@@ -42,7 +42,7 @@ def test_a_key_value_cache_decodes_from_buffers_of_the_caller() -> None:
         place.fill_(position)
         with torch.no_grad():
             close([model(x, place)], [original(x, place)])
-    assert model._captured is not None and model._captured.in_place([x, place]) is not None
+    assert model._captured is not None and model._captured.replay_in_place([x, place]) is not None
 
 
 @pytest.mark.parametrize("cuda_graphs", [False, True], ids=["launched", "graphs"])
@@ -64,7 +64,7 @@ def test_a_graph_reads_only_what_it_was_captured_of() -> None:
     for _ in range(MANY):
         memory.normal_()
         close(tensors(model(x)), tensors(plain(x)))
-    assert model._captured is not None and model._captured.in_place([x]) is not None
+    assert model._captured is not None and model._captured.replay_in_place([x]) is not None
     across = memory.view(8, 2).t()  # the same address and sizes, other strides
     close(tensors(model(across)), tensors(plain(across)))
     with pytest.raises(UsageError, match="dtype"):

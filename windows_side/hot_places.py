@@ -1,12 +1,12 @@
-"""Which inputs come back at the same place often enough to be worth a CUDA graph that reads them there."""
+"""Which places a call's tensors keep coming back to, often enough to be worth a CUDA graph that works right there."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from typing import Any
 
-# Of each input what a graph takes for granted: address, sizes, strides, dtype, and the two lazy bits. An address tells
+# Of each tensor what a graph takes for granted: address, sizes, strides, dtype, and the two lazy bits. An address tells
 # the GPU too.
 Places = tuple[tuple[Any, ...], ...]
 
@@ -14,16 +14,16 @@ _FIRST_THRESHOLD = 8
 _MOST_COUNTED = 64
 
 
-def places_of(leaves: Sequence[Any]) -> Places | None:
-    """Where the leaves of a call lie, or None where one is no tensor with memory of its own."""
+def places_of(leaves: Sequence[Any]) -> Places:
+    """Where the leaves of a call lie, or nothing where one is no tensor with memory of its own."""
     try:
         return tuple([(t.data_ptr(), t.shape, t.stride(), t.dtype, t.is_neg(), t.is_conj()) for t in leaves])
     except (AttributeError, RuntimeError):
-        return None
+        return ()
 
 
-class HotInputs:
-    """Counts the places that inputs come at.
+class HotPlaces:
+    """Counts the places that calls come with.
 
     A caller with buffers of its own passes the same few for ever; one who allocates anew gets whatever the allocator
     has. Capturing takes as long as hundreds of copies, so each replacement of a graph doubles what the next one needs:
@@ -32,16 +32,20 @@ class HotInputs:
 
     def __init__(self) -> None:
         self._threshold = _FIRST_THRESHOLD
-        self._seen: Counter[Places] = Counter()
+        self._seen: Counter[Hashable] = Counter()
 
-    def worth_capturing(self, places: Places) -> bool:
-        """Counts one call that found no graph for its places, and says whether to capture one now."""
+    def worth_capturing(self, places: Hashable) -> bool:
+        """Counts one call that found no graph for its places, and says whether to capture one now.
+
+        Args:
+            places: those of its inputs and outputs, in any form that tells them apart.
+        """
         if places not in self._seen and len(self._seen) >= _MOST_COUNTED:
             self._seen.clear()
         self._seen[places] += 1
         return self._seen[places] >= self._threshold
 
-    def captured(self, places: Places, *, replaced: bool) -> None:
+    def captured(self, places: Hashable, *, replaced: bool) -> None:
         """Notes a capture; ``replaced`` says whether another graph had to go for it."""
         del self._seen[places]
         if replaced:
