@@ -17,7 +17,7 @@ for precision in "${precisions[@]}"; do
     build "$model-$precision" "$model" --precision "$precision" --dynamic x.0=1:8:8
   done
   build "efficientnet_lite0-$precision" efficientnet_lite0 --precision "$precision" --dynamic inputs.0=1:8:8
-  for model in swin_t swin_t_8 minilm two_outputs kv_cache accumulator; do
+  for model in swin_t swin_t_8 minilm two_outputs kv_cache accumulator gates; do
     build "$model-$precision" "$model" --precision "$precision"
   done
   build "minilm-dynamic-$precision" minilm --precision "$precision" \
@@ -26,7 +26,7 @@ for precision in "${precisions[@]}"; do
   build "resnet18-static-$precision" resnet18 --precision "$precision"
   build "resnet18-profiles-$precision" resnet18 --precision "$precision" --dynamic x.0=1:1:1,2:8:16
 done
-# PyTorch has no igamma of halves on a GPU. The second keeps the product out of the engine: see docs/benchmarks/gpu.md.
-mixed=(--dynamic x.0=1:4:8 --torch-executed-op aten.arange.start_step --torch-executed-op aten.full.default)
-build mixed-fp32 mixed "${mixed[@]}"
-build mixed-split-fp32 mixed "${mixed[@]}" --torch-executed-op aten.mul.Tensor
+# PyTorch has no igamma of halves on a GPU.
+build mixed-fp32 mixed --dynamic x.0=1:4:8 --torch-executed-op aten.arange.start_step \
+  --torch-executed-op aten.full.default
+build gates-dynamic-fp32 gates --dynamic x.0=1:4:8

@@ -171,6 +171,29 @@ def kv_cache() -> Example:
     return CachedAttention().eval(), (torch.randn(1, 1, 64), torch.tensor([3]))
 
 
+class Gates(torch.nn.Module):
+    """Three ways in which transformers multiply what a GELU or a ReLU gives: GEGLU, GPT-2's GELU, a squared ReLU."""
+
+    def __init__(self, width: int = 64) -> None:
+        super().__init__()
+        self.gelu, self.gate, self.new_gelu, self.square = (torch.nn.Linear(width, width) for _ in range(4))
+        self.scale = torch.nn.Parameter(torch.linspace(0.5, 1.5, width))
+        for layer in (self.gelu, self.new_gelu, self.square):
+            torch.nn.init.normal_(layer.bias)
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        geglu = torch.nn.functional.gelu(self.gelu(x)) * self.gate(x)
+        hidden = self.new_gelu(x)
+        spelled_out = 0.5 * hidden * (1 + torch.tanh((2 / torch.pi) ** 0.5 * (hidden + 0.044715 * hidden.pow(3))))
+        return geglu, spelled_out * self.scale, self.square(x).relu().square()
+
+
+def gates() -> Example:
+    """What TensorRT-RTX 1.6 computes wrongly if it is not told in another way."""
+    torch.manual_seed(0)
+    return Gates().eval(), (torch.randn(4, 64),)
+
+
 class Accumulator(torch.nn.Module):
     """Adds to one of its inputs in place."""
 

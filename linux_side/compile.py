@@ -112,6 +112,8 @@ def convert_partitions(
     settings = _settings(options, builder)
     compiled = Compiled(partitioned, fallback=_operators_in_torch(partitioned))
     for name, partition in _partitions(partitioned):
+        compiled.in_engines += sum(_count_operators(partition).values())
+        builder.prepare(partition)
         if on_partition:
             on_partition(name, partition)
         with _explained(partition):
@@ -123,7 +125,6 @@ def convert_partitions(
         del plan
         info = _engine_info(name, partition, interpreter, options, builder)
         compiled.facts[info.name] = EngineFacts(*_bindings(interpreter), _profile_facts(info, inputs))
-        compiled.in_engines += sum(_count_operators(partition).values())
         _call_of(partitioned, name).meta["val"] = output_values(partition)
         partitioned.add_module(name, EngineModule(CompiledEngine(info, engine_from_file(path))))
         del interpreter

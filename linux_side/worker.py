@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from toolchain.errors import BuildFailedError, TrtcrossError
-from toolchain.targets import Backend
 
 if TYPE_CHECKING:
     from linux_side.pipeline import Pipeline
@@ -90,12 +89,9 @@ def run_job(job: dict[str, Any], progress: Progress) -> None:
         builder.packages()
         builder.check_gpus(options.capabilities)
         from linux_side.golden import golden_doubts
-        from linux_side.known_defects import doubts
         from linux_side.pipeline import Pipeline
         from linux_side.source import is_factory
     pipeline = Pipeline(options, builder, Path(job["spool"]), progress.phase, progress.seconds)
-    if builder.backend is Backend.TENSORRT_RTX:
-        pipeline.on_partition = lambda _name, partition: progress.warn(doubts(partition))
     factory = is_factory(job["model"])
     if not factory:  # a saved program may hold operators that Torch-TensorRT brings
         pipeline.import_upstream()

@@ -72,8 +72,8 @@ def _placed(leaf: Any, dtype: torch.dtype, batch: int) -> Any:
 
 def main(out: Path, names: list[str]) -> None:
     document: dict[str, Any] = {"gpu": torch.cuda.get_device_name(), "torch": torch.__version__, "rows": []}
-    for name in names:
-        for precision in ("fp16", "fp32", "bf16"):
+    for precision in ("fp16", "fp32", "bf16"):
+        for name in names:
             try:
                 document["rows"] += rows(name, precision)
             except Exception as error:  # noqa: BLE001 - one model's trouble is not the others'

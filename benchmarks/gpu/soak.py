@@ -1,4 +1,4 @@
-"""Several models and threads at once, for as long as is asked: results stay right, memory does not grow.
+"""Several models, threads and GPUs at once, for as long as is asked: results stay right, memory does not grow.
 
 python -m benchmarks.gpu.soak SECONDS OUT.json ARTIFACT ...
 """
@@ -28,17 +28,18 @@ THREADS_PER_MODEL = 2
 class Worker(threading.Thread):
     """Calls one model on a stream of its own and compares every result with the first."""
 
-    def __init__(self, name: str, model: LoadedModel, call: Any, want: list[torch.Tensor], until: float) -> None:
+    def __init__(self, name: str, model: LoadedModel, call: Any, want: list[torch.Tensor]) -> None:
         super().__init__(name=name)
-        self._model, self._call, self._want, self._until = model, call, want, until
+        self._model, self._call, self._want = model, call, want
+        self.until = 0.0
         self.calls, self.worst = 0, 0.0
         self.error: str | None = None
 
     def run(self) -> None:
         args, kwargs = self._call
         try:
-            with torch.cuda.stream(torch.cuda.Stream()):
-                while time.monotonic() < self._until:
+            with torch.cuda.stream(torch.cuda.Stream(self._model.device)):
+                while time.monotonic() < self.until:
                     got = pytree.tree_leaves(self._model(*args, **kwargs))
                     for a, b in zip(got, self._want, strict=True):
                         self.worst = max(self.worst, ((a - b).norm() / b.norm()).item())
@@ -46,31 +47,39 @@ class Worker(threading.Thread):
         except Exception as error:  # noqa: BLE001 - it is what the run reports
             self.error = f"{type(error).__name__}: {error}"[:500]
 
+    def summary(self) -> dict[str, Any]:
+        device, graphs = str(self._model.device), self._model.uses_cuda_graphs
+        return {"artifact": self.name, "device": device, "cuda_graphs": graphs, "calls": self.calls,
+                "worst": self.worst, "error": self.error}  # fmt: skip
+
 
 def main(seconds: float, out: Path, paths: list[Path]) -> None:
-    until = time.monotonic() + seconds
     workers: list[Worker] = []
     with tempfile.TemporaryDirectory() as folder:
         for index, path in enumerate(paths):
             here = for_this_host(path, Path(folder))
-            model = load(here, allow_unlisted_gpu=True, cuda_graphs=bool(index % 2))
+            device = f"cuda:{index % torch.cuda.device_count()}"
+            model = load(here, device, allow_unlisted_gpu=True, cuda_graphs=bool(index // 2 % 2))
             with open_artifact(here) as artifact:
                 call = sample_call(artifact, model.device)
             for _ in range(20):  # until the kernels for these shapes are there
-                want = pytree.tree_leaves(model(*call[0], **call[1]))
+                model(*call[0], **call[1])
             time.sleep(1)
             want = pytree.tree_leaves(model(*call[0], **call[1]))
-            workers += [Worker(path.stem, model, call, want, until) for _ in range(THREADS_PER_MODEL)]
+            workers += [Worker(path.stem, model, call, want) for _ in range(THREADS_PER_MODEL)]
     torch.cuda.synchronize()
+    until = time.monotonic() + seconds
     for worker in workers:
+        worker.until = until
         worker.start()
     samples = []
     while any(worker.is_alive() for worker in workers):
-        free, _ = torch.cuda.mem_get_info()
+        free = [torch.cuda.mem_get_info(gpu)[0] for gpu in range(torch.cuda.device_count())]
         samples.append({"seconds": seconds - (until - time.monotonic()), "host": memory("self")["VmRSS"], "free": free})
         time.sleep(2)
     document = {
-        "workers": [{"artifact": w.name, "calls": w.calls, "worst": w.worst, "error": w.error} for w in workers],
+        "gpus": [torch.cuda.get_device_name(gpu) for gpu in range(torch.cuda.device_count())],
+        "workers": [w.summary() for w in workers],
         "memory": samples,
     }
     out.write_text(json.dumps(document, indent=1))

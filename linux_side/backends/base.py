@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from importlib import metadata
 from typing import Any, ClassVar
 
+import torch
+
 from linux_side import upstream
 from toolchain.errors import BuildFailedError, MissingComponentError
 from toolchain.manifest import Package
@@ -52,6 +54,10 @@ class EngineBuilder(ABC):
     @abstractmethod
     def hardware_compatible(self, gpus: Sequence[ComputeCapability]) -> bool:
         """Whether the runtime shall accept any GPU of Ampere or newer."""
+
+    @abstractmethod
+    def prepare(self, partition: torch.fx.GraphModule) -> None:
+        """Rewrites, in place, what this TensorRT would compute wrongly of a partition."""
 
     def build(self, interpreter: Any, platform: Platform, gpus: Sequence[ComputeCapability]) -> Any:
         """Converts a partition and builds its engine.

@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
+import torch
+
 from linux_side import upstream
 from linux_side.backends.base import EngineBuilder
+from linux_side.rtx_defects import avoid_defects
 from toolchain.errors import UsageError
 from toolchain.plan import CAPABILITY_BITS
 from toolchain.targets import AMPERE, Backend, ComputeCapability, Platform
@@ -55,3 +58,6 @@ class TensorRTRTXBuilder(EngineBuilder):
     def hardware_compatible(self, gpus: Sequence[ComputeCapability]) -> bool:
         # Without it the C++ runtime demands the very compute capability that the device field names.
         return TURING not in gpus
+
+    def prepare(self, partition: torch.fx.GraphModule) -> None:
+        avoid_defects(partition)

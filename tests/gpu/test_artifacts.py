@@ -14,9 +14,6 @@ from windows_side import LoadedModel, load
 from windows_side.golden import compare_golden
 from windows_side.sample import Call, sample_call
 
-# The build warns of it: linux_side/known_defects.py.
-WRONG_IN_TENSORRT = {"mixed-fp32": "TensorRT-RTX 1.6 leaves out a bias; seen on an H200, docs/benchmarks/gpu.md"}
-
 
 def loaded(path: Path, **options: bool) -> tuple[LoadedModel, Call]:
     model = load(path, allow_unlisted_gpu=True, **options)
@@ -35,12 +32,7 @@ def test_numbers_agree_with_golden(windows_artifact: Path, artifact: Path, cuda_
              "relative_l2": error.relative_l2, "max_relative": error.max_relative, "cosine": error.cosine,
              "allowed_l2": error.tolerance.relative_l2, "allowed_max": error.tolerance.max_relative}
         )  # fmt: skip
-    assert errors
-    right = all(error.within for error in errors)
-    if windows_artifact.stem in WRONG_IN_TENSORRT:
-        assert not right, "this TensorRT-RTX computes it rightly: take it off the list, and the warning with it"
-        pytest.xfail(WRONG_IN_TENSORRT[windows_artifact.stem])
-    assert right
+    assert errors and all(error.within for error in errors)
 
 
 @pytest.mark.parametrize("cuda_graphs", [False, True], ids=["launched", "graphs"])

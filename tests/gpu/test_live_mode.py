@@ -16,7 +16,7 @@ def torch_tensorrt() -> object:
     return pytest.importorskip("torch_tensorrt")
 
 
-# Not the mixed graph: TensorRT-RTX's own defect, of which the build warns, is in it.
+# Not the mixed graph: upstream does not avoid TensorRT-RTX's own defect, which is in it.
 @pytest.mark.parametrize("name", ["two_outputs", "nested"])
 def test_what_upstream_compiled_is_saved_and_loaded_live(tmp_path: Path, name: str) -> None:
     import torch_tensorrt

@@ -5,6 +5,8 @@ from __future__ import annotations
 import copy
 import dataclasses
 import operator
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -169,3 +171,34 @@ def test_live_mode_needs_engines_that_were_set_up(tmp_path: Path) -> None:
             gm.add_module(name, EngineModule(dataclasses.replace(child.compiled, live=None)))
     with pytest.raises(BuildFailedError, match="was not set up"):
         export(gm)
+
+
+_PEAK = """
+import sys
+from pathlib import Path
+from toolchain.targets import Backend
+from windows_side.replace import make_engine
+from windows_side.runtime import load_runtime
+
+def kilobytes(name):
+    return next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith(name))
+
+load_runtime(Backend.TENSORRT_RTX)
+size = 64 * 2**20
+fields = ["10", "engine", "0%8%0%0%gpu", b"x" * size, "x", "y", "1", "", "linux_x86_64", "0", "0", "0", ""]
+Path("/proc/self/clear_refs").write_text("5")
+before = kilobytes("VmRSS")
+try:
+    make_engine(fields)
+except Exception as error:
+    print(type(error).__name__)
+print((kilobytes("VmHWM") - before) * 1024 / size)
+"""
+
+
+def test_one_copy_of_an_engine_is_made_on_its_way_to_the_constructor() -> None:
+    """The constructor fails, with a GPU or without, but only once it has its arguments."""
+    result = subprocess.run([sys.executable, "-c", _PEAK], capture_output=True, text=True, timeout=120, check=True)
+    name, engines = result.stdout.split()
+    assert name == "MalformedArtifactError"
+    assert float(engines) < 1.3

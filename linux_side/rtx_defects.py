@@ -1,0 +1,123 @@
+"""What TensorRT-RTX 1.6 was seen to compute wrongly, said in another way before an engine is built of it.
+
+Both were seen with 1.6.1.120 on an NVIDIA H100 and an H200 (sm_90, not on its list), on networks that hold what they
+should; docs/benchmarks/gpu.md has the tables, ``benchmarks/gpu/rtx_defects.py`` the cases. Nobody saw whether listed
+GPUs do so too. What is said instead is the same to the bit, but for the last bit of a power.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+
+_aten = torch.ops.aten
+
+_LAYERS = {
+    _aten.linear.default, _aten.addmm.default, _aten.mm.default, _aten.bmm.default, _aten.matmul.default,
+    _aten.baddbmm.default,
+}  # fmt: skip
+_ACTIVATIONS = {_aten.relu.default, _aten.gelu.default}
+_PARTS_OF_GELU = {_aten.erf.default, _aten.tanh.default}
+_PRODUCTS = {_aten.mul.Tensor, _aten.mul.Scalar, _aten.addcmul.default, _aten.square.default}
+_VIEWS = {
+    _aten.view.default, _aten.reshape.default, _aten._unsafe_view.default, _aten.unsqueeze.default,
+    _aten.squeeze.default, _aten.squeeze.dim, _aten.squeeze.dims, _aten.expand.default, _aten.permute.default,
+    _aten.transpose.int, _aten.t.default, _aten.slice.Tensor, _aten.clone.default, _aten._to_copy.default,
+}  # fmt: skip
+_POINTWISE = _VIEWS | _PRODUCTS | _PARTS_OF_GELU | {
+    _aten.add.Tensor, _aten.add.Scalar, _aten.sub.Tensor, _aten.sub.Scalar, _aten.rsub.Scalar, _aten.div.Tensor,
+    _aten.div.Scalar, _aten.pow.Tensor_Scalar, _aten.neg.default,
+}  # fmt: skip
+_LARGEST_POWER = 8
+
+
+def avoid_defects(partition: torch.fx.GraphModule) -> None:
+    """Rewrites a partition, in place."""
+    _multiply_powers_out(partition.graph)
+    _part_activations_from_products(partition.graph)
+    partition.graph.lint()
+    partition.recompile()
+
+
+def _part_activations_from_products(graph: torch.fx.Graph) -> None:
+    """Adds zero between an activation and a product.
+
+    Where a matrix product and its bias go through ReLU or GELU, also one that is spelled out, into a product of
+    elements, that product is computed without the bias; with three dynamic dimensions the engine cannot run at all.
+    """
+    for node in list(graph.nodes):
+        if _is_activation(node) and _is_floating(node) and any(_products_of(node)):
+            users = list(node.users)
+            with graph.inserting_after(node):
+                parted = _call(graph, _aten.add.Tensor, node, 0.0)
+            for user in users:
+                user.replace_input_with(node, parted)
+
+
+def _products_of(node: torch.fx.Node) -> Iterator[torch.fx.Node]:
+    """The products that take a node's value, as it is or seen in another shape."""
+    for user in node.users:
+        if user.target in _PRODUCTS:
+            yield user
+        elif user.target in _VIEWS:
+            yield from _products_of(user)
+
+
+def _is_activation(node: torch.fx.Node) -> bool:
+    """ReLU or GELU behind a matrix product; as GELU counts what multiplies two things, one of them an erf or a tanh."""
+    if node.target in _ACTIVATIONS:
+        return _comes_from(node, lambda other: other.target in _LAYERS)
+    if node.target is not _aten.mul.Tensor or not all(isinstance(factor, torch.fx.Node) for factor in node.args):
+        return False
+    return all(_comes_from(factor, lambda other: other.target in _LAYERS) for factor in node.all_input_nodes) and any(
+        _comes_from(factor, lambda other: other.target in _PARTS_OF_GELU) for factor in node.all_input_nodes
+    )
+
+
+def _comes_from(node: torch.fx.Node, wanted: Callable[[torch.fx.Node], bool]) -> bool:
+    """Whether such a node is among those that a value is computed from, element by element."""
+    seen, waiting = set[torch.fx.Node](), [node]
+    while waiting:
+        current = waiting.pop()
+        if wanted(current):
+            return True
+        if current is node or current.target in _POINTWISE:
+            waiting += [other for other in current.all_input_nodes if other not in seen]
+            seen.update(current.all_input_nodes)
+    return False
+
+
+def _multiply_powers_out(graph: torch.fx.Graph) -> None:
+    """Makes products of powers with small whole exponents: of two static dimensions, negative bases become NaN."""
+    for node in list(graph.nodes):
+        if node.target is _aten.pow.Tensor_Scalar and _is_floating(node) and _is_small_whole(node.args[1]):
+            with graph.inserting_before(node):
+                power = _power(graph, node.args[0], int(node.args[1]))
+            node.replace_all_uses_with(power)
+            graph.erase_node(node)
+
+
+def _power(graph: torch.fx.Graph, base: torch.fx.Node, exponent: int) -> torch.fx.Node:
+    if exponent == 1:
+        return base
+    half = _power(graph, base, exponent // 2)
+    square = _call(graph, _aten.mul.Tensor, half, half)
+    return _call(graph, _aten.mul.Tensor, square, base) if exponent % 2 else square
+
+
+def _is_small_whole(exponent: Any) -> bool:
+    return isinstance(exponent, (int, float)) and exponent in range(2, _LARGEST_POWER + 1)
+
+
+def _is_floating(node: torch.fx.Node) -> bool:
+    value = node.meta.get("val")
+    return isinstance(value, torch.Tensor) and value.is_floating_point()
+
+
+def _call(graph: torch.fx.Graph, operator: Any, first: torch.fx.Node, second: Any) -> torch.fx.Node:
+    """An operator on elements whose result is as its first argument."""
+    node = graph.call_function(operator, (first, second))
+    node.meta["val"] = first.meta["val"]
+    return node

@@ -1,0 +1,110 @@
+"""What TensorRT-RTX was seen to compute wrongly on a GPU is built in another way, and nothing else is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812 - its usual name
+
+from tests.integration.harness import Built, assert_same_wiring, build_here
+
+pytestmark = pytest.mark.rtx
+
+
+class AfterLinear(nn.Module):
+    def __init__(self, tail: Callable[[Tensor], Any]) -> None:
+        super().__init__()
+        self.linear = nn.Linear(16, 32)
+        self.other = nn.Linear(32, 32)
+        self.tail = tail
+
+    def forward(self, x: Tensor) -> Any:
+        return self.tail(self.linear(x))
+
+
+def gelu_by_hand(h: Tensor) -> Tensor:
+    return 0.5 * h * (1 + torch.tanh(0.7978845608028654 * (h + 0.044715 * h.pow(3))))
+
+
+# As on the GPU: docs/benchmarks/gpu.md.
+SEEN_WRONG = {
+    "relu, times 2": lambda h: h.relu() * 2,
+    "relu, an output too": lambda h: (h.relu() * 2, h.relu()),
+    "gelu, gate": lambda h: F.gelu(h) * h.sin(),
+    "gelu by hand, times 2": lambda h: gelu_by_hand(h) * 2,
+    "relu, in another shape": lambda h: h.relu().unsqueeze(0) * 2,
+    "relu, times itself": lambda h: h.relu() * h.relu(),
+    "relu, addcmul": lambda h: torch.addcmul(h, h.relu(), h),
+}
+SEEN_RIGHT = {
+    "relu": lambda h: h.relu(),
+    "relu, plus 1": lambda h: h.relu() + 1,
+    "plus 1 and times 2": lambda h: (h + 1, h * 2),
+    "sigmoid, times 2": lambda h: h.sigmoid() * 2,
+    "silu, times 2": lambda h: F.silu(h) * 2,
+    "gelu by hand, a layer": lambda h: gelu_by_hand(h) @ torch.ones(32, 4),
+}
+
+
+def built(tail: Callable[[Tensor], Any], folder: Path) -> Built:
+    torch.manual_seed(0)
+    return build_here(AfterLinear(tail).eval(), (torch.randn(4, 16),), folder=folder)
+
+
+def operators(built: Built) -> list[str]:
+    (partition,) = built.partitions.values()
+    return [str(node.target).removeprefix("aten.") for node in partition.graph.nodes if node.op == "call_function"]
+
+
+def zeros_added(built: Built) -> int:
+    (partition,) = built.partitions.values()
+    added = [node for node in partition.graph.nodes if node.target is torch.ops.aten.add.Tensor]
+    return sum(isinstance(node.args[1], float) and node.args[1] == 0 for node in added)
+
+
+@pytest.mark.parametrize("case", SEEN_WRONG)
+def test_an_activation_and_a_product_are_parted(tmp_path: Path, case: str) -> None:
+    made = built(SEEN_WRONG[case], tmp_path)
+    assert zeros_added(made)
+    assert_same_wiring(made, torch.randn(4, 16))
+
+
+@pytest.mark.parametrize("case", SEEN_RIGHT)
+def test_what_is_right_stays_as_it_is(tmp_path: Path, case: str) -> None:
+    assert zeros_added(built(SEEN_RIGHT[case], tmp_path)) == 0
+
+
+def test_after_a_convolution_nothing_is_parted(tmp_path: Path) -> None:
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), Scale())
+    assert zeros_added(build_here(model.eval(), (torch.randn(1, 3, 8, 8),), folder=tmp_path)) == 0
+
+
+class Scale(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x * 2
+
+
+@pytest.mark.parametrize("exponent", [2, 3, 5, 7, 8.0])
+def test_whole_powers_are_products(tmp_path: Path, exponent: float) -> None:
+    made = built(lambda h: h**exponent, tmp_path)
+    assert not any(operator.startswith("pow") for operator in operators(made))
+    (partition,) = made.partitions.values()
+    x = torch.randn(4, 16)
+    with torch.no_grad():
+        want = made.program.module()(x)
+        torch.testing.assert_close(partition(x), want, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("exponent", [0.5, 2.5, 9])
+def test_other_powers_stay_powers(tmp_path: Path, exponent: float) -> None:
+    assert "pow.Tensor_Scalar" in operators(built(lambda h: h.abs() ** exponent, tmp_path))
+
+
+def test_operators_that_were_added_are_not_counted(tmp_path: Path) -> None:
+    made = built(lambda h: (h**5).relu() * 2, tmp_path)
+    assert made.artifact.manifest.coverage.operators == 4  # linear, pow, relu, mul
