@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from threading import Lock
 from typing import Any
 
 import torch
@@ -14,11 +16,16 @@ from torch.export.graph_signature import InputKind, TensorArgument
 from toolchain.errors import IncompatibleError
 from windows_side.hot_places import HotPlaces, Places, places_of
 
+logger = logging.getLogger("trtcross.cuda_graphs")
+
 # Each graph keeps what lies between inputs and outputs on the GPU.
 MAX_SHAPES = 16
 MAX_PLACES = 16
 _WARM_UP_CALLS = 3
 _ALIGNMENT = 256
+
+# CUDA refuses to wait for a whole GPU while any thread captures; beginning a capture does, and compiling kernels may.
+_CAPTURING = Lock()
 
 Shapes = tuple[torch.Size, ...]
 Addresses = tuple[int, ...]
@@ -125,7 +132,12 @@ class CapturedProgram:
         key = (places, _addresses(outputs))
         if not places or not all(map(_may_be_read_there, leaves)) or not self._hot.worth_capturing(key):
             return None
-        graph, _ = self._capture(leaves, static.arguments, outputs)
+        try:
+            graph, _ = self._capture(leaves, static.arguments, outputs)
+        except IncompatibleError as error:  # another thread has waited for the GPU, say; the program can be captured
+            logger.warning("inputs and outputs are copied for now: %s", error)
+            self._hot.failed()
+            return None
         self._in_place[key] = graph
         replaced = len(self._in_place) > MAX_PLACES
         if replaced:
@@ -148,6 +160,12 @@ class CapturedProgram:
                 memory is taken outside the capture. Capturing itself computes nothing.
             outputs: where the graph shall write, or None for memory of its own.
         """
+        with _CAPTURING:
+            return self._capture_alone(arguments, warm_up, outputs)
+
+    def _capture_alone(
+        self, arguments: Sequence[Any], warm_up: Sequence[Any], outputs: Sequence[Any] | None
+    ) -> tuple[torch.cuda.CUDAGraph, list[Any]]:
         before = [buffer.clone() for buffer in self._state]
         self._stream.wait_stream(torch.cuda.current_stream(self._device))
         graph = torch.cuda.CUDAGraph()

@@ -49,5 +49,12 @@ class HotPlaces:
         """Notes a capture; ``replaced`` says whether another graph had to go for it."""
         del self._seen[places]
         if replaced:
-            self._threshold *= 2
-            self._seen.clear()
+            self._wait_longer()
+
+    def failed(self) -> None:
+        """Notes a capture that did not succeed: another try may."""
+        self._wait_longer()
+
+    def _wait_longer(self) -> None:
+        self._threshold *= 2
+        self._seen.clear()

@@ -13,8 +13,8 @@ from typing import Any
 from benchmarks.measure import REPOSITORY
 
 FOLDER = REPOSITORY / "docs" / "benchmarks" / "gpu"
-CALLEES = ("ours", "ours, CUDA graphs", "execute_engine", "raw", "raw, CUDA graph")
-_COLOURS = ("#e67e22", "#c0392b", "#7f8c8d", "#1f6fb2", "#8fb8de")
+CALLEES = ("ours", "ours, CUDA graphs", "ours, CUDA graphs, copied", "execute_engine", "raw", "raw, CUDA graph")
+_COLOURS = ("#e67e22", "#c0392b", "#d98880", "#7f8c8d", "#1f6fb2", "#8fb8de")
 
 Row = Sequence[object]
 
@@ -26,6 +26,8 @@ def main() -> None:
     text = (FOLDER / "text.md").read_text(encoding="utf-8")
     tables = {
         "errors": errors_table(),
+        "defects": defects_table(_read("rtx_defects.json")["rows"]),
+        "right": cases_that_are_right(_read("rtx_defects.json")["rows"]),
         "latency": latency_table(points),
         "peer": peer_table(_read("peer.json")["rows"]),
         "first_call": first_call_table(_read("first_call.json")["rows"]),
@@ -43,15 +45,61 @@ def _read(name: str) -> Any:
 
 def errors_table() -> str:
     rows = [json.loads(line) for line in (FOLDER / "errors.jsonl").read_text(encoding="utf-8").splitlines()]
-    found = {(row["artifact"], row["output"]): row for row in rows if not row["cuda_graphs"]}
-    return table(
-        ("artifact", "output", "relative L2", "allowed", "max / max", "allowed", "cosine", ""),
-        [
-            (name, output, f"{row['relative_l2']:.2e}", f"{row['allowed_l2']:g}", f"{row['max_relative']:.2e}",
-             f"{row['allowed_max']:g}", f"{row['cosine']:.7f}", _verdict(row))
-            for (name, output), row in sorted(found.items())
-        ],
-    )  # fmt: skip
+    keyed = {(row["artifact"], row["output"], row["against"], row.get("cuda_graphs", False)): row for row in rows}
+    lines = []
+    for (name, output, against, graphs), row in sorted(keyed.items()):
+        if (against, graphs) != ("golden", False):
+            continue
+        eager = keyed.get((name, output, "eager", False))
+        cast = eager["eager_cast_l2"] if eager else None
+        lines.append(
+            (name, output, f"{row['relative_l2']:.1e}", f"{row['allowed_l2']:g}", f"{row['max_relative']:.1e}",
+             f"{row['allowed_max']:g}", f"{row['cosine']:.7f}", f"{eager['relative_l2']:.1e}" if eager else "",
+             f"{cast:.1e}" if cast is not None else "", _verdict(row))
+        )  # fmt: skip
+    header = ("artifact", "output", "relative L2", "allowed", "max / max", "allowed", "cosine", "against eager here",
+              "eager, cast", "")  # fmt: skip
+    return table(header, lines)
+
+
+def defects_table(rows: list[dict[str, Any]]) -> str:
+    """The cases that some form makes wrong: as Torch-TensorRT lowers them, and as we do."""
+    lines = []
+    for name, mine in _by_case(rows).items():
+        plain = [row for row in mine if row["build"] == "plain"]
+        avoided = [row for row in mine if row["build"] == "avoided"]
+        if all(row.get("within") for row in mine):
+            continue
+        lines.append((*name.split("; ", 1), _forms(plain), _forms(avoided), _worst(avoided)))
+    return table(("what", "then", "wrong as it is", "wrong as we build it", "our largest relative L2"), lines)
+
+
+def cases_that_are_right(rows: list[dict[str, Any]]) -> str:
+    right = [name for name, mine in _by_case(rows).items() if all(row.get("within") for row in mine)]
+    whats: dict[str, list[str]] = {}
+    for name in right:
+        what, _, then = name.partition("; ")
+        whats.setdefault(what, []).append(then)
+    return "; ".join(f"{what}: {', '.join(thens)}" for what, thens in whats.items())
+
+
+def _by_case(rows: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
+    cases: dict[str, list[dict[str, Any]]] = {}
+    for row in rows:
+        cases.setdefault(row["case"], []).append(row)
+    return cases
+
+
+def _forms(rows: list[dict[str, Any]]) -> str:
+    """In how many of its forms a case is wrong, and how many of those do not run at all."""
+    wrong = [row for row in rows if not row.get("within")]
+    failed = sum("error" in row for row in wrong)
+    return f"{len(wrong)} of {len(rows)}" + (f" ({failed} do not run)" if failed else "")
+
+
+def _worst(rows: list[dict[str, Any]]) -> str:
+    values = [row["relative_l2"] for row in rows if "relative_l2" in row]
+    return f"{max(values):.1e}" if values else ""
 
 
 def _verdict(row: dict[str, Any]) -> str:
@@ -119,8 +167,18 @@ def memory_table(rows: list[dict[str, Any]]) -> str:
 
 def soak_table(document: dict[str, Any]) -> str:
     return table(
-        ("artifact", "calls", "largest difference from the first result", "error"),
-        [(w["artifact"], w["calls"], f"{w['worst']:g}", w["error"] or "") for w in document["workers"]],
+        ("artifact", "GPU", "CUDA graphs", "calls", "largest difference from the first result", "error"),
+        [
+            (
+                w["artifact"],
+                w["device"],
+                "yes" if w["cuda_graphs"] else "",
+                w["calls"],
+                f"{w['worst']:g}",
+                w["error"] or "",
+            )
+            for w in document["workers"]
+        ],
     )
 
 
@@ -140,10 +198,10 @@ def dot_plot(points: dict[tuple[str, int, str], dict[str, dict[str, Any]]]) -> s
         return left + min(ratio, 2.0) / 2.0 * width
 
     lines = [f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {left + width + 30} {height}" '
-             'font-family="sans-serif" font-size="12">',
+             'font-family="sans-serif" font-size="11">',
              f'<rect width="{left + width + 30}" height="{height}" fill="white"/>']  # fmt: skip
     for index, callee in enumerate(CALLEES):
-        x = 20 + index * 138
+        x = 14 + index * 113
         lines.append(f'<circle cx="{x}" cy="20" r="5" fill="{_COLOURS[index]}"/>')
         lines.append(f'<text x="{x + 9}" y="24">{escape(callee)}</text>')
     for tick in (0, 0.25, 0.5, 0.75, 1, 1.25, 1.5, 1.75, 2):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 
 import pytest
@@ -11,7 +12,7 @@ from examples import models
 from tests.gpu.conftest import close, named, tensors
 from toolchain import open_artifact
 from toolchain.errors import UsageError
-from windows_side import load
+from windows_side import LoadedModel, load
 from windows_side.sample import sample_call
 
 
@@ -80,6 +81,56 @@ def test_inputs_at_ever_new_places_cost_few_graphs() -> None:
     for _ in range(MANY):
         for x, want in zip(inputs, wants, strict=True):
             assert all(torch.equal(a, b) for a, b in zip(tensors(model(x)), want, strict=True))
+
+
+def test_a_capture_that_another_thread_breaks_costs_no_result() -> None:
+    model = load(named("two_outputs-fp32"), allow_unlisted_gpu=True, cuda_graphs=True)
+    x = torch.randn(2, 8, device="cuda")
+    want, stop = tensors(model(x)), threading.Event()
+
+    def wait_for_the_gpu() -> None:
+        while not stop.is_set():
+            with contextlib.suppress(RuntimeError):  # CUDA refuses it while there is a capture
+                torch.cuda.synchronize()
+
+    thread = threading.Thread(target=wait_for_the_gpu)
+    thread.start()
+    try:
+        for _ in range(10 * MANY):
+            assert all(torch.equal(a, b) for a, b in zip(tensors(model(x)), want, strict=True))
+    finally:
+        stop.set()
+        thread.join(timeout=60)
+
+
+def test_models_in_threads_capture_one_after_another() -> None:
+    names = ("two_outputs-fp32", "two_outputs-fp16", "gates-fp32", "gates-fp16")
+    models_ = [load(named(name), allow_unlisted_gpu=True, cuda_graphs=True) for name in names]
+    calls = []
+    for name, model in zip(names, models_, strict=True):
+        with open_artifact(named(name)) as opened:
+            calls.append(sample_call(opened, model.device)[0])
+    failures: list[str] = []
+
+    def work(model: LoadedModel, args: tuple[object, ...]) -> None:
+        with torch.cuda.stream(torch.cuda.Stream()):
+            want = [tensor.clone() for tensor in tensors(model(*args))]
+            for _ in range(MANY):
+                if not all(torch.equal(a, b) for a, b in zip(tensors(model(*args)), want, strict=True)):
+                    failures.append("other numbers")
+
+    def guarded(*pair: object) -> None:
+        try:
+            work(*pair)  # type: ignore[arg-type]
+        except Exception as error:  # noqa: BLE001 - it is what the test reports
+            failures.append(repr(error))
+
+    threads = [threading.Thread(target=guarded, args=pair) for pair in zip(models_, calls, strict=True)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(timeout=60)
+    assert not failures
 
 
 def test_two_models_of_one_file_keep_states_of_their_own() -> None:

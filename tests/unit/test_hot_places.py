@@ -41,6 +41,15 @@ def test_ever_new_addresses_get_none() -> None:
     assert captures(list(range(100_000)), limit=4) == 0
 
 
+def test_a_capture_that_fails_is_tried_again_ever_more_seldom() -> None:
+    hot, tries = HotPlaces(), 0
+    for _ in range(1000):
+        if hot.worth_capturing("here"):
+            tries += 1
+            hot.failed()
+    assert 4 <= tries <= 8
+
+
 def test_a_place_is_all_that_a_graph_takes_for_granted() -> None:
     memory = torch.zeros(16)
     x = memory.view(4, 4)
