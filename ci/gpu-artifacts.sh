@@ -23,7 +23,6 @@ for precision in "${precisions[@]}"; do
   build "minilm-dynamic-$precision" minilm --precision "$precision" \
     --dynamic input_ids.0=1:4:16 --dynamic attention_mask.0=1:4:16 \
     --dynamic input_ids.1=2:32:64 --dynamic attention_mask.1=2:32:64
-  build "resnet18-static-$precision" resnet18 --precision "$precision"
   build "resnet18-profiles-$precision" resnet18 --precision "$precision" --dynamic x.0=1:1:1,2:8:16
 done
 # PyTorch has no igamma of halves on a GPU.
