@@ -9,6 +9,7 @@ Every case is built twice: ``plain`` as Torch-TensorRT lowers it, ``avoided`` as
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -22,7 +23,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - its usual name
 
 WIDTH = 64
-PROCESSES = 14
+PROCESSES = int(os.environ.get("TRTCROSS_PROCESSES", "8"))
 BUILDS = ("plain", "avoided")
 
 
@@ -212,17 +213,20 @@ def run_one(job: tuple[str, str, str, str]) -> dict[str, Any]:
 def run(folder: Path, out: Path) -> None:
     jobs = [
         (case.name, case.form, kind, str(path))
+        for kind in reversed(BUILDS)
         for case in cases()
-        for kind in case.builds
-        if (path := case.file(folder, kind)).exists()
+        if kind in case.builds and (path := case.file(folder, kind)).exists()
     ]
+    rows: list[dict[str, Any]] = []
     with ProcessPoolExecutor(PROCESSES, mp_context=get_context("spawn")) as pool:
-        rows = list(pool.map(run_one, jobs))
+        for row in pool.map(run_one, jobs):
+            rows.append(row)
+            if len(rows) % 20 == 0 or len(rows) == len(jobs):
+                out.write_text(json.dumps({"gpu": torch.cuda.get_device_name(), "rows": rows}, indent=1))
     for kind in BUILDS:
         mine = [row for row in rows if row["build"] == kind]
         wrong = [row for row in mine if not row.get("within")]
         print(f"{kind}: {len(mine)} cases, {len(wrong)} wrong", flush=True)
-    out.write_text(json.dumps({"gpu": torch.cuda.get_device_name(), "rows": rows}, indent=1))
 
 
 if __name__ == "__main__":

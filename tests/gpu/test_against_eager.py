@@ -43,7 +43,10 @@ def test_agrees_with_the_original_on_this_gpu(windows_artifact: Path, artifact: 
     model = load(artifact, allow_unlisted_gpu=True)
     golden = model.manifest.golden
     assert golden is not None
-    original = getattr(models, model.manifest.model.name)()[0].cuda().eval()
+    try:
+        original = getattr(models, model.manifest.model.name)()[0].cuda().eval()
+    except ModuleNotFoundError as error:
+        pytest.skip(f"the original needs {error.name}, which is not installed here")
     with open_artifact(artifact) as opened:
         args, kwargs = sample_call(opened, model.device)
     want, got = outputs(original, args, kwargs), tensors(model(*args, **kwargs))
