@@ -167,7 +167,8 @@ class CapturedProgram:
         self, arguments: Sequence[Any], warm_up: Sequence[Any], outputs: Sequence[Any] | None
     ) -> tuple[torch.cuda.CUDAGraph, list[Any]]:
         before = [buffer.clone() for buffer in self._state]
-        self._stream.wait_stream(torch.cuda.current_stream(self._device))
+        here = torch.cuda.current_stream(self._device)
+        self._stream.wait_stream(here)
         graph = torch.cuda.CUDAGraph()
         try:
             with torch.cuda.stream(self._stream):
@@ -179,12 +180,13 @@ class CapturedProgram:
                 if outputs is not None:
                     _copy(results, outputs)
         except RuntimeError as error:
+            torch.cuda.set_stream(here)  # torch stays on the capture's where that cannot be ended
             raise IncompatibleError(
                 f"this model cannot be captured in a CUDA graph: {error}",
                 where="load(cuda_graphs=True)",
                 remedy="load it without cuda_graphs",
             ) from error
-        torch.cuda.current_stream(self._device).wait_stream(self._stream)
+        here.wait_stream(self._stream)
         for buffer, value in zip(self._state, before, strict=True):
             buffer.copy_(value)  # warming up has changed it
         return graph, results
