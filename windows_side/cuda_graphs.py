@@ -180,15 +180,16 @@ class CapturedProgram:
                 if outputs is not None:
                     _copy(results, outputs)
         except RuntimeError as error:
-            torch.cuda.set_stream(here)  # torch stays on the capture's where that cannot be ended
             raise IncompatibleError(
                 f"this model cannot be captured in a CUDA graph: {error}",
                 where="load(cuda_graphs=True)",
                 remedy="load it without cuda_graphs",
             ) from error
-        here.wait_stream(self._stream)
-        for buffer, value in zip(self._state, before, strict=True):
-            buffer.copy_(value)  # warming up has changed it
+        finally:
+            torch.cuda.set_stream(here)  # torch stays on the capture's where that cannot be ended
+            here.wait_stream(self._stream)
+            for buffer, value in zip(self._state, before, strict=True):
+                buffer.copy_(value)  # warming up has changed it
         return graph, results
 
 
