@@ -1,0 +1,220 @@
+"""Which graph a call gets, what is copied, and what is left when a capture fails.
+
+CUDA captures nothing without a GPU, so a stand-in records the operators of a capture and replays them on the very
+tensors that they were recorded with: fixed addresses, as in a CUDA graph. tests/gpu has the real ones.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from torch.utils import _pytree as pytree  # noqa: E402
+from torch.utils._python_dispatch import TorchDispatchMode  # noqa: E402
+
+from toolchain.errors import IncompatibleError  # noqa: E402
+from windows_side import cuda_graphs  # noqa: E402
+from windows_side.cuda_graphs import CapturedProgram  # noqa: E402
+from windows_side.model import _flat_module  # noqa: E402
+
+# More calls than it takes until a graph works in place.
+MANY = 12
+
+
+class Recorder(TorchDispatchMode):
+    """Lets operators make their results' memory, and writes nothing to what was there before."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls: list[tuple[Any, Any, Any, Any]] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        result = args[0] if func._schema.is_mutable else func(*args, **kwargs)
+        # Aliases, for a CUDA graph keeps nobody's tensors alive.
+        self.calls.append(pytree.tree_map_only(torch.Tensor, torch.Tensor.detach, (func, args, kwargs, result)))
+        return None if func._schema.is_mutable and not func._schema.returns else result
+
+    def replay(self) -> None:
+        for func, args, kwargs, result in self.calls:
+            if func._schema.is_mutable:
+                func(*args, **kwargs)
+            elif isinstance(result, torch.Tensor) and not func.is_view:
+                result.copy_(func(*args, **kwargs))
+
+
+class StandIn:
+    """CUDA graphs on the CPU.
+
+    Attributes:
+        captures: how many there were.
+        replays: the graphs that were replayed, in order.
+        broken: whether a capture fails.
+    """
+
+    def __init__(self) -> None:
+        self.captures, self.broken = 0, False
+        self.replays: list[Any] = []
+
+    @contextmanager
+    def capture(self, graph: Any, **_: Any) -> Iterator[None]:
+        self.captures += 1
+        recorder = Recorder()
+        with recorder:
+            yield
+        if self.broken:
+            raise RuntimeError("operation not permitted when stream is capturing")
+        graph.replay = lambda: (self.replays.append(graph), recorder.replay())
+
+
+class Memory:
+    """Gives the first memory that nobody holds any more, as torch's allocator on a GPU does; malloc has its moods."""
+
+    def __init__(self) -> None:
+        self._blocks: list[tuple[torch.Tensor, weakref.ref[torch.Tensor]]] = []
+
+    def empty_like(self, tensor: torch.Tensor) -> torch.Tensor:
+        for index, (block, holder) in enumerate(self._blocks):
+            if holder() is None and block.shape == tensor.shape:
+                self._blocks.pop(index)
+                return self._lend(block, index)
+        return self._lend(torch.zeros(tensor.shape), len(self._blocks))
+
+    def _lend(self, block: torch.Tensor, index: int) -> torch.Tensor:
+        lent = block.view(block.shape)
+        self._blocks.insert(index, (block, weakref.ref(lent)))
+        return lent
+
+
+@pytest.fixture
+def cuda(monkeypatch: pytest.MonkeyPatch) -> StandIn:
+    stand_in = StandIn()
+    stream = SimpleNamespace(wait_stream=lambda other: None)
+    for name, value in {
+        "Stream": lambda device=None: stream, "current_stream": lambda device=None: stream,
+        "stream": lambda stream: nullcontext(), "set_stream": lambda stream: None,
+        "synchronize": lambda device=None: None, "graph_pool_handle": lambda: (0, 0),
+        "CUDAGraph": SimpleNamespace, "graph": stand_in.capture,
+    }.items():  # fmt: skip
+        monkeypatch.setattr(torch.cuda, name, value)
+    monkeypatch.setattr(torch, "empty_like", Memory().empty_like)
+    monkeypatch.setattr(cuda_graphs, "_ALIGNMENT", 1)  # memory on the CPU may lie anywhere
+    return stand_in
+
+
+class Counter(torch.nn.Module):
+    """Counts its calls in a buffer, and adds to one of its inputs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("calls", torch.zeros(()))
+
+    def forward(self, total: torch.Tensor, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        self.calls.add_(1)
+        total.add_(x)
+        return total * 2, x + self.calls
+
+
+Both = tuple[CapturedProgram, Callable[..., Any]]
+
+
+@pytest.fixture
+def counter(cuda: StandIn) -> Both:
+    """The captured program, and the original."""
+    batch = torch.export.Dim("batch", min=1, max=8)
+    example = (torch.zeros(2, 3), torch.zeros(2, 3))
+    program = torch.export.export(Counter(), example, dynamic_shapes=({0: batch}, {0: batch})).run_decompositions()
+    return CapturedProgram(_flat_module(program), program, torch.device("cpu")), Counter()
+
+
+def call(captured: CapturedProgram, *leaves: torch.Tensor) -> list[torch.Tensor]:
+    """As a loaded model calls it; the last results are the user-visible ones."""
+    with torch.no_grad():
+        outputs = captured.replay_in_place(leaves)
+        return outputs if outputs is not None else captured(*leaves)
+
+
+def agree(both: Both, total: torch.Tensor, x: torch.Tensor, wanted: torch.Tensor) -> None:
+    captured, original = both
+    with torch.no_grad():
+        want = original(wanted, x)
+    for got, right in zip([*call(captured, total, x)[-2:], total], [*want, wanted], strict=True):
+        assert torch.equal(got, right)
+
+
+def test_state_and_inputs_go_on_as_in_the_original(counter: Both, cuda: StandIn) -> None:
+    total, wanted, x = torch.zeros(2, 3), torch.zeros(2, 3), torch.empty(2, 3)
+    for _ in range(MANY):
+        agree(counter, total, x.normal_(), wanted)
+    assert cuda.captures == 2, "one of the shapes, one in place"
+
+
+def test_no_result_changes_with_a_later_call(counter: Both, cuda: StandIn) -> None:
+    captured, _ = counter
+    total, x = torch.zeros(2, 3), torch.ones(2, 3)
+    kept = []
+    for _ in range(3 * MANY):
+        outputs = call(captured, total, x)
+        kept.append([(out, out.clone()) for out in outputs])
+    assert all(torch.equal(out, copy) for outputs in kept for out, copy in outputs)
+
+
+def test_each_set_of_shapes_has_a_graph_of_its_own(counter: Both, cuda: StandIn) -> None:
+    wanted = {batch: torch.zeros(batch, 3) for batch in (1, 2, 5)}
+    totals = {batch: torch.zeros(batch, 3) for batch in wanted}
+    for _ in range(2):
+        for batch in wanted:
+            agree(counter, totals[batch], torch.randn(batch, 3), wanted[batch])
+    assert cuda.captures == 3
+
+
+def test_an_input_at_the_same_address_that_is_read_otherwise_is_copied(counter: Both, cuda: StandIn) -> None:
+    memory = torch.empty(3, 3)
+    total, wanted = torch.zeros(3, 3), torch.zeros(3, 3)
+    for _ in range(MANY):
+        agree(counter, total, memory.normal_(), wanted)
+    in_place = cuda.replays[-1]
+    agree(counter, total, memory.normal_().t(), wanted)
+    assert cuda.replays[-1] is not in_place
+    agree(counter, total, memory.normal_(), wanted)
+    assert cuda.replays[-1] is in_place
+
+
+def test_a_capture_that_fails_later_costs_nothing_but_a_copy(counter: Both, cuda: StandIn) -> None:
+    total, wanted, x = torch.zeros(2, 3), torch.zeros(2, 3), torch.empty(2, 3)
+    agree(counter, total, x.normal_(), wanted)
+    cuda.broken = True
+    for _ in range(MANY):
+        agree(counter, total, x.normal_(), wanted)
+    assert cuda.captures == 2
+    cuda.broken = False
+    for _ in range(3 * MANY):
+        agree(counter, total, x.normal_(), wanted)
+    assert cuda.captures == 3, "it is tried again"
+
+
+def test_the_first_capture_says_why_it_fails_and_leaves_the_state(counter: Both, cuda: StandIn) -> None:
+    captured, _ = counter
+    cuda.broken = True
+    with pytest.raises(IncompatibleError, match="not permitted"):
+        call(captured, torch.zeros(2, 3), torch.ones(2, 3))
+    assert all(torch.equal(value, torch.zeros(())) for value in captured._state)
+
+
+def test_the_oldest_graphs_go(counter: Both, cuda: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cuda_graphs, "MAX_PLACES", 2)
+    monkeypatch.setattr(cuda_graphs, "MAX_SHAPES", 2)
+    captured, _ = counter
+    pairs = [(torch.zeros(batch, 3), torch.ones(batch, 3)) for batch in (1, 2, 3, 4)]
+    for pair in pairs:
+        for _ in range(3 * MANY):
+            call(captured, *pair)
+    assert len(captured._static) == 2 and len(captured._in_place) == 2
+    assert {places for places, _ in captured._in_place} == set(captured._known)
