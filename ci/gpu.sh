@@ -1,11 +1,45 @@
 #!/usr/bin/env bash
-# On an NVIDIA GPU host: takes artifacts that were built for Windows on a machine without a GPU, converts them for this
-# host, and runs tests/gpu on them.
+# On an NVIDIA GPU host: takes artifacts that were built for Windows on a machine without a GPU (ci/gpu-artifacts.sh),
+# converts them for this host, and runs tests/gpu on them; with a second folder, benchmarks/gpu too.
 #
-#   ci/gpu.sh FOLDER_OF_ARTIFACTS
+#   ci/gpu.sh FOLDER_OF_ARTIFACTS [RESULTS]
+#
+# Each step writes its file into RESULTS as soon as it has something, and a log; one that fails does not stop the others.
+# SECONDS_OF_SOAK (60) is how long the longer run takes. Eager and compiled PyTorch are not among them: they run on
+# another torch (benchmarks/gpu/peer.py).
 set -euo pipefail
-export TRTCROSS_ARTIFACTS
 TRTCROSS_ARTIFACTS=$(cd "$1" && pwd)
+export TRTCROSS_ARTIFACTS
+results=${2:-}
+[ -z "$results" ] || { mkdir -p "$results"; results=$(cd "$results" && pwd); }
 cd "$(dirname "$0")/.."
 python3 -c 'import torch; assert torch.cuda.is_available(), "there is no GPU here"; print(torch.cuda.get_device_name())'
-python3 -m pytest tests/gpu -q -rA -p no:cacheprovider
+tests=(python3 -m pytest tests/gpu -q -rA -p no:cacheprovider)
+if [ -z "$results" ]; then
+  exec "${tests[@]}"
+fi
+
+status=0
+step() {  # NAME COMMAND ...
+  local name=$1; shift
+  echo "$(date +%T) $name"
+  "$@" > "$results/$name.log" 2>&1 || { status=1; echo "$name failed: $results/$name.log"; }
+}
+artifacts() { for name in "$@"; do [ ! -e "$TRTCROSS_ARTIFACTS/$name.pt2" ] || echo "$TRTCROSS_ARTIFACTS/$name.pt2"; done; }
+# shellcheck disable=SC2046  # one word an artifact
+benchmark() {  # NAME ARGUMENT ... -- ARTIFACT ...
+  local name=$1 arguments=(); shift
+  while [ "$1" != -- ]; do arguments+=("$1"); shift; done
+  shift
+  step "$name" python3 -m "benchmarks.gpu.$name" "${arguments[@]}" "$results/$name.json" $(artifacts "$@")
+}
+
+models=(resnet18 resnet50 efficientnet_lite0 vit_b_16 swin_t swin_t_8 minilm kv_cache)
+benchmark latency -- "${models[@]/%/-fp16}" mixed-fp32
+TRTCROSS_GPU_REPORT=$results/errors.jsonl step tests "${tests[@]}"
+[ ! -d "$TRTCROSS_ARTIFACTS/defects" ] ||
+  step rtx_defects python3 -m benchmarks.gpu.rtx_defects run "$TRTCROSS_ARTIFACTS/defects" "$results/rtx_defects.json"
+benchmark memory -- two_outputs-fp32 resnet50-fp32 vit_b_16-fp32
+benchmark first_call -- "${models[@]/%/-fp16}"
+benchmark soak "${SECONDS_OF_SOAK:-60}" -- resnet18-fp16 resnet50-fp16 mixed-fp32 swin_t-fp16 minilm-fp16 gates-fp16
+exit $status

@@ -20,18 +20,21 @@ Row = Sequence[object]
 
 
 def main() -> None:
-    latency = _read("latency.json")
-    points = _points(latency["rows"])
+    points = _points(_read("latency.json")["rows"])
     (FOLDER / "latency.svg").write_text(dot_plot(points), encoding="utf-8")
     text = (FOLDER / "text.md").read_text(encoding="utf-8")
     tables = {
-        "errors": errors_table(),
+        "errors": errors_table("errors.jsonl"),
+        "errors-h100": errors_table("errors-h100.jsonl"),
         "defects": defects_table(_read("rtx_defects.json")["rows"]),
-        "right": cases_that_are_right(_read("rtx_defects.json")["rows"]),
+        "right": right_table(_read("rtx_defects.json")["rows"]),
         "latency": latency_table(points),
+        "latency-h100": latency_table(_points(_read("latency-h100.json")["rows"])),
         "peer": peer_table(_read("peer.json")["rows"]),
+        "peer-h100": peer_table(_read("peer-h100.json")["rows"]),
         "first_call": first_call_table(_read("first_call.json")["rows"]),
         "memory": memory_table(_read("memory.json")),
+        "memory-h100": memory_table(_read("memory-h100.json")),
         "soak": soak_table(_read("soak.json")),
     }
     for name, table in tables.items():
@@ -43,27 +46,38 @@ def _read(name: str) -> Any:
     return json.loads((FOLDER / name).read_text(encoding="utf-8"))
 
 
-def errors_table() -> str:
-    rows = [json.loads(line) for line in (FOLDER / "errors.jsonl").read_text(encoding="utf-8").splitlines()]
-    keyed = {(row["artifact"], row["output"], row["against"], row.get("cuda_graphs", False)): row for row in rows}
+def errors_table(name: str) -> str:
+    """Errors against golden I/O and, where they were measured, against the original on the same GPU."""
+    rows = [json.loads(line) for line in (FOLDER / name).read_text(encoding="utf-8").splitlines()]
+    keyed = {
+        (row["artifact"], row["output"], row.get("against", "golden"), row.get("cuda_graphs", False)): row
+        for row in rows
+    }
+    eager = any(against == "eager" for _, _, against, _ in keyed)
     lines = []
-    for (name, output, against, graphs), row in sorted(keyed.items()):
-        if (against, graphs) != ("golden", False):
-            continue
-        eager = keyed.get((name, output, "eager", False))
-        cast = eager["eager_cast_l2"] if eager else None
-        lines.append(
-            (name, output, f"{row['relative_l2']:.1e}", f"{row['allowed_l2']:g}", f"{row['max_relative']:.1e}",
-             f"{row['allowed_max']:g}", f"{row['cosine']:.7f}", f"{eager['relative_l2']:.1e}" if eager else "",
-             f"{cast:.1e}" if cast is not None else "", _verdict(row))
-        )  # fmt: skip
-    header = ("artifact", "output", "relative L2", "allowed", "max / max", "allowed", "cosine", "against eager here",
-              "eager, cast", "")  # fmt: skip
-    return table(header, lines)
+    for (name, output, against, graphs), row in sorted(keyed.items(), key=lambda item: item[0]):
+        if (against, graphs) == ("golden", False):
+            lines.append(
+                (name, output, f"{row['relative_l2']:.1e}", f"{row['allowed_l2']:g}", f"{row['max_relative']:.1e}",
+                 f"{row['allowed_max']:g}", f"{row['cosine']:.7f}",
+                 *(_against_eager(keyed.get((name, output, "eager", False))) if eager else ()), _verdict(row))
+            )  # fmt: skip
+    columns = ("against eager here", "eager, cast") if eager else ()
+    return table(
+        ("artifact", "output", "relative L2", "allowed", "max / max", "allowed", "cosine", *columns, ""), lines
+    )
+
+
+def _against_eager(row: dict[str, Any] | None) -> tuple[str, str]:
+    """How far an artifact is off the original in eager PyTorch, and how far the original is when it is cast."""
+    if row is None:
+        return "", ""
+    cast = row["eager_cast_l2"]
+    return f"{row['relative_l2']:.1e}", f"{cast:.1e}" if cast is not None else ""
 
 
 def defects_table(rows: list[dict[str, Any]]) -> str:
-    """The cases that some form makes wrong: as Torch-TensorRT lowers them, and as we do."""
+    """The cases that some form makes wrong: as Torch-TensorRT lowers them, and as we do (``+ 0`` between)."""
     lines = []
     for name, mine in _by_case(rows).items():
         plain = [row for row in mine if row["build"] == "plain"]
@@ -71,16 +85,20 @@ def defects_table(rows: list[dict[str, Any]]) -> str:
         if all(row.get("within") for row in mine):
             continue
         lines.append((*name.split("; ", 1), _forms(plain), _forms(avoided), _worst(avoided)))
-    return table(("what", "then", "wrong as it is", "wrong as we build it", "our largest relative L2"), lines)
+    return table(("what", "then", "wrong as it is", "wrong with `+ 0` between", "largest relative L2 then"), lines)
 
 
-def cases_that_are_right(rows: list[dict[str, Any]]) -> str:
-    right = [name for name, mine in _by_case(rows).items() if all(row.get("within") for row in mine)]
+def right_table(rows: list[dict[str, Any]]) -> str:
+    """The cases that are right in every form, as they are."""
     whats: dict[str, list[str]] = {}
-    for name in right:
-        what, _, then = name.partition("; ")
-        whats.setdefault(what, []).append(then)
-    return "; ".join(f"{what}: {', '.join(thens)}" for what, thens in whats.items())
+    for name, mine in _by_case(rows).items():
+        if all(row.get("within") for row in mine):
+            what, _, then = name.partition("; ")
+            whats.setdefault(what, []).append(then)
+    alike: dict[str, list[str]] = {}
+    for what, thens in whats.items():
+        alike.setdefault(", ".join(thens), []).append(what)
+    return table(("what", "then"), [(", ".join(names), thens) for thens, names in alike.items()])
 
 
 def _by_case(rows: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
@@ -91,10 +109,10 @@ def _by_case(rows: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
 
 
 def _forms(rows: list[dict[str, Any]]) -> str:
-    """In how many of its forms a case is wrong, and how many of those do not run at all."""
+    """In how many of its forms a case is wrong, and in how many of those its engine does not run at all."""
     wrong = [row for row in rows if not row.get("within")]
     failed = sum("error" in row for row in wrong)
-    return f"{len(wrong)} of {len(rows)}" + (f" ({failed} do not run)" if failed else "")
+    return f"{len(wrong)} of {len(rows)}{f' ({failed} does not run)' if failed else ''}" if rows else ""
 
 
 def _worst(rows: list[dict[str, Any]]) -> str:
@@ -171,8 +189,8 @@ def soak_table(document: dict[str, Any]) -> str:
         [
             (
                 w["artifact"],
-                w["device"],
-                "yes" if w["cuda_graphs"] else "",
+                w.get("device", ""),
+                "yes" if w.get("cuda_graphs") else "",
                 w["calls"],
                 f"{w['worst']:g}",
                 w["error"] or "",
@@ -214,6 +232,8 @@ def dot_plot(points: dict[tuple[str, int, str], dict[str, dict[str, Any]]]) -> s
         y = top + step * index + step / 2
         lines.append(f'<text x="{left - 10}" y="{y + 4}" text-anchor="end">{escape(label)}</text>')
         for callee, colour in zip(CALLEES, _COLOURS, strict=True):
+            if callee not in found:
+                continue
             ratio = found[callee]["one_at_a_time"]["median"] / found["raw"]["one_at_a_time"]["median"]
             lines.append(f'<circle cx="{x_at(ratio):.1f}" cy="{y}" r="5" fill="{colour}" fill-opacity="0.9"/>')
     lines.append(f'<text x="{left}" y="{top - 18}">one call at a time, against the raw call (1)</text></svg>')

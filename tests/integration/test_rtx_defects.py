@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - its usual name
 
+from linux_side import upstream
 from tests.integration.harness import Built, assert_same_wiring, build_here
 
 pytestmark = pytest.mark.rtx
@@ -72,6 +73,38 @@ def test_an_activation_and_a_product_are_parted(tmp_path: Path, case: str) -> No
     made = built(SEEN_WRONG[case], tmp_path)
     assert zeros_added(made)
     assert_same_wiring(made, torch.randn(4, 16))
+
+
+Layers = list[tuple[str, tuple[int, ...]]]
+
+
+@pytest.fixture
+def networks(monkeypatch: pytest.MonkeyPatch) -> list[Layers]:
+    """The kinds and sizes of the layers of every network that is built."""
+    found: list[Layers] = []
+    construct = upstream.construct_network
+
+    def construct_and_look(interpreter: Any) -> None:
+        construct(interpreter)
+        network = upstream.network_of(interpreter)
+        layers = [network.get_layer(index) for index in range(network.num_layers)]
+        found.append([(str(layer.type), tuple(layer.get_output(0).shape)) for layer in layers])
+
+    monkeypatch.setattr(upstream, "construct_network", construct_and_look)
+    return found
+
+
+@pytest.mark.parametrize("dynamic", [(), ("x.0=1:4:8",)], ids=["static", "dynamic"])
+@pytest.mark.parametrize("sizes", [(4, 16), (2, 4, 16)], ids=["2-D", "3-D"])
+@pytest.mark.parametrize("activation", [F.relu, F.gelu, gelu_by_hand])
+def test_the_network_is_the_one_that_ran_right_on_a_gpu(
+    tmp_path: Path, networks: list[Layers], activation: Any, sizes: tuple[int, ...], dynamic: tuple[str, ...]
+) -> None:
+    """There the zero was written in the model: docs/benchmarks/gpu.md."""
+    for tail in (lambda h: activation(h) * 2, lambda h: (activation(h) + 0.0) * 2):
+        build_here(AfterLinear(tail).eval(), (torch.randn(sizes),), folder=tmp_path, dynamic=dynamic)
+    ours, seen_right = networks
+    assert ours == seen_right
 
 
 @pytest.mark.parametrize("case", SEEN_RIGHT)
