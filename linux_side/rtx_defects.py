@@ -92,7 +92,7 @@ def _comes_from(node: torch.fx.Node, wanted: Callable[[torch.fx.Node], bool]) ->
 def _multiply_powers_out(graph: torch.fx.Graph) -> None:
     """Makes products of powers with small whole exponents: of two static dimensions, negative bases become NaN."""
     for node in list(graph.nodes):
-        if node.target is _aten.pow.Tensor_Scalar and _is_floating(node) and _is_small_whole(node.args[1]):
+        if node.target is _aten.pow.Tensor_Scalar and _is_floating(node.args[0]) and _is_small_whole(node.args[1]):
             with graph.inserting_before(node):
                 power = _power(graph, node.args[0], int(node.args[1]))
             node.replace_all_uses_with(power)

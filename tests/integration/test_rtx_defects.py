@@ -133,6 +133,10 @@ def test_whole_powers_are_products(tmp_path: Path, exponent: float) -> None:
         torch.testing.assert_close(partition(x), want, rtol=1e-5, atol=1e-6)
 
 
+def test_a_whole_number_to_a_power_in_floating_point_stays_one(tmp_path: Path) -> None:
+    assert "pow.Tensor_Scalar" in operators(built(lambda h: (h > 0).to(torch.int64) ** 2.0, tmp_path))
+
+
 @pytest.mark.parametrize("exponent", [0.5, 2.5, 9])
 def test_other_powers_stay_powers(tmp_path: Path, exponent: float) -> None:
     assert "pow.Tensor_Scalar" in operators(built(lambda h: h.abs() ** exponent, tmp_path))
