@@ -2,11 +2,13 @@
 
 Both were seen with 1.6.1.120 on an NVIDIA H100 and an H200 (sm_90, not on its list), on networks that hold what they
 should; docs/benchmarks/gpu.md has the tables, ``benchmarks/gpu/rtx_defects.py`` the cases. Nobody saw whether listed
-GPUs do so too. What is said instead is the same to the bit, but for the last bit of a power.
+GPUs do so too. What is said instead is the same to the bit, but for the sign of zero and the last bits of a power
+(three at most, up to the eighth).
 """
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -21,10 +23,12 @@ _LAYERS = {
 _ACTIVATIONS = {_aten.relu.default, _aten.gelu.default}
 _PARTS_OF_GELU = {_aten.erf.default, _aten.tanh.default}
 _PRODUCTS = {_aten.mul.Tensor, _aten.mul.Scalar, _aten.addcmul.default, _aten.square.default}
+# As they are after lowering, where _reshape_copy stands for view, reshape and flatten.
 _VIEWS = {
-    _aten.view.default, _aten.reshape.default, _aten._unsafe_view.default, _aten.unsqueeze.default,
+    _aten._reshape_copy.default, _aten.view.default, _aten.reshape.default, _aten.unsqueeze.default,
     _aten.squeeze.default, _aten.squeeze.dim, _aten.squeeze.dims, _aten.expand.default, _aten.permute.default,
-    _aten.transpose.int, _aten.t.default, _aten.slice.Tensor, _aten.clone.default, _aten._to_copy.default,
+    _aten.transpose.int, _aten.t.default, _aten.slice.Tensor, _aten.select.int, _aten.split.Tensor,
+    _aten.split_with_sizes.default, operator.getitem, _aten.clone.default, _aten._to_copy.default,
 }  # fmt: skip
 _POINTWISE = _VIEWS | _PRODUCTS | _PARTS_OF_GELU | {
     _aten.add.Tensor, _aten.add.Scalar, _aten.sub.Tensor, _aten.sub.Scalar, _aten.rsub.Scalar, _aten.div.Tensor,

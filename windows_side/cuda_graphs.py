@@ -36,10 +36,12 @@ class _Static:
     """A graph with inputs and outputs of its own; a caller's are copied into the ones and out of the others.
 
     Attributes:
+        shapes: of the inputs.
         arguments: a call with its inputs.
         outputs: the flat outputs, of which some may be numbers.
     """
 
+    shapes: Shapes
     graph: torch.cuda.CUDAGraph
     arguments: list[Any]
     outputs: list[Any]
@@ -54,8 +56,8 @@ class CapturedProgram:
 
     Inputs are copied into the graph's own and outputs out of them, so that no call's outputs change with the next.
     Where a caller's inputs, and the memory that torch's allocator has for the outputs, keep coming at the same places,
-    another graph reads and writes there. The least recently used of more than ``MAX_SHAPES`` graphs of the one kind, or
-    ``MAX_PLACES`` of the other, is released.
+    another graph reads and writes there. Of more than ``MAX_SHAPES`` sets of shapes the least recently used is released
+    with all its graphs, of more than ``MAX_PLACES`` of the other kind the least recently used graph.
     """
 
     def __init__(self, flat: torch.fx.GraphModule, program: ExportedProgram, device: torch.device) -> None:
@@ -75,20 +77,22 @@ class CapturedProgram:
         self._changed_inputs = [index for index, name in enumerate(tensors) if name in changed]
 
     def replay_in_place(self, leaves: Sequence[Any]) -> list[Any] | None:
-        """The shortest way: a graph that was captured at these very places needs no copies and no checks of inputs.
+        """The shortest way: a graph that was captured at these very places needs no checks of inputs.
 
         Returns:
             The flat outputs, or None where there is no such graph.
         """
         places = places_of(leaves)
-        if places not in self._known:
+        static = self._known.get(places)
+        if static is None:
             return None
-        outputs = self._known[places].new_outputs()
+        outputs = static.new_outputs()
         key = (places, _addresses(outputs))
         graph = self._in_place.get(key)
         if graph is None:
             return None
         self._in_place.move_to_end(key)
+        self._static.move_to_end(static.shapes)
         graph.replay()
         return outputs
 
@@ -117,11 +121,12 @@ class CapturedProgram:
         shapes = tuple(tensor.shape for tensor in tensors)
         static = self._static.get(shapes)
         if static is None:
-            arguments = [leaf.clone() if isinstance(leaf, torch.Tensor) else leaf for leaf in leaves]
-            graph, outputs = self._capture(arguments, arguments)
-            static = self._static[shapes] = _Static(graph, arguments, outputs)
+            with torch.inference_mode(False):  # later calls may be outside of it, and write to what is made here
+                arguments = [leaf.clone() if isinstance(leaf, torch.Tensor) else leaf for leaf in leaves]
+                graph, outputs = self._capture(arguments, arguments)
+            static = self._static[shapes] = _Static(shapes, graph, arguments, outputs)
             if len(self._static) > MAX_SHAPES:
-                self._release_oldest(self._static)
+                self._release_oldest_shapes()
         self._static.move_to_end(shapes)
         return static
 
@@ -132,6 +137,7 @@ class CapturedProgram:
         key = (places, _addresses(outputs))
         if not places or not all(map(_may_be_read_there, leaves)) or not self._hot.worth_capturing(key):
             return None
+        _copy(leaves, static.arguments)
         try:
             graph, _ = self._capture(leaves, static.arguments, outputs)
         except IncompatibleError as error:  # another thread has waited for the GPU, say; the program can be captured
@@ -139,16 +145,23 @@ class CapturedProgram:
             self._hot.failed()
             return None
         self._in_place[key] = graph
+        self._known[places] = static
         replaced = len(self._in_place) > MAX_PLACES
-        if replaced:
-            self._release_oldest(self._in_place)
         self._hot.captured(key, replaced=replaced)
-        self._known = {places: self._known.get(places, static) for places, _ in self._in_place}
+        if replaced:
+            self._release([next(iter(self._in_place))])
         return graph
 
-    def _release_oldest(self, graphs: OrderedDict[Any, Any]) -> None:
-        torch.cuda.synchronize(self._device)  # it may still be running
-        graphs.popitem(last=False)
+    def _release_oldest_shapes(self) -> None:
+        _, oldest = self._static.popitem(last=False)
+        self._release([key for key in self._in_place if self._known[key[0]] is oldest])
+
+    def _release(self, keys: Sequence[tuple[Places, Addresses]]) -> None:
+        with _CAPTURING:
+            torch.cuda.synchronize(self._device)  # what is released may still be running
+        for key in keys:
+            del self._in_place[key]
+        self._known = {places: self._known[places] for places, _ in self._in_place}
 
     def _capture(
         self, arguments: Sequence[Any], warm_up: Sequence[Any], outputs: Sequence[Any] | None = None
@@ -166,7 +179,9 @@ class CapturedProgram:
     def _capture_alone(
         self, arguments: Sequence[Any], warm_up: Sequence[Any], outputs: Sequence[Any] | None
     ) -> tuple[torch.cuda.CUDAGraph, list[Any]]:
-        before = [buffer.clone() for buffer in self._state]
+        # Warming up shall not go on from state to state: a counter may say where the next call writes.
+        changing = [*self._state, *(_tensors(warm_up)[index] for index in self._changed_inputs)]
+        before = [tensor.clone() for tensor in changing]
         here = torch.cuda.current_stream(self._device)
         self._stream.wait_stream(here)
         graph = torch.cuda.CUDAGraph()
@@ -174,6 +189,7 @@ class CapturedProgram:
             with torch.cuda.stream(self._stream):
                 for _ in range(_WARM_UP_CALLS):
                     self._flat.forward(*warm_up)
+                    _copy(before, changing)
             # Not in the global mode, in which whatever another thread allocates meanwhile would break the capture.
             with torch.cuda.graph(graph, pool=self._pool, stream=self._stream, capture_error_mode="thread_local"):
                 results = list(self._flat.forward(*arguments))
@@ -188,8 +204,7 @@ class CapturedProgram:
         finally:
             torch.cuda.set_stream(here)  # torch stays on the capture's where that cannot be ended
             here.wait_stream(self._stream)
-            for buffer, value in zip(self._state, before, strict=True):
-                buffer.copy_(value)  # warming up has changed it
+            _copy(before, changing)
         return graph, results
 
 
@@ -207,5 +222,8 @@ def _copy(sources: Sequence[Any], targets: Sequence[Any]) -> None:
 
 
 def _may_be_read_there(tensor: torch.Tensor) -> bool:
-    """Whether an engine may read it where it lies: elements one after another, aligned as an allocation is."""
-    return tensor.is_contiguous() and tensor.data_ptr() % _ALIGNMENT == 0
+    """Whether an engine may read it where it lies: elements one after another, aligned as an allocation is.
+
+    Tensors without elements lie nowhere, those of every device alike.
+    """
+    return tensor.numel() > 0 and tensor.is_contiguous() and tensor.data_ptr() % _ALIGNMENT == 0

@@ -41,6 +41,10 @@ SEEN_WRONG = {
     "relu, in another shape": lambda h: h.relu().unsqueeze(0) * 2,
     "relu, times itself": lambda h: h.relu() * h.relu(),
     "relu, addcmul": lambda h: torch.addcmul(h, h.relu(), h),
+    "gelu, reshaped": lambda h: F.gelu(h).reshape(2, 2, 32) * 2,
+    "gelu, flattened before": lambda h: F.gelu(h.flatten()) * 2,
+    "gelu, half of a layer": lambda h: F.gelu(h.chunk(2, -1)[0]) * h.chunk(2, -1)[1],
+    "relu, row by row": lambda h: h[0].relu() * h[1],
 }
 SEEN_RIGHT = {
     "relu": lambda h: h.relu(),
@@ -62,25 +66,41 @@ def operators(built: Built) -> list[str]:
     return [str(node.target).removeprefix("aten.") for node in partition.graph.nodes if node.op == "call_function"]
 
 
+def adds_zero(node: torch.fx.Node) -> bool:
+    return node.target is torch.ops.aten.add.Tensor and isinstance(node.args[1], float) and node.args[1] == 0
+
+
 def zeros_added(built: Built) -> int:
     (partition,) = built.partitions.values()
-    added = [node for node in partition.graph.nodes if node.target is torch.ops.aten.add.Tensor]
-    return sum(isinstance(node.args[1], float) and node.args[1] == 0 for node in added)
+    return sum(map(adds_zero, partition.graph.nodes))
+
+
+def users_behind_shapes(node: torch.fx.Node) -> list[torch.fx.Node]:
+    """Who uses a value, whatever shape it is given before."""
+    shapes = ("_reshape_copy", "unsqueeze", "squeeze", "select", "slice", "getitem")
+    found = []
+    for user in node.users:
+        found += users_behind_shapes(user) if any(word in str(user.target) for word in shapes) else [user]
+    return found
 
 
 @pytest.mark.parametrize("case", SEEN_WRONG)
 def test_an_activation_and_a_product_are_parted(tmp_path: Path, case: str) -> None:
     made = built(SEEN_WRONG[case], tmp_path)
     assert zeros_added(made)
+    (partition,) = made.partitions.values()
+    for node in partition.graph.nodes:
+        if node.target in (torch.ops.aten.relu.default, torch.ops.aten.gelu.default):
+            assert not [user for user in users_behind_shapes(node) if "mul" in str(user.target)]
     assert_same_wiring(made, torch.randn(4, 16))
 
 
-Layers = list[tuple[str, tuple[int, ...]]]
+Layers = list[tuple[object, ...]]
 
 
 @pytest.fixture
 def networks(monkeypatch: pytest.MonkeyPatch) -> list[Layers]:
-    """The kinds and sizes of the layers of every network that is built."""
+    """Of every network that is built, each layer's kind, operation, size, and the layers that it takes values from."""
     found: list[Layers] = []
     construct = upstream.construct_network
 
@@ -88,10 +108,24 @@ def networks(monkeypatch: pytest.MonkeyPatch) -> list[Layers]:
         construct(interpreter)
         network = upstream.network_of(interpreter)
         layers = [network.get_layer(index) for index in range(network.num_layers)]
-        found.append([(str(layer.type), tuple(layer.get_output(0).shape)) for layer in layers])
+        makers = {layer.get_output(0).name: number for number, layer in enumerate(layers)}
+        found.append([_described(layer, makers) for layer in layers])
 
     monkeypatch.setattr(upstream, "construct_network", construct_and_look)
     return found
+
+
+def _described(layer: Any, makers: dict[str, int]) -> tuple[object, ...]:
+    import tensorrt
+
+    kind = layer.type.name
+    inputs = [layer.get_input(index) for index in range(layer.num_inputs)]
+    sources = [makers.get(each.name, each.name) for each in inputs if each]
+    size = tuple(layer.get_output(0).shape)
+    if kind == "ELEMENTWISE":
+        layer.__class__ = tensorrt.IElementWiseLayer  # how the bindings cast a layer
+        kind = layer.op.name
+    return kind, size, sources
 
 
 @pytest.mark.parametrize("dynamic", [(), ("x.0=1:4:8",)], ids=["static", "dynamic"])
@@ -105,6 +139,7 @@ def test_the_network_is_the_one_that_ran_right_on_a_gpu(
         build_here(AfterLinear(tail).eval(), (torch.randn(sizes),), folder=tmp_path, dynamic=dynamic)
     ours, seen_right = networks
     assert ours == seen_right
+    assert [kind for kind, *_ in ours][-1] == "PROD"
 
 
 @pytest.mark.parametrize("case", SEEN_RIGHT)
@@ -129,8 +164,17 @@ def test_whole_powers_are_products(tmp_path: Path, exponent: float) -> None:
     (partition,) = made.partitions.values()
     x = torch.randn(4, 16)
     with torch.no_grad():
-        want = made.program.module()(x)
-        torch.testing.assert_close(partition(x), want, rtol=1e-5, atol=1e-6)
+        torch.testing.assert_close(partition(x), made.program.module()(x), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(("precision", "bits"), [("fp16", 10), ("bf16", 7)])
+def test_whole_powers_of_halves_are_off_by_their_last_bits(tmp_path: Path, precision: str, bits: int) -> None:
+    model = AfterLinear(lambda h: (h.abs() + 0.5).clamp(max=2) ** 8)
+    made = build_here(model.eval(), (torch.randn(4, 16),), folder=tmp_path, precision=precision)
+    (partition,) = made.partitions.values()
+    x = torch.randn(4, 16)
+    with torch.no_grad():
+        torch.testing.assert_close(partition(x), made.program.module()(x), rtol=4 * 2**-bits, atol=0)
 
 
 def test_a_whole_number_to_a_power_in_floating_point_stays_one(tmp_path: Path) -> None:

@@ -42,6 +42,7 @@ class Recorder(TorchDispatchMode):
         self.calls.append(pytree.tree_map_only(torch.Tensor, torch.Tensor.detach, (func, args, kwargs, result)))
         return None if func._schema.is_mutable and not func._schema.returns else result
 
+    @torch.inference_mode()  # a CUDA graph knows nothing of modes; in this one everything may be written to
     def replay(self) -> None:
         for func, args, kwargs, result in self.calls:
             if func._schema.is_mutable:
@@ -79,13 +80,16 @@ class Memory:
 
     def __init__(self) -> None:
         self._blocks: list[tuple[torch.Tensor, weakref.ref[torch.Tensor]]] = []
+        self._empty_like = torch.empty_like
 
-    def empty_like(self, tensor: torch.Tensor) -> torch.Tensor:
+    def empty_like(self, tensor: torch.Tensor, **options: Any) -> torch.Tensor:
+        if options or type(tensor) is not torch.Tensor or tensor.device.type != "cpu":
+            return self._empty_like(tensor, **options)  # torch.export's own
         for index, (block, holder) in enumerate(self._blocks):
-            if holder() is None and block.shape == tensor.shape:
+            if holder() is None and block.shape == tensor.shape and block.dtype is tensor.dtype:
                 self._blocks.pop(index)
                 return self._lend(block, index)
-        return self._lend(torch.zeros(tensor.shape), len(self._blocks))
+        return self._lend(torch.zeros(tensor.shape, dtype=tensor.dtype), len(self._blocks))
 
     def _lend(self, block: torch.Tensor, index: int) -> torch.Tensor:
         lent = block.view(block.shape)
@@ -122,7 +126,33 @@ class Counter(torch.nn.Module):
         return total * 2, x + self.calls
 
 
+class Log(torch.nn.Module):
+    """Its state says where the next call writes, and there is no more room than calls."""
+
+    def __init__(self, room: int) -> None:
+        super().__init__()
+        self.register_buffer("lines", torch.zeros(room, 3))
+        self.register_buffer("position", torch.zeros((), dtype=torch.int64))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.lines.index_copy_(0, self.position.unsqueeze(0), x)
+        self.position.add_(1)
+        return self.lines * 1
+
+
+class Odd(torch.nn.Module):
+    """Results that are no tensors, an input that is a result, and two dtypes of one shape."""
+
+    def forward(self, x: torch.Tensor, times: int) -> tuple[Any, ...]:
+        return None, 3, x, (x * times).long(), x * times
+
+
 Both = tuple[CapturedProgram, Callable[..., Any]]
+
+
+def captured_program(model: torch.nn.Module, *example: Any) -> CapturedProgram:
+    program = torch.export.export(model, example).run_decompositions()
+    return CapturedProgram(_flat_module(program), program, torch.device("cpu"))
 
 
 @pytest.fixture
@@ -164,6 +194,32 @@ def test_no_result_changes_with_a_later_call(counter: Both, cuda: StandIn) -> No
         outputs = call(captured, total, x)
         kept.append([(out, out.clone()) for out in outputs])
     assert all(torch.equal(out, copy) for outputs in kept for out, copy in outputs)
+
+
+def test_state_that_says_where_to_write_is_no_step_ahead(cuda: StandIn) -> None:
+    captured, original = captured_program(Log(MANY), torch.zeros(1, 3)), Log(MANY)
+    x = torch.empty(1, 3)
+    for _ in range(MANY):
+        x.normal_()
+        with torch.no_grad():
+            assert torch.equal(call(captured, x)[-1], original(x))
+    assert cuda.captures == 2
+
+
+def test_results_of_every_kind(cuda: StandIn) -> None:
+    captured, x = captured_program(Odd(), torch.zeros(2, 3), 2), torch.empty(2, 3)
+    for _ in range(MANY):
+        x.normal_()
+        got = [value for value in captured(x, 2) if isinstance(value, torch.Tensor)]
+        for value, want in zip(got, (x, (x * 2).long(), x * 2), strict=True):
+            assert value.dtype is want.dtype and torch.equal(value, want) and value is not x
+
+
+def test_a_first_call_in_inference_mode_is_no_promise(counter: Both, cuda: StandIn) -> None:
+    total, wanted, x = torch.zeros(2, 3), torch.zeros(2, 3), torch.empty(2, 3)
+    for turn in range(2 * MANY):
+        with torch.inference_mode(turn % 3 == 0):
+            agree(counter, total, x.normal_(), wanted)
 
 
 def test_each_set_of_shapes_has_a_graph_of_its_own(counter: Both, cuda: StandIn) -> None:
@@ -218,3 +274,19 @@ def test_the_oldest_graphs_go(counter: Both, cuda: StandIn, monkeypatch: pytest.
             call(captured, *pair)
     assert len(captured._static) == 2 and len(captured._in_place) == 2
     assert {places for places, _ in captured._in_place} == set(captured._known)
+    alive = {id(static) for static in captured._static.values()}
+    assert {id(static) for static in captured._known.values()} <= alive, "no graph outlives its shapes"
+
+
+def test_shapes_that_are_called_in_place_are_not_the_oldest(
+    counter: Both, cuda: StandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cuda_graphs, "MAX_SHAPES", 2)
+    captured, _ = counter
+    often, seldom, new = [(torch.zeros(batch, 3), torch.ones(batch, 3)) for batch in (1, 2, 3)]
+    for pair in (often, seldom):
+        for _ in range(3 * MANY):
+            call(captured, *pair)
+    assert captured.replay_in_place(often) is not None
+    call(captured, *new)
+    assert captured.replay_in_place(often) is not None and captured.replay_in_place(seldom) is None
