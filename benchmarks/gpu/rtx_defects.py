@@ -117,6 +117,8 @@ OTHERS: dict[str, Tail] = {
     "relu; two products, bias added by hand": lambda m, x, h: F.relu(
         x @ m.linear.weight @ m.other.weight + m.linear.bias
     ) * m.scale,
+    "gelu; half of a layer": lambda m, x, h: F.gelu(h.chunk(2, -1)[0]) * h.chunk(2, -1)[1],
+    "gelu; reshaped": lambda m, x, h: F.gelu(h).reshape(-1, WIDTH // 2) * 2,
     "relu; in another shape": lambda m, x, h: (F.relu(h).unsqueeze(0) * 2).squeeze(0),
     "gelu; in another shape": lambda m, x, h: (F.gelu(h).unsqueeze(0) * 2).squeeze(0),
     "relu; transposed": lambda m, x, h: F.relu(h).transpose(-1, -2) * 2,
@@ -178,7 +180,7 @@ def build(folder: Path) -> None:
     for case in cases():
         for kind in case.builds:
             out = case.file(folder, kind)
-            if out.exists():
+            if out.exists() and kind == "plain":  # the other kind changes with our code
                 continue
             builder.prepare = ours if kind == "avoided" else lambda partition: None
             torch.manual_seed(1)
@@ -207,18 +209,16 @@ def run_one(job: tuple[str, str, str, str]) -> dict[str, Any]:
             errors = compare_golden(artifact, load(artifact, allow_unlisted_gpu=True, runtime_cache=False))
     except Exception as error:  # noqa: BLE001 - as above
         return {**row, "error": str(error)[:300]}
-    worst = max(error.relative_l2 for error in errors)
     row["within"] = all(error.within for error in errors)
-    return {**row, "relative_l2": worst} if math.isfinite(worst) else {**row, "not_finite": True}
+    if not all(math.isfinite(error.relative_l2) for error in errors):
+        return {**row, "not_finite": True}
+    return {**row, "relative_l2": max(error.relative_l2 for error in errors)}
 
 
-def run(folder: Path, out: Path) -> None:
-    jobs = [
-        (case.name, case.form, kind, str(path))
-        for kind in reversed(BUILDS)
-        for case in cases()
-        if kind in case.builds and (path := case.file(folder, kind)).exists()
-    ]
+def run(folder: Path, out: Path) -> int:
+    """Returns how many cases are wrong although they are avoided; one that was not built is wrong."""
+    wanted = [(case, kind) for kind in reversed(BUILDS) for case in cases() if kind in case.builds]
+    jobs = [(case.name, case.form, kind, str(case.file(folder, kind))) for case, kind in wanted]
     rows: list[dict[str, Any]] = []
     with ProcessPoolExecutor(PROCESSES, mp_context=get_context("spawn")) as pool:
         for row in pool.map(run_one, jobs):
@@ -229,10 +229,11 @@ def run(folder: Path, out: Path) -> None:
         mine = [row for row in rows if row["build"] == kind]
         wrong = [row for row in mine if not row.get("within")]
         print(f"{kind}: {len(mine)} cases, {len(wrong)} wrong", flush=True)
+    return sum(row["build"] == "avoided" and not row.get("within") for row in rows)
 
 
 if __name__ == "__main__":
     if sys.argv[1] == "build":
         build(Path(sys.argv[2]))
     else:
-        run(Path(sys.argv[2]), Path(sys.argv[3]))
+        sys.exit(min(run(Path(sys.argv[2]), Path(sys.argv[3])), 1))
