@@ -121,7 +121,8 @@ class CapturedProgram:
         shapes = tuple(tensor.shape for tensor in tensors)
         static = self._static.get(shapes)
         if static is None:
-            with torch.inference_mode(False):  # later calls may be outside of it, and write to what is made here
+            # Later calls may be outside of inference mode, and write to what is made here; leaving it enables gradients.
+            with torch.inference_mode(False), torch.no_grad():
                 arguments = [leaf.clone() if isinstance(leaf, torch.Tensor) else leaf for leaf in leaves]
                 graph, outputs = self._capture(arguments, arguments)
             static = self._static[shapes] = _Static(shapes, graph, arguments, outputs)

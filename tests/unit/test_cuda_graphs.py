@@ -224,6 +224,16 @@ def test_a_first_call_in_inference_mode_is_no_promise(counter: Both, cuda: Stand
             agree(counter, total, x.normal_(), wanted)
 
 
+@pytest.mark.parametrize("inference", [False, True])
+def test_inputs_that_want_a_gradient_get_none(cuda: StandIn, inference: bool) -> None:
+    captured, x = captured_program(Odd(), torch.zeros(2, 3), 2), torch.randn(2, 3, requires_grad=True)
+    with torch.inference_mode(inference), torch.no_grad():
+        for _ in range(MANY):
+            assert not any(value.requires_grad for value in captured(x, 2) if isinstance(value, torch.Tensor))
+    (static,) = captured._static.values()
+    assert not any(value.requires_grad for value in static.arguments if isinstance(value, torch.Tensor))
+
+
 def test_each_set_of_shapes_has_a_graph_of_its_own(counter: Both, cuda: StandIn) -> None:
     wanted = {batch: torch.zeros(batch, 3) for batch in (1, 2, 5)}
     totals = {batch: torch.zeros(batch, 3) for batch in wanted}
