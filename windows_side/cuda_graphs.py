@@ -121,7 +121,7 @@ class CapturedProgram:
         shapes = tuple(tensor.shape for tensor in tensors)
         static = self._static.get(shapes)
         if static is None:
-            # Later calls may be outside of inference mode, and write to what is made here; leaving it enables gradients.
+            # Later calls may be outside of inference mode and write to what is made here; leaving it enables gradients.
             with torch.inference_mode(False), torch.no_grad():
                 arguments = [leaf.clone() if isinstance(leaf, torch.Tensor) else leaf for leaf in leaves]
                 graph, outputs = self._capture(arguments, arguments)
