@@ -36,6 +36,7 @@ benchmark() {  # NAME ARGUMENT ... -- ARTIFACT ...
 
 models=(resnet18 resnet50 efficientnet_lite0 vit_b_16 swin_t swin_t_8 minilm kv_cache)
 benchmark latency -- "${models[@]/%/-fp16}" mixed-fp32
+rm -f "$results/errors.jsonl"  # the tests append to it
 TRTCROSS_GPU_REPORT=$results/errors.jsonl step tests "${tests[@]}"
 [ ! -d "$TRTCROSS_ARTIFACTS/defects" ] ||
   step rtx_defects python3 -m benchmarks.gpu.rtx_defects run "$TRTCROSS_ARTIFACTS/defects" "$results/rtx_defects.json"

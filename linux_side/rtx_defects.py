@@ -1,15 +1,15 @@
 """What TensorRT-RTX 1.6 was seen to compute wrongly, said in another way before an engine is built of it.
 
-Both were seen with 1.6.1.120 on an NVIDIA H100 and an H200 (sm_90, not on its list), on networks that hold what they
-should; docs/benchmarks/gpu.md has the tables, ``benchmarks/gpu/rtx_defects.py`` the cases. Nobody saw whether listed
-GPUs do so too. What is said instead is the same to the bit, but for the sign of zero and the last bits of a power
-(three at most, up to the eighth).
+Seen with 1.6.1.120 on NVIDIA GPUs of sm_90, which is not on its list: the lost bias on an H200 and an H100, the powers
+on the H100, on networks that hold what they should. docs/benchmarks/gpu.md has the tables,
+``benchmarks/gpu/rtx_defects.py`` the cases. Nobody saw whether listed GPUs do so too. What is said instead is the same
+to the bit, but for the sign of zero and the last bits of a power (three at most, up to the eighth).
 """
 
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Iterator
+from collections.abc import Collection, Iterator
 from typing import Any
 
 import torch
@@ -22,13 +22,13 @@ _LAYERS = {
 }  # fmt: skip
 _ACTIVATIONS = {_aten.relu.default, _aten.gelu.default}
 _PARTS_OF_GELU = {_aten.erf.default, _aten.tanh.default}
-_PRODUCTS = {_aten.mul.Tensor, _aten.mul.Scalar, _aten.addcmul.default, _aten.square.default}
+_PRODUCTS = {_aten.mul.Tensor, _aten.mul.Scalar, _aten.addcmul.default}
 # As they are after lowering, where _reshape_copy stands for view, reshape and flatten.
 _VIEWS = {
-    _aten._reshape_copy.default, _aten.view.default, _aten.reshape.default, _aten.unsqueeze.default,
-    _aten.squeeze.default, _aten.squeeze.dim, _aten.squeeze.dims, _aten.expand.default, _aten.permute.default,
-    _aten.transpose.int, _aten.t.default, _aten.slice.Tensor, _aten.select.int, _aten.split.Tensor,
-    _aten.split_with_sizes.default, operator.getitem, _aten.clone.default, _aten._to_copy.default,
+    _aten._reshape_copy.default, _aten.unsqueeze.default, _aten.squeeze.default, _aten.squeeze.dim,
+    _aten.squeeze.dims, _aten.expand.default, _aten.permute.default, _aten.transpose.int, _aten.t.default,
+    _aten.slice.Tensor, _aten.select.int, _aten.split.Tensor, _aten.split_with_sizes.default, operator.getitem,
+    _aten.clone.default, _aten._to_copy.default,
 }  # fmt: skip
 _POINTWISE = _VIEWS | _PRODUCTS | _PARTS_OF_GELU | {
     _aten.add.Tensor, _aten.add.Scalar, _aten.sub.Tensor, _aten.sub.Scalar, _aten.rsub.Scalar, _aten.div.Tensor,
@@ -49,7 +49,8 @@ def _part_activations_from_products(graph: torch.fx.Graph) -> None:
     """Adds zero between an activation and a product.
 
     Where a matrix product and its bias go through ReLU or GELU, also one that is spelled out, into a product of
-    elements, that product is computed without the bias; with three dynamic dimensions the engine cannot run at all.
+    elements, that product is computed without the bias. Of three dimensions, one of them dynamic, the engine cannot
+    run at all.
     """
     for node in list(graph.nodes):
         if _is_activation(node) and _is_floating(node) and any(_products_of(node)):
@@ -72,20 +73,21 @@ def _products_of(node: torch.fx.Node) -> Iterator[torch.fx.Node]:
 def _is_activation(node: torch.fx.Node) -> bool:
     """ReLU or GELU behind a matrix product; as GELU counts what multiplies two things, one of them an erf or a tanh."""
     if node.target in _ACTIVATIONS:
-        return _comes_from(node, lambda other: other.target in _LAYERS)
+        return _comes_from(node, _LAYERS)
     if node.target is not _aten.mul.Tensor or not all(isinstance(factor, torch.fx.Node) for factor in node.args):
         return False
-    return all(_comes_from(factor, lambda other: other.target in _LAYERS) for factor in node.all_input_nodes) and any(
-        _comes_from(factor, lambda other: other.target in _PARTS_OF_GELU) for factor in node.all_input_nodes
+    factors = node.all_input_nodes
+    return all(_comes_from(factor, _LAYERS) for factor in factors) and any(
+        _comes_from(factor, _PARTS_OF_GELU) for factor in factors
     )
 
 
-def _comes_from(node: torch.fx.Node, wanted: Callable[[torch.fx.Node], bool]) -> bool:
-    """Whether such a node is among those that a value is computed from, element by element."""
+def _comes_from(node: torch.fx.Node, operators: Collection[Any]) -> bool:
+    """Whether a value is computed, element by element, from what one of these operators gives."""
     seen, waiting = set[torch.fx.Node](), [node]
     while waiting:
         current = waiting.pop()
-        if wanted(current):
+        if current.target in operators:
             return True
         if current is node or current.target in _POINTWISE:
             waiting += [other for other in current.all_input_nodes if other not in seen]
@@ -94,7 +96,10 @@ def _comes_from(node: torch.fx.Node, wanted: Callable[[torch.fx.Node], bool]) ->
 
 
 def _multiply_powers_out(graph: torch.fx.Graph) -> None:
-    """Makes products of powers with small whole exponents: of two static dimensions, negative bases become NaN."""
+    """Makes products of powers with small whole exponents.
+
+    In two networks of two static dimensions, powers of negative values became NaN.
+    """
     for node in list(graph.nodes):
         if node.target is _aten.pow.Tensor_Scalar and _is_floating(node.args[0]) and _is_small_whole(node.args[1]):
             with graph.inserting_before(node):
@@ -120,8 +125,8 @@ def _is_floating(node: torch.fx.Node) -> bool:
     return isinstance(value, torch.Tensor) and value.is_floating_point()
 
 
-def _call(graph: torch.fx.Graph, operator: Any, first: torch.fx.Node, second: Any) -> torch.fx.Node:
+def _call(graph: torch.fx.Graph, target: Any, first: torch.fx.Node, second: Any) -> torch.fx.Node:
     """An operator on elements whose result is as its first argument."""
-    node = graph.call_function(operator, (first, second))
+    node = graph.call_function(target, (first, second))
     node.meta["val"] = first.meta["val"]
     return node

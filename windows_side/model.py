@@ -61,10 +61,6 @@ class LoadedModel(torch.nn.Module):
         """Whether the first call finds its kernels compiled; otherwise it takes seconds."""
         return self._cache is not None and self._cache.warm
 
-    @property
-    def uses_cuda_graphs(self) -> bool:
-        return self._captured is not None
-
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """Runs the model.
 

@@ -46,16 +46,16 @@ def _read(name: str) -> Any:
     return json.loads((FOLDER / name).read_text(encoding="utf-8"))
 
 
-def errors_table(name: str) -> str:
+def errors_table(file: str) -> str:
     """Errors against golden I/O and, where they were measured, against the original on the same GPU."""
-    rows = [json.loads(line) for line in (FOLDER / name).read_text(encoding="utf-8").splitlines()]
+    rows = [json.loads(line) for line in (FOLDER / file).read_text(encoding="utf-8").splitlines()]
     keyed = {
         (row["artifact"], row["output"], row.get("against", "golden"), row.get("cuda_graphs", False)): row
         for row in rows
     }
     eager = any(against == "eager" for _, _, against, _ in keyed)
     lines = []
-    for (name, output, against, graphs), row in sorted(keyed.items(), key=lambda item: item[0]):
+    for (name, output, against, graphs), row in sorted(keyed.items()):
         if (against, graphs) == ("golden", False):
             lines.append(
                 (name, output, f"{row['relative_l2']:.1e}", f"{row['allowed_l2']:g}", f"{row['max_relative']:.1e}",
@@ -112,7 +112,8 @@ def _forms(rows: list[dict[str, Any]]) -> str:
     """In how many of its forms a case is wrong, and in how many of those its engine does not run at all."""
     wrong = [row for row in rows if not row.get("within")]
     failed = sum("error" in row for row in wrong)
-    return f"{len(wrong)} of {len(rows)}{f' ({failed} does not run)' if failed else ''}" if rows else ""
+    words = f"{len(wrong)} of {len(rows)}" if rows else ""
+    return f"{words}, {failed} cannot run" if failed else words
 
 
 def _worst(rows: list[dict[str, Any]]) -> str:

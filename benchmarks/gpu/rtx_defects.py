@@ -3,7 +3,8 @@
     python -m benchmarks.gpu.rtx_defects build FOLDER           # where the engines are built, without a GPU
     python -m benchmarks.gpu.rtx_defects run FOLDER OUT.json    # on a GPU host, best on a GPU of TensorRT-RTX's list
 
-Every case is built twice: ``plain`` as Torch-TensorRT lowers it, ``avoided`` as ``trtcross build`` does.
+A case is built ``plain``, as Torch-TensorRT lowers it, and where there is something to avoid also ``avoided``, as
+``trtcross build`` does. $TRTCROSS_PROCESSES (8) run at once.
 """
 
 from __future__ import annotations

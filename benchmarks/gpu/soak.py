@@ -28,9 +28,9 @@ THREADS_PER_MODEL = 2
 class Worker(threading.Thread):
     """Calls one model on a stream of its own and compares every result with the first."""
 
-    def __init__(self, name: str, model: LoadedModel, call: Any, want: list[torch.Tensor]) -> None:
+    def __init__(self, name: str, model: LoadedModel, graphs: bool, call: Any, want: list[torch.Tensor]) -> None:
         super().__init__(name=name)
-        self._model, self._call, self._want = model, call, want
+        self._model, self._graphs, self._call, self._want = model, graphs, call, want
         self.until = 0.0
         self.calls, self.worst = 0, 0.0
         self.error: str | None = None
@@ -48,9 +48,8 @@ class Worker(threading.Thread):
             self.error = f"{type(error).__name__}: {error}"[:500]
 
     def summary(self) -> dict[str, Any]:
-        device, graphs = str(self._model.device), self._model.uses_cuda_graphs
-        return {"artifact": self.name, "device": device, "cuda_graphs": graphs, "calls": self.calls,
-                "worst": self.worst, "error": self.error}  # fmt: skip
+        return {"artifact": self.name, "device": str(self._model.device), "cuda_graphs": self._graphs,
+                "calls": self.calls, "worst": self.worst, "error": self.error}  # fmt: skip
 
 
 def main(seconds: float, out: Path, paths: list[Path]) -> None:
@@ -58,15 +57,15 @@ def main(seconds: float, out: Path, paths: list[Path]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         for index, path in enumerate(paths):
             here = for_this_host(path, Path(folder))
-            device = f"cuda:{index % torch.cuda.device_count()}"
-            model = load(here, device, allow_unlisted_gpu=True, cuda_graphs=bool(index // 2 % 2))
+            device, graphs = f"cuda:{index % torch.cuda.device_count()}", bool(index // 2 % 2)
+            model = load(here, device, allow_unlisted_gpu=True, cuda_graphs=graphs)
             with open_artifact(here) as artifact:
                 call = sample_call(artifact, model.device)
             for _ in range(20):  # until the kernels for these shapes are there
                 model(*call[0], **call[1])
             time.sleep(1)
             want = pytree.tree_leaves(model(*call[0], **call[1]))
-            workers += [Worker(path.stem, model, call, want) for _ in range(THREADS_PER_MODEL)]
+            workers += [Worker(path.stem, model, graphs, call, want) for _ in range(THREADS_PER_MODEL)]
     torch.cuda.synchronize()
     until = time.monotonic() + seconds
     for worker in workers:

@@ -8,9 +8,9 @@
 #   winpy ARGS...         python.exe, with the base dependencies of trtcross and pytest installed
 #   in-wine PROGRAM ...   any other Windows program
 #   torch/, rtx/          CPU torch and NVIDIA's TensorRT-RTX, for PYTHONPATH (Z:\...), where asked for
-# Everything downloaded is pinned by SHA-256 in locks/ (lock.py writes them); where Debian has dropped a pinned package,
-# its signed successor is taken, and said. Neither root nor anything installed on
-# the host is needed, only user or mount namespaces. Exit code 77: it cannot be done on this machine, and why.
+# Everything downloaded is pinned by SHA-256 in locks/ (lock.py writes them); where a point release of Debian has dropped
+# a pinned package, its successor with Debian's signature is taken, and that is said. Neither root nor anything
+# installed on the host is needed, only user or mount namespaces. Exit code 77: it cannot be done here, and why.
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 locks=$here/locks

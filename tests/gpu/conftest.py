@@ -10,14 +10,13 @@ from typing import Any
 import pytest
 
 # Each process of pytest-xdist begins with another GPU, before torch counts them.
-_worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
 if "TRTCROSS_GPUS" in os.environ:
     _gpus = os.environ["TRTCROSS_GPUS"].split(",")
-    _first = _worker % len(_gpus)
+    _first = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % len(_gpus)
     os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(_gpus[_first:] + _gpus[:_first])
 
-import torch  # noqa: E402
-from torch.utils import _pytree as pytree  # noqa: E402
+import torch
+from torch.utils import _pytree as pytree
 
 ARTIFACTS = Path(os.environ.get("TRTCROSS_ARTIFACTS", ".artifacts"))
 # Where each measured error is appended, one JSON document a line.

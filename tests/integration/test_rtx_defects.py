@@ -21,7 +21,6 @@ class AfterLinear(nn.Module):
     def __init__(self, tail: Callable[[Tensor], Any]) -> None:
         super().__init__()
         self.linear = nn.Linear(16, 32)
-        self.other = nn.Linear(32, 32)
         self.tail = tail
 
     def forward(self, x: Tensor) -> Any:
@@ -29,30 +28,38 @@ class AfterLinear(nn.Module):
 
 
 def gelu_by_hand(h: Tensor) -> Tensor:
+    return 0.5 * h * (1 + torch.erf(h * 0.7071067811865476))
+
+
+def gelu_tanh_by_hand(h: Tensor) -> Tensor:
     return 0.5 * h * (1 + torch.tanh(0.7978845608028654 * (h + 0.044715 * h.pow(3))))
 
 
-# As on the GPU: docs/benchmarks/gpu.md.
-SEEN_WRONG = {
+# Seen wrong on the GPU (docs/benchmarks/gpu.md), and below the line what is as them but was not run there.
+PARTED = {
     "relu, times 2": lambda h: h.relu() * 2,
     "relu, an output too": lambda h: (h.relu() * 2, h.relu()),
-    "gelu, gate": lambda h: F.gelu(h) * h.sin(),
     "gelu by hand, times 2": lambda h: gelu_by_hand(h) * 2,
-    "relu, in another shape": lambda h: h.relu().unsqueeze(0) * 2,
+    "gelu, tanh by hand, times 2": lambda h: gelu_tanh_by_hand(h) * 2,
+    "gelu, in another shape": lambda h: F.gelu(h).unsqueeze(0) * 2,
     "relu, times itself": lambda h: h.relu() * h.relu(),
     "relu, addcmul": lambda h: torch.addcmul(h, h.relu(), h),
+    # ---
+    "gelu, gate": lambda h: F.gelu(h) * h.sin(),
     "gelu, reshaped": lambda h: F.gelu(h).reshape(2, 2, 32) * 2,
     "gelu, flattened before": lambda h: F.gelu(h.flatten()) * 2,
     "gelu, half of a layer": lambda h: F.gelu(h.chunk(2, -1)[0]) * h.chunk(2, -1)[1],
     "relu, row by row": lambda h: h[0].relu() * h[1],
 }
-SEEN_RIGHT = {
+LEFT_ALONE = {
     "relu": lambda h: h.relu(),
     "relu, plus 1": lambda h: h.relu() + 1,
     "plus 1 and times 2": lambda h: (h + 1, h * 2),
     "sigmoid, times 2": lambda h: h.sigmoid() * 2,
     "silu, times 2": lambda h: F.silu(h) * 2,
+    # ---
     "gelu by hand, a layer": lambda h: gelu_by_hand(h) @ torch.ones(32, 4),
+    "gelu, tanh by hand, a layer": lambda h: gelu_tanh_by_hand(h) @ torch.ones(32, 4),
 }
 
 
@@ -84,9 +91,9 @@ def users_behind_shapes(node: torch.fx.Node) -> list[torch.fx.Node]:
     return found
 
 
-@pytest.mark.parametrize("case", SEEN_WRONG)
+@pytest.mark.parametrize("case", PARTED)
 def test_an_activation_and_a_product_are_parted(tmp_path: Path, case: str) -> None:
-    made = built(SEEN_WRONG[case], tmp_path)
+    made = built(PARTED[case], tmp_path)
     assert zeros_added(made)
     (partition,) = made.partitions.values()
     for node in partition.graph.nodes:
@@ -142,9 +149,9 @@ def test_the_network_is_the_one_that_ran_right_on_a_gpu(
     assert [kind for kind, *_ in ours][-1] == "PROD"
 
 
-@pytest.mark.parametrize("case", SEEN_RIGHT)
+@pytest.mark.parametrize("case", LEFT_ALONE)
 def test_what_is_right_stays_as_it_is(tmp_path: Path, case: str) -> None:
-    assert zeros_added(built(SEEN_RIGHT[case], tmp_path)) == 0
+    assert zeros_added(built(LEFT_ALONE[case], tmp_path)) == 0
 
 
 def test_after_a_convolution_nothing_is_parted(tmp_path: Path) -> None:
