@@ -22,6 +22,7 @@ logger = logging.getLogger("trtcross.cuda_graphs")
 MAX_SHAPES = 16
 MAX_PLACES = 16
 _WARM_UP_CALLS = 3
+_ATTEMPTS = 3
 _ALIGNMENT = 256
 
 # CUDA refuses to wait for a whole GPU while any thread captures; beginning a capture does, and compiling kernels may.
@@ -124,12 +125,21 @@ class CapturedProgram:
             # Later calls may be outside of inference mode and write to what is made here; leaving it enables gradients.
             with torch.inference_mode(False), torch.no_grad():
                 arguments = [leaf.clone() if isinstance(leaf, torch.Tensor) else leaf for leaf in leaves]
-                graph, outputs = self._capture(arguments, arguments)
+                graph, outputs = self._capture_after_all(arguments)
             static = self._static[shapes] = _Static(shapes, graph, arguments, outputs)
             if len(self._static) > MAX_SHAPES:
                 self._release_oldest_shapes()
         self._static.move_to_end(shapes)
         return static
+
+    def _capture_after_all(self, arguments: Sequence[Any]) -> tuple[torch.cuda.CUDAGraph, list[Any]]:
+        """Tries again where it may have been another thread that broke the capture."""
+        for _ in range(_ATTEMPTS - 1):
+            try:
+                return self._capture(arguments, arguments)
+            except IncompatibleError as error:
+                logger.info("capturing once more: %s", error)
+        return self._capture(arguments, arguments)
 
     def _capture_if_worth_it(
         self, static: _Static, leaves: Sequence[Any], outputs: Sequence[Any]

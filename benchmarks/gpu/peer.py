@@ -1,8 +1,9 @@
 """The original models in PyTorch, eager and compiled, on a host's own torch: needs no TensorRT, and nothing installed.
 
-    python -m benchmarks.gpu.peer OUT.json MODEL ...
+    python -m benchmarks.gpu.peer OUT.json resnet50-fp16 ...
 
-Latency in milliseconds as in ``benchmarks.gpu.latency``; errors against fp32 on the CPU, relative L2.
+Named as the artifacts are. Latency in milliseconds as in ``benchmarks.gpu.latency``; errors against fp32 on the CPU,
+relative L2.
 """
 
 from __future__ import annotations
@@ -72,13 +73,12 @@ def _placed(leaf: Any, dtype: torch.dtype, batch: int) -> Any:
 
 def main(out: Path, names: list[str]) -> None:
     document: dict[str, Any] = {"gpu": torch.cuda.get_device_name(), "torch": torch.__version__, "rows": []}
-    for precision in ("fp16", "fp32", "bf16"):
-        for name in names:
-            try:
-                document["rows"] += rows(name, precision)
-            except Exception as error:  # noqa: BLE001 - one model's trouble is not the others'
-                print("FAILED", name, precision, str(error)[:300], flush=True)
-            out.write_text(json.dumps(document, indent=1))
+    for name in names:
+        try:
+            document["rows"] += rows(*name.rsplit("-", 1))
+        except Exception as error:  # noqa: BLE001 - one model's trouble is not the others'
+            print("FAILED", name, str(error)[:300], flush=True)
+        out.write_text(json.dumps(document, indent=1))
 
 
 if __name__ == "__main__":

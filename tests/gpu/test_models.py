@@ -126,6 +126,31 @@ def test_a_capture_that_another_thread_breaks_costs_no_result(caplog: pytest.Log
         pytest.skip("no capture was broken: the other thread came too late each time")
 
 
+@pytest.mark.timeout(120)
+def test_kernels_are_compiled_beside_captures() -> None:
+    captured, compiled = named("two_outputs-fp32"), named("resnet18-fp32")
+    with open_artifact(compiled) as opened:
+        (x,), _ = sample_call(opened, torch.device("cuda:0"))
+    want = tensors(load(compiled, allow_unlisted_gpu=True)(x))
+    row = torch.randn(2, 8, device="cuda")
+    rows = tensors(load(captured, allow_unlisted_gpu=True)(row))
+    done = threading.Event()
+
+    def compile_kernels() -> None:
+        try:
+            for _ in range(3):
+                close(tensors(load(compiled, allow_unlisted_gpu=True, runtime_cache=False)(x)), want)
+        finally:
+            done.set()
+
+    def capture() -> None:
+        while not done.is_set():
+            with torch.cuda.stream(torch.cuda.Stream()):
+                close(tensors(load(captured, allow_unlisted_gpu=True, cuda_graphs=True)(row)), rows)
+
+    in_threads(lambda work: work(), [(compile_kernels,), (capture,), (capture,)])
+
+
 def test_models_in_threads_capture_one_after_another() -> None:
     def work(name: str) -> None:
         model = load(named(name), allow_unlisted_gpu=True, cuda_graphs=True)

@@ -57,11 +57,11 @@ class StandIn:
     Attributes:
         captures: how many there were.
         replays: the graphs that were replayed, in order.
-        broken: whether a capture fails.
+        broken: how many of the next captures fail.
     """
 
     def __init__(self) -> None:
-        self.captures, self.broken = 0, False
+        self.captures, self.broken = 0, 0
         self.replays: list[Any] = []
 
     @contextmanager
@@ -71,6 +71,7 @@ class StandIn:
         with recorder:
             yield
         if self.broken:
+            self.broken -= 1
             raise RuntimeError("operation not permitted when stream is capturing")
         graph.replay = lambda: (self.replays.append(graph), recorder.replay())
 
@@ -258,11 +259,11 @@ def test_an_input_at_the_same_address_that_is_read_otherwise_is_copied(counter: 
 def test_a_capture_that_fails_later_costs_nothing_but_a_copy(counter: Both, cuda: StandIn) -> None:
     total, wanted, x = torch.zeros(2, 3), torch.zeros(2, 3), torch.empty(2, 3)
     agree(counter, total, x.normal_(), wanted)
-    cuda.broken = True
+    cuda.broken = MANY
     for _ in range(MANY):
         agree(counter, total, x.normal_(), wanted)
     assert cuda.captures == 2
-    cuda.broken = False
+    cuda.broken = 0
     for _ in range(3 * MANY):
         agree(counter, total, x.normal_(), wanted)
     assert cuda.captures == 3, "it is tried again"
@@ -270,10 +271,16 @@ def test_a_capture_that_fails_later_costs_nothing_but_a_copy(counter: Both, cuda
 
 def test_the_first_capture_says_why_it_fails_and_leaves_the_state(counter: Both, cuda: StandIn) -> None:
     captured, _ = counter
-    cuda.broken = True
+    cuda.broken = 3
     with pytest.raises(IncompatibleError, match="not permitted"):
         call(captured, torch.zeros(2, 3), torch.ones(2, 3))
     assert all(torch.equal(value, torch.zeros(())) for value in captured._state)
+
+
+def test_a_first_capture_that_another_thread_breaks_is_made_again(counter: Both, cuda: StandIn) -> None:
+    cuda.broken = 2
+    agree(counter, torch.zeros(2, 3), torch.ones(2, 3), torch.zeros(2, 3))
+    assert cuda.captures == 3
 
 
 def test_the_oldest_graphs_go(counter: Both, cuda: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
