@@ -16,6 +16,7 @@ from torch.export.passes import move_to_device_pass
 from torch.fx.experimental import _config as symbolic_shapes
 from torch.utils import _pytree as pytree
 
+from linux_side.casting import compute_inside_in
 from linux_side.dynamic import beyond_one, require_dynamic, shapes_for_export
 from linux_side.golden import GoldenSample, record_golden
 from linux_side.leaves import input_names
@@ -136,7 +137,7 @@ def export_source(
     golden = record_golden(module, args, kwargs, options.golden)
     dtype = _DTYPES[options.precision or "fp32"]
     if dtype is not torch.float32:
-        _cast(module, dtype)
+        compute_inside_in(dtype, module)
     leaves, structure = pytree.tree_flatten((args, kwargs))
     names = input_names(structure, _argument_names(module))
     require_dynamic(options.dynamic, names, leaves)
@@ -211,20 +212,6 @@ def _argument_names(module: torch.nn.Module) -> list[str]:
     names = [p.name for p in parameters if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
     variadic = [p.name for p in parameters if p.kind is p.VAR_POSITIONAL]
     return names + [f"{name}_{index}" for name in variadic for index in range(64)]
-
-
-def _cast(module: torch.nn.Module, dtype: torch.dtype) -> None:
-    """Runs the model in ``dtype`` inside, while its inputs and outputs stay as they are."""
-
-    def cast(value: Any, source: torch.dtype, destination: torch.dtype) -> Any:
-        return pytree.tree_map_only(torch.Tensor, lambda t: t.to(destination) if t.dtype is source else t, value)
-
-    module.to(dtype)
-    module.register_forward_pre_hook(
-        lambda _, args, kwargs: (cast(args, torch.float32, dtype), cast(kwargs, torch.float32, dtype)),
-        with_kwargs=True,
-    )
-    module.register_forward_hook(lambda _module, _args, result: cast(result, dtype, torch.float32))
 
 
 def first_line(error: BaseException) -> str:

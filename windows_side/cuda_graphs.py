@@ -14,6 +14,7 @@ from torch.export import ExportedProgram
 from torch.export.graph_signature import InputKind, TensorArgument
 
 from toolchain.errors import IncompatibleError
+from windows_side.capture_stream import capture_stream
 from windows_side.hot_places import HotPlaces, Places, places_of
 
 logger = logging.getLogger("trtcross.cuda_graphs")
@@ -64,7 +65,7 @@ class CapturedProgram:
     def __init__(self, flat: torch.fx.GraphModule, program: ExportedProgram, device: torch.device) -> None:
         self._flat = flat
         self._device = device
-        self._stream = torch.cuda.Stream(device)
+        self._stream = capture_stream(device)
         self._pool = torch.cuda.graph_pool_handle()
         self._static: OrderedDict[Shapes, _Static] = OrderedDict()
         self._in_place: OrderedDict[tuple[Places, Addresses], torch.cuda.CUDAGraph] = OrderedDict()

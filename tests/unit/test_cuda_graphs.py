@@ -104,12 +104,13 @@ def cuda(monkeypatch: pytest.MonkeyPatch) -> StandIn:
     stand_in = StandIn()
     stream = SimpleNamespace(wait_stream=lambda other: None)
     for name, value in {
-        "Stream": lambda device=None: stream, "current_stream": lambda device=None: stream,
+        "current_stream": lambda device=None: stream,
         "stream": lambda stream: nullcontext(), "set_stream": lambda stream: None,
         "synchronize": lambda device=None: None, "graph_pool_handle": lambda: (0, 0),
         "CUDAGraph": SimpleNamespace, "graph": stand_in.capture,
     }.items():  # fmt: skip
         monkeypatch.setattr(torch.cuda, name, value)
+    monkeypatch.setattr(cuda_graphs, "capture_stream", lambda device: stream)
     monkeypatch.setattr(torch, "empty_like", Memory().empty_like)
     monkeypatch.setattr(cuda_graphs, "_ALIGNMENT", 1)  # memory on the CPU may lie anywhere
     return stand_in
