@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from threading import Lock
 from typing import Any
@@ -203,7 +205,10 @@ class CapturedProgram:
                     self._flat.forward(*warm_up)
                     _copy(before, changing)
             # Not in the global mode, in which whatever another thread allocates meanwhile would break the capture.
-            with torch.cuda.graph(graph, pool=self._pool, stream=self._stream, capture_error_mode="thread_local"):
+            with (
+                _no_collection(),
+                torch.cuda.graph(graph, pool=self._pool, stream=self._stream, capture_error_mode="thread_local"),
+            ):
                 results = list(self._flat.forward(*arguments))
                 if outputs is not None:
                     _copy(results, outputs)
@@ -218,6 +223,18 @@ class CapturedProgram:
             here.wait_stream(self._stream)
             _copy(before, changing)
         return graph, results
+
+
+@contextmanager
+def _no_collection() -> Iterator[None]:
+    """Collecting an engine frees its memory on the GPU, which CUDA refuses to a thread that captures."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 def _tensors(leaves: Sequence[Any]) -> list[torch.Tensor]:

@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import torch
@@ -25,6 +26,7 @@ from toolchain.splice import spliced_archive
 from toolchain.strict_json import load_json
 from toolchain.targets import Backend
 from toolchain.trust import require_safe_to_load
+from windows_side.current_gpu import keep_current_gpu
 from windows_side.model import LoadedModel
 from windows_side.preflight import require
 from windows_side.replace import EngineFactory, replace_nodes
@@ -40,6 +42,9 @@ _LIBRARY.define("engine(Tensor[] inputs, str token) -> Tensor[]")
 # TensorRT-RTX's strategies for engines of dynamic shapes. A captured graph would keep the slower kernels that serve
 # while those for a call's very shapes are compiled.
 _COMPILE_BESIDE_THE_CALL, _COMPILE_BEFORE_THE_CALL = 0, 1
+
+# torch.export.load keeps the reader at work in a global variable.
+_READING = Lock()
 
 _ENGINE_TARGET = "torch.ops.trtcross.engine.default"
 
@@ -96,6 +101,7 @@ def load(
         warnings.warn(f"{doubt.name}: needs {doubt.needed}; here: {doubt.found}", stacklevel=2)
     load_runtime(artifact.manifest.target.backend)
     place = _gpu(device)
+    keep_current_gpu()
     if cuda_graphs:
         _require_fixed_outputs(artifact)
     with torch.cuda.device(place):
@@ -215,7 +221,7 @@ def _read_program(artifact: Artifact, device: torch.device) -> ExportedProgram:
             entries.append((name, _on_device(artifact.read_entry(name), name, device)))
         elif not name.startswith(("extra/", "trtcross/")):
             entries.append((name, entry))
-    with spliced_archive(artifact.container, entries) as file:
+    with spliced_archive(artifact.container, entries) as file, _READING:
         try:
             return torch.export.load(file)
         except TrtcrossError:

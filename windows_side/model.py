@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from threading import Lock
@@ -13,6 +14,7 @@ from torch.export import ExportedProgram
 from toolchain.errors import UsageError
 from toolchain.manifest import Manifest
 from windows_side.call import CallStructure
+from windows_side.call_order import CallOrder
 from windows_side.cuda_graphs import CapturedProgram
 from windows_side.input_checks import InputChecks
 from windows_side.progress import compiling
@@ -53,7 +55,8 @@ class LoadedModel(torch.nn.Module):
         self._show_progress = progress and not self.kernels_are_cached
         self._lock = Lock()
         self._is_only_gpu = device.type != "cuda" or torch.cuda.device_count() == 1
-        self._stream: torch.cuda.Stream | None = None
+        self._order = CallOrder(device)
+        weakref.finalize(self, self._order.wait_for_the_last_call).atexit = False
         self.eval()
 
     @property
@@ -69,7 +72,7 @@ class LoadedModel(torch.nn.Module):
         """
         leaves = self._call.leaves(args, kwargs)
         with self._lock:
-            self._follow_the_last_call()
+            self._order.follow_the_last_call()
             outputs = self._captured.replay_in_place(leaves) if self._captured else None
             if outputs is None:
                 self._checks(leaves)
@@ -109,19 +112,6 @@ class LoadedModel(torch.nn.Module):
         if self._is_only_gpu or self.device.index == torch.cuda.current_device():
             return _HERE
         return torch.cuda.device(self.device)
-
-    def _follow_the_last_call(self) -> None:
-        """Lets a call on another stream wait for the last one: both use the engines' one scratch memory."""
-        if self.device.type != "cuda":
-            return
-        # Inductor's generated code asks in the same way; torch.cuda.current_stream takes microseconds.
-        handle = torch._C._cuda_getCurrentRawStream(self.device.index)
-        if self._stream is not None and handle == self._stream.cuda_stream:
-            return
-        stream = torch.cuda.current_stream(self.device)
-        if self._stream is not None and not torch.cuda.is_current_stream_capturing():
-            stream.wait_stream(self._stream)
-        self._stream = stream
 
 
 def _flat_module(program: ExportedProgram) -> torch.fx.GraphModule:

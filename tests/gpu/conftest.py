@@ -76,6 +76,11 @@ def record(row: dict[str, Any]) -> None:
             file.write(json.dumps(row) + "\n")
 
 
+def copied(call: Any) -> Any:
+    """A call's arguments, or any others: a model may change its inputs."""
+    return pytree.tree_map_only(torch.Tensor, torch.clone, call)
+
+
 def tensors(result: Any) -> list[torch.Tensor]:
     return [leaf for leaf in pytree.tree_leaves(result) if isinstance(leaf, torch.Tensor)]
 

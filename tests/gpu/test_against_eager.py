@@ -11,7 +11,7 @@ import torch
 from torch.utils import _pytree as pytree
 
 from examples import models
-from tests.gpu.conftest import record, tensors
+from tests.gpu.conftest import copied, record, tensors
 from toolchain import open_artifact
 from toolchain.manifest import Golden
 from windows_side import load
@@ -34,7 +34,8 @@ def full_precision(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def outputs(model: Any, args: Any, kwargs: Any) -> list[torch.Tensor]:
-    """Of a fresh copy: a key-value cache remembers its calls."""
+    """Of fresh copies: a key-value cache remembers its calls."""
+    args, kwargs = copied((args, kwargs))
     with torch.no_grad():
         return tensors(copy.deepcopy(model)(*args, **kwargs))
 
@@ -49,10 +50,10 @@ def test_agrees_with_the_original_on_this_gpu(windows_artifact: Path, artifact: 
         pytest.skip(f"the original needs {error.name}, which is not installed here")
     with open_artifact(artifact) as opened:
         args, kwargs = sample_call(opened, model.device)
-    want, got = outputs(original, args, kwargs), tensors(model(*args, **kwargs))
+    want = outputs(original, args, kwargs)
     precision = model.manifest.settings.get("precision") or "fp32"
     cast = _in_precision(original, args, kwargs, _DTYPES[precision]) if precision in _DTYPES else None
-    wrong = []
+    got, wrong = tensors(model(*args, **kwargs)), []
     for index, spec in enumerate(model.manifest.outputs):
         error = _error(got, want, index, spec.name, golden)
         peer = _error(cast, want, index, spec.name, golden) if cast else None
