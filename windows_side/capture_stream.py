@@ -15,6 +15,7 @@ from functools import cache
 import torch
 
 from toolchain.errors import IncompatibleError
+from windows_side.current_gpu import current_gpu
 
 _NON_BLOCKING = 1  # CU_STREAM_NON_BLOCKING: does not wait for the default stream, nor that for it
 
@@ -27,8 +28,7 @@ def capture_stream(device: torch.device) -> torch.cuda.Stream:
         IncompatibleError: the driver refuses.
     """
     handle = ctypes.c_void_p()
-    with torch.cuda.device(device):
-        torch.cuda.mem_get_info()  # makes the GPU's context this thread's
+    with current_gpu(device):
         status = _driver().cuStreamCreate(ctypes.byref(handle), ctypes.c_uint(_NON_BLOCKING))
     if status or not handle.value:
         raise IncompatibleError(

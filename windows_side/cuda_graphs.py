@@ -8,7 +8,6 @@ from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from threading import Lock
 from typing import Any
 
 import torch
@@ -17,6 +16,7 @@ from torch.export.graph_signature import InputKind, TensorArgument
 
 from toolchain.errors import IncompatibleError
 from windows_side.capture_stream import capture_stream
+from windows_side.exclusion import EXCLUSION
 from windows_side.hot_places import HotPlaces, Places, places_of
 
 logger = logging.getLogger("trtcross.cuda_graphs")
@@ -27,9 +27,6 @@ MAX_PLACES = 16
 _WARM_UP_CALLS = 3
 _ATTEMPTS = 3
 _ALIGNMENT = 256
-
-# CUDA refuses to wait for a whole GPU while any thread captures; beginning a capture does, and compiling kernels may.
-_CAPTURING = Lock()
 
 Shapes = tuple[torch.Size, ...]
 Addresses = tuple[int, ...]
@@ -171,7 +168,7 @@ class CapturedProgram:
         self._release([key for key in self._in_place if self._known[key[0]] is oldest])
 
     def _release(self, keys: Sequence[tuple[Places, Addresses]]) -> None:
-        with _CAPTURING:
+        with EXCLUSION.capturing():  # CUDA refuses to wait for a whole GPU while any thread captures
             torch.cuda.synchronize(self._device)  # what is released may still be running
         for key in keys:
             del self._in_place[key]
@@ -187,7 +184,7 @@ class CapturedProgram:
                 memory is taken outside the capture. Capturing itself computes nothing.
             outputs: where the graph shall write, or None for memory of its own.
         """
-        with _CAPTURING:
+        with EXCLUSION.capturing():
             return self._capture_alone(arguments, warm_up, outputs)
 
     def _capture_alone(

@@ -8,10 +8,20 @@ from __future__ import annotations
 
 import gc
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache, partial
 from threading import local
 
 import torch
+
+
+@contextmanager
+def current_gpu(device: torch.device) -> Iterator[None]:
+    """Makes a GPU the current one and its context this thread's, though the thread may not have used CUDA before."""
+    with torch.cuda.device(device):
+        torch.cuda.mem_get_info()
+        yield
 
 
 @cache

@@ -188,7 +188,7 @@ def _runtime_cache(
     identity = identity_of(manifest, device) if wanted is not False else None
     if identity is None:
         return None
-    return RuntimeCache(default_folder() if isinstance(wanted, bool) else Path(wanted), identity)
+    return RuntimeCache(default_folder() if isinstance(wanted, bool) else Path(wanted), identity, device)
 
 
 def _configure_engines(

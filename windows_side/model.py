@@ -16,6 +16,7 @@ from toolchain.manifest import Manifest
 from windows_side.call import CallStructure
 from windows_side.call_order import CallOrder
 from windows_side.cuda_graphs import CapturedProgram
+from windows_side.exclusion import EXCLUSION
 from windows_side.input_checks import InputChecks
 from windows_side.progress import compiling
 from windows_side.runtime_cache import RuntimeCache
@@ -80,11 +81,16 @@ class LoadedModel(torch.nn.Module):
         return self._call.result(outputs)
 
     def _run(self, leaves: Sequence[Any]) -> list[Any]:
-        run: Callable[..., list[Any]] = self._captured or self._flat.forward
+        run: Callable[..., list[Any]] = self._captured or self._launch
         with _no_grad(), self._current_gpu():
             outputs = self._first_call(run, leaves) if self._show_progress else run(*leaves)
             if self._cache is not None:
                 self._cache.after_call()
+        return outputs
+
+    def _launch(self, *leaves: Any) -> list[Any]:
+        with EXCLUSION.launching:
+            outputs: list[Any] = self._flat.forward(*leaves)
         return outputs
 
     def train(self, mode: bool = True) -> LoadedModel:

@@ -18,6 +18,7 @@ from torch.export.graph_signature import (
 from toolchain.base64_stream import TEXT_CHUNK, ParallelHash, decode_stream
 from toolchain.engine_info import CURRENT_ABI, ENGINE_FIELD, FIELDS, PLACEHOLDER_OPERATOR, check_fields
 from toolchain.errors import IncompatibleError, MalformedArtifactError
+from windows_side.exclusion import EXCLUSION
 
 _NAME_FIELD = FIELDS.index("name")
 
@@ -125,7 +126,8 @@ def make_engine(fields: list[str | bytes]) -> Any:
             remedy="install the Torch-TensorRT release that `trtcross check` names",
         )
     try:
-        return torch.classes.tensorrt.Engine(_handed_over(fields))
+        with EXCLUSION.launching:
+            return torch.classes.tensorrt.Engine(_handed_over(fields))
     except RuntimeError as error:
         raise MalformedArtifactError(
             f"TensorRT does not take this engine: {error}",

@@ -8,15 +8,16 @@ model's, the kernels are compiled anew.
 
 from __future__ import annotations
 
+import atexit
 import hashlib
 import json
 import logging
 import os
 import tempfile
-import weakref
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
+from weakref import WeakSet
 
 import torch
 from filelock import FileLock, Timeout
@@ -24,6 +25,7 @@ from platformdirs import user_cache_path
 
 from toolchain.manifest import Manifest
 from toolchain.targets import Backend
+from windows_side.current_gpu import current_gpu
 from windows_side.gpu_probe import probe_gpus
 
 logger = logging.getLogger("trtcross.runtime_cache")
@@ -61,35 +63,48 @@ def identity_of(manifest: Manifest, device: torch.device) -> Identity | None:
 class RuntimeCache:
     """The compiled kernels of one model.
 
+    They are kept after the first call, and once more when Python exits: later calls may have compiled kernels of other
+    shapes. Not when the model goes: TensorRT-RTX has crashed where a collected model's cache was serialized.
+
     Attributes:
         handle: what Torch-TensorRT's engines take, a ``torch.classes.tensorrt.RuntimeCacheHandle``.
         warm: whether the kernels were there.
     """
 
-    def __init__(self, folder: Path, identity: Identity) -> None:
+    def __init__(self, folder: Path, identity: Identity, device: torch.device) -> None:
         self._file = KernelFile(folder, identity)
+        self._device = device
         self.handle: Any = torch.classes.tensorrt.RuntimeCacheHandle("")
         kernels = self._file.read()
         self.warm = kernels is not None
         if kernels is not None:
             self.handle.deserialize(torch.frombuffer(bytearray(kernels), dtype=torch.uint8))
         self._called = False
-        # At exit, what later calls of other shapes have compiled is kept too.
-        weakref.finalize(self, _save, self._file, self.handle)
 
     def after_call(self) -> None:
         """Keeps what the first call has compiled."""
         if not self._called:
             self._called = True
-            _save(self._file, self.handle)
+            self.save()
+            _CALLED.add(self)
+
+    def save(self) -> None:
+        """A model runs without its cache as well, so a full disk is no error."""
+        try:
+            with current_gpu(self._device):  # whose name TensorRT-RTX writes into it
+                kernels = self.handle.serialize()
+            self._file.write(bytes(kernels.numpy()))
+        except (OSError, RuntimeError, Timeout) as error:
+            logger.warning("compiled kernels are not kept in %s: %s", self._file.path, error)
 
 
-def _save(file: KernelFile, handle: Any) -> None:
-    """A model runs without its cache as well, so a full disk is no error."""
-    try:
-        file.write(bytes(handle.serialize().numpy()))
-    except (OSError, RuntimeError, Timeout) as error:
-        logger.warning("compiled kernels are not kept in %s: %s", file.path, error)
+_CALLED: WeakSet[RuntimeCache] = WeakSet()
+
+
+@atexit.register
+def _save_all() -> None:
+    for cache in list(_CALLED):
+        cache.save()
 
 
 class KernelFile:

@@ -86,6 +86,59 @@ def test_a_second_process_finds_the_kernels_compiled(tmp_path: Path) -> None:
     assert not damaged.cached and file.read_bytes()[:64] == data[:64]
 
 
+def test_models_may_be_collected_late_and_in_any_order(tmp_path: Path) -> None:
+    names = ("accumulator-fp32", "two_outputs-fp32", "gates-dynamic-fp32", "kv_cache-fp32")
+    paths = [str(path) for path in map(named, names)]
+    program = f"""
+import gc, torch
+from toolchain import open_artifact
+from windows_side import load
+from windows_side.sample import sample_call
+kept = []
+for turn in range(2):  # the second finds the kernels compiled
+    for path in {paths!r}:
+        for graphs in (False, True):
+            model = load(path, allow_unlisted_gpu=True, cuda_graphs=graphs, runtime_cache={str(tmp_path)!r})
+            with open_artifact(path) as artifact:
+                args, kwargs = sample_call(artifact, model.device)
+            try:
+                model(*args, **kwargs)
+                raise ValueError("keeps the model alive by its traceback")
+            except ValueError as error:
+                kept.append((error, kept))
+                del model
+    others = [bytes(size) for size in range(1000, 300_000, 1000)]
+    kept = []
+    gc.collect()
+    torch.cuda.synchronize()
+print("COLLECTED")
+"""
+    assert "COLLECTED" in python(program)
+
+
+def test_kernels_are_kept_though_only_threads_have_called(tmp_path: Path) -> None:
+    path = named("gates-dynamic-fp32")
+    program = f"""
+import logging, sys, threading
+from toolchain import open_artifact
+from windows_side import load
+from windows_side.sample import sample_call
+logging.basicConfig(stream=sys.stdout)
+models = []
+def work():
+    models.append(load({str(path)!r}, allow_unlisted_gpu=True, runtime_cache={str(tmp_path)!r}))
+    with open_artifact({str(path)!r}) as artifact:
+        args, kwargs = sample_call(artifact, models[0].device)
+    for batch in (4, 2, 8):
+        models[0](args[0][:1].repeat(batch, 1))
+thread = threading.Thread(target=work)
+thread.start()
+thread.join()
+"""
+    assert "not kept" not in python(program)  # at exit, by the main thread
+    assert list(tmp_path.glob("*.kernels"))
+
+
 def test_the_commands(tmp_path: Path) -> None:
     path = named("resnet18-fp32")
 
