@@ -108,7 +108,7 @@ class _ChunkStream(io.RawIOBase):
 
 
 class Artifact:
-    """An open artifact. Close it, or use it in a ``with`` block.
+    """An open artifact, for one thread at a time. Close it, or use it in a ``with`` block.
 
     Attributes:
         manifest_sha256: of the manifest as it was read, which is what a signature is of; empty where foreign.
