@@ -14,7 +14,8 @@ results=${2:-}
 [ -z "$results" ] || { mkdir -p "$results"; results=$(cd "$results" && pwd); }
 cd "$(dirname "$0")/.."
 python3 -c 'import torch; assert torch.cuda.is_available(), "there is no GPU here"; print(torch.cuda.get_device_name())'
-tests=(python3 -m pytest tests/gpu -q -rA -p no:cacheprovider)
+# A test that hangs in native code ends its process, and says where each thread was.
+tests=(python3 -m pytest tests/gpu -q -rA -p no:cacheprovider --timeout 240 --timeout-method thread)
 if [ -z "$results" ]; then
   exec "${tests[@]}"
 fi

@@ -1,9 +1,9 @@
 """What TensorRT-RTX 1.6 was seen to compute wrongly, said in another way before an engine is built of it.
 
 Seen with 1.6.1.120 on NVIDIA GPUs of sm_90, which is not on its list: the lost bias on an H200 and an H100, the powers
-on the H100, on networks that hold what they should. docs/benchmarks/gpu.md has the tables,
-``benchmarks/gpu/rtx_defects.py`` the cases. Nobody saw whether listed GPUs do so too. What is said instead is the same
-to the bit, but for the sign of zero and the last bits of a power (three at most, up to the eighth).
+on the H100, on networks that hold what they should; what is said instead was right in each of 282 forms on the H100.
+docs/benchmarks/gpu.md has the tables, ``benchmarks/gpu/rtx_defects.py`` the cases. Nobody saw whether listed GPUs do so
+too. It is the same to the bit, but for the sign of zero and the last bits of a power (three at most, up to the eighth).
 """
 
 from __future__ import annotations

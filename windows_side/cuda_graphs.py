@@ -64,7 +64,6 @@ class CapturedProgram:
     def __init__(self, flat: torch.fx.GraphModule, program: ExportedProgram, device: torch.device) -> None:
         self._flat = flat
         self._device = device
-        self._stream = capture_stream(device)
         self._pool = torch.cuda.graph_pool_handle()
         self._static: OrderedDict[Shapes, _Static] = OrderedDict()
         self._in_place: OrderedDict[tuple[Places, Addresses], torch.cuda.CUDAGraph] = OrderedDict()
@@ -194,17 +193,18 @@ class CapturedProgram:
         changing = [*self._state, *(_tensors(warm_up)[index] for index in self._changed_inputs)]
         before = [tensor.clone() for tensor in changing]
         here = torch.cuda.current_stream(self._device)
-        self._stream.wait_stream(here)
+        stream = capture_stream(self._device)
+        stream.wait_stream(here)
         graph = torch.cuda.CUDAGraph()
         try:
-            with torch.cuda.stream(self._stream):
+            with torch.cuda.stream(stream):
                 for _ in range(_WARM_UP_CALLS):
                     self._flat.forward(*warm_up)
                     _copy(before, changing)
             # Not in the global mode, in which whatever another thread allocates meanwhile would break the capture.
             with (
                 _no_collection(),
-                torch.cuda.graph(graph, pool=self._pool, stream=self._stream, capture_error_mode="thread_local"),
+                torch.cuda.graph(graph, pool=self._pool, stream=stream, capture_error_mode="thread_local"),
             ):
                 results = list(self._flat.forward(*arguments))
                 if outputs is not None:
@@ -217,7 +217,7 @@ class CapturedProgram:
             ) from error
         finally:
             torch.cuda.set_stream(here)  # torch stays on the capture's where that cannot be ended
-            here.wait_stream(self._stream)
+            here.wait_stream(stream)
             _copy(before, changing)
         return graph, results
 

@@ -24,17 +24,13 @@ def main() -> None:
     (FOLDER / "latency.svg").write_text(dot_plot(points), encoding="utf-8")
     text = (FOLDER / "text.md").read_text(encoding="utf-8")
     tables = {
-        "errors": errors_table("errors.jsonl"),
-        "errors-h100": errors_table("errors-h100.jsonl"),
+        "errors": errors_table(),
         "defects": defects_table(_read("rtx_defects.json")["rows"]),
         "right": right_table(_read("rtx_defects.json")["rows"]),
         "latency": latency_table(points),
-        "latency-h100": latency_table(_points(_read("latency-h100.json")["rows"])),
-        "peer": peer_table(_read("peer.json")["rows"]),
-        "peer-h100": peer_table(_read("peer-h100.json")["rows"]),
+        "peer": peer_table(_read("peer.json")["rows"], points),
         "first_call": first_call_table(_read("first_call.json")["rows"]),
         "memory": memory_table(_read("memory.json")),
-        "memory-h100": memory_table(_read("memory-h100.json")),
         "soak": soak_table(_read("soak.json")),
     }
     for name, table in tables.items():
@@ -46,26 +42,28 @@ def _read(name: str) -> Any:
     return json.loads((FOLDER / name).read_text(encoding="utf-8"))
 
 
-def errors_table(file: str) -> str:
-    """Errors against golden I/O and, where they were measured, against the original on the same GPU."""
-    rows = [json.loads(line) for line in (FOLDER / file).read_text(encoding="utf-8").splitlines()]
-    keyed = {
-        (row["artifact"], row["output"], row.get("against", "golden"), row.get("cuda_graphs", False)): row
-        for row in rows
-    }
-    eager = any(against == "eager" for _, _, against, _ in keyed)
+def errors_table() -> str:
+    """Errors against golden I/O and against the original on the same GPU, as far as each was measured."""
+    text = (FOLDER / "errors.jsonl").read_text(encoding="utf-8")
+    found: dict[tuple[str, str], dict[tuple[str, bool], dict[str, Any]]] = {}
+    for row in map(json.loads, text.splitlines()):
+        measured = (row["against"], row.get("cuda_graphs", False))
+        found.setdefault((row["artifact"], row["output"]), {})[measured] = row
     lines = []
-    for (name, output, against, graphs), row in sorted(keyed.items()):
-        if (against, graphs) == ("golden", False):
-            lines.append(
-                (name, output, f"{row['relative_l2']:.1e}", f"{row['allowed_l2']:g}", f"{row['max_relative']:.1e}",
-                 f"{row['allowed_max']:g}", f"{row['cosine']:.7f}",
-                 *(_against_eager(keyed.get((name, output, "eager", False))) if eager else ()), _verdict(row))
-            )  # fmt: skip
-    columns = ("against eager here", "eager, cast") if eager else ()
+    for (name, output), rows in sorted(found.items()):
+        golden = rows.get(("golden", False)) or rows.get(("golden", True))
+        lines.append((name, output, *_against_golden(golden), *_against_eager(rows.get(("eager", False)))))
     return table(
-        ("artifact", "output", "relative L2", "allowed", "max / max", "allowed", "cosine", *columns, ""), lines
-    )
+        ("artifact", "output", "relative L2", "allowed", "max / max", "allowed", "cosine", "", "against eager here",
+         "eager, cast"), lines
+    )  # fmt: skip
+
+
+def _against_golden(row: dict[str, Any] | None) -> tuple[str, ...]:
+    if row is None:
+        return ("",) * 6
+    return (f"{row['relative_l2']:.1e}", f"{row['allowed_l2']:g}", f"{row['max_relative']:.1e}",
+            f"{row['allowed_max']:g}", f"{row['cosine']:.7f}", _verdict(row))  # fmt: skip
 
 
 def _against_eager(row: dict[str, Any] | None) -> tuple[str, str]:
@@ -149,18 +147,40 @@ def latency_table(points: dict[tuple[str, int, str], dict[str, dict[str, Any]]])
     return table(header, [(name, batch, stream, *cells(found)) for (name, batch, stream), found in points.items()])
 
 
-def peer_table(rows: list[dict[str, Any]]) -> str:
+def peer_table(rows: list[dict[str, Any]], points: dict[tuple[str, int, str], dict[str, dict[str, Any]]]) -> str:
+    """Eager and compiled PyTorch beside ours, where ours was measured with the same batch."""
+    ours = {
+        (*name.removesuffix("_8").rsplit("-", 1), batch): found["ours, CUDA graphs"]
+        for (name, batch, stream), found in points.items()
+        if stream == "default"
+    }
+    lines = []
+    for row in rows:
+        mine = ours.get((row["model"], row["precision"], row["batch"]))
+        cells = [
+            _both(row["eager"]),
+            _both(row["compiled"]),
+            *((_both(mine), _against(mine, row)) if mine else ("", "")),
+        ]
+        lines.append((row["model"], row["precision"], row["batch"], *cells))
     return table(
-        ("model", "precision", "batch", "eager", "compiled, CUDA graphs"),
-        [(row["model"], row["precision"], row["batch"], *(_both(row[mode]) for mode in ("eager", "compiled")))
-         for row in rows],
-    )  # fmt: skip
+        ("model", "precision", "batch", "eager", "compiled, CUDA graphs", "ours, CUDA graphs", "ours / compiled"), lines
+    )
+
+
+def _against(mine: dict[str, Any], row: dict[str, Any]) -> str:
+    compiled = row["compiled"]
+    if "error" in compiled:
+        return ""
+    single = mine["one_at_a_time"]["median"] / compiled["one_at_a_time"]
+    return f"{single:.2f} / {mine['back_to_back'] / compiled['back_to_back']:.2f}"
 
 
 def _both(measured: dict[str, Any]) -> str:
     if "error" in measured:
         return "failed"
-    return f"{measured['one_at_a_time']:.3f} / {measured['back_to_back']:.3f}"
+    single = measured["one_at_a_time"]
+    return f"{single['median'] if isinstance(single, dict) else single:.3f} / {measured['back_to_back']:.3f}"
 
 
 def first_call_table(rows: list[dict[str, Any]]) -> str:
