@@ -1,16 +1,11 @@
-"""The caller's current GPU stays what it is.
-
-TensorRT makes an engine's GPU the current one when the engine is released. Engines lie in reference cycles (of their
-torch.fx graphs), so that happens at any time, in whatever thread Python collects garbage.
-"""
+"""Which GPU is the current one, of a thread."""
 
 from __future__ import annotations
 
 import gc
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cache, partial
+from functools import cache
 from threading import local
 
 import torch
@@ -26,21 +21,25 @@ def current_gpu(device: torch.device) -> Iterator[None]:
 
 @cache
 def keep_current_gpu() -> None:
-    """From now on each thread has the same GPU after collecting garbage as before; nothing to do where there is one."""
+    """From now on each thread has the same GPU after collecting garbage as before; nothing to do where there is one.
+
+    TensorRT makes an engine's GPU the current one when the engine is released. Engines lie in reference cycles (of their
+    torch.fx graphs), so that happens at any time, in whatever thread Python collects garbage.
+    """
     if torch.cuda.device_count() > 1:
-        keeper = _Keeper()
-        gc.callbacks.append(keeper)
-        if hasattr(os, "register_at_fork"):  # CUDA does not outlive a fork
-            os.register_at_fork(after_in_child=partial(gc.callbacks.remove, keeper))
+        gc.callbacks.append(_Keeper())
 
 
 class _Keeper(local):
     """The current GPU is each thread's own, and so is what to go back to."""
 
-    before = 0
+    before: int | None = None
 
     def __call__(self, phase: str, info: dict[str, int]) -> None:
-        if phase == "start":
+        # Not before CUDA is there: asking would initialise it, perhaps while this very thread does. Nor in a forked child.
+        if not torch.cuda.is_initialized():
+            self.before = None
+        elif phase == "start":
             self.before = torch.cuda.current_device()
-        elif torch.cuda.current_device() != self.before:
+        elif self.before is not None and torch.cuda.current_device() != self.before:
             torch.cuda.set_device(self.before)

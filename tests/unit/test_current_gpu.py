@@ -16,6 +16,7 @@ def current(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
     """The current GPU's number, as the one element; callbacks are taken back at the end."""
     place, callbacks = [0], list(gc.callbacks)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
     monkeypatch.setattr(torch.cuda, "current_device", lambda: place[0])
     monkeypatch.setattr(torch.cuda, "set_device", lambda index: place.__setitem__(0, index))
     keep_current_gpu.cache_clear()
@@ -39,6 +40,14 @@ def test_it_stays_when_an_engine_is_collected(current: list[int]) -> None:
     Engine(current)
     gc.collect()
     assert current == [0]
+
+
+def test_cuda_is_not_asked_before_it_is_there(current: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: False)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: asked.append("asked"))
+    gc.collect()
+    assert not asked
 
 
 def test_a_caller_may_change_it_between(current: list[int]) -> None:
