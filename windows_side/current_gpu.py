@@ -23,8 +23,8 @@ def current_gpu(device: torch.device) -> Iterator[None]:
 def keep_current_gpu() -> None:
     """From now on each thread has the same GPU after collecting garbage as before; nothing to do where there is one.
 
-    TensorRT makes an engine's GPU the current one when the engine is released. Engines lie in reference cycles (of their
-    torch.fx graphs), so that happens at any time, in whatever thread Python collects garbage.
+    TensorRT makes an engine's GPU the current one when the engine is released. Engines lie in reference cycles, those
+    of their torch.fx graphs, so that happens at any time, in whatever thread Python collects garbage.
     """
     if torch.cuda.device_count() > 1:
         gc.callbacks.append(_Keeper())
@@ -36,7 +36,7 @@ class _Keeper(local):
     before: int | None = None
 
     def __call__(self, phase: str, info: dict[str, int]) -> None:
-        # Not before CUDA is there: asking would initialise it, perhaps while this very thread does. Nor in a forked child.
+        # Not before CUDA is there: asking would initialise it, perhaps while this very thread does; nor after a fork.
         if not torch.cuda.is_initialized():
             self.before = None
         elif phase == "start":

@@ -71,19 +71,21 @@ def main(seconds: float, out: Path, paths: list[Path]) -> None:
     for worker in workers:
         worker.until = until
         worker.start()
-    samples = []
+    samples: list[dict[str, Any]] = []
     while any(worker.is_alive() for worker in workers):
         free = [torch.cuda.mem_get_info(gpu)[0] for gpu in range(torch.cuda.device_count())]
         samples.append({"seconds": seconds - (until - time.monotonic()), "host": memory("self")["VmRSS"], "free": free})
+        write(out, workers, samples)  # as it goes: a long run may be cut off
         time.sleep(2)
-    document = {
-        "gpus": [torch.cuda.get_device_name(gpu) for gpu in range(torch.cuda.device_count())],
-        "workers": [w.summary() for w in workers],
-        "memory": samples,
-    }
-    out.write_text(json.dumps(document, indent=1))
-    print(json.dumps(document["workers"]))
+    write(out, workers, samples)
+    print(json.dumps([worker.summary() for worker in workers]))
     print("first, middle, last:", samples[0], samples[len(samples) // 2], samples[-1])
+
+
+def write(out: Path, workers: list[Worker], samples: list[dict[str, Any]]) -> None:
+    gpus = [torch.cuda.get_device_name(gpu) for gpu in range(torch.cuda.device_count())]
+    document = {"gpus": gpus, "workers": [worker.summary() for worker in workers], "memory": samples}
+    out.write_text(json.dumps(document, indent=1))
 
 
 if __name__ == "__main__":
