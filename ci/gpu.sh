@@ -15,7 +15,7 @@ results=${2:-}
 cd "$(dirname "$0")/.."
 python3 -c 'import torch; assert torch.cuda.is_available(), "there is no GPU here"; print(torch.cuda.get_device_name())'
 # A test that hangs in native code ends its process, and says where each thread was.
-tests=(python3 -m pytest tests/gpu -q -rA -p no:cacheprovider --timeout 240 --timeout-method thread)
+tests=(python3 -m pytest tests/gpu -q -rA -p no:cacheprovider -o faulthandler_timeout=240 -o faulthandler_exit_on_timeout=true)
 if [ -z "$results" ]; then
   exec "${tests[@]}"
 fi

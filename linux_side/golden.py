@@ -10,6 +10,7 @@ import torch
 from safetensors.torch import save
 from torch.utils import _pytree as pytree
 
+from linux_side.casting import changed_inputs
 from toolchain.errors import BuildFailedError
 from toolchain.manifest import Golden, Tolerance
 
@@ -25,10 +26,15 @@ EXACT = Tolerance(relative_l2=0.0, max_relative=0.0)
 
 @dataclass(frozen=True)
 class GoldenSample:
-    """One call's leaves: tensors in, tensors out; None where a leaf is no tensor."""
+    """One call's leaves: tensors in, tensors out; None where a leaf is no tensor.
+
+    Attributes:
+        changed: the inputs that the model changed in place, as :func:`linux_side.casting.changed_inputs` names them.
+    """
 
     inputs: list[torch.Tensor | None]
     outputs: list[torch.Tensor | None]
+    changed: frozenset[str] = frozenset()
 
 
 def golden_doubts(samples: Sequence[GoldenSample]) -> list[str]:
@@ -71,7 +77,9 @@ def record_golden(
                 where="golden outputs",
                 remedy="check the example inputs; --golden 0 builds without",
             ) from error
-        recorded.append(GoldenSample([_tensor(i) for i in inputs], [_tensor(o) for o in pytree.tree_leaves(result)]))
+        outputs = [_tensor(leaf) for leaf in pytree.tree_leaves(result)]
+        changed = frozenset(changed_inputs(arguments, keywords))
+        recorded.append(GoldenSample([_tensor(leaf) for leaf in inputs], outputs, changed))
     for buffer, value in zip(buffers, state, strict=True):
         if not torch.equal(buffer, value):
             buffer.copy_(value)

@@ -137,7 +137,8 @@ def export_source(
     golden = record_golden(module, args, kwargs, options.golden)
     dtype = _DTYPES[options.precision or "fp32"]
     if dtype is not torch.float32:
-        compute_inside_in(dtype, module)
+        changed = set().union(*(sample.changed for sample in golden)) if golden else None
+        compute_inside_in(dtype, module, changed)
     leaves, structure = pytree.tree_flatten((args, kwargs))
     names = input_names(structure, _argument_names(module))
     require_dynamic(options.dynamic, names, leaves)

@@ -19,8 +19,10 @@ class CallOrder:
         handle = torch._C._cuda_getCurrentRawStream(self._device.index)
         if self._stream is not None and handle == self._stream.cuda_stream:
             return
+        if torch.cuda.is_current_stream_capturing():
+            return  # the caller captures a graph, and says when that runs
         stream = torch.cuda.current_stream(self._device)
-        if self._stream is not None and not torch.cuda.is_current_stream_capturing():
+        if self._stream is not None:
             stream.wait_stream(self._stream)
         self._stream = stream
 

@@ -18,15 +18,16 @@ import torch
 from toolchain.errors import IncompatibleError
 from windows_side.current_gpu import current_gpu
 
-_STREAMS = 8
+_STREAMS = 32
 _NON_BLOCKING = 1  # CU_STREAM_NON_BLOCKING: does not wait for the default stream, nor that for it
 
 
 def capture_stream(device: torch.device) -> torch.cuda.Stream:
-    """The next of a GPU's, for one capture at a time.
+    """The next of a GPU's, for the captures of one program.
 
     They take turns because torch, where it frees memory that was used on a stream, records an event on that stream:
-    beside a capture that has just begun there, this ended in a segmentation fault.
+    where another program's capture had just begun there, this ended in a segmentation fault. One program keeps to one,
+    because only on the same stream do its graphs share memory.
 
     Raises:
         IncompatibleError: the driver refuses.

@@ -64,6 +64,7 @@ class CapturedProgram:
     def __init__(self, flat: torch.fx.GraphModule, program: ExportedProgram, device: torch.device) -> None:
         self._flat = flat
         self._device = device
+        self._stream = capture_stream(device)
         self._pool = torch.cuda.graph_pool_handle()
         self._static: OrderedDict[Shapes, _Static] = OrderedDict()
         self._in_place: OrderedDict[tuple[Places, Addresses], torch.cuda.CUDAGraph] = OrderedDict()
@@ -179,36 +180,13 @@ class CapturedProgram:
         """A graph of a call with ``arguments``, and its flat outputs.
 
         Args:
-            warm_up: arguments of the same shapes, with which the program is called before: kernels are compiled and
-                memory is taken outside the capture. Capturing itself computes nothing.
+            warm_up: arguments of the same shapes, with which the program is called before.
             outputs: where the graph shall write, or None for memory of its own.
         """
-        with EXCLUSION.capturing():
-            return self._capture_alone(arguments, warm_up, outputs)
-
-    def _capture_alone(
-        self, arguments: Sequence[Any], warm_up: Sequence[Any], outputs: Sequence[Any] | None
-    ) -> tuple[torch.cuda.CUDAGraph, list[Any]]:
-        # Warming up shall not go on from state to state: a counter may say where the next call writes.
-        changing = [*self._state, *(_tensors(warm_up)[index] for index in self._changed_inputs)]
-        before = [tensor.clone() for tensor in changing]
         here = torch.cuda.current_stream(self._device)
-        stream = capture_stream(self._device)
-        stream.wait_stream(here)
-        graph = torch.cuda.CUDAGraph()
         try:
-            with torch.cuda.stream(stream):
-                for _ in range(_WARM_UP_CALLS):
-                    self._flat.forward(*warm_up)
-                    _copy(before, changing)
-            # Not in the global mode, in which whatever another thread allocates meanwhile would break the capture.
-            with (
-                _no_collection(),
-                torch.cuda.graph(graph, pool=self._pool, stream=stream, capture_error_mode="thread_local"),
-            ):
-                results = list(self._flat.forward(*arguments))
-                if outputs is not None:
-                    _copy(results, outputs)
+            self._warm_up(warm_up, here)
+            return self._capture_alone(arguments, outputs)
         except RuntimeError as error:
             raise IncompatibleError(
                 f"this model cannot be captured in a CUDA graph: {error}",
@@ -217,8 +195,37 @@ class CapturedProgram:
             ) from error
         finally:
             torch.cuda.set_stream(here)  # torch stays on the capture's where that cannot be ended
-            here.wait_stream(stream)
+
+    def _warm_up(self, arguments: Sequence[Any], here: torch.cuda.Stream) -> None:
+        """Lets kernels be compiled and memory be taken before the capture, beside other threads' launches."""
+        # It shall not go on from state to state: a counter may say where the next call writes.
+        changing = [*self._state, *(_tensors(arguments)[index] for index in self._changed_inputs)]
+        before = [tensor.clone() for tensor in changing]
+        self._stream.wait_stream(here)
+        try:
+            with EXCLUSION.launching, torch.cuda.stream(self._stream):
+                for _ in range(_WARM_UP_CALLS):
+                    self._flat.forward(*arguments)
+                    _copy(before, changing)
+        finally:
+            here.wait_stream(self._stream)
             _copy(before, changing)
+        # Beginning a capture waits for the GPU while other threads may launch nothing: what needs them shall be over.
+        self._stream.synchronize()
+
+    def _capture_alone(
+        self, arguments: Sequence[Any], outputs: Sequence[Any] | None
+    ) -> tuple[torch.cuda.CUDAGraph, list[Any]]:
+        """Capturing computes nothing. Other threads may allocate meanwhile, which the global mode would not survive."""
+        graph = torch.cuda.CUDAGraph()
+        with (
+            EXCLUSION.capturing(),
+            _no_collection(),
+            torch.cuda.graph(graph, pool=self._pool, stream=self._stream, capture_error_mode="thread_local"),
+        ):
+            results = list(self._flat.forward(*arguments))
+            if outputs is not None:
+                _copy(results, outputs)
         return graph, results
 
 

@@ -13,7 +13,10 @@ from threading import Condition, Lock
 
 
 class Exclusion:
-    """Launches among themselves, or one capture; a capture that waits goes first, or it might wait for ever."""
+    """Launches among themselves, or one capture.
+
+    A capture that waits goes first, or it might wait for ever; captures are few and short, so that launches do not.
+    """
 
     def __init__(self) -> None:
         self.launching = _Launching()
@@ -24,11 +27,11 @@ class Exclusion:
         """Not to be entered by a thread that is launching or capturing."""
         launching = self.launching
         with self._one_capture:
-            with launching.changed:
-                launching.barred = True
-                while launching.count:
-                    launching.changed.wait()
             try:
+                with launching.changed:
+                    launching.barred = True
+                    while launching.count:
+                        launching.changed.wait()
                 yield
             finally:
                 with launching.changed:

@@ -85,7 +85,7 @@ class LoadedModel(torch.nn.Module):
         with _no_grad(), self._current_gpu():
             outputs = self._first_call(run, leaves) if self._show_progress else run(*leaves)
             if self._cache is not None:
-                self._cache.after_call()
+                self._cache.after_call(leaves)
         return outputs
 
     def _launch(self, *leaves: Any) -> list[Any]:

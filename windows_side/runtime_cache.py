@@ -14,6 +14,7 @@ import json
 import logging
 import os
 import tempfile
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,8 @@ logger = logging.getLogger("trtcross.runtime_cache")
 SIZE_LIMIT = 2**30
 _LOCK_SECONDS = 10.0
 _SUFFIX = ".kernels"
+# After so many a model is one for any size, whose kernels are there.
+_MOST_SHAPES = 64
 
 # What compiled kernels depend on.
 Identity = dict[str, str]
@@ -63,8 +66,9 @@ def identity_of(manifest: Manifest, device: torch.device) -> Identity | None:
 class RuntimeCache:
     """The compiled kernels of one model.
 
-    They are kept after the first call, and once more when Python exits: later calls may have compiled kernels of other
-    shapes. Not when the model goes: TensorRT-RTX has crashed where a collected model's cache was serialized.
+    They are kept after the first call of each set of shapes, and once more when Python exits: without CUDA graphs,
+    better kernels are compiled beside the calls. Not when the model goes: TensorRT-RTX has crashed where a collected
+    model's cache was serialized.
 
     Attributes:
         handle: what Torch-TensorRT's engines take, a ``torch.classes.tensorrt.RuntimeCacheHandle``.
@@ -79,14 +83,16 @@ class RuntimeCache:
         self.warm = kernels is not None
         if kernels is not None:
             self.handle.deserialize(torch.frombuffer(bytearray(kernels), dtype=torch.uint8))
-        self._called = False
+        self._called_with: set[tuple[Any, ...]] = set()
 
-    def after_call(self) -> None:
-        """Keeps what the first call has compiled."""
-        if not self._called:
-            self._called = True
-            self.save()
-            _CALLED.add(self)
+    def after_call(self, leaves: Sequence[Any]) -> None:
+        """Keeps what the call has compiled, where its inputs are of new sizes."""
+        shapes = tuple([getattr(leaf, "shape", None) for leaf in leaves])
+        if shapes in self._called_with or len(self._called_with) == _MOST_SHAPES:
+            return
+        self._called_with.add(shapes)
+        self.save()
+        _CALLED.add(self)
 
     def save(self) -> None:
         """A model runs without its cache as well, so a full disk is no error."""

@@ -150,7 +150,7 @@ def latency_table(points: dict[tuple[str, int, str], dict[str, dict[str, Any]]])
 def peer_table(rows: list[dict[str, Any]], points: dict[tuple[str, int, str], dict[str, dict[str, Any]]]) -> str:
     """Eager and compiled PyTorch beside ours, where ours was measured with the same batch."""
     ours = {
-        (*name.removesuffix("_8").rsplit("-", 1), batch): found["ours, CUDA graphs"]
+        (*name.replace("_8-", "-").rsplit("-", 1), batch): found["ours, CUDA graphs"]
         for (name, batch, stream), found in points.items()
         if stream == "default"
     }

@@ -30,10 +30,12 @@ def reads_in_place(model: LoadedModel, *leaves: torch.Tensor) -> bool:
 
 def in_threads(work: Callable[..., None], calls: list[Any]) -> None:
     """Runs ``work`` for each of ``calls`` in a thread of its own; what one of them raises is raised here."""
-    with ThreadPoolExecutor(len(calls)) as pool:
-        futures = [pool.submit(work, *call) for call in calls]
-        for future in futures:
+    pool = ThreadPoolExecutor(len(calls))
+    try:
+        for future in [pool.submit(work, *call) for call in calls]:
             future.result(timeout=120)
+    finally:
+        pool.shutdown(wait=False)  # for a thread that hangs
 
 
 @pytest.mark.parametrize("cuda_graphs", [False, True], ids=["launched", "graphs"])
@@ -200,6 +202,7 @@ def test_a_model_may_be_dropped_while_its_last_call_runs(cuda_graphs: bool) -> N
             got = model(x)
             del model
             gc.collect()
+            assert torch.cuda.current_stream().query(), "the engine went before its work was done"
             others = [torch.full((2**20,), 3.0, device="cuda") for _ in range(16)]
             close([got], [want])
         del others

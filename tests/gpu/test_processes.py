@@ -120,23 +120,32 @@ def test_kernels_are_kept_though_only_threads_have_called(tmp_path: Path) -> Non
     path = named("gates-dynamic-fp32")
     program = f"""
 import logging, sys, threading
+from pathlib import Path
 from toolchain import open_artifact
 from windows_side import load
 from windows_side.sample import sample_call
 logging.basicConfig(stream=sys.stdout)
-models = []
+folder, models = Path({str(tmp_path)!r}), []
 def work():
-    models.append(load({str(path)!r}, allow_unlisted_gpu=True, runtime_cache={str(tmp_path)!r}))
+    models.append(load({str(path)!r}, allow_unlisted_gpu=True, runtime_cache=folder))
     with open_artifact({str(path)!r}) as artifact:
         args, kwargs = sample_call(artifact, models[0].device)
     for batch in (4, 2, 8):
         models[0](args[0][:1].repeat(batch, 1))
+        (kernels,) = folder.glob("*.kernels")
+        print("SIZE", kernels.stat().st_size)
+    kernels.unlink()
+    models[0]._cache._file._known = b""
 thread = threading.Thread(target=work)
 thread.start()
 thread.join()
+assert not list(folder.glob("*.kernels"))
 """
-    assert "not kept" not in python(program)  # at exit, by the main thread
-    assert list(tmp_path.glob("*.kernels"))
+    output = python(program)
+    assert "not kept" not in output
+    first, *later = [int(line.split()[1]) for line in output.splitlines() if line.startswith("SIZE")]
+    assert max(later) > first, "kernels of other sizes are kept too"
+    assert list(tmp_path.glob("*.kernels")), "at exit, by the main thread"
 
 
 def test_the_commands(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ tensors that they were recorded with: fixed addresses, as in a CUDA graph. tests
 
 from __future__ import annotations
 
+import gc
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
@@ -67,6 +68,8 @@ class StandIn:
     @contextmanager
     def capture(self, graph: Any, **_: Any) -> Iterator[None]:
         self.captures += 1
+        assert cuda_graphs.EXCLUSION.launching.barred, "another thread may launch"
+        assert not gc.isenabled(), "an engine may be collected"
         recorder = Recorder()
         with recorder:
             yield
@@ -102,7 +105,7 @@ class Memory:
 @pytest.fixture
 def cuda(monkeypatch: pytest.MonkeyPatch) -> StandIn:
     stand_in = StandIn()
-    stream = SimpleNamespace(wait_stream=lambda other: None)
+    stream = SimpleNamespace(wait_stream=lambda other: None, synchronize=lambda: None)
     for name, value in {
         "current_stream": lambda device=None: stream,
         "stream": lambda stream: nullcontext(), "set_stream": lambda stream: None,

@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from threading import Event, Thread
 
+import pytest
+
 from windows_side.exclusion import Exclusion
 
 SOON, LONG = 0.05, 10.0
@@ -57,6 +59,21 @@ def test_captures_come_one_after_another() -> None:
         assert not (first.wait(SOON) and second.wait(SOON))
         end.set()
         assert second.wait(LONG)
+
+
+def test_a_capture_that_is_interrupted_while_it_waits_leaves_nothing_barred(monkeypatch: pytest.MonkeyPatch) -> None:
+    exclusion = Exclusion()
+
+    def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    with exclusion.launching:
+        monkeypatch.setattr(exclusion.launching.changed, "wait", interrupted)
+        with pytest.raises(KeyboardInterrupt), exclusion.capturing():
+            pass
+    assert not exclusion.launching.barred
+    with exclusion.launching:
+        pass
 
 
 def test_what_fails_inside_leaves_nothing_barred() -> None:

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import os
+from contextlib import nullcontext
 from multiprocessing import get_context
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 pytest.importorskip("torch")
 
-from windows_side.runtime_cache import KernelFile, prune
+import torch
+
+from windows_side import runtime_cache
+from windows_side.runtime_cache import KernelFile, RuntimeCache, prune
 
 OF = {"engines": "ab", "gpu": "NVIDIA RTX 4090 sm_89", "driver": "580.1", "runtime": "1.6.1.120", "platform": "w"}
 
@@ -49,6 +54,30 @@ def test_the_least_recently_used_go_first(tmp_path: Path) -> None:
     (tmp_path / "left.part").write_bytes(b"of a killed process")
     prune(tmp_path, 25)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.kernels", "b.kernels"]
+
+
+class Handle:
+    """TensorRT-RTX's handle serializes nothing without a GPU: this one has a byte more each time."""
+
+    def __init__(self, _: str) -> None:
+        self.saves = 0
+
+    def serialize(self) -> torch.Tensor:
+        self.saves += 1
+        return torch.ones(self.saves, dtype=torch.uint8)
+
+
+def test_kernels_are_kept_once_for_each_set_of_sizes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runtime_cache, "current_gpu", lambda device: nullcontext())
+    monkeypatch.setattr(torch.classes, "tensorrt", SimpleNamespace(RuntimeCacheHandle=Handle), raising=False)
+    cache = RuntimeCache(tmp_path, OF, torch.device("cuda:0"))
+    small, large = torch.ones(1, 8), torch.ones(4, 8)
+    for leaves in ((small, 3), (small, 3), (large, 3), (small, 3), (large, 3)):
+        cache.after_call(leaves)
+    assert cache.handle.saves == 2
+    runtime_cache._save_all()
+    assert KernelFile(tmp_path, OF).read() == b"\1\1\1"
+    runtime_cache._CALLED.clear()
 
 
 def _write_many(folder: Path, number: int) -> None:
