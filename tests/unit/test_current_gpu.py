@@ -6,6 +6,9 @@ import gc
 from collections.abc import Iterator
 
 import pytest
+
+pytest.importorskip("torch")
+
 import torch
 
 from windows_side.current_gpu import keep_current_gpu
