@@ -36,7 +36,7 @@ def compute_inside_in(dtype: torch.dtype, module: torch.nn.Module, changed: Coll
 
     def after(_module: torch.nn.Module, _args: Any, result: Any) -> Any:
         for name, tensor, copy in calls.pop():
-            if name in changed if changed is not None else _is_changed(copy):
+            if _is_changed(copy) and (changed is None or name in changed):
                 tensor.copy_(torch.where(copy == tensor.to(dtype), tensor, copy.to(tensor.dtype)))
         return pytree.tree_map_only(torch.Tensor, lambda t: t.float() if t.dtype is dtype else t, result)
 

@@ -75,7 +75,7 @@ def _against_eager(row: dict[str, Any] | None) -> tuple[str, str]:
 
 
 def defects_table(rows: list[dict[str, Any]]) -> str:
-    """The cases that some form makes wrong: as Torch-TensorRT lowers them, and as we do (``+ 0`` between)."""
+    """The cases that some form makes wrong: as Torch-TensorRT lowers them, and as ``build`` makes them."""
     lines = []
     for name, mine in _by_case(rows).items():
         plain = [row for row in mine if row["build"] == "plain"]
@@ -83,7 +83,7 @@ def defects_table(rows: list[dict[str, Any]]) -> str:
         if all(row.get("within") for row in mine):
             continue
         lines.append((*name.split("; ", 1), _forms(plain), _forms(avoided), _worst(avoided)))
-    return table(("what", "then", "wrong as it is", "wrong with `+ 0` between", "largest relative L2 then"), lines)
+    return table(("what", "then", "wrong as it is", "wrong as `build` makes it", "largest relative L2 then"), lines)
 
 
 def right_table(rows: list[dict[str, Any]]) -> str:
@@ -157,12 +157,10 @@ def peer_table(rows: list[dict[str, Any]], points: dict[tuple[str, int, str], di
     lines = []
     for row in rows:
         mine = ours.get((row["model"], row["precision"], row["batch"]))
-        cells = [
-            _both(row["eager"]),
-            _both(row["compiled"]),
-            *((_both(mine), _against(mine, row)) if mine else ("", "")),
-        ]
-        lines.append((row["model"], row["precision"], row["batch"], *cells))
+        beside = (_both(mine), _against(mine, row)) if mine else ("", "")
+        lines.append(
+            (row["model"], row["precision"], row["batch"], _both(row["eager"]), _both(row["compiled"]), *beside)
+        )
     return table(
         ("model", "precision", "batch", "eager", "compiled, CUDA graphs", "ours, CUDA graphs", "ours / compiled"), lines
     )

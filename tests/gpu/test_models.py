@@ -120,8 +120,10 @@ def captures_broken(model: LoadedModel) -> Iterator[None]:
         return outputs
 
     model._flat.forward = broken
-    yield
-    model._flat.forward = forward
+    try:
+        yield
+    finally:
+        model._flat.forward = forward
 
 
 def test_a_capture_that_another_thread_breaks_costs_no_result(caplog: pytest.LogCaptureFixture) -> None:
