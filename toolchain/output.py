@@ -6,15 +6,13 @@ import json
 import traceback
 from collections.abc import Callable
 from functools import wraps
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 
 from toolchain.errors import TrtcrossError
 
 DOCUMENT_VERSION = 1
-
-F = TypeVar("F", bound=Callable[..., Any])
 
 
 class Report:
@@ -48,7 +46,7 @@ class Report:
             click.echo(json.dumps(self._document, indent=1))
 
 
-def verb(function: F) -> F:
+def verb(function: Callable[..., None]) -> Callable[..., None]:
     """Gives a click command ``--json``, ``-q`` and ``-v``, a :class:`Report`, and our exit codes."""
 
     @click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout.")
@@ -73,7 +71,7 @@ def verb(function: F) -> F:
         if code:
             raise SystemExit(code)
 
-    return command  # type: ignore[return-value]
+    return command
 
 
 def unexpected(error: Exception) -> TrtcrossError:

@@ -8,6 +8,7 @@ import sys
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from toolchain.errors import IncompatibleError
 
@@ -68,7 +69,7 @@ def measure_first_call(
     return FirstCall(**json.loads(result.stdout.splitlines()[-1]))
 
 
-def _measure(artifact: str, options: dict[str, object]) -> FirstCall:
+def _measure(artifact: str, options: dict[str, Any]) -> FirstCall:
     start = time.perf_counter()
     import torch
 
@@ -78,7 +79,7 @@ def _measure(artifact: str, options: dict[str, object]) -> FirstCall:
 
     imported = time.perf_counter()
     with open_artifact(artifact) as opened:
-        model = load(opened, **options)  # type: ignore[arg-type]
+        model = load(opened, **options)
         args, kwargs = sample_call(opened, model.device)
     torch.cuda.synchronize()
     loaded = time.perf_counter()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 
@@ -13,12 +13,10 @@ from toolchain.errors import UsageError
 from toolchain.output import Report
 from toolchain.signing_policy import CertificateSigner, KeySigner, Policy, read_policy
 
-F = TypeVar("F", bound=Callable[..., Any])
-
 _PATH = click.Path(path_type=Path)
 
 
-def signer_options(function: F) -> F:
+def signer_options(function: Callable[..., None]) -> Callable[..., None]:
     """Gives a verb ``--policy``, ``--signer`` and ``--signer-ca``, and its function one argument, ``policy``.
 
     It stands below ``@verb``, which then tells what is wrong with them.
@@ -33,7 +31,7 @@ def signer_options(function: F) -> F:
     ) -> None:
         function(report, policy=chosen_policy(policy, signer, signer_ca), **options)
 
-    return command  # type: ignore[return-value]
+    return command
 
 
 def chosen_policy(policy: Path | None, signer: str | None, ca: Path | None) -> Policy | None:
