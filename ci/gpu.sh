@@ -43,5 +43,7 @@ TRTCROSS_GPU_REPORT=$results/errors.jsonl step tests "${tests[@]}"
   step rtx_defects python3 -m benchmarks.gpu.rtx_defects run "$TRTCROSS_ARTIFACTS/defects" "$results/rtx_defects.json"
 benchmark memory -- two_outputs-fp32 resnet50-fp32 vit_b_16-fp32
 benchmark first_call -- "${models[@]/%/-fp16}"
-benchmark soak "${SECONDS_OF_SOAK:-60}" -- resnet18-fp16 resnet50-fp16 mixed-fp32 swin_t-fp16 minilm-fp16 gates-fp16
+benchmark churn 40 -- gates-fp32 two_outputs-fp32
+benchmark soak "${SECONDS_OF_SOAK:-60}" -- resnet18-fp16 resnet50-fp16 mixed-fp32 swin_t-fp16 minilm-fp16 gates-fp16 \
+  vit_b_16-fp16 kv_cache-fp16
 exit $status

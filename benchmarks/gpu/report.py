@@ -31,7 +31,10 @@ def main() -> None:
         "peer": peer_table(_read("peer.json")["rows"], points),
         "first_call": first_call_table(_read("first_call.json")["rows"]),
         "memory": memory_table(_read("memory.json")),
-        "soak": soak_table(_read("soak.json")),
+        "soak": workers_table(_read("soak.json")),
+        "soak_memory": memory_over_time(_read("soak.json")),
+        "churn": workers_table(_read("churn.json")),
+        "churn_memory": memory_over_time(_read("churn.json")),
     }
     for name, table in tables.items():
         text = text.replace(f"{{{name}}}", table)
@@ -202,21 +205,27 @@ def memory_table(rows: list[dict[str, Any]]) -> str:
     )  # fmt: skip
 
 
-def soak_table(document: dict[str, Any]) -> str:
+def workers_table(document: dict[str, Any]) -> str:
+    """What the threads of a run have done, and whether it was right."""
     return table(
         ("artifact", "GPU", "CUDA graphs", "calls", "largest difference from the first result", "error"),
-        [
-            (
-                w["artifact"],
-                w.get("device", ""),
-                "yes" if w.get("cuda_graphs") else "",
-                w["calls"],
-                f"{w['worst']:g}",
-                w["error"] or "",
-            )
-            for w in document["workers"]
-        ],
-    )
+        [(w["artifact"], w["device"], "yes" if w["cuda_graphs"] else "", w["calls"], f"{w['worst']:.1g}",
+          w["error"] or "") for w in document["workers"]],
+    )  # fmt: skip
+
+
+def memory_over_time(document: dict[str, Any]) -> str:
+    """What host and GPUs have given, in MiB, at some moments of a run."""
+    samples = document["memory"]
+    end = samples[-1]["seconds"]
+    moments = [moment for moment in (0, 2, 10, 60, 300) if moment < end / 2] + [end / 2, end]
+    free = samples[0]["free"]
+    return table(
+        ("after, s", "host, MiB", *(f"GPU {index}: more than at the start, MiB" for index in range(len(free)))),
+        [(f"{at['seconds']:.0f}", f"{at['host'] / 2**20:.0f}",
+          *(f"{(before - now) / 2**20:.0f}" for before, now in zip(free, at["free"], strict=True)))
+         for at in (min(samples, key=lambda sample: abs(sample["seconds"] - moment)) for moment in moments)],
+    )  # fmt: skip
 
 
 def table(header: Row, rows: Sequence[Row]) -> str:

@@ -1,0 +1,106 @@
+"""Threads that call models for a given time; what came of it, and what memory did meanwhile."""
+
+from __future__ import annotations
+
+import json
+import math
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.utils import _pytree as pytree
+
+from benchmarks.measure import memory
+from toolchain import open_artifact
+from windows_side import LoadedModel
+from windows_side.sample import sample_call
+
+_SAMPLE_SECONDS = 2
+
+
+@dataclass(frozen=True)
+class Call:
+    """The arguments of a call."""
+
+    args: Any
+    kwargs: Any
+
+    def of(self, model: LoadedModel) -> list[torch.Tensor]:
+        """The model's outputs, flat."""
+        return pytree.tree_leaves(model(*self.args, **self.kwargs))
+
+
+def call_for(artifact: Path, device: torch.device) -> Call:
+    """What the artifact was built with, or something of the same sizes."""
+    with open_artifact(artifact) as opened:
+        return Call(*sample_call(opened, device))
+
+
+class Worker(threading.Thread):
+    """Compares each result that keeps coming with what it should be; the results are computed in this thread.
+
+    Attributes:
+        worst: largest relative L2 error; infinite where a result was not a number.
+        error: what ended it early.
+    """
+
+    def __init__(
+        self, artifact: str, device: torch.device, results: Iterator[list[torch.Tensor]], want: list[torch.Tensor],
+        **about: Any,
+    ) -> None:  # fmt: skip
+        super().__init__(name=artifact)
+        self._about = {"artifact": artifact, "device": str(device), **about}
+        self._results, self._want = results, want
+        self.until = 0.0
+        self.calls, self.worst = 0, 0.0
+        self.error: str | None = None
+
+    def run(self) -> None:
+        try:
+            while time.monotonic() < self.until:
+                self.worst = max(self.worst, _difference(next(self._results), self._want))
+                self.calls += 1
+        except Exception as error:  # noqa: BLE001 - it is what the run reports
+            self.error = f"{type(error).__name__}: {error}"[:500]
+
+    def summary(self) -> dict[str, Any]:
+        return {**self._about, "calls": self.calls, "worst": self.worst, "error": self.error}
+
+
+def _difference(got: list[torch.Tensor], want: list[torch.Tensor]) -> float:
+    errors = [((a - b).norm() / b.norm()).item() for a, b in zip(got, want, strict=True)]
+    return max(math.inf if math.isnan(error) else error for error in errors)
+
+
+def run_for(seconds: float, workers: Sequence[Worker], out: Path) -> None:
+    """Runs all workers at once; writes as it goes, since a long run may be cut off."""
+    torch.cuda.synchronize()
+    start = time.monotonic()
+    for worker in workers:
+        worker.until = start + seconds
+        worker.start()
+    samples: list[dict[str, Any]] = []
+    while any(worker.is_alive() for worker in workers):
+        samples.append(_sample(time.monotonic() - start))
+        _write(out, workers, samples)
+        time.sleep(_SAMPLE_SECONDS)
+    _write(out, workers, samples)
+    for worker in workers:
+        print(json.dumps(worker.summary()))
+    print("first, middle, last:", samples[0], samples[len(samples) // 2], samples[-1])
+
+
+def _sample(seconds: float) -> dict[str, Any]:
+    """Bytes of the process's memory, and of what is free on each GPU."""
+    free = [torch.cuda.mem_get_info(gpu)[0] for gpu in range(torch.cuda.device_count())]
+    return {"seconds": round(seconds, 1), "host": memory("self")["VmRSS"], "free": free}
+
+
+def _write(out: Path, workers: Sequence[Worker], samples: list[dict[str, Any]]) -> None:
+    gpus = [torch.cuda.get_device_name(gpu) for gpu in range(torch.cuda.device_count())]
+    document = {"gpus": gpus, "workers": [worker.summary() for worker in workers], "memory": samples}
+    out.write_text(json.dumps(document, indent=1))
