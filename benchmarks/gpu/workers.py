@@ -31,7 +31,8 @@ class Call:
 
     def of(self, model: LoadedModel) -> list[torch.Tensor]:
         """The model's outputs, flat."""
-        return pytree.tree_leaves(model(*self.args, **self.kwargs))
+        outputs: list[torch.Tensor] = pytree.tree_leaves(model(*self.args, **self.kwargs))
+        return outputs
 
 
 def call_for(artifact: Path, device: torch.device) -> Call:
