@@ -26,7 +26,6 @@ from toolchain.splice import spliced_archive
 from toolchain.strict_json import load_json
 from toolchain.targets import Backend
 from toolchain.trust import require_safe_to_load
-from windows_side.current_gpu import keep_current_gpu
 from windows_side.model import LoadedModel
 from windows_side.preflight import require
 from windows_side.replace import EngineFactory, replace_nodes
@@ -101,7 +100,6 @@ def load(
         warnings.warn(f"{doubt.name}: needs {doubt.needed}; here: {doubt.found}", stacklevel=2)
     load_runtime(artifact.manifest.target.backend)
     place = _gpu(device)
-    keep_current_gpu()
     if cuda_graphs:
         _require_fixed_outputs(artifact)
     with torch.cuda.device(place):

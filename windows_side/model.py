@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import weakref
+import sys
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from threading import Lock
@@ -57,7 +57,6 @@ class LoadedModel(torch.nn.Module):
         self._lock = Lock()
         self._is_only_gpu = device.type != "cuda" or torch.cuda.device_count() == 1
         self._order = CallOrder(device)
-        weakref.finalize(self, self._order.wait_for_the_last_call).atexit = False
         self.eval()
 
     @property
@@ -92,6 +91,20 @@ class LoadedModel(torch.nn.Module):
         with EXCLUSION.launching:
             outputs: list[Any] = self._flat.forward(*leaves)
         return outputs
+
+    def __del__(self, is_finalizing: Callable[[], bool] = sys.is_finalizing) -> None:
+        """Frees engines, weights and captured graphs now.
+
+        torch.fx's graphs refer to themselves: they would keep all that until Python looks for cycles, which it does
+        rarely, since it knows nothing of the GPU's memory.
+        """
+        if is_finalizing() or "_order" not in vars(self):  # __init__ has failed
+            return
+        self._order.wait_for_the_last_call()
+        with self._current_gpu():  # TensorRT leaves an engine's GPU the current one
+            flat = self._flat
+            self.__dict__.clear()
+            flat.__dict__.clear()
 
     def train(self, mode: bool = True) -> LoadedModel:
         if mode:

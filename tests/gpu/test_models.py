@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import os
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -203,7 +204,6 @@ def test_a_model_may_be_dropped_while_its_last_call_runs(cuda_graphs: bool) -> N
             torch.cuda._sleep(100_000_000)  # clock cycles: nothing of the call has begun when the engine goes
             got = model(x)
             del model
-            gc.collect()
             assert torch.cuda.current_stream().query(), "the engine went before its work was done"
             others = [torch.full((2**20,), 3.0, device="cuda") for _ in range(16)]
             close([got], [want])
@@ -211,6 +211,46 @@ def test_a_model_may_be_dropped_while_its_last_call_runs(cuda_graphs: bool) -> N
         model = load(path, allow_unlisted_gpu=True, cuda_graphs=cuda_graphs)
         model(x)
         torch.cuda.synchronize()
+
+
+@contextlib.contextmanager
+def no_collection() -> Iterator[None]:
+    gc.collect()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+
+
+def memory_of_the_gpu() -> int:
+    """Bytes that are taken, by whatever process."""
+    torch.cuda.synchronize()
+    torch.cuda.empty_cache()
+    free, total = torch.cuda.mem_get_info()
+    return total - free
+
+
+@pytest.mark.parametrize("cuda_graphs", [False, True], ids=["launched", "graphs"])
+def test_a_dropped_model_frees_the_gpu_at_once(cuda_graphs: bool) -> None:
+    path = named("resnet18-fp32")
+    with open_artifact(path) as opened:
+        (x,), _ = sample_call(opened, torch.device("cuda:0"))
+        engine = sum(engine.size for engine in opened.engines)
+
+    def use() -> None:
+        load(path, allow_unlisted_gpu=True, cuda_graphs=cuda_graphs)(x)
+
+    use()  # what the libraries keep
+    with no_collection():
+        use()
+        torchs, everything = torch.cuda.memory_allocated(), memory_of_the_gpu()
+        for _ in range(5):
+            use()
+        assert torch.cuda.memory_allocated() == torchs
+        if "PYTEST_XDIST_WORKER" in os.environ:
+            pytest.skip("other processes use this GPU: only torch's memory was compared")
+        assert memory_of_the_gpu() - everything < engine
 
 
 def test_two_models_of_one_file_keep_states_of_their_own() -> None:
@@ -281,6 +321,5 @@ def test_a_model_on_each_gpu(cuda_graphs: bool) -> None:
             assert {tensor.device for tensor in out} == {torch.device(device)}
             results.append([tensor.cpu() for tensor in out])
             del model, out
-            gc.collect()
             assert torch.cuda.current_device() == 0, "it changed when an engine was released"
         close(results[1], results[0])
