@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
+from threading import local
 
 import torch
 
@@ -14,3 +17,29 @@ def current_gpu(device: torch.device) -> Iterator[None]:
     with torch.cuda.device(device):
         torch.cuda.mem_get_info()
         yield
+
+
+@cache
+def keep_current_gpu() -> None:
+    """From now on each thread has the same GPU after collecting garbage as before; nothing to do where there is one.
+
+    TensorRT makes an engine's GPU the current one when the engine is released. Engines lie in reference cycles, those
+    of their torch.fx graphs, so that happens at any time, in whatever thread Python collects garbage.
+    """
+    if torch.cuda.device_count() > 1:
+        gc.callbacks.append(_Keeper())
+
+
+class _Keeper(local):
+    """The current GPU is each thread's own, and so is what to go back to."""
+
+    before: int | None = None
+
+    def __call__(self, phase: str, info: dict[str, int]) -> None:
+        # Not before CUDA is there: asking would initialise it, perhaps while this very thread does; nor after a fork.
+        if not torch.cuda.is_initialized():
+            self.before = None
+        elif phase == "start":
+            self.before = torch.cuda.current_device()
+        elif self.before is not None and torch.cuda.current_device() != self.before:
+            torch.cuda.set_device(self.before)

@@ -26,6 +26,7 @@ from toolchain.splice import spliced_archive
 from toolchain.strict_json import load_json
 from toolchain.targets import Backend
 from toolchain.trust import require_safe_to_load
+from windows_side.current_gpu import keep_current_gpu
 from windows_side.model import LoadedModel
 from windows_side.preflight import require
 from windows_side.replace import EngineFactory, replace_nodes
@@ -100,6 +101,7 @@ def load(
         warnings.warn(f"{doubt.name}: needs {doubt.needed}; here: {doubt.found}", stacklevel=2)
     load_runtime(artifact.manifest.target.backend)
     place = _gpu(device)
+    keep_current_gpu()
     if cuda_graphs:
         _require_fixed_outputs(artifact)
     with torch.cuda.device(place):
@@ -219,7 +221,8 @@ def _read_program(artifact: Artifact, device: torch.device) -> ExportedProgram:
             entries.append((name, _on_device(artifact.read_entry(name), name, device)))
         elif not name.startswith(("extra/", "trtcross/")):
             entries.append((name, entry))
-    with spliced_archive(artifact.container, entries) as file, _READING:
+    # What is loaded in inference mode could not be changed outside of it, and a model may change its buffers.
+    with spliced_archive(artifact.container, entries) as file, _READING, torch.inference_mode(False):
         try:
             return torch.export.load(file)
         except TrtcrossError:

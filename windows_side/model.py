@@ -58,6 +58,7 @@ class LoadedModel(torch.nn.Module):
         self._is_only_gpu = device.type != "cuda" or torch.cuda.device_count() == 1
         self._order = CallOrder(device)
         self.eval()
+        self._owner = _LastOwner(self._order, device, program, self._flat, self._captured)
 
     @property
     def kernels_are_cached(self) -> bool:
@@ -92,20 +93,6 @@ class LoadedModel(torch.nn.Module):
             outputs: list[Any] = self._flat.forward(*leaves)
         return outputs
 
-    def __del__(self, is_finalizing: Callable[[], bool] = sys.is_finalizing) -> None:
-        """Frees engines, weights and captured graphs now.
-
-        torch.fx's graphs refer to themselves: they would keep all that until Python looks for cycles, which it does
-        rarely, since it knows nothing of the GPU's memory.
-        """
-        if is_finalizing() or "_order" not in vars(self):  # __init__ has failed
-            return
-        self._order.wait_for_the_last_call()
-        with self._current_gpu():  # TensorRT leaves an engine's GPU the current one
-            flat = self._flat
-            self.__dict__.clear()
-            flat.__dict__.clear()
-
     def train(self, mode: bool = True) -> LoadedModel:
         if mode:
             raise UsageError(
@@ -133,6 +120,26 @@ class LoadedModel(torch.nn.Module):
         return torch.cuda.device(self.device)
 
 
+class _LastOwner:
+    """The last to hold what a model has on the GPU: lets go of it when the last call is done.
+
+    It is no ``__del__`` of the model's own: that runs while a weak reference may still hand the model out.
+    """
+
+    def __init__(self, order: CallOrder, device: torch.device, *parts: object) -> None:
+        self._order = order
+        self._device = device
+        self._parts = parts
+
+    def __del__(self, is_finalizing: Callable[[], bool] = sys.is_finalizing) -> None:
+        if is_finalizing():
+            return
+        self._order.wait_for_the_last_call()
+        # TensorRT leaves an engine's GPU the current one.
+        with torch.cuda.device(self._device) if self._device.type == "cuda" else _HERE:
+            del self._parts
+
+
 def _flat_module(program: ExportedProgram) -> torch.fx.GraphModule:
     """The program as a module from leaves to leaves, without torch's own checks of its inputs.
 
@@ -141,7 +148,19 @@ def _flat_module(program: ExportedProgram) -> torch.fx.GraphModule:
     flat: torch.fx.GraphModule = program.module(check_guards=False)
     flat.graph.set_codegen(torch.fx.graph.CodeGen())
     flat.recompile()
+    _break_cycles(flat)
     return flat
+
+
+def _break_cycles(flat: torch.fx.GraphModule) -> None:
+    """Lets engines and weights go with the model.
+
+    A module that refers to itself stays until Python looks for cycles, which it does rarely, since it knows nothing of
+    the GPU's memory.
+    """
+    flat.graph.owning_module = None
+    for name in ("train", "eval"):  # bound methods, by which torch refuses both
+        flat.__dict__.pop(name, None)
 
 
 _HERE = nullcontext()

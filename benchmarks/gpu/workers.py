@@ -20,6 +20,10 @@ from windows_side import LoadedModel
 from windows_side.sample import sample_call
 
 _SAMPLE_SECONDS = 2
+# What two kernels of one engine may differ by, relative L2.
+_TOLERANCE = 2e-3
+# How long a call may take after the end.
+_GRACE_SECONDS = 60
 
 
 @dataclass(frozen=True)
@@ -53,7 +57,7 @@ class Worker(threading.Thread):
         self, artifact: str, device: torch.device, results: Iterator[list[torch.Tensor]], want: list[torch.Tensor],
         **about: Any,
     ) -> None:  # fmt: skip
-        super().__init__(name=artifact)
+        super().__init__(name=artifact, daemon=True)  # one that hangs does not keep the process
         self._about = {"artifact": artifact, "device": str(device), **about}
         self._results, self._want = results, want
         self.until = 0.0
@@ -68,24 +72,41 @@ class Worker(threading.Thread):
         except Exception as error:  # noqa: BLE001 - it is what the run reports
             self.error = f"{type(error).__name__}: {error}"[:500]
 
+    @property
+    def failed(self) -> bool:
+        return self.is_alive() or self.error is not None or self.worst > _TOLERANCE
+
     def summary(self) -> dict[str, Any]:
         return {**self._about, "calls": self.calls, "worst": self.worst, "error": self.error}
 
 
 def _difference(got: list[torch.Tensor], want: list[torch.Tensor]) -> float:
-    errors = [((a - b).norm() / b.norm()).item() for a, b in zip(got, want, strict=True)]
-    return max(math.inf if math.isnan(error) else error for error in errors)
+    return max(_relative_l2(a, b) for a, b in zip(got, want, strict=True))
+
+
+def _relative_l2(a: torch.Tensor, b: torch.Tensor) -> float:
+    if a.shape != b.shape or a.dtype != b.dtype:
+        return math.inf
+    if torch.equal(a, b):
+        return 0.0
+    error = ((a.double() - b.double()).norm() / b.double().norm()).item()
+    return math.inf if math.isnan(error) else error
 
 
 def run_for(seconds: float, workers: Sequence[Worker], out: Path) -> None:
-    """Runs all workers at once; writes as it goes, since a long run may be cut off."""
-    torch.cuda.synchronize()
+    """Runs all workers at once; writes as it goes, since a long run may be cut off.
+
+    Raises:
+        SystemExit: a result was wrong, or a worker ended with an error or not at all.
+    """
+    for gpu in range(torch.cuda.device_count()):
+        torch.cuda.synchronize(gpu)
     start = time.monotonic()
     for worker in workers:
         worker.until = start + seconds
         worker.start()
     samples: list[dict[str, Any]] = []
-    while any(worker.is_alive() for worker in workers):
+    while any(worker.is_alive() for worker in workers) and time.monotonic() < start + seconds + _GRACE_SECONDS:
         samples.append(_sample(time.monotonic() - start))
         _write(out, workers, samples)
         time.sleep(_SAMPLE_SECONDS)
@@ -93,6 +114,8 @@ def run_for(seconds: float, workers: Sequence[Worker], out: Path) -> None:
     for worker in workers:
         print(json.dumps(worker.summary()))
     print("first, middle, last:", samples[0], samples[len(samples) // 2], samples[-1])
+    if failed := [worker.name for worker in workers if worker.failed]:
+        raise SystemExit(f"wrong, or not done: {', '.join(failed)}")
 
 
 def _sample(seconds: float) -> dict[str, Any]:
@@ -104,4 +127,6 @@ def _sample(seconds: float) -> dict[str, Any]:
 def _write(out: Path, workers: Sequence[Worker], samples: list[dict[str, Any]]) -> None:
     gpus = [torch.cuda.get_device_name(gpu) for gpu in range(torch.cuda.device_count())]
     document = {"gpus": gpus, "workers": [worker.summary() for worker in workers], "memory": samples}
-    out.write_text(json.dumps(document, indent=1))
+    part = out.with_suffix(".part")
+    part.write_text(json.dumps(document, indent=1))
+    part.replace(out)

@@ -248,9 +248,8 @@ def test_a_dropped_model_frees_the_gpu_at_once(cuda_graphs: bool) -> None:
         for _ in range(5):
             use()
         assert torch.cuda.memory_allocated() == torchs
-        if "PYTEST_XDIST_WORKER" in os.environ:
-            pytest.skip("other processes use this GPU: only torch's memory was compared")
-        assert memory_of_the_gpu() - everything < engine
+        if "PYTEST_XDIST_WORKER" not in os.environ:  # whose other processes may use this GPU
+            assert memory_of_the_gpu() - everything < engine
 
 
 def test_two_models_of_one_file_keep_states_of_their_own() -> None:

@@ -5,6 +5,7 @@ On the CPU: tensors stand for engines, which exist on a GPU only; tests/gpu drop
 
 from __future__ import annotations
 
+import copy
 import gc
 import weakref
 from collections.abc import Iterator
@@ -14,7 +15,8 @@ import pytest
 import torch
 
 from examples import models
-from tests.integration.harness import CPU, Built, build_here
+from tests.integration.harness import CPU, Built, build_here, put_partitions
+from toolchain.errors import IncompatibleError
 from windows_side.model import LoadedModel
 
 pytestmark = pytest.mark.rtx
@@ -59,16 +61,60 @@ def test_its_program_may_be_kept(built: Built) -> None:
     assert program.module(check_guards=False) is not None
 
 
-def test_a_model_in_a_cycle_is_freed_when_that_is_collected(built: Built) -> None:
-    model, held = loaded(built)
-    model.itself = [model]
+def test_a_part_may_be_kept(built: Built) -> None:
+    model, _ = loaded(built)
+    state = model.state_dict()
+    (part,) = model.children()
     del model
-    gc.collect()
+    assert [value.tolist() for value in part.state_dict().values()] == [value.tolist() for value in state.values()]
+
+
+def test_a_copy_goes_on_when_the_original_goes(built: Built) -> None:
+    model, held = loaded(built)
+    another = copy.copy(model)
+    del model
+    put_partitions(another._flat, list(built.partitions.values()))
+    x = torch.randn(2, 16)
+    assert torch.equal(another(x), built.run(x))
+    del another
     assert not any(ref() is not None for ref in held)
 
 
-@pytest.mark.filterwarnings("error::pytest.PytestUnraisableExceptionWarning")
-def test_a_model_that_could_not_be_made_says_nothing_when_it_goes(built: Built) -> None:
-    with pytest.raises(AttributeError):
-        LoadedModel(None, built.artifact.manifest, CPU)  # type: ignore[arg-type]
+def test_a_model_that_waits_for_its_last_call_is_not_handed_out(built: Built) -> None:
+    model, held = loaded(built)
+    reference, seen = weakref.ref(model), []
+    model._order.wait_for_the_last_call = lambda: seen.append((reference(), held[0]() is None))  # type: ignore[method-assign]
+    del model
+    assert seen == [(None, False)], "engines are there until the last call is done"
+
+
+def test_a_model_in_a_cycle_is_freed_when_that_is_collected(built: Built) -> None:
+    model, held = loaded(built)
+    said = []
+
+    class Service:
+        """Has something to say when it goes, for which it needs its model."""
+
+        def __init__(self, model: LoadedModel) -> None:
+            self.model, self.itself = model, self
+
+        def __del__(self) -> None:
+            said.extend(self.model.state_dict())
+
+    Service(model)
+    del model
     gc.collect()
+    assert said and not any(ref() is not None for ref in held)
+
+
+def test_a_model_that_could_not_be_made_leaves_nothing(built: Built, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise IncompatibleError("the CUDA driver makes no stream", where="load", remedy="load it without cuda_graphs")
+
+    monkeypatch.setattr("windows_side.model.CapturedProgram", refuse)
+    program = built.loaded()
+    held = [weakref.ref(value) for value in program.constants.values()]
+    with pytest.raises(IncompatibleError):
+        LoadedModel(program, built.artifact.manifest, CPU, cuda_graphs=True)
+    del program
+    assert not any(ref() is not None for ref in held)

@@ -1,4 +1,4 @@
-"""Several threads load at once: torch's own reader of programs takes one at a time."""
+"""Loading from several threads, of which torch's own reader of programs takes one at a time; and in inference mode."""
 
 from __future__ import annotations
 
@@ -26,3 +26,13 @@ def test_several_threads_load_at_once(tmp_path: Path) -> None:
 
     with ThreadPoolExecutor(8) as pool:
         assert len(set(pool.map(nodes, range(40)))) == 1
+
+
+def test_a_model_may_be_loaded_in_inference_mode_and_called_outside(tmp_path: Path) -> None:
+    module, args = models.kv_cache()
+    built = build_here(module, args, folder=tmp_path)
+    with torch.inference_mode():
+        model = built.model
+    before = [buffer.clone() for buffer in built.buffers()]
+    model(*args)
+    assert not any(torch.equal(a, b) for a, b in zip(built.buffers(), before, strict=True)), "its state goes on"
