@@ -34,10 +34,12 @@ def main() -> None:
         "soak": workers_table(_read("soak.json")),
         "soak_memory": memory_over_time(_read("soak.json")),
         "churn": workers_table(_read("churn.json")),
-        "churn_memory": memory_over_time(_read("churn.json")),
     }
     for name, table in tables.items():
-        text = text.replace(f"{{{name}}}", table)
+        before, _, behind = text.partition(f"{{{name}}}")
+        if not behind:
+            raise SystemExit(f"text.md has no place for {{{name}}}")
+        text = before + table + behind
     (FOLDER.parent / "gpu.md").write_text(text, encoding="utf-8")
 
 
