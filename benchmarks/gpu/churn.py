@@ -1,4 +1,4 @@
-"""Models that threads load, capture, call and drop as fast as they can: no crash, right results, no growth of memory.
+"""Models that threads load, capture, call and drop as fast as they can: no crash, right results, what memory does.
 
 On each GPU one thread loads the first artifact without CUDA graphs and without kernels compiled before; two load the
 second one with CUDA graphs. docs/benchmarks/gpu.md, "Captures and threads", tells what it found.
