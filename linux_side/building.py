@@ -166,7 +166,7 @@ def _check_early(options: BuildOptions, model: Any, out: Path) -> None:
 
 def _run_child(job: dict[str, Any], on_event: OnEvent, log: IO[bytes]) -> None:
     start = log.tell() if log.seekable() else None
-    command = [sys.executable, "-m", "linux_side.worker"]
+    command = [sys.executable, "-m", "linux_side.worker", str(os.getpid())]
     child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True)
     error: TrtcrossError | None = None
     events, jobs = child.stdout, child.stdin

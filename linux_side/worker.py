@@ -1,5 +1,7 @@
 """The child process of a build: one job in on stdin, events out on stdout, one JSON document a line.
 
+``python -m linux_side.worker PARENT``: it ends with its parent, that of a killed build too.
+
 Torch-TensorRT's import on a machine without a GPU, its process-wide registries and its memory stay in here.
 """
 
@@ -15,6 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
+from linux_side.end_with_parent import end_with_parent
 from toolchain.errors import BuildFailedError, TrtcrossError
 
 if TYPE_CHECKING:
@@ -57,6 +60,7 @@ class Progress:
 
 
 def main() -> int:
+    end_with_parent(int(sys.argv[1]))
     # Whatever prints to stdout meanwhile, the C++ side too, must not get between the events.
     events = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)

@@ -5,26 +5,17 @@ A matrix that is killed must not leave builds behind, which would take the memor
 
 from __future__ import annotations
 
-import ctypes
-import os
 import signal
 import sys
 from types import FrameType
 
+from linux_side.end_with_parent import end_with_parent
 from toolchain.cli import main
-
-_PR_SET_PDEATHSIG = 1
-
-
-def end_with_parent(parent: int) -> None:
-    """Asks Linux for SIGTERM when the parent ends."""
-    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-    if os.getppid() != parent:  # it was gone before we asked
-        sys.exit(128 + signal.SIGTERM)
 
 
 def _terminated(number: int, _frame: FrameType | None) -> None:
-    sys.exit(128 + number)  # as an exception: the build ends its own child on the way out
+    signal.signal(number, signal.SIG_IGN)  # nobody shall interrupt the way out
+    sys.exit(128 + number)  # as an exception: the build ends its own child
 
 
 if __name__ == "__main__":

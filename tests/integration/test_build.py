@@ -7,8 +7,11 @@ import os
 import shutil
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 
+import psutil
 import pytest
 import torch
 
@@ -223,3 +226,25 @@ def test_convert_keeps_the_engines_to_the_byte(tiny: Path, tmp_path: Path, trtcr
 def test_load_says_that_the_platform_differs_and_offers_convert(tiny: Path, trtcross: Trtcross) -> None:
     result = trtcross("verify", tiny, "--level", "load")
     assert result.returncode == 3 and "trtcross convert" in result.stderr
+
+
+def test_a_killed_build_leaves_no_process_behind(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "toolchain", "build", "tests.integration.matrix_models:patient"]
+    build = subprocess.Popen(
+        [*command, "-o", str(tmp_path / "out.pt2"), "-q"], cwd=ROOT, env={**os.environ, "PATIENT": str(tmp_path)}
+    )
+    try:
+        worker = psutil.Process(int(_soon(lambda: [*tmp_path.glob("started-*")])[0].name.partition("-")[2]))
+        assert worker.ppid() == build.pid
+    finally:
+        build.kill()
+        build.wait()
+    worker.wait(timeout=20)
+
+
+def _soon(condition: Callable[[], list[Path]]) -> list[Path]:
+    end = time.monotonic() + 60
+    while not (found := condition()):
+        assert time.monotonic() < end, "it did not happen"
+        time.sleep(0.05)
+    return found
