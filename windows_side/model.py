@@ -58,6 +58,7 @@ class LoadedModel(torch.nn.Module):
         self._is_only_gpu = device.type != "cuda" or torch.cuda.device_count() == 1
         self._order = CallOrder(device)
         self.eval()
+        # Set last: attributes go in the order in which they came.
         self._owner = _LastOwner(self._order, device, program, self._flat, self._captured)
 
     @property
