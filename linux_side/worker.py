@@ -1,6 +1,6 @@
 """The child process of a build: one job in on stdin, events out on stdout, one JSON document a line.
 
-``python -m linux_side.worker PARENT``: it ends with its parent, that of a killed build too.
+``python -m linux_side.worker PARENT``: it ends when its parent does, a killed one too.
 
 Torch-TensorRT's import on a machine without a GPU, its process-wide registries and its memory stay in here.
 """

@@ -99,8 +99,7 @@ class LoadedModel(torch.nn.Module):
             raise UsageError(
                 "a compiled model cannot be trained", where="train()", remedy="train the original, then build again"
             )
-        self.training = False  # and no further: torch's unlifted program refuses train() and eval() alike
-        return self
+        return super().train(False)
 
     def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> LoadedModel:
         raise UsageError(

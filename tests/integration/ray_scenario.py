@@ -6,14 +6,13 @@ import json
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
-from typing import Any
 
 import psutil
 
 from tests.conftest import ROOT
 from tests.integration.ray_session import cluster, matrix_command
+from tests.integration.waiting import running, started, wait_for
 
 SPEC = """
 version = 1
@@ -42,19 +41,6 @@ model = "only_there:tiny"
 LIMIT = 150.0
 
 
-def wait_for(condition: Any) -> Any:
-    end = time.monotonic() + LIMIT
-    while not (found := condition()):
-        if time.monotonic() > end:
-            raise TimeoutError("it did not happen")
-        time.sleep(0.05)
-    return found
-
-
-def builders(folder: Path) -> set[int]:
-    return {int(path.name.partition("-")[2]) for path in folder.glob("started-*")}
-
-
 def main() -> None:
     folder = Path(sys.argv[1])
     os.environ["PATIENT"] = str(folder)  # the nodes' processes inherit it
@@ -74,13 +60,13 @@ def main() -> None:
             stderr=subprocess.PIPE,
             text=True,
         )
-        wait_for(lambda: len(builders(folder)) == 2)
-        victim = min(builders(folder))
+        wait_for(lambda: len(started(folder)) == 2, LIMIT)
+        victim = min(started(folder))
         # The build's process, the verb's, and then the worker of Ray's that runs the task.
         worker = psutil.Process(victim).parents()[1]
         worker.kill()
-        wait_for(lambda: len(builders(folder)) == 3)
-        orphan = psutil.pid_exists(victim) and psutil.Process(victim).status() != psutil.STATUS_ZOMBIE
+        wait_for(lambda: len(started(folder)) == 3, LIMIT)
+        orphan = running(victim)
         (folder / "go").touch()
         out, err = matrix.communicate(timeout=LIMIT)
         again = subprocess.run(

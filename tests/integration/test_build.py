@@ -7,15 +7,13 @@ import os
 import shutil
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 
-import psutil
 import pytest
 import torch
 
 from tests.conftest import ROOT, Trtcross
+from tests.integration.waiting import running, started, wait_for
 from toolchain import open_artifact
 from toolchain.manifest import MANIFEST_ENTRY
 
@@ -234,17 +232,9 @@ def test_a_killed_build_leaves_no_process_behind(tmp_path: Path) -> None:
         [*command, "-o", str(tmp_path / "out.pt2"), "-q"], cwd=ROOT, env={**os.environ, "PATIENT": str(tmp_path)}
     )
     try:
-        worker = psutil.Process(int(_soon(lambda: [*tmp_path.glob("started-*")])[0].name.partition("-")[2]))
-        assert worker.ppid() == build.pid
+        (child,) = wait_for(lambda: started(tmp_path))
     finally:
         build.kill()
         build.wait()
-    worker.wait(timeout=20)
-
-
-def _soon(condition: Callable[[], list[Path]]) -> list[Path]:
-    end = time.monotonic() + 60
-    while not (found := condition()):
-        assert time.monotonic() < end, "it did not happen"
-        time.sleep(0.05)
-    return found
+    assert child != build.pid
+    wait_for(lambda: not running(child), 20)

@@ -8,15 +8,13 @@ import shlex
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 
 from tests.conftest import ROOT, Trtcross
+from tests.integration.waiting import running, started, wait_for
 
 pytestmark = pytest.mark.rtx
 
@@ -124,14 +122,6 @@ def start(folder: Path, *arguments: str) -> subprocess.Popen[str]:
     )
 
 
-def wait_for(condition: Callable[[], Any], seconds: float = 90) -> Any:
-    end = time.monotonic() + seconds
-    while not (found := condition()):
-        assert time.monotonic() < end, "it did not happen"
-        time.sleep(0.05)
-    return found
-
-
 def test_a_killed_run_leaves_nothing_behind_and_is_resumed(tmp_path: Path) -> None:
     (tmp_path / "m.toml").write_text(PATIENT)
     finished = tmp_path / "run" / "cells" / "tiny-fp32-windows_x86_64-rtx1.6.json"
@@ -142,7 +132,7 @@ def test_a_killed_run_leaves_nothing_behind_and_is_resumed(tmp_path: Path) -> No
     wait_for(lambda: not running(weighing))
     (tmp_path / "go").unlink()
     wait_for(lambda: len(started(tmp_path)) > 1)
-    (builder,) = set(started(tmp_path)) - {weighing}
+    (builder,) = started(tmp_path) - {weighing}
     written = finished.read_bytes()
     first.kill()
     first.wait()
@@ -157,19 +147,11 @@ def test_a_killed_run_leaves_nothing_behind_and_is_resumed(tmp_path: Path) -> No
     assert not list((tmp_path / "run").rglob(".*.part"))
 
 
-def running(pid: int) -> bool:
-    return psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
-
-
-def started(folder: Path) -> list[int]:
-    return [int(path.name.partition("-")[2]) for path in folder.glob("started-*")]
-
-
 def test_a_second_run_says_who_is_at_work(tmp_path: Path) -> None:
     (tmp_path / "m.toml").write_text(PATIENT)
     first = start(tmp_path, "--only", "patient*")
     try:
-        wait_for(lambda: list(tmp_path.glob("started-*")))
+        wait_for(lambda: started(tmp_path))
         second = start(tmp_path)
         output, _ = second.communicate(timeout=60)
         assert second.returncode == 2
