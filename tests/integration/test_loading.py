@@ -1,4 +1,6 @@
-"""Loading from several threads, of which torch's own reader of programs takes one at a time; and in inference mode."""
+"""Loading from several threads, of which torch's own reader of programs takes one at a time; in inference mode,
+and what else a loaded model takes and refuses.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +13,7 @@ import torch
 from examples import models
 from tests.integration.harness import CPU, build_here
 from toolchain import open_artifact
+from toolchain.errors import UsageError
 from windows_side.loading import load_program
 
 pytestmark = pytest.mark.rtx
@@ -36,3 +39,14 @@ def test_a_model_may_be_loaded_in_inference_mode_and_called_outside(tmp_path: Pa
     before = [buffer.clone() for buffer in built.buffers()]
     model(*args)
     assert not any(torch.equal(a, b) for a, b in zip(built.buffers(), before, strict=True)), "its state goes on"
+
+
+def test_a_model_in_a_module_of_the_callers_may_be_evaluated_but_neither_trained_nor_moved(tmp_path: Path) -> None:
+    module, args = models.two_outputs()
+    model = build_here(module, args, folder=tmp_path).model
+    outer = torch.nn.Sequential(model).eval()
+    assert not any(part.training for part in outer.modules())
+    assert torch.equal(outer(*args)[0], model(*args)[0])
+    for change in (outer.train, outer.half, lambda: outer.to(torch.float64)):
+        with pytest.raises(UsageError):
+            change()
