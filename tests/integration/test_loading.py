@@ -1,6 +1,4 @@
-"""Loading from several threads, of which torch's own reader of programs takes one at a time; in inference mode,
-and what else a loaded model takes and refuses.
-"""
+"""Loading: several threads at once, of which torch's own reader takes one at a time; in inference mode; what is refused."""
 
 from __future__ import annotations
 
