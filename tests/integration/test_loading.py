@@ -1,4 +1,4 @@
-"""Loading: several threads at once, of which torch's own reader takes one at a time; in inference mode; what is refused."""
+"""Loading: by several threads, of which torch's own reader takes one at a time; in inference mode; what is refused."""
 
 from __future__ import annotations
 
