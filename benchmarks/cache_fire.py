@@ -34,9 +34,10 @@ from linux_side.cache.lookup import fetch, open_checked
 from linux_side.cache.store import BuildCache, Entry
 from tests.integration.killing import Tell, kill_in_phase
 from tests.unit.handmade import Handmade, plan
-from toolchain import container_writer, open_artifact
+from toolchain import open_artifact
+from toolchain.container import writer as container_writer
 from toolchain.errors import BuildFailedError
-from toolchain.manifest import MANIFEST_ENTRY
+from toolchain.manifest.models import MANIFEST_ENTRY
 
 ADDING = ("before the lock", "evicting", "copying", "syncing", "moving")
 TAKING = ("checking", "writing", "replacing")

@@ -19,9 +19,9 @@ import pybase64
 
 from benchmarks import synthetic
 from toolchain import open_artifact
-from toolchain.base64_stream import RAW_CHUNK, TEXT_CHUNK
-from toolchain.graph_writer import engine_from_buffer
-from toolchain.manifest import GRAPH_ENTRY
+from toolchain.graph.writer import engine_from_buffer
+from toolchain.io.base64_stream import RAW_CHUNK, TEXT_CHUNK
+from toolchain.manifest.models import GRAPH_ENTRY
 
 Job = tuple[Callable[[], Any], Callable[[Any], Any]]
 TINY = 4096
@@ -73,7 +73,7 @@ def load_ours(path: str, tiny: str) -> Job:
 def load_ours_program(path: str, tiny: str) -> Job:
     """The whole program as ``load`` makes it, every digest checked, the engine as bytes in the constructor's place."""
     from toolchain.targets import Backend
-    from windows_side.runtime import load_runtime
+    from windows_side.loader.runtime_library import load_runtime
 
     load_runtime(Backend.TENSORRT_RTX)
     _load_program(tiny)
@@ -172,7 +172,7 @@ def _read_engine(path: str) -> bytes:
 def _load_program(path: str) -> bytes:
     import torch
 
-    from windows_side.loading import load_program
+    from windows_side.loader.loading import load_program
 
     taken: list[bytes] = []
 

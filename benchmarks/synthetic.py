@@ -18,11 +18,11 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from toolchain.base64_stream import RAW_CHUNK
-from toolchain.engine_info import EngineInfo, RuntimeDevice
-from toolchain.graph_writer import EngineSource
-from toolchain.manifest import Manifest
-from toolchain.plan import HEADER_SIZE
+from toolchain.engine.info import EngineInfo, RuntimeDevice
+from toolchain.engine.plan_header import HEADER_SIZE
+from toolchain.graph.writer import EngineSource
+from toolchain.io.base64_stream import RAW_CHUNK
+from toolchain.manifest.models import Manifest
 from toolchain.targets import ComputeCapability
 
 MIB = 2**20
@@ -88,8 +88,8 @@ def our_module(name: str, plan: EngineSource) -> Any:
     """The engine submodule that our own build puts into a graph."""
     import torch
 
-    from linux_side.engine_metadata import encode_metadata
     from linux_side.exporter.engine_module import CompiledEngine, EngineModule
+    from linux_side.lowering.engine_metadata import encode_metadata
 
     graph = torch.fx.Graph()
     x = graph.placeholder("x")
@@ -168,11 +168,11 @@ def prepared(module: Any, spool: Path) -> Callable[[Path, bytes | None], Manifes
     """Exports a compiled module; the result writes the artifact, golden entry and all, as often as it is called."""
     from torch.utils import _pytree as pytree
 
-    from linux_side.compile import EngineFacts
+    from linux_side.driver.artifact_writer import serialize_program, write_artifact
     from linux_side.exporter import export
     from linux_side.exporter.engine_module import CompiledEngine
-    from linux_side.write_artifact import serialize_program, write_artifact
-    from toolchain.graph_text import engine_token
+    from linux_side.lowering.compile import EngineFacts
+    from toolchain.graph.skeleton import engine_token
 
     engines: list[CompiledEngine] = []
 

@@ -21,7 +21,7 @@ def trtcross(*arguments: str, allowed: tuple[int, ...] = (0,)) -> int:
 
 
 def has_gpu() -> bool:
-    probe = subprocess.run([sys.executable, "-m", "windows_side.gpu_probe"], capture_output=True, check=False)
+    probe = subprocess.run([sys.executable, "-m", "toolchain.host.gpu_probe"], capture_output=True, check=False)
     return probe.returncode == 0 and bool(json.loads(probe.stdout)["gpus"])
 
 

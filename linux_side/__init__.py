@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from linux_side.building import build
+    from linux_side.driver.building import build
     from linux_side.exporter import export
 
 __all__ = ["build", "export"]
@@ -14,7 +14,7 @@ __all__ = ["build", "export"]
 def __getattr__(name: str) -> Any:
     # `export` needs torch, `build` does not until the child has it.
     if name == "build":
-        from linux_side.building import build
+        from linux_side.driver.building import build
 
         return build
     if name == "export":

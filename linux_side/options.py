@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from toolchain.errors import UsageError
-from toolchain.manifest import Model
+from toolchain.manifest.models import Model
 from toolchain.targets import Backend, ComputeCapability, Platform
 
 BACKENDS = ("auto", *(backend.value for backend in Backend))

@@ -17,8 +17,8 @@ from typing import Any
 import torch
 
 from linux_side.exporter.engine_module import CompiledEngine
-from toolchain.engine_info import AliasedIO, EngineInfo
-from toolchain.graph_writer import engine_from_buffer
+from toolchain.engine.info import AliasedIO, EngineInfo
+from toolchain.graph.writer import engine_from_buffer
 from toolchain.targets import ComputeCapability
 
 

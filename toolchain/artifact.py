@@ -11,13 +11,13 @@ from functools import cached_property
 from types import TracebackType
 from typing import Any
 
-from toolchain.base64_stream import TEXT_CHUNK, ParallelHash, decode_stream, encoded_length
-from toolchain.container import Container
-from toolchain.engine_info import EngineInfo
-from toolchain.entry_names import ROOT
+from toolchain.container.entry_names import ROOT
+from toolchain.container.reader import Container
+from toolchain.engine.info import EngineInfo
+from toolchain.engine.plan_header import HEADER_SIZE, PlanHeader, parse_plan_header
 from toolchain.errors import MalformedArtifactError
-from toolchain.foreign import derive_manifest
-from toolchain.graph_document import (
+from toolchain.foreign.derive import derive_manifest
+from toolchain.graph.document import (
     GRAPH_LIMIT,
     GRAPH_VALUE_LIMIT,
     PlaceholderNode,
@@ -25,9 +25,9 @@ from toolchain.graph_document import (
     parse_graph,
     placeholder_nodes,
 )
-from toolchain.graph_text import engine_token, gaps
-from toolchain.manifest import GRAPH_ENTRY, MANIFEST_ENTRY, SIZE_LIMIT, EngineEntry, Manifest, parse_manifest
-from toolchain.plan import HEADER_SIZE, PlanHeader, parse_plan_header
+from toolchain.graph.skeleton import engine_token, gaps
+from toolchain.io.base64_stream import TEXT_CHUNK, ParallelHash, decode_stream, encoded_length
+from toolchain.manifest.models import GRAPH_ENTRY, MANIFEST_ENTRY, SIZE_LIMIT, EngineEntry, Manifest, parse_manifest
 
 _REMEDY = "get the file again, or build it again"
 

@@ -12,13 +12,17 @@ from typing import Any
 from packaging.version import InvalidVersion, Version
 
 from toolchain.artifact import Artifact
-from toolchain.container_writer import ContainerWriter
-from toolchain.engine_info import TARGET_PLATFORM_FIELD, EngineInfo
+from toolchain.checker.safety import TRUST, require_safe_to_convert
+from toolchain.container.writer import ContainerWriter
+from toolchain.engine.info import TARGET_PLATFORM_FIELD, EngineInfo
+from toolchain.engine.metadata_reader import PickleError, read_metadata, shapes_alone
+from toolchain.engine.releases import RELEASES, runs
 from toolchain.errors import IncompatibleError, UsageError
-from toolchain.graph_document import PlaceholderNode, dump_graph, placeholder_nodes, set_devices, set_field, set_fields
-from toolchain.graph_writer import EngineSource, WrittenGraph, write_graph
-from toolchain.install import install_lines
-from toolchain.manifest import (
+from toolchain.graph.document import PlaceholderNode, dump_graph, placeholder_nodes, set_devices, set_field, set_fields
+from toolchain.graph.writer import EngineSource, WrittenGraph, write_graph
+from toolchain.io.strict_json import load_json
+from toolchain.manifest.install import install_lines
+from toolchain.manifest.models import (
     GOLDEN_ENTRY,
     GRAPH_ENTRY,
     MANIFEST_ENTRY,
@@ -30,11 +34,7 @@ from toolchain.manifest import (
     Producer,
     TargetSpec,
 )
-from toolchain.pickle_values import PickleError, read_metadata, shapes_alone
-from toolchain.releases import RELEASES, runs
-from toolchain.strict_json import load_json
 from toolchain.targets import Platform
-from toolchain.trust import TRUST, require_safe_to_convert
 
 _CONFIG_LIMIT = 8 * 2**20
 

@@ -5,18 +5,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from windows_side.loading import load
-    from windows_side.model import LoadedModel
-    from windows_side.preflight import check
-    from windows_side.replace import replace_execute_engine_no_op_node
+    from windows_side.execution.model import LoadedModel
+    from windows_side.loader.loading import load
+    from windows_side.loader.replace import replace_execute_engine_no_op_node
+    from windows_side.preflight.requirements import check
 
 __all__ = ["LoadedModel", "check", "load", "replace_execute_engine_no_op_node"]
 
 _HOMES = {
-    "LoadedModel": "windows_side.model",
-    "check": "windows_side.preflight",
-    "load": "windows_side.loading",
-    "replace_execute_engine_no_op_node": "windows_side.replace",
+    "LoadedModel": "windows_side.execution.model",
+    "check": "windows_side.preflight.requirements",
+    "load": "windows_side.loader.loading",
+    "replace_execute_engine_no_op_node": "windows_side.loader.replace",
 }
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.gpu.latency import for_this_host
-from windows_side.first_call import measure_first_call
+from windows_side.benchmark.first_call import measure_first_call
 
 _UPSTREAM = """
 import time; start = time.perf_counter()
@@ -25,7 +25,7 @@ import torch_tensorrt; print(middle - start, time.perf_counter() - middle)
 _LIGHT = """
 import time; start = time.perf_counter()
 import torch; middle = time.perf_counter()
-from windows_side.runtime import load_runtime
+from windows_side.loader.runtime_library import load_runtime
 from toolchain.targets import Backend
 load_runtime(Backend.TENSORRT_RTX)
 print(middle - start, time.perf_counter() - middle)

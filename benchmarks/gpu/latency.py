@@ -21,12 +21,12 @@ from benchmarks.gpu.raw import RawEngine, captured, engine_inputs
 from toolchain import open_artifact
 from toolchain.artifact import Artifact
 from toolchain.convert import convert_artifact
-from toolchain.manifest import DynamicSize
+from toolchain.manifest.models import DynamicSize
 from toolchain.targets import Platform
 from windows_side import LoadedModel, load
-from windows_side.bench import measure_latency, measure_throughput
-from windows_side.call import call_of
-from windows_side.golden import read_golden
+from windows_side.benchmark.measure import measure_latency, measure_throughput
+from windows_side.execution.call import call_of
+from windows_side.verification.golden import read_golden
 
 BATCHES = (1, 8)
 CALLS = 100

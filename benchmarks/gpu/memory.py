@@ -26,8 +26,8 @@ def _measure(path: str, warm: str) -> dict[str, Any]:
 
     from toolchain import open_artifact
     from windows_side import load
-    from windows_side.bench import GpuMemory
-    from windows_side.sample import sample_call
+    from windows_side.benchmark.measure import GpuMemory
+    from windows_side.execution.samples import sample_call
 
     def run(which: str) -> Any:
         model = load(which, allow_unlisted_gpu=True, runtime_cache=False)

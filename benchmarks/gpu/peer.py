@@ -18,7 +18,7 @@ import torch
 from torch.utils import _pytree as pytree
 
 from examples import models
-from windows_side.bench import measure_latency, measure_throughput
+from windows_side.benchmark.measure import measure_latency, measure_throughput
 
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 BATCHES = (1, 8)

@@ -9,7 +9,7 @@ import tensorrt_rtx as trt
 import torch
 
 from toolchain.artifact import Engine
-from windows_side.model import LoadedModel
+from windows_side.execution.model import LoadedModel
 
 _DTYPES = {
     trt.float32: torch.float32, trt.float16: torch.float16, trt.bfloat16: torch.bfloat16,

@@ -1,4 +1,4 @@
-"""What TensorRT-RTX computes wrongly, and whether it does so behind the way round of :mod:`linux_side.rtx_defects`.
+"""What TensorRT-RTX computes wrongly, and whether it still does behind :mod:`linux_side.backends.rtx_defects`.
 
     python -m benchmarks.gpu.rtx_defects build FOLDER           # where the engines are built, without a GPU
     python -m benchmarks.gpu.rtx_defects run FOLDER OUT.json    # on a GPU host, best on a GPU of TensorRT-RTX's list
@@ -201,7 +201,7 @@ def build(folder: Path) -> None:
 def run_one(job: tuple[str, str, str, str]) -> dict[str, Any]:
     from toolchain import open_artifact
     from windows_side import load
-    from windows_side.golden import compare_golden
+    from windows_side.verification.golden import compare_golden
 
     name, form, kind, path = job
     row: dict[str, Any] = {"case": name, "form": form, "build": kind}

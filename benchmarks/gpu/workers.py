@@ -17,7 +17,7 @@ from torch.utils import _pytree as pytree
 from benchmarks.measure import memory
 from toolchain import open_artifact
 from windows_side import LoadedModel
-from windows_side.sample import sample_call
+from windows_side.execution.samples import sample_call
 
 _SAMPLE_SECONDS = 2
 # What two kernels of one engine may differ by, relative L2.

@@ -45,7 +45,7 @@ if [ -z "${TRTCROSS_ARTIFACTS:-}" ] && has torch_tensorrt; then
   say "an artifact, built by Linux"
   TRTCROSS_ARTIFACTS=$work/artifacts
   mkdir "$TRTCROSS_ARTIFACTS"
-  "$PYTHON" -c 'from toolchain.cli import main; main()' build tests.models:tiny -o "$TRTCROSS_ARTIFACTS/tiny.pt2" -q
+  "$PYTHON" -c 'from toolchain.cli.main import main; main()' build tests.models:tiny -o "$TRTCROSS_ARTIFACTS/tiny.pt2" -q
 fi
 rm -rf "$dest"/read-only/*
 if [ "${TRTCROSS_ARTIFACTS:-}" ]; then

@@ -11,7 +11,7 @@ import torch
 
 from linux_side import upstream
 from toolchain.errors import BuildFailedError, MissingComponentError
-from toolchain.manifest import Package
+from toolchain.manifest.models import Package
 from toolchain.targets import Backend, ComputeCapability, Platform
 
 

@@ -9,9 +9,9 @@ import torch
 
 from linux_side import upstream
 from linux_side.backends.base import EngineBuilder
-from linux_side.rtx_defects import avoid_defects
+from linux_side.backends.rtx_defects import avoid_defects
+from toolchain.engine.plan_header import CAPABILITY_BITS
 from toolchain.errors import UsageError
-from toolchain.plan import CAPABILITY_BITS
 from toolchain.targets import AMPERE, Backend, ComputeCapability, Platform
 
 TURING = ComputeCapability(7, 5)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
+from collections.abc import Iterable
 from importlib import metadata, util
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,9 @@ from typing import Any
 from linux_side.options import BuildOptions
 from toolchain.targets import Backend
 
-_BUILDING = ("linux_side", "linux_side.backends", "linux_side.exporter", "toolchain")
+_PACKAGES = ("linux_side", "toolchain")
+# Folders of them that change no artifact.
+_APART = {"__pycache__", "commands", "matrix"}
 _CHUNK = 2**20
 
 
@@ -71,12 +74,23 @@ def _version(distribution: str) -> str:
 
 def _own_sources() -> str:
     """The digest of the code that builds, which changes more often than its version while it is worked on."""
+    folders = [
+        Path(folder)
+        for package in _PACKAGES
+        if (spec := util.find_spec(package))
+        for folder in spec.submodule_search_locations or ()
+    ]
+    return sources_digest(folders)
+
+
+def sources_digest(folders: Iterable[Path]) -> str:
+    """The digest of every file in these packages that can change an artifact, data files too, by its relative path."""
     digest = hashlib.sha256()
-    for package in _BUILDING:
-        spec = util.find_spec(package)
-        for folder in (spec.submodule_search_locations if spec else None) or ():
-            for path in sorted(Path(folder).glob("*.py")):
-                digest.update(f"{package}/{path.name}\0".encode() + path.read_bytes())
+    for folder in folders:
+        for path in sorted(folder.rglob("*")):
+            inside = path.relative_to(folder)
+            if path.is_file() and _APART.isdisjoint(inside.parts):
+                digest.update(f"{folder.name}/{inside.as_posix()}\0".encode() + path.read_bytes())
     return digest.hexdigest()
 
 

@@ -8,10 +8,10 @@ from pathlib import Path
 
 from linux_side.cache.store import BuildCache, Entry
 from toolchain.artifact import Artifact, open_artifact
-from toolchain.container_writer import ContainerWriter
+from toolchain.cli.output import size_text
+from toolchain.container.writer import ContainerWriter
 from toolchain.errors import MalformedArtifactError, TrtcrossError, UsageError
-from toolchain.manifest import MANIFEST_ENTRY, BuildRecord
-from toolchain.output import size_text
+from toolchain.manifest.models import MANIFEST_ENTRY, BuildRecord
 
 # Takes a line for people, of something that did not end the build.
 Warn = Callable[[str], None]

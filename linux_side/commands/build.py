@@ -9,10 +9,10 @@ from typing import IO, Any
 
 import click
 
-from linux_side.building import build as build_artifact
+from linux_side.driver.building import build as build_artifact
 from toolchain.artifact import Artifact
+from toolchain.cli.output import Report, size_text, verb
 from toolchain.errors import TrtcrossError
-from toolchain.output import Report, size_text, verb
 
 PHASES = {
     "import": "importing torch",

@@ -12,19 +12,19 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from linux_side.matrix.cells import installed
-from linux_side.matrix.hosts import this_host
-from linux_side.matrix.job import failed_error
-from linux_side.matrix.memory import Memory, default_budget, parse_size
-from linux_side.matrix.plan import Action, Planned, make_plan
-from linux_side.matrix.plan_text import show_plan
-from linux_side.matrix.progress import progress_for
+from linux_side.matrix.execution.job import failed_error
+from linux_side.matrix.execution.progress import progress_for
+from linux_side.matrix.execution.run import learn_weights, run_plan
+from linux_side.matrix.planning.hosts import this_host
+from linux_side.matrix.planning.memory import Memory, default_budget, parse_size
+from linux_side.matrix.planning.plan import Action, Planned, make_plan
+from linux_side.matrix.planning.plan_text import show_plan
 from linux_side.matrix.records import RunFolder, own_command
-from linux_side.matrix.run import learn_weights, run_plan
 from linux_side.matrix.session import Session, run_folder
-from linux_side.matrix.spec import load_spec
+from linux_side.matrix.spec.cells import installed
+from linux_side.matrix.spec.spec import load_spec
+from toolchain.cli.output import Report, verb
 from toolchain.errors import IncompatibleError, UsageError
-from toolchain.output import Report, verb
 from toolchain.report.writing import write_report
 from toolchain.targets import Backend
 

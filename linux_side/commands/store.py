@@ -12,9 +12,9 @@ import click
 from linux_side.cache.lookup import open_checked
 from linux_side.cache.store import BuildCache, Entry, parse_size, surplus
 from toolchain.artifact import open_artifact
+from toolchain.cli.output import Report, size_text, verb
 from toolchain.errors import MalformedArtifactError, TrtcrossError, UsageError
-from toolchain.manifest import Manifest
-from toolchain.output import Report, size_text, verb
+from toolchain.manifest.models import Manifest
 
 
 @click.group()

@@ -11,11 +11,11 @@ from torch.export import ExportedProgram
 from torch.export.graph_signature import InputSpec
 
 from linux_side.exporter.engine_module import CompiledEngine
-from linux_side.exporter.graph_copy import copy_graph_module, has_attribute
 from linux_side.exporter.inline_engines import EngineCall, inline_engines
 from linux_side.exporter.inline_torch import inline_torch_modules
 from linux_side.exporter.program import CallStructure, call_structure, create_program
-from linux_side.exporter.values import annotate_calls
+from linux_side.fx.graph_copy import copy_graph_module, has_attribute
+from linux_side.fx.values import annotate_calls
 from toolchain.errors import BuildFailedError
 
 EngineField = Callable[[CompiledEngine, int], str]

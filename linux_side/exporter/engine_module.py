@@ -8,8 +8,8 @@ from typing import Any
 
 import torch
 
-from toolchain.engine_info import EngineInfo
-from toolchain.graph_writer import EngineSource
+from toolchain.engine.info import EngineInfo
+from toolchain.graph.writer import EngineSource
 
 
 @dataclass(frozen=True)

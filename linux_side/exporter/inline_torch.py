@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from linux_side.exporter.graph_copy import get_attribute, has_attribute, owner_of, set_attribute
+from linux_side.fx.graph_copy import get_attribute, has_attribute, owner_of, set_attribute
 
 
 def inline_torch_modules(gm: torch.fx.GraphModule) -> None:

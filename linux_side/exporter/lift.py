@@ -10,7 +10,7 @@ import torch
 from torch._guards import detect_fake_mode
 from torch.export.graph_signature import CustomObjArgument, InputKind, InputSpec, TensorArgument
 
-from linux_side.exporter.graph_copy import get_attribute, owner_of
+from linux_side.fx.graph_copy import get_attribute, owner_of
 
 # The order in which an exported program takes its inputs, and the prefix of each kind's placeholder.
 _PREFIX = {

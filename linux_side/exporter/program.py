@@ -24,8 +24,8 @@ from torch.export.graph_signature import (
 from torch.utils import _pytree as pytree
 
 from linux_side.exporter.lift import lift
-from linux_side.exporter.state import StateChange, state_to_attributes
-from linux_side.exporter.values import flat_outputs
+from linux_side.fx.state import StateChange, state_to_attributes
+from linux_side.fx.values import flat_outputs
 
 
 @dataclass(frozen=True)

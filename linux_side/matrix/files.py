@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from toolchain.replacing import new_part, replace_file
+from toolchain.io.atomic import new_part, replace_file
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer

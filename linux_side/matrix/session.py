@@ -8,16 +8,16 @@ from contextlib import AbstractContextManager, nullcontext, redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from linux_side.matrix.hosts import Host, this_host
-from linux_side.matrix.local_executor import LocalExecutor
-from linux_side.matrix.memory import Memory
-from linux_side.matrix.plan import Plan, make_plan
+from linux_side.matrix.execution.local_executor import LocalExecutor
+from linux_side.matrix.planning.hosts import Host, this_host
+from linux_side.matrix.planning.memory import Memory
+from linux_side.matrix.planning.plan import Plan, make_plan
 from linux_side.matrix.records import RunFolder
-from linux_side.matrix.spec import Spec, load_spec
-from toolchain.output import Report
+from linux_side.matrix.spec.spec import Spec, load_spec
+from toolchain.cli.output import Report
 
 if TYPE_CHECKING:
-    from linux_side.matrix.executor import Executor
+    from linux_side.matrix.execution.executor import Executor
 
 
 def run_folder(spec: Path, out: Path | None) -> RunFolder:
@@ -53,7 +53,7 @@ class Session:
             ray_working_dir = "."
         self._cluster: Any = None
         if executor_name == "ray":
-            from linux_side.matrix.ray_cluster import Cluster
+            from linux_side.matrix.execution.ray_cluster import Cluster
 
             self._cluster = Cluster(ray_address, ray_working_dir, shared=ray_shared)
         self._hosts: list[Host] = self._cluster.hosts() if self._cluster else [this_host()]

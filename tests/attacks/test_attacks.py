@@ -14,7 +14,7 @@ from tests.attacks.attacks import ATTACKS
 from tests.conftest import ROOT
 from tests.unit.foreign import Foreign
 from tests.unit.handmade import Handmade
-from toolchain.container import Container
+from toolchain.container.reader import Container
 from toolchain.errors import MalformedArtifactError
 
 SECONDS = 1.0

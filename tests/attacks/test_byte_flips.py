@@ -13,7 +13,7 @@ import pytest
 from tests.unit.handmade import Handmade, plan
 from toolchain.artifact import open_artifact
 from toolchain.errors import MalformedArtifactError, UntrustedError
-from windows_side.verification import check_integrity, check_structure
+from windows_side.verification.levels import check_integrity, check_structure
 
 PARTS = 4  # so that the processes of a parallel run share the work
 

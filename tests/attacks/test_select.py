@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.attacks.attacks import ATTACKS
-from tests.unit.test_select import SM89, artifact, found, machine
+from tests.unit.windows_side.preflight.test_selection import SM89, artifact, found, machine
 
 __all__ = ["machine"]
 

@@ -20,12 +20,12 @@ pytest.importorskip("model_signing")
 
 from tests.unit.handmade import Handmade, plan
 from tests.unit.signers import PERSON, Authority, KeyFiles, new_key
-from toolchain import openssf
 from toolchain.artifact import open_artifact
-from toolchain.cli import cli
+from toolchain.cli.main import cli
 from toolchain.errors import UntrustedError
-from toolchain.signing import require_signature, sign_artifact, signature_path
-from toolchain.signing_policy import CertificateSigner, KeySigner, Policy
+from toolchain.signing import openssf
+from toolchain.signing.artifact import require_signature, sign_artifact, signature_path
+from toolchain.signing.policy import CertificateSigner, KeySigner, Policy
 
 
 @dataclass
@@ -312,7 +312,7 @@ def test_exit_code(scene: Scene, verb: list[str]) -> None:
 def test_load_refuses_before_torch_sees_the_file(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     import torch
 
-    from windows_side import loading
+    from windows_side.loader import loading
 
     def reached(*arguments: object, **options: object) -> None:
         raise AssertionError("torch was reached")

@@ -142,7 +142,7 @@ def test_upstream_loads_a_damaged_weight(tmp_path: Path) -> None:
 _BUILD_ENGINE = """
 import torch
 from toolchain.targets import Backend
-from windows_side.runtime import load_runtime
+from windows_side.loader.runtime_library import load_runtime
 load_runtime(Backend.TENSORRT_RTX)
 print("loaded", flush=True)
 torch.classes.tensorrt.Engine(["10", "name"])

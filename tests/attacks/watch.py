@@ -17,7 +17,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from toolchain.cli import cli
+from toolchain.cli.main import cli
 
 FORBIDDEN = {
     *("subprocess.Popen", "os.system", "os.exec", "os.spawn", "os.posix_spawn", "os.fork", "os.startfile"),

@@ -7,12 +7,12 @@ from pathlib import Path
 import torch
 
 from toolchain.errors import WrongNumbersError
-from toolchain.manifest import Tolerance
-from toolchain.requirements import Requirement, State
-from windows_side.golden import compare_output
-from windows_side.output_error import OutputError
-from windows_side.verification import StepResult, Verification
-from windows_side.verify_reports import Reports
+from toolchain.host.requirements import Requirement, State
+from toolchain.manifest.models import Tolerance
+from windows_side.reports.verify_reports import Reports
+from windows_side.verification.golden import compare_output
+from windows_side.verification.levels import StepResult, Verification
+from windows_side.verification.output_error import OutputError
 
 TOLERANCE = Tolerance(relative_l2=0.005, max_relative=0.02)
 LATENCY = {"latency": {"median": 0.401, "p5": 0.38, "p95": 0.45, "mean": 0.41}}

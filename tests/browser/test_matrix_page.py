@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from linux_side.matrix.cells import cells_of
 from linux_side.matrix.records import RunFolder
-from linux_side.matrix.spec import load_spec
+from linux_side.matrix.spec.cells import cells_of
+from linux_side.matrix.spec.spec import load_spec
 from tests.browser.conftest import HOSTILE
 from tests.browser.test_verify_page import CONTRASTS, shown
 from tests.unit.matrix_runs import finish
-from toolchain.cli import cli
+from toolchain.cli.main import cli
 
 pytestmark = pytest.mark.slow
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from packaging.requirements import Requirement
 
-from toolchain.plan import CAPABILITY_BITS
+from toolchain.engine.plan_header import CAPABILITY_BITS
 
 from .calls import Use, misfits, uses_in
 from .sources import Sources
@@ -21,7 +21,7 @@ from .wheels import Wheel, locked_wheels
 
 REPOSITORY = Path(__file__).parents[2]
 ROOT = REPOSITORY / "linux_side"
-SHARED = ("upstream.py", "compile.py", "backends/base.py")
+SHARED = ("upstream.py", "lowering/compile.py", "backends/base.py")
 BACKENDS = {"torch-tensorrt": "backends/tensorrt.py", "torch-tensorrt-rtx": "backends/tensorrt_rtx.py"}
 FOREIGN = {"torch_tensorrt", "tensorrt", "tensorrt_rtx"}
 
@@ -108,7 +108,8 @@ def test_everything_imported_is_used_and_checked(rtx: Sources) -> None:
 
 def test_foreign_packages_are_imported_in_these_files_only() -> None:
     allowed = {ROOT / name for name in ("upstream.py", *BACKENDS.values())}
-    allowed.add(REPOSITORY / "windows_side" / "runtime.py")  # the whole package, where its library does not load
+    # The whole package, where its library does not load.
+    allowed.add(REPOSITORY / "windows_side" / "loader" / "runtime_library.py")
     for folder in (ROOT, REPOSITORY / "toolchain", REPOSITORY / "windows_side"):
         for path in folder.rglob("*.py"):
             found = FOREIGN & set(_imports(ast.parse(path.read_text("utf-8"))))

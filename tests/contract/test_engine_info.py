@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 from packaging.specifiers import SpecifierSet
 
-from toolchain import engine_info
-from toolchain.engine_info import FIELD_COUNT, FIELDS, RELEASE_ABI, AliasedIO, EngineInfo, RuntimeDevice
-from toolchain.releases import RELEASES as TABLE
+from toolchain.engine import info as engine_info
+from toolchain.engine.info import FIELD_COUNT, FIELDS, RELEASE_ABI, AliasedIO, EngineInfo, RuntimeDevice
+from toolchain.engine.releases import RELEASES as TABLE
 from toolchain.targets import Backend, ComputeCapability, Platform
 
 from .layout import (
@@ -165,7 +165,7 @@ def test_platforms_are_spelled_as_upstream_does(
 @current_releases
 def test_upstreams_fake_kernel_reads_our_metadata(wheel: Wheel, sources: dict[Wheel, Sources]) -> None:
     torch = pytest.importorskip("torch")
-    from linux_side.engine_metadata import encode_metadata
+    from linux_side.lowering.engine_metadata import encode_metadata
 
     kernel = upstream_function(
         sources[wheel], "meta_ops.register_meta_ops", "_apply_symbolic_shape_expressions", torch=torch
@@ -193,7 +193,7 @@ def test_a_changed_header_is_seen(wheel: Wheel, sources: dict[Wheel, Sources]) -
 
 @pytest.mark.parametrize("wheel", RELEASES, ids=str)
 def test_the_runtime_library_is_where_we_load_it_from(wheel: Wheel, wheel_files: dict[Wheel, Path]) -> None:
-    source = Path(__file__).parents[2] / "windows_side" / "runtime.py"
+    source = Path(__file__).parents[2] / "windows_side" / "loader" / "runtime_library.py"
     suffix = ".dll" if wheel.system == "windows" else ".so"
     (library,) = re.findall(rf'"(lib/\w+\{suffix})"', source.read_text("utf-8"))
     assert f"torch_tensorrt/{library}" in zipfile.ZipFile(wheel_files[wheel]).namelist()

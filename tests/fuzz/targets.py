@@ -12,11 +12,11 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-from toolchain.container import Container
-from toolchain.engine_info import ENGINE_FIELD, FIELDS, EngineInfo
+from toolchain.container.reader import Container
+from toolchain.engine.info import ENGINE_FIELD, FIELDS, EngineInfo
+from toolchain.engine.plan_header import parse_plan_header
 from toolchain.errors import MalformedArtifactError
-from toolchain.manifest import parse_manifest
-from toolchain.plan import parse_plan_header
+from toolchain.manifest.models import parse_manifest
 
 _SEPARATOR = "\0"
 _SCRATCH = Path(tempfile.gettempdir()) / f"trtcross-fuzz-{os.getpid()}.pt2"

@@ -13,11 +13,11 @@ from torch.utils import _pytree as pytree
 from examples import models
 from tests.gpu.conftest import copied, record, tensors
 from toolchain import open_artifact
-from toolchain.manifest import Golden
+from toolchain.manifest.models import Golden
 from windows_side import load
-from windows_side.golden import compare_output
-from windows_side.output_error import OutputError
-from windows_side.sample import sample_call
+from windows_side.execution.samples import sample_call
+from windows_side.verification.golden import compare_output
+from windows_side.verification.output_error import OutputError
 
 _DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16}
 

@@ -11,8 +11,8 @@ from tests.gpu.conftest import close, copied, record, tensors
 from toolchain import open_artifact
 from toolchain.errors import IncompatibleError, UsageError
 from windows_side import LoadedModel, load
-from windows_side.golden import compare_golden
-from windows_side.sample import Call, sample_call
+from windows_side.execution.samples import Call, sample_call
+from windows_side.verification.golden import compare_golden
 
 
 def loaded(path: Path, **options: bool) -> tuple[LoadedModel, Call]:

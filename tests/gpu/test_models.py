@@ -18,7 +18,7 @@ from tests.gpu.conftest import close, named, tensors
 from toolchain import open_artifact
 from toolchain.errors import IncompatibleError, UsageError
 from windows_side import LoadedModel, load
-from windows_side.sample import sample_call
+from windows_side.execution.samples import sample_call
 
 # More calls than it takes until a CUDA graph reads the inputs where they lie.
 MANY = 24

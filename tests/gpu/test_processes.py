@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.gpu.conftest import ARTIFACTS, named
-from windows_side.first_call import measure_first_call
+from windows_side.benchmark.first_call import measure_first_call
 
 
 def python(program: str, **environment: str) -> str:
@@ -37,8 +37,8 @@ def test_bad_engine_info_is_an_error_and_no_crash(damage: str) -> None:
     program = f"""
 import torch
 from toolchain import open_artifact
-from windows_side.runtime import load_runtime
-from windows_side.replace import make_engine
+from windows_side.loader.runtime_library import load_runtime
+from windows_side.loader.replace import make_engine
 with open_artifact({str(ARTIFACTS / "two_outputs-fp32.pt2")!r}) as artifact:
     load_runtime(artifact.manifest.target.backend)
     fields = list(artifact.placeholders[0].fields)
@@ -93,7 +93,7 @@ def test_models_may_be_collected_late_and_in_any_order(tmp_path: Path) -> None:
 import gc, torch
 from toolchain import open_artifact
 from windows_side import load
-from windows_side.sample import sample_call
+from windows_side.execution.samples import sample_call
 kept = []
 for turn in range(2):  # the second finds the kernels compiled
     for path in {paths!r}:
@@ -123,7 +123,7 @@ import logging, sys, threading
 from pathlib import Path
 from toolchain import open_artifact
 from windows_side import load
-from windows_side.sample import sample_call
+from windows_side.execution.samples import sample_call
 logging.basicConfig(stream=sys.stdout)
 folder, models = Path({str(tmp_path)!r}), []
 def work():

@@ -24,9 +24,10 @@ from typing import Any
 
 from benchmarks import synthetic
 from tests.integration.killing import Tell, forked, kill_in_phase
-from toolchain import container_writer, open_artifact
+from toolchain import open_artifact
+from toolchain.container import writer as container_writer
 from toolchain.errors import UsageError
-from toolchain.manifest import GOLDEN_ENTRY, GRAPH_ENTRY, MANIFEST_ENTRY
+from toolchain.manifest.models import GOLDEN_ENTRY, GRAPH_ENTRY, MANIFEST_ENTRY
 
 PHASES = ("before", "graph", "other entries", "golden", "manifest", "fsync", "rename", "after")
 KILLED_IN = PHASES[:-1]

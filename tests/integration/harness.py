@@ -22,13 +22,13 @@ from torch.export import ExportedProgram
 from torch.utils import _pytree as pytree
 
 from linux_side.backends import engine_builder
-from linux_side.exporter.state import STATE
+from linux_side.fx.state import STATE
 from linux_side.options import BuildOptions, DynamicDimension
 from toolchain import Artifact, open_artifact
 from toolchain.targets import Backend
-from windows_side.loading import load_program
-from windows_side.model import LoadedModel
-from windows_side.runtime import load_runtime
+from windows_side.execution.model import LoadedModel
+from windows_side.loader.loading import load_program
+from windows_side.loader.runtime_library import load_runtime
 
 CPU = torch.device("cpu")
 
@@ -118,7 +118,7 @@ def build_here(
         dynamic: as on the command line.
         options: of :class:`linux_side.options.BuildOptions`.
     """
-    from linux_side.source import export_source
+    from linux_side.frontend.source import export_source
 
     builder = imported_builder()
     parsed = BuildOptions(dynamic=[DynamicDimension.parse(text) for text in dynamic], **options)
@@ -127,7 +127,7 @@ def build_here(
 
 def build_source(source: Any, options: BuildOptions, builder: Any, folder: Path) -> Built:
     """Builds the artifact of a program that is there already."""
-    from linux_side import pipeline as pipelines
+    from linux_side.driver import pipeline as pipelines
 
     taken: dict[str, Any] = {}
 

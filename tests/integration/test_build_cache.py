@@ -22,7 +22,7 @@ from tests.conftest import ROOT, Trtcross
 from tests.integration.test_build import contents
 from tests.models import tiny
 from toolchain import open_artifact
-from toolchain.manifest import BuildRecord
+from toolchain.manifest.models import BuildRecord
 
 pytestmark = pytest.mark.rtx
 
@@ -171,8 +171,8 @@ def test_two_builds_of_the_same_at_once(program: Path, tmp_path: Path, trtcross:
 
 def test_a_program_that_is_written_to_while_it_is_built_gets_no_key(program: Path) -> None:
     from linux_side.cache.key import file_key
+    from linux_side.driver.worker import _cached
     from linux_side.options import BuildOptions
-    from linux_side.worker import _cached
 
     pipeline: Any = SimpleNamespace(options=BuildOptions(), cache_key=None)
     unused: Any = None

@@ -10,8 +10,8 @@ import torch
 from torch import nn
 
 from examples import models
+from linux_side.frontend.source import export_source
 from linux_side.options import BuildOptions
-from linux_side.source import export_source
 from tests.integration.harness import build_here
 
 pytestmark = pytest.mark.rtx

@@ -12,7 +12,7 @@ import pytest
 from benchmarks.measure import measure
 from toolchain import open_artifact
 from toolchain.errors import MalformedArtifactError
-from toolchain.manifest import GRAPH_ENTRY
+from toolchain.manifest.models import GRAPH_ENTRY
 
 pytestmark = [pytest.mark.rtx, pytest.mark.slow]
 

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import ROOT
-from toolchain.container_writer import ContainerWriter
+from toolchain.container.writer import ContainerWriter
 from toolchain.errors import BuildFailedError
-from toolchain.graph_writer import write_graph
+from toolchain.graph.writer import write_graph
 
 KILLS = 35  # five in each phase; docs/benchmarks/crash.md holds a longer run
 

@@ -17,7 +17,7 @@ import torch
 from examples import models
 from tests.integration.harness import CPU, Built, build_here, put_partitions
 from toolchain.errors import IncompatibleError
-from windows_side.model import LoadedModel
+from windows_side.execution.model import LoadedModel
 
 pytestmark = pytest.mark.rtx
 
@@ -111,7 +111,7 @@ def test_a_model_that_could_not_be_made_leaves_nothing(built: Built, monkeypatch
     def refuse(*_: object) -> None:
         raise IncompatibleError("the CUDA driver makes no stream", where="load", remedy="load it without cuda_graphs")
 
-    monkeypatch.setattr("windows_side.model.CapturedProgram", refuse)
+    monkeypatch.setattr("windows_side.execution.model.CapturedProgram", refuse)
     program = built.loaded()
     held = [weakref.ref(value) for value in program.constants.values()]
     with pytest.raises(IncompatibleError):

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from tests.integration.harness import assert_same_wiring, build_here
-from toolchain.manifest import DynamicSize
+from toolchain.manifest.models import DynamicSize
 
 pytestmark = pytest.mark.rtx
 

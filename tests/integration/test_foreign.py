@@ -22,14 +22,14 @@ from tests.integration.harness import CPU, imported_builder, put_partitions
 from tests.integration.test_stock_reader import READER
 from tests.integration.upstream_comparison import upstream_program
 from toolchain import open_artifact
-from toolchain.cli import cli
+from toolchain.cli.main import cli
+from toolchain.engine.metadata_allowlist import unknown_in_pickle
 from toolchain.errors import UntrustedError
-from toolchain.pickle_names import unknown_in_pickle
 from toolchain.targets import Backend
-from windows_side.golden import read_golden
-from windows_side.loading import load_program
-from windows_side.model import LoadedModel
-from windows_side.runtime import load_runtime
+from windows_side.execution.model import LoadedModel
+from windows_side.loader.loading import load_program
+from windows_side.loader.runtime_library import load_runtime
+from windows_side.verification.golden import read_golden
 
 pytestmark = pytest.mark.rtx
 

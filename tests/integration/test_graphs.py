@@ -13,7 +13,7 @@ from linux_side import upstream
 from tests.integration.graphs import GRAPHS, Graph, random
 from tests.integration.harness import Built, assert_same_wiring, build_here
 from toolchain.errors import UsageError
-from toolchain.manifest import DynamicSize
+from toolchain.manifest.models import DynamicSize
 
 pytestmark = pytest.mark.rtx
 

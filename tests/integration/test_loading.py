@@ -12,7 +12,7 @@ from examples import models
 from tests.integration.harness import CPU, build_here
 from toolchain import open_artifact
 from toolchain.errors import UsageError
-from windows_side.loading import load_program
+from windows_side.loader.loading import load_program
 
 pytestmark = pytest.mark.rtx
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from linux_side.matrix.cells import file_digest
+from linux_side.matrix.spec.cells import file_digest
 from tests.integration.ray_session import in_namespace, why_not
 
 pytestmark = [pytest.mark.rtx, pytest.mark.slow]

@@ -18,8 +18,8 @@ from torch.export.graph_signature import InputKind
 
 from examples import models
 from linux_side import export
-from linux_side.compile import convert_partitions, lower_program
 from linux_side.exporter.engine_module import EngineModule
+from linux_side.lowering.compile import convert_partitions, lower_program
 from linux_side.options import BuildOptions
 from tests.integration.harness import Built, build_here, imported_builder
 from toolchain.errors import BuildFailedError, MalformedArtifactError
@@ -177,8 +177,8 @@ _PEAK = """
 import sys
 from pathlib import Path
 from toolchain.targets import Backend
-from windows_side.replace import make_engine
-from windows_side.runtime import load_runtime
+from windows_side.loader.replace import make_engine
+from windows_side.loader.runtime_library import load_runtime
 
 def kilobytes(name):
     return next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith(name))

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from toolchain import open_artifact
-from toolchain.container import Container
+from toolchain.container.reader import Container
 
 pytestmark = pytest.mark.rtx
 

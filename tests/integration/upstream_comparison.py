@@ -27,8 +27,8 @@ import torch
 from torch.utils import _pytree as pytree
 
 from linux_side import upstream
+from linux_side.frontend.source import export_source
 from linux_side.options import BuildOptions, DynamicDimension
-from linux_side.source import export_source
 from tests.integration.graphs import GRAPHS, Graph
 from tests.integration.harness import imported_builder
 from tests.integration.test_graphs import assert_right, build_graph

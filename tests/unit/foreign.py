@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.unit.handmade import IN_SPEC, OUT_SPEC, engine_info, placeholder_node, plan
-from toolchain.engine_info import FIELD_COUNT, EngineInfo
+from toolchain.engine.info import FIELD_COUNT, EngineInfo
 
 # As Torch-TensorRT 2.14 pickled it: its settings, and the shapes of an engine of dynamic batch.
 UPSTREAM_METADATA = (

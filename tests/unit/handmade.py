@@ -16,13 +16,13 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from toolchain.container_writer import ContainerWriter
-from toolchain.engine_info import EngineInfo, RuntimeDevice
-from toolchain.graph_document import PLACEHOLDER_TARGET, dump_graph
-from toolchain.graph_text import engine_token
-from toolchain.graph_writer import EngineSource, engine_from_buffer, write_graph
-from toolchain.install import install_lines
-from toolchain.manifest import GOLDEN_ENTRY, GRAPH_ENTRY, MANIFEST_ENTRY, FileEntry, Manifest
+from toolchain.container.writer import ContainerWriter
+from toolchain.engine.info import EngineInfo, RuntimeDevice
+from toolchain.graph.document import PLACEHOLDER_TARGET, dump_graph
+from toolchain.graph.skeleton import engine_token
+from toolchain.graph.writer import EngineSource, engine_from_buffer, write_graph
+from toolchain.manifest.install import install_lines
+from toolchain.manifest.models import GOLDEN_ENTRY, GRAPH_ENTRY, MANIFEST_ENTRY, FileEntry, Manifest
 from toolchain.targets import ComputeCapability
 
 PLAN_HEADER = bytes.fromhex(

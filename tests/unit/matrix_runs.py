@@ -5,8 +5,8 @@ from __future__ import annotations
 from datetime import datetime, timezone
 from typing import Any
 
-from linux_side.matrix.cells import Cell, file_digest
 from linux_side.matrix.records import ArtifactFacts, Record, RunFolder
+from linux_side.matrix.spec.cells import Cell, file_digest
 
 
 def finish(

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import Trtcross
-from toolchain.container import Container
-from toolchain.container_writer import ContainerWriter
+from toolchain.container.reader import Container
+from toolchain.container.writer import ContainerWriter
 from toolchain.errors import BuildFailedError
 
 HOLD = {

@@ -16,8 +16,8 @@ from typing import Any
 import pytest
 
 from toolchain.artifact import open_artifact
+from toolchain.engine.plan_header import HEADER_SIZE, parse_plan_header
 from toolchain.errors import MalformedArtifactError
-from toolchain.plan import HEADER_SIZE, parse_plan_header
 from toolchain.targets import Backend
 
 NETWORK = Path(__file__).with_name("rtx_network.py")

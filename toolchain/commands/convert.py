@@ -7,11 +7,11 @@ from importlib import metadata
 import click
 
 from toolchain.artifact import Artifact, open_artifact
+from toolchain.cli.options import trust_option
+from toolchain.cli.output import Report, verb
 from toolchain.convert import GoldenData, convert_artifact
 from toolchain.errors import MissingComponentError, UsageError
-from toolchain.output import Report, verb
 from toolchain.targets import Platform
-from toolchain.trust_option import trust_option
 
 # Who makes golden I/O of an original model: the producer's side, where it is installed.
 GOLDEN_GROUP = "trtcross.golden"

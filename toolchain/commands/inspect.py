@@ -5,10 +5,10 @@ from __future__ import annotations
 import click
 
 from toolchain.artifact import Artifact, open_artifact
-from toolchain.foreign import FOREIGN
-from toolchain.manifest import Manifest, ValueSpec
-from toolchain.output import Report, size_text, verb
-from toolchain.trust import TRUST
+from toolchain.checker.safety import TRUST
+from toolchain.cli.output import Report, size_text, verb
+from toolchain.foreign.derive import FOREIGN
+from toolchain.manifest.models import Manifest, ValueSpec
 
 
 @click.command()

@@ -7,8 +7,8 @@ from pathlib import Path
 import click
 
 from toolchain.artifact import open_artifact
-from toolchain.output import Report, verb
-from toolchain.signing import sign_artifact
+from toolchain.cli.output import Report, verb
+from toolchain.signing.artifact import sign_artifact
 
 _PATH = click.Path(path_type=Path)
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from toolchain.errors import TrtcrossError
-from toolchain.report.text import printable
+from toolchain.text import printable
 
 _OUTPUT_LIMIT = 50_000
 

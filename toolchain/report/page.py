@@ -16,7 +16,7 @@ from importlib import resources
 from typing import Any, ClassVar
 from urllib.parse import quote
 
-from toolchain.report.text import TEXT_LIMIT, printable
+from toolchain.text import TEXT_LIMIT, printable
 
 ROW_LIMIT = 1000
 

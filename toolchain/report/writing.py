@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from toolchain.errors import BuildFailedError, UsageError
-from toolchain.replacing import new_part, replace_file
+from toolchain.io.atomic import new_part, replace_file
 
 
 def require_writable(path: Path) -> None:

@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from toolchain.artifact import Artifact, open_artifact
+from toolchain.cli.options import trust_option
+from toolchain.cli.output import Report, size_text, verb
 from toolchain.errors import UsageError
-from toolchain.output import Report, size_text, verb
-from toolchain.signing_policy import Policy
-from toolchain.trust_option import trust_option
+from toolchain.signing.policy import Policy
 from windows_side.commands.signer_options import signer_options
-from windows_side.preflight import require
+from windows_side.preflight.requirements import require
 
 if TYPE_CHECKING:
-    from windows_side.model import LoadedModel
+    from windows_side.execution.model import LoadedModel
 
 
 def _percent(_context: click.Context, _parameter: click.Parameter, value: str | None) -> float | None:
@@ -73,7 +73,7 @@ class _Bench:
         }
 
     def run(self) -> None:
-        from windows_side.baseline import compare, read_baseline
+        from windows_side.benchmark.baseline import compare, read_baseline
 
         baseline = read_baseline(self._options["baseline"]) if self._options["baseline"] else None
         if self._options["first_call"] and self._policy is None:
@@ -89,7 +89,7 @@ class _Bench:
             self._report.say(f"against the baseline: {change:+.1f}%")
 
     def _first_calls(self) -> None:
-        from windows_side.first_call import measure_first_call
+        from windows_side.benchmark.first_call import measure_first_call
 
         keywords = {name: self._options[name] for name in ("device", "cuda_graphs", "allow_unlisted_gpu", "trust")}
         device = keywords.pop("device")
@@ -104,8 +104,8 @@ class _Bench:
                 )
 
     def _steady(self) -> None:
-        from windows_side.bench import GpuMemory, measure_latency, measure_throughput
-        from windows_side.loading import load
+        from windows_side.benchmark.measure import GpuMemory, measure_latency, measure_throughput
+        from windows_side.loader.loading import load
 
         import torch  # isort: skip - after what explains why it cannot be imported
 
@@ -143,8 +143,8 @@ class _Bench:
             self._report.say(f"the original in eager PyTorch: {originals[0].median:.4f} ms, {ratio:.2f} times as long")
 
     def _call(self, model: LoadedModel) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        from windows_side.call import call_of
-        from windows_side.sample import read_inputs, sample_call
+        from windows_side.execution.call import call_of
+        from windows_side.execution.samples import read_inputs, sample_call
 
         source = self._options["source"]
         if source is None:
@@ -170,7 +170,7 @@ class _Bench:
     def _write_page(self) -> None:
         from toolchain.report.page import render
         from toolchain.report.writing import write_report
-        from windows_side.bench_page import bench_page
+        from windows_side.reports.bench_page import bench_page
 
         write_report(self._options["html"], render(bench_page(self._document)))
 
@@ -180,7 +180,7 @@ def _machine(model: LoadedModel) -> dict[str, str]:
 
     import torch
 
-    from windows_side.gpu_probe import probe_gpus
+    from toolchain.host.gpu_probe import probe_gpus
 
     return {
         "gpu": torch.cuda.get_device_name(model.device),

@@ -5,16 +5,16 @@ from __future__ import annotations
 import click
 
 from toolchain.artifact import Artifact, open_artifact
+from toolchain.checker.safety import require_safe_to_load
+from toolchain.cli.options import trust_option
+from toolchain.cli.output import Report, verb
 from toolchain.errors import IncompatibleError, UntrustedError
-from toolchain.output import Report, verb
-from toolchain.requirements import Requirement, State, requirement_lines
-from toolchain.signing import require_signature
-from toolchain.signing_policy import Policy
-from toolchain.trust import require_safe_to_load
-from toolchain.trust_option import trust_option
+from toolchain.host.requirements import Requirement, State, requirement_lines
+from toolchain.signing.artifact import require_signature
+from toolchain.signing.policy import Policy
 from windows_side.commands.signer_options import report_signer, signer_options
-from windows_side.preflight import check as check_requirements
-from windows_side.preflight import unmet
+from windows_side.preflight.requirements import check as check_requirements
+from windows_side.preflight.requirements import unmet
 
 
 @click.command()

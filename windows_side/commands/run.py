@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 import click
 
 from toolchain.artifact import Artifact, open_artifact
-from toolchain.output import Report, verb
-from toolchain.signing_policy import Policy
-from toolchain.trust_option import trust_option
+from toolchain.cli.options import trust_option
+from toolchain.cli.output import Report, verb
+from toolchain.signing.policy import Policy
 from windows_side.commands.signer_options import signer_options
-from windows_side.preflight import require
+from windows_side.preflight.requirements import require
 
 if TYPE_CHECKING:
-    from windows_side.model import LoadedModel
+    from windows_side.execution.model import LoadedModel
 
 
 @click.command()
@@ -40,7 +40,7 @@ def run(
     """Run ARTIFACT on the tensors in a safetensors file, named as `trtcross inspect` names the inputs."""
     with open_artifact(artifact) as opened:
         require(opened, allow_unlisted_gpu=allow_unlisted_gpu)  # before torch, which may be what is missing
-        from windows_side.loading import load
+        from windows_side.loader.loading import load
 
         model = load(
             opened,
@@ -64,8 +64,8 @@ def run_file(model: LoadedModel, artifact: Artifact, source: Path, out: Path) ->
     from safetensors.torch import save_file
     from torch.utils import _pytree as pytree
 
-    from windows_side.call import call_of
-    from windows_side.sample import read_inputs
+    from windows_side.execution.call import call_of
+    from windows_side.execution.samples import read_inputs
 
     args, kwargs = call_of(artifact.manifest, read_inputs(artifact.manifest, source), model.device)
     outputs = pytree.tree_leaves(model(*args, **kwargs))

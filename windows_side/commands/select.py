@@ -7,12 +7,12 @@ from typing import Any
 
 import click
 
+from toolchain.cli.output import Report, verb
 from toolchain.errors import IncompatibleError
-from toolchain.output import Report, verb
-from toolchain.report.text import printable
-from toolchain.requirements import State
-from windows_side.select import CRITERIA, Candidate, Refused, Selection, reasons
-from windows_side.select import select as select_artifact
+from toolchain.host.requirements import State
+from toolchain.text import printable
+from windows_side.preflight.selection import CRITERIA, Candidate, Refused, Selection, reasons
+from windows_side.preflight.selection import select as select_artifact
 
 _OUTCOMES = {State.MET: "fits", State.UNKNOWN: "unknown", State.NOT_MET: "does not fit"}
 

@@ -9,9 +9,9 @@ from typing import Any
 
 import click
 
+from toolchain.cli.output import Report
 from toolchain.errors import UsageError
-from toolchain.output import Report
-from toolchain.signing_policy import CertificateSigner, KeySigner, Policy, read_policy
+from toolchain.signing.policy import CertificateSigner, KeySigner, Policy, read_policy
 
 _PATH = click.Path(path_type=Path)
 

@@ -7,14 +7,14 @@ from pathlib import Path
 
 import click
 
+from toolchain.cli.options import trust_option
+from toolchain.cli.output import Report, verb
 from toolchain.errors import UsageError
-from toolchain.output import Report, verb
 from toolchain.report.writing import require_writable
-from toolchain.signing_policy import Policy
-from toolchain.trust_option import trust_option
+from toolchain.signing.policy import Policy
 from windows_side.commands.signer_options import report_signer, signer_options
-from windows_side.verification import LEVELS, StepResult, Verification
-from windows_side.verify_reports import Reports, read_latency
+from windows_side.reports.verify_reports import Reports, read_latency
+from windows_side.verification.levels import LEVELS, StepResult, Verification
 
 _PATH = click.Path(path_type=Path)
 

@@ -10,8 +10,8 @@ from typing import Any
 
 from linux_side.matrix.files import read_json
 from linux_side.matrix.report.summary import Summary
+from toolchain.cli.output import size_text
 from toolchain.errors import UsageError
-from toolchain.output import size_text
 from toolchain.report.page import Mark
 from toolchain.report.writing import write_report
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from linux_side.matrix.report.change import Change, figure
 from linux_side.matrix.report.summary import CellSummary, Leg, Summary
-from toolchain.output import size_text
+from toolchain.cli.output import size_text
 from toolchain.report.page import (
     Bar,
     Bars,

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from linux_side.matrix.report.change import Change, figure
 from linux_side.matrix.report.html import level_text, verdict
 from linux_side.matrix.report.summary import Summary
-from toolchain.report.text import printable
+from toolchain.text import printable
 
 _SIGNS = {"passed": "✅", "failed": "❌", "excluded": "🚫"}
 _SPECIAL = re.compile(r"([\\`*_{}\[\]()#+!|~<>&@:])")

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from linux_side.matrix.files import read_json
-from linux_side.matrix.plan import Action, Plan, Planned
+from linux_side.matrix.planning.plan import Action, Plan, Planned
 from linux_side.matrix.records import Record, RunFolder
 from toolchain.errors import TrtcrossError, error_from_json
 from toolchain.report.page import Mark
-from toolchain.report.text import TEXT_LIMIT
+from toolchain.text import TEXT_LIMIT
 
 _LOG_TAIL = 40
 _LOG_BYTES = 64 * 2**10

@@ -1,0 +1,39 @@
+"""What ``doctor`` says of building artifacts on this machine."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from importlib import metadata
+
+from toolchain.cli.output import size_text
+from toolchain.host.requirements import Requirement, State
+from toolchain.targets import Platform, host_platform
+
+_INSTALL = 'python -m pip install "trtcross[producer]"'
+_DISK = 2 * 2**30
+
+
+def build_requirements() -> list[Requirement]:
+    """What building with TensorRT-RTX needs: no GPU among it."""
+    here, free = host_platform(), shutil.disk_usage(tempfile.gettempdir()).free
+    linux = Platform.LINUX_X86_64.value
+    return [
+        _requirement("platform", here == linux, linux, here, "build on Linux"),
+        *(_installed(name) for name in ("torch", "torch-tensorrt-rtx", "tensorrt-rtx")),
+        _requirement(
+            "disk", free >= _DISK, f"{size_text(_DISK)} in {tempfile.gettempdir()}", size_text(free), "set TMPDIR"
+        ),
+    ]
+
+
+def _installed(distribution: str) -> Requirement:
+    try:
+        version = metadata.version(distribution)
+    except metadata.PackageNotFoundError:
+        return Requirement(distribution, State.NOT_MET, distribution, "not installed", _INSTALL)
+    return Requirement(distribution, State.MET, distribution, version)
+
+
+def _requirement(name: str, met: bool, needed: str, found: str, remedy: str) -> Requirement:
+    return Requirement(name, State.MET if met else State.NOT_MET, needed, found, None if met else remedy)

@@ -1,0 +1,199 @@
+"""The phases of a build, in one process: export, lower, convert, serialize, write."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.utils import _pytree as pytree
+
+from linux_side.backends.base import EngineBuilder
+from linux_side.cache.key import program_key
+from linux_side.driver.artifact_writer import Serialized, program_digest, serialize_program, write_artifact
+from linux_side.exporter import export
+from linux_side.exporter.engine_module import CompiledEngine, compiled_engine
+from linux_side.exporter.program import CallStructure
+from linux_side.frontend.dynamic_shapes import Profiles, narrowed_ranges, profiles_for
+from linux_side.frontend.golden import describe_golden, serialize_golden
+from linux_side.frontend.leaves import describe_inputs, describe_outputs, forward_names
+from linux_side.frontend.source import Source, load_source
+from linux_side.frontend.supported import check_model
+from linux_side.lowering.compile import Compiled, PartitionHook, convert_partitions, lower_program
+from linux_side.options import BuildOptions
+from toolchain.engine.info import CURRENT_ABI
+from toolchain.engine.plan_header import HEADER_SIZE, PlanHeader, parse_plan_header
+from toolchain.graph.skeleton import engine_token
+from toolchain.manifest.install import install_lines
+from toolchain.manifest.models import (
+    BuildRecord,
+    CallSpec,
+    Coverage,
+    FallbackOperator,
+    Manifest,
+    Producer,
+    SourceModel,
+    TargetSpec,
+)
+
+Phase = Callable[[str], AbstractContextManager[None]]
+
+
+@dataclass
+class Pipeline:
+    """One build.
+
+    Attributes:
+        options: every setting.
+        builder: the backend, its Torch-TensorRT imported.
+        spool: a folder for what is on its way to the artifact.
+        phase: wraps each phase, to time and announce it.
+        seconds: how long each phase took, filled in by ``phase``.
+        on_partition: sees each partition just before it is converted.
+        cache_key: what names this build in the build cache, if it may go there.
+    """
+
+    options: BuildOptions
+    builder: EngineBuilder
+    spool: Path
+    phase: Phase
+    seconds: dict[str, float] = field(default_factory=dict)
+    on_partition: PartitionHook | None = None
+    cache_key: str | None = None
+
+    def import_upstream(self) -> None:
+        """Imports Torch-TensorRT, which only building needs."""
+        with self.phase("tensorrt"):
+            self.builder.import_upstream(self.options.capabilities)
+
+    def load(self, model: str, name: str | None) -> Source:
+        """The program of ``MODEL`` (a path or ``module:factory``), under ``name`` if there is one."""
+        with self.phase("export"):
+            source = load_source(model, self.options)
+            source.name = name or source.name
+        return source
+
+    def program_key(self, source: Source) -> str:
+        """What names this build in the build cache."""
+        check_model(source.program, self.options.torch_executed_ops)
+        source.digest = self._digest(source.program)
+        golden = serialize_golden(source.golden) if source.golden else None
+        gpu = None if self.builder.backend.portable else self._producer().gpu
+        return program_key(source.digest, golden, source.name, gpu, self.options)
+
+    def run_source(self, source: Source, out: Path) -> Manifest:
+        """Builds the artifact of a program at ``out``."""
+        program = source.program
+        check_model(program, self.options.torch_executed_ops)
+        profiles = profiles_for(program, self.options.dynamic)
+        with self.phase("lower"):
+            digest = source.digest or self._digest(program)
+            partitioned = self.partitioned(program)
+        with self.phase("convert"):
+            compiled = convert_partitions(
+                partitioned, self.options, self.builder, profiles, self.spool, self.on_partition
+            )
+        with self.phase("serialize"):
+            result, serialized = self._serialize(source, compiled, profiles)
+            golden = serialize_golden(source.golden) if source.golden else None
+        with self.phase("write"):
+            engines = _engines(compiled)
+            return write_artifact(
+                out, serialized, engines, compiled.facts, golden, self._describe(source, digest, result, compiled)
+            )
+
+    def partitioned(self, program: torch.export.ExportedProgram) -> torch.fx.GraphModule:
+        """The lowered program, split into what TensorRT takes and what stays in PyTorch."""
+        return lower_program(program, self.options, self.builder)
+
+    def _digest(self, program: torch.export.ExportedProgram) -> str:
+        path = self.spool / "model.pt2"
+        torch.export.save(program, path)
+        digest = program_digest(path)
+        path.unlink()
+        return digest
+
+    def _serialize(
+        self, source: Source, compiled: Compiled, profiles: Profiles
+    ) -> tuple[torch.export.ExportedProgram, Serialized]:
+        program = source.program
+        result = export(
+            compiled.gm,
+            cross_compile=True,
+            structure=CallStructure(program.call_spec.in_spec, program.call_spec.out_spec, forward_names(program)),
+            range_constraints=narrowed_ranges(program, profiles),
+            original={spec.target: spec for spec in program.graph_signature.input_specs if spec.target},
+            engine_field=lambda _, index: engine_token(index),
+            allow_no_engine=self.options.allow_no_engine,
+        )
+        return result, serialize_program(result, self.spool)
+
+    def _describe(
+        self, source: Source, digest: str, result: torch.export.ExportedProgram, compiled: Compiled
+    ) -> dict[str, Any]:
+        producer, target = self._producer(), self._target(compiled)
+        fallback = [
+            FallbackOperator(operator=name, count=count, device="cuda:0")
+            for name, count in sorted(compiled.fallback.items())
+        ]
+        total = compiled.in_engines + sum(compiled.fallback.values())
+        return {
+            "created": datetime.now(timezone.utc),
+            "producer": producer,
+            "model": SourceModel(name=source.name, digest=digest),
+            "settings": self.options.model_dump(mode="json"),
+            "target": target,
+            "install": install_lines(target, producer),
+            "call": CallSpec(
+                in_spec=pytree.treespec_dumps(result.call_spec.in_spec),
+                out_spec=pytree.treespec_dumps(result.call_spec.out_spec),
+                argument_names=forward_names(source.program),
+            ),
+            "inputs": describe_inputs(result, result.range_constraints),
+            "outputs": describe_outputs(result, result.range_constraints),
+            "fallback": fallback,
+            "coverage": Coverage(operators=total, in_engines=compiled.in_engines),
+            "golden": describe_golden(source.golden, self.options.precision or "fp32") if source.golden else None,
+            "build": BuildRecord(seconds=self.seconds, cache_key=self.cache_key, from_cache=False),
+        }
+
+    def _producer(self) -> Producer:
+        torch_tensorrt, tensorrt = self.builder.packages()
+        return Producer(
+            trtcross=metadata.version("trtcross"),
+            torch=torch.__version__,
+            torch_tensorrt=torch_tensorrt,
+            tensorrt=tensorrt,
+            python=platform.python_version(),
+            os=f"{platform.system()} {platform.machine()}",
+            gpu=torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+            driver=None,
+        )
+
+    def _target(self, compiled: Compiled) -> TargetSpec:
+        header = next(map(_header, _engines(compiled)), PlanHeader(self.builder.backend))
+        capabilities = header.capabilities or self.options.capabilities
+        return TargetSpec(
+            platform=self.options.target,
+            compute_capabilities=[str(capability) for capability in capabilities],
+            backend=self.builder.backend,
+            runtime=header.release or self.builder.packages()[1].version,
+            abi_version=CURRENT_ABI,
+        )
+
+
+def _header(engine: CompiledEngine) -> PlanHeader:
+    head = bytes(next(iter(engine.plan.chunks())))[:HEADER_SIZE]
+    return parse_plan_header(head, where=f"engine {engine.info.name}")
+
+
+def _engines(compiled: Compiled) -> list[CompiledEngine]:
+    calls = [node for node in compiled.gm.graph.nodes if node.op == "call_module"]
+    found = [compiled_engine(compiled.gm.get_submodule(node.target)) for node in calls]
+    return [engine for engine in found if engine is not None]

@@ -1,0 +1,132 @@
+"""The child process of a build: one job in on stdin, events out on stdout, one JSON document a line.
+
+``python -m linux_side.driver.worker PARENT``: it ends when its parent does, a killed one too.
+
+Torch-TensorRT's import on a machine without a GPU, its process-wide registries and its memory stay in here.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+import traceback
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TextIO
+
+from linux_side.driver.end_with_parent import end_with_parent
+from toolchain.errors import BuildFailedError, TrtcrossError
+
+if TYPE_CHECKING:
+    from linux_side.driver.pipeline import Pipeline
+    from linux_side.frontend.source import Source
+
+
+class Progress:
+    """Tells the parent which phase runs, and remembers how long each took."""
+
+    def __init__(self, events: TextIO) -> None:
+        self._events = events
+        self.seconds: dict[str, float] = {}
+
+    def send(self, **event: Any) -> None:
+        self._events.write(json.dumps(event) + "\n")
+        self._events.flush()
+
+    def warn(self, texts: Iterable[str]) -> None:
+        for text in texts:
+            self.send(event="warning", text=text)
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        self.send(event="start", phase=name)
+        start = time.monotonic()
+        try:
+            yield
+        except TrtcrossError:
+            raise
+        except Exception as error:  # of torch, Torch-TensorRT or the model: they raise whatever their parts raise
+            line = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
+            raise BuildFailedError(
+                f"{type(error).__name__}: {line}",
+                where=f"phase {name!r}",
+                remedy="-v shows the whole report; keep an operator in PyTorch with --torch-executed-op",
+            ) from error
+        self.seconds[name] = round(time.monotonic() - start, 3)
+        self.send(event="end", phase=name, seconds=self.seconds[name])
+
+
+def main() -> int:
+    end_with_parent(int(sys.argv[1]))
+    # Whatever prints to stdout meanwhile, the C++ side too, must not get between the events.
+    events = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    progress = Progress(events)
+    job = json.loads(sys.stdin.read())
+    try:
+        run_job(job, progress)
+    except TrtcrossError as error:
+        traceback.print_exc()
+        progress.send(event="error", error=error.to_json())
+        return 1
+    progress.send(event="done")
+    return 0
+
+
+def run_job(job: dict[str, Any], progress: Progress) -> None:
+    """Builds one artifact.
+
+    Args:
+        job: ``model`` (a path or ``module:factory``), ``name`` or None, ``out``, ``spool``, ``options``; ``cache``:
+            whether to use the build cache, and ``cache_key``, under which the caller found nothing, or None.
+    """
+    from linux_side.options import BuildOptions
+
+    options = BuildOptions.model_validate(job["options"])
+    with progress.phase("import"):
+        from linux_side.backends import engine_builder
+
+        builder = engine_builder(options.backend)
+        builder.packages()
+        builder.check_gpus(options.capabilities)
+        from linux_side.driver.pipeline import Pipeline
+        from linux_side.frontend.golden import golden_doubts
+        from linux_side.frontend.source import is_factory
+    pipeline = Pipeline(options, builder, Path(job["spool"]), progress.phase, progress.seconds)
+    factory = is_factory(job["model"])
+    if not factory:  # a saved program may hold operators that Torch-TensorRT brings
+        pipeline.import_upstream()
+    source = pipeline.load(job["model"], job["name"])
+    progress.warn(golden_doubts(source.golden))
+    if job["cache"] and _cached(job, pipeline, source, progress):
+        return
+    if factory:
+        pipeline.import_upstream()
+    pipeline.run_source(source, Path(job["out"]))
+
+
+def _cached(job: dict[str, Any], pipeline: Pipeline, source: Source, progress: Progress) -> bool:
+    """Sets the cache key; writes the artifact if the caller could not look for it, and the cache has it."""
+    from linux_side.cache.key import file_key
+    from linux_side.cache.lookup import fetch
+    from linux_side.cache.store import BuildCache
+
+    if job["cache_key"] is not None:
+        # Not if the file was written to since: what was read is then of no known content.
+        key = file_key(Path(job["model"]), job["name"], pipeline.options)
+        pipeline.cache_key = key if key == job["cache_key"] else None
+        return False
+    with progress.phase("cache"):
+        pipeline.cache_key = key = pipeline.program_key(source)
+        out, seconds = Path(job["out"]), progress.seconds
+        found = fetch(BuildCache(), key, out, seconds, lambda text: progress.send(event="warning", text=text))
+    if found:
+        progress.send(event="cached", key=key)
+    return found
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,112 @@
+"""Golden I/O for an artifact that has none: the original model, run on the CPU."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+
+from linux_side.frontend.golden import GoldenSample, describe_golden, record_golden, serialize_golden
+from linux_side.frontend.source import original_model
+from toolchain.artifact import Artifact
+from toolchain.convert import GoldenData
+from toolchain.errors import UsageError
+from toolchain.manifest.models import SAMPLE_INPUTS_ENTRY, DynamicSize, Manifest, ValueSpec
+
+_SAMPLE_LIMIT = 2**30
+
+
+def golden_from(artifact: Artifact, model: str, samples: int) -> tuple[GoldenData, str]:
+    """Runs the original model on the artifact's own sample inputs, or on its own example where there are none.
+
+    Args:
+        artifact: a foreign one, or one that was built without golden I/O.
+        model: a ``.pt2`` program or ``module:factory``, as ``build`` takes it.
+        samples: the example, and variations of it.
+
+    Returns:
+        The golden I/O, and where its inputs come from, in words.
+
+    Raises:
+        UsageError: there is no such model, or its inputs and outputs are not those of the artifact.
+        BuildFailedError: the model fails.
+    """
+    original, args, kwargs = original_model(model)
+    source = "the original model's example"
+    if (own := _own_inputs(artifact)) is not None:
+        (args, kwargs), source = own, "the file's own sample inputs"
+    recorded = record_golden(original, args, _in_order(kwargs, artifact.manifest.inputs), samples)
+    for sample in recorded:
+        for kind, leaves, specs in _sides(sample, artifact.manifest):
+            _check(kind, leaves, specs, model)
+    described = describe_golden(recorded, _precision(artifact.manifest))
+    return GoldenData(serialize_golden(recorded), described), source
+
+
+def _own_inputs(artifact: Artifact) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
+    """A foreign file's sample inputs, if they are tensors and plain containers alone: torch's weights-only mode."""
+    entry = artifact.container.entries.get(SAMPLE_INPUTS_ENTRY)
+    if entry is None or not entry.size:
+        return None
+    data = artifact.read_entry(SAMPLE_INPUTS_ENTRY, size_limit=_SAMPLE_LIMIT)
+    try:
+        args, kwargs = torch.load(io.BytesIO(data), weights_only=True, map_location="cpu")
+    except Exception:  # noqa: BLE001 - whatever torch says of a hostile pickle: it is not taken
+        return None
+    if not isinstance(args, (tuple, list)) or not isinstance(kwargs, dict):
+        return None
+    return tuple(args), kwargs
+
+
+def _in_order(kwargs: dict[str, Any], specs: Sequence[ValueSpec]) -> dict[str, Any]:
+    """Keywords in the order in which the artifact's leaves have them."""
+    order = {name: index for index, name in reversed(list(enumerate(spec.name.partition(".")[0] for spec in specs)))}
+    return dict(sorted(kwargs.items(), key=lambda item: order.get(item[0], len(order))))
+
+
+def _sides(sample: GoldenSample, manifest: Manifest) -> Iterator[tuple[str, Sequence[Any], Sequence[ValueSpec]]]:
+    yield "inputs", sample.inputs, manifest.inputs
+    yield "outputs", sample.outputs, manifest.outputs
+
+
+def _check(kind: str, leaves: Sequence[torch.Tensor | None], specs: Sequence[ValueSpec], model: str) -> None:
+    wrong = None if len(leaves) == len(specs) else f"{len(leaves)} {kind} instead of {len(specs)}"
+    for leaf, spec in zip(leaves, specs, strict=False):
+        if wrong is None and not _fits(leaf, spec):
+            found = "no tensor" if leaf is None else f"{str(leaf.dtype).removeprefix('torch.')} {list(leaf.shape)}"
+            wrong = f"among its {kind}, {spec.name} is {found}"
+    if wrong:
+        raise UsageError(
+            f"this is not the model that the artifact was made of: it has {wrong}",
+            where=f"--golden-from {model}",
+            remedy="name the original; its inputs and outputs are those that `trtcross inspect` lists",
+        )
+
+
+def _fits(leaf: torch.Tensor | None, spec: ValueSpec) -> bool:
+    if leaf is None or spec.dtype is None:
+        return leaf is None and spec.dtype is None
+    shape = spec.shape or []
+    return (
+        str(leaf.dtype) == f"torch.{spec.dtype}"
+        and leaf.dim() == len(shape)
+        and all(_allows(wanted, size) for wanted, size in zip(shape, leaf.shape, strict=True))
+    )
+
+
+def _allows(wanted: int | DynamicSize, size: int) -> bool:
+    if isinstance(wanted, int):
+        return size == wanted
+    return wanted.min <= size and (wanted.max is None or size <= wanted.max)
+
+
+def _precision(manifest: Manifest) -> str:
+    """What the engines compute in, as far as the file tells: old releases let TensorRT choose among precisions."""
+    dtypes = {binding.dtype for engine in manifest.engines for binding in (*engine.inputs, *engine.outputs)}
+    settings = manifest.settings.get("compilation_settings")
+    enabled = settings.get("enabled_precisions") if isinstance(settings, dict) else None
+    if "bfloat16" in dtypes:
+        return "bf16"
+    return "fp16" if "float16" in dtypes or (isinstance(enabled, list) and len(enabled) > 1) else "fp32"

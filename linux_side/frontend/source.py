@@ -1,0 +1,220 @@
+"""From what the user names to an exported program on the CPU, and to the original model's own outputs."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.export import ExportedProgram
+from torch.export.passes import move_to_device_pass
+from torch.fx.experimental import _config as symbolic_shapes
+from torch.utils import _pytree as pytree
+
+from linux_side.frontend.casting import compute_inside_in
+from linux_side.frontend.dynamic_shapes import beyond_one, require_dynamic, shapes_for_export
+from linux_side.frontend.golden import GoldenSample, record_golden
+from linux_side.frontend.leaves import input_names
+from linux_side.frontend.mixed_products import compute_products_in
+from linux_side.options import BuildOptions
+from toolchain.errors import BuildFailedError, TrtcrossError, UsageError
+from toolchain.graph.document import PLACEHOLDER_TARGET
+
+_DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+
+
+@dataclass
+class Source:
+    """What a build starts from.
+
+    Attributes:
+        name: the model's, for people.
+        program: on the CPU, as it will be lowered.
+        golden: samples of the original model's inputs and outputs.
+        digest: of the program's graph and weights, once it is known.
+    """
+
+    name: str
+    program: ExportedProgram
+    golden: list[GoldenSample]
+    digest: str | None = None
+
+
+def load_source(model: str, options: BuildOptions) -> Source:
+    """Reads ``MODEL``: a ``.pt2`` program, or ``module:factory``.
+
+    Raises:
+        UsageError: there is no such file, module or factory, or it holds or returns the wrong thing.
+        BuildFailedError: the factory, the model or torch.export fails.
+    """
+    return _from_factory(model, options) if is_factory(model) else _from_file(Path(model), options)
+
+
+def is_factory(model: str) -> bool:
+    """Whether ``MODEL`` is ``module:factory`` and not a file."""
+    return ":" in model and not Path(model).exists()
+
+
+def original_model(model: str) -> tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]:
+    """``MODEL`` as something to call, on the CPU, and its example arguments.
+
+    Raises:
+        UsageError: there is no such model, or it carries no example.
+        BuildFailedError: the factory fails.
+    """
+    if is_factory(model):
+        return _call_factory(model)
+    program = move_to_device_pass(_load_program(Path(model)), "cpu")
+    if program.example_inputs is None:
+        raise UsageError("the program carries no example inputs", where=model, remedy="save it with its example inputs")
+    args, kwargs = program.example_inputs
+    return program.module(), args, kwargs
+
+
+def _from_file(path: Path, options: BuildOptions) -> Source:
+    program = move_to_device_pass(_load_program(path), "cpu")
+    _check_precision(program, options, path)
+    if options.golden and program.example_inputs is None:
+        raise UsageError(
+            "the program carries no example inputs, so there is nothing to make golden outputs from",
+            where=str(path),
+            remedy="save it with its example inputs, or build with --golden 0",
+        )
+    args, kwargs = program.example_inputs or ((), {})
+    return Source(path.stem, program, record_golden(program.module(), args, kwargs, options.golden))
+
+
+def _load_program(path: Path) -> ExportedProgram:
+    try:
+        program = torch.export.load(path)
+    except Exception as error:
+        raise UsageError(
+            f"this is not a program that torch.export.save wrote: {first_line(error)}",
+            where=str(path),
+            remedy="save the model with torch.export.save(torch.export.export(model, args), path)",
+        ) from error
+    if any(PLACEHOLDER_TARGET.endswith(str(node.target)) for node in program.graph.nodes):
+        raise UsageError(
+            "this is an artifact already: it holds TensorRT engines",
+            where=str(path),
+            remedy="give the program from which it was built",
+        )
+    return program
+
+
+def _check_precision(program: ExportedProgram, options: BuildOptions, path: Path) -> None:
+    if options.precision is None:
+        return
+    found = {tensor.dtype for tensor in program.state_dict.values() if tensor.is_floating_point()}
+    if found and _DTYPES[options.precision] not in found:
+        raise UsageError(
+            f"the program's weights are {', '.join(map(str, found))}, and --precision {options.precision} cannot "
+            "change a program that is already exported",
+            where=str(path),
+            remedy="cast the model before torch.export.export, or give module:factory instead",
+        )
+
+
+def _from_factory(model: str, options: BuildOptions) -> Source:
+    module, args, kwargs = _call_factory(model)
+    return export_source(model.partition(":")[2], module, args, kwargs, options)
+
+
+def export_source(
+    name: str, module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], options: BuildOptions
+) -> Source:
+    """Exports a module as the options want it; the module is cast in place where they name a precision.
+
+    Raises:
+        UsageError: a dynamic dimension does not exist.
+        BuildFailedError: the model or torch.export fails.
+    """
+    golden = record_golden(module, args, kwargs, options.golden)
+    dtype = _DTYPES[options.precision or "fp32"]
+    if dtype is not torch.float32:
+        changed = set().union(*(sample.changed for sample in golden)) if golden else None
+        compute_inside_in(dtype, module, changed)
+    leaves, structure = pytree.tree_flatten((args, kwargs))
+    names = input_names(structure, _argument_names(module))
+    require_dynamic(options.dynamic, names, leaves)
+    leaves = beyond_one(options.dynamic, names, leaves)
+    shapes = shapes_for_export(options.dynamic, names, leaves)
+    args, kwargs = pytree.tree_unflatten(leaves, structure)
+    # A size of 0 or 1 is told apart from others while tracing, unless torch is asked not to look.
+    oblivious = any(item.lowest < 2 for item in options.dynamic)
+    try:
+        with torch.no_grad(), symbolic_shapes.patch(backed_size_oblivious=oblivious):
+            program = torch.export.export(module, args, kwargs, dynamic_shapes=shapes)
+    except Exception as error:
+        raise BuildFailedError(
+            f"torch.export could not export the model: {first_line(error)}",
+            where=name,
+            remedy="make torch.export.export(model, args) work by itself first; -v shows the whole report",
+        ) from error
+    if dtype is not torch.float32:
+        compute_products_in(dtype, program)
+    return Source(name, program, golden)
+
+
+def _call_factory(model: str) -> tuple[torch.nn.Module, tuple[Any, ...], dict[str, Any]]:
+    factory = _find_factory(model)
+    try:
+        result = factory()
+    except Exception as error:
+        raise BuildFailedError(
+            f"the factory raised {type(error).__name__}: {first_line(error)}",
+            where=model,
+            remedy="call it in a Python of your own and mend it",
+        ) from error
+    result = result if isinstance(result, tuple) else (result,)
+    if len(result) not in (2, 3) or not isinstance(result[0], torch.nn.Module):
+        raise UsageError(
+            "the factory does not return (nn.Module, example_args) or (nn.Module, example_args, example_kwargs)",
+            where=model,
+            remedy="return the model in eval mode, and its example arguments as a tuple",
+        )
+    module, args, kwargs = (*result, {}) if len(result) == 2 else result
+    args = tuple(args) if isinstance(args, (tuple, list)) else (args,)
+    return module.cpu(), pytree.tree_map_only(torch.Tensor, torch.Tensor.cpu, args), dict(kwargs)
+
+
+def _find_factory(model: str) -> Callable[[], Any]:
+    module_name, _, attribute = model.partition(":")
+    sys.path.insert(0, str(Path.cwd()))
+    try:
+        factory = getattr(importlib.import_module(module_name), attribute)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise UsageError(
+            f"there is no factory {model!r}: {first_line(error)}",
+            where="MODEL",
+            remedy="name an importable module and a function in it, as in mymodels:resnet50",
+        ) from error
+    except TrtcrossError:
+        raise
+    except Exception as error:
+        raise BuildFailedError(
+            f"importing {module_name} raised {type(error).__name__}: {first_line(error)}",
+            where=model,
+            remedy="import it in a Python of your own and mend it",
+        ) from error
+    if not callable(factory):
+        raise UsageError(f"{model!r} is not callable", where="MODEL", remedy="name a function")
+    found: Callable[[], Any] = factory
+    return found
+
+
+def _argument_names(module: torch.nn.Module) -> list[str]:
+    parameters = inspect.signature(module.forward).parameters.values()
+    names = [p.name for p in parameters if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
+    variadic = [p.name for p in parameters if p.kind is p.VAR_POSITIONAL]
+    return names + [f"{name}_{index}" for name in variadic for index in range(64)]
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an error's text that says anything."""
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)

@@ -1,0 +1,1 @@
+"""Graphs of torch.fx: copying them, their values, and the state that they change."""

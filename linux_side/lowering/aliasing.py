@@ -1,0 +1,26 @@
+"""Which caches TensorRT may write into in place."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from linux_side.fx.state import StateChange
+from linux_side.fx.values import flat_outputs
+from linux_side.upstream import forbid_aliasing
+
+
+def allow_aliasing_of_state_alone(gm: torch.fx.GraphModule, changes: Sequence[StateChange]) -> None:
+    """Lets TensorRT write in place into a cache that is state and that nobody else reads, and into nothing else.
+
+    It would write into an input of the caller's, or into a tensor that another part of the graph still reads.
+    """
+    writes = (torch.ops.aten.index_copy.default, torch.ops.aten.slice_scatter.default)
+    results = flat_outputs(gm)
+    new_values = dict(zip((c.placeholder for c in changes), results[len(results) - len(changes) :], strict=True))
+    for node in gm.graph.nodes:
+        if node.target in writes:
+            cache = node.args[0]
+            if new_values.get(cache.name) is not node or len(cache.users) > 1:
+                forbid_aliasing(node)

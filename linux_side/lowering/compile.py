@@ -1,0 +1,242 @@
+"""Lower, partition, convert: an exported program becomes a graph that calls engines."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.export import ExportedProgram
+
+from linux_side import upstream
+from linux_side.backends.base import EngineBuilder
+from linux_side.exporter.engine_module import CompiledEngine, EngineModule
+from linux_side.frontend.supported import check_state, torch_executed_names
+from linux_side.fx.state import STATE, state_to_inputs
+from linux_side.fx.values import output_values
+from linux_side.lowering.aliasing import allow_aliasing_of_state_alone
+from linux_side.lowering.complex_io import keep_complex_outside
+from linux_side.lowering.engine_metadata import encode_metadata
+from linux_side.lowering.float64 import keep_doubles_outside
+from linux_side.lowering.symbolic_sizes import keep_sizes_inside
+from linux_side.options import BuildOptions
+from toolchain.engine.info import EngineInfo, RuntimeDevice
+from toolchain.errors import BuildFailedError, TrtcrossError
+from toolchain.graph.writer import engine_from_file
+from toolchain.manifest.models import Binding, ShapeRange
+from toolchain.targets import AMPERE
+
+Profiles = list[dict[str, dict[str, int]]]
+PartitionHook = Callable[[str, torch.fx.GraphModule], None]
+
+
+@dataclass(frozen=True)
+class EngineFacts:
+    """What the manifest says of an engine beyond its engine info."""
+
+    inputs: list[Binding]
+    outputs: list[Binding]
+    profiles: list[dict[str, ShapeRange]]
+
+
+@dataclass
+class Compiled:
+    """A compiled graph.
+
+    Attributes:
+        gm: the partitioned graph, an :class:`EngineModule` where each engine goes.
+        facts: by the engine's name.
+        fallback: how often each operator stays in PyTorch.
+        in_engines: how many operators went into engines.
+    """
+
+    gm: torch.fx.GraphModule
+    facts: dict[str, EngineFacts] = field(default_factory=dict)
+    fallback: Counter[str] = field(default_factory=Counter)
+    in_engines: int = 0
+
+
+def lower_program(program: ExportedProgram, options: BuildOptions, builder: EngineBuilder) -> torch.fx.GraphModule:
+    """Lowers and partitions a program.
+
+    Raises:
+        BuildFailedError: an operator is refused, or stays in PyTorch although full coverage was asked for.
+    """
+    settings = _settings(options, builder)
+    decomposed = upstream.decompose(program, settings)
+    check_state(decomposed)
+    gm = state_to_inputs(decomposed)
+    changes = gm.meta.get(STATE, [])
+    gm = upstream.lower(gm, settings)
+    keep_complex_outside(gm, upstream.complex_io(gm))
+    allow_aliasing_of_state_alone(gm, changes)
+    partitioned = upstream.partition(gm, settings)
+    partitioned.meta[STATE] = changes
+    for name, partition in list(_partitions(partitioned)):
+        call = _call_of(partitioned, name)
+        if keep_sizes_inside(partitioned, call, partition):
+            keep_doubles_outside(partitioned, call, partition)
+    partitioned.recompile()
+    if options.require_full_coverage and (left := _operators_in_torch(partitioned)):
+        raise BuildFailedError(
+            f"{sum(left.values())} operators would stay in PyTorch: {', '.join(sorted(left))}",
+            where="--require-full-coverage",
+            remedy="rewrite them in the model, or build without --require-full-coverage",
+        )
+    return partitioned
+
+
+def convert_partitions(
+    partitioned: torch.fx.GraphModule,
+    options: BuildOptions,
+    builder: EngineBuilder,
+    profiles: Profiles,
+    spool: Path,
+    on_partition: PartitionHook | None = None,
+) -> Compiled:
+    """Builds an engine for each ``_run_on_acc_*`` submodule and puts an :class:`EngineModule` in its place.
+
+    Each plan goes to a file in ``spool`` as soon as it is built, so that only one is in memory.
+
+    Args:
+        profiles: for each optimization profile, each symbol's ``min``, ``opt`` and ``max``.
+        on_partition: sees each partition just before it is converted.
+
+    Raises:
+        BuildFailedError: there is nothing for TensorRT to do, or TensorRT cannot build an engine.
+    """
+    settings = _settings(options, builder)
+    compiled = Compiled(partitioned, fallback=_operators_in_torch(partitioned))
+    for name, partition in _partitions(partitioned):
+        compiled.in_engines += sum(_count_operators(partition).values())
+        builder.prepare(partition)
+        if on_partition:
+            on_partition(name, partition)
+        with _explained(partition):
+            inputs = upstream.partition_inputs(partition, profiles)
+            interpreter = upstream.interpreter(partition, inputs, settings)
+            plan = builder.build(interpreter, options.target, options.capabilities)
+        path = spool / f"{name}.plan"
+        path.write_bytes(memoryview(plan))
+        del plan
+        info = _engine_info(name, partition, interpreter, options, builder)
+        compiled.facts[info.name] = EngineFacts(*_bindings(interpreter), _profile_facts(info, inputs))
+        _call_of(partitioned, name).meta["val"] = output_values(partition)
+        partitioned.add_module(name, EngineModule(CompiledEngine(info, engine_from_file(path))))
+        del interpreter
+    if not compiled.facts and not options.allow_no_engine:
+        raise BuildFailedError(
+            "TensorRT can take no operator of this model",
+            where="partitioning",
+            remedy="it needs no TensorRT to run: save it with torch.export.save, or make a plain program of it with "
+            "--allow-no-engine",
+        )
+    return compiled
+
+
+@contextmanager
+def _explained(partition: torch.fx.GraphModule) -> Iterator[None]:
+    """Says which part of the model TensorRT does not take, and why as far as we know."""
+    try:
+        yield
+    except Exception as error:
+        empty = [n.name for n in partition.graph.nodes if _is_empty(n.meta.get("val"))]
+        if isinstance(error, TrtcrossError) and not empty:
+            raise
+        operators = ", ".join(sorted(_count_operators(partition)))
+        raise BuildFailedError(
+            f"TensorRT cannot take tensors with no elements: {', '.join(empty)}"
+            if empty
+            else f"TensorRT cannot take this part of the model: {str(error).strip().splitlines()[0]}",
+            where=f"operators {operators}",
+            remedy="keep those in PyTorch with --torch-executed-op",
+        ) from error
+
+
+def _is_empty(value: Any) -> bool:
+    return isinstance(value, torch.Tensor) and any(isinstance(size, int) and size == 0 for size in value.shape)
+
+
+def _settings(options: BuildOptions, builder: EngineBuilder) -> Any:
+    return upstream.compilation_settings(
+        min_block_size=options.min_block_size,
+        torch_executed_ops=torch_executed_names(options.torch_executed_ops),
+        workspace_size=options.workspace,
+        disable_tf32=not options.tf32,
+        **builder.setting_overrides(options.target),
+    )
+
+
+def _partitions(gm: torch.fx.GraphModule) -> Iterator[tuple[str, torch.fx.GraphModule]]:
+    for node in gm.graph.nodes:
+        if node.op == "call_module" and node.target.startswith(upstream.ENGINE_PREFIX):
+            yield node.target, gm.get_submodule(node.target)
+
+
+def _engine_info(
+    name: str, partition: torch.fx.GraphModule, interpreter: Any, options: BuildOptions, builder: EngineBuilder
+) -> EngineInfo:
+    inputs, outputs = upstream.binding_names(interpreter)
+    gpu = min(options.capabilities, default=AMPERE)
+    return EngineInfo(
+        name=f"{name}_engine",
+        device=RuntimeDevice(0, gpu, 0, f"NVIDIA {gpu}"),
+        input_names=inputs,
+        output_names=outputs,
+        hardware_compatible=builder.hardware_compatible(options.capabilities),
+        metadata=encode_metadata(partition),
+        target_platform=options.target.runtime_name,
+        requires_output_allocator=upstream.requires_output_allocator(interpreter),
+        aliased_io=upstream.aliased_io(interpreter),
+    )
+
+
+def _bindings(interpreter: Any) -> tuple[list[Binding], list[Binding]]:
+    network = upstream.network_of(interpreter)
+    inputs = [network.get_input(index) for index in range(network.num_inputs)]
+    outputs = [network.get_output(index) for index in range(network.num_outputs)]
+    return [_binding(tensor) for tensor in inputs], [_binding(tensor) for tensor in outputs]
+
+
+_DTYPES = {"FLOAT": "float32", "HALF": "float16", "BF16": "bfloat16", "BOOL": "bool"}
+
+
+def _binding(tensor: Any) -> Binding:
+    dtype = tensor.dtype.name
+    return Binding(name=tensor.name, dtype=_DTYPES.get(dtype, dtype.lower()), shape=list(tensor.shape))
+
+
+def _profile_facts(info: EngineInfo, inputs: Sequence[Any]) -> list[dict[str, ShapeRange]]:
+    dynamic = {n: i for n, i in zip(info.input_names, inputs, strict=True) if isinstance(i.shape, dict)}
+    count = max((len(spec.profiles or [spec.shape]) for spec in dynamic.values()), default=0)
+    facts = []
+    for index in range(count):
+        shapes = {name: (spec.profiles[index] if spec.profiles else spec.shape) for name, spec in dynamic.items()}
+        facts.append({name: _shape_range(shape) for name, shape in shapes.items()})
+    return facts
+
+
+def _shape_range(shape: dict[str, Sequence[int]]) -> ShapeRange:
+    low, opt, high = (list(map(int, shape[f"{kind}_shape"])) for kind in ("min", "opt", "max"))
+    return ShapeRange(min=low, opt=opt, max=high)
+
+
+def _call_of(gm: torch.fx.GraphModule, name: str) -> torch.fx.Node:
+    return gm.graph.find_nodes(op="call_module", target=name)[0]
+
+
+def _operators_in_torch(gm: torch.fx.GraphModule) -> Counter[str]:
+    count = _count_operators(gm)
+    for node in gm.graph.nodes:
+        if node.op == "call_module" and not node.target.startswith(upstream.ENGINE_PREFIX):
+            count += _count_operators(gm.get_submodule(node.target))
+    return count
+
+
+def _count_operators(gm: torch.fx.GraphModule) -> Counter[str]:
+    calls = [node.target for node in gm.graph.nodes if node.op == "call_function"]
+    return Counter(str(target) for target in calls if isinstance(target, torch._ops.OperatorBase))

@@ -1,0 +1,53 @@
+"""The metadata field of engine info: symbolic shapes, as a pickle, because stock readers unpickle it.
+
+Upstream pickles its whole settings object. Ours holds what Torch-TensorRT's fake kernel reads and nothing else
+(``dynamo/runtime/meta_ops/register_meta_ops.py``), and no global but those on an allow-list.
+"""
+
+from __future__ import annotations
+
+import base64
+import pickle  # writing only
+from typing import Any
+
+import torch
+
+from toolchain.engine.metadata_allowlist import unknown_in_pickle
+from toolchain.errors import BuildFailedError
+
+
+def encode_metadata(partition: torch.fx.GraphModule) -> str:
+    """Base64 of the metadata pickle of a partition.
+
+    Raises:
+        BuildFailedError: a shape cannot be written with the names on the allow-list.
+    """
+    outputs = partition.graph.output_node().args[0]
+    outputs = outputs if isinstance(outputs, (list, tuple)) else [outputs]
+    document = {
+        "inout_symexprs": {
+            "inputs": [
+                {**_shape(node.meta["val"]), "name": node.name}
+                for node in partition.graph.nodes
+                if node.op == "placeholder"
+            ],
+            "outputs": [_shape(node.meta["val"]) for node in outputs],
+        },
+        "output_tensors_are_unowned": False,
+    }
+    text = base64.b64encode(pickle.dumps(document, protocol=4)).decode("ascii")
+    if unknown := unknown_in_pickle(text):
+        raise BuildFailedError(
+            f"an engine's shapes need {unknown}, which may not stand in an artifact",
+            where="engine metadata",
+            remedy="make the model's dynamic sizes simpler expressions of its input sizes",
+        )
+    return text
+
+
+def _shape(value: Any) -> dict[str, Any]:
+    if isinstance(value, torch.Tensor):
+        sizes = [size.node.expr if isinstance(size, torch.SymInt) else int(size) for size in value.shape]
+        return {"shape_exprs": sizes, "dtype": value.dtype}
+    dtype = torch.float64 if isinstance(value, (float, torch.SymFloat)) else torch.int64
+    return {"shape_exprs": [], "dtype": dtype, "is_scalar": True}

@@ -1,0 +1,1 @@
+"""Running a plan: jobs, processes, executors and progress."""

@@ -1,0 +1,173 @@
+"""One cell's work: build, then verify, in child processes. Plain data in, plain data out: it may cross machines."""
+
+from __future__ import annotations
+
+import shlex
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import IO, Any
+
+from linux_side.matrix.execution.processes import Finished, Processes
+from linux_side.matrix.records import ArtifactFacts, Record, Step
+from linux_side.matrix.spec.cells import Cell, file_digest
+from toolchain.errors import BuildFailedError, TrtcrossError, error_from_json
+
+OnPhase = Callable[[str, str], None]
+
+
+@dataclass(frozen=True)
+class Job:
+    """What is to be done for a cell.
+
+    Attributes:
+        digest: of the cell, as it was when it was planned.
+        level: how far to verify where it is built.
+        memory: bytes that the build is thought to take.
+        options: more options for ``trtcross build``, such as ``--no-cache``.
+        timeout: seconds that the build, and then the verification, may take; None: as long as they like.
+        cwd: where modules and ``.pt2`` files are looked up.
+    """
+
+    cell: Cell
+    digest: str
+    level: str
+    artifact: Path
+    log: Path
+    memory: int
+    options: tuple[str, ...] = ()
+    timeout: float | None = None
+    cwd: str = "."
+
+    def build_arguments(self) -> list[str]:
+        return ["build", *self.cell.build_arguments(), *self.options, "-o", str(self.artifact)]
+
+    def verify_arguments(self) -> list[str]:
+        return ["verify", str(self.artifact), "--level", self.level]
+
+    def reproduce(self) -> list[str]:
+        """Shell lines that do this cell again by itself."""
+        lines = [["cd", self.cwd], ["trtcross", *self.build_arguments(), "-v"], ["trtcross", *self.verify_arguments()]]
+        return [shlex.join(line) for line in lines]
+
+
+def run_job(job: Job, processes: Processes, on_phase: OnPhase) -> Record:
+    """Builds and verifies; a failure is a record too.
+
+    Args:
+        on_phase: hears the cell's identifier and each phase.
+
+    Raises:
+        Cancelled: the run was stopped.
+    """
+    started = datetime.now(timezone.utc)
+    job.artifact.parent.mkdir(parents=True, exist_ok=True)
+    job.log.parent.mkdir(parents=True, exist_ok=True)
+    with job.log.open("wb") as log:
+        on_phase(job.cell.id, "start")
+        built = _step(job, job.build_arguments(), ("-v",), log, processes, on_phase)
+        error, verified = built.error(), None
+        if error is None:
+            on_phase(job.cell.id, "verify")
+            verified = _step(job, job.verify_arguments(), (), log, processes, on_phase)
+            error = verified.error()
+        if error is not None:
+            log.write(f"\n{error}\n".encode(errors="replace"))
+    return _record(job, started, built, verified, error)
+
+
+def lost_record(job: Job, error: TrtcrossError) -> Record:
+    """Of a cell whose machine or process was lost, so that nothing is known but why."""
+    return Record(
+        **_common(job, datetime.now(timezone.utc), error),
+        step="executor",
+        build_seconds=None,
+        verify_seconds=None,
+        peak=None,
+        artifact=None,
+        levels=[],
+    )
+
+
+def _step(
+    job: Job,
+    arguments: list[str],
+    more: tuple[str, ...],
+    log: IO[bytes],
+    processes: Processes,
+    on_phase: OnPhase,
+) -> Finished:
+    log.write(f"$ trtcross {shlex.join(arguments)}\n".encode())
+    log.flush()
+    return processes.run(
+        [*arguments, "--json", *more],
+        log,
+        on_phase=lambda phase: on_phase(job.cell.id, phase),
+        timeout=job.timeout,
+        cwd=job.cwd,
+    )
+
+
+def _record(
+    job: Job, started: datetime, built: Finished, verified: Finished | None, error: TrtcrossError | None
+) -> Record:
+    step: Step | None = None if error is None else "build" if verified is None else "verify"
+    return Record(
+        **_common(job, started, error),
+        step=step,
+        build_seconds=round(built.seconds, 2),
+        verify_seconds=round(verified.seconds, 2) if verified else None,
+        peak=built.peak,
+        artifact=_artifact(job, built) if verified else None,
+        levels=(verified.document or {}).get("levels", []) if verified else [],
+    )
+
+
+def _common(job: Job, started: datetime, error: TrtcrossError | None) -> dict[str, Any]:
+    return {
+        "id": job.cell.id,
+        "digest": job.digest,
+        "spec_digest": job.cell.spec_digest(),
+        "state": "failed" if error else "passed",
+        "level": job.level,
+        "error": error.to_json() if error else None,
+        "host": socket.gethostname(),
+        "started": started,
+        "reproduce": job.reproduce(),
+    }
+
+
+def _artifact(job: Job, built: Finished) -> ArtifactFacts:
+    manifest = (built.document or {})["manifest"]
+    return ArtifactFacts(
+        size=job.artifact.stat().st_size,
+        sha256=file_digest(job.artifact),
+        engines=len(manifest["engines"]),
+        operators=manifest["coverage"]["operators"],
+        in_engines=manifest["coverage"]["in_engines"],
+        fallback={item["operator"]: item["count"] for item in manifest["fallback"]},
+        runtime=manifest["target"]["runtime"],
+        from_cache=manifest["build"]["from_cache"],
+        cache_key=manifest["build"]["cache_key"],
+        phases=manifest["build"]["seconds"],
+    )
+
+
+def was_killed(record: Record) -> bool:
+    """Whether a build was killed, as a machine does that has too little memory."""
+    problem = str((record.error or {}).get("problem", ""))
+    return record.step == "build" and ("SIGKILL" in problem or "signal 9" in problem)
+
+
+def failed_error(records: list[Record]) -> TrtcrossError:
+    """Of a run with failures: of the kind of the first one."""
+    first = error_from_json(dict(records[0].error or {}))
+    kind = type(first) if type(first) is not TrtcrossError else BuildFailedError
+    return kind(
+        f"{len(records)} cell(s) failed: {', '.join(record.id for record in records)}",
+        where=records[0].id,
+        remedy=f"{first.problem}\n  the whole story is in each log; this does one again:\n    "
+        + "\n    ".join(records[0].reproduce),
+    )

@@ -1,0 +1,108 @@
+"""What people see while a matrix runs: bars on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import threading
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+from linux_side.matrix.records import Record
+from toolchain.cli.output import Report, size_text
+from toolchain.text import printable
+
+if TYPE_CHECKING:
+    from rich.progress import TaskID
+
+
+_PROBLEM_LIMIT = 300
+
+
+class Progress:
+    """Plain lines: one when a cell starts, one when it is done."""
+
+    def __init__(self, report: Report, total: int) -> None:
+        self._report = report
+        self._total = total
+        self._done = 0
+        self._lock = threading.Lock()
+
+    def __enter__(self) -> Progress:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        pass
+
+    def phase(self, cell: str, phase: str) -> None:
+        """Hears of each phase of a cell; may be called from any thread."""
+        with self._lock:
+            self._report.say(f"  {cell}: {phase}", level=0 if phase == "start" else 1)
+
+    def done(self, record: Record) -> None:
+        with self._lock:
+            self._done += 1
+            self._report.say(f"[{self._done}/{self._total}] {outcome_line(record)}", level=-1)
+
+
+class LiveProgress(Progress):
+    """A line for each cell at work, and a bar for the whole, on a terminal."""
+
+    def __init__(self, report: Report, total: int) -> None:
+        super().__init__(report, total)
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, SpinnerColumn, TextColumn, TimeElapsedColumn
+        from rich.progress import Progress as Bars
+
+        self._bars = Bars(
+            SpinnerColumn(),
+            TextColumn("{task.description}", markup=False),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            console=Console(stderr=report.as_json, highlight=False),
+        )
+        self._whole = self._bars.add_task("matrix", total=total)
+        self._cells: dict[str, TaskID] = {}
+
+    def __enter__(self) -> Progress:
+        self._bars.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bars.stop()
+
+    def phase(self, cell: str, phase: str) -> None:
+        with self._lock:
+            text = f"{cell}: {phase}"
+            if cell in self._cells:
+                self._bars.update(self._cells[cell], description=text)
+            else:
+                self._cells[cell] = self._bars.add_task(text, total=None)
+
+    def done(self, record: Record) -> None:
+        with self._lock:
+            if record.id in self._cells:
+                self._bars.remove_task(self._cells.pop(record.id))
+            style = "green" if record.state == "passed" else "bold red"
+            self._bars.console.print(outcome_line(record), style=style, markup=False)
+            self._bars.advance(self._whole)
+
+
+def progress_for(report: Report, total: int, terminal: bool) -> Progress:
+    """Bars where somebody looks at a terminal."""
+    return LiveProgress(report, total) if terminal and report.verbosity >= 0 else Progress(report, total)
+
+
+def outcome_line(record: Record) -> str:
+    """A finished cell in one line, with its error's first words."""
+    if record.state == "failed":
+        problem = printable(str((record.error or {}).get("problem", "")).partition("\n")[0], _PROBLEM_LIMIT)
+        return f"FAILED {record.id}: {record.step}: {problem}"
+    parts = [f"{record.build_seconds:.1f} s"] if record.build_seconds is not None else []
+    if record.artifact:
+        parts.append(size_text(record.artifact.size))
+        parts += ["from the cache"] if record.artifact.from_cache else []
+    return f"passed {record.id}: {', '.join(parts)}, verified to {record.level}"

@@ -1,0 +1,102 @@
+"""An existing Ray cluster: its nodes as hosts, and an executor that runs cells on them. Needs the extra ``cluster``.
+
+Ray itself serves on the machine's network address and reports usage to its makers unless told not to: run it in a
+network that you trust, with ``RAY_USAGE_STATS_ENABLED=0`` (docs/matrix.md).
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from linux_side.matrix.execution.ray_executor import RayExecutor
+from linux_side.matrix.planning.hosts import ACCELERATORS, Host, installed_backends
+from toolchain.errors import MissingComponentError, UsageError
+from toolchain.targets import Platform
+
+_ACCELERATOR = "accelerator_type:"
+
+
+class Cluster:
+    """A connection to a cluster.
+
+    Args:
+        address: ``auto``, ``HOST:PORT`` or ``ray://HOST:PORT``; None: the environment's ``RAY_ADDRESS``.
+        working_dir: a folder that Ray brings to each node, for models that are not installed there.
+        shared: whether the run folder is at the same path on every node; artifacts travel through the object store
+            otherwise.
+
+    Raises:
+        MissingComponentError: Ray is not installed.
+        UsageError: there is no cluster at that address.
+    """
+
+    def __init__(self, address: str | None, working_dir: str | None, *, shared: bool) -> None:
+        address = address or os.environ.get("RAY_ADDRESS")
+        if not address:
+            raise UsageError(
+                "--executor ray needs the address of an existing cluster",
+                where="--ray-address, RAY_ADDRESS",
+                remedy="start one with `ray start --head` and give --ray-address HOST:6379",
+            )
+        self._ray = _import_ray()
+        self._shared = shared
+        self._working_dir = working_dir
+        environment = {"working_dir": working_dir} if working_dir else None
+        try:
+            self._ray.init(address=address, runtime_env=environment, logging_level=logging.ERROR, log_to_driver=False)
+        except (ConnectionError, RuntimeError, ValueError) as error:
+            raise UsageError(
+                f"there is no Ray cluster to be reached: {error}",
+                where=f"--ray-address {address}",
+                remedy="`ray status --address HOST:PORT` tells whether it is there; Ray and Python must be of the "
+                "same versions as here",
+            ) from error
+
+    def hosts(self) -> list[Host]:
+        """Its nodes that take work, those of one kind as one host: Ray chooses among them.
+
+        They are thought to have the packages that this machine has.
+        """
+        backends = installed_backends()
+        kinds: dict[tuple[str, ...], list[int]] = {}
+        for node in self._ray.nodes():
+            if node["Alive"] and node["Resources"].get("CPU"):
+                kinds.setdefault(_accelerators(node), []).append(int(node["Resources"].get("memory", 0)))
+        return [_host(kind, memory, backends) for kind, memory in kinds.items()]
+
+    def close(self) -> None:
+        self._ray.shutdown()
+
+    def executor(self) -> RayExecutor:
+        return RayExecutor(self._ray, shared=self._shared, has_working_dir=self._working_dir is not None)
+
+
+def _import_ray() -> Any:
+    try:
+        import ray
+    except ImportError as error:
+        raise MissingComponentError(
+            "--executor ray needs Ray, which is not installed",
+            where="this Python environment",
+            remedy='python -m pip install "trtcross[cluster]"',
+        ) from error
+    return ray
+
+
+def _accelerators(node: Mapping[str, Any]) -> tuple[str, ...]:
+    return tuple(sorted(name[len(_ACCELERATOR) :] for name in node["Resources"] if name.startswith(_ACCELERATOR)))
+
+
+def _host(accelerators: tuple[str, ...], memory: Sequence[int], backends: Mapping[Any, str]) -> Host:
+    count = "1 node" if len(memory) == 1 else f"{len(memory)} nodes"
+    return Host(
+        name=count + (f" with {', '.join(accelerators)}" if accelerators else ""),
+        platform=Platform.LINUX_X86_64.value,
+        gpus=tuple(gpu for gpu, names in ACCELERATORS.items() if set(names) & set(accelerators)),
+        accelerators=accelerators,
+        backends=backends,
+        memory=max(memory) or None,
+    )

@@ -1,0 +1,105 @@
+"""A run: does what a plan says must be done here, and records each cell as soon as it is done."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+from linux_side.matrix.execution.executor import Executor
+from linux_side.matrix.execution.job import Job, was_killed
+from linux_side.matrix.execution.progress import Progress
+from linux_side.matrix.planning.memory import Memory
+from linux_side.matrix.planning.plan import Action, Plan, Planned
+from linux_side.matrix.planning.weigh import weigh
+from linux_side.matrix.records import Record, RunFolder
+from toolchain.errors import BuildFailedError
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a run came to."""
+
+    records: list[Record]
+
+    @property
+    def failed(self) -> list[Record]:
+        return [record for record in self.records if record.state == "failed"]
+
+
+def learn_weights(plan: Plan, memory: Memory) -> bool:
+    """Weighs the models of which neither weights nor past builds tell anything; whether that changed the memory."""
+    unknown = {
+        item.cell.model
+        for item in plan.of(Action.BUILD)
+        if item.cell.id not in memory.peaks and not memory.weights_of(item.cell) and ":" in item.cell.model
+    }
+    found = weigh(sorted(unknown)) if unknown else {}
+    memory.weights.update(found)
+    return bool(found)
+
+
+def run_plan(
+    plan: Plan,
+    folder: RunFolder,
+    memory: Memory,
+    executor: Executor,
+    progress: Progress,
+    *,
+    options: Sequence[str] = (),
+    timeout: float | None = None,
+) -> Outcome:
+    """Builds and verifies the plan's cells; the folder must be held.
+
+    Args:
+        options: more options for each build.
+        timeout: seconds for each build, and for each verification.
+    """
+    items = {item.cell.id: item for item in plan.of(Action.BUILD)}
+    jobs = [_job(item, folder, tuple(options), timeout) for item in items.values()]
+    records = []
+    with progress, closing(executor.run(jobs, progress.phase)) as done:
+        for record in done:
+            _keep(record, folder)
+            _learn(record, items[record.id], memory)
+            memory.save(folder.memory)
+            progress.done(record)
+            records.append(record)
+    return Outcome(records)
+
+
+def _keep(record: Record, folder: RunFolder) -> None:
+    try:
+        folder.write(record)
+    except OSError as error:
+        raise BuildFailedError(
+            f"how a cell went cannot be recorded: {error}",
+            where=str(folder.path),
+            remedy="make room there, and run it again: what is recorded is not done again",
+        ) from error
+
+
+def _job(item: Planned, folder: RunFolder, options: tuple[str, ...], timeout: float | None) -> Job:
+    cell = item.cell
+    return Job(
+        cell=cell,
+        digest=cell.digest(),
+        level=item.level,
+        artifact=folder.artifact(cell.id).absolute(),
+        log=folder.log(cell.id).absolute(),
+        memory=item.memory,
+        options=options,
+        timeout=timeout,
+        cwd=str(Path.cwd()),
+    )
+
+
+def _learn(record: Record, item: Planned, memory: Memory) -> None:
+    """What comes from the cache, or fails early, says nothing about a build's memory."""
+    if record.peak is None:
+        return
+    if record.artifact is not None and not record.artifact.from_cache:
+        memory.learn(item.cell, record.peak)
+    elif was_killed(record):
+        memory.learn(item.cell, record.peak, killed=True)

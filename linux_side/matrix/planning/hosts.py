@@ -1,0 +1,106 @@
+"""Machines that cells can be built and verified on: this one, those that the spec lists, those of a cluster."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from linux_side.matrix.planning.memory import total_memory
+from linux_side.matrix.spec.cells import installed
+from linux_side.matrix.spec.spec import Machine
+from toolchain.targets import Backend, ComputeCapability, host_platform
+
+# Ray's accelerator types by compute capability (NVIDIA's table, https://developer.nvidia.com/cuda-gpus).
+ACCELERATORS: Mapping[str, tuple[str, ...]] = {
+    "sm_75": ("T4",),
+    "sm_80": ("A100", "A30"),
+    "sm_86": ("A10G", "A10", "A40", "A16", "A2", "RTX-A4000", "RTX-A5000", "RTX-A6000"),
+    "sm_89": ("L4", "L40", "L40S", "RTX-4000", "RTX-5000", "RTX-6000"),
+    "sm_90": ("H100", "H200", "GH200"),
+    "sm_120": ("RTX-PRO-6000", "RTX-PRO-5000", "RTX-PRO-4000"),
+}
+
+
+@dataclass(frozen=True)
+class Host:
+    """What a machine offers.
+
+    Attributes:
+        gpus: compute capabilities.
+        accelerators: its GPUs' names, as Ray calls them.
+        backends: the release of each TensorRT that it can build with.
+        memory: bytes, or None where nobody knows.
+        runs_on: a workflow runner's labels.
+    """
+
+    name: str
+    platform: str
+    gpus: tuple[str, ...] = ()
+    accelerators: tuple[str, ...] = ()
+    backends: Mapping[Backend, str] = field(default_factory=dict)
+    memory: int | None = None
+    runs_on: tuple[str, ...] = ()
+
+
+HERE = "here"
+
+
+def this_host() -> Host:
+    """This machine; asks the GPU driver in a child process."""
+    gpus = _local_gpus()
+    return Host(
+        name=HERE,
+        platform=host_platform(),
+        gpus=tuple(str(ComputeCapability(*gpu["capability"])) for gpu in gpus),
+        accelerators=tuple(_accelerator(gpu["name"]) for gpu in gpus),
+        backends=installed_backends(),
+        memory=total_memory(),
+        runs_on=("ubuntu-latest",),
+    )
+
+
+def installed_backends() -> dict[Backend, str]:
+    """Each backend whose packages this environment has, with TensorRT's release."""
+    found = {}
+    for backend in Backend:
+        versions = [installed(name) for name in backend.distributions]
+        if all(versions):
+            found[backend] = str(versions[1])
+    return found
+
+
+def listed_hosts(machines: Sequence[Machine]) -> list[Host]:
+    """The machines of a spec."""
+    return [
+        Host(
+            name=machine.name,
+            platform=machine.platform.value,
+            gpus=tuple(machine.gpus),
+            accelerators=tuple(name for gpu in machine.gpus for name in ACCELERATORS.get(gpu, ())),
+            backends=machine.backends,
+            runs_on=tuple(machine.runs_on),
+        )
+        for machine in machines
+    ]
+
+
+def _local_gpus() -> list[dict[str, Any]]:
+    # The consumer's probe, as the process that it is: the two sides do not import each other.
+    command = [sys.executable, "-m", "toolchain.host.gpu_probe"]
+    try:
+        done = subprocess.run(command, capture_output=True, timeout=15, check=False)
+        return list(json.loads(done.stdout)["gpus"])
+    except (subprocess.TimeoutExpired, ValueError, KeyError):
+        return []
+
+
+def _accelerator(name: object) -> str:
+    """``NVIDIA A10G`` as ``A10G``, ``NVIDIA H100 80GB HBM3`` as ``H100``, ``NVIDIA GeForce RTX 4090`` in full."""
+    words = re.sub(r"^NVIDIA\s+|^Tesla\s+", "", str(name)).split()
+    model = re.match(r"[A-Z]+[0-9]+[A-Z]*", words[0]) if words else None
+    return model[0] if model else "-".join(words)

@@ -1,0 +1,108 @@
+"""How much memory a build takes: estimated from the model's weights, learned from builds that were."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from linux_side.matrix.files import read_json, write_json
+from linux_side.matrix.spec.cells import Cell
+from toolchain.errors import UsageError
+
+# Of a build process, measured with 15 cells: Torch-TensorRT imported takes 1 GiB, and the weights are there as the
+# module, the exported program, the network, the plan and the artifact's text (docs/matrix.md).
+BASE = 1152 * 2**20
+PER_WEIGHT = 4
+# What is kept free for what a past run did not show.
+MARGIN = 1.1
+# A build that was killed needed more than it had.
+KILLED = 1.5
+
+_MEMINFO = Path("/proc/meminfo")
+_CGROUP = Path("/sys/fs/cgroup/memory.max")
+_UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
+
+
+@dataclass
+class Memory:
+    """What is known of models and cells; kept in the run folder.
+
+    Attributes:
+        peaks: the peak of a cell's last build, in bytes.
+        weights: of a model (as ``trtcross build`` is given it), in bytes.
+    """
+
+    peaks: dict[str, int] = field(default_factory=dict)
+    weights: dict[str, int] = field(default_factory=dict)
+
+    @classmethod
+    def load(cls, path: Path) -> Memory:
+        """What was kept; nothing, where it cannot be read: it can be learned again."""
+        document = read_json(path) or {}
+        return cls(_numbers(document.get("peaks")), _numbers(document.get("weights")))
+
+    def save(self, path: Path) -> None:
+        with contextlib.suppress(OSError):  # a full disk costs us the estimate, not the run
+            write_json(path, {"peaks": self.peaks, "weights": self.weights})
+
+    def learn(self, cell: Cell, peak: int, *, killed: bool = False) -> None:
+        self.peaks[cell.id] = max(int(peak * KILLED), self.peaks.get(cell.id, 0)) if killed else peak
+
+    def estimate(self, cell: Cell) -> tuple[int, str]:
+        """Bytes at a build's peak, and where the number comes from."""
+        if cell.id in self.peaks:
+            return int(self.peaks[cell.id] * MARGIN), "its last build"
+        if weights := self.weights_of(cell):
+            return BASE + PER_WEIGHT * weights, "its weights"
+        return BASE * 2, "a guess"
+
+    def weights_of(self, cell: Cell) -> int | None:
+        path = Path(cell.model)
+        if path.suffix == ".pt2" and path.is_file():
+            return path.stat().st_size
+        return self.weights.get(cell.model)
+
+
+def total_memory() -> int | None:
+    """Of this machine, or of the container that we are in."""
+    sizes = [size for size in (_meminfo("MemTotal"), _cgroup_limit()) if size]
+    return min(sizes, default=None)
+
+
+def default_budget() -> int:
+    """Four fifths of what is free now."""
+    sizes = [size for size in (_meminfo("MemAvailable"), _cgroup_limit()) if size]
+    return min(sizes, default=4 * BASE) * 4 // 5
+
+
+def parse_size(text: str) -> int:
+    """``16GiB``, ``16G``, ``512M`` or bytes.
+
+    Raises:
+        UsageError: it is none of these.
+    """
+    match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)\s*([KMGT]?)(?:i?B)?", text.strip(), re.IGNORECASE | re.ASCII)
+    if not match or not float(match[1]):
+        raise UsageError(f"{text!r} is not an amount of memory", where="--memory", remedy="write 16GiB or 512MiB")
+    return int(float(match[1]) * _UNITS[match[2].upper()])
+
+
+def _meminfo(name: str) -> int | None:
+    with contextlib.suppress(OSError):
+        found = re.search(rf"^{name}:\s+(\d+) kB", _MEMINFO.read_text(), re.MULTILINE)
+        return int(found[1]) * 1024 if found else None
+    return None
+
+
+def _cgroup_limit() -> int | None:
+    with contextlib.suppress(OSError, ValueError):
+        return int(_CGROUP.read_text())
+    return None
+
+
+def _numbers(value: object) -> dict[str, int]:
+    entries = value.items() if isinstance(value, Mapping) else ()
+    return {str(name): number for name, number in entries if type(number) is int and number > 0}

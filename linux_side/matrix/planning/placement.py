@@ -1,0 +1,86 @@
+"""Which machine can build a cell, and which can verify it; where none can, why."""
+
+from __future__ import annotations
+
+import sys
+from importlib.machinery import PathFinder
+from pathlib import Path
+
+from linux_side.matrix.planning.hosts import Host
+from linux_side.matrix.spec.cells import Cell
+from linux_side.matrix.spec.spec import LEVELS
+from toolchain.cli.output import size_text
+from toolchain.engine.plan_header import CAPABILITY_BITS
+from toolchain.targets import Backend, Platform
+
+_RTX_GPUS = {str(capability) for capability in CAPABILITY_BITS.values()}
+
+
+def why_never(cell: Cell) -> str | None:
+    """Why no machine at all can build it, or None."""
+    if missing := _no_model(cell.model):
+        return missing
+    target = cell.target
+    if target.backend is Backend.TENSORRT:
+        return "an engine of TensorRT is for one GPU generation" if len(set(target.gpus)) > 1 else None
+    if unknown := [gpu for gpu in target.gpus if gpu not in _RTX_GPUS]:
+        return f"TensorRT-RTX builds no engine for {', '.join(unknown)}"
+    if "sm_75" in target.gpus and len(set(target.gpus)) > 1:
+        return "an engine for Turing (sm_75) runs on Turing alone"
+    return None
+
+
+def _no_model(model: str) -> str | None:
+    """Nothing is imported for it: a factory that its module does not hold is found by the build."""
+    module, colon, _ = model.partition(":")
+    if Path(model).is_file():
+        return None
+    if not colon:
+        return f"there is no file {model}, looked for in {Path.cwd()}"
+    package = module.partition(".")[0]
+    found = PathFinder.find_spec(package, [str(Path.cwd()), *sys.path])
+    return None if found else f"there is no module {package}, looked for in {Path.cwd()} and in this environment"
+
+
+def why_no_build(cell: Cell, host: Host, memory: int) -> str | None:
+    """Why a machine cannot build a cell whose peak is ``memory`` bytes, or None where it can."""
+    target = cell.target
+    if host.platform != Platform.LINUX_X86_64.value:
+        return f"artifacts are built on {Platform.LINUX_X86_64.value}, not on {host.platform}"
+    release = host.backends.get(target.backend)
+    if release is None:
+        return f"the backend needs {' and '.join(target.backend.distributions)}, not installed"
+    if target.version and not _begins(release, target.version):
+        return f"{target.backend.distributions[1]} {target.version} is wanted, {release} installed"
+    if target.backend is Backend.TENSORRT and not host.gpus:
+        return "the backend tensorrt needs a GPU of the target's kind, and there is none"
+    if target.backend is Backend.TENSORRT and target.gpus and target.gpus[0] not in host.gpus:
+        return f"the backend tensorrt needs a GPU of {target.gpus[0]}; there: {', '.join(host.gpus)}"
+    if target.accelerator and target.accelerator not in host.accelerators:
+        there = ", ".join(host.accelerators) or "no GPU"
+        return f"it asks for the accelerator {target.accelerator}; there: {there}"
+    if host.memory and memory > host.memory:
+        return f"the build needs about {size_text(memory)} of memory; there: {size_text(host.memory)}"
+    return None
+
+
+def needs_gpu(level: str) -> bool:
+    """Whether a level of verification loads the engines."""
+    return LEVELS.index(level) >= LEVELS.index("load")
+
+
+def why_no_verify(cell: Cell, level: str, host: Host) -> str | None:
+    """Why a machine cannot verify a cell's artifact to a level, or None where it can."""
+    if not needs_gpu(level):
+        return None
+    if host.platform != cell.target.platform.value:
+        return f"loading it needs {cell.target.platform.value}"
+    if not host.gpus:
+        return "loading it needs an NVIDIA GPU"
+    if cell.target.gpus and not set(cell.target.gpus) & set(host.gpus):
+        return f"loading it needs a GPU of {', '.join(cell.target.gpus)}; there: {', '.join(host.gpus)}"
+    return None
+
+
+def _begins(release: str, wanted: str) -> bool:
+    return release.split(".")[: wanted.count(".") + 1] == wanted.split(".")

@@ -1,0 +1,211 @@
+"""What will be built and verified, where, and what will not, and why. Nothing is built for it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+from linux_side.cache.store import BuildCache
+from linux_side.matrix.planning.cached import in_cache
+from linux_side.matrix.planning.hosts import HERE, Host, listed_hosts
+from linux_side.matrix.planning.memory import Memory
+from linux_side.matrix.planning.placement import why_never, why_no_build, why_no_verify
+from linux_side.matrix.records import RunFolder
+from linux_side.matrix.spec.cells import Cell, cells_of
+from linux_side.matrix.spec.selectors import select
+from linux_side.matrix.spec.spec import LEVELS, Spec
+
+
+class Action(str, Enum):
+    """What happens to a cell."""
+
+    BUILD = "build"
+    FINISHED = "finished"
+    ELSEWHERE = "elsewhere"
+    IMPOSSIBLE = "impossible"
+    EXCLUDED = "excluded"
+
+
+@dataclass(frozen=True)
+class Verification:
+    """A level that another machine than the builder verifies."""
+
+    level: str
+    host: Host
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A cell and what happens to it.
+
+    Attributes:
+        reason: why it is not built, or None.
+        host: where it is built.
+        memory: bytes that the build is thought to take, and where the number comes from.
+        cached: whether the build cache is known to hold it.
+        level: how far its builder verifies it.
+        elsewhere: what is left for another machine.
+        unverified: why the level that the spec asks for is reached nowhere, or None.
+    """
+
+    cell: Cell
+    action: Action
+    reason: str | None = None
+    host: Host | None = None
+    memory: int = 0
+    memory_from: str = ""
+    cached: bool = False
+    level: str = "structure"
+    elsewhere: Verification | None = None
+    unverified: str | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        cell = self.cell
+        return {
+            "id": cell.id,
+            "action": self.action.value,
+            "reason": self.reason,
+            "model": cell.name,
+            "precision": cell.precision,
+            "platform": cell.target.platform.value,
+            "backend": cell.target.backend.value,
+            "version": cell.target.version,
+            "gpus": cell.target.gpus,
+            "host": self.host.name if self.host else None,
+            "memory": self.memory or None,
+            "memory_from": self.memory_from or None,
+            "cached": self.cached,
+            "level": self.level,
+            "unverified": self.unverified,
+        }
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Every selected cell, in the order of the spec."""
+
+    cells: tuple[Planned, ...]
+
+    def of(self, *actions: Action) -> list[Planned]:
+        return [item for item in self.cells if item.action in actions]
+
+    def to_json(self) -> dict[str, Any]:
+        """``include`` and ``verify`` are what a workflow's matrix takes (``fromJSON``)."""
+        counts = {action.value: len(self.of(action)) for action in Action}
+        builds = self.of(Action.BUILD, Action.FINISHED, Action.ELSEWHERE)
+        return {
+            "include": [_include(item) for item in builds],
+            "verify": [_verify(item, item.elsewhere) for item in builds if item.elsewhere],
+            "cells": [item.to_json() for item in self.cells],
+            "counts": counts,
+        }
+
+
+def make_plan(
+    spec: Spec,
+    hosts: Sequence[Host],
+    folder: RunFolder,
+    memory: Memory,
+    *,
+    only: Iterable[str] = (),
+    skip: Iterable[str] = (),
+    again: bool = False,
+) -> Plan:
+    """Plans the selected cells.
+
+    Args:
+        hosts: that this run can use: this machine, or the nodes of a cluster.
+        again: build finished cells once more.
+
+    Raises:
+        UsageError: nothing is selected, or the spec contradicts itself.
+    """
+    cells, cache = cells_of(spec), BuildCache()
+    chosen = set(select([cell.id for cell in cells], only, skip))
+    others = listed_hosts(spec.machines)
+    return Plan(
+        tuple(_planned(cell, hosts, others, folder, memory, cache, again) for cell in cells if cell.id in chosen)
+    )
+
+
+def _planned(
+    cell: Cell,
+    hosts: Sequence[Host],
+    others: Sequence[Host],
+    folder: RunFolder,
+    memory: Memory,
+    cache: BuildCache,
+    again: bool,
+) -> Planned:
+    if cell.excluded is not None:
+        return Planned(cell, Action.EXCLUDED, cell.excluded)
+    needed, source = memory.estimate(cell)
+    builders = [*hosts, *(host for host in others if host.backends)]
+    refusals = {host.name: why_no_build(cell, host, needed) for host in builders}
+    never = why_never(cell)
+    builder = next((host for host in builders if refusals[host.name] is None), None)
+    if never or builder is None:
+        return Planned(cell, Action.IMPOSSIBLE, never or _joined(refusals), memory=needed, memory_from=source)
+    level = _highest(cell, builder)
+    elsewhere, unverified = None, None
+    if level != cell.level:
+        verifier = next((host for host in others if why_no_verify(cell, cell.level, host) is None), None)
+        elsewhere = Verification(cell.level, verifier) if verifier else None
+        unverified = None if verifier else f"no machine verifies {cell.level}: {_why_unverified(cell, builder, others)}"
+    if builder in others:
+        action, reason = (
+            Action.ELSEWHERE,
+            f"built on {builder.name}; " + _joined({h.name: refusals[h.name] for h in hosts}),
+        )
+    elif not again and folder.finished(cell, level):
+        action, reason = Action.FINISHED, "done already"
+    else:
+        action, reason = Action.BUILD, None
+    cached = action is Action.BUILD and in_cache(cell, folder.record(cell.id), cache)
+    return Planned(cell, action, reason, builder, needed, source, cached, level, elsewhere, unverified)
+
+
+def _highest(cell: Cell, host: Host) -> str:
+    """The last level, up to the one asked for, that the builder itself can verify."""
+    wanted = LEVELS[: LEVELS.index(cell.level) + 1]
+    return next(level for level in reversed(wanted) if why_no_verify(cell, level, host) is None)
+
+
+def _why_unverified(cell: Cell, builder: Host, others: Sequence[Host]) -> str:
+    return _joined({host.name: why_no_verify(cell, cell.level, host) for host in (builder, *others)})
+
+
+def _joined(refusals: dict[str, str | None]) -> str:
+    reasons = {name: reason for name, reason in refusals.items() if reason}
+    if len(set(reasons.values())) == 1:
+        return next(iter(reasons.values()))
+    return "; ".join(f"{name}: {reason}" for name, reason in reasons.items())
+
+
+def _include(item: Planned) -> dict[str, Any]:
+    """One job of a workflow: flat, for `matrix.id` and the like in expressions."""
+    cell, host = item.cell, item.host
+    return {
+        "id": cell.id,
+        "model": cell.name,
+        "precision": cell.precision,
+        "platform": cell.target.platform.value,
+        "backend": cell.target.backend.value,
+        "version": cell.target.version or "",
+        "gpus": ",".join(cell.target.gpus),
+        "level": item.level,
+        "host": host.name if host else HERE,
+        "runs_on": list(host.runs_on) if host else [],
+    }
+
+
+def _verify(item: Planned, verification: Verification) -> dict[str, Any]:
+    return {
+        "id": item.cell.id,
+        "platform": item.cell.target.platform.value,
+        "level": verification.level,
+        "host": verification.host.name,
+        "runs_on": list(verification.host.runs_on),
+    }

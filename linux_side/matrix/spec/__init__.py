@@ -1,0 +1,1 @@
+"""The matrix file: its models, its cells and the selectors of cells."""

@@ -1,0 +1,174 @@
+"""The cells of a spec: each one artifact to build and verify, with an identifier that people can read and select."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from linux_side.matrix.spec.selectors import matches, require_match
+from linux_side.matrix.spec.spec import BuildSettings, Exclusion, Inclusion, Level, Spec, Target
+from linux_side.options import Precision
+from toolchain.errors import UsageError
+from toolchain.manifest.models import Model
+from toolchain.targets import Backend
+
+_SHORT = {Backend.TENSORRT_RTX: "rtx", Backend.TENSORRT: "trt"}
+
+
+class Cell(Model):
+    """One artifact.
+
+    Attributes:
+        id: such as ``resnet50-fp16-windows_x86_64-rtx1.6``; GPUs follow where the target names any.
+        name: of the model in the spec.
+        model: what ``trtcross build`` is given.
+        excluded: why the spec leaves it out, or None.
+    """
+
+    id: str
+    name: str
+    model: str
+    precision: Precision
+    target: Target
+    settings: BuildSettings
+    level: Level
+    excluded: str | None = None
+
+    def build_arguments(self) -> list[str]:
+        """Of ``trtcross build``, all but ``-o``."""
+        target, settings = self.target, self.settings
+        arguments = [self.model, "--target", target.platform.value, "--backend", target.backend.value]
+        arguments += [word for gpu in target.gpus for word in ("--gpu", gpu)]
+        arguments += ["--precision", self.precision]
+        if settings.tf32 is not None:
+            arguments.append("--tf32" if settings.tf32 else "--no-tf32")
+        arguments += [word for text in settings.dynamic or () for word in ("--dynamic", text)]
+        arguments += [word for name in settings.torch_executed_ops or () for word in ("--torch-executed-op", name)]
+        for name in ("golden", "min_block_size", "workspace"):
+            value = getattr(settings, name)
+            if value is not None:
+                arguments += ["--" + name.replace("_", "-"), str(value)]
+        if settings.require_full_coverage:
+            arguments.append("--require-full-coverage")
+        return arguments
+
+    def digest(self) -> str:
+        """Changes with whatever would make a finished cell stale: its settings, its model's file, the versions."""
+        return _digest(
+            {
+                "cell": self.spec_digest(),
+                "source": source_digest(self.model),
+                "versions": _versions(self.target.backend),
+            }
+        )
+
+    def spec_digest(self) -> str:
+        """Changes with what the spec says of it, and is the same on every machine."""
+        return _digest(self.model_dump(mode="json", exclude={"excluded"}))
+
+
+def cells_of(spec: Spec) -> list[Cell]:
+    """Every cell, excluded ones too, in the order of models, targets, precisions, and then those included.
+
+    An exclusion does not reach the included ones: those are there because somebody asked for just them.
+
+    Raises:
+        UsageError: two cells of one identifier, an exclusion of nothing, an inclusion of an unknown model.
+    """
+    product = list(_product(spec))
+    for index, exclusion in enumerate(spec.exclude):
+        require_match(exclusion.select, [cell.id for cell in product], where=f"exclude.{index}")
+    left = [cell.model_copy(update={"excluded": _reason(cell.id, spec.exclude)}) for cell in product]
+    cells = [*left, *(_included(spec, entry) for entry in spec.include)]
+    seen: set[str] = set()
+    for cell in cells:
+        if cell.id in seen:
+            raise UsageError(
+                f"two cells are called {cell.id}",
+                where="targets, include",
+                remedy="targets must differ in platform, backend, version or gpus; an included cell must be a new one",
+            )
+        seen.add(cell.id)
+    return cells
+
+
+def identifier(name: str, precision: str, target: Target) -> str:
+    """Parts joined by hyphens; no part holds one."""
+    parts = [name, precision, target.platform.runtime_name, _SHORT[target.backend] + (target.version or "")]
+    if target.gpus:
+        parts.append("+".join(target.gpus))
+    return "-".join(parts)
+
+
+def source_digest(model: str) -> str | None:
+    """Of the file that a model comes from: the ``.pt2`` itself, or the factory's module, where it is a file here.
+
+    What that module imports in its turn is not seen.
+    """
+    path = Path(model)
+    if not path.is_file() and ":" in model:
+        base = Path(*model.partition(":")[0].split("."))
+        path = next((p for p in (base.with_suffix(".py"), base / "__init__.py") if p.is_file()), path)
+    return file_digest(path) if path.is_file() else None
+
+
+def _digest(document: Any) -> str:
+    return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file, lower-case hex."""
+    digest, buffer = hashlib.sha256(), bytearray(2**20)
+    with path.open("rb", buffering=0) as file:
+        while count := file.readinto(buffer):
+            digest.update(memoryview(buffer)[:count])
+    return digest.hexdigest()
+
+
+def _product(spec: Spec) -> Iterator[Cell]:
+    for name, entry in spec.models.items():
+        settings = entry.over(spec.build)
+        for target in spec.targets:
+            for precision in entry.precisions or spec.precisions:
+                yield _cell(spec, name, precision, target, settings)
+
+
+def _included(spec: Spec, entry: Inclusion) -> Cell:
+    if entry.model not in spec.models:
+        raise UsageError(
+            f"the spec has no model {entry.model!r}", where="include", remedy="name one of: " + ", ".join(spec.models)
+        )
+    target = Target(**{name: getattr(entry, name) for name in Target.model_fields})
+    return _cell(spec, entry.model, entry.precision, target, entry.over(spec.models[entry.model].over(spec.build)))
+
+
+def _cell(spec: Spec, name: str, precision: Precision, target: Target, settings: BuildSettings) -> Cell:
+    return Cell(
+        id=identifier(name, precision, target),
+        name=name,
+        model=spec.models[name].model,
+        precision=precision,
+        target=target,
+        settings=settings,
+        level=target.verify or spec.verify,
+    )
+
+
+def _reason(name: str, exclusions: Iterable[Exclusion]) -> str | None:
+    return next((item.reason for item in exclusions if matches(name, item.select)), None)
+
+
+def _versions(backend: Backend) -> dict[str, str | None]:
+    return {name: installed(name) for name in ("trtcross", "torch", *backend.distributions)}
+
+
+def installed(distribution: str) -> str | None:
+    """The version of a distribution in this environment, or None."""
+    try:
+        return metadata.version(distribution)
+    except metadata.PackageNotFoundError:
+        return None

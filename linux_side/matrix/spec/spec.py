@@ -1,0 +1,196 @@
+"""``matrix.toml``: models, precisions and targets, as people write them. Version 1.
+
+``docs/matrix.md`` describes every key for people; ``linux_side/schema/matrix-1.json`` is generated from these models.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args
+
+from pydantic import AfterValidator, BaseModel, Field, ValidationError
+
+from linux_side.options import DynamicDimension, Precision
+from toolchain.errors import UsageError
+from toolchain.manifest.models import Model
+from toolchain.targets import Backend, ComputeCapability, Platform
+
+tomllib: Any = importlib.import_module("tomllib" if sys.version_info >= (3, 11) else "tomli")
+
+SPEC_VERSION = 1
+LEVELS = ("integrity", "structure", "load", "numbers")
+
+Level = Literal["integrity", "structure", "load", "numbers"]
+
+
+def _capability(text: str) -> str:
+    try:
+        return str(ComputeCapability.parse(text))
+    except UsageError as error:
+        raise ValueError(error.problem) from None
+
+
+def _dynamic(text: str) -> str:
+    try:
+        DynamicDimension.parse(text)
+    except UsageError as error:
+        raise ValueError(f"{error.problem}: {error.remedy}") from None
+    return text
+
+
+# No hyphen: it separates the parts of an identifier, which is also a file's name.
+Name = Annotated[str, Field(pattern=r"^[a-z0-9_]([a-z0-9_.]*[a-z0-9_])?$", max_length=60)]
+Capability = Annotated[str, AfterValidator(_capability)]
+Dynamic = Annotated[str, AfterValidator(_dynamic)]
+Version = Annotated[str, Field(pattern=r"^[0-9]+(\.[0-9]+){0,3}$")]
+
+
+class BuildSettings(Model):
+    """Options of ``trtcross build``; what is not set is left to it."""
+
+    tf32: bool | None = None
+    dynamic: list[Dynamic] | None = Field(default=None, description="NAME.DIM=MIN:OPT:MAX each")
+    golden: Annotated[int, Field(ge=0)] | None = None
+    min_block_size: Annotated[int, Field(ge=1)] | None = None
+    torch_executed_ops: list[str] | None = None
+    require_full_coverage: bool | None = None
+    workspace: Annotated[int, Field(ge=0)] | None = None
+
+    def over(self, other: BuildSettings) -> BuildSettings:
+        """These settings, and those of ``other`` where these say nothing."""
+        chosen = {name: getattr(self, name) for name in BuildSettings.model_fields}
+        return BuildSettings(**{n: getattr(other, n) if value is None else value for n, value in chosen.items()})
+
+
+class ModelEntry(BuildSettings):
+    """A model, and the build options that only it needs."""
+
+    model: str = Field(description="a .pt2 program or module:factory, as `trtcross build` takes it")
+    precisions: list[Precision] | None = Field(default=None, min_length=1, description="instead of the spec's")
+
+
+class Target(Model):
+    """Where artifacts shall run."""
+
+    platform: Platform = Field(default=Platform.WINDOWS_X86_64, strict=False)
+    backend: Backend = Field(default=Backend.TENSORRT_RTX, strict=False)
+    version: Version | None = Field(
+        default=None, description="of TensorRT, such as 1.6; what is installed must begin with it"
+    )
+    gpus: list[Capability] = Field(default_factory=list, description="sm_NN each; none: TensorRT-RTX's own set")
+    accelerator: str | None = Field(
+        default=None, description="build where there is this GPU, as Ray calls it: L4, A10G, H100"
+    )
+    verify: Level | None = Field(default=None, description="how far to verify; instead of the spec's")
+
+
+class Machine(Model):
+    """A machine other than the one that runs the matrix, which a workflow can reach."""
+
+    name: Name
+    platform: Platform = Field(default=Platform.LINUX_X86_64, strict=False)
+    gpus: list[Capability] = Field(default_factory=list)
+    backends: dict[Annotated[Backend, Field(strict=False)], Version] = Field(
+        default_factory=dict, description="what it can build with, such as {tensorrt = '11.1'}"
+    )
+    runs_on: list[str] = Field(default_factory=list, description="a workflow runner's labels")
+
+
+class Exclusion(Model):
+    select: str = Field(description="a selector, such as 'vit*-bf16-*'")
+    reason: str = Field(default="excluded by the spec", description="what the plan says of it")
+
+
+class Inclusion(Target, BuildSettings):
+    """One more cell."""
+
+    model: Name = Field(description="the name of one of the models")
+    precision: Precision
+
+
+class Spec(Model):
+    """The whole file."""
+
+    version: Literal[1]
+    precisions: list[Precision] = Field(default=["fp32"], min_length=1)
+    verify: Level = Field(default="structure", description="how far to verify each artifact")
+    build: BuildSettings = Field(default=BuildSettings(), description="for every cell")
+    models: dict[Name, ModelEntry] = Field(min_length=1)
+    targets: list[Target] = Field(min_length=1)
+    machines: list[Machine] = Field(default_factory=list)
+    exclude: list[Exclusion] = Field(default_factory=list)
+    include: list[Inclusion] = Field(default_factory=list)
+
+
+def load_spec(path: Path) -> Spec:
+    """Reads a spec.
+
+    Raises:
+        UsageError: no such file, not TOML, an unknown or missing key, a wrong value.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"the spec cannot be read: {error}", where=str(path), remedy="name a matrix.toml") from error
+    try:
+        document = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise UsageError(f"this is not TOML: {error}", where=str(path), remedy="mend that line") from error
+    return parse_spec(document, where=str(path))
+
+
+def parse_spec(document: dict[str, Any], *, where: str) -> Spec:
+    """Checks a parsed spec; of several mistakes all are named.
+
+    Raises:
+        UsageError: an unknown or missing key, a wrong value, a newer version.
+    """
+    version = document.get("version")
+    if type(version) is int and version > SPEC_VERSION:
+        raise UsageError(
+            f"the spec is of version {version}; this trtcross reads up to {SPEC_VERSION}",
+            where=where,
+            remedy="install a newer trtcross",
+        )
+    try:
+        return Spec.model_validate(document)
+    except ValidationError as error:
+        problems = [_problem(item) for item in error.errors(include_url=False, include_context=False)]
+        raise UsageError(
+            "; ".join(problems), where=where, remedy="docs/matrix.md lists the keys, and so does schema/matrix-1.json"
+        ) from error
+
+
+def _problem(item: Any) -> str:
+    place = ".".join(str(part) for part in item["loc"] if part != "[key]")
+    if item["type"] == "extra_forbidden":
+        *parents, key = item["loc"]
+        known = _keys_at(tuple(parents))
+        near = difflib.get_close_matches(str(key).replace("-", "_"), known, 1)
+        return f"there is no key {place!r}; " + (f"do you mean {near[0]!r}?" if near else f"known: {', '.join(known)}")
+    if item["type"] == "missing":
+        return f"the key {place!r} is missing"
+    if "[key]" in item["loc"] and item["type"].startswith("string"):
+        return f"{place!r} cannot be a name: write it in a-z, 0-9, '_' and '.'; '-' separates the parts of identifiers"
+    return f"{place!r}: {item['msg']}"
+
+
+def _keys_at(location: tuple[Any, ...]) -> list[str]:
+    """The keys that a table of the spec may have."""
+    model: Any = Spec
+    for part in location:
+        if isinstance(model, type) and issubclass(model, BaseModel):
+            model = model.model_fields[part].annotation
+        else:  # a list's index, or a name in a table
+            model = get_args(model)[-1]
+    return list(model.model_fields)
+
+
+def spec_schema_text() -> str:
+    """The JSON Schema of the spec, as shipped in ``linux_side/schema/matrix-1.json``."""
+    schema = {"$schema": "https://json-schema.org/draft/2020-12/schema", **Spec.model_json_schema()}
+    return json.dumps({**schema, "title": "trtcross matrix"}, indent=1, sort_keys=True) + "\n"

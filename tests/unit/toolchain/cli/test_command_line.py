@@ -1,0 +1,125 @@
+"""What people and scripts see: exit codes, documents, and how little is imported."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+import pytest
+from click.testing import CliRunner
+
+from tests.conftest import ROOT
+from tests.unit.handmade import Handmade, plan
+from toolchain.cli.main import SUMMARIES, cli
+from toolchain.cli.output import Report, size_text, verb
+
+
+def imported_by(code: str, *arguments: str) -> set[str]:
+    """The top-level packages that a fresh Python has imported after running ``code``."""
+    code += "\nimport sys; print(); print(*{name.partition('.')[0] for name in sys.modules})"
+    command = [sys.executable, "-c", code, *arguments]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    return set(done.stdout.splitlines()[-1].split())
+
+
+def test_help_imports_nothing_heavy() -> None:
+    packages = imported_by("from toolchain.cli.main import cli; cli(['--help'], standalone_mode=False)")
+    assert "click" in packages
+    assert not packages & {"torch", "pydantic", "rich", "numpy", "pybase64", "linux_side", "windows_side"}
+
+
+def test_reading_an_artifact_imports_no_torch(tmp_path: Path) -> None:
+    path = Handmade().write(tmp_path / "a.pt2")
+    code = (
+        "import sys; from toolchain import open_artifact; from toolchain.cli.main import cli\n"
+        "with open_artifact(sys.argv[1]) as a: a.check_integrity(); a.engines[0].read(); a.engines[0].info\n"
+        "cli(['inspect', '--digests', sys.argv[1]], standalone_mode=False)\n"
+        "cli(['verify', '--level', 'structure', sys.argv[1]], standalone_mode=False)"
+    )
+    assert not imported_by(code, str(path)) & {"torch", "numpy", "sympy", "linux_side"}
+
+
+def test_help_lists_every_verb() -> None:
+    text = CliRunner().invoke(cli, ["--help"]).output
+    assert all(f"\n  {name} " in text for name in SUMMARIES)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "kind"),
+    [
+        (["inspect", "missing.pt2"], 2, "UsageError"),
+        (["inspect", "not_a_zip"], 4, "MalformedArtifactError"),
+        (["verify", "--level", "structure", "not_a_zip"], 4, "MalformedArtifactError"),
+        (["convert", "good.pt2", "--target", "amiga", "-o", "x"], 2, "UsageError"),
+        (["convert", "good.pt2", "--target", "linux-x86_64", "-o", "no/x"], 7, "BuildFailedError"),
+        (["inspect"], 2, "UsageError"),
+        (["inspect", "--no-such-option", "good.pt2"], 2, "UsageError"),
+        (["no-such-verb"], 2, "UsageError"),
+    ],
+)
+def test_a_failure_has_its_exit_code_and_its_document(
+    tmp_path: Path, arguments: list[str], code: int, kind: str
+) -> None:
+    Handmade().write(tmp_path / "good.pt2")
+    (tmp_path / "not_a_zip").write_bytes(b"no")
+    command = [sys.executable, "-m", "toolchain", *arguments, "--json"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    document = json.loads(done.stdout)
+    assert (done.returncode, document["ok"], document["error"]["kind"]) == (code, False, kind)
+    assert document["error"]["exit_code"] == code
+    assert document["error"]["remedy"]
+    assert "Traceback" not in done.stderr
+
+
+def test_inspect_says_what_it_is_and_what_it_needs(tmp_path: Path) -> None:
+    path = Handmade(engines=[plan(b"x")]).write(tmp_path / "a.pt2")
+    text = CliRunner().invoke(cli, ["inspect", str(path)]).output
+    for words in ("handmade", "windows-x86_64", "tensorrt-rtx 1.6.1.120", "sm_89", "engine_0", "float32", "py -3.11"):
+        assert words in text
+    document = json.loads(CliRunner().invoke(cli, ["inspect", "--json", "--digests", str(path)]).stdout)
+    assert (document["ok"], document["digests_checked"], document["plan_headers_agree"]) == (True, True, True)
+
+
+def test_a_bug_is_exit_code_1_with_a_document() -> None:
+    @click.command()
+    @verb
+    def buggy(report: Report) -> None:
+        report.put(so_far="so good")
+        raise ZeroDivisionError("oops")
+
+    result = CliRunner().invoke(buggy, ["--json"])
+    document = json.loads(result.stdout)
+    assert (result.exit_code, document["so_far"], document["error"]["exit_code"]) == (1, "so good", 1)
+    assert "ZeroDivisionError" in document["error"]["problem"]
+
+
+def test_quiet_says_nothing_and_json_keeps_stdout_to_itself() -> None:
+    @click.command()
+    @verb
+    def talk(report: Report) -> None:
+        report.say("words")
+        report.say("more", level=1)
+
+    run = CliRunner().invoke
+    assert (run(talk).output, run(talk, ["-q"]).output, run(talk, ["-v"]).output) == ("words\n", "", "words\nmore\n")
+    assert json.loads(run(talk, ["--json"]).stdout)["ok"]
+
+
+@pytest.mark.parametrize(
+    ("size", "text"), [(0, "0 B"), (1536, "1.5 KiB"), (47_147_876, "45.0 MiB"), (2**33, "8.00 GiB")]
+)
+def test_sizes_as_people_read_them(size: int, text: str) -> None:
+    assert size_text(size) == text
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no broken pipes")
+def test_a_reader_that_goes_away_is_no_bug(tmp_path: Path) -> None:
+    """As in `trtcross inspect X --json | head`."""
+    program = "import os; os.close(0); r, w = os.pipe(); os.close(r); os.dup2(w, 1)\n"
+    program += "import sys; sys.argv = ['trtcross', 'doctor', '--json']\nfrom toolchain.cli.main import main; main()"
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120)
+    assert "should not have happened" not in result.stderr
+    assert "Traceback" not in result.stderr

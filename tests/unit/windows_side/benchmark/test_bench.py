@@ -1,0 +1,67 @@
+"""What ``bench`` makes of its figures: spread, comparison with a baseline, and its page."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("torch")
+
+from toolchain.errors import UsageError, WrongNumbersError
+from toolchain.report.page import render
+from windows_side.benchmark.baseline import compare, read_baseline
+from windows_side.benchmark.measure import Latency
+from windows_side.reports.bench_page import bench_page
+
+
+def document(median: float = 1.0, gpu: str = "NVIDIA RTX 4090") -> dict[str, Any]:
+    samples = [median * (1 + i / 1000) for i in range(-50, 51)]
+    latency = {"median": median, "p5": samples[5], "p95": samples[95], "mean": median, "samples": samples}
+    return {
+        "artifact": "model.pt2", "cuda_graphs": False, "latency": latency, "original": {"latency": latency},
+        "machine": {"gpu": gpu, "driver": "580.1"}, "gpu_memory": {"loaded": 2**20, "peak": 2**21},
+        "throughput": {"milliseconds": median, "calls_per_second": 1000 / median},
+        "first_call": {"with_cache": {"imports": 1, "load": 1, "first_call": 0.1, "second_call": 0.01}},
+    }  # fmt: skip
+
+
+@pytest.fixture
+def baseline(tmp_path: Path) -> Path:
+    path = tmp_path / "baseline.json"
+    path.write_text(json.dumps(document()))
+    return path
+
+
+def test_spread_is_of_the_ordered_samples() -> None:
+    latency = Latency.of([5.0, 1.0, 2.0, 4.0, 3.0])
+    assert (latency.median, latency.p5, latency.p95, latency.mean) == (3.0, 1.0, 4.0, 3.0)
+    assert latency.samples == (5.0, 1.0, 2.0, 4.0, 3.0)
+
+
+def test_a_slow_down_beyond_the_limit_fails(baseline: Path) -> None:
+    with pytest.raises(WrongNumbersError, match=r"12\.0% slower .* 10% are allowed"):
+        compare(document(1.12), read_baseline(baseline), fail_over=10, where="b")
+    assert compare(document(1.08), read_baseline(baseline), fail_over=10, where="b") == pytest.approx(8)
+    assert compare(document(2.0), read_baseline(baseline), fail_over=None, where="b") == pytest.approx(100)
+
+
+def test_another_gpu_is_no_baseline(baseline: Path) -> None:
+    with pytest.raises(UsageError, match="another GPU"):
+        compare(document(gpu="NVIDIA H200"), read_baseline(baseline), fail_over=10, where="b")
+
+
+@pytest.mark.parametrize("text", ["", "{}", "[1]", '{"machine": 3}'])
+def test_a_file_that_is_no_baseline_is_refused(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "b.json"
+    path.write_text(text)
+    with pytest.raises(UsageError, match="baseline"):
+        read_baseline(path)
+
+
+def test_the_page_has_every_figure() -> None:
+    page = render(bench_page(document()))
+    for text in ("1.0000 ms a call", "NVIDIA RTX 4090", "First call", "2.0 MiB", "1000 calls a second"):
+        assert text in page

@@ -1,0 +1,91 @@
+"""Launches go on beside each other, captures alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from threading import Event, Thread
+
+import pytest
+
+from windows_side.execution.exclusion import Exclusion
+
+SOON, LONG = 0.05, 10.0
+
+
+@contextmanager
+def elsewhere(context: object) -> Iterator[tuple[Event, Event]]:
+    """Enters a context in another thread: gives what is set when it is in, and what lets it go."""
+    entered, leave = Event(), Event()
+
+    def work() -> None:
+        with context:  # type: ignore[attr-defined]
+            entered.set()
+            leave.wait(LONG)
+
+    thread = Thread(target=work, daemon=True)
+    thread.start()
+    yield entered, leave
+    leave.set()
+    thread.join(LONG)
+    assert not thread.is_alive()
+
+
+def test_launches_go_on_beside_each_other() -> None:
+    exclusion = Exclusion()
+    with exclusion.launching, elsewhere(exclusion.launching) as (entered, _):
+        assert entered.wait(LONG)
+
+
+def test_a_capture_waits_for_launches_and_comes_before_new_ones() -> None:
+    exclusion = Exclusion()
+    with elsewhere(exclusion.launching) as (launching, end_of_launch):
+        assert launching.wait(LONG)
+        with elsewhere(exclusion.capturing()) as (capturing, end_of_capture):
+            assert not capturing.wait(SOON)
+            with elsewhere(exclusion.launching) as (next_launch, _):
+                assert not next_launch.wait(SOON)
+                end_of_launch.set()
+                assert capturing.wait(LONG)
+                assert not next_launch.wait(SOON)
+                end_of_capture.set()
+                assert next_launch.wait(LONG)
+
+
+def test_captures_come_one_after_another() -> None:
+    exclusion = Exclusion()
+    with elsewhere(exclusion.capturing()) as (first, end), elsewhere(exclusion.capturing()) as (second, _):
+        assert first.wait(LONG) or second.wait(LONG)
+        assert not (first.wait(SOON) and second.wait(SOON))
+        end.set()
+        assert second.wait(LONG)
+
+
+def test_a_capture_that_is_interrupted_while_it_waits_leaves_nothing_barred(monkeypatch: pytest.MonkeyPatch) -> None:
+    exclusion = Exclusion()
+
+    def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    with exclusion.launching:
+        monkeypatch.setattr(exclusion.launching.changed, "wait", interrupted)
+        with pytest.raises(KeyboardInterrupt), exclusion.capturing():
+            pass
+    assert not exclusion.launching.barred
+    with exclusion.launching:
+        pass
+
+
+def test_what_fails_inside_leaves_nothing_barred() -> None:
+    exclusion = Exclusion()
+    for context in (exclusion.launching, exclusion.capturing()):
+        try:
+            with context:
+                raise ValueError
+        except ValueError:
+            pass
+    with elsewhere(exclusion.capturing()) as (entered, end):
+        assert entered.wait(LONG)
+        end.set()
+    with exclusion.launching:
+        pass

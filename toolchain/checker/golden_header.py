@@ -1,0 +1,88 @@
+"""The golden entry's header (safetensors): dtypes and shapes, held against the manifest. Imports no torch."""
+
+from __future__ import annotations
+
+import struct
+from typing import Any
+
+from toolchain.artifact import Artifact
+from toolchain.errors import MalformedArtifactError
+from toolchain.io.strict_json import load_json
+from toolchain.manifest.models import GOLDEN_ENTRY, ValueSpec
+
+_HEADER_LIMIT = 4 * 2**20
+_VALUE_LIMIT = 200_000
+
+_DTYPES = {
+    "BOOL": "bool", "U8": "uint8", "I8": "int8", "I16": "int16", "U16": "uint16", "I32": "int32", "U32": "uint32",
+    "I64": "int64", "U64": "uint64", "F16": "float16", "BF16": "bfloat16", "F32": "float32", "F64": "float64",
+    "C64": "complex64", "F8_E4M3": "float8_e4m3fn", "F8_E5M2": "float8_e5m2",
+}  # fmt: skip
+
+
+def check_golden_header(artifact: Artifact) -> None:
+    """Refuses golden I/O whose tensors are not those that the manifest describes.
+
+    Raises:
+        MalformedArtifactError: it is no safetensors file, or a tensor is missing, unknown, or not as described.
+    """
+    golden = artifact.manifest.golden
+    if (golden is None) == (GOLDEN_ENTRY in artifact.container.entries):
+        raise _malformed(artifact, "the manifest and the archive do not agree on whether there is any")
+    if golden is None:
+        return
+    tensors = _read_header(artifact)
+    tensors.pop("__metadata__", None)
+    described = 0
+    for kind, specs in (("input", artifact.manifest.inputs), ("output", artifact.manifest.outputs)):
+        for index, spec in enumerate(specs):
+            if spec.dtype is not None:
+                described += golden.samples
+                for name in (f"{sample}.{kind}.{index}" for sample in range(min(golden.samples, len(tensors) + 1))):
+                    _check_tensor(artifact, name, tensors.get(name), spec)
+    if described != len(tensors):
+        raise _malformed(artifact, "it holds a tensor that the manifest does not describe")
+
+
+def _read_header(artifact: Artifact) -> dict[str, Any]:
+    entry, container = artifact.container.entry(GOLDEN_ENTRY), artifact.container
+    if entry.size < 8:
+        raise _malformed(artifact, "it is no safetensors file")
+    (length,) = struct.unpack("<Q", b"".join(container.chunks(entry.offset, 8)))
+    if length > min(_HEADER_LIMIT, entry.size - 8):
+        raise _malformed(artifact, f"its header is said to have {length} bytes")
+    header = load_json(
+        b"".join(container.chunks(entry.offset + 8, length)),
+        where=f"{artifact.path}, entry {GOLDEN_ENTRY}",
+        size_limit=_HEADER_LIMIT,
+        value_limit=_VALUE_LIMIT,
+    )
+    if not isinstance(header, dict):
+        raise _malformed(artifact, "it is no safetensors file")
+    return header
+
+
+def _check_tensor(artifact: Artifact, name: str, tensor: Any, spec: ValueSpec) -> None:
+    if not isinstance(tensor, dict):
+        raise _malformed(artifact, f"the tensor {name} is missing")
+    dtype, shape = tensor.get("dtype"), tensor.get("shape")
+    if _DTYPES.get(str(dtype)) != spec.dtype:
+        raise _malformed(artifact, f"the tensor {name} is {dtype}, the manifest says {spec.dtype}")
+    sizes = spec.shape or []
+    fits = isinstance(shape, list) and len(shape) == len(sizes) and all(map(_fits, shape, sizes))
+    if not fits:
+        raise _malformed(artifact, f"the tensor {name} has a shape that the manifest does not allow")
+
+
+def _fits(size: Any, wanted: Any) -> bool:
+    if not isinstance(size, int) or isinstance(wanted, int):
+        return bool(size == wanted)
+    return bool(wanted.min <= size and (wanted.max is None or size <= wanted.max))
+
+
+def _malformed(artifact: Artifact, problem: str) -> MalformedArtifactError:
+    return MalformedArtifactError(
+        f"the golden I/O is wrong: {problem}",
+        where=f"{artifact.path}, entry {GOLDEN_ENTRY}",
+        remedy="get the file again, or build it again",
+    )

@@ -1,0 +1,192 @@
+"""What in an artifact would make torch run code from it, refused before torch sees the file."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from toolchain.artifact import Artifact
+from toolchain.checker.expressions import is_plain_expression
+from toolchain.engine.metadata_allowlist import unknown_in_pickle
+from toolchain.engine.metadata_reader import PickleError, read_metadata
+from toolchain.errors import MalformedArtifactError, UntrustedError, UsageError
+from toolchain.graph.document import dicts
+from toolchain.io.strict_json import load_json
+from toolchain.manifest.models import GRAPH_ENTRY, MANIFEST_ENTRY, SAMPLE_INPUTS_ENTRY
+
+# Entries that torch reads as data.
+_KNOWN = re.compile(
+    r"models/model\.json|archive_format|archive_version|byteorder|version|\.data/(version|serialization_id)"
+    r"|data/sample_inputs/model\.pt|data/(weights/weight|constants/tensor)_\d+"
+    r"|data/(weights/model_weights|constants/model_constants)_config\.json"
+    r"|extra/trtcross/manifest\.json|trtcross/golden\.safetensors"
+)
+
+_PAYLOAD = re.compile(r"(weight|tensor)_[0-9]+")
+
+# Operators as torch's reader finds them: it takes any attribute of `torch` that can be called, `torch.os.system` too.
+_OPERATOR = re.compile(
+    r"torch\.ops\.(?!load_library\b|import_module\b|loaded_libraries\b|higher_order\b)[a-z_][A-Za-z0-9_]*"
+    r"\.(?!from_file\b)(?:(?!__)[A-Za-z_][A-Za-z0-9_]*|__i?(?:and|or|xor|lshift|rshift)__)\.[A-Za-z][A-Za-z0-9_]*"
+    r"|torch\.ops\.higher_order\.(?:cond|while_loop|wrap_with_set_grad_enabled|wrap_with_autocast)"
+    r"|_operator\.(?:getitem|add|sub|mul|floordiv|truediv|mod|neg|pos|pow|eq|ne|lt|le|gt|ge|and_|or_|not_|lshift|rshift)"
+    r"|math\.(?:ceil|floor|trunc|sqrt)"
+    r"|torch\._?sym_[a-z]+"
+)
+_TYPE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*")
+_FACTORIES = {"builtins.list", "builtins.dict", "builtins.int", "builtins.float", "builtins.set"}
+_CONFIG_LIMIT = 8 * 2**20
+_VALUE_LIMIT = 500_000
+
+
+TRUST = "trust"
+"""The setting in which ``convert`` writes why a foreign file was trusted, where it had to be."""
+
+
+def require_safe_to_load(artifact: Artifact, trust: str | None = None) -> None:
+    """Refuses an artifact of which torch would unpickle, evaluate or import a part.
+
+    Args:
+        trust: why a foreign artifact, or one that was made of such with the same words, is taken all the same.
+
+    Raises:
+        UntrustedError: with the entry that is not plain data.
+        UsageError: the reason is empty.
+    """
+    _require(artifact, unsafe_parts(artifact), trust)
+
+
+def require_safe_to_convert(artifact: Artifact, trust: str | None = None) -> None:
+    """Refuses a foreign artifact whose conversion could not be loaded; sample inputs do not matter: they stay behind.
+
+    Raises:
+        UntrustedError: with the entry that is not plain data.
+        UsageError: the reason is empty.
+    """
+    _require(artifact, (part for part in unsafe_parts(artifact) if part[1] != SAMPLE_INPUTS_ENTRY), trust)
+
+
+def _require(artifact: Artifact, unsafe: Iterator[tuple[str, str]], trust: str | None) -> None:
+    _check_reason(trust)
+    for problem, entry in unsafe:
+        foreign = artifact.foreign or TRUST in artifact.manifest.settings
+        if trust is None or not foreign:
+            raise _untrusted(problem, artifact, entry, foreign)
+
+
+def _check_reason(trust: str | None) -> None:
+    if trust is not None and not trust.strip():
+        raise UsageError("no reason is given", where="--trust", remedy="say why the file is trusted; it is recorded")
+
+
+def unsafe_parts(artifact: Artifact) -> Iterator[tuple[str, str]]:
+    """What in an artifact is more than data, and the entry in which it lies."""
+    for name, entry in artifact.container.entries.items():
+        if not _KNOWN.fullmatch(name):
+            yield "torch may run code from an entry that trtcross does not write", name
+        if name == SAMPLE_INPUTS_ENTRY and entry.size:
+            yield "it holds pickled sample inputs", name
+        if name.endswith("_config.json"):
+            yield from _unsafe_payloads(artifact, name)
+    for problem in graph_problems(artifact.graph()):
+        yield problem, GRAPH_ENTRY
+    for engine in artifact.engines:
+        if unknown := _unknown_in_metadata(artifact, engine.info.metadata):
+            yield f"an engine's metadata pickle holds {unknown}", f"engine {engine.name}"
+    for spec in (artifact.manifest.call.in_spec, artifact.manifest.call.out_spec):
+        if not is_plain_treespec(spec):
+            yield "its call names code to import", GRAPH_ENTRY if artifact.foreign else MANIFEST_ENTRY
+
+
+def _unknown_in_metadata(artifact: Artifact, text: str) -> str | None:
+    """Torch-TensorRT's own metadata names more than ours; nobody unpickles it, neither here nor in ``load``."""
+    if not artifact.foreign:
+        return unknown_in_pickle(text)
+    try:
+        read_metadata(text)
+    except PickleError as error:
+        return str(error)
+    return None
+
+
+def is_plain_treespec(text: str) -> bool:
+    """Whether a treespec's text names no module to import, as enums and defaultdicts do."""
+    try:
+        document = load_json(text.encode(), where="treespec", size_limit=2**20, value_limit=100_000)
+    except (MalformedArtifactError, UnicodeEncodeError):
+        return False
+    for value in dicts(document):
+        context = value.get("context")
+        # A named tuple's context is a name that the reader has registered, or has not: nothing is imported for it.
+        if value.get("type") == "collections.namedtuple" and _is_registered_name(context):
+            continue
+        if isinstance(context, str) and not _is_plain_context(context):
+            return False
+        if "__enum__" in value or not _is_plain_factory(value):
+            return False
+    return True
+
+
+def _is_registered_name(context: Any) -> bool:
+    return isinstance(context, str) and bool(_TYPE_NAME.fullmatch(context)) and not context.startswith("builtins.")
+
+
+def _is_plain_context(text: str) -> bool:
+    try:
+        context = load_json(text.encode(), where="treespec", size_limit=2**20, value_limit=100_000)
+    except (MalformedArtifactError, UnicodeEncodeError):
+        return False
+    return all("__enum__" not in value and _is_plain_factory(value) for value in dicts(context))
+
+
+def _is_plain_factory(value: dict[str, Any]) -> bool:
+    if "default_factory_module" not in value:
+        return True
+    return f"{value['default_factory_module']}.{value.get('default_factory_name')}" in _FACTORIES
+
+
+def graph_problems(graph: dict[str, Any]) -> Iterator[str]:
+    """What in a parsed graph is more than data; a builder asks too, so that it writes nothing that is refused later."""
+    if graph.get("guards_code"):
+        yield "its graph holds Python code (guards_code)"
+    for value in dicts(graph):
+        for key, member in value.items():
+            if key == "target" and not (isinstance(member, str) and _OPERATOR.fullmatch(member)):
+                yield f"a node calls {str(member)[:80]!r}, which is no operator"
+            elif key == "expr_str" and not is_plain_expression(str(member)):
+                yield f"a size is not a plain expression: {str(member)[:80]!r}"
+            elif key in ("in_spec", "out_spec") and not is_plain_treespec(str(member)):
+                yield "a call signature names code to import"
+            elif key == "metadata" and member and "target" in value:
+                yield "a node has metadata, which names code of torch"
+
+
+def _unsafe_payloads(artifact: Artifact, name: str) -> Iterator[tuple[str, str]]:
+    document = load_json(
+        artifact.read_entry(name, size_limit=_CONFIG_LIMIT),
+        where=name,
+        size_limit=_CONFIG_LIMIT,
+        value_limit=_VALUE_LIMIT,
+    )
+    payloads = document.get("config") if isinstance(document, dict) else None
+    if not isinstance(payloads, dict):
+        yield "its list of tensors is not one that torch writes", name
+        return
+    for payload in payloads.values():
+        path = str(payload.get("path_name")) if isinstance(payload, dict) else ""
+        if not _PAYLOAD.fullmatch(path) or payload.get("use_pickle") is not False:
+            yield "it holds a pickled tensor or object", f"{name}, {path}"
+    for problem in graph_problems(document):
+        yield problem, name
+
+
+def _untrusted(problem: str, artifact: Artifact, entry: str, foreign: bool) -> UntrustedError:
+    remedy = "build it again with trtcross, from a model that you trust"
+    if foreign:
+        remedy += "; or, if you know who made it, say why you trust it: --trust REASON"
+    if entry == SAMPLE_INPUTS_ENTRY:
+        remedy = "trtcross convert makes an artifact of it without them; " + remedy
+    return UntrustedError(
+        f"the artifact is not safe to load: {problem}", where=f"{artifact.path}, entry {entry}", remedy=remedy
+    )

@@ -1,0 +1,1 @@
+"""The command line: finding verbs, their shared options, and what they print."""

@@ -1,0 +1,102 @@
+"""The ``trtcross`` command. Each verb is an entry point of the side that does its work, imported when called."""
+
+from __future__ import annotations
+
+import os
+import sys
+from importlib import metadata
+
+import click
+
+from toolchain.errors import MissingComponentError, TrtcrossError, UsageError
+
+GROUP = "trtcross.commands"
+
+# One line each, so that `trtcross --help` imports no verb.
+SUMMARIES = {
+    "build": "Compile a model into an artifact.",
+    "inspect": "Say what an artifact is, what it needs and what is in it.",
+    "check": "Decide whether an artifact can run on this machine, and why not.",
+    "verify": "Check an artifact's integrity, structure, loading and numbers.",
+    "run": "Run an artifact on inputs from a file.",
+    "bench": "Measure latency, throughput and memory here.",
+    "convert": "Make the artifact of another platform, where the engine allows it.",
+    "select": "Choose the best artifact for this machine, and say why not the others.",
+    "matrix": "Build and verify many models for many targets.",
+    "sign": "Sign an artifact, in a file beside it.",
+    "store": "List, verify and prune the build cache.",
+    "doctor": "Say what this machine can build, what it can run, and what is missing.",
+}
+
+
+class Verbs(click.Group):
+    """Looks verbs up in the entry-point group."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(SUMMARIES)
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        for entry in metadata.entry_points(group=GROUP, name=name):
+            try:
+                command: click.Command = entry.load()
+            except ModuleNotFoundError as error:
+                side = entry.value.partition("_")[0]
+                extra = {"linux": "producer", "windows": "consumer"}.get(side, "dev")
+                raise MissingComponentError(
+                    f"{name} needs the module {error.name}, which is not installed here",
+                    remedy=f"python -m pip install 'trtcross[{extra}]'",
+                ) from error
+            return command
+        return None
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Verbs"):
+            formatter.write_dl(list(SUMMARIES.items()))
+
+
+def _version(ctx: click.Context, _parameter: click.Parameter, wanted: bool) -> None:
+    if wanted:
+        click.echo(f"trtcross {metadata.version('trtcross')}")
+        ctx.exit()
+
+
+@click.command(cls=Verbs, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--version", is_flag=True, is_eager=True, expose_value=False, callback=_version)
+def cli() -> None:
+    """Compile PyTorch models to TensorRT on Linux, ship one file, run it on Windows."""
+
+
+def _refused(error: click.ClickException | TrtcrossError) -> int:
+    """Says what is wrong with a command line that reached no verb; scripts get their document all the same."""
+    from toolchain.cli.output import Report
+
+    if isinstance(error, click.ClickException):
+        error.show()
+        context = getattr(error, "ctx", None)
+        command = context.command_path if context else "trtcross"
+        problem: TrtcrossError = UsageError(error.format_message(), remedy=f"see `{command} --help`")
+        problem.exit_code = error.exit_code
+    else:
+        problem = error
+        click.echo(f"error: {error}", err=True)
+    report = Report("", "--json" in sys.argv[1:], 0)
+    report.put(ok=False, error=problem.to_json())
+    report.finish()
+    return problem.exit_code
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    # A console with a legacy code page must not turn a report into a crash.
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")
+    try:
+        cli(prog_name="trtcross", standalone_mode=False)
+    except (click.ClickException, TrtcrossError) as error:
+        sys.exit(_refused(error))
+    except click.Abort:
+        sys.exit(130)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)

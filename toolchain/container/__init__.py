@@ -1,0 +1,1 @@
+"""The zip container: reading, writing and splicing archives of stored entries."""

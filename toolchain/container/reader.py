@@ -1,0 +1,205 @@
+"""The ``.pt2`` file as a zip of stored entries under one root folder, read strictly."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import io
+import os
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from toolchain.container import zip_records
+from toolchain.container.entry_names import name_problem
+from toolchain.errors import MalformedArtifactError, UsageError
+
+READ_CHUNK = 4 * 2**20
+_ENTRY_LIMIT = 20_000
+_DIRECTORY_LIMIT = 8 * 2**20
+
+
+@dataclass(frozen=True)
+class _Stamp:
+    """What tells whether a file is still the same."""
+
+    device: int
+    inode: int
+    size: int
+    modified: int
+
+
+def _stamp(status: os.stat_result) -> _Stamp:
+    return _Stamp(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """An entry's name below the root folder, and where its bytes lie in the file."""
+
+    name: str
+    offset: int
+    size: int
+    crc: int
+
+
+class Container:
+    """A ``.pt2`` file opened for reading; only its directory is read until an entry is asked for.
+
+    Its entries and their headers lie one behind the other from the first byte to the last, with nothing in between.
+
+    Attributes:
+        foreign_header: an entry whose headers are not byte for byte those that our writer makes, if there is one.
+
+    Raises:
+        UsageError: there is no such file, or it cannot be opened.
+        MalformedArtifactError: it is not a zip of stored entries under one root folder.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
+        self.foreign_header: str | None = None
+        self.root = ""
+        self._file = self._open()
+        try:
+            self._stamp = _stamp(os.fstat(self._file.fileno()))
+            self.entries: dict[str, Entry] = self._read_directory()
+        except BaseException:
+            self._file.close()
+            raise
+
+    def close(self) -> None:
+        self._file.close()
+
+    def fileno(self) -> int:
+        return self._file.fileno()
+
+    def chunks(self, offset: int, length: int, chunk: int = READ_CHUNK) -> Iterator[bytes]:
+        """Yields the file's bytes from ``offset`` on, ``chunk`` at a time."""
+        end = offset + length
+        while offset < end:
+            self._file.seek(offset)  # anew each time: another stream may have read in between
+            data = self._file.read(min(chunk, end - offset))
+            if not data:
+                raise self._malformed("it is shorter than its directory says")
+            offset += len(data)
+            yield data
+
+    def read_into(self, offset: int, buffer: memoryview) -> int:
+        """Fills ``buffer`` from ``offset`` on, without a copy in between; returns how many bytes there were."""
+        self._file.seek(offset)
+        return self._file.readinto(buffer)
+
+    def read(self, name: str, *, size_limit: int | None = None) -> bytes:
+        """One entry's bytes, of which there may be ``size_limit``."""
+        entry = self.entry(name)
+        if size_limit is not None and entry.size > size_limit:
+            raise self._malformed(f"the entry {name} has {entry.size} bytes, and at most {size_limit} are read")
+        return b"".join(self.chunks(entry.offset, entry.size))
+
+    @property
+    def size(self) -> int:
+        """Of the whole file, in bytes."""
+        return self._stamp.size
+
+    def entry(self, name: str) -> Entry:
+        try:
+            return self.entries[name]
+        except KeyError:
+            raise self._malformed(f"it has no entry {name}") from None
+
+    def sha256(self, name: str) -> str:
+        entry = self.entry(name)
+        digest = hashlib.sha256()
+        for chunk in self.chunks(entry.offset, entry.size):
+            digest.update(chunk)
+        return digest.hexdigest()
+
+    def check_unchanged(self) -> None:
+        """Refuses a file that was written to, or another in its place, since it was opened."""
+        try:
+            same = _stamp(os.fstat(self._file.fileno())) == self._stamp == _stamp(self.path.stat())
+        except OSError:
+            same = False
+        if not same:
+            raise self._malformed("it changed while it was read")
+
+    def _open(self) -> io.BufferedReader:
+        try:
+            if not stat.S_ISREG(self.path.stat().st_mode):  # a pipe would block, a device has no end
+                raise OSError(errno.EINVAL, "it is not a regular file")
+            return self.path.open("rb")
+        except (OSError, ValueError) as error:
+            raise UsageError(
+                f"the artifact cannot be opened: {getattr(error, 'strerror', None) or error}",
+                where=str(self.path),
+                remedy="check the path and the permissions",
+            ) from error
+
+    def _read_directory(self) -> dict[str, Entry]:
+        try:
+            return self._read_entries()
+        except zip_records.ZipError as error:
+            raise self._malformed(str(error)) from error
+
+    def _read_entries(self) -> dict[str, Entry]:
+        tail = self._read_at(max(self.size - zip_records.TAIL_SIZE, 0), zip_records.TAIL_SIZE)
+        directory = zip_records.read_end(tail, self.size)
+        if not 0 < directory.count <= _ENTRY_LIMIT or directory.size > _DIRECTORY_LIMIT:
+            raise self._malformed(f"it has {directory.count} entries, and at most {_ENTRY_LIMIT} are read")
+        data = self._read_at(directory.offset, directory.size)
+        entries: dict[str, Entry] = {}
+        names: set[str] = set()
+        position = end = 0
+        for _ in range(directory.count):
+            record, following = zip_records.read_central(data, position)
+            root, _, name = record.name.partition("/")
+            if problem := name_problem(root) or name_problem(name):
+                raise self._malformed(f"the entry name {record.name!r} {problem}")
+            if entries and root != self.root:
+                raise self._malformed("its entries do not lie under one root folder")
+            if name.casefold() in names:
+                raise self._malformed(f"it has the entry {name} twice")
+            self.root = root
+            names.add(name.casefold())
+            entries[name], end = self._read_entry(record, name, data[position:following], end, directory.offset)
+            position = following
+        if position != len(data) or end != directory.offset:
+            raise self._malformed("there are bytes in it that belong to no entry")
+        if not tail.endswith(zip_records.end_records(directory)):
+            self.foreign_header = "end of the archive"
+        return entries
+
+    def _read_entry(
+        self, record: zip_records.Record, name: str, central: bytes, start: int, limit: int
+    ) -> tuple[Entry, int]:
+        """The entry whose local header must lie at ``start``, and where the next one must lie."""
+        if record.header_offset != start:
+            raise self._malformed(f"the entry {record.name!r} overlaps another, or bytes before it belong to no entry")
+        raw = self._read_at(start, zip_records.LOCAL_SIZE)
+        length = zip_records.local_length(record, raw)
+        raw += self._file.read(length - len(raw))
+        zip_records.check_local(record, raw)
+        data = start + length
+        end = data + record.size
+        if end > limit:
+            raise self._malformed(f"the entry {record.name!r} reaches past the end of the entries")
+        ours = (record.raw_name, record.crc, record.size)
+        if raw != zip_records.local_header(*ours) or central != zip_records.central_record(*ours, start):
+            self.foreign_header = record.name
+        for descriptor in zip_records.descriptors(record):
+            if not descriptor or self._read_at(end, len(descriptor)) == descriptor:
+                return Entry(name, data, record.size, record.crc), end + len(descriptor)
+        raise self._malformed(f"what stands behind the entry {record.name!r} does not describe it")
+
+    def _read_at(self, offset: int, length: int) -> bytes:
+        self._file.seek(offset)
+        return self._file.read(length)
+
+    def _malformed(self, problem: str) -> MalformedArtifactError:
+        return MalformedArtifactError(
+            f"the artifact is damaged: {problem}",
+            where=str(self.path),
+            remedy="get the file again, or build it again",
+        )

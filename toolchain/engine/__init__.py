@@ -1,0 +1,1 @@
+"""Engines as Torch-TensorRT stores them: engine info, plan headers, releases and metadata."""

@@ -1,0 +1,279 @@
+"""Engine info: the ordered fields from which ``torch.classes.tensorrt.Engine`` is built, by ABI version.
+
+The C++ constructor indexes the list unchecked, so every list is checked here before a constructor sees it.
+Upstream: ``core/runtime/runtime.h`` (``SerializedInfoIndex``) and ``core/runtime/TRTEngine.cpp``.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from toolchain.engine.releases import RELEASES
+from toolchain.errors import BuildFailedError, IncompatibleError, MalformedArtifactError
+from toolchain.targets import ComputeCapability
+
+FIELDS = (
+    "abi_version",
+    "name",
+    "device",
+    "engine",
+    "input_binding_names",
+    "output_binding_names",
+    "hardware_compatible",
+    "metadata",
+    "target_platform",
+    "requires_output_allocator",
+    "resource_allocation_strategy",
+    "requires_native_multidevice",
+    "aliased_io",
+)
+# What the placeholder operator calls them.
+ARGUMENTS = (
+    "abi_version",
+    "name",
+    "serialized_device_info",
+    "serialized_engine",
+    "serialized_in_binding_names",
+    "serialized_out_binding_names",
+    "serialized_hardware_compatible",
+    "serialized_metadata",
+    "serialized_target_platform",
+    "serialized_require_output_allocator",
+    "serialized_resource_allocation_strategy",
+    "serialized_requires_native_multidevice",
+    "serialized_aliased_io",
+)
+ENGINE_FIELD = FIELDS.index("engine")
+TARGET_PLATFORM_FIELD = FIELDS.index("target_platform")
+
+# ABI version -> how many of FIELDS it has. Each release's sources are held against this by a contract test.
+FIELD_COUNT = {6: 9, 7: 10, 8: 11, 9: 12, 10: 13}
+CURRENT_ABI = 10
+
+# Torch-TensorRT release -> its ABI version.
+RELEASE_ABI = {name: release.abi for name, release in RELEASES.items()}
+
+PLACEHOLDER_OPERATOR = "tensorrt::no_op_placeholder_for_execute_engine"
+EXECUTE_OPERATOR = "tensorrt::execute_engine"
+
+CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+"""What no text in an artifact may hold: control characters, turns of the writing direction, halves of characters."""
+
+_LIST_SEPARATOR = "%"
+_ALIAS_SEPARATOR = "@"
+_DEVICE = re.compile(r"(-?[0-9]{1,9})%([0-9]{1,9})%([0-9]{1,9})%([0-9]{1,9})%([^%]*)", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class RuntimeDevice:
+    """The device field: the GPU on which the engine asks to run."""
+
+    index: int
+    capability: ComputeCapability
+    kind: int  # nvinfer1::DeviceType, 0 = GPU
+    name: str
+
+    def __str__(self) -> str:
+        parts = (self.index, self.capability.major, self.capability.minor, self.kind, self.name)
+        return _LIST_SEPARATOR.join(str(part) for part in parts)
+
+    @classmethod
+    def parse(cls, text: str, *, where: str) -> RuntimeDevice:
+        match = _DEVICE.fullmatch(text)
+        if not match:
+            raise _malformed(f"the device field {text[:80]!r} is not id%major%minor%type%name", where)
+        index, major, minor, kind = map(int, match.groups()[:4])
+        return cls(index, ComputeCapability(major, minor), kind, match[5])
+
+
+@dataclass(frozen=True)
+class AliasedIO:
+    """An output that shares the memory of an input (a KV cache, for one)."""
+
+    output: str
+    input: str
+    kind: str
+
+
+@dataclass(frozen=True)
+class EngineInfo:
+    """Engine info without the engine itself."""
+
+    name: str
+    device: RuntimeDevice
+    input_names: tuple[str, ...]
+    output_names: tuple[str, ...]
+    hardware_compatible: bool
+    metadata: str  # base64 of a pickle that stock readers want; never unpickled by us
+    target_platform: str
+    requires_output_allocator: bool = False
+    dynamic_resources: bool = False
+    requires_native_multidevice: bool = False
+    aliased_io: tuple[AliasedIO, ...] = ()
+    abi_version: int = CURRENT_ABI
+
+    def fields(self, engine: str | bytes) -> list[str | bytes]:
+        """The list in the order that this ABI version wants.
+
+        Args:
+            engine: the plan as bytes for the constructor, as base64 (or a token) for a placeholder node.
+        """
+        values: list[str | bytes] = [
+            str(self.abi_version),
+            self.name,
+            str(self.device),
+            engine,
+            join_binding_names(self.input_names),
+            join_binding_names(self.output_names),
+            str(int(self.hardware_compatible)),
+            self.metadata,
+            self.target_platform,
+            str(int(self.requires_output_allocator)),
+            str(int(self.dynamic_resources)),
+            str(int(self.requires_native_multidevice)),
+            _LIST_SEPARATOR.join(_ALIAS_SEPARATOR.join((a.output, a.input, a.kind)) for a in self.aliased_io),
+        ]
+        return values[: FIELD_COUNT[self.abi_version]]
+
+    def check_names(self) -> None:
+        """Refuses, before anything is written, names that no reader of artifacts takes.
+
+        Raises:
+            BuildFailedError: a name holds control characters.
+        """
+        for name in (self.name, *self.input_names, *self.output_names):
+            if CONTROL.search(name):
+                raise BuildFailedError(
+                    f"the name {name!r} holds control characters, which no reader of artifacts takes",
+                    where="engine info",
+                    remedy="rename that input, output or part of the model",
+                )
+
+    def of_abi(self, abi: int, *, where: str) -> EngineInfo:
+        """The same engine info in another ABI version.
+
+        Raises:
+            IncompatibleError: it says something that the other version has no field for.
+        """
+        other = replace(self, abi_version=abi)
+        said = {name: value for name, value, default in self._optional() if value != default}
+        for name in FIELDS[FIELD_COUNT[abi] :]:
+            if name in said:
+                raise IncompatibleError(
+                    f"the engine {self.name} needs {name.replace('_', ' ')}, which engine info of ABI version {abi} "
+                    "cannot say",
+                    where=where,
+                    remedy="keep the release of Torch-TensorRT that it was made for",
+                )
+        return other
+
+    def _optional(self) -> Iterator[tuple[str, object, object]]:
+        """The fields that not every ABI version has, their values, and what their absence means."""
+        yield "requires_output_allocator", self.requires_output_allocator, False
+        yield "resource_allocation_strategy", self.dynamic_resources, False
+        yield "requires_native_multidevice", self.requires_native_multidevice, False
+        yield "aliased_io", self.aliased_io, ()
+
+    @classmethod
+    def parse(cls, fields: Sequence[object], *, where: str) -> EngineInfo:
+        """Reads a list of any known ABI version; the engine field is left alone.
+
+        Raises:
+            MalformedArtifactError: unknown ABI version, wrong number of fields, or a field of the wrong form.
+        """
+        text = _checked_fields(fields, where)
+        flags = [_flag(text, name, where) for name in ("hardware_compatible", *FIELDS[9:12])]
+        return cls(
+            name=text["name"],
+            device=RuntimeDevice.parse(text["device"], where=where),
+            input_names=_binding_names(text, "input_binding_names", where),
+            output_names=_binding_names(text, "output_binding_names", where),
+            hardware_compatible=flags[0],
+            metadata=text["metadata"],
+            target_platform=text["target_platform"],
+            requires_output_allocator=flags[1],
+            dynamic_resources=flags[2],
+            requires_native_multidevice=flags[3],
+            aliased_io=_parse_aliases(text.get("aliased_io", ""), where),
+            abi_version=int(text["abi_version"]),
+        )
+
+
+def join_binding_names(names: Sequence[str]) -> str:
+    """Joins binding names as the runtime splits them.
+
+    Raises:
+        BuildFailedError: a name holds a separator, which would corrupt the list.
+    """
+    for name in names:
+        if _LIST_SEPARATOR in name or _ALIAS_SEPARATOR in name:
+            raise BuildFailedError(
+                f"the binding name {name!r} holds '%' or '@', which the runtime uses as separators",
+                where="engine bindings",
+                remedy="rename that input or output of the model",
+            )
+    return _LIST_SEPARATOR.join(names)
+
+
+def completed(fields: tuple[str, ...]) -> tuple[str, ...]:
+    """The fields of a placeholder node; Torch-TensorRT 2.11 has ABI version 8 and an operator that is one field short.
+
+    What it leaves out is the last, ``resource_allocation_strategy``, whose default is 0.
+    """
+    return (*fields, "0") if fields[:1] == ("8",) and len(fields) == FIELD_COUNT[8] - 1 else fields
+
+
+def check_fields(fields: Sequence[object], *, where: str) -> None:
+    """Checks the ABI version and the number of fields, as the C++ constructor does not."""
+    _checked_fields(fields, where)
+
+
+def _checked_fields(fields: Sequence[object], where: str) -> dict[str, str]:
+    abi = fields[0] if fields else None
+    if not isinstance(abi, str) or abi not in map(str, FIELD_COUNT):
+        raise _malformed(f"engine info of ABI version {str(abi)[:20]!r} is unknown (known: 6 to {CURRENT_ABI})", where)
+    expected = FIELD_COUNT[int(abi)]
+    if len(fields) != expected:
+        raise _malformed(f"engine info of ABI version {abi} has {expected} fields, not {len(fields)}", where)
+    text = {}
+    for name, value in zip(FIELDS, fields, strict=False):
+        if name == "engine":
+            continue
+        if not isinstance(value, str):
+            raise _malformed(f"engine info field {name!r} is {type(value).__name__}, not text", where)
+        text[name] = value
+    return text
+
+
+def _flag(text: dict[str, str], name: str, where: str) -> bool:
+    value = text.get(name, "0")
+    if value not in ("0", "1"):
+        raise _malformed(f"engine info field {name!r} is {value!r}, not 0 or 1", where)
+    return value == "1"
+
+
+def _binding_names(text: dict[str, str], field: str, where: str) -> tuple[str, ...]:
+    names = _split(text[field])
+    if any(_ALIAS_SEPARATOR in name or not name for name in names):
+        raise _malformed(f"engine info field {field!r} holds an empty name, or one with '@'", where)
+    return names
+
+
+def _split(text: str) -> tuple[str, ...]:
+    return tuple(text.split(_LIST_SEPARATOR)) if text else ()
+
+
+def _parse_aliases(text: str, where: str) -> tuple[AliasedIO, ...]:
+    aliases = []
+    for record in _split(text):
+        parts = record.split(_ALIAS_SEPARATOR)
+        if len(parts) != 3:
+            raise _malformed(f"the aliased-io record {record!r} is not output@input@kind", where)
+        aliases.append(AliasedIO(*parts))
+    return tuple(aliases)
+
+
+def _malformed(problem: str, where: str) -> MalformedArtifactError:
+    return MalformedArtifactError(problem, where=where, remedy="build the artifact again with this trtcross")

@@ -1,0 +1,234 @@
+"""Artifacts of Torch-TensorRT's own saver, which have no manifest: one is derived from what is in the file.
+
+Nothing in the file is run: the graph is parsed as data, engines are found by a bounded search, and the metadata pickle
+is read by a reader that knows a list of names.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from importlib import metadata
+from typing import Any
+
+from toolchain.container.reader import Container
+from toolchain.engine.info import EngineInfo
+from toolchain.engine.metadata_reader import PickleError, read_metadata, settings_of
+from toolchain.engine.plan_header import HEADER_SIZE, PlanHeader, parse_plan_header
+from toolchain.engine.releases import RELEASES, release_of
+from toolchain.errors import IncompatibleError, MalformedArtifactError
+from toolchain.foreign.engine_search import find_engines, raw_size
+from toolchain.graph.document import GRAPH_LIMIT, GRAPH_VALUE_LIMIT, PlaceholderNode, parse_graph, placeholder_nodes
+from toolchain.graph.skeleton import engine_token
+from toolchain.graph.values import GraphValues
+from toolchain.io.base64_stream import TEXT_CHUNK, ParallelHash, decode_stream
+from toolchain.manifest.install import install_lines
+from toolchain.manifest.models import (
+    GRAPH_ENTRY,
+    Aliased,
+    BuildRecord,
+    Coverage,
+    EngineEntry,
+    FileEntry,
+    Manifest,
+    Package,
+    PlanFacts,
+    Producer,
+    SourceModel,
+    Span,
+    TargetSpec,
+    parse_manifest,
+)
+from toolchain.targets import Platform
+
+FOREIGN = "saved_by"
+"""The setting that says who saved an artifact that trtcross did not build."""
+
+
+@dataclass(frozen=True)
+class _Plan:
+    header: PlanHeader
+    magic: str
+    sha256: str
+    size: int
+    span: Span
+
+
+def derive_manifest(container: Container) -> Manifest:
+    """The manifest that a file of Torch-TensorRT's own would have; reads every byte of it once, and its engines twice.
+
+    Raises:
+        MalformedArtifactError: it is damaged, or is no such file.
+        IncompatibleError: its engines are for a platform that trtcross does not know.
+    """
+    try:
+        text = _derived(container).to_json().encode()
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError) as error:
+        # The graph is taken apart as torch writes it; whatever is missing or of another kind ends here.
+        raise _malformed(container, f"its graph is not as torch writes one ({type(error).__name__})") from error
+    return parse_manifest(text, where=str(container.path))  # as strictly as one from a file
+
+
+def _derived(container: Container) -> Manifest:
+    where = f"{container.path}, entry {GRAPH_ENTRY}"
+    found = find_engines(_checked(container, GRAPH_ENTRY), limit=GRAPH_LIMIT, where=where)
+    skeleton = found.skeleton
+    document = parse_graph(skeleton, where=where, value_limit=GRAPH_VALUE_LIMIT)
+    placeholders = placeholder_nodes(document, where=where)
+    _check_tokens(container, skeleton, placeholders, len(found.spans))
+    values = GraphValues(document, where=where)
+    plans = [_plan(container, span, node.name) for span, node in zip(found.spans, placeholders, strict=True)]
+    infos = [node.info(f"{where}, node {node.name}") for node in placeholders]
+    files = {
+        name: FileEntry(sha256=hashlib.sha256(skeleton).hexdigest(), size=entry.size)
+        if name == GRAPH_ENTRY
+        else _file(container, name)
+        for name, entry in container.entries.items()
+    }
+    target = _target(container, infos[0], plans[0], values)
+    producer = _producer(target, values)
+    return Manifest(
+        created=datetime.fromtimestamp(container.path.stat().st_mtime, timezone.utc),
+        stock_readable=True,
+        producer=producer,
+        model=SourceModel(name=container.path.stem, digest=_model_digest(files)),
+        settings={FOREIGN: "Torch-TensorRT", "compilation_settings": _settings(infos[0])},
+        target=target,
+        install=install_lines(target, producer),
+        call=values.call(),
+        inputs=values.inputs(),
+        outputs=values.outputs(),
+        engines=[
+            _engine(values, node, info, plan) for node, info, plan in zip(placeholders, infos, plans, strict=True)
+        ],
+        fallback=values.fallback(),
+        coverage=Coverage(operators=None, in_engines=None),
+        files=files,
+        golden=None,
+        build=BuildRecord(seconds={}, cache_key=None, from_cache=False),
+    )
+
+
+def _check_tokens(container: Container, skeleton: bytes, placeholders: list[PlaceholderNode], engines: int) -> None:
+    tokens = [engine_token(index) for index in range(engines)]
+    if not placeholders:
+        raise MalformedArtifactError(
+            "this is a plain .pt2 program: it holds no TensorRT engine in a placeholder node",
+            where=str(container.path),
+            remedy="give it to `trtcross build`, which makes an artifact of it",
+        )
+    in_text = skeleton.count(engine_token(0)[:-1].encode())
+    if [node.token for node in placeholders] != tokens or in_text != engines:
+        raise _malformed(container, "its placeholder nodes do not hold one TensorRT engine each")
+
+
+def _plan(container: Container, span: tuple[int, int], node: str) -> _Plan:
+    where = f"{container.path}, node {node}"
+    start, length = container.entry(GRAPH_ENTRY).offset + span[0], span[1]
+    digest, head = ParallelHash(), b""
+    for raw in decode_stream(container.chunks(start, length, TEXT_CHUNK), digest, where=where):
+        head = head or raw[:HEADER_SIZE]
+    header = parse_plan_header(head, where=where)
+    size = raw_size(b"".join(container.chunks(start + max(length - 2, 0), min(length, 2))), length)
+    place = Span(entry=GRAPH_ENTRY, offset=span[0], length=length)
+    return _Plan(header, head[:4].decode("ascii"), digest.hexdigest(), size, place)
+
+
+def _checked(container: Container, name: str) -> Iterator[bytes]:
+    """An entry's bytes, held against its CRC, which is the one check that such a file has."""
+    entry, crc = container.entry(name), 0
+    for chunk in container.chunks(entry.offset, entry.size):
+        crc = zlib.crc32(chunk, crc)
+        yield chunk
+    if crc != entry.crc:
+        raise _malformed(container, f"the CRC of the entry {name} is wrong")
+
+
+def _file(container: Container, name: str) -> FileEntry:
+    digest = hashlib.sha256()
+    for chunk in _checked(container, name):
+        digest.update(chunk)
+    return FileEntry(sha256=digest.hexdigest(), size=container.entry(name).size)
+
+
+def _model_digest(files: dict[str, FileEntry]) -> str:
+    digest = hashlib.sha256()
+    for name in sorted(files):
+        if name == GRAPH_ENTRY or name.startswith(("data/weights/", "data/constants/")):
+            digest.update(f"{name} {files[name].sha256}\n".encode())
+    return digest.hexdigest()
+
+
+def _target(container: Container, info: EngineInfo, plan: _Plan, values: GraphValues) -> TargetSpec:
+    names = {known.runtime_name: known for known in Platform}
+    if info.target_platform not in names:
+        raise IncompatibleError(
+            f"its engines are for the platform {info.target_platform[:40]!r}, which trtcross does not know",
+            where=str(container.path),
+            remedy="build the model with trtcross, for one of: " + ", ".join(known.value for known in Platform),
+        )
+    backend = plan.header.backend
+    release = release_of(values.torch_version(), info.abi_version) or _newest(info.abi_version)
+    capabilities = list(map(str, plan.header.capabilities))
+    if not capabilities and not info.hardware_compatible:
+        capabilities = [str(info.device.capability)]
+    return TargetSpec(
+        platform=names[info.target_platform],
+        compute_capabilities=capabilities,
+        backend=backend,
+        runtime=plan.header.release or RELEASES[release].runtimes[backend],
+        abi_version=info.abi_version,
+    )
+
+
+def _newest(abi: int) -> str:
+    return [name for name, release in RELEASES.items() if release.abi == abi][-1]
+
+
+def _producer(target: TargetSpec, values: GraphValues) -> Producer:
+    torch = values.torch_version()
+    release = release_of(torch, target.abi_version) or _newest(target.abi_version)
+    torch_tensorrt, tensorrt = target.backend.distributions
+    return Producer(
+        trtcross=metadata.version("trtcross"),
+        torch=torch or release,
+        torch_tensorrt=Package(name=torch_tensorrt, version=release),
+        tensorrt=Package(name=tensorrt, version=target.runtime),
+        python=platform.python_version(),
+        os=f"{platform.system()} {platform.machine()}",
+        gpu=None,
+        driver=None,
+    )
+
+
+def _settings(info: EngineInfo) -> dict[str, Any] | None:
+    try:
+        return settings_of(read_metadata(info.metadata))
+    except PickleError:
+        return None  # `verify` and `load` refuse it, with the reason
+
+
+def _engine(values: GraphValues, node: PlaceholderNode, info: EngineInfo, plan: _Plan) -> EngineEntry:
+    return EngineEntry(
+        name=info.name,
+        node=node.name,
+        sha256=plan.sha256,
+        size=plan.size,
+        base64=plan.span,
+        plan=PlanFacts(magic=plan.magic, release=plan.header.release, capability_mask=plan.header.capability_mask),
+        inputs=values.bindings(info.input_names, node.inputs),
+        outputs=values.bindings(info.output_names, node.outputs),
+        profiles=[],
+        requires_output_allocator=info.requires_output_allocator,
+        aliased_io=[Aliased(output=a.output, input=a.input, kind=a.kind) for a in info.aliased_io],
+    )
+
+
+def _malformed(container: Container, problem: str) -> MalformedArtifactError:
+    return MalformedArtifactError(
+        f"the artifact is damaged: {problem}", where=str(container.path), remedy="get the file again"
+    )

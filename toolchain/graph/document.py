@@ -1,0 +1,170 @@
+"""The parsed graph (torch's ``_export/serde/schema.py``), and the few changes that we make to it as data.
+
+No torch is needed, and none is trusted: a graph is looked at here before torch sees it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from toolchain.engine.info import (
+    ARGUMENTS,
+    ENGINE_FIELD,
+    EXECUTE_OPERATOR,
+    PLACEHOLDER_OPERATOR,
+    EngineInfo,
+    check_fields,
+    completed,
+)
+from toolchain.errors import MalformedArtifactError
+from toolchain.io.strict_json import load_json
+
+SKELETON_LIMIT = 512 * 2**20
+
+# What is read of a graph before it is trusted: its text without the engines, and how many values may be in it.
+GRAPH_LIMIT = 16 * 2**20
+GRAPH_VALUE_LIMIT = 500_000
+
+
+def _target(operator: str) -> str:
+    return f"torch.ops.{operator.replace('::', '.')}.default"
+
+
+PLACEHOLDER_TARGET = _target(PLACEHOLDER_OPERATOR)
+EXECUTE_TARGET = _target(EXECUTE_OPERATOR)
+
+
+@dataclass(frozen=True)
+class PlaceholderNode:
+    """A placeholder node of a parsed graph.
+
+    Attributes:
+        name: the node's name.
+        fields: its engine info; the engine field is a token.
+        node: the node itself, as parsed.
+    """
+
+    name: str
+    fields: tuple[str, ...]
+    node: dict[str, Any]
+
+    @property
+    def token(self) -> str:
+        return self.fields[ENGINE_FIELD]
+
+    def info(self, where: str) -> EngineInfo:
+        return EngineInfo.parse(self.fields, where=where)
+
+    @property
+    def inputs(self) -> list[Any]:
+        """The tensors that the engine takes, as the graph names them."""
+        found: list[Any] = self.node["inputs"][0]["arg"]["as_tensors"]
+        return found
+
+    @property
+    def outputs(self) -> list[Any]:
+        """The tensors that the engine gives."""
+        results = self.node.get("outputs") or [{}]
+        found: list[Any] = results[0].get("as_tensors") or [result.get("as_tensor") for result in results]
+        return found
+
+
+def parse_graph(skeleton: bytes, *, where: str, value_limit: int | None = None) -> dict[str, Any]:
+    """Parses a skeleton, in which there may be ``value_limit`` values if it is not our own.
+
+    Raises:
+        MalformedArtifactError: it is not a graph that torch.export wrote.
+    """
+    document = load_json(skeleton, where=where, size_limit=SKELETON_LIMIT, value_limit=value_limit)
+    try:
+        nodes = document["graph_module"]["graph"]["nodes"]
+    except (KeyError, TypeError):
+        nodes = None
+    if not isinstance(nodes, list) or not all(isinstance(node, dict) for node in nodes):
+        raise _malformed("it is not an exported program's graph", where)
+    return dict(document)
+
+
+def dump_graph(document: dict[str, Any]) -> bytes:
+    return json.dumps(document, separators=(",", ":"), allow_nan=False).encode()
+
+
+def nodes(document: dict[str, Any]) -> list[dict[str, Any]]:
+    """The graph's nodes, in order."""
+    found: list[dict[str, Any]] = document["graph_module"]["graph"]["nodes"]
+    return found
+
+
+def placeholder_nodes(document: dict[str, Any], *, where: str) -> list[PlaceholderNode]:
+    """The placeholder nodes in graph order, found by their operator, their fields counted.
+
+    Raises:
+        MalformedArtifactError: a node's arguments are not engine info.
+    """
+    return [_placeholder(node, where) for node in nodes(document) if node.get("target") == PLACEHOLDER_TARGET]
+
+
+def _placeholder(node: dict[str, Any], where: str) -> PlaceholderNode:
+    try:
+        fields = tuple(argument["arg"]["as_string"] for argument in node["inputs"][1:])
+        node["inputs"][0]["arg"]["as_tensors"]
+    except (KeyError, TypeError, IndexError):
+        raise _malformed("a placeholder node's arguments are not tensors and engine info", where) from None
+    name = str(node.get("name"))
+    fields = completed(fields)
+    check_fields(fields, where=f"{where}, node {name}")
+    return PlaceholderNode(name, fields, node)
+
+
+def set_field(node: PlaceholderNode, index: int, value: str) -> None:
+    """Writes one field of a placeholder node's engine info."""
+    node.node["inputs"][1 + index]["arg"] = {"as_string": value}
+
+
+def set_fields(node: PlaceholderNode, fields: Sequence[str]) -> None:
+    """Writes the whole engine info of a placeholder node, under the names of the operator's arguments."""
+    arguments = [
+        {"name": name, "arg": {"as_string": value}, "kind": 1} for name, value in zip(ARGUMENTS, fields, strict=False)
+    ]
+    node.node["inputs"][1:] = arguments
+
+
+def strip_traces(document: dict[str, Any]) -> None:
+    """Takes out the source lines, paths and module classes of the machine that built the graph."""
+    for value in dicts(document):
+        if isinstance(value.get("metadata"), dict):
+            value["metadata"] = {}
+
+
+def drop_code(document: dict[str, Any]) -> None:
+    """Takes out what torch would run or import and no program needs: traces, and guards, which are Python source."""
+    strip_traces(document)
+    document["guards_code"] = []
+
+
+def set_devices(document: dict[str, Any], kind: str, index: int | None) -> None:
+    """Puts every tensor and every factory operator of the graph on one device."""
+    for value in dicts(document):
+        if value.keys() == {"type", "index"} and isinstance(value["type"], str):
+            value["type"], value["index"] = kind, index
+
+
+def dicts(value: Any) -> Iterator[dict[str, Any]]:
+    """Every dictionary in a parsed document."""
+    pending = [value]
+    while pending:
+        value = pending.pop()
+        if isinstance(value, dict):
+            yield value
+            pending.extend(value.values())
+        elif isinstance(value, list):
+            pending.extend(value)
+
+
+def _malformed(problem: str, where: str) -> MalformedArtifactError:
+    return MalformedArtifactError(
+        f"the graph cannot be read: {problem}", where=where, remedy="get the file again, or build it again"
+    )

@@ -1,0 +1,88 @@
+"""The graph's text (``models/model.json``) with engines in it, and without.
+
+The *skeleton* is the text in which each engine's base64 is replaced by a short token. It is what torch is given to
+read and write; the engines themselves only ever pass by as a stream.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from toolchain.errors import BuildFailedError, MalformedArtifactError
+from toolchain.io.base64_stream import encoded_length
+
+
+def engine_token(index: int) -> str:
+    """The token of the engine that comes ``index``-th in the graph."""
+    return f"trtcross-engine-{index}"
+
+
+@dataclass(frozen=True)
+class GraphLayout:
+    """Where each engine's base64 lies in the full text.
+
+    Attributes:
+        pieces: the skeleton's bytes between the tokens, one more than there are engines.
+        offsets: of each engine's base64, from the start of the text.
+        size: of the full text.
+    """
+
+    pieces: tuple[bytes, ...]
+    offsets: tuple[int, ...]
+    size: int
+
+
+def lay_out(skeleton: bytes, sizes: Sequence[int]) -> GraphLayout:
+    """Places engines of the given raw sizes at their tokens.
+
+    Raises:
+        BuildFailedError: a token is missing, out of order, or stands in the text twice.
+    """
+    pieces, offsets, position, start = [], [], 0, 0
+    for index, size in enumerate(sizes):
+        quoted = f'"{engine_token(index)}"'.encode()
+        at = skeleton.find(quoted, start)
+        if at < 0 or skeleton.count(quoted) != 1:
+            raise BuildFailedError(
+                f"the text {engine_token(index)!r} must stand in the graph exactly once",
+                where="models/model.json",
+                remedy="rename whatever in the model has that name",
+            )
+        piece = skeleton[start : at + 1]
+        pieces.append(piece)
+        position += len(piece)
+        offsets.append(position)
+        position += encoded_length(size)
+        start = at + len(quoted) - 1
+    pieces.append(skeleton[start:])
+    return GraphLayout(tuple(pieces), tuple(offsets), position + len(pieces[-1]))
+
+
+def interleave(pieces: Sequence[bytes], engines: Iterable[Iterable[bytes]]) -> Iterator[bytes]:
+    """The full text as chunks: each piece, and after it the base64 of the next engine."""
+    yield pieces[0]
+    for piece, engine in zip(pieces[1:], engines, strict=True):
+        yield from engine
+        yield piece
+
+
+def gaps(spans: Sequence[tuple[int, int]], size: int, *, where: str) -> list[tuple[int, int]]:
+    """The ``(offset, length)`` of what lies between spans, which must be in order and inside the text.
+
+    Raises:
+        MalformedArtifactError: a span overlaps another or lies outside.
+    """
+    result, position = [], 0
+    for offset, length in spans:
+        if offset < position or offset + length > size:
+            raise MalformedArtifactError(
+                f"an engine is said to lie at {offset}, {length} characters long, which overlaps another or is "
+                "outside the graph",
+                where=where,
+                remedy="get the file again, or build it again",
+            )
+        result.append((position, offset - position))
+        position = offset + length
+    result.append((position, size - position))
+    return result

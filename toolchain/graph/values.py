@@ -1,0 +1,184 @@
+"""What a graph's JSON says of its inputs, outputs and call, in the words of the manifest. Needs no torch.
+
+The names of leaves are those that a build gives: ``x``, ``images.0``, ``state.key``.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+from toolchain.errors import MalformedArtifactError
+from toolchain.graph.document import PLACEHOLDER_TARGET, nodes
+from toolchain.io.strict_json import load_json
+from toolchain.manifest.models import Binding, CallSpec, DynamicSize, FallbackOperator, ValueSpec
+
+DEVICE = "cuda:0"
+
+# torch/_export/serde/schema.py, ScalarType
+_DTYPES = {
+    1: "uint8", 2: "int8", 3: "int16", 4: "int32", 5: "int64", 6: "float16", 7: "float32", 8: "float64",
+    9: "complex32", 10: "complex64", 11: "complex128", 12: "bool", 13: "bfloat16", 28: "uint16", 29: "float8_e4m3fn",
+    30: "float8_e5m2", 31: "float8_e4m3fnuz", 32: "float8_e5m2fnuz", 33: "float8_e8m0fnu", 34: "uint32", 35: "uint64",
+}  # fmt: skip
+_SYMBOL = re.compile(r"Symbol\('(\w+)'[^()]*\)")
+_SPEC_LIMIT = 2**20
+_SPEC_VALUES = 100_000
+
+
+class GraphValues:
+    """A parsed graph, asked for what goes into and comes out of it.
+
+    Raises:
+        LookupError, TypeError, ValueError, AttributeError: from any method, where the graph is not as torch writes one.
+        MalformedArtifactError: its parts contradict each other.
+    """
+
+    def __init__(self, document: dict[str, Any], *, where: str) -> None:
+        self._document = document
+        self._where = where
+        module = document["graph_module"]
+        self._tensors: dict[str, Any] = module["graph"]["tensor_values"]
+        self._ranges: dict[str, Any] = document.get("range_constraints") or {}
+        self._signature: dict[str, Any] = module["signature"]
+        self._call: dict[str, Any] = module["module_call_graph"][0]["signature"]
+        self._inputs = [_user(spec, "user_input", "constant_input") for spec in self._signature["input_specs"]]
+        self._outputs = [_user(spec, "user_output", "loss_output") for spec in self._signature["output_specs"]]
+
+    def torch_version(self) -> str:
+        return str(self._document.get("torch_version", ""))
+
+    def call(self) -> CallSpec:
+        """The call's structure; positional arguments without a name get that of their tensor in the graph."""
+        names = self._call.get("forward_arg_names")
+        if not isinstance(names, list):
+            spec = self._spec("in_spec")
+            arguments = _children(_children(spec)[0]) if _children(spec) else []
+            leaves = iter(self._names_in_graph())
+            names = []
+            for index, argument in enumerate(arguments):
+                own = [next(leaves, None) for _ in range(_leaf_count(argument))]
+                names.append(own[0] if argument.get("type") is None and own and own[0] else f"arg{index}")
+        return CallSpec(
+            in_spec=str(self._call["in_spec"]), out_spec=str(self._call["out_spec"]), argument_names=[*map(str, names)]
+        )
+
+    def inputs(self) -> list[ValueSpec]:
+        """The user's inputs, leaf by leaf."""
+        arguments = self.call().argument_names
+        names = []
+        for kind, first, *rest in _paths(self._spec("in_spec")):
+            whose = arguments[first] if kind == 0 and isinstance(first, int) and first < len(arguments) else first
+            names.append(".".join(map(str, (whose, *rest))))
+        return self._described(names, [value for value in self._inputs if value is not None])
+
+    def outputs(self) -> list[ValueSpec]:
+        """The user's outputs, leaf by leaf."""
+        names = [".".join(map(str, ("output", *path))) for path in _paths(self._spec("out_spec"))]
+        return self._described(names, [value for value in self._outputs if value is not None])
+
+    def bindings(self, names: tuple[str, ...], arguments: Any) -> list[Binding]:
+        """An engine's bindings, from the node's tensors.
+
+        Args:
+            arguments: the node's ``as_tensors``, or one ``as_tensor`` by itself.
+        """
+        tensors = [self._tensors[str(argument["name"])] for argument in arguments]
+        if len(tensors) != len(names):
+            raise self._malformed(f"an engine has {len(names)} bindings, and its node {len(tensors)} tensors")
+        return [
+            Binding(name=name, dtype=_DTYPES[tensor["dtype"]], shape=[_fixed(size) for size in tensor["sizes"]])
+            for name, tensor in zip(names, tensors, strict=True)
+        ]
+
+    def fallback(self) -> list[FallbackOperator]:
+        """The operators that stay in PyTorch."""
+        count = Counter(str(node.get("target")) for node in nodes(self._document))
+        del count[PLACEHOLDER_TARGET]
+        return [
+            FallbackOperator(operator=target.removeprefix("torch.ops."), count=number, device=DEVICE)
+            for target, number in sorted(count.items())
+            if target.startswith("torch.ops.")
+        ]
+
+    def _names_in_graph(self) -> list[str | None]:
+        return [value[1]["name"] if value[0] == "as_tensor" else None for value in self._inputs if value is not None]
+
+    def _spec(self, name: str) -> dict[str, Any]:
+        text = self._call[name].encode()
+        version, spec = load_json(text, where=self._where, size_limit=_SPEC_LIMIT, value_limit=_SPEC_VALUES)
+        if version != 1 or not isinstance(spec, dict):
+            raise self._malformed(f"its {name} is not one that torch writes")
+        return spec
+
+    def _described(self, names: list[str], values: list[tuple[str, Any]]) -> list[ValueSpec]:
+        if len(names) != len(values):
+            raise self._malformed(f"it has {len(values)} values where its call has {len(names)}")
+        return [self._value(name, kind, value) for name, (kind, value) in zip(names, values, strict=True)]
+
+    def _value(self, name: str, kind: str, value: Any) -> ValueSpec:
+        if kind != "as_tensor":
+            constant = value if kind in ("as_int", "as_float", "as_bool", "as_string") else None
+            return ValueSpec(name=name, dtype=None, device=None, shape=None, value=constant)
+        tensor = self._tensors[value["name"]]
+        shape = [self._size(size) for size in tensor["sizes"]]
+        return ValueSpec(name=name, dtype=_DTYPES[tensor["dtype"]], device=DEVICE, shape=shape)
+
+    def _size(self, size: dict[str, Any]) -> int | DynamicSize:
+        if "as_int" in size:
+            return int(size["as_int"])
+        symbol = _SYMBOL.sub(r"\1", str(size["as_expr"]["expr_str"]))
+        bounds = self._ranges.get(symbol) or {}
+        low, high = bounds.get("min_val"), bounds.get("max_val")
+        return DynamicSize(symbol=symbol, min=max(low or 0, 0), max=high)
+
+    def _malformed(self, problem: str) -> MalformedArtifactError:
+        return MalformedArtifactError(
+            f"the graph cannot be read: {problem}", where=self._where, remedy="get the file again, or build it again"
+        )
+
+
+def _user(spec: dict[str, Any], *kinds: str) -> tuple[str, Any] | None:
+    """The value that an input or output of the user's has, as torch's tagged union; None for the program's own."""
+    [(kind, content)] = spec.items()
+    if kind not in kinds:
+        return None
+    [(tag, value)] = (content["value"] if kind == "constant_input" else content["arg"]).items()
+    return tag, value
+
+
+def _fixed(size: dict[str, Any]) -> int:
+    return int(size["as_int"]) if "as_int" in size else -1
+
+
+def _children(spec: dict[str, Any]) -> list[dict[str, Any]]:
+    children = spec.get("children_spec")
+    return children if isinstance(children, list) and all(isinstance(child, dict) for child in children) else []
+
+
+def _leaf_count(spec: dict[str, Any]) -> int:
+    return 1 if spec.get("type") is None else sum(map(_leaf_count, _children(spec)))
+
+
+def _paths(spec: dict[str, Any]) -> Iterator[tuple[Any, ...]]:
+    """The path of each leaf: indices, and keys where the container has keys."""
+    if spec.get("type") is None:
+        yield ()
+        return
+    children = _children(spec)
+    for key, child in zip(_keys(spec.get("context"), len(children)), children, strict=True):
+        for path in _paths(child):
+            yield (key, *path)
+
+
+def _keys(context: Any, count: int) -> list[Any]:
+    """A container's keys: a dictionary's context is the JSON list of them."""
+    try:
+        keys = load_json(str(context).encode(), where="treespec", size_limit=_SPEC_LIMIT, value_limit=_SPEC_VALUES)
+    except (MalformedArtifactError, UnicodeError):
+        keys = None
+    if isinstance(keys, list) and len(keys) == count and all(isinstance(key, (str, int)) for key in keys):
+        return keys
+    return list(range(count))

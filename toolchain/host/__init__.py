@@ -1,0 +1,1 @@
+"""This machine: its packages, GPUs and what it meets of a list of requirements."""

@@ -1,0 +1,68 @@
+"""This machine's GPUs, asked for in a process of its own: a driver that crashes takes only that along."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from dataclasses import dataclass
+from functools import lru_cache
+
+from toolchain.targets import ComputeCapability
+
+TIMEOUT = 10.0
+
+# Not from the current folder: it may be where downloads lie, a pynvml.py among them.
+_PROGRAM = "import sys; sys.path[:] = filter(None, sys.path); from toolchain.host.nvml import main; main()"
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """A GPU of this machine; memory in bytes."""
+
+    index: int
+    name: str
+    capability: ComputeCapability
+    free_memory: int
+    total_memory: int
+
+
+@dataclass(frozen=True)
+class Gpus:
+    """What the probe found.
+
+    Attributes:
+        driver: NVIDIA's driver version, or None.
+        gpus: the GPUs.
+        problem: why there is no answer, or None.
+        known: False where the probe could not tell whether there is a GPU.
+    """
+
+    driver: str | None = None
+    gpus: tuple[Gpu, ...] = ()
+    problem: str | None = None
+    known: bool = True
+
+
+@lru_cache(maxsize=1)
+def probe_gpus() -> Gpus:
+    """Runs the probe, once in a process."""
+    try:
+        command = [sys.executable, "-c", _PROGRAM]
+        result = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=TIMEOUT, check=False)
+        document = json.loads(result.stdout)
+    except subprocess.TimeoutExpired:
+        return Gpus(problem=f"the driver did not answer within {TIMEOUT:.0f} s", known=False)
+    except ValueError:
+        return Gpus(problem=f"asking the driver crashed (exit code {result.returncode})", known=False)
+    gpus = tuple(
+        Gpu(gpu["index"], gpu["name"], ComputeCapability(*gpu["capability"]), gpu["free"], gpu["total"])
+        for gpu in document["gpus"]
+    )
+    return Gpus(document["driver"], gpus, document["problem"], document["known"])
+
+
+if __name__ == "__main__":
+    from toolchain.host.nvml import main
+
+    main()

@@ -1,0 +1,1 @@
+"""Files and bytes: hashing, base64, strict JSON, bulk and atomic writes."""

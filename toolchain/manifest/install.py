@@ -1,0 +1,43 @@
+"""The exact lines that set up a machine for an artifact."""
+
+from __future__ import annotations
+
+from packaging.version import Version
+
+from toolchain.manifest.models import Producer, TargetSpec
+from toolchain.targets import Backend, Platform
+
+TORCH_CUDA_INDEX = "https://download.pytorch.org/whl/"
+
+
+def install_lines(target: TargetSpec, producer: Producer) -> list[str]:
+    """PowerShell lines for Windows, shell lines for Linux.
+
+    On Windows the default index holds CPU builds of torch, so its CUDA build is named with its own index.
+    """
+    windows = target.platform is Platform.WINDOWS_X86_64
+    python = r".venv\Scripts\python" if windows else ".venv/bin/python"
+    python_minor = ".".join(producer.python.split(".")[:2])
+    create = f"py -{python_minor} -m venv .venv" if windows else f"python{python_minor} -m venv .venv"
+    return [
+        create,
+        f"{python} -m pip install {torch_requirement(producer.torch)}",
+        f"{python} -m pip install {' '.join(_runtime_packages(target, producer))}",
+        f"{python} -m pip install trtcross-{producer.trtcross}-py3-none-any.whl nvidia-ml-py",
+    ]
+
+
+def torch_requirement(version: str) -> str:
+    """Arguments for pip that bring this torch with CUDA (``2.14.1+cu130``)."""
+    parsed = Version(version)
+    if parsed.local and parsed.local.startswith("cu"):
+        return f"torch=={parsed.public} --index-url {TORCH_CUDA_INDEX}{parsed.local}"
+    return f"torch=={parsed.public}"
+
+
+def _runtime_packages(target: TargetSpec, producer: Producer) -> list[str]:
+    torch_tensorrt, tensorrt = producer.torch_tensorrt, producer.tensorrt
+    packages = [f"{torch_tensorrt.name}=={torch_tensorrt.version}", f"{tensorrt.name}=={tensorrt.version}"]
+    if target.backend is Backend.TENSORRT:
+        packages.append("--extra-index-url https://pypi.nvidia.com")
+    return packages

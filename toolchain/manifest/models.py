@@ -1,0 +1,294 @@
+"""The manifest: what an artifact is, what it needs, and where each of its engines lies. Schema version 1.
+
+``docs/format.md`` describes every field for people; ``schema/manifest-1.json`` is generated from these models.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Annotated, Any, Literal
+
+from packaging.version import InvalidVersion, Version
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, JsonValue, ValidationError
+
+from toolchain.engine.info import CONTROL
+from toolchain.errors import MalformedArtifactError
+from toolchain.io.strict_json import load_json
+from toolchain.targets import Backend, Platform
+
+SCHEMA_VERSION = 1
+MANIFEST_ENTRY = "extra/trtcross/manifest.json"
+GOLDEN_ENTRY = "trtcross/golden.safetensors"
+GRAPH_ENTRY = "models/model.json"
+SAMPLE_INPUTS_ENTRY = "data/sample_inputs/model.pt"
+SIZE_LIMIT = 8 * 2**20
+VALUE_LIMIT = 250_000
+
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Count = Annotated[int, Field(ge=0)]
+Capability = Annotated[str, Field(pattern=r"^sm_[0-9]{2,3}$")]
+
+
+def _version(text: str) -> str:
+    try:
+        Version(text)
+    except InvalidVersion:
+        raise ValueError("not a version") from None
+    return text
+
+
+# What goes into the lines that people copy into a shell.
+VersionText = Annotated[str, AfterValidator(_version)]
+PackageName = Annotated[str, Field(pattern=r"^[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?$")]
+
+
+class Model(BaseModel):
+    """Strict and frozen: an unknown field is refused, and a number is never read from a string."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class Package(Model):
+    name: PackageName
+    version: VersionText
+
+
+class Producer(Model):
+    """The machine and the versions that made the artifact."""
+
+    trtcross: VersionText
+    torch: VersionText
+    torch_tensorrt: Package
+    tensorrt: Package
+    python: str
+    os: str
+    gpu: str | None
+    driver: str | None
+
+
+class SourceModel(Model):
+    """The model that went in."""
+
+    name: str
+    digest: Sha256 = Field(description="of the graph and the weights before lowering")
+
+
+class TargetSpec(Model):
+    """Where the artifact shall run."""
+
+    platform: Platform = Field(strict=False)
+    compute_capabilities: list[Capability] = Field(description="empty: the plan header does not tell")
+    backend: Backend = Field(strict=False)
+    runtime: str = Field(description="the exact release of TensorRT or TensorRT-RTX, such as 1.6.1.120")
+    abi_version: int = Field(description="of Torch-TensorRT's engine info")
+
+
+class DynamicSize(Model):
+    """A dimension that may vary, bounds included."""
+
+    symbol: str
+    min: Count
+    max: Count | None
+
+
+class ValueSpec(Model):
+    """One leaf of the inputs or outputs. A leaf that is no tensor has no dtype, and its value is fixed."""
+
+    name: str
+    dtype: str | None = Field(description="such as float32; none for a value that is no tensor")
+    device: str | None
+    shape: list[Count | DynamicSize] | None
+    value: JsonValue = None
+
+
+class CallSpec(Model):
+    """How the leaves are packed, in the form of ``torch.utils._pytree.treespec_dumps``."""
+
+    in_spec: str
+    out_spec: str
+    argument_names: list[str]
+
+
+class Span(Model):
+    """Where base64 lies: in an entry's data, in bytes."""
+
+    entry: str
+    offset: Count
+    length: Count
+
+
+class Binding(Model):
+    name: str
+    dtype: str
+    shape: list[int] = Field(description="-1 where it may vary")
+
+
+class ShapeRange(Model):
+    min: list[Count]
+    opt: list[Count]
+    max: list[Count]
+
+
+class PlanFacts(Model):
+    """What the plan's own header says."""
+
+    magic: str
+    release: str | None
+    capability_mask: Count | None
+
+
+class Aliased(Model):
+    output: str
+    input: str
+    kind: str
+
+
+class EngineEntry(Model):
+    """One engine, in the order of the graph."""
+
+    name: str
+    node: str = Field(description="the placeholder node's name in the graph")
+    sha256: Sha256 = Field(description="of the raw engine")
+    size: Count = Field(description="of the raw engine, in bytes")
+    base64: Span
+    plan: PlanFacts
+    inputs: list[Binding]
+    outputs: list[Binding]
+    profiles: list[dict[str, ShapeRange]] = Field(description="optimization profiles, by input name")
+    requires_output_allocator: bool
+    aliased_io: list[Aliased]
+
+
+class FallbackOperator(Model):
+    """An operator that stays in PyTorch."""
+
+    operator: str
+    count: Count
+    device: str
+
+
+class Coverage(Model):
+    """None where it is not known: the artifact was not built by trtcross."""
+
+    operators: Count | None
+    in_engines: Count | None
+
+
+class FileEntry(Model):
+    """Size and digest of an entry.
+
+    For the graph (``models/model.json``) the digest is of the text in which each engine's base64 is replaced by
+    the engine's token, so that reading an engine checks every byte once and none twice.
+    """
+
+    sha256: Sha256
+    size: Count
+
+
+class Tolerance(Model):
+    """Bounds on an output's error against golden: both must hold."""
+
+    relative_l2: float = Field(ge=0, description="||got - want|| / ||want||")
+    max_relative: float = Field(ge=0, description="max |got - want| / max |want|")
+
+
+class Golden(Model):
+    """Example inputs and the original model's outputs for them (fp32, on the CPU)."""
+
+    entry: Literal["trtcross/golden.safetensors"] = "trtcross/golden.safetensors"
+    samples: int = Field(ge=1)
+    tolerance: dict[str, Tolerance] = Field(description="by dtype of the output")
+
+
+class BuildRecord(Model):
+    """How the build went. Differs from build to build."""
+
+    seconds: dict[str, float]
+    cache_key: str | None
+    from_cache: bool
+
+
+class Manifest(Model):
+    schema_version: Literal[1] = 1
+    created: AwareDatetime = Field(strict=False)
+    stock_readable: bool = Field(description="whether torch.export.load can hold it without trtcross")
+    producer: Producer
+    model: SourceModel
+    settings: dict[str, JsonValue]
+    target: TargetSpec
+    install: list[str] = Field(description="the lines that set up a machine for this artifact")
+    call: CallSpec
+    inputs: list[ValueSpec]
+    outputs: list[ValueSpec]
+    engines: list[EngineEntry]
+    fallback: list[FallbackOperator]
+    coverage: Coverage
+    files: dict[str, FileEntry]
+    golden: Golden | None
+    build: BuildRecord
+
+    def to_json(self) -> str:
+        """The text that lies in the artifact."""
+        return self.model_dump_json(indent=1)
+
+
+def parse_manifest(data: bytes, *, where: str) -> Manifest:
+    """Reads a manifest.
+
+    Raises:
+        MalformedArtifactError: not JSON, a newer schema version, an unknown or missing field, a wrong type.
+    """
+    document = load_json(data, where=where, size_limit=SIZE_LIMIT, value_limit=VALUE_LIMIT)
+    version = document.get("schema_version") if isinstance(document, dict) else None
+    if type(version) is not int or version < 1:
+        raise MalformedArtifactError(
+            f"the manifest's schema_version is {str(version)[:80]!r}, not a number from 1 on",
+            where=where,
+            remedy="the file is damaged or was not written by trtcross: build it again",
+        )
+    if version > SCHEMA_VERSION:
+        raise MalformedArtifactError(
+            f"the manifest is of schema version {version}; this trtcross reads up to {SCHEMA_VERSION}",
+            where=where,
+            remedy="install a newer trtcross, or build the artifact again with this one",
+        )
+    if text := next(filter(CONTROL.search, _texts(document)), None):
+        raise MalformedArtifactError(
+            f"the manifest's text {text[:80]!r} holds control characters",
+            where=where,
+            remedy="the file is damaged or was not written by trtcross: build it again",
+        )
+    try:
+        return Manifest.model_validate(document)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+        field = ".".join(str(part) for part in first["loc"])[:200]
+        raise MalformedArtifactError(
+            f"the manifest's field {field!r} is wrong: {first['msg']}",
+            where=where,
+            remedy="the file is damaged or was not written by trtcross: build it again",
+        ) from error
+
+
+def _texts(document: Any) -> Iterator[str]:
+    pending = [document]
+    while pending:
+        value = pending.pop()
+        if isinstance(value, str):
+            yield value
+        elif isinstance(value, dict):
+            pending += [*value, *value.values()]
+        elif isinstance(value, list):
+            pending += value
+
+
+def json_schema() -> dict[str, Any]:
+    """The JSON Schema of the manifest, as shipped in ``schema/manifest-1.json``."""
+    schema = Manifest.model_json_schema()
+    schema["required"] = ["schema_version", *schema["required"]]
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "trtcross manifest", **schema}
+
+
+def json_schema_text() -> str:
+    return json.dumps(json_schema(), indent=1, sort_keys=True) + "\n"

@@ -1,0 +1,1 @@
+"""Signatures over artifacts: making them, verifying them, and the policy that asks for them."""

@@ -1,0 +1,109 @@
+"""Signing an artifact, and refusing one that the right people did not sign.
+
+The signature is of the manifest's bytes, and lies beside the artifact. For one manifest there is one file: it lists
+every other entry in the order of the file, by size and digest, and the zip's own headers follow from that. So whoever
+has checked the signature, and then the digests as :meth:`Artifact.check_integrity` and ``load`` do, has checked every
+byte of the file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from toolchain.artifact import Artifact
+from toolchain.errors import MissingComponentError, UntrustedError, UsageError
+from toolchain.io.atomic import new_part, replace_file
+from toolchain.signing.bundle import read_bundle, refused, signature_bytes, signature_path
+from toolchain.signing.policy import Policy, Signer
+
+
+def sign_artifact(artifact: Artifact, key: Path, certificates: Sequence[Path] = ()) -> Path:
+    """Signs an artifact, whose every byte is checked first, and puts the signature beside it.
+
+    Args:
+        key: a private key (PEM); it is read, and goes nowhere.
+        certificates: the key's own certificate first, then those that issued it; none for a signature by key alone.
+
+    Returns:
+        The signature's path.
+
+    Raises:
+        MalformedArtifactError: the artifact is damaged.
+        UntrustedError: it is a foreign artifact, which has no manifest to sign.
+        UsageError: the key or a certificate cannot be used, or the folder cannot be written to.
+        MissingComponentError: model-signing is not installed.
+    """
+    _require_manifest(artifact)
+    library = _library()
+    artifact.check_integrity()
+    path = signature_path(artifact.path)
+    try:
+        part = new_part(path)
+        try:
+            library.sign(artifact.manifest_sha256, key, certificates, part)
+            replace_file(part, path)
+        finally:
+            part.unlink(missing_ok=True)
+    except OSError as error:
+        raise UsageError(
+            f"the signature cannot be written: {error.strerror or error}",
+            where=str(path),
+            remedy="check the folder's permissions and its disk; a signature that was there is still there",
+        ) from error
+    return path
+
+
+def require_signature(artifact: Artifact, policy: Policy) -> Signer:
+    """Refuses an artifact that none of the policy's signers has signed.
+
+    This covers the manifest, as it was read when the artifact was opened; the rest of the file is covered once its
+    digests are checked too.
+
+    Returns:
+        Who signed it.
+
+    Raises:
+        UntrustedError: it is not signed; the signature is not valid, is of another artifact or by somebody else; its
+            certificate is not valid today.
+        UsageError: a key or certificate of the policy cannot be read.
+        MissingComponentError: model-signing is not installed.
+    """
+    _require_manifest(artifact)
+    path = signature_path(artifact.path)
+    bundle = read_bundle(path)
+    library = _library()
+    for signer in policy.signers:
+        verifier = library.verifier(signer, bundle)
+        if verifier is None:
+            continue
+        if not library.is_of(verifier, artifact.manifest_sha256, path):
+            raise refused(
+                "the signature is of another artifact, or this one was changed since it was signed", artifact.path
+            )
+        if signature_bytes(path) != bundle.data:  # the library has read it once more
+            raise refused("the signature changed while it was read", path)
+        return signer
+    claim = library.claimed_by(bundle)
+    raise refused(f"nobody whom the policy trusts has signed it: that is {policy}; the signature says {claim}", path)
+
+
+def _require_manifest(artifact: Artifact) -> None:
+    if artifact.foreign:
+        raise UntrustedError(
+            "it was saved by Torch-TensorRT itself, and has no manifest, which is what a signature is of",
+            where=str(artifact.path),
+            remedy=f"give it one: trtcross convert {artifact.path.name} -o OUT",
+        )
+
+
+def _library() -> Any:
+    try:
+        from toolchain.signing import openssf
+    except ImportError as error:
+        raise MissingComponentError(
+            f"signatures need the module {error.name or 'model_signing'}, which is not installed here",
+            remedy="python -m pip install 'trtcross[sign]'",
+        ) from error
+    return openssf

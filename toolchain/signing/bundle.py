@@ -1,0 +1,88 @@
+"""The signature's file: a Sigstore bundle, read strictly as far as it says who claims to have signed."""
+
+from __future__ import annotations
+
+import base64
+import os
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from toolchain.errors import MalformedArtifactError, UntrustedError
+from toolchain.io.strict_json import load_json
+
+SUFFIX = ".sig"
+_SIZE_LIMIT = 2**20
+_VALUE_LIMIT = 10_000
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A claim that nobody has checked yet.
+
+    Attributes:
+        data: the file's bytes.
+        key_hint: the SHA-256 of the public key, in key mode.
+        certificates: in DER, the signer's own first, in certificate mode.
+    """
+
+    data: bytes
+    key_hint: str | None
+    certificates: tuple[bytes, ...]
+
+
+def signature_path(artifact: str | os.PathLike[str]) -> Path:
+    """Where an artifact's signature lies: beside it, under its name and ``.sig``."""
+    return Path(f"{os.fspath(artifact)}{SUFFIX}")
+
+
+def read_bundle(path: Path) -> Bundle:
+    """Reads a signature's file.
+
+    Raises:
+        UntrustedError: there is none, or it is no Sigstore bundle of a key or a certificate.
+    """
+    data = signature_bytes(path)
+    try:
+        document = load_json(data, where=str(path), size_limit=_SIZE_LIMIT, value_limit=_VALUE_LIMIT)
+        return _bundle(data, document["verificationMaterial"])
+    except (MalformedArtifactError, ValueError, KeyError, TypeError) as error:
+        raise refused(
+            "the signature cannot be read: it is no Sigstore bundle of a key or a certificate", path
+        ) from error
+
+
+def signature_bytes(path: Path) -> bytes:
+    """The file's bytes, as many as a signature may have and one more."""
+    try:
+        if not stat.S_ISREG(path.stat().st_mode):  # a pipe would block
+            raise refused("the signature cannot be read: it is not a regular file", path)
+        with path.open("rb") as file:
+            return file.read(_SIZE_LIMIT + 1)
+    except FileNotFoundError as error:
+        raise refused("the artifact is not signed: there is no signature beside it", path) from error
+    except OSError as error:
+        raise refused(f"the signature cannot be read: {error.strerror}", path) from error
+
+
+def refused(problem: str, where: os.PathLike[str] | str) -> UntrustedError:
+    """The refusal of a signature."""
+    return UntrustedError(
+        problem, where=os.fspath(where), remedy="get the artifact and its signature again, from whom you trust"
+    )
+
+
+def _bundle(data: bytes, material: dict[str, Any]) -> Bundle:
+    # The library knows other spellings and older forms, of which it believes more than we do.
+    kinds = set(material) - {"tlogEntries", "timestampVerificationData"}
+    if kinds == {"publicKey"}:
+        hint = material["publicKey"]["hint"]
+        if isinstance(hint, str) and hint:
+            return Bundle(data, hint, ())
+    elif kinds == {"x509CertificateChain"}:
+        chain = material["x509CertificateChain"]["certificates"]
+        certificates = tuple(base64.b64decode(item["rawBytes"], validate=True) for item in chain)
+        if certificates:
+            return Bundle(data, None, certificates)
+    raise ValueError("neither a key nor a certificate")

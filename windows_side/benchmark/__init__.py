@@ -1,0 +1,1 @@
+"""Latency, throughput and first call of an artifact, and baselines to compare them with."""

@@ -1,0 +1,262 @@
+"""Whole programs as CUDA graphs: one launch replays every kernel of a call, for each set of input shapes."""
+
+from __future__ import annotations
+
+import gc
+import logging
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch.export import ExportedProgram
+from torch.export.graph_signature import InputKind, TensorArgument
+
+from toolchain.errors import IncompatibleError
+from windows_side.execution.capture_stream import capture_stream
+from windows_side.execution.exclusion import EXCLUSION
+from windows_side.execution.hot_places import HotPlaces, Places, places_of
+
+logger = logging.getLogger("trtcross.cuda_graphs")
+
+# Each graph keeps what lies between inputs and outputs on the GPU.
+MAX_SHAPES = 16
+MAX_PLACES = 16
+_WARM_UP_CALLS = 3
+_ATTEMPTS = 3
+_ALIGNMENT = 256
+
+Shapes = tuple[torch.Size, ...]
+Addresses = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class _Static:
+    """A graph with inputs and outputs of its own; a caller's are copied into the ones and out of the others.
+
+    Attributes:
+        shapes: of the inputs.
+        arguments: a call with its inputs.
+        outputs: the flat outputs, of which some may be numbers.
+    """
+
+    shapes: Shapes
+    graph: torch.cuda.CUDAGraph
+    arguments: list[Any]
+    outputs: list[Any]
+
+    def new_outputs(self) -> list[Any]:
+        """The flat outputs with memory of their own."""
+        return [torch.empty_like(out) if isinstance(out, torch.Tensor) else out for out in self.outputs]
+
+
+class CapturedProgram:
+    """Captures a flat program when it first sees a set of input shapes, and replays it from then on.
+
+    Inputs are copied into the graph's own and outputs out of them, so that no call's outputs change with the next.
+    Where a caller's inputs, and the memory that torch's allocator has for the outputs, keep coming at the same places,
+    another graph reads and writes there. Of more than ``MAX_SHAPES`` sets of shapes the least recently used is released
+    with all its graphs, of more than ``MAX_PLACES`` of the other kind the least recently used graph.
+    """
+
+    def __init__(self, flat: torch.fx.GraphModule, program: ExportedProgram, device: torch.device) -> None:
+        self._flat = flat
+        self._device = device
+        self._stream = capture_stream(device)
+        self._pool = torch.cuda.graph_pool_handle()
+        self._static: OrderedDict[Shapes, _Static] = OrderedDict()
+        self._in_place: OrderedDict[tuple[Places, Addresses], torch.cuda.CUDAGraph] = OrderedDict()
+        self._known: dict[Places, _Static] = {}  # inputs that some graph reads in place
+        self._hot = HotPlaces()
+        signature = program.graph_signature
+        self._state = [flat.get_buffer(name) for name in signature.buffers_to_mutate.values()]
+        changed = set(signature.user_inputs_to_mutate.values())
+        arguments = [spec.arg for spec in signature.input_specs if spec.kind is InputKind.USER_INPUT]
+        tensors = [argument.name for argument in arguments if isinstance(argument, TensorArgument)]
+        self._changed_inputs = [index for index, name in enumerate(tensors) if name in changed]
+
+    def replay_in_place(self, leaves: Sequence[Any]) -> list[Any] | None:
+        """The shortest way: a graph that was captured at these very places needs no checks of inputs.
+
+        Returns:
+            The flat outputs, or None where there is no such graph.
+        """
+        places = places_of(leaves)
+        static = self._known.get(places)
+        if static is None:
+            return None
+        outputs = static.new_outputs()
+        key = (places, _addresses(outputs))
+        graph = self._in_place.get(key)
+        if graph is None:
+            return None
+        self._in_place.move_to_end(key)
+        self._static.move_to_end(static.shapes)
+        graph.replay()
+        return outputs
+
+    def __call__(self, *leaves: Any) -> list[Any]:
+        """The program's flat outputs; the tensors are the caller's own.
+
+        Raises:
+            IncompatibleError: the program cannot be captured.
+        """
+        tensors = _tensors(leaves)
+        static = self._static_for(leaves, tensors)
+        outputs = static.new_outputs()
+        graph = self._capture_if_worth_it(static, leaves, outputs)
+        if graph is not None:
+            graph.replay()
+            return outputs
+        inputs = _tensors(static.arguments)
+        _copy(tensors, inputs)
+        static.graph.replay()
+        for index in self._changed_inputs:
+            tensors[index].copy_(inputs[index])
+        _copy(static.outputs, outputs)
+        return outputs
+
+    def _static_for(self, leaves: Sequence[Any], tensors: Sequence[torch.Tensor]) -> _Static:
+        shapes = tuple(tensor.shape for tensor in tensors)
+        static = self._static.get(shapes)
+        if static is None:
+            # Later calls may be outside of inference mode and write to what is made here; leaving it enables gradients.
+            with torch.inference_mode(False), torch.no_grad():
+                arguments = [leaf.clone() if isinstance(leaf, torch.Tensor) else leaf for leaf in leaves]
+                graph, outputs = self._capture_after_all(arguments)
+            static = self._static[shapes] = _Static(shapes, graph, arguments, outputs)
+            if len(self._static) > MAX_SHAPES:
+                self._release_oldest_shapes()
+        self._static.move_to_end(shapes)
+        return static
+
+    def _capture_after_all(self, arguments: Sequence[Any]) -> tuple[torch.cuda.CUDAGraph, list[Any]]:
+        """Tries again where it may have been another thread that broke the capture."""
+        for _ in range(_ATTEMPTS - 1):
+            try:
+                return self._capture(arguments, arguments)
+            except IncompatibleError as error:
+                logger.info("capturing once more: %s", error)
+        return self._capture(arguments, arguments)
+
+    def _capture_if_worth_it(
+        self, static: _Static, leaves: Sequence[Any], outputs: Sequence[Any]
+    ) -> torch.cuda.CUDAGraph | None:
+        places = places_of(leaves)
+        key = (places, _addresses(outputs))
+        if not places or not all(map(_may_be_read_there, leaves)) or not self._hot.worth_capturing(key):
+            return None
+        _copy(leaves, static.arguments)
+        try:
+            graph, _ = self._capture(leaves, static.arguments, outputs)
+        except IncompatibleError as error:  # another thread has waited for the GPU, say; the program can be captured
+            logger.warning("inputs and outputs are copied for now: %s", error)
+            self._hot.failed()
+            return None
+        self._in_place[key] = graph
+        self._known[places] = static
+        replaced = len(self._in_place) > MAX_PLACES
+        self._hot.captured(key, replaced=replaced)
+        if replaced:
+            self._release([next(iter(self._in_place))])
+        return graph
+
+    def _release_oldest_shapes(self) -> None:
+        _, oldest = self._static.popitem(last=False)
+        self._release([key for key in self._in_place if self._known[key[0]] is oldest])
+
+    def _release(self, keys: Sequence[tuple[Places, Addresses]]) -> None:
+        with EXCLUSION.capturing():  # CUDA refuses to wait for a whole GPU while any thread captures
+            torch.cuda.synchronize(self._device)  # what is released may still be running
+        for key in keys:
+            del self._in_place[key]
+        self._known = {places: self._known[places] for places, _ in self._in_place}
+
+    def _capture(
+        self, arguments: Sequence[Any], warm_up: Sequence[Any], outputs: Sequence[Any] | None = None
+    ) -> tuple[torch.cuda.CUDAGraph, list[Any]]:
+        """A graph of a call with ``arguments``, and its flat outputs.
+
+        Args:
+            warm_up: arguments of the same shapes, with which the program is called before.
+            outputs: where the graph shall write, or None for memory of its own.
+        """
+        here = torch.cuda.current_stream(self._device)
+        try:
+            self._warm_up(warm_up, here)
+            return self._capture_alone(arguments, outputs)
+        except RuntimeError as error:
+            raise IncompatibleError(
+                f"this model cannot be captured in a CUDA graph: {error}",
+                where="load(cuda_graphs=True)",
+                remedy="load it without cuda_graphs",
+            ) from error
+        finally:
+            torch.cuda.set_stream(here)  # torch stays on the capture's where that cannot be ended
+
+    def _warm_up(self, arguments: Sequence[Any], here: torch.cuda.Stream) -> None:
+        """Lets kernels be compiled and memory be taken before the capture, beside other threads' launches."""
+        # It shall not go on from state to state: a counter may say where the next call writes.
+        changing = [*self._state, *(_tensors(arguments)[index] for index in self._changed_inputs)]
+        before = [tensor.clone() for tensor in changing]
+        self._stream.wait_stream(here)
+        try:
+            with EXCLUSION.launching, torch.cuda.stream(self._stream):
+                for _ in range(_WARM_UP_CALLS):
+                    self._flat.forward(*arguments)
+                    _copy(before, changing)
+        finally:
+            here.wait_stream(self._stream)
+            _copy(before, changing)
+        # Beginning a capture waits for the GPU while other threads may launch nothing: what needs them shall be over.
+        self._stream.synchronize()
+
+    def _capture_alone(
+        self, arguments: Sequence[Any], outputs: Sequence[Any] | None
+    ) -> tuple[torch.cuda.CUDAGraph, list[Any]]:
+        """Capturing computes nothing. Other threads may allocate meanwhile, which the global mode would not survive."""
+        graph = torch.cuda.CUDAGraph()
+        with (
+            EXCLUSION.capturing(),
+            _no_collection(),
+            torch.cuda.graph(graph, pool=self._pool, stream=self._stream, capture_error_mode="thread_local"),
+        ):
+            results = list(self._flat.forward(*arguments))
+            if outputs is not None:
+                _copy(results, outputs)
+        return graph, results
+
+
+@contextmanager
+def _no_collection() -> Iterator[None]:
+    """Collecting an engine frees its memory on the GPU, which CUDA refuses to a thread that captures."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
+def _tensors(leaves: Sequence[Any]) -> list[torch.Tensor]:
+    return [leaf for leaf in leaves if isinstance(leaf, torch.Tensor)]
+
+
+def _addresses(outputs: Sequence[Any]) -> Addresses:
+    return tuple([out.data_ptr() for out in outputs if isinstance(out, torch.Tensor)])
+
+
+def _copy(sources: Sequence[Any], targets: Sequence[Any]) -> None:
+    if tensors := _tensors(targets):
+        torch._foreach_copy_(tensors, _tensors(sources))
+
+
+def _may_be_read_there(tensor: torch.Tensor) -> bool:
+    """Whether an engine may read it where it lies: elements one after another, aligned as an allocation is.
+
+    Tensors without elements lie nowhere, those of every device alike.
+    """
+    return tensor.numel() > 0 and tensor.is_contiguous() and tensor.data_ptr() % _ALIGNMENT == 0

@@ -1,0 +1,107 @@
+"""Checks of a call's inputs against the manifest, before any of them reaches an engine."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from toolchain.errors import UsageError
+from toolchain.manifest.models import DynamicSize, ValueSpec
+
+
+class InputChecks:
+    """Compares the leaves of a call with what the manifest says of them."""
+
+    def __init__(self, specs: Sequence[ValueSpec], device: torch.device) -> None:
+        self._specs = specs
+        self._checks = [_LeafCheck(spec, device) for spec in specs]
+        self._equal_sizes = _equal_sizes(specs)
+
+    def __call__(self, leaves: Sequence[Any]) -> None:
+        """Refuses what the engines cannot take.
+
+        Raises:
+            UsageError: an input is on another device, of another dtype, or outside its range.
+        """
+        for check, leaf in zip(self._checks, leaves, strict=True):
+            check(leaf)
+        for places in self._equal_sizes:
+            self._require_equal(places, leaves)
+
+    def _require_equal(self, places: list[tuple[int, int]], leaves: Sequence[Any]) -> None:
+        sizes = {leaves[index].shape[dim] for index, dim in places}
+        if len(sizes) > 1:
+            words = [
+                f"{self._specs[index].name!r} has size {leaves[index].shape[dim]} in dimension {dim}"
+                for index, dim in places
+            ]
+            raise UsageError(
+                f"sizes that must be equal are not: {', '.join(words)}",
+                where="inputs",
+                remedy="`trtcross inspect` shows equal sizes by the same symbol",
+            )
+
+
+def _equal_sizes(specs: Sequence[ValueSpec]) -> list[list[tuple[int, int]]]:
+    """For each symbol that several dimensions have, their inputs and dimensions."""
+    places: dict[str, list[tuple[int, int]]] = {}
+    for index, spec in enumerate(specs):
+        for dim, size in enumerate(spec.shape or []):
+            if isinstance(size, DynamicSize):
+                places.setdefault(size.symbol, []).append((index, dim))
+    return [found for found in places.values() if len(found) > 1]
+
+
+class _LeafCheck:
+    """Compares one input with what the manifest says of it."""
+
+    def __init__(self, spec: ValueSpec, device: torch.device) -> None:
+        self._spec = spec
+        self._dtype = getattr(torch, spec.dtype) if spec.dtype else None
+        self._device = device
+        self._shape = spec.shape or []
+        self._static = torch.Size(self._shape) if all(isinstance(s, int) for s in self._shape) else None
+
+    def __call__(self, leaf: Any) -> None:
+        # The usual case first: this stands before every call.
+        if (
+            isinstance(leaf, torch.Tensor)
+            and leaf.dtype is self._dtype
+            and leaf.device == self._device
+            and leaf.shape == self._static
+        ):
+            return
+        self._check_each(leaf)
+
+    def _check_each(self, leaf: Any) -> None:
+        if self._dtype is None:
+            if leaf != self._spec.value or type(leaf) is not type(self._spec.value):
+                raise self._wrong(f"is {leaf!r}; it was fixed at {self._spec.value!r} when the model was exported")
+            return
+        if not isinstance(leaf, torch.Tensor):
+            raise self._wrong(f"is a {type(leaf).__name__}, not a tensor")
+        if leaf.dtype is not self._dtype:
+            raise self._wrong(f"has dtype {leaf.dtype}, not {self._dtype}")
+        if leaf.device != self._device:
+            raise self._wrong(f"is on {leaf.device}, not on {self._device}")
+        if leaf.shape != self._static:
+            self._check_shape(leaf.shape)
+
+    def _check_shape(self, shape: torch.Size) -> None:
+        if len(shape) != len(self._shape):
+            raise self._wrong(f"has {len(shape)} dimensions, not {len(self._shape)}")
+        for dim, (size, wanted) in enumerate(zip(shape, self._shape, strict=True)):
+            if isinstance(wanted, DynamicSize):
+                if size < wanted.min or (wanted.max is not None and size > wanted.max):
+                    raise self._wrong(f"has size {size} in dimension {dim}, outside {wanted.min} to {wanted.max}")
+            elif size != wanted:
+                raise self._wrong(f"has size {size} in dimension {dim}, not {wanted}")
+
+    def _wrong(self, problem: str) -> UsageError:
+        return UsageError(
+            f"the input {self._spec.name!r} {problem}",
+            where=f"input {self._spec.name}",
+            remedy="`trtcross inspect` lists dtypes, devices and ranges",
+        )

@@ -1,0 +1,170 @@
+"""A loaded artifact, called as the original model was."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from threading import Lock
+from typing import Any
+
+import torch
+from torch.export import ExportedProgram
+
+from toolchain.errors import UsageError
+from toolchain.manifest.models import Manifest
+from windows_side.execution.call import CallStructure
+from windows_side.execution.call_order import CallOrder
+from windows_side.execution.cuda_graphs import CapturedProgram
+from windows_side.execution.exclusion import EXCLUSION
+from windows_side.execution.input_checks import InputChecks
+from windows_side.execution.kernel_cache import RuntimeCache
+from windows_side.execution.progress import compiling
+
+
+class LoadedModel(torch.nn.Module):
+    """Runs an artifact's program: same call signature and output structure as the original model.
+
+    Threads and streams may share it: calls are queued one after another, and each call's outputs are its own.
+
+    Attributes:
+        program: the exported program, its engines in place.
+        manifest: the artifact's.
+        device: where everything runs.
+    """
+
+    def __init__(
+        self,
+        program: ExportedProgram,
+        manifest: Manifest,
+        device: torch.device,
+        *,
+        cuda_graphs: bool = False,
+        cache: RuntimeCache | None = None,
+        progress: bool = False,
+    ) -> None:
+        super().__init__()
+        self.program = program
+        self.manifest = manifest
+        self.device = device
+        spec = program.call_spec
+        self._call = CallStructure(spec.in_spec, spec.out_spec, manifest.call.argument_names)
+        self._checks = InputChecks(manifest.inputs, device)
+        self._flat = _flat_module(program)
+        self._captured = CapturedProgram(self._flat, program, device) if cuda_graphs else None
+        self._cache = cache
+        self._show_progress = progress and not self.kernels_are_cached
+        self._lock = Lock()
+        self._is_only_gpu = device.type != "cuda" or torch.cuda.device_count() == 1
+        self._order = CallOrder(device)
+        self.eval()
+        # Set last: attributes go in the order in which they came.
+        self._owner = _LastOwner(self._order, device, program, self._flat, self._captured)
+
+    @property
+    def kernels_are_cached(self) -> bool:
+        """Whether the first call finds its kernels compiled; otherwise it takes seconds."""
+        return self._cache is not None and self._cache.warm
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """Runs the model.
+
+        Raises:
+            UsageError: an input is missing, on another device, of another dtype, or outside its range.
+        """
+        leaves = self._call.leaves(args, kwargs)
+        with self._lock:
+            self._order.follow_the_last_call()
+            outputs = self._captured.replay_in_place(leaves) if self._captured else None
+            if outputs is None:
+                self._checks(leaves)
+                outputs = self._run(leaves)
+        return self._call.result(outputs)
+
+    def _run(self, leaves: Sequence[Any]) -> list[Any]:
+        run: Callable[..., list[Any]] = self._captured or self._launch
+        with _no_grad(), self._current_gpu():
+            outputs = self._first_call(run, leaves) if self._show_progress else run(*leaves)
+            if self._cache is not None:
+                self._cache.after_call(leaves)
+        return outputs
+
+    def _launch(self, *leaves: Any) -> list[Any]:
+        with EXCLUSION.launching:
+            outputs: list[Any] = self._flat.forward(*leaves)
+        return outputs
+
+    def train(self, mode: bool = True) -> LoadedModel:
+        if mode:
+            raise UsageError(
+                "a compiled model cannot be trained", where="train()", remedy="train the original, then build again"
+            )
+        return super().train(False)
+
+    def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> LoadedModel:
+        raise UsageError(
+            "a loaded model cannot be moved or cast: its engines stay where and as they were made",
+            where="to()",
+            remedy="load it again with device=, or build it with another --precision",
+        )
+
+    def _first_call(self, run: Callable[..., list[Any]], leaves: Sequence[Any]) -> list[Any]:
+        self._show_progress = False
+        with compiling():
+            return run(*leaves)
+
+    def _current_gpu(self) -> AbstractContextManager[Any]:
+        """Makes the model's GPU the current one, where it is not: engines run on the current GPU."""
+        if self._is_only_gpu or self.device.index == torch.cuda.current_device():
+            return _HERE
+        return torch.cuda.device(self.device)
+
+
+class _LastOwner:
+    """The last to hold what a model has on the GPU: lets go of it when the last call is done.
+
+    It is no ``__del__`` of the model's own: that runs while a weak reference may still hand the model out.
+    """
+
+    def __init__(self, order: CallOrder, device: torch.device, *parts: object) -> None:
+        self._order = order
+        self._device = device
+        self._parts = parts
+
+    def __del__(self, is_finalizing: Callable[[], bool] = sys.is_finalizing) -> None:
+        if is_finalizing():
+            return
+        self._order.wait_for_the_last_call()
+        # TensorRT leaves an engine's GPU the current one.
+        with torch.cuda.device(self._device) if self._device.type == "cuda" else _HERE:
+            del self._parts
+
+
+def _flat_module(program: ExportedProgram) -> torch.fx.GraphModule:
+    """The program as a module from leaves to leaves, without torch's own checks of its inputs.
+
+    Those repeat ours, cost more than a small engine, and refuse leaves where the model takes keywords.
+    """
+    flat: torch.fx.GraphModule = program.module(check_guards=False)
+    flat.graph.set_codegen(torch.fx.graph.CodeGen())
+    flat.recompile()
+    _break_cycles(flat)
+    return flat
+
+
+def _break_cycles(flat: torch.fx.GraphModule) -> None:
+    """Lets engines and weights go with the model.
+
+    A module that refers to itself stays until Python looks for cycles, which it does rarely, since it knows nothing of
+    the GPU's memory.
+    """
+    flat.graph.owning_module = None
+    for name in ("train", "eval"):  # bound methods, by which torch refuses both
+        flat.__dict__.pop(name, None)
+
+
+_HERE = nullcontext()
+
+
+def _no_grad() -> AbstractContextManager[Any]:
+    return torch.no_grad() if torch.is_grad_enabled() else _HERE

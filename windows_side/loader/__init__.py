@@ -1,0 +1,1 @@
+"""From a checked artifact to a model on a GPU."""

@@ -1,0 +1,251 @@
+"""``load``: digests, preflight, decode, engines, replace. Each engine is decoded once, straight from the file."""
+
+from __future__ import annotations
+
+import json
+import os
+import warnings
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from threading import Lock
+from typing import Any
+
+import torch
+from torch.export import ExportedProgram
+
+from toolchain.artifact import Artifact, open_artifact
+from toolchain.checker.safety import require_safe_to_load
+from toolchain.container.reader import Entry
+from toolchain.container.splice import spliced_archive
+from toolchain.engine.info import ENGINE_FIELD, FIELDS
+from toolchain.errors import IncompatibleError, MalformedArtifactError, TrtcrossError, UsageError
+from toolchain.graph.document import dump_graph, placeholder_nodes, set_devices
+from toolchain.io.strict_json import load_json
+from toolchain.manifest.models import GRAPH_ENTRY, Manifest
+from toolchain.signing.artifact import require_signature
+from toolchain.signing.policy import Policy, read_policy
+from toolchain.targets import Backend
+from windows_side.execution.current_gpu import keep_current_gpu
+from windows_side.execution.kernel_cache import RuntimeCache, default_folder, identity_of
+from windows_side.execution.model import LoadedModel
+from windows_side.loader.replace import EngineFactory, replace_nodes
+from windows_side.loader.runtime_library import load_runtime
+from windows_side.preflight.requirements import require
+
+_DEVICE_FIELD = FIELDS.index("device")
+
+# Stands for a placeholder node while torch reads the graph. Upstream's own operator is left to upstream: defining it
+# here would make a later `import torch_tensorrt` fail.
+_LIBRARY = torch.library.Library("trtcross", "DEF")
+_LIBRARY.define("engine(Tensor[] inputs, str token) -> Tensor[]")
+# TensorRT-RTX's strategies for engines of dynamic shapes. A captured graph would keep the slower kernels that serve
+# while those for a call's very shapes are compiled.
+_COMPILE_BESIDE_THE_CALL, _COMPILE_BEFORE_THE_CALL = 0, 1
+
+# torch.export.load keeps the reader at work in a global variable.
+_READING = Lock()
+
+_ENGINE_TARGET = "torch.ops.trtcross.engine.default"
+
+
+def load(
+    artifact: str | os.PathLike[str] | Artifact,
+    device: str | torch.device = "cuda:0",
+    *,
+    allow_unlisted_gpu: bool = False,
+    policy: str | os.PathLike[str] | Policy | None = None,
+    cuda_graphs: bool = False,
+    runtime_cache: bool | str | os.PathLike[str] = True,
+    progress: bool = False,
+    trust: str | None = None,
+) -> LoadedModel:
+    """Loads an artifact onto a GPU.
+
+    Args:
+        artifact: its path, or an open one.
+        device: where every part of the graph shall run.
+        allow_unlisted_gpu: take a GPU whose compute capability the engine does not list, with a warning.
+        policy: who may have signed it (a policy, or its TOML file); without one, no signature is asked for.
+        cuda_graphs: capture the whole program in a CUDA graph for each set of input shapes, and replay it.
+        runtime_cache: keep the kernels that TensorRT-RTX compiles at the first call: in the user's cache folder, in
+            a folder of your own, or not at all.
+        progress: say on stderr that the first call compiles kernels, where it does.
+        trust: why a foreign file (saved by Torch-TensorRT itself) is taken although torch would run code from it.
+
+    Returns:
+        A callable with the original model's signature and output structure.
+
+    Raises:
+        IncompatibleError: it cannot run on this machine, and why.
+        MalformedArtifactError: it is damaged.
+        MissingComponentError: torch, Torch-TensorRT or TensorRT is missing.
+        UntrustedError: torch would run code from the file, or nobody whom the policy names has signed it.
+        UsageError: the policy cannot be read.
+    """
+    if not isinstance(artifact, Artifact):
+        with open_artifact(artifact) as opened:
+            return load(
+                opened,
+                device,
+                allow_unlisted_gpu=allow_unlisted_gpu,
+                policy=policy,
+                cuda_graphs=cuda_graphs,
+                runtime_cache=runtime_cache,
+                progress=progress,
+                trust=trust,
+            )
+    if policy is not None:
+        require_signature(artifact, read_policy(policy))
+    for doubt in require(artifact, allow_unlisted_gpu=allow_unlisted_gpu):
+        warnings.warn(f"{doubt.name}: needs {doubt.needed}; here: {doubt.found}", stacklevel=2)
+    load_runtime(artifact.manifest.target.backend)
+    place = _gpu(device)
+    keep_current_gpu()
+    if cuda_graphs:
+        _require_fixed_outputs(artifact)
+    with torch.cuda.device(place):
+        program = load_program(artifact, place, local_device(place), trust=trust)
+    artifact.container.check_unchanged()
+    cache = _runtime_cache(artifact.manifest, place, runtime_cache)
+    _configure_engines(program, artifact.manifest, cache, cuda_graphs=cuda_graphs)
+    return LoadedModel(program, artifact.manifest, place, cuda_graphs=cuda_graphs, cache=cache, progress=progress)
+
+
+def load_program(
+    artifact: Artifact,
+    device: torch.device,
+    device_field: str | None,
+    engine_factory: EngineFactory | None = None,
+    *,
+    trust: str | None = None,
+) -> ExportedProgram:
+    """The program with its engines in place, every part of it on ``device``.
+
+    Args:
+        device_field: what the engines' device field shall say, or None to leave it.
+        engine_factory: ``torch.classes.tensorrt.Engine`` unless a caller says otherwise.
+        trust: as :func:`load` takes it.
+    """
+    require_safe_to_load(artifact, trust)
+    artifact.check_files()
+    program = _read_program(artifact, device)
+
+    def engine_info(index: int) -> list[str | bytes]:
+        fields: list[str | bytes] = list(artifact.placeholders[index].fields)
+        if device_field is not None:
+            fields[_DEVICE_FIELD] = device_field
+        fields[ENGINE_FIELD] = artifact.engines[index].read()
+        return fields
+
+    tokens = {engine.token: engine.index for engine in artifact.engines}
+    infos: dict[str, Callable[[], list[str | bytes]]] = {
+        node.name: partial(engine_info, tokens[node.args[1]])
+        for node in program.graph.nodes
+        if str(node.target) == "trtcross.engine.default"
+    }
+    if len(infos) != len(tokens):
+        raise MalformedArtifactError(
+            "the graph does not hold the engines that the manifest lists",
+            where=str(artifact.path),
+            remedy="get the file again, or build it again",
+        )
+    return replace_nodes(program, infos, engine_factory)
+
+
+def _gpu(device: str | torch.device) -> torch.device:
+    """
+    Raises:
+        UsageError: it is no GPU of this machine.
+    """
+    place = torch.device(device)
+    if place.type != "cuda" or (place.index or 0) >= torch.cuda.device_count():
+        raise UsageError(
+            f"there is no GPU {str(device)!r} here",
+            where="device",
+            remedy=f"engines run on cuda:0 to cuda:{torch.cuda.device_count() - 1}",
+        )
+    return torch.device("cuda", torch.cuda.current_device()) if place.index is None else place
+
+
+def _require_fixed_outputs(artifact: Artifact) -> None:
+    """
+    Raises:
+        IncompatibleError: the size of an engine's output depends on values, which no captured graph can follow.
+    """
+    names = [engine.name for engine in artifact.manifest.engines if engine.requires_output_allocator]
+    if names:
+        raise IncompatibleError(
+            f"the outputs of {', '.join(names)} have sizes that depend on values: no CUDA graph can hold them",
+            where=f"{artifact.path}, load(cuda_graphs=True)",
+            remedy="load it without cuda_graphs",
+        )
+
+
+def _runtime_cache(
+    manifest: Manifest, device: torch.device, wanted: bool | str | os.PathLike[str]
+) -> RuntimeCache | None:
+    identity = identity_of(manifest, device) if wanted is not False else None
+    if identity is None:
+        return None
+    return RuntimeCache(default_folder() if isinstance(wanted, bool) else Path(wanted), identity, device)
+
+
+def _configure_engines(
+    program: ExportedProgram, manifest: Manifest, cache: RuntimeCache | None, *, cuda_graphs: bool
+) -> None:
+    """Sets what TensorRT-RTX samples when an engine first runs."""
+    if manifest.target.backend is not Backend.TENSORRT_RTX:
+        return
+    for engine in program.constants.values():
+        if isinstance(engine, torch.ScriptObject):
+            strategy = _COMPILE_BEFORE_THE_CALL if cuda_graphs else _COMPILE_BESIDE_THE_CALL
+            engine.update_runtime_settings(strategy, 0, cache.handle if cache else None)
+            engine._auto_select_profiles = True  # upstream takes the first profile for every size
+
+
+def local_device(device: torch.device) -> str:
+    """The device field of engine info for a GPU of this machine."""
+    properties = torch.cuda.get_device_properties(device)
+    index = device.index if device.index is not None else torch.cuda.current_device()
+    return f"{index}%{properties.major}%{properties.minor}%0%{properties.name}"
+
+
+def _read_program(artifact: Artifact, device: torch.device) -> ExportedProgram:
+    """Lets torch read the program with a token in each engine's place; weights come straight from the file."""
+    entries: list[tuple[str, bytes | Entry]] = []
+    for name, entry in artifact.container.entries.items():
+        if name == GRAPH_ENTRY:
+            entries.append((name, _graph_for_torch(artifact, device)))
+        elif name.endswith("_config.json"):
+            entries.append((name, _on_device(artifact.read_entry(name), name, device)))
+        elif not name.startswith(("extra/", "trtcross/")):
+            entries.append((name, entry))
+    # What is loaded in inference mode could not be changed outside of it, and a model may change its buffers.
+    with spliced_archive(artifact.container, entries) as file, _READING, torch.inference_mode(False):
+        try:
+            return torch.export.load(file)
+        except TrtcrossError:
+            raise
+        except Exception as error:
+            raise MalformedArtifactError(
+                f"torch {torch.__version__} cannot read the program: {error}",
+                where=str(artifact.path),
+                remedy="use the torch release that `trtcross check` names",
+            ) from error
+
+
+def _graph_for_torch(artifact: Artifact, device: torch.device) -> bytes:
+    document = artifact.graph()
+    for placeholder in placeholder_nodes(document, where=str(artifact.path)):
+        inputs = placeholder.node["inputs"][0]
+        token = {"name": "token", "arg": {"as_string": placeholder.token}, "kind": inputs["kind"]}
+        placeholder.node.update(target=_ENGINE_TARGET, inputs=[inputs, token])
+    set_devices(document, device.type, device.index)
+    return dump_graph(document)
+
+
+def _on_device(data: bytes, name: str, device: torch.device) -> bytes:
+    document: dict[str, Any] = load_json(data, where=name, size_limit=64 * 2**20)
+    set_devices(document, device.type, device.index)
+    return json.dumps(document).encode()

@@ -1,0 +1,226 @@
+"""Preflight: whether an artifact can run on this machine, decided before any engine is touched. Imports no torch."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterable, Iterator
+
+from packaging.version import Version
+
+from toolchain.artifact import Artifact
+from toolchain.cli.output import size_text
+from toolchain.engine.info import RELEASE_ABI
+from toolchain.errors import IncompatibleError
+from toolchain.host.gpu_probe import Gpus, probe_gpus
+from toolchain.host.installed import torch_cuda, torch_version, version_of
+from toolchain.host.requirements import Requirement, State
+from toolchain.manifest.models import Manifest
+from toolchain.targets import ComputeCapability, Platform, host_platform
+from windows_side.preflight import search_path, wsl
+
+GPU_REQUIREMENT = "gpu"
+
+# CUDA 13 needs at least this driver branch, on both systems (NVIDIA, CUDA release notes, table of drivers).
+_MINIMUM_DRIVER = Version("580")
+# TensorRT keeps the weights on the GPU, and its scratch memory beside them.
+_MEMORY_FACTOR = 1.5
+# What may go wrong, and need not.
+_RISKS = {search_path.NAME, wsl.NAME}
+
+
+def check(artifact: Artifact) -> list[Requirement]:
+    """Every requirement of an artifact on this machine, met, not met or unknown."""
+    return list(_requirements(artifact, probe_gpus()))
+
+
+def unmet(requirements: Iterable[Requirement]) -> list[Requirement]:
+    """The requirements that are not met, or of which it is not known."""
+    return [item for item in requirements if item.state is not State.MET]
+
+
+def require(artifact: Artifact, *, allow_unlisted_gpu: bool = False) -> list[Requirement]:
+    """Refuses an artifact that cannot run here.
+
+    Args:
+        allow_unlisted_gpu: take a GPU whose compute capability the engine does not list.
+
+    Returns:
+        The requirements that were waived, are unknown, or are a risk only, for a warning.
+
+    Raises:
+        IncompatibleError: a requirement is not met.
+    """
+    _require_platform(artifact)
+    doubts = unmet(check(artifact))
+    waived = {*_RISKS, GPU_REQUIREMENT} if allow_unlisted_gpu else _RISKS
+    failed = [item for item in doubts if item.state is State.NOT_MET and item.name not in waived]
+    if failed:
+        lines = "; ".join(f"{item.name}: needs {item.needed}, here {item.found}" for item in failed)
+        remedies = "; ".join(item.remedy for item in failed if item.remedy)
+        raise IncompatibleError(
+            f"the artifact cannot run on this machine: {lines}",
+            where=str(artifact.path),
+            remedy=remedies or None,
+        )
+    return doubts
+
+
+def _require_platform(artifact: Artifact) -> None:
+    """Refuses an artifact of another platform, and offers ``convert``.
+
+    Raises:
+        IncompatibleError: its engines are not for this platform.
+    """
+    needed = _platform(artifact.manifest)
+    if needed.state is not State.MET:
+        raise IncompatibleError(
+            f"the artifact is for {needed.needed}, and this machine is {needed.found}",
+            where=str(artifact.path),
+            remedy=needed.remedy,
+        )
+
+
+def _requirements(artifact: Artifact, gpus: Gpus) -> Iterator[Requirement]:
+    manifest = artifact.manifest
+    yield _platform(manifest)
+    if sys.platform == "linux":
+        yield wsl.wsl_requirement(manifest)
+    yield _driver(gpus)
+    yield _gpu(listed_capabilities(artifact), gpus)
+    yield _gpu_memory(manifest, gpus)
+    yield _torch(manifest)
+    yield _torch_cuda(manifest)
+    yield _torch_tensorrt(manifest)
+    yield _runtime(artifact)
+    yield search_path.search_path_requirement(manifest, _install(manifest, 2))
+    yield _disk(manifest)
+    if sys.platform == "win32":
+        yield _visual_cpp()
+
+
+def _platform(manifest: Manifest) -> Requirement:
+    needed, here = manifest.target.platform.value, host_platform()
+    remedy = f"on this machine: trtcross convert ARTIFACT --target {here} -o OUT"
+    if not manifest.target.backend.portable or here not in {p.value for p in Platform}:
+        remedy = f"use a {needed} machine"
+    return _compare("platform", needed, here, needed == here, remedy)
+
+
+def _driver(gpus: Gpus) -> Requirement:
+    needed = f"NVIDIA driver {_MINIMUM_DRIVER} or newer"
+    remedy = "install NVIDIA's current driver"
+    if gpus.driver is None:
+        state = State.NOT_MET if gpus.known else State.UNKNOWN
+        return Requirement("driver", state, needed, gpus.problem or "none", _probe_remedy(gpus) or remedy)
+    return _compare("driver", needed, gpus.driver, Version(gpus.driver) >= _MINIMUM_DRIVER, remedy)
+
+
+def listed_capabilities(artifact: Artifact) -> list[ComputeCapability] | None:
+    """The GPUs that every engine's own header lists, or the manifest where none tells; None where that neither does."""
+    stated = [ComputeCapability.parse(text) for text in artifact.manifest.target.compute_capabilities]
+    listed = stated or None
+    for engine in artifact.engines:
+        if own := engine.plan_header().capabilities:
+            listed = list(own) if listed is None else [capability for capability in listed if capability in own]
+    return listed
+
+
+def _gpu(listed: list[ComputeCapability] | None, gpus: Gpus) -> Requirement:
+    needed = "a GPU that TensorRT supports"
+    if listed is not None:
+        needed = "a GPU of " + (" ".join(map(str, listed)) or "several kinds at once: its engines list different ones")
+    if not gpus.gpus:
+        state = State.NOT_MET if gpus.known else State.UNKNOWN
+        remedy = _probe_remedy(gpus) or "use a machine with such a GPU"
+        return Requirement(GPU_REQUIREMENT, state, needed, gpus.problem or "no GPU", remedy)
+    found = ", ".join(f"{gpu.name} ({gpu.capability})" for gpu in gpus.gpus)
+    fits = listed is None or any(gpu.capability in listed for gpu in gpus.gpus)
+    here = gpus.gpus[0].capability
+    remedy = f"build with --gpu {here}, or try it all the same with --allow-unlisted-gpu"
+    return _compare(GPU_REQUIREMENT, needed, found, fits, remedy)
+
+
+def _gpu_memory(manifest: Manifest, gpus: Gpus) -> Requirement:
+    needed_bytes = int(sum(engine.size for engine in manifest.engines) * _MEMORY_FACTOR)
+    needed = f"about {size_text(needed_bytes)} free on the GPU"
+    if not gpus.gpus:
+        return Requirement("gpu-memory", State.UNKNOWN, needed, gpus.problem or "no GPU", _probe_remedy(gpus))
+    free = max(gpu.free_memory for gpu in gpus.gpus)
+    return _compare(
+        "gpu-memory", needed, f"{size_text(free)} free", free >= needed_bytes, "close what uses the GPU's memory"
+    )
+
+
+def _torch(manifest: Manifest) -> Requirement:
+    built = Version(manifest.producer.torch)
+    needed, here = f"torch {built.major}.{built.minor}", torch_version()
+    fits = here is not None and Version(here).release[:2] == built.release[:2]
+    return _compare("torch", needed, f"torch {here}" if here else "not installed", fits, _install(manifest, 1))
+
+
+def _torch_cuda(manifest: Manifest) -> Requirement:
+    here = torch_cuda() if torch_version() else None
+    found = f"CUDA {here}" if here else "a CPU-only torch" if torch_version() else "not installed"
+    # The default index gives Windows a CPU build: the usual mistake.
+    return _compare("torch-cuda", "a CUDA build of torch", found, here is not None, _install(manifest, 1))
+
+
+def _torch_tensorrt(manifest: Manifest) -> Requirement:
+    package = manifest.producer.torch_tensorrt
+    here, abi = version_of(package.name), manifest.target.abi_version
+    found = f"{package.name} {here}" if here else "not installed"
+    release = ".".join(here.split(".")[:2]) if here else ""
+    fits = RELEASE_ABI.get(release) == abi
+    releases = " or ".join(name for name, number in RELEASE_ABI.items() if number == abi)
+    return _compare("torch-tensorrt", f"{package.name} {releases} (ABI {abi})", found, fits, _install(manifest, 2))
+
+
+def _runtime(artifact: Artifact) -> Requirement:
+    package, release = artifact.manifest.producer.tensorrt.name, artifact.manifest.target.runtime
+    releases = sorted({engine.plan_header().release or release for engine in artifact.engines} or {release})
+    here = version_of(package)
+    found = f"{package} {here}" if here else "not installed"
+    if here and [release.count(".") for release in releases] == [1]:
+        # All that is known of TensorRT's own plans where a foreign file holds them.
+        fits = here.startswith(f"{releases[0]}.")
+        return _compare("runtime", f"{package} {releases[0]}", found, fits, _install(artifact.manifest, 2))
+    needed = f"{package} {' and '.join(releases)} exactly"
+    # Engines do not work across releases, not even across the last of the four numbers.
+    return _compare("runtime", needed, found, releases == [here], _install(artifact.manifest, 2))
+
+
+def _disk(manifest: Manifest) -> Requirement:
+    needed_bytes = 64 * 2**20  # the runtime cache
+    free = shutil.disk_usage(tempfile.gettempdir()).free
+    needed = f"{size_text(needed_bytes)} free for caches"
+    return _compare("disk", needed, f"{size_text(free)} free", free >= needed_bytes, "free some disk space")
+
+
+def _visual_cpp() -> Requirement:
+    import ctypes
+
+    missing = []
+    for name in ("vcruntime140.dll", "msvcp140.dll"):
+        try:
+            ctypes.CDLL(name)
+        except OSError:
+            missing.append(name)
+    found = f"missing: {', '.join(missing)}" if missing else "installed"
+    remedy = "install Microsoft's Visual C++ Redistributable, or: python -m pip install msvc-runtime"
+    return _compare("visual-c++", "the Visual C++ runtime", found, not missing, remedy)
+
+
+def _compare(name: str, needed: str, found: str, met: bool, remedy: str | None) -> Requirement:
+    return Requirement(name, State.MET if met else State.NOT_MET, needed, found, None if met else remedy)
+
+
+def _install(manifest: Manifest, line: int) -> str:
+    return manifest.install[line] if line < len(manifest.install) else "; ".join(manifest.install)
+
+
+def _probe_remedy(gpus: Gpus) -> str | None:
+    if gpus.problem and "nvidia-ml-py" in gpus.problem:
+        return "python -m pip install nvidia-ml-py"
+    return None

@@ -1,0 +1,261 @@
+"""The best artifact of a folder for this machine, and the reason against each other one.
+
+As ``packaging.tags`` does for wheels: an ordered list of criteria, the first that differs decides. Nothing is loaded or
+unpickled; of each file its directory, its manifest and its engines' headers are read, and of the best its graph.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from enum import IntEnum
+from pathlib import Path
+from typing import Any
+
+from toolchain.artifact import Artifact, open_artifact
+from toolchain.cli.output import unexpected
+from toolchain.container.reader import Container
+from toolchain.errors import MalformedArtifactError, TrtcrossError, UsageError
+from toolchain.host.gpu_probe import probe_gpus
+from toolchain.host.requirements import Requirement, State
+from toolchain.manifest.models import MANIFEST_ENTRY, Coverage
+from toolchain.targets import ComputeCapability
+from windows_side.preflight.requirements import GPU_REQUIREMENT, check, listed_capabilities, unmet
+from windows_side.verification.levels import check_structure
+
+SUFFIX = ".pt2"
+
+
+class GpuMatch(IntEnum):
+    """How an engine's list of GPUs goes with a GPU of this machine."""
+
+    UNLISTED = 0
+    UNTOLD = 1
+    FAMILY = 2
+    EXACT = 3
+
+    @property
+    def words(self) -> str:
+        return {
+            GpuMatch.UNLISTED: "built for other GPUs",
+            GpuMatch.UNTOLD: "does not say for which GPUs",
+            GpuMatch.FAMILY: "built for an earlier GPU of the same family",
+            GpuMatch.EXACT: "built for this very GPU",
+        }[self]
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A sound artifact, as far as it decides between artifacts.
+
+    Attributes:
+        coverage: the share of operators that run in TensorRT, or None where it is not known.
+        gpus: how many kinds of GPUs it is built for.
+        requirements: on this machine, those that were waived left out.
+    """
+
+    path: Path
+    model: str
+    created: datetime
+    coverage: float | None
+    gpus: int
+    gpu_match: GpuMatch
+    requirements: tuple[Requirement, ...]
+
+    @property
+    def fit(self) -> State:
+        """Whether it can run here: not, if one requirement is not met; else unknown, if one is."""
+        states = {item.state for item in self.requirements}
+        return next((state for state in (State.NOT_MET, State.UNKNOWN) if state in states), State.MET)
+
+    def meets(self, name: str) -> bool:
+        return any(item.name == name and item.state is State.MET for item in self.requirements)
+
+
+@dataclass(frozen=True)
+class Refused:
+    """A file that does not come into question, and why."""
+
+    path: Path
+    error: TrtcrossError
+
+
+@dataclass(frozen=True)
+class Criterion:
+    """What can decide between two artifacts: a larger rank is better."""
+
+    name: str
+    rank: Callable[[Candidate], Any]
+    words: Callable[[Candidate], str]
+
+
+_FITS = {State.NOT_MET: 0, State.UNKNOWN: 1, State.MET: 2}
+
+# What matters most comes first.
+CRITERIA = (
+    Criterion("requirements", lambda c: _FITS[c.fit], lambda c: c.fit.value),
+    Criterion("platform", lambda c: c.meets("platform"), lambda c: "this one" if c.meets("platform") else "another"),
+    Criterion("runtime", lambda c: c.meets("runtime"), lambda c: "this one" if c.meets("runtime") else "another"),
+    Criterion("gpu", lambda c: c.gpu_match, lambda c: c.gpu_match.words),
+    Criterion("coverage", lambda c: -1.0 if c.coverage is None else c.coverage, lambda c: _percent(c.coverage)),
+    Criterion("created", lambda c: c.created, lambda c: f"{c.created:%Y-%m-%d %H:%M:%S} UTC"),
+    Criterion("specificity", lambda c: -c.gpus, lambda c: f"built for {c.gpus} kinds of GPUs"),
+)
+
+
+@dataclass(frozen=True)
+class Selection:
+    """A folder's artifacts.
+
+    Attributes:
+        candidates: the best first.
+        refused: by name.
+    """
+
+    candidates: tuple[Candidate, ...]
+    refused: tuple[Refused, ...]
+
+    @property
+    def best(self) -> Candidate | None:
+        """The first, if it fits."""
+        return self.candidates[0] if self.candidates and self.candidates[0].fit is State.MET else None
+
+
+def select(folder: str | os.PathLike[str], *, model: str | None = None, allow_unlisted_gpu: bool = False) -> Selection:
+    """Looks at every ``.pt2`` file of a folder (not of those below it).
+
+    Args:
+        model: take artifacts of this model alone.
+        allow_unlisted_gpu: waive the requirement on the GPU's compute capability.
+
+    Raises:
+        UsageError: there is no such folder, or it cannot be read.
+    """
+    candidates: list[Candidate] = []
+    refused: list[Refused] = []
+    for path in _files(Path(folder)):
+        try:
+            candidate = _candidate(path, allow_unlisted_gpu)
+            _require_model(candidate, model)
+            candidates.append(candidate)
+        except TrtcrossError as error:
+            refused.append(Refused(path, error))
+        except Exception as error:  # noqa: BLE001 - a bug of ours, which shall not hide the other files
+            refused.append(Refused(path, unexpected(error)))
+    selection = Selection(tuple(ordered(candidates)), tuple(refused))
+    while selection.best and (error_of_best := _structure_error(selection.best.path)):
+        selection = _without_best(selection, error_of_best)
+    return selection
+
+
+def ordered(candidates: Iterable[Candidate]) -> list[Candidate]:
+    """The best first; where no criterion differs, by path."""
+    by_path = sorted(candidates, key=lambda candidate: candidate.path)
+    return sorted(by_path, key=lambda candidate: [criterion.rank(candidate) for criterion in CRITERIA], reverse=True)
+
+
+def reasons(candidate: Candidate, best: Candidate | None) -> list[str]:
+    """Why a candidate is not the best: what it lacks here, or the first criterion that differs."""
+    if lacking := unmet(candidate.requirements):
+        return [f"{item.name} {item.state.value}: needs {item.needed}; here: {item.found}" for item in lacking]
+    if best is None or candidate == best:
+        return []
+    for criterion in CRITERIA:
+        if criterion.rank(candidate) != criterion.rank(best):
+            return [f"{criterion.name}: {criterion.words(candidate)}; the best: {criterion.words(best)}"]
+    return ["equal in every respect; its name comes later"]
+
+
+def gpu_match(listed: Sequence[ComputeCapability] | None, here: Iterable[ComputeCapability]) -> GpuMatch:
+    """How well a list goes with the best of this machine's GPUs; None is a list that is not known."""
+    if listed is None:
+        return GpuMatch.UNTOLD
+    return max((_match(listed, gpu) for gpu in here), default=GpuMatch.UNLISTED)
+
+
+def _match(listed: Sequence[ComputeCapability], gpu: ComputeCapability) -> GpuMatch:
+    if gpu in listed:
+        return GpuMatch.EXACT
+    family = any(other.major == gpu.major and other.minor < gpu.minor for other in listed)
+    return GpuMatch.FAMILY if family else GpuMatch.UNLISTED
+
+
+def _files(folder: Path) -> list[Path]:
+    try:
+        return sorted(path for path in folder.iterdir() if path.name.lower().endswith(SUFFIX))
+    except OSError as error:
+        raise UsageError(
+            f"the folder cannot be read: {error.strerror or error}",
+            where=str(folder),
+            remedy="name a folder with artifacts in it",
+        ) from error
+
+
+def _structure_error(path: Path) -> TrtcrossError | None:
+    """Why `load` would refuse it for what is in it, as far as its graph tells; engines are not read."""
+    try:
+        with open_artifact(path) as artifact:
+            check_structure(artifact)
+    except TrtcrossError as error:
+        return error
+    return None
+
+
+def _without_best(selection: Selection, error: TrtcrossError) -> Selection:
+    best, *others = selection.candidates
+    refused = sorted([*selection.refused, Refused(best.path, error)], key=lambda item: item.path)
+    return Selection(tuple(others), tuple(refused))
+
+
+def _candidate(path: Path, allow_unlisted_gpu: bool) -> Candidate:
+    _require_manifest(path)
+    with open_artifact(path) as artifact:
+        requirements = check(artifact)
+        if allow_unlisted_gpu:
+            requirements = [item for item in requirements if item.name != GPU_REQUIREMENT]
+        return _facts(artifact, requirements)
+
+
+def _facts(artifact: Artifact, requirements: list[Requirement]) -> Candidate:
+    manifest, listed = artifact.manifest, listed_capabilities(artifact)
+    return Candidate(
+        path=artifact.path,
+        model=manifest.model.name,
+        created=manifest.created,
+        coverage=_share(manifest.coverage),
+        gpus=len(listed or ()),
+        gpu_match=gpu_match(listed, [gpu.capability for gpu in probe_gpus().gpus]),
+        requirements=tuple(requirements),
+    )
+
+
+def _require_manifest(path: Path) -> None:
+    """Refuses a foreign file before every byte of it is read for what it would be."""
+    container = Container(path)
+    try:
+        if MANIFEST_ENTRY in container.entries:
+            return
+    finally:
+        container.close()
+    raise MalformedArtifactError(
+        "it has no trtcross manifest: it is a plain program, or was saved by Torch-TensorRT itself",
+        where=str(path),
+        remedy=f"make an artifact of it: trtcross build, or trtcross convert {path.name} -o OUT",
+    )
+
+
+def _require_model(candidate: Candidate, model: str | None) -> None:
+    if model is not None and candidate.model != model:
+        raise UsageError(f"it holds the model {candidate.model[:200]!r}", remedy=f"asked for was --model {model}")
+
+
+def _share(coverage: Coverage) -> float | None:
+    if coverage.operators is None or coverage.in_engines is None:
+        return None
+    return coverage.in_engines / coverage.operators if coverage.operators else 1.0
+
+
+def _percent(coverage: float | None) -> str:
+    return "not known" if coverage is None else f"{coverage:.1%} of the operators in TensorRT"

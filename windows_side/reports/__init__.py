@@ -1,0 +1,1 @@
+"""Pages and JUnit files of verification and benchmark."""

@@ -1,0 +1,1 @@
+"""Levels of verification, from integrity to numbers."""

@@ -1,0 +1,144 @@
+"""Golden I/O on the consumer's side: reading it and comparing with it."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from safetensors.torch import load as load_safetensors
+from torch.utils import _pytree as pytree
+
+from toolchain.artifact import Artifact
+from toolchain.errors import MalformedArtifactError
+from toolchain.manifest.models import GOLDEN_ENTRY, Tolerance, ValueSpec
+from windows_side.execution.call import call_of
+from windows_side.verification.output_error import ErrorHistogram, OutputError
+
+
+def read_golden(artifact: Artifact) -> list[tuple[list[Any], list[torch.Tensor | None]]]:
+    """The samples: each the leaves of a call, and the outputs' leaves.
+
+    Raises:
+        MalformedArtifactError: the entry's tensors are not those that the manifest describes.
+    """
+    manifest = artifact.manifest
+    if manifest.golden is None:
+        return []
+    try:
+        tensors = load_safetensors(artifact.read_entry(GOLDEN_ENTRY))
+    except Exception as error:
+        raise _malformed(artifact, f"it is no safetensors file: {error}") from error
+    samples = []
+    for number in range(manifest.golden.samples):
+        inputs = [_leaf(artifact, tensors, f"{number}.input.{i}", spec) for i, spec in enumerate(manifest.inputs)]
+        outputs = [_leaf(artifact, tensors, f"{number}.output.{i}", spec) for i, spec in enumerate(manifest.outputs)]
+        samples.append((inputs, outputs))
+    if tensors:
+        raise _malformed(artifact, f"it holds {sorted(tensors)[0]!r}, which the manifest does not describe")
+    return samples
+
+
+def compare_golden(artifact: Artifact, model: Any) -> list[OutputError]:
+    """Runs every golden sample through a loaded model."""
+    errors: list[OutputError] = []
+    for number, (inputs, wanted) in enumerate(read_golden(artifact)):
+        args, kwargs = call_of(artifact.manifest, inputs, model.device)
+        outputs = pytree.tree_leaves(model(*args, **kwargs))
+        for spec, got, want in zip(artifact.manifest.outputs, outputs, wanted, strict=True):
+            if want is not None:
+                errors.append(_compare(artifact, number, spec, got, want))
+    return errors
+
+
+def _compare(artifact: Artifact, number: int, spec: ValueSpec, got: torch.Tensor, want: torch.Tensor) -> OutputError:
+    if got.shape != want.shape or got.dtype != want.dtype:
+        raise _malformed(artifact, f"output {spec.name} is {got.dtype} {tuple(got.shape)}")
+    golden = artifact.manifest.golden
+    tolerance = golden.tolerance.get(str(spec.dtype)) if golden else None
+    if tolerance is None:
+        raise _malformed(artifact, f"the manifest gives no tolerance for {spec.dtype}")
+    return compare_output(got, want, tolerance, name=spec.name, sample=number)
+
+
+def compare_output(
+    got: torch.Tensor, want: torch.Tensor, tolerance: Tolerance, *, name: str, sample: int = 0
+) -> OutputError:
+    """Compares two tensors of one shape, in fp64 on the CPU.
+
+    Values that are equal, both NaN or the same infinity are no error; where only one of the two is finite, the error
+    is infinite.
+    """
+    a, b = _doubles(got.detach().cpu()), _doubles(want.detach().cpu())
+    same = (a == b) | (a.isnan() & b.isnan())
+    finite = a.isfinite() & b.isfinite()
+    difference = (a - b).abs().masked_fill(~finite, math.inf).masked_fill(same, 0.0)
+    scale = b.masked_fill(~finite, 0.0)
+    worst = _index_of_largest(difference)
+    peak, largest = _largest(difference), _largest(scale.abs())
+    return OutputError(
+        sample=sample,
+        name=name,
+        dtype=str(want.dtype).removeprefix("torch."),
+        shape=tuple(want.shape),
+        relative_l2=_ratio(difference.norm().item(), scale.norm().item()),
+        max_absolute=peak,
+        max_relative=_ratio(peak, largest),
+        cosine=_cosine(a.masked_fill(~finite, 0.0), scale) if peak < math.inf else math.nan,
+        worst_index=worst,
+        worst_got=a[worst].item() if a.numel() else 0.0,
+        worst_want=b[worst].item() if b.numel() else 0.0,
+        tolerance=tolerance,
+        histogram=_histogram(difference / (largest or 1.0)),
+    )
+
+
+def _histogram(errors: torch.Tensor) -> ErrorHistogram:
+    counted = errors[(errors > 0) & errors.isfinite()]
+    places = (counted.log10() - ErrorHistogram.LOWEST) * ErrorHistogram.BINS_PER_DECADE
+    bins = places.floor().clamp(0, ErrorHistogram.BINS - 1).long()
+    counts = torch.bincount(bins, minlength=ErrorHistogram.BINS).tolist()
+    return ErrorHistogram(int((errors == 0).sum()), tuple(counts), int(errors.isinf().sum()))
+
+
+def _index_of_largest(value: torch.Tensor) -> tuple[int, ...]:
+    if not value.numel():
+        return ()
+    return tuple(int(place) for place in torch.unravel_index(value.argmax(), value.shape))
+
+
+def _largest(value: torch.Tensor) -> float:
+    return value.max().item() if value.numel() else 0.0
+
+
+def _cosine(a: torch.Tensor, b: torch.Tensor) -> float:
+    """1 where both are zero or empty, for then they agree."""
+    lengths = (a.norm() * b.norm()).item()
+    return (a.flatten() @ b.flatten()).item() / lengths if lengths else float(torch.equal(a, b))
+
+
+def _doubles(value: torch.Tensor) -> torch.Tensor:
+    """The value in fp64; complex numbers as pairs."""
+    return (torch.view_as_real(value.resolve_conj()) if value.is_complex() else value).double()
+
+
+def _ratio(error: float, scale: float) -> float:
+    return 0.0 if error == 0 else error / scale if scale else math.inf
+
+
+def _leaf(artifact: Artifact, tensors: dict[str, torch.Tensor], key: str, spec: ValueSpec) -> Any:
+    if spec.dtype is None:
+        return spec.value
+    tensor = tensors.pop(key, None)
+    if tensor is None or str(tensor.dtype) != f"torch.{spec.dtype}":
+        found = "missing" if tensor is None else str(tensor.dtype)
+        raise _malformed(artifact, f"{key} is {found}, the manifest says {spec.dtype}")
+    return tensor
+
+
+def _malformed(artifact: Artifact, problem: str) -> MalformedArtifactError:
+    return MalformedArtifactError(
+        f"the golden I/O is wrong: {problem}",
+        where=f"{artifact.path}, entry {GOLDEN_ENTRY}",
+        remedy="get the file again, or build it again",
+    )

@@ -1,0 +1,261 @@
+"""Verifying an artifact, level by level: integrity, structure, load, numbers."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import datetime, timezone
+from time import monotonic
+from typing import Any
+
+from toolchain.artifact import Artifact, open_artifact
+from toolchain.checker.golden_header import check_golden_header
+from toolchain.checker.safety import require_safe_to_load
+from toolchain.cli.output import unexpected
+from toolchain.errors import IncompatibleError, MalformedArtifactError, TrtcrossError, WrongNumbersError
+from toolchain.host.machine import machine_facts
+from toolchain.host.requirements import Requirement
+from toolchain.manifest.models import Manifest
+from toolchain.signing.artifact import require_signature
+from toolchain.signing.policy import Policy
+from windows_side.preflight.requirements import check, require
+from windows_side.verification.output_error import OutputError
+
+LEVELS = ("integrity", "structure", "load", "numbers")
+
+
+@dataclass
+class StepResult:
+    """One level's outcome."""
+
+    level: str
+    passed: bool
+    seconds: float
+    error: TrtcrossError | None = None
+    details: dict[str, Any] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        return {**asdict(self), "error": self.error.to_json() if self.error else None}
+
+
+@dataclass
+class ArtifactFacts:
+    """What an artifact says of itself, kept when its file is closed; a foreign one's manifest has no digest."""
+
+    manifest: Manifest
+    manifest_sha256: str | None
+    size: int
+
+
+class Verification:
+    """One artifact's way through the levels, and what was learnt on it. Opening it belongs to the first level.
+
+    Attributes:
+        results: of the levels that ended.
+        running: the level under way; after the run it is None, unless the run was broken off.
+        facts: the artifact's, once it could be opened.
+        machine: this machine's, and
+        requirements: the artifact's on it; both only where they were asked for, or from the level ``load`` on.
+        outputs: how far each output is from golden.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        level: str,
+        *,
+        device: str = "cuda:0",
+        allow_unlisted_gpu: bool = False,
+        policy: Policy | None = None,
+        trust: str | None = None,
+        about_machine: bool = False,
+        progress: bool = False,
+    ) -> None:
+        """
+        Args:
+            progress: say on stderr that the first call compiles kernels.
+            policy: who may have signed it; the signature is then checked before anything else.
+            trust: why a foreign file is taken although torch would run code from it.
+            about_machine: look at the machine at every level.
+        """
+        self.path = os.fspath(path)
+        self.level = level
+        self.started = datetime.now(timezone.utc)
+        self.levels = (*(("signature",) if policy else ()), *LEVELS[: LEVELS.index(level) + 1])
+        self.results: list[StepResult] = []
+        self.running: str | None = None
+        self.facts: ArtifactFacts | None = None
+        self.machine: dict[str, str] = {}
+        self.requirements: list[Requirement] = []
+        self.outputs: list[OutputError] = []
+        self._device, self._allow_unlisted_gpu, self._policy = device, allow_unlisted_gpu, policy
+        self._trust = trust
+        self._progress = progress
+        self._about_machine = about_machine or level in ("load", "numbers")
+        self._model: Any = None
+
+    @property
+    def error(self) -> TrtcrossError | None:
+        """Why the last level failed, or None."""
+        return self.results[-1].error if self.results else None
+
+    def run(self, before: Callable[[str], None] = lambda level: None) -> Iterator[StepResult]:
+        """Goes through the levels in order and stops at the first that fails.
+
+        Args:
+            before: called with the name of each level that is about to begin.
+        """
+        if self._about_machine:
+            self.machine = machine_facts()
+        artifact: Artifact | None = None
+        try:
+            for level in self.levels:
+                self.running = level
+                before(level)
+                start, details = monotonic(), dict[str, Any]()
+                try:
+                    if artifact is None:
+                        artifact = self._open()
+                    self._step(level, artifact, details)
+                    error = None
+                except TrtcrossError as problem:
+                    error = problem
+                except Exception as problem:
+                    self._end(level, start, unexpected(problem), details)
+                    raise
+                yield self._end(level, start, error, details)
+                if error:
+                    return
+        finally:
+            if artifact is not None:
+                artifact.close()
+
+    def _end(self, level: str, start: float, error: TrtcrossError | None, details: dict[str, Any]) -> StepResult:
+        self.running = None
+        self.results.append(StepResult(level, error is None, monotonic() - start, error, details))
+        return self.results[-1]
+
+    def _open(self) -> Artifact:
+        artifact = open_artifact(self.path)
+        digest = None if artifact.foreign else artifact.manifest_sha256
+        self.facts = ArtifactFacts(artifact.manifest, digest, artifact.container.size)
+        if self._about_machine:
+            try:
+                self.requirements = check(artifact)
+            except TrtcrossError:
+                self.requirements = []  # the engines' headers are damaged; a level will say so
+        return artifact
+
+    def _step(self, level: str, artifact: Artifact, details: dict[str, Any]) -> None:
+        """Does one level; what it learns goes into ``details``, also where it fails."""
+        if level == "signature" and self._policy:
+            details["signer"] = str(require_signature(artifact, self._policy))
+        elif level == "integrity":
+            details.update(check_integrity(artifact))
+        elif level == "structure":
+            details.update(check_structure(artifact, self._trust))
+        elif level == "load":
+            require(artifact, allow_unlisted_gpu=self._allow_unlisted_gpu)  # before torch, which may be what is missing
+            from windows_side.loader.loading import load
+
+            self._model = load(
+                artifact,
+                self._device,
+                allow_unlisted_gpu=self._allow_unlisted_gpu,
+                trust=self._trust,
+                progress=self._progress,
+            )
+        else:
+            self.outputs = golden_errors(artifact, self._model)
+            details["outputs"] = [output.to_json() for output in self.outputs]
+            require_within(self.outputs, artifact)
+
+
+def check_integrity(artifact: Artifact) -> dict[str, Any]:
+    """Every byte that a digest covers."""
+    artifact.check_integrity()
+    return {"entries": len(artifact.container.entries), "engines": len(artifact.engines)}
+
+
+def check_structure(artifact: Artifact, trust: str | None = None) -> dict[str, Any]:
+    """Graph, engine info, plan headers and manifest agree, and torch would run no code from the file.
+
+    Args:
+        trust: why a foreign file is taken although torch would.
+
+    Raises:
+        MalformedArtifactError: they contradict each other.
+        UntrustedError: torch would unpickle or evaluate a part of it.
+    """
+    require_safe_to_load(artifact, trust)
+    check_golden_header(artifact)
+    target = artifact.manifest.target
+    listed = target.compute_capabilities
+    for engine in artifact.engines:
+        where = f"{artifact.path}, engine {engine.name}"
+        info, header, entry = engine.info, engine.plan_header(), engine.entry
+        claims = [
+            ("name", info.name, entry.name),
+            ("ABI version", info.abi_version, target.abi_version),
+            ("target platform", info.target_platform, target.platform.runtime_name),
+            ("input bindings", list(info.input_names), [binding.name for binding in entry.inputs]),
+            ("output bindings", list(info.output_names), [binding.name for binding in entry.outputs]),
+            ("TensorRT", header.backend, target.backend),
+            ("release", header.release or target.runtime, target.runtime),
+            ("plan's release", header.release, entry.plan.release),
+            ("plan's GPUs", header.capability_mask, entry.plan.capability_mask),
+            ("plan's kind", header.backend.magic, entry.plan.magic),
+            ("output allocator", info.requires_output_allocator, entry.requires_output_allocator),
+            (
+                "aliased I/O",
+                [(alias.output, alias.input, alias.kind) for alias in info.aliased_io],
+                [(alias.output, alias.input, alias.kind) for alias in entry.aliased_io],
+            ),
+            ("GPUs", [str(c) for c in header.capabilities] or listed, listed),
+            ("plan's size", header.size or engine.size, engine.size),
+        ]
+        for what, found, claimed in claims:
+            if found != claimed:
+                raise MalformedArtifactError(
+                    f"the {what} is {found!r}, the manifest says {claimed!r}",
+                    where=where,
+                    remedy="get the file again, or build it again",
+                )
+    return {"placeholder_nodes": len(artifact.placeholders)}
+
+
+def golden_errors(artifact: Artifact, model: Any) -> list[OutputError]:
+    """Runs the golden inputs and compares with the golden outputs.
+
+    Raises:
+        IncompatibleError: the artifact holds no golden I/O.
+    """
+    if artifact.manifest.golden is None:
+        raise IncompatibleError(
+            "the artifact holds no golden I/O to compare with",
+            where=str(artifact.path),
+            remedy="build it with --golden 1, or verify with --level load",
+        )
+    from windows_side.verification.golden import compare_golden
+
+    return compare_golden(artifact, model)
+
+
+def require_within(errors: Sequence[OutputError], artifact: Artifact) -> None:
+    """Refuses outputs that are too far from golden.
+
+    Raises:
+        WrongNumbersError: with the worst of them.
+    """
+    wrong = [error for error in errors if not error.within]
+    if wrong:
+        worst = max(wrong, key=lambda error: error.relative_l2)
+        raise WrongNumbersError(
+            f"{len(wrong)} of {len(errors)} outputs are outside their tolerance; the worst is {worst.name} of sample "
+            f"{worst.sample}: relative error {worst.relative_l2:.2e} (allowed {worst.tolerance.relative_l2:.0e}), "
+            f"maximum {worst.max_relative:.2e} (allowed {worst.tolerance.max_relative:.0e}), "
+            f"worst element at {worst.worst_index}: {worst.worst_got:.6g} instead of {worst.worst_want:.6g}",
+            where=str(artifact.path),
+            remedy="build with a higher --precision or --no-tf32, and compare",
+        )
