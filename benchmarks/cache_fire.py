@@ -36,8 +36,8 @@ from tests.integration.killing import Tell, kill_in_phase
 from tests.unit.handmade import Handmade, plan
 from toolchain import open_artifact
 from toolchain.container import writer as container_writer
+from toolchain.container.entry_names import MANIFEST_ENTRY
 from toolchain.errors import BuildFailedError
-from toolchain.manifest.models import MANIFEST_ENTRY
 
 ADDING = ("before the lock", "evicting", "copying", "syncing", "moving")
 TAKING = ("checking", "writing", "replacing")

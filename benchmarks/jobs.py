@@ -19,9 +19,9 @@ import pybase64
 
 from benchmarks import synthetic
 from toolchain import open_artifact
+from toolchain.container.entry_names import GRAPH_ENTRY
 from toolchain.graph.writer import engine_from_buffer
 from toolchain.io.base64_stream import RAW_CHUNK, TEXT_CHUNK
-from toolchain.manifest.models import GRAPH_ENTRY
 
 Job = tuple[Callable[[], Any], Callable[[Any], Any]]
 TINY = 4096

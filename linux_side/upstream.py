@@ -16,9 +16,8 @@ from typing import Any
 
 import torch
 
-from linux_side.exporter.engine_module import CompiledEngine
 from toolchain.engine.info import AliasedIO, EngineInfo
-from toolchain.graph.writer import engine_from_buffer
+from toolchain.graph.writer import EngineSource, engine_from_buffer
 from toolchain.targets import ComputeCapability
 
 
@@ -240,10 +239,9 @@ def release_weights(interpreter: Any) -> None:
     interpreter.ctx.clear_cpu_weights_reference_holder()
 
 
-def engine_of_upstream_module(module: Any) -> CompiledEngine:
-    """The engine of a ``TorchTensorRTModule``."""
+def engine_of_upstream_module(module: Any) -> tuple[EngineInfo, EngineSource, Any]:
+    """The engine info, the plan and the live engine of a ``TorchTensorRTModule``."""
     fields = module._pack_engine_info()
     plan = engine_from_buffer(fields[3])
     fields[3] = ""
-    info = EngineInfo.parse([str(field) for field in fields], where=f"engine {module.name}")
-    return CompiledEngine(info, plan, live=module.engine)
+    return EngineInfo.parse([str(field) for field in fields], where=f"engine {module.name}"), plan, module.engine

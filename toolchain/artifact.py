@@ -11,7 +11,7 @@ from functools import cached_property
 from types import TracebackType
 from typing import Any
 
-from toolchain.container.entry_names import ROOT
+from toolchain.container.entry_names import GRAPH_ENTRY, MANIFEST_ENTRY, ROOT
 from toolchain.container.reader import Container
 from toolchain.engine.info import EngineInfo
 from toolchain.engine.plan_header import HEADER_SIZE, PlanHeader, parse_plan_header
@@ -27,7 +27,8 @@ from toolchain.graph.document import (
 )
 from toolchain.graph.skeleton import engine_token, gaps
 from toolchain.io.base64_stream import TEXT_CHUNK, ParallelHash, decode_stream, encoded_length
-from toolchain.manifest.models import GRAPH_ENTRY, MANIFEST_ENTRY, SIZE_LIMIT, EngineEntry, Manifest, parse_manifest
+from toolchain.manifest.models import SIZE_LIMIT, EngineEntry, Manifest
+from toolchain.manifest.reading import parse_manifest
 
 _REMEDY = "get the file again, or build it again"
 

@@ -13,6 +13,7 @@ from packaging.version import InvalidVersion, Version
 
 from toolchain.artifact import Artifact
 from toolchain.checker.safety import TRUST, require_safe_to_convert
+from toolchain.container.entry_names import GOLDEN_ENTRY, GRAPH_ENTRY, MANIFEST_ENTRY, SAMPLE_INPUTS_ENTRY
 from toolchain.container.writer import ContainerWriter
 from toolchain.engine.info import TARGET_PLATFORM_FIELD, EngineInfo
 from toolchain.engine.metadata_reader import PickleError, read_metadata, shapes_alone
@@ -22,18 +23,7 @@ from toolchain.graph.document import PlaceholderNode, dump_graph, placeholder_no
 from toolchain.graph.writer import EngineSource, WrittenGraph, write_graph
 from toolchain.io.strict_json import load_json
 from toolchain.manifest.install import install_lines
-from toolchain.manifest.models import (
-    GOLDEN_ENTRY,
-    GRAPH_ENTRY,
-    MANIFEST_ENTRY,
-    SAMPLE_INPUTS_ENTRY,
-    FileEntry,
-    Golden,
-    Manifest,
-    Package,
-    Producer,
-    TargetSpec,
-)
+from toolchain.manifest.models import FileEntry, Golden, Manifest, Package, Producer, TargetSpec
 from toolchain.targets import Platform
 
 _CONFIG_LIMIT = 8 * 2**20

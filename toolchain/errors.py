@@ -110,3 +110,11 @@ def error_from_json(document: dict[str, object]) -> TrtcrossError:
         where=None if where is None else str(where),
         remedy=None if remedy is None else str(remedy),
     )
+
+
+def unexpected(error: Exception) -> TrtcrossError:
+    """A bug, as the error that we did not foresee."""
+    return TrtcrossError(
+        f"this should not have happened: {type(error).__name__}: {error}",
+        remedy="report it, with the lines above",
+    )

@@ -9,6 +9,9 @@ from enum import Enum
 
 from toolchain.errors import UsageError
 
+DEVICE = "cuda:0"
+"""The device of an artifact's values, and where it is loaded unless the caller names another."""
+
 
 class Platform(str, Enum):
     """An operating system and processor, as our command line spells it."""

@@ -19,3 +19,13 @@ def printable(text: str, limit: int = TEXT_LIMIT) -> str:
 
 def _plain(character: str) -> bool:
     return character in "\n\t" or unicodedata.category(character) not in ("Cc", "Cf", "Cs", "Cn", "Zl", "Zp")
+
+
+def size_text(size: int) -> str:
+    """Bytes as people read them: 44.9 MiB."""
+    value = float(size)
+    for unit in ("B", "KiB", "MiB"):
+        if value < 1024:
+            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
+        value /= 1024
+    return f"{value:.2f} GiB"

@@ -26,7 +26,7 @@ from toolchain.targets import Platform
 from windows_side import LoadedModel, load
 from windows_side.benchmark.measure import measure_latency, measure_throughput
 from windows_side.execution.call import call_of
-from windows_side.verification.golden import read_golden
+from windows_side.execution.samples import read_golden
 
 BATCHES = (1, 8)
 CALLS = 100

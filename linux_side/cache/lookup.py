@@ -8,10 +8,11 @@ from pathlib import Path
 
 from linux_side.cache.store import BuildCache, Entry
 from toolchain.artifact import Artifact, open_artifact
-from toolchain.cli.output import size_text
+from toolchain.container.entry_names import MANIFEST_ENTRY
 from toolchain.container.writer import ContainerWriter
 from toolchain.errors import MalformedArtifactError, TrtcrossError, UsageError
-from toolchain.manifest.models import MANIFEST_ENTRY, BuildRecord
+from toolchain.manifest.models import BuildRecord
+from toolchain.text import size_text
 
 # Takes a line for people, of something that did not end the build.
 Warn = Callable[[str], None]

@@ -11,8 +11,9 @@ import click
 
 from linux_side.driver.building import build as build_artifact
 from toolchain.artifact import Artifact
-from toolchain.cli.output import Report, size_text, verb
+from toolchain.cli.output import Report, verb
 from toolchain.errors import TrtcrossError
+from toolchain.text import size_text
 
 PHASES = {
     "import": "importing torch",

@@ -21,10 +21,10 @@ from linux_side.matrix.planning.plan import Action, Planned, make_plan
 from linux_side.matrix.planning.plan_text import show_plan
 from linux_side.matrix.records import RunFolder, own_command
 from linux_side.matrix.session import Session, run_folder
-from linux_side.matrix.spec.cells import installed
 from linux_side.matrix.spec.spec import load_spec
 from toolchain.cli.output import Report, verb
 from toolchain.errors import IncompatibleError, UsageError
+from toolchain.host.installed import version_of
 from toolchain.report.writing import write_report
 from toolchain.targets import Backend
 
@@ -210,7 +210,7 @@ def _legs(folder: RunFolder, results: tuple[str, ...]) -> dict[str, Path]:
 
 def _versions() -> dict[str, str]:
     names = ("trtcross", "torch", *(name for backend in Backend for name in backend.distributions))
-    return {name: version for name in names if (version := installed(name))}
+    return {name: version for name in names if (version := version_of(name))}
 
 
 def _not_here(missed: list[Planned]) -> IncompatibleError:

@@ -12,9 +12,10 @@ import click
 from linux_side.cache.lookup import open_checked
 from linux_side.cache.store import BuildCache, Entry, parse_size, surplus
 from toolchain.artifact import open_artifact
-from toolchain.cli.output import Report, size_text, verb
+from toolchain.cli.output import Report, verb
 from toolchain.errors import MalformedArtifactError, TrtcrossError, UsageError
 from toolchain.manifest.models import Manifest
+from toolchain.text import size_text
 
 
 @click.group()

@@ -13,24 +13,15 @@ from torch.export import ExportedProgram
 
 from linux_side.exporter.engine_module import CompiledEngine
 from linux_side.lowering.compile import EngineFacts
-from toolchain.checker.safety import graph_problems
+from toolchain.checker.graph import graph_problems
+from toolchain.container.entry_names import GOLDEN_ENTRY, GRAPH_ENTRY, MANIFEST_ENTRY, SAMPLE_INPUTS_ENTRY
 from toolchain.container.reader import Container
 from toolchain.container.writer import ContainerWriter
 from toolchain.engine.plan_header import HEADER_SIZE, parse_plan_header
 from toolchain.errors import BuildFailedError, MalformedArtifactError
 from toolchain.graph.document import dump_graph, parse_graph, placeholder_nodes, set_devices, strip_traces
 from toolchain.graph.writer import WrittenEngine, write_graph
-from toolchain.manifest.models import (
-    GOLDEN_ENTRY,
-    GRAPH_ENTRY,
-    MANIFEST_ENTRY,
-    SAMPLE_INPUTS_ENTRY,
-    Aliased,
-    EngineEntry,
-    FileEntry,
-    Manifest,
-    PlanFacts,
-)
+from toolchain.manifest.models import Aliased, EngineEntry, FileEntry, Manifest, PlanFacts
 
 # Torch holds every engine's text in one generated Python source, which CPython limits to 2 GiB.
 STOCK_LIMIT = 2**31 - 2**24

@@ -6,9 +6,9 @@ import shutil
 import tempfile
 from importlib import metadata
 
-from toolchain.cli.output import size_text
 from toolchain.host.requirements import Requirement, State
 from toolchain.targets import Platform, host_platform
+from toolchain.text import size_text
 
 _INSTALL = 'python -m pip install "trtcross[producer]"'
 _DISK = 2 * 2**30

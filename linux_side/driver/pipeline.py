@@ -41,6 +41,7 @@ from toolchain.manifest.models import (
     SourceModel,
     TargetSpec,
 )
+from toolchain.targets import DEVICE
 
 Phase = Callable[[str], AbstractContextManager[None]]
 
@@ -139,7 +140,7 @@ class Pipeline:
     ) -> dict[str, Any]:
         producer, target = self._producer(), self._target(compiled)
         fallback = [
-            FallbackOperator(operator=name, count=count, device="cuda:0")
+            FallbackOperator(operator=name, count=count, device=DEVICE)
             for name, count in sorted(compiled.fallback.items())
         ]
         total = compiled.in_engines + sum(compiled.fallback.values())

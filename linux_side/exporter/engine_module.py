@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from linux_side.upstream import engine_of_upstream_module
 from toolchain.engine.info import EngineInfo
 from toolchain.graph.writer import EngineSource
 
@@ -46,7 +47,5 @@ def compiled_engine(module: torch.nn.Module) -> CompiledEngine | None:
     if isinstance(module, EngineModule):
         return module.compiled
     if type(module).__name__ == "TorchTensorRTModule":
-        from linux_side.upstream import engine_of_upstream_module
-
-        return engine_of_upstream_module(module)
+        return CompiledEngine(*engine_of_upstream_module(module))
     return None

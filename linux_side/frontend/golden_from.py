@@ -11,9 +11,10 @@ import torch
 from linux_side.frontend.golden import GoldenSample, describe_golden, record_golden, serialize_golden
 from linux_side.frontend.source import original_model
 from toolchain.artifact import Artifact
+from toolchain.container.entry_names import SAMPLE_INPUTS_ENTRY
 from toolchain.convert import GoldenData
 from toolchain.errors import UsageError
-from toolchain.manifest.models import SAMPLE_INPUTS_ENTRY, DynamicSize, Manifest, ValueSpec
+from toolchain.manifest.models import DynamicSize, Manifest, ValueSpec
 
 _SAMPLE_LIMIT = 2**30
 

@@ -11,8 +11,7 @@ from torch.export.graph_signature import ConstantArgument
 from torch.utils import _pytree as pytree
 
 from toolchain.manifest.models import DynamicSize, ValueSpec
-
-DEVICE = "cuda:0"
+from toolchain.targets import DEVICE
 
 
 def input_names(in_spec: pytree.TreeSpec, argument_names: Sequence[str]) -> list[str]:

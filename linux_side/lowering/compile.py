@@ -15,6 +15,7 @@ from torch.export import ExportedProgram
 from linux_side import upstream
 from linux_side.backends.base import EngineBuilder
 from linux_side.exporter.engine_module import CompiledEngine, EngineModule
+from linux_side.frontend.dynamic_shapes import Profiles
 from linux_side.frontend.supported import check_state, torch_executed_names
 from linux_side.fx.state import STATE, state_to_inputs
 from linux_side.fx.values import output_values
@@ -30,7 +31,6 @@ from toolchain.graph.writer import engine_from_file
 from toolchain.manifest.models import Binding, ShapeRange
 from toolchain.targets import AMPERE
 
-Profiles = list[dict[str, dict[str, int]]]
 PartitionHook = Callable[[str, torch.fx.GraphModule], None]
 
 

@@ -26,10 +26,11 @@ from typing import Any, Literal
 from filelock import FileLock, Timeout
 from pydantic import AwareDatetime, Field, JsonValue, ValidationError
 
-from linux_side.matrix.files import read_json, write_json, write_text
-from linux_side.matrix.spec.cells import Cell, file_digest
-from linux_side.matrix.spec.spec import LEVELS, Level
+from linux_side.matrix.spec.cells import Cell
+from toolchain.checker.structure import LEVELS, Level
 from toolchain.errors import UsageError
+from toolchain.io.atomic import read_json, write_json, write_text
+from toolchain.io.hashing import file_digest
 from toolchain.manifest.models import Model
 
 Step = Literal["build", "verify", "executor"]

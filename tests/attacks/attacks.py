@@ -19,11 +19,10 @@ from typing import Any
 from tests.unit.foreign import Foreign
 from tests.unit.handmade import Handmade, engine_info, golden, plan
 from toolchain.container import zip_records
-from toolchain.container.entry_names import ROOT
+from toolchain.container.entry_names import GRAPH_ENTRY, MANIFEST_ENTRY, ROOT
 from toolchain.container.reader import Container
 from toolchain.engine.info import ENGINE_FIELD, FIELDS
 from toolchain.errors import MalformedArtifactError, TrtcrossError, UntrustedError, UsageError
-from toolchain.manifest.models import GRAPH_ENTRY, MANIFEST_ENTRY
 
 _LOCAL, _CENTRAL = zip_records.LOCAL_SIZE, 46
 

@@ -12,8 +12,8 @@ import pytest
 
 from tests.unit.handmade import Handmade, plan
 from toolchain.artifact import open_artifact
+from toolchain.checker.structure import check_integrity, check_structure
 from toolchain.errors import MalformedArtifactError, UntrustedError
-from windows_side.verification.levels import check_integrity, check_structure
 
 PARTS = 4  # so that the processes of a parallel run share the work
 

@@ -20,13 +20,13 @@ from tests.attacks.attacks import ATTACKS
 from tests.unit.foreign import Foreign
 from tests.unit.handmade import Handmade, plan
 from toolchain.artifact import Artifact, open_artifact
+from toolchain.checker.structure import check_integrity, check_structure
 from toolchain.cli.main import cli
 from toolchain.commands.inspect import inspect
 from toolchain.convert import convert_artifact
 from toolchain.errors import MalformedArtifactError, TrtcrossError, UntrustedError
 from toolchain.targets import Platform
 from windows_side.preflight import requirements as preflight
-from windows_side.verification.levels import check_integrity, check_structure
 
 DANGEROUS = [
     (pickle, "Unpickler"),

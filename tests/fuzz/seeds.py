@@ -9,9 +9,9 @@ from pathlib import Path
 
 from tests.fuzz.run import KEPT
 from tests.unit.handmade import PLAN_HEADER, Handmade, engine_info, plan
+from toolchain.container.entry_names import MANIFEST_ENTRY
 from toolchain.container.reader import Container
 from toolchain.engine.info import FIELD_COUNT
-from toolchain.manifest.models import MANIFEST_ENTRY
 
 
 def seeds() -> dict[str, bytes]:

@@ -16,7 +16,7 @@ from toolchain.container.reader import Container
 from toolchain.engine.info import ENGINE_FIELD, FIELDS, EngineInfo
 from toolchain.engine.plan_header import parse_plan_header
 from toolchain.errors import MalformedArtifactError
-from toolchain.manifest.models import parse_manifest
+from toolchain.manifest.reading import parse_manifest
 
 _SEPARATOR = "\0"
 _SCRATCH = Path(tempfile.gettempdir()) / f"trtcross-fuzz-{os.getpid()}.pt2"

@@ -26,8 +26,8 @@ from benchmarks import synthetic
 from tests.integration.killing import Tell, forked, kill_in_phase
 from toolchain import open_artifact
 from toolchain.container import writer as container_writer
+from toolchain.container.entry_names import GOLDEN_ENTRY, GRAPH_ENTRY, MANIFEST_ENTRY
 from toolchain.errors import UsageError
-from toolchain.manifest.models import GOLDEN_ENTRY, GRAPH_ENTRY, MANIFEST_ENTRY
 
 PHASES = ("before", "graph", "other entries", "golden", "manifest", "fsync", "rename", "after")
 KILLED_IN = PHASES[:-1]

@@ -15,7 +15,7 @@ import torch
 from tests.conftest import ROOT, Trtcross
 from tests.integration.waiting import running, started, wait_for
 from toolchain import open_artifact
-from toolchain.manifest.models import MANIFEST_ENTRY
+from toolchain.container.entry_names import MANIFEST_ENTRY
 
 pytestmark = pytest.mark.rtx
 

@@ -11,8 +11,8 @@ import pytest
 
 from benchmarks.measure import measure
 from toolchain import open_artifact
+from toolchain.container.entry_names import GRAPH_ENTRY
 from toolchain.errors import MalformedArtifactError
-from toolchain.manifest.models import GRAPH_ENTRY
 
 pytestmark = [pytest.mark.rtx, pytest.mark.slow]
 

@@ -17,11 +17,11 @@ from hypothesis import strategies as st
 from benchmarks import synthetic
 from tests.integration.harness import imported_builder
 from toolchain import open_artifact
+from toolchain.container.entry_names import GRAPH_ENTRY
 from toolchain.container.writer import ContainerWriter
 from toolchain.engine.info import ARGUMENTS
 from toolchain.graph.writer import EngineSource, engine_from_buffer, write_graph
 from toolchain.io.base64_stream import RAW_CHUNK
-from toolchain.manifest.models import GRAPH_ENTRY
 
 pytestmark = pytest.mark.rtx
 

@@ -27,9 +27,9 @@ from toolchain.engine.metadata_allowlist import unknown_in_pickle
 from toolchain.errors import UntrustedError
 from toolchain.targets import Backend
 from windows_side.execution.model import LoadedModel
+from windows_side.execution.samples import read_golden
 from windows_side.loader.loading import load_program
 from windows_side.loader.runtime_library import load_runtime
-from windows_side.verification.golden import read_golden
 
 pytestmark = pytest.mark.rtx
 

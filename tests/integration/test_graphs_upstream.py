@@ -17,8 +17,8 @@ from examples import models
 from tests.integration.graphs import Graph, in_torch, random
 from tests.integration.harness import build_here
 from tests.integration.test_graphs import assert_right, build_graph
+from toolchain.checker.structure import check_structure
 from toolchain.errors import BuildFailedError
-from windows_side.verification.levels import check_structure
 
 pytestmark = pytest.mark.rtx
 

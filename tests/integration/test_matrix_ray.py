@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from linux_side.matrix.spec.cells import file_digest
 from tests.integration.ray_session import in_namespace, why_not
+from toolchain.io.hashing import file_digest
 
 pytestmark = [pytest.mark.rtx, pytest.mark.slow]
 

@@ -16,13 +16,14 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
+from toolchain.container.entry_names import GOLDEN_ENTRY, GRAPH_ENTRY, MANIFEST_ENTRY
 from toolchain.container.writer import ContainerWriter
 from toolchain.engine.info import EngineInfo, RuntimeDevice
 from toolchain.graph.document import PLACEHOLDER_TARGET, dump_graph
 from toolchain.graph.skeleton import engine_token
 from toolchain.graph.writer import EngineSource, engine_from_buffer, write_graph
 from toolchain.manifest.install import install_lines
-from toolchain.manifest.models import GOLDEN_ENTRY, GRAPH_ENTRY, MANIFEST_ENTRY, FileEntry, Manifest
+from toolchain.manifest.models import FileEntry, Manifest
 from toolchain.targets import ComputeCapability
 
 PLAN_HEADER = bytes.fromhex(

@@ -6,7 +6,8 @@ from datetime import datetime, timezone
 from typing import Any
 
 from linux_side.matrix.records import ArtifactFacts, Record, RunFolder
-from linux_side.matrix.spec.cells import Cell, file_digest
+from linux_side.matrix.spec.cells import Cell
+from toolchain.io.hashing import file_digest
 
 
 def finish(

@@ -6,9 +6,10 @@ import struct
 from typing import Any
 
 from toolchain.artifact import Artifact
+from toolchain.container.entry_names import GOLDEN_ENTRY
 from toolchain.errors import MalformedArtifactError
 from toolchain.io.strict_json import load_json
-from toolchain.manifest.models import GOLDEN_ENTRY, ValueSpec
+from toolchain.manifest.models import ValueSpec
 
 _HEADER_LIMIT = 4 * 2**20
 _VALUE_LIMIT = 200_000

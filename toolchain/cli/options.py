@@ -1,11 +1,17 @@
-"""The option of every verb that may be given a foreign file."""
+"""Options that several verbs share: whether a foreign file is taken, and who must have signed an artifact."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import wraps
+from pathlib import Path
 from typing import Any, TypeVar
 
 import click
+
+from toolchain.cli.output import Report
+from toolchain.errors import UsageError
+from toolchain.signing.policy import CertificateSigner, KeySigner, Policy, read_policy
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -14,3 +20,44 @@ trust_option: Callable[[F], F] = click.option(
     metavar="REASON",
     help="Take a foreign file although torch would run code from it; why is recorded.",
 )
+
+_PATH = click.Path(path_type=Path)
+
+
+def signer_options(function: Callable[..., None]) -> Callable[..., None]:
+    """Gives a verb ``--policy``, ``--signer`` and ``--signer-ca``, and its function one argument, ``policy``.
+
+    It stands below ``@verb``, which then tells what is wrong with them.
+    """
+
+    @click.option("--policy", type=_PATH, help="Who may have signed it: a TOML file; see docs/security.md.")
+    @click.option("--signer", help="Who must have signed it: a public key's file, or an identity with --signer-ca.")
+    @click.option("--signer-ca", type=_PATH, help="The authority's certificates (PEM) that vouch for the identity.")
+    @wraps(function)
+    def command(
+        report: Report, *, policy: Path | None, signer: str | None, signer_ca: Path | None, **options: Any
+    ) -> None:
+        function(report, policy=chosen_policy(policy, signer, signer_ca), **options)
+
+    return command
+
+
+def chosen_policy(policy: Path | None, signer: str | None, ca: Path | None) -> Policy | None:
+    """The policy that the options say, or None where they ask for no signature.
+
+    Raises:
+        UsageError: they contradict each other, or the policy's file cannot be read.
+    """
+    if (policy and signer) or (ca and not signer):
+        raise UsageError("--policy, or --signer with or without --signer-ca", remedy="give one of them")
+    if policy:
+        return read_policy(policy)
+    if signer is None:
+        return None
+    return Policy((CertificateSigner(signer, ca) if ca else KeySigner(Path(signer)),))
+
+
+def report_signer(report: Report, signer: object) -> None:
+    """Says who signed."""
+    report.put(signer=str(signer))
+    report.say(f"signed by {signer}")

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import wraps
 from typing import Any
 
 import click
 
-from toolchain.errors import TrtcrossError
+from toolchain.errors import TrtcrossError, unexpected
+from toolchain.host.requirements import Requirement, State
 
 DOCUMENT_VERSION = 1
 
@@ -74,19 +75,15 @@ def verb(function: Callable[..., None]) -> Callable[..., None]:
     return command
 
 
-def unexpected(error: Exception) -> TrtcrossError:
-    """A bug, as the error that we did not foresee."""
-    return TrtcrossError(
-        f"this should not have happened: {type(error).__name__}: {error}",
-        remedy="report it, with the lines above",
-    )
+_MARKS = {State.MET: ("ok", "green"), State.NOT_MET: ("no", "red"), State.UNKNOWN: ("??", "yellow")}
 
 
-def size_text(size: int) -> str:
-    """Bytes as people read them: 44.9 MiB."""
-    value = float(size)
-    for unit in ("B", "KiB", "MiB"):
-        if value < 1024:
-            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
-        value /= 1024
-    return f"{value:.2f} GiB"
+def requirement_lines(requirements: Iterable[Requirement]) -> list[str]:
+    """The requirements as people read them; a remedy only where one is due."""
+    lines = []
+    for item in requirements:
+        mark, color = _MARKS[item.state]
+        lines.append(f"  {click.style(mark, fg=color)}  {item.name}: needs {item.needed}; here: {item.found}")
+        if item.state is not State.MET and item.remedy:
+            lines.append(f"      what to do: {item.remedy}")
+    return lines

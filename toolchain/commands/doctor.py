@@ -7,8 +7,8 @@ from importlib import metadata
 
 import click
 
-from toolchain.cli.output import Report, verb
-from toolchain.host.requirements import Requirement, State, requirement_lines
+from toolchain.cli.output import Report, requirement_lines, verb
+from toolchain.host.requirements import Requirement, State
 from toolchain.targets import host_platform
 
 GROUP = "trtcross.doctor"

@@ -6,9 +6,10 @@ import click
 
 from toolchain.artifact import Artifact, open_artifact
 from toolchain.checker.safety import TRUST
-from toolchain.cli.output import Report, size_text, verb
+from toolchain.cli.output import Report, verb
 from toolchain.foreign.derive import FOREIGN
 from toolchain.manifest.models import Manifest, ValueSpec
+from toolchain.text import size_text
 
 
 @click.command()

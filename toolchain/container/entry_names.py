@@ -3,6 +3,12 @@
 from __future__ import annotations
 
 ROOT = "artifact"
+
+MANIFEST_ENTRY = "extra/trtcross/manifest.json"
+GOLDEN_ENTRY = "trtcross/golden.safetensors"
+GRAPH_ENTRY = "models/model.json"
+SAMPLE_INPUTS_ENTRY = "data/sample_inputs/model.pt"
+
 _LIMIT = 1000
 _DEVICES = {"con", "prn", "aux", "nul"} | {f"{port}{n}" for port in ("com", "lpt") for n in range(1, 10)}
 

@@ -15,6 +15,7 @@ from datetime import datetime, timezone
 from importlib import metadata
 from typing import Any
 
+from toolchain.container.entry_names import GRAPH_ENTRY
 from toolchain.container.reader import Container
 from toolchain.engine.info import EngineInfo
 from toolchain.engine.metadata_reader import PickleError, read_metadata, settings_of
@@ -28,7 +29,6 @@ from toolchain.graph.values import GraphValues
 from toolchain.io.base64_stream import TEXT_CHUNK, ParallelHash, decode_stream
 from toolchain.manifest.install import install_lines
 from toolchain.manifest.models import (
-    GRAPH_ENTRY,
     Aliased,
     BuildRecord,
     Coverage,
@@ -41,8 +41,8 @@ from toolchain.manifest.models import (
     SourceModel,
     Span,
     TargetSpec,
-    parse_manifest,
 )
+from toolchain.manifest.reading import parse_manifest
 from toolchain.targets import Platform
 
 FOREIGN = "saved_by"

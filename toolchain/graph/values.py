@@ -14,8 +14,7 @@ from toolchain.errors import MalformedArtifactError
 from toolchain.graph.document import PLACEHOLDER_TARGET, nodes
 from toolchain.io.strict_json import load_json
 from toolchain.manifest.models import Binding, CallSpec, DynamicSize, FallbackOperator, ValueSpec
-
-DEVICE = "cuda:0"
+from toolchain.targets import DEVICE
 
 # torch/_export/serde/schema.py, ScalarType
 _DTYPES = {

@@ -7,10 +7,11 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from toolchain.container.entry_names import GRAPH_ENTRY
 from toolchain.container.writer import ContainerWriter
 from toolchain.graph.skeleton import interleave, lay_out
 from toolchain.io.base64_stream import RAW_CHUNK, ParallelHash, encode_stream, encoded_length
-from toolchain.manifest.models import GRAPH_ENTRY, FileEntry, Span
+from toolchain.manifest.models import FileEntry, Span
 
 
 @dataclass(frozen=True)

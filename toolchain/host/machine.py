@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import platform
 
-from toolchain.cli.output import size_text
 from toolchain.host.gpu_probe import probe_gpus
 from toolchain.host.installed import torch_version, version_of
 from toolchain.targets import host_platform
+from toolchain.text import size_text
 
 _DISTRIBUTIONS = ("trtcross", "torch", "torch-tensorrt-rtx", "tensorrt-rtx", "torch-tensorrt", "tensorrt")
 

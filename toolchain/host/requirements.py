@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from enum import Enum
-
-import click
 
 
 class State(str, Enum):
@@ -35,17 +32,3 @@ class Requirement:
 
     def to_json(self) -> dict[str, str | None]:
         return {**asdict(self), "state": self.state.value}
-
-
-_MARKS = {State.MET: ("ok", "green"), State.NOT_MET: ("no", "red"), State.UNKNOWN: ("??", "yellow")}
-
-
-def requirement_lines(requirements: Iterable[Requirement]) -> list[str]:
-    """The requirements as people read them; a remedy only where one is due."""
-    lines = []
-    for item in requirements:
-        mark, color = _MARKS[item.state]
-        lines.append(f"  {click.style(mark, fg=color)}  {item.name}: needs {item.needed}; here: {item.found}")
-        if item.state is not State.MET and item.remedy:
-            lines.append(f"      what to do: {item.remedy}")
-    return lines

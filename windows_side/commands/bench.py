@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from toolchain.artifact import Artifact, open_artifact
-from toolchain.cli.options import trust_option
-from toolchain.cli.output import Report, size_text, verb
+from toolchain.cli.options import signer_options, trust_option
+from toolchain.cli.output import Report, verb
 from toolchain.errors import UsageError
 from toolchain.signing.policy import Policy
-from windows_side.commands.signer_options import signer_options
+from toolchain.targets import DEVICE
+from toolchain.text import size_text
 from windows_side.preflight.requirements import require
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ _PATH = click.Path(path_type=Path)
 
 @click.command()
 @click.argument("artifact")
-@click.option("--device", default="cuda:0", show_default=True, help="Where to run.")
+@click.option("--device", default=DEVICE, show_default=True, help="Where to run.")
 @click.option("--input", "source", type=_PATH, help="Tensors by input name; else golden I/O, else random ones.")
 @click.option("--calls", type=click.IntRange(min=5), default=200, show_default=True, help="Calls that are measured.")
 @click.option("--warm-up", type=click.IntRange(min=1), default=20, show_default=True, help="Calls before those.")
@@ -168,7 +169,7 @@ class _Bench:
         return [lambda: original(*args, **kwargs)]
 
     def _write_page(self) -> None:
-        from toolchain.report.page import render
+        from toolchain.report.render import render
         from toolchain.report.writing import write_report
         from windows_side.reports.bench_page import bench_page
 

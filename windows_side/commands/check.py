@@ -6,13 +6,12 @@ import click
 
 from toolchain.artifact import Artifact, open_artifact
 from toolchain.checker.safety import require_safe_to_load
-from toolchain.cli.options import trust_option
-from toolchain.cli.output import Report, verb
+from toolchain.cli.options import report_signer, signer_options, trust_option
+from toolchain.cli.output import Report, requirement_lines, verb
 from toolchain.errors import IncompatibleError, UntrustedError
-from toolchain.host.requirements import Requirement, State, requirement_lines
+from toolchain.host.requirements import Requirement, State
 from toolchain.signing.artifact import require_signature
 from toolchain.signing.policy import Policy
-from windows_side.commands.signer_options import report_signer, signer_options
 from windows_side.preflight.requirements import check as check_requirements
 from windows_side.preflight.requirements import unmet
 

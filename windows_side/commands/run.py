@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 import click
 
 from toolchain.artifact import Artifact, open_artifact
-from toolchain.cli.options import trust_option
+from toolchain.cli.options import signer_options, trust_option
 from toolchain.cli.output import Report, verb
 from toolchain.signing.policy import Policy
-from windows_side.commands.signer_options import signer_options
+from toolchain.targets import DEVICE
 from windows_side.preflight.requirements import require
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 @click.argument("artifact")
 @click.option("--input", "source", required=True, type=click.Path(path_type=Path), help="Tensors by input name.")
 @click.option("--output", "out", required=True, type=click.Path(path_type=Path), help="Where outputs go, by name.")
-@click.option("--device", default="cuda:0", show_default=True, help="Where to run.")
+@click.option("--device", default=DEVICE, show_default=True, help="Where to run.")
 @click.option("--allow-unlisted-gpu", is_flag=True, help="Try a GPU that the engine does not list.")
 @trust_option
 @verb

@@ -7,14 +7,15 @@ from pathlib import Path
 
 import click
 
-from toolchain.cli.options import trust_option
+from toolchain.checker.structure import LEVELS
+from toolchain.cli.options import report_signer, signer_options, trust_option
 from toolchain.cli.output import Report, verb
 from toolchain.errors import UsageError
 from toolchain.report.writing import require_writable
 from toolchain.signing.policy import Policy
-from windows_side.commands.signer_options import report_signer, signer_options
+from toolchain.targets import DEVICE
 from windows_side.reports.verify_reports import Reports, read_latency
-from windows_side.verification.levels import LEVELS, StepResult, Verification
+from windows_side.verification.levels import StepResult, Verification
 
 _PATH = click.Path(path_type=Path)
 
@@ -22,7 +23,7 @@ _PATH = click.Path(path_type=Path)
 @click.command()
 @click.argument("artifact")
 @click.option("--level", type=click.Choice(LEVELS), default="numbers", show_default=True, help="How far to go.")
-@click.option("--device", default="cuda:0", show_default=True, help="Where to load it.")
+@click.option("--device", default=DEVICE, show_default=True, help="Where to load it.")
 @click.option("--allow-unlisted-gpu", is_flag=True, help="Try a GPU that the engine does not list.")
 @click.option("--html", type=_PATH, help="Write a page for people: one file that needs no network.")
 @click.option("--junit", type=_PATH, help="Write JUnit XML for CI: one test case a level.")

@@ -6,13 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load as load_safetensors
 from safetensors.torch import load_file
 
 from toolchain.artifact import Artifact
-from toolchain.errors import UsageError
+from toolchain.container.entry_names import GOLDEN_ENTRY
+from toolchain.errors import MalformedArtifactError, UsageError
 from toolchain.manifest.models import DynamicSize, Manifest, ValueSpec
 from windows_side.execution.call import Call, call_of
-from windows_side.verification.golden import read_golden
 
 
 def sample_call(artifact: Artifact, device: torch.device) -> Call:
@@ -53,3 +54,44 @@ def _random(spec: ValueSpec, generator: torch.Generator) -> Any:
     if dtype.is_floating_point or dtype.is_complex:
         return torch.randn(shape, generator=generator).to(dtype)
     return torch.zeros(shape, dtype=dtype)
+
+
+def read_golden(artifact: Artifact) -> list[tuple[list[Any], list[torch.Tensor | None]]]:
+    """The samples: each the leaves of a call, and the outputs' leaves.
+
+    Raises:
+        MalformedArtifactError: the entry's tensors are not those that the manifest describes.
+    """
+    manifest = artifact.manifest
+    if manifest.golden is None:
+        return []
+    try:
+        tensors = load_safetensors(artifact.read_entry(GOLDEN_ENTRY))
+    except Exception as error:
+        raise malformed_golden(artifact, f"it is no safetensors file: {error}") from error
+    samples = []
+    for number in range(manifest.golden.samples):
+        inputs = [_leaf(artifact, tensors, f"{number}.input.{i}", spec) for i, spec in enumerate(manifest.inputs)]
+        outputs = [_leaf(artifact, tensors, f"{number}.output.{i}", spec) for i, spec in enumerate(manifest.outputs)]
+        samples.append((inputs, outputs))
+    if tensors:
+        raise malformed_golden(artifact, f"it holds {sorted(tensors)[0]!r}, which the manifest does not describe")
+    return samples
+
+
+def _leaf(artifact: Artifact, tensors: dict[str, torch.Tensor], key: str, spec: ValueSpec) -> Any:
+    if spec.dtype is None:
+        return spec.value
+    tensor = tensors.pop(key, None)
+    if tensor is None or str(tensor.dtype) != f"torch.{spec.dtype}":
+        found = "missing" if tensor is None else str(tensor.dtype)
+        raise malformed_golden(artifact, f"{key} is {found}, the manifest says {spec.dtype}")
+    return tensor
+
+
+def malformed_golden(artifact: Artifact, problem: str) -> MalformedArtifactError:
+    return MalformedArtifactError(
+        f"the golden I/O is wrong: {problem}",
+        where=f"{artifact.path}, entry {GOLDEN_ENTRY}",
+        remedy="get the file again, or build it again",
+    )

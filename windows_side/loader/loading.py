@@ -16,16 +16,17 @@ from torch.export import ExportedProgram
 
 from toolchain.artifact import Artifact, open_artifact
 from toolchain.checker.safety import require_safe_to_load
+from toolchain.container.entry_names import GRAPH_ENTRY
 from toolchain.container.reader import Entry
 from toolchain.container.splice import spliced_archive
 from toolchain.engine.info import ENGINE_FIELD, FIELDS
 from toolchain.errors import IncompatibleError, MalformedArtifactError, TrtcrossError, UsageError
 from toolchain.graph.document import dump_graph, placeholder_nodes, set_devices
 from toolchain.io.strict_json import load_json
-from toolchain.manifest.models import GRAPH_ENTRY, Manifest
+from toolchain.manifest.models import Manifest
 from toolchain.signing.artifact import require_signature
 from toolchain.signing.policy import Policy, read_policy
-from toolchain.targets import Backend
+from toolchain.targets import DEVICE, Backend
 from windows_side.execution.current_gpu import keep_current_gpu
 from windows_side.execution.kernel_cache import RuntimeCache, default_folder, identity_of
 from windows_side.execution.model import LoadedModel
@@ -51,7 +52,7 @@ _ENGINE_TARGET = "torch.ops.trtcross.engine.default"
 
 def load(
     artifact: str | os.PathLike[str] | Artifact,
-    device: str | torch.device = "cuda:0",
+    device: str | torch.device = DEVICE,
     *,
     allow_unlisted_gpu: bool = False,
     policy: str | os.PathLike[str] | Policy | None = None,

@@ -10,7 +10,6 @@ from collections.abc import Iterable, Iterator
 from packaging.version import Version
 
 from toolchain.artifact import Artifact
-from toolchain.cli.output import size_text
 from toolchain.engine.info import RELEASE_ABI
 from toolchain.errors import IncompatibleError
 from toolchain.host.gpu_probe import Gpus, probe_gpus
@@ -18,6 +17,7 @@ from toolchain.host.installed import torch_cuda, torch_version, version_of
 from toolchain.host.requirements import Requirement, State
 from toolchain.manifest.models import Manifest
 from toolchain.targets import ComputeCapability, Platform, host_platform
+from toolchain.text import size_text
 from windows_side.preflight import search_path, wsl
 
 GPU_REQUIREMENT = "gpu"

@@ -15,15 +15,15 @@ from pathlib import Path
 from typing import Any
 
 from toolchain.artifact import Artifact, open_artifact
-from toolchain.cli.output import unexpected
+from toolchain.checker.structure import check_structure
+from toolchain.container.entry_names import MANIFEST_ENTRY
 from toolchain.container.reader import Container
-from toolchain.errors import MalformedArtifactError, TrtcrossError, UsageError
+from toolchain.errors import MalformedArtifactError, TrtcrossError, UsageError, unexpected
 from toolchain.host.gpu_probe import probe_gpus
 from toolchain.host.requirements import Requirement, State
-from toolchain.manifest.models import MANIFEST_ENTRY, Coverage
+from toolchain.manifest.models import Coverage
 from toolchain.targets import ComputeCapability
 from windows_side.preflight.requirements import GPU_REQUIREMENT, check, listed_capabilities, unmet
-from windows_side.verification.levels import check_structure
 
 SUFFIX = ".pt2"
 

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from toolchain.cli.output import size_text
 from toolchain.report.page import Bin, Cell, Facts, Histogram, Mark, Page, Section, Table, Text, Verdict
+from toolchain.text import size_text
 
 _BINS = 24
 

@@ -6,7 +6,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from toolchain.cli.output import size_text
+from toolchain.checker.structure import LEVELS
+from toolchain.container.entry_names import GOLDEN_ENTRY, GRAPH_ENTRY
 from toolchain.errors import (
     IncompatibleError,
     MalformedArtifactError,
@@ -18,7 +19,7 @@ from toolchain.errors import (
 )
 from toolchain.host.installed import version_of
 from toolchain.host.requirements import Requirement, State
-from toolchain.manifest.models import GOLDEN_ENTRY, GRAPH_ENTRY, Coverage, EngineEntry, Manifest
+from toolchain.manifest.models import Coverage, EngineEntry, Manifest
 from toolchain.report.page import (
     Bar,
     Bars,
@@ -33,9 +34,9 @@ from toolchain.report.page import (
     Text,
     Verdict,
 )
+from toolchain.text import size_text
 from windows_side.preflight.requirements import unmet
-from windows_side.reports.verify_reports import broken_off
-from windows_side.verification.levels import LEVELS, ArtifactFacts, Verification
+from windows_side.verification.levels import ArtifactFacts, Verification, broken_off
 from windows_side.verification.output_error import ErrorHistogram, OutputError
 
 _BAR_LIMIT = 24

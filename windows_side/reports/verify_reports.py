@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from toolchain.errors import MalformedArtifactError, TrtcrossError, UsageError
+from toolchain.errors import MalformedArtifactError, UsageError
 from toolchain.io.strict_json import load_json
 from toolchain.report.junit import Case, Suite, junit_xml
 from toolchain.report.writing import write_report
-from windows_side.verification.levels import StepResult, Verification
+from windows_side.verification.levels import StepResult, Verification, broken_off
 
 _LATENCY_LIMIT = 64 * 2**20
 
@@ -36,7 +36,7 @@ class Reports:
         if self.junit:
             write_report(self.junit, junit_xml([verification_suite(verification)]))
         if self.html:
-            from toolchain.report.page import render
+            from toolchain.report.render import render
             from windows_side.reports.verify_page import verify_page
 
             write_report(self.html, render(verify_page(verification, self.latency)))
@@ -53,14 +53,6 @@ def verification_suite(verification: Verification) -> Suite:
         elif level not in ended:
             cases.append(Case(level, group, skipped="not reached"))
     return Suite(verification.path, cases, verification.started, _properties(verification))
-
-
-def broken_off(level: str) -> TrtcrossError:
-    """What is said of a level that never ended, should this process end now."""
-    return TrtcrossError(
-        f"the process ended during the level {level!r}",
-        remedy="run `trtcross verify` again by hand; a crash in it is the driver's or TensorRT's",
-    )
 
 
 def read_latency(path: Path) -> dict[str, Any]:

@@ -6,37 +6,13 @@ import math
 from typing import Any
 
 import torch
-from safetensors.torch import load as load_safetensors
 from torch.utils import _pytree as pytree
 
 from toolchain.artifact import Artifact
-from toolchain.errors import MalformedArtifactError
-from toolchain.manifest.models import GOLDEN_ENTRY, Tolerance, ValueSpec
+from toolchain.manifest.models import Tolerance, ValueSpec
 from windows_side.execution.call import call_of
+from windows_side.execution.samples import malformed_golden, read_golden
 from windows_side.verification.output_error import ErrorHistogram, OutputError
-
-
-def read_golden(artifact: Artifact) -> list[tuple[list[Any], list[torch.Tensor | None]]]:
-    """The samples: each the leaves of a call, and the outputs' leaves.
-
-    Raises:
-        MalformedArtifactError: the entry's tensors are not those that the manifest describes.
-    """
-    manifest = artifact.manifest
-    if manifest.golden is None:
-        return []
-    try:
-        tensors = load_safetensors(artifact.read_entry(GOLDEN_ENTRY))
-    except Exception as error:
-        raise _malformed(artifact, f"it is no safetensors file: {error}") from error
-    samples = []
-    for number in range(manifest.golden.samples):
-        inputs = [_leaf(artifact, tensors, f"{number}.input.{i}", spec) for i, spec in enumerate(manifest.inputs)]
-        outputs = [_leaf(artifact, tensors, f"{number}.output.{i}", spec) for i, spec in enumerate(manifest.outputs)]
-        samples.append((inputs, outputs))
-    if tensors:
-        raise _malformed(artifact, f"it holds {sorted(tensors)[0]!r}, which the manifest does not describe")
-    return samples
 
 
 def compare_golden(artifact: Artifact, model: Any) -> list[OutputError]:
@@ -53,11 +29,11 @@ def compare_golden(artifact: Artifact, model: Any) -> list[OutputError]:
 
 def _compare(artifact: Artifact, number: int, spec: ValueSpec, got: torch.Tensor, want: torch.Tensor) -> OutputError:
     if got.shape != want.shape or got.dtype != want.dtype:
-        raise _malformed(artifact, f"output {spec.name} is {got.dtype} {tuple(got.shape)}")
+        raise malformed_golden(artifact, f"output {spec.name} is {got.dtype} {tuple(got.shape)}")
     golden = artifact.manifest.golden
     tolerance = golden.tolerance.get(str(spec.dtype)) if golden else None
     if tolerance is None:
-        raise _malformed(artifact, f"the manifest gives no tolerance for {spec.dtype}")
+        raise malformed_golden(artifact, f"the manifest gives no tolerance for {spec.dtype}")
     return compare_output(got, want, tolerance, name=spec.name, sample=number)
 
 
@@ -124,21 +100,3 @@ def _doubles(value: torch.Tensor) -> torch.Tensor:
 
 def _ratio(error: float, scale: float) -> float:
     return 0.0 if error == 0 else error / scale if scale else math.inf
-
-
-def _leaf(artifact: Artifact, tensors: dict[str, torch.Tensor], key: str, spec: ValueSpec) -> Any:
-    if spec.dtype is None:
-        return spec.value
-    tensor = tensors.pop(key, None)
-    if tensor is None or str(tensor.dtype) != f"torch.{spec.dtype}":
-        found = "missing" if tensor is None else str(tensor.dtype)
-        raise _malformed(artifact, f"{key} is {found}, the manifest says {spec.dtype}")
-    return tensor
-
-
-def _malformed(artifact: Artifact, problem: str) -> MalformedArtifactError:
-    return MalformedArtifactError(
-        f"the golden I/O is wrong: {problem}",
-        where=f"{artifact.path}, entry {GOLDEN_ENTRY}",
-        remedy="get the file again, or build it again",
-    )

@@ -10,19 +10,16 @@ from time import monotonic
 from typing import Any
 
 from toolchain.artifact import Artifact, open_artifact
-from toolchain.checker.golden_header import check_golden_header
-from toolchain.checker.safety import require_safe_to_load
-from toolchain.cli.output import unexpected
-from toolchain.errors import IncompatibleError, MalformedArtifactError, TrtcrossError, WrongNumbersError
+from toolchain.checker.structure import LEVELS, check_integrity, check_structure
+from toolchain.errors import IncompatibleError, TrtcrossError, WrongNumbersError, unexpected
 from toolchain.host.machine import machine_facts
 from toolchain.host.requirements import Requirement
 from toolchain.manifest.models import Manifest
 from toolchain.signing.artifact import require_signature
 from toolchain.signing.policy import Policy
+from toolchain.targets import DEVICE
 from windows_side.preflight.requirements import check, require
 from windows_side.verification.output_error import OutputError
-
-LEVELS = ("integrity", "structure", "load", "numbers")
 
 
 @dataclass
@@ -65,7 +62,7 @@ class Verification:
         path: str | os.PathLike[str],
         level: str,
         *,
-        device: str = "cuda:0",
+        device: str = DEVICE,
         allow_unlisted_gpu: bool = False,
         policy: Policy | None = None,
         trust: str | None = None,
@@ -172,59 +169,6 @@ class Verification:
             require_within(self.outputs, artifact)
 
 
-def check_integrity(artifact: Artifact) -> dict[str, Any]:
-    """Every byte that a digest covers."""
-    artifact.check_integrity()
-    return {"entries": len(artifact.container.entries), "engines": len(artifact.engines)}
-
-
-def check_structure(artifact: Artifact, trust: str | None = None) -> dict[str, Any]:
-    """Graph, engine info, plan headers and manifest agree, and torch would run no code from the file.
-
-    Args:
-        trust: why a foreign file is taken although torch would.
-
-    Raises:
-        MalformedArtifactError: they contradict each other.
-        UntrustedError: torch would unpickle or evaluate a part of it.
-    """
-    require_safe_to_load(artifact, trust)
-    check_golden_header(artifact)
-    target = artifact.manifest.target
-    listed = target.compute_capabilities
-    for engine in artifact.engines:
-        where = f"{artifact.path}, engine {engine.name}"
-        info, header, entry = engine.info, engine.plan_header(), engine.entry
-        claims = [
-            ("name", info.name, entry.name),
-            ("ABI version", info.abi_version, target.abi_version),
-            ("target platform", info.target_platform, target.platform.runtime_name),
-            ("input bindings", list(info.input_names), [binding.name for binding in entry.inputs]),
-            ("output bindings", list(info.output_names), [binding.name for binding in entry.outputs]),
-            ("TensorRT", header.backend, target.backend),
-            ("release", header.release or target.runtime, target.runtime),
-            ("plan's release", header.release, entry.plan.release),
-            ("plan's GPUs", header.capability_mask, entry.plan.capability_mask),
-            ("plan's kind", header.backend.magic, entry.plan.magic),
-            ("output allocator", info.requires_output_allocator, entry.requires_output_allocator),
-            (
-                "aliased I/O",
-                [(alias.output, alias.input, alias.kind) for alias in info.aliased_io],
-                [(alias.output, alias.input, alias.kind) for alias in entry.aliased_io],
-            ),
-            ("GPUs", [str(c) for c in header.capabilities] or listed, listed),
-            ("plan's size", header.size or engine.size, engine.size),
-        ]
-        for what, found, claimed in claims:
-            if found != claimed:
-                raise MalformedArtifactError(
-                    f"the {what} is {found!r}, the manifest says {claimed!r}",
-                    where=where,
-                    remedy="get the file again, or build it again",
-                )
-    return {"placeholder_nodes": len(artifact.placeholders)}
-
-
 def golden_errors(artifact: Artifact, model: Any) -> list[OutputError]:
     """Runs the golden inputs and compares with the golden outputs.
 
@@ -259,3 +203,11 @@ def require_within(errors: Sequence[OutputError], artifact: Artifact) -> None:
             where=str(artifact.path),
             remedy="build with a higher --precision or --no-tf32, and compare",
         )
+
+
+def broken_off(level: str) -> TrtcrossError:
+    """What is said of a level that never ended, should this process end now."""
+    return TrtcrossError(
+        f"the process ended during the level {level!r}",
+        remedy="run `trtcross verify` again by hand; a crash in it is the driver's or TensorRT's",
+    )

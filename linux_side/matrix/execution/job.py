@@ -12,8 +12,9 @@ from typing import IO, Any
 
 from linux_side.matrix.execution.processes import Finished, Processes
 from linux_side.matrix.records import ArtifactFacts, Record, Step
-from linux_side.matrix.spec.cells import Cell, file_digest
+from linux_side.matrix.spec.cells import Cell
 from toolchain.errors import BuildFailedError, TrtcrossError, error_from_json
+from toolchain.io.hashing import file_digest
 
 OnPhase = Callable[[str, str], None]
 

@@ -7,8 +7,8 @@ from types import TracebackType
 from typing import TYPE_CHECKING
 
 from linux_side.matrix.records import Record
-from toolchain.cli.output import Report, size_text
-from toolchain.text import printable
+from toolchain.cli.output import Report
+from toolchain.text import printable, size_text
 
 if TYPE_CHECKING:
     from rich.progress import TaskID

@@ -11,11 +11,11 @@ from typing import Any
 
 from linux_side.matrix.execution.job import Job, OnPhase, lost_record, run_job
 from linux_side.matrix.execution.processes import Processes
-from linux_side.matrix.files import write_bytes
 from linux_side.matrix.planning.hosts import ACCELERATORS
 from linux_side.matrix.planning.placement import needs_gpu
 from linux_side.matrix.records import Record
 from toolchain.errors import BuildFailedError
+from toolchain.io.atomic import write_bytes
 from toolchain.targets import Backend
 
 RETRIES = 3

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from linux_side.matrix.planning.memory import total_memory
-from linux_side.matrix.spec.cells import installed
 from linux_side.matrix.spec.spec import Machine
+from toolchain.host.installed import version_of
 from toolchain.targets import Backend, ComputeCapability, host_platform
 
 # Ray's accelerator types by compute capability (NVIDIA's table, https://developer.nvidia.com/cuda-gpus).
@@ -68,7 +68,7 @@ def installed_backends() -> dict[Backend, str]:
     """Each backend whose packages this environment has, with TensorRT's release."""
     found = {}
     for backend in Backend:
-        versions = [installed(name) for name in backend.distributions]
+        versions = [version_of(name) for name in backend.distributions]
         if all(versions):
             found[backend] = str(versions[1])
     return found

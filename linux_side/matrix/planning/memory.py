@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from linux_side.matrix.files import read_json, write_json
 from linux_side.matrix.spec.cells import Cell
 from toolchain.errors import UsageError
+from toolchain.io.atomic import read_json, write_json
 
 # Of a build process, measured with 15 cells: Torch-TensorRT imported takes 1 GiB, and the weights are there as the
 # module, the exported program, the network, the plan and the artifact's text (docs/matrix.md).

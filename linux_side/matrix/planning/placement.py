@@ -8,10 +8,10 @@ from pathlib import Path
 
 from linux_side.matrix.planning.hosts import Host
 from linux_side.matrix.spec.cells import Cell
-from linux_side.matrix.spec.spec import LEVELS
-from toolchain.cli.output import size_text
+from toolchain.checker.structure import LEVELS
 from toolchain.engine.plan_header import CAPABILITY_BITS
 from toolchain.targets import Backend, Platform
+from toolchain.text import size_text
 
 _RTX_GPUS = {str(capability) for capability in CAPABILITY_BITS.values()}
 

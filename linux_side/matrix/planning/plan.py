@@ -15,7 +15,8 @@ from linux_side.matrix.planning.placement import why_never, why_no_build, why_no
 from linux_side.matrix.records import RunFolder
 from linux_side.matrix.spec.cells import Cell, cells_of
 from linux_side.matrix.spec.selectors import select
-from linux_side.matrix.spec.spec import LEVELS, Spec
+from linux_side.matrix.spec.spec import Spec
+from toolchain.checker.structure import LEVELS
 
 
 class Action(str, Enum):

@@ -5,8 +5,8 @@ from __future__ import annotations
 import click
 
 from linux_side.matrix.planning.plan import Action, Plan, Planned
-from toolchain.cli.output import Report, size_text
-from toolchain.text import printable
+from toolchain.cli.output import Report
+from toolchain.text import printable, size_text
 
 _MARKS = {
     Action.BUILD: ("build", "green"),

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from linux_side.matrix.files import read_json
 from linux_side.matrix.report.summary import Summary
-from toolchain.cli.output import size_text
 from toolchain.errors import UsageError
+from toolchain.io.atomic import read_json
 from toolchain.report.page import Mark
 from toolchain.report.writing import write_report
+from toolchain.text import size_text
 
 # Times differ from run to run, and are worth a line only beyond this.
 _NOISE = {"size": 0.001, "seconds": 0.25, "coverage": 0.0, "error": 0.1, "latency": 0.05}

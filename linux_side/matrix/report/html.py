@@ -6,21 +6,9 @@ from collections.abc import Sequence
 
 from linux_side.matrix.report.change import Change, figure
 from linux_side.matrix.report.summary import CellSummary, Leg, Summary
-from toolchain.cli.output import size_text
-from toolchain.report.page import (
-    Bar,
-    Bars,
-    Cell,
-    Facts,
-    Grid,
-    Mark,
-    Page,
-    Section,
-    Table,
-    Text,
-    Verdict,
-    render,
-)
+from toolchain.report.page import Bar, Bars, Cell, Facts, Grid, Mark, Page, Section, Table, Text, Verdict
+from toolchain.report.render import render
+from toolchain.text import size_text
 
 
 def html_page(summary: Summary, changed: Sequence[Change], since: str | None) -> str:

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from linux_side.matrix.files import read_json
 from linux_side.matrix.planning.plan import Action, Plan, Planned
 from linux_side.matrix.records import Record, RunFolder
 from toolchain.errors import TrtcrossError, error_from_json
+from toolchain.io.atomic import read_json
 from toolchain.report.page import Mark
 from toolchain.text import TEXT_LIMIT
 

@@ -5,14 +5,16 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Iterator
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from linux_side.matrix.spec.selectors import matches, require_match
-from linux_side.matrix.spec.spec import BuildSettings, Exclusion, Inclusion, Level, Spec, Target
+from linux_side.matrix.spec.spec import BuildSettings, Exclusion, Inclusion, Spec, Target
 from linux_side.options import Precision
+from toolchain.checker.structure import Level
 from toolchain.errors import UsageError
+from toolchain.host.installed import version_of
+from toolchain.io.hashing import file_digest
 from toolchain.manifest.models import Model
 from toolchain.targets import Backend
 
@@ -120,15 +122,6 @@ def _digest(document: Any) -> str:
     return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()
 
 
-def file_digest(path: Path) -> str:
-    """SHA-256 of a file, lower-case hex."""
-    digest, buffer = hashlib.sha256(), bytearray(2**20)
-    with path.open("rb", buffering=0) as file:
-        while count := file.readinto(buffer):
-            digest.update(memoryview(buffer)[:count])
-    return digest.hexdigest()
-
-
 def _product(spec: Spec) -> Iterator[Cell]:
     for name, entry in spec.models.items():
         settings = entry.over(spec.build)
@@ -163,12 +156,4 @@ def _reason(name: str, exclusions: Iterable[Exclusion]) -> str | None:
 
 
 def _versions(backend: Backend) -> dict[str, str | None]:
-    return {name: installed(name) for name in ("trtcross", "torch", *backend.distributions)}
-
-
-def installed(distribution: str) -> str | None:
-    """The version of a distribution in this environment, or None."""
-    try:
-        return metadata.version(distribution)
-    except metadata.PackageNotFoundError:
-        return None
+    return {name: version_of(name) for name in ("trtcross", "torch", *backend.distributions)}

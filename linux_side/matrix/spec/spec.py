@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import AfterValidator, BaseModel, Field, ValidationError
 
 from linux_side.options import DynamicDimension, Precision
+from toolchain.checker.structure import Level
 from toolchain.errors import UsageError
 from toolchain.manifest.models import Model
 from toolchain.targets import Backend, ComputeCapability, Platform
@@ -22,9 +23,6 @@ from toolchain.targets import Backend, ComputeCapability, Platform
 tomllib: Any = importlib.import_module("tomllib" if sys.version_info >= (3, 11) else "tomli")
 
 SPEC_VERSION = 1
-LEVELS = ("integrity", "structure", "load", "numbers")
-
-Level = Literal["integrity", "structure", "load", "numbers"]
 
 
 def _capability(text: str) -> str:

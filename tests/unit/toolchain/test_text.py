@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from tests.unit.handmade import METADATA, engine_info, placeholder_node
 from toolchain.checker.expressions import is_plain_expression
-from toolchain.checker.safety import is_plain_treespec
+from toolchain.checker.graph import is_plain_treespec
 from toolchain.engine.metadata_allowlist import unknown_in_pickle
 from toolchain.errors import BuildFailedError, MalformedArtifactError
 from toolchain.graph.document import dump_graph, parse_graph, placeholder_nodes, set_devices, strip_traces

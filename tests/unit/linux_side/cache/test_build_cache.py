@@ -25,8 +25,8 @@ from linux_side.commands.store import store as store_command
 from linux_side.options import BuildOptions, DynamicDimension
 from tests.unit.handmade import Handmade, plan
 from toolchain import open_artifact
+from toolchain.container.entry_names import MANIFEST_ENTRY
 from toolchain.errors import BuildFailedError, UsageError
-from toolchain.manifest.models import MANIFEST_ENTRY
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="builds are made on Linux")
 

@@ -14,7 +14,8 @@ from click.testing import CliRunner
 from tests.conftest import ROOT
 from tests.unit.handmade import Handmade, plan
 from toolchain.cli.main import SUMMARIES, cli
-from toolchain.cli.output import Report, size_text, verb
+from toolchain.cli.output import Report, verb
+from toolchain.text import size_text
 
 
 def imported_by(code: str, *arguments: str) -> set[str]:

@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 
 from tests.unit.handmade import Handmade, plan
 from toolchain.artifact import open_artifact
-from toolchain.container.entry_names import ROOT, name_problem
+from toolchain.checker.structure import check_structure
+from toolchain.container.entry_names import MANIFEST_ENTRY, ROOT, name_problem
 from toolchain.container.reader import Container
 from toolchain.container.splice import spliced_archive
 from toolchain.container.writer import ContainerWriter
@@ -25,9 +26,9 @@ from toolchain.convert import convert_artifact
 from toolchain.errors import BuildFailedError, IncompatibleError, MalformedArtifactError, UsageError
 from toolchain.graph.writer import engine_from_file
 from toolchain.manifest.install import install_lines
-from toolchain.manifest.models import MANIFEST_ENTRY, Manifest, json_schema_text, parse_manifest
+from toolchain.manifest.models import Manifest
+from toolchain.manifest.reading import json_schema_text, parse_manifest
 from toolchain.targets import Platform
-from windows_side.verification.levels import check_structure
 
 NAMES = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=30).filter(lambda n: not name_problem(n))
 ENTRIES = st.dictionaries(NAMES, st.binary(), min_size=1, max_size=6).filter(

@@ -19,6 +19,7 @@ from tests.unit.foreign import RELEASES, UPSTREAM_METADATA, Foreign
 from tests.unit.handmade import Handmade, engine_info, plan
 from toolchain import open_artifact
 from toolchain.checker.safety import require_safe_to_load
+from toolchain.checker.structure import check_integrity, check_structure
 from toolchain.cli.main import cli
 from toolchain.convert import convert_artifact
 from toolchain.engine.info import FIELD_COUNT, AliasedIO
@@ -36,7 +37,6 @@ from toolchain.foreign.engine_search import find_engines
 from toolchain.graph.skeleton import engine_token, interleave
 from toolchain.targets import Platform
 from windows_side.preflight import requirements as preflight
-from windows_side.verification.levels import check_integrity, check_structure
 
 
 class _Payload:

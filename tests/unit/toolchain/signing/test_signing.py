@@ -23,9 +23,9 @@ from tests.unit.handmade import Handmade
 from tests.unit.signers import PERSON, Authority, KeyFiles, new_key
 from toolchain.artifact import open_artifact
 from toolchain.cli.main import cli
+from toolchain.container.entry_names import MANIFEST_ENTRY
 from toolchain.container.reader import Container
 from toolchain.errors import MalformedArtifactError, MissingComponentError, UsageError
-from toolchain.manifest.models import MANIFEST_ENTRY
 from toolchain.signing.artifact import require_signature, sign_artifact, signature_path
 from toolchain.signing.policy import CertificateSigner, KeySigner, Policy, read_policy
 

@@ -11,7 +11,7 @@ import pytest
 pytest.importorskip("torch")
 
 from toolchain.errors import UsageError, WrongNumbersError
-from toolchain.report.page import render
+from toolchain.report.render import render
 from windows_side.benchmark.baseline import compare, read_baseline
 from windows_side.benchmark.measure import Latency
 from windows_side.reports.bench_page import bench_page

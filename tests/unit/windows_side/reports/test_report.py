@@ -23,21 +23,8 @@ from toolchain.cli.main import cli
 from toolchain.errors import MalformedArtifactError, TrtcrossError, UsageError, WrongNumbersError
 from toolchain.manifest.models import Tolerance
 from toolchain.report.junit import Case, Suite, junit_xml
-from toolchain.report.page import (
-    Bar,
-    Bars,
-    Bin,
-    Cell,
-    Facts,
-    Histogram,
-    Mark,
-    Page,
-    Section,
-    Table,
-    Text,
-    Verdict,
-    render,
-)
+from toolchain.report.page import Bar, Bars, Bin, Cell, Facts, Histogram, Mark, Page, Section, Table, Text, Verdict
+from toolchain.report.render import render
 from toolchain.report.writing import write_report
 from toolchain.text import TEXT_LIMIT, printable
 from windows_side.reports.verify_page import error_histogram
@@ -315,7 +302,7 @@ def test_a_bug_is_reported_as_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     def buggy(*_: object) -> None:
         raise ZeroDivisionError("oops")
 
-    monkeypatch.setattr("windows_side.verification.levels.check_structure", buggy)
+    monkeypatch.setattr("toolchain.checker.structure.check_structure", buggy)
     html = tmp_path / "r.html"
     result = verify(Handmade().write(tmp_path / "a.pt2"), "--level", "structure", "--html", html)
     assert result.exit_code == 1

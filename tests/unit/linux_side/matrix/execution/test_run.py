@@ -16,7 +16,6 @@ from linux_side.matrix.execution.job import Job
 from linux_side.matrix.execution.local_executor import LocalExecutor
 from linux_side.matrix.execution.processes import Cancelled, Processes
 from linux_side.matrix.execution.progress import LiveProgress, progress_for
-from linux_side.matrix.files import read_json, write_json
 from linux_side.matrix.planning.memory import parse_size
 from linux_side.matrix.records import RunFolder
 from linux_side.matrix.spec.cells import Cell, cells_of
@@ -25,6 +24,7 @@ from tests.unit.matrix_runs import finish
 from tests.unit.toolchain.cli.test_command_line import imported_by
 from toolchain.cli.output import Report
 from toolchain.errors import UsageError
+from toolchain.io.atomic import read_json, write_json
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="a matrix is built on Linux")
 

@@ -1,0 +1,67 @@
+"""Integrity and structure of an artifact: every digest, and whether its parts agree."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, get_args
+
+from toolchain.artifact import Artifact
+from toolchain.checker.golden_header import check_golden_header
+from toolchain.checker.safety import require_safe_to_load
+from toolchain.errors import MalformedArtifactError
+
+Level = Literal["integrity", "structure", "load", "numbers"]
+LEVELS: tuple[str, ...] = get_args(Level)
+"""How far ``verify`` goes, each level including those before it."""
+
+
+def check_integrity(artifact: Artifact) -> dict[str, Any]:
+    """Every byte that a digest covers."""
+    artifact.check_integrity()
+    return {"entries": len(artifact.container.entries), "engines": len(artifact.engines)}
+
+
+def check_structure(artifact: Artifact, trust: str | None = None) -> dict[str, Any]:
+    """Graph, engine info, plan headers and manifest agree, and torch would run no code from the file.
+
+    Args:
+        trust: why a foreign file is taken although torch would.
+
+    Raises:
+        MalformedArtifactError: they contradict each other.
+        UntrustedError: torch would unpickle or evaluate a part of it.
+    """
+    require_safe_to_load(artifact, trust)
+    check_golden_header(artifact)
+    target = artifact.manifest.target
+    listed = target.compute_capabilities
+    for engine in artifact.engines:
+        where = f"{artifact.path}, engine {engine.name}"
+        info, header, entry = engine.info, engine.plan_header(), engine.entry
+        claims = [
+            ("name", info.name, entry.name),
+            ("ABI version", info.abi_version, target.abi_version),
+            ("target platform", info.target_platform, target.platform.runtime_name),
+            ("input bindings", list(info.input_names), [binding.name for binding in entry.inputs]),
+            ("output bindings", list(info.output_names), [binding.name for binding in entry.outputs]),
+            ("TensorRT", header.backend, target.backend),
+            ("release", header.release or target.runtime, target.runtime),
+            ("plan's release", header.release, entry.plan.release),
+            ("plan's GPUs", header.capability_mask, entry.plan.capability_mask),
+            ("plan's kind", header.backend.magic, entry.plan.magic),
+            ("output allocator", info.requires_output_allocator, entry.requires_output_allocator),
+            (
+                "aliased I/O",
+                [(alias.output, alias.input, alias.kind) for alias in info.aliased_io],
+                [(alias.output, alias.input, alias.kind) for alias in entry.aliased_io],
+            ),
+            ("GPUs", [str(c) for c in header.capabilities] or listed, listed),
+            ("plan's size", header.size or engine.size, engine.size),
+        ]
+        for what, found, claimed in claims:
+            if found != claimed:
+                raise MalformedArtifactError(
+                    f"the {what} is {found!r}, the manifest says {claimed!r}",
+                    where=where,
+                    remedy="get the file again, or build it again",
+                )
+    return {"placeholder_nodes": len(artifact.placeholders)}
