@@ -31,7 +31,7 @@ from typing import Any
 
 from linux_side.cache import lookup, store
 from linux_side.cache.lookup import fetch, open_checked
-from linux_side.cache.store import BuildCache, Entry
+from linux_side.cache.store import BuildCache, CacheEntry
 from tests.integration.killing import Tell, kill_in_phase
 from tests.unit.handmade import Handmade, plan
 from toolchain import open_artifact
@@ -147,7 +147,7 @@ def check_entries(cache: BuildCache, builds: Builds) -> int:
     return checked
 
 
-def entry_problem(cache: BuildCache, entry: Entry) -> str | None:
+def entry_problem(cache: BuildCache, entry: CacheEntry) -> str | None:
     try:
         open_checked(entry).close()
     except Exception as error:  # noqa: BLE001 - whatever it is, it is wrong, unless the entry was evicted meanwhile

@@ -1,24 +1,42 @@
-"""The producer: exports, compiles and writes artifacts on Linux."""
+"""The producer: exports, compiles and writes artifacts on Linux.
+
+``build`` runs in a child process, so the caller's torch is never touched::
+
+    from linux_side import BuildOptions, build
+
+    artifact = build("models:resnet50", "resnet50.pt2", precision="fp16", dynamic=["x.0=1:4:8"])
+    artifact = build(exported_program, "resnet50.pt2", options=BuildOptions(gpus=["sm_89"]))
+
+``export`` turns a GraphModule that ``torch_tensorrt.dynamo`` compiled into an exported program, in this process::
+
+    from linux_side import export
+
+    program = export(compiled, cross_compile=True)  # placeholder nodes with base64 engines
+
+Everything else in this package is internal (``docs/api.md``).
+"""
 
 from __future__ import annotations
 
+import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from linux_side.driver.building import build
     from linux_side.exporter import export
+    from linux_side.options import BuildOptions
 
-__all__ = ["build", "export"]
+__all__ = ["BuildOptions", "build", "export"]
+
+_HOMES = {
+    "BuildOptions": "linux_side.options",
+    "build": "linux_side.driver.building",
+    "export": "linux_side.exporter",
+}
 
 
 def __getattr__(name: str) -> Any:
-    # `export` needs torch, `build` does not until the child has it.
-    if name == "build":
-        from linux_side.driver.building import build
-
-        return build
-    if name == "export":
-        from linux_side.exporter import export
-
-        return export
+    # `export` needs torch; the others do not, so nothing is imported before it is asked for.
+    if name in _HOMES:
+        return getattr(importlib.import_module(_HOMES[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from toolchain.errors import UsageError
-from toolchain.manifest.models import Model
+from toolchain.manifest.models import StrictModel
 from toolchain.targets import Backend, ComputeCapability, Platform
 
 BACKENDS = ("auto", *(backend.value for backend in Backend))
@@ -15,7 +15,7 @@ BACKENDS = ("auto", *(backend.value for backend in Backend))
 Precision = Literal["fp32", "fp16", "bf16"]
 
 
-class SizeRange(Model):
+class SizeRange(StrictModel):
     """One optimization profile's range of a dimension."""
 
     min: Annotated[int, Field(ge=0)]
@@ -23,7 +23,7 @@ class SizeRange(Model):
     max: Annotated[int, Field(ge=1)]
 
 
-class DynamicDimension(Model):
+class DynamicDimension(StrictModel):
     """``--dynamic NAME.DIM=MIN:OPT:MAX``; several ranges, separated by commas, are several profiles."""
 
     input: str
@@ -62,7 +62,7 @@ def _range(text: str) -> SizeRange:
     return SizeRange(min=low, opt=opt, max=high)
 
 
-class BuildOptions(Model):
+class BuildOptions(StrictModel):
     """Every setting of a build."""
 
     target: Platform = Field(Platform.WINDOWS_X86_64, strict=False)

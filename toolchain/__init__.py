@@ -1,6 +1,17 @@
 """trtcross: compile PyTorch models to TensorRT on Linux, ship one file, run it on Windows.
 
-This package is what both sides share. It imports neither of them, and no torch.
+This package is what both sides share. It imports neither of them, and no torch::
+
+    from toolchain import open_artifact
+
+    with open_artifact("resnet50.pt2") as artifact:
+        print(artifact.manifest.target.platform, artifact.manifest.inputs)
+        for engine in artifact.engines:
+            print(engine.name, engine.size, engine.entry.sha256)
+            plan = engine.read()  # bytes; their digest is checked
+
+More of what is public: :mod:`toolchain.manifest`, :mod:`toolchain.checker`, :mod:`toolchain.signing`,
+:mod:`toolchain.report`. Everything else is internal (``docs/api.md``).
 """
 
 from __future__ import annotations

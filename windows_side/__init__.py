@@ -1,7 +1,24 @@
-"""The consumer: checks an artifact against a machine, loads it and runs it. Runs on Windows and on Linux."""
+"""The consumer: checks an artifact against a machine, loads it and runs it. Runs on Windows and on Linux.
+
+::
+
+    from toolchain import open_artifact
+    from windows_side import check, load
+
+    with open_artifact("resnet50.pt2") as artifact:
+        for requirement in check(artifact):  # no torch is imported for this
+            print(requirement.name, requirement.state, requirement.remedy)
+
+    model = load("resnet50.pt2", device="cuda:0")  # digests, preflight, engines
+    y = model(x)  # same call signature and output structure as the original model
+
+``replace_execute_engine_no_op_node`` puts engines in the place of an exported program's placeholder nodes.
+Everything else in this package is internal (``docs/api.md``).
+"""
 
 from __future__ import annotations
 
+import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -21,9 +38,7 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
-    # `check` needs no torch, so nothing here imports it before it is asked for.
+    # `check` needs no torch, so nothing is imported before it is asked for.
     if name in _HOMES:
-        import importlib
-
         return getattr(importlib.import_module(_HOMES[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

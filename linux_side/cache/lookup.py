@@ -6,7 +6,7 @@ from collections.abc import Callable
 from datetime import datetime, timezone
 from pathlib import Path
 
-from linux_side.cache.store import BuildCache, Entry
+from linux_side.cache.store import BuildCache, CacheEntry
 from toolchain.artifact import Artifact, open_artifact
 from toolchain.container.entry_names import MANIFEST_ENTRY
 from toolchain.container.writer import ContainerWriter
@@ -67,7 +67,7 @@ def keep(cache: BuildCache, artifact: Artifact, warn: Warn) -> None:
         warn(f"this build is not kept in the build cache, which cannot be written to: {_words(error)}")
 
 
-def open_checked(entry: Entry) -> Artifact:
+def open_checked(entry: CacheEntry) -> Artifact:
     """An entry's artifact, open, after every byte of it was read and checked.
 
     Raises:
@@ -100,7 +100,7 @@ def _write(artifact: Artifact, out: Path, build: BuildRecord) -> None:
         artifact.container.check_unchanged()
 
 
-def _remove(cache: BuildCache, entry: Entry, warn: Warn) -> None:
+def _remove(cache: BuildCache, entry: CacheEntry, warn: Warn) -> None:
     try:
         cache.remove([entry])
     except OSError as error:

@@ -33,7 +33,7 @@ _KEY = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True)
-class Entry:
+class CacheEntry:
     """One build, as it was found.
 
     Attributes:
@@ -70,7 +70,7 @@ class BuildCache:
         self.folder = folder or _default_folder()
         self.limit = _default_limit() if limit is None else limit
 
-    def find(self, key: str) -> Entry | None:
+    def find(self, key: str) -> CacheEntry | None:
         """The entry of a key, its bytes not looked at."""
         folder = self.folder / key
         try:
@@ -79,9 +79,9 @@ class BuildCache:
         except FileNotFoundError:
             return None
         used = datetime.fromtimestamp(status.st_mtime, timezone.utc)
-        return Entry(key, folder, size, used, status.st_ino)
+        return CacheEntry(key, folder, size, used, status.st_ino)
 
-    def entries(self) -> list[Entry]:
+    def entries(self) -> list[CacheEntry]:
         """Every entry, the least recently used first."""
         try:
             names = [path.name for path in self.folder.iterdir()]
@@ -90,12 +90,12 @@ class BuildCache:
         found = [self.find(name) for name in names if _KEY.fullmatch(name)]
         return sorted((entry for entry in found if entry), key=lambda entry: (entry.used, entry.key))
 
-    def holds(self, entry: Entry) -> bool:
+    def holds(self, entry: CacheEntry) -> bool:
         """Whether an entry is still there, and not another in its place."""
         now = self.find(entry.key)
         return now is not None and now.inode == entry.inode
 
-    def touch(self, entry: Entry) -> None:
+    def touch(self, entry: CacheEntry) -> None:
         """Makes an entry the most recently used one."""
         with suppress(OSError):  # a cache that can only be read still serves
             os.utime(entry.folder)
@@ -130,7 +130,7 @@ class BuildCache:
             _sync(self.folder)
         return True
 
-    def remove(self, entries: Iterable[Entry]) -> list[Entry]:
+    def remove(self, entries: Iterable[CacheEntry]) -> list[CacheEntry]:
         """Removes entries, and what killed processes left unfinished.
 
         Returns:
@@ -165,11 +165,11 @@ class BuildCache:
             yield
 
 
-def surplus(entries: Iterable[Entry], limit: int) -> list[Entry]:
+def surplus(entries: Iterable[CacheEntry], limit: int) -> list[CacheEntry]:
     """Which of the entries, the least recently used first, have to go so that the rest is at most ``limit`` bytes."""
     entries = list(entries)
     total = sum(entry.size for entry in entries)
-    gone: list[Entry] = []
+    gone: list[CacheEntry] = []
     while total > limit and len(gone) < len(entries):
         gone.append(entries[len(gone)])
         total -= gone[-1].size

@@ -11,7 +11,7 @@ import click
 
 from linux_side.driver.building import build as build_artifact
 from toolchain.artifact import Artifact
-from toolchain.cli.output import Report, verb
+from toolchain.cli.output import Output, verb
 from toolchain.errors import TrtcrossError
 from toolchain.text import size_text
 
@@ -44,7 +44,7 @@ PHASES = {
 @click.option("--workspace", default=0, type=click.IntRange(0), metavar="BYTES", help="TensorRT's scratch memory.")
 @click.option("--cache/--no-cache", default=True, show_default=True, help="Use the build cache (see `store`).")
 @verb
-def build(report: Report, model: str, out: Path, **options: Any) -> None:
+def build(output: Output, model: str, out: Path, **options: Any) -> None:
     """Compile MODEL, a .pt2 exported program or module:factory, into an artifact.
 
     A factory is a function without arguments that returns (nn.Module, example_args) or (nn.Module, example_args,
@@ -55,51 +55,51 @@ def build(report: Report, model: str, out: Path, **options: Any) -> None:
 
     def on_event(event: dict[str, Any]) -> None:
         if event["event"] == "start":
-            report.say(f"[{event['phase']}] {PHASES[event['phase']]} ...")
+            output.say(f"[{event['phase']}] {PHASES[event['phase']]} ...")
         elif event["event"] == "end":
-            report.say(f"[{event['phase']}] done in {event['seconds']:.1f} s")
+            output.say(f"[{event['phase']}] done in {event['seconds']:.1f} s")
         elif event["event"] == "cached":
-            report.say(f"[cache] it was built before: {event['key']}")
+            output.say(f"[cache] it was built before: {event['key']}")
         elif event["event"] == "warning":
             warnings.append(event["text"])
-            report.say(f"warning: {event['text']}", level=-1)
+            output.say(f"warning: {event['text']}", level=-1)
 
-    with _log(report) as log:
+    with _log(output) as log:
         try:
             artifact = build_artifact(model, out, on_event=on_event, log=log, **options)
         except TrtcrossError:
-            _show_tensorrt_errors(report, log)
+            _show_tensorrt_errors(output, log)
             raise
-    report.put(warnings=warnings)
+    output.put(warnings=warnings)
     with artifact:
-        _report(report, artifact)
+        _report(output, artifact)
 
 
-def _log(report: Report) -> IO[bytes]:
-    if report.verbosity > 0:
+def _log(output: Output) -> IO[bytes]:
+    if output.verbosity > 0:
         return open(sys.stderr.fileno(), "ab", buffering=0, closefd=False)
     return tempfile.TemporaryFile()
 
 
-def _show_tensorrt_errors(report: Report, log: IO[bytes]) -> None:
+def _show_tensorrt_errors(output: Output, log: IO[bytes]) -> None:
     if not log.readable():
         return
     log.seek(0)
     for line in log.read().decode(errors="replace").splitlines():
         if "[TRT]" in line or "ERROR: [Torch-TensorRT" in line:
-            report.say(line)
+            output.say(line)
 
 
-def _report(report: Report, artifact: Artifact) -> None:
+def _report(output: Output, artifact: Artifact) -> None:
     manifest, size = artifact.manifest, artifact.path.stat().st_size
-    report.put(artifact=str(artifact.path), size=size, manifest=manifest.model_dump(mode="json"))
-    report.say(f"wrote {artifact.path} ({size_text(size)}): {len(artifact.engines)} engine(s)", level=-1)
+    output.put(artifact=str(artifact.path), size=size, manifest=manifest.model_dump(mode="json"))
+    output.say(f"wrote {artifact.path} ({size_text(size)}): {len(artifact.engines)} engine(s)", level=-1)
     covered = manifest.coverage
-    report.say(f"{covered.in_engines} of {covered.operators} operators run in TensorRT")
+    output.say(f"{covered.in_engines} of {covered.operators} operators run in TensorRT")
     for item in manifest.fallback:
-        report.say(f"  in PyTorch: {item.operator} x{item.count}")
+        output.say(f"  in PyTorch: {item.operator} x{item.count}")
     if not manifest.stock_readable:
-        report.say("note: too big for torch.export.load; load it with trtcross", level=-1)
-    report.say("to set up a machine for it:")
+        output.say("note: too big for torch.export.load; load it with trtcross", level=-1)
+    output.say("to set up a machine for it:")
     for line in manifest.install:
-        report.say(f"  {line}")
+        output.say(f"  {line}")

@@ -20,9 +20,9 @@ from linux_side.matrix.planning.memory import Memory, default_budget, parse_size
 from linux_side.matrix.planning.plan import Action, Planned, make_plan
 from linux_side.matrix.planning.plan_text import show_plan
 from linux_side.matrix.records import RunFolder, own_command
-from linux_side.matrix.session import Session, run_folder
+from linux_side.matrix.session import MatrixRun, run_folder
 from linux_side.matrix.spec.spec import load_spec
-from toolchain.cli.output import Report, verb
+from toolchain.cli.output import Output, verb
 from toolchain.errors import IncompatibleError, UsageError
 from toolchain.host.installed import version_of
 from toolchain.report.writing import write_report
@@ -75,14 +75,14 @@ def matrix() -> None:
 @_executor_options
 @verb
 def plan(
-    report: Report, spec: Path, only: tuple[str, ...], skip: tuple[str, ...], out: Path | None, **options: Any
+    output: Output, spec: Path, only: tuple[str, ...], skip: tuple[str, ...], out: Path | None, **options: Any
 ) -> None:
     """Say what will be built and verified, where, and what not, and why; build nothing."""
-    report.put(verb="matrix plan")
-    with Session(report, spec, out, only, skip, **options) as session:
+    output.put(verb="matrix plan")
+    with MatrixRun(output, spec, out, only, skip, **options) as session:
         made = session.plan()
-        report.put(spec=str(spec), folder=str(session.folder.path), **made.to_json())
-    show_plan(report, made)
+        output.put(spec=str(spec), folder=str(session.folder.path), **made.to_json())
+    show_plan(output, made)
 
 
 @matrix.command()
@@ -95,7 +95,7 @@ def plan(
 @click.option("--strict", is_flag=True, help="Fail if a selected cell cannot be built here.")
 @verb
 def run(
-    report: Report,
+    output: Output,
     spec: Path,
     only: tuple[str, ...],
     skip: tuple[str, ...],
@@ -108,30 +108,30 @@ def run(
     **options: Any,
 ) -> None:
     """Build and verify; go on after a failure; finished cells are not done again."""
-    report.put(verb="matrix run")
+    output.put(verb="matrix run")
     budget = parse_size(memory) if memory else default_budget()
-    with Session(report, spec, out, only, skip, **options) as session, session.folder.hold(own_command()):
+    with MatrixRun(output, spec, out, only, skip, **options) as session, session.folder.hold(own_command()):
         made = session.plan()
         if learn_weights(made, session.memory):
             session.memory.save(session.folder.memory)
             made = session.plan()
-        show_plan(report, made)
+        show_plan(output, made)
         missed = made.of(Action.IMPOSSIBLE, Action.ELSEWHERE)
         if missed and (strict or not made.of(Action.BUILD, Action.FINISHED)):
             raise _not_here(missed)
         todo = made.of(Action.BUILD)
-        progress = progress_for(report, len(todo), (sys.stderr if report.as_json else sys.stdout).isatty())
+        progress = progress_for(output, len(todo), (sys.stderr if output.as_json else sys.stdout).isatty())
         executor = session.executor(jobs or os.cpu_count() or 1, budget)
         extra = ["--no-cache"] if no_cache else []
         outcome = run_plan(made, session.folder, session.memory, executor, progress, options=extra, timeout=timeout)
-    report.put(
+    output.put(
         spec=str(spec),
         folder=str(session.folder.path),
         plan=made.to_json(),
         records=[record.model_dump(mode="json") for record in outcome.records],
     )
     passed, finished = len(outcome.records) - len(outcome.failed), len(made.of(Action.FINISHED))
-    report.say(
+    output.say(
         f"{passed} passed, {len(outcome.failed)} failed, {finished} finished before, {len(missed)} not here; "
         f"artifacts and logs: {session.folder.path}",
         level=-1,
@@ -154,7 +154,7 @@ def run(
 @click.option("--baseline", type=_PATH, help="Compare with this report.json, not with the last report.")
 @verb
 def report_command(
-    report: Report,
+    output: Output,
     spec: Path,
     out: Path | None,
     html: Path | None,
@@ -164,7 +164,7 @@ def report_command(
     baseline: Path | None,
 ) -> None:
     """Write how it went: a page for people, and JUnit XML and Markdown for CI."""
-    report.put(verb="matrix report")
+    output.put(verb="matrix report")
     from linux_side.matrix.report import change
     from linux_side.matrix.report import html as page
     from linux_side.matrix.report import junit as xml
@@ -191,8 +191,8 @@ def report_command(
         write_report(junit, xml.matrix_junit(summary))
     if markdown:
         write_report(markdown, text.markdown(summary, changed))
-    report.put(html=str(html), snapshot=now, changes=[asdict(item) for item in changed])
-    report.say(f"{page.verdict(summary).headline}: {html}", level=-1)
+    output.put(html=str(html), snapshot=now, changes=[asdict(item) for item in changed])
+    output.say(f"{page.verdict(summary).headline}: {html}", level=-1)
 
 
 def _legs(folder: RunFolder, results: tuple[str, ...]) -> dict[str, Path]:

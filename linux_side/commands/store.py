@@ -10,9 +10,9 @@ from typing import Any
 import click
 
 from linux_side.cache.lookup import open_checked
-from linux_side.cache.store import BuildCache, Entry, parse_size, surplus
+from linux_side.cache.store import BuildCache, CacheEntry, parse_size, surplus
 from toolchain.artifact import open_artifact
-from toolchain.cli.output import Report, verb
+from toolchain.cli.output import Output, verb
 from toolchain.errors import MalformedArtifactError, TrtcrossError, UsageError
 from toolchain.manifest.models import Manifest
 from toolchain.text import size_text
@@ -30,11 +30,11 @@ def _on_cache(function: Callable[..., None]) -> Callable[..., None]:
     """Gives a verb the cache, and says in our words what the disk has against it."""
 
     @wraps(function)
-    def call(report: Report, **options: Any) -> None:
+    def call(output: Output, **options: Any) -> None:
         cache = BuildCache()
-        report.put(verb=f"store {click.get_current_context().info_name}", folder=str(cache.folder), limit=cache.limit)
+        output.put(verb=f"store {click.get_current_context().info_name}", folder=str(cache.folder), limit=cache.limit)
         try:
-            function(report, cache, **options)
+            function(output, cache, **options)
         except OSError as error:
             raise UsageError(
                 f"the build cache cannot be used: {error}",
@@ -48,40 +48,40 @@ def _on_cache(function: Callable[..., None]) -> Callable[..., None]:
 @store.command("list")
 @verb
 @_on_cache
-def list_entries(report: Report, cache: BuildCache) -> None:
+def list_entries(output: Output, cache: BuildCache) -> None:
     """List what the cache holds, the most recently used first."""
     entries = cache.entries()[::-1]
     total = sum(entry.size for entry in entries)
-    report.say(f"{cache.folder}: {len(entries)} build(s), {size_text(total)} of {size_text(cache.limit)}")
+    output.say(f"{cache.folder}: {len(entries)} build(s), {size_text(total)} of {size_text(cache.limit)}")
     listed = []
     for entry in entries:
         manifest = _manifest(entry)
         listed.append(_to_json(entry, manifest))
-        report.say(_line(entry, manifest), level=-1)
-    report.put(entries=listed, size=total)
+        output.say(_line(entry, manifest), level=-1)
+    output.put(entries=listed, size=total)
 
 
 @store.command()
 @verb
 @_on_cache
-def verify(report: Report, cache: BuildCache) -> None:
+def verify(output: Output, cache: BuildCache) -> None:
     """Read every byte of every entry and check it; exit code 4 if one is damaged."""
     states: list[dict[str, Any]] = []
     for entry in cache.entries():
-        report.say(f"reading {entry.key} ({size_text(entry.size)})", level=1)
+        output.say(f"reading {entry.key} ({size_text(entry.size)})", level=1)
         problem = _problem(cache, entry)
         states.append({"key": entry.key, "sound": problem is None, "problem": problem})
         if problem is not None:
-            report.say(f"damaged: {entry.key}: {problem}", level=-1)
+            output.say(f"damaged: {entry.key}: {problem}", level=-1)
     damaged = sum(not state["sound"] for state in states)
-    report.put(entries=states)
+    output.put(entries=states)
     if damaged:
         raise MalformedArtifactError(
             f"{damaged} of {len(states)} entries are damaged; a build finds that too and never uses them",
             where=str(cache.folder),
             remedy="trtcross store prune --damaged",
         )
-    report.say(f"{len(states)} build(s), every byte checked")
+    output.say(f"{len(states)} build(s), every byte checked")
 
 
 @store.command()
@@ -92,7 +92,7 @@ def verify(report: Report, cache: BuildCache) -> None:
 @verb
 @_on_cache
 def prune(
-    report: Report,
+    output: Output,
     cache: BuildCache,
     everything: bool,
     damaged: bool,
@@ -103,7 +103,7 @@ def prune(
     limit = cache.limit if max_size is None else parse_size(max_size, where="--max-size")
     last = None if older_than is None else datetime.now(timezone.utc) - timedelta(days=older_than)
 
-    def unwanted(entry: Entry) -> bool:
+    def unwanted(entry: CacheEntry) -> bool:
         old = last is not None and entry.used <= last
         return everything or old or (damaged and _problem(cache, entry) is not None)
 
@@ -112,12 +112,12 @@ def prune(
     removed = cache.remove([*chosen, *surplus([entry for entry in entries if entry not in chosen], limit)])
     freed = sum(entry.size for entry in removed)
     for entry in removed:
-        report.say(f"removed {entry.key} ({size_text(entry.size)})")
-    report.put(removed=[entry.key for entry in removed], freed=freed)
-    report.say(f"{len(removed)} build(s) removed, {size_text(freed)} freed")
+        output.say(f"removed {entry.key} ({size_text(entry.size)})")
+    output.put(removed=[entry.key for entry in removed], freed=freed)
+    output.say(f"{len(removed)} build(s) removed, {size_text(freed)} freed")
 
 
-def _manifest(entry: Entry) -> Manifest | None:
+def _manifest(entry: CacheEntry) -> Manifest | None:
     try:
         with open_artifact(entry.artifact) as artifact:
             return artifact.manifest
@@ -125,7 +125,7 @@ def _manifest(entry: Entry) -> Manifest | None:
         return None
 
 
-def _problem(cache: BuildCache, entry: Entry) -> str | None:
+def _problem(cache: BuildCache, entry: CacheEntry) -> str | None:
     """What is wrong with an entry; nothing is, where it was removed meanwhile."""
     try:
         open_checked(entry).close()
@@ -134,7 +134,7 @@ def _problem(cache: BuildCache, entry: Entry) -> str | None:
     return None
 
 
-def _to_json(entry: Entry, manifest: Manifest | None) -> dict[str, Any]:
+def _to_json(entry: CacheEntry, manifest: Manifest | None) -> dict[str, Any]:
     return {
         "key": entry.key,
         "artifact": str(entry.artifact),
@@ -149,7 +149,7 @@ def _to_json(entry: Entry, manifest: Manifest | None) -> dict[str, Any]:
     }
 
 
-def _line(entry: Entry, manifest: Manifest | None) -> str:
+def _line(entry: CacheEntry, manifest: Manifest | None) -> str:
     what = "damaged"
     if manifest:
         target = manifest.target

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from linux_side.frontend.source import Source
 
 
-class Progress:
+class BuildProgress:
     """Tells the parent which phase runs, and remembers how long each took."""
 
     def __init__(self, events: TextIO) -> None:
@@ -64,10 +64,10 @@ def main() -> int:
     # Whatever prints to stdout meanwhile, the C++ side too, must not get between the events.
     events = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
-    progress = Progress(events)
+    progress = BuildProgress(events)
     job = json.loads(sys.stdin.read())
     try:
-        run_job(job, progress)
+        build_job(job, progress)
     except TrtcrossError as error:
         traceback.print_exc()
         progress.send(event="error", error=error.to_json())
@@ -76,7 +76,7 @@ def main() -> int:
     return 0
 
 
-def run_job(job: dict[str, Any], progress: Progress) -> None:
+def build_job(job: dict[str, Any], progress: BuildProgress) -> None:
     """Builds one artifact.
 
     Args:
@@ -108,7 +108,7 @@ def run_job(job: dict[str, Any], progress: Progress) -> None:
     pipeline.run_source(source, Path(job["out"]))
 
 
-def _cached(job: dict[str, Any], pipeline: Pipeline, source: Source, progress: Progress) -> bool:
+def _cached(job: dict[str, Any], pipeline: Pipeline, source: Source, progress: BuildProgress) -> bool:
     """Sets the cache key; writes the artifact if the caller could not look for it, and the cache has it."""
     from linux_side.cache.key import file_key
     from linux_side.cache.lookup import fetch

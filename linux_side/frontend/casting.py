@@ -9,7 +9,7 @@ import torch
 from torch.utils import _pytree as pytree
 
 
-def compute_inside_in(dtype: torch.dtype, module: torch.nn.Module, changed: Collection[str] | None = None) -> None:
+def cast_module(dtype: torch.dtype, module: torch.nn.Module, changed: Collection[str] | None = None) -> None:
     """Casts the module in place, its fp32 inputs on the way in and its outputs on the way out.
 
     An input that the original changes in place is changed still: where the cast copy has another value after the call,

@@ -47,7 +47,9 @@ def shapes_for_export(
     return shapes
 
 
-def beyond_one(dynamic: Sequence[DynamicDimension], names: Sequence[str], leaves: Sequence[Any]) -> list[Any]:
+def enlarge_unit_dimensions(
+    dynamic: Sequence[DynamicDimension], names: Sequence[str], leaves: Sequence[Any]
+) -> list[Any]:
     """The example with each dynamic dimension of size 1 repeated once, where its range allows two.
 
     Traced at size 1 many models (ViT, Swin) turn out to fit nothing else: broadcasting looks at it.

@@ -17,7 +17,7 @@ _PRODUCTS = {
 }  # fmt: skip
 
 
-def compute_products_in(dtype: torch.dtype, program: ExportedProgram) -> int:
+def unify_product_dtypes(dtype: torch.dtype, program: ExportedProgram) -> int:
     """Casts the factors of products of several precisions to one, in place, and the results back.
 
     Returns:

@@ -16,11 +16,11 @@ from torch.export.passes import move_to_device_pass
 from torch.fx.experimental import _config as symbolic_shapes
 from torch.utils import _pytree as pytree
 
-from linux_side.frontend.casting import compute_inside_in
-from linux_side.frontend.dynamic_shapes import beyond_one, require_dynamic, shapes_for_export
+from linux_side.frontend.casting import cast_module
+from linux_side.frontend.dynamic_shapes import enlarge_unit_dimensions, require_dynamic, shapes_for_export
 from linux_side.frontend.golden import GoldenSample, record_golden
 from linux_side.frontend.leaves import input_names
-from linux_side.frontend.mixed_products import compute_products_in
+from linux_side.frontend.mixed_products import unify_product_dtypes
 from linux_side.options import BuildOptions
 from toolchain.errors import BuildFailedError, TrtcrossError, UsageError
 from toolchain.graph.document import PLACEHOLDER_TARGET
@@ -138,11 +138,11 @@ def export_source(
     dtype = _DTYPES[options.precision or "fp32"]
     if dtype is not torch.float32:
         changed = set().union(*(sample.changed for sample in golden)) if golden else None
-        compute_inside_in(dtype, module, changed)
+        cast_module(dtype, module, changed)
     leaves, structure = pytree.tree_flatten((args, kwargs))
     names = input_names(structure, _argument_names(module))
     require_dynamic(options.dynamic, names, leaves)
-    leaves = beyond_one(options.dynamic, names, leaves)
+    leaves = enlarge_unit_dimensions(options.dynamic, names, leaves)
     shapes = shapes_for_export(options.dynamic, names, leaves)
     args, kwargs = pytree.tree_unflatten(leaves, structure)
     # A size of 0 or 1 is told apart from others while tracing, unless torch is asked not to look.
@@ -157,7 +157,7 @@ def export_source(
             remedy="make torch.export.export(model, args) work by itself first; -v shows the whole report",
         ) from error
     if dtype is not torch.float32:
-        compute_products_in(dtype, program)
+        unify_product_dtypes(dtype, program)
     return Source(name, program, golden)
 
 

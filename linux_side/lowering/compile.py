@@ -22,7 +22,7 @@ from linux_side.fx.values import output_values
 from linux_side.lowering.aliasing import allow_aliasing_of_state_alone
 from linux_side.lowering.complex_io import keep_complex_outside
 from linux_side.lowering.engine_metadata import encode_metadata
-from linux_side.lowering.float64 import keep_doubles_outside
+from linux_side.lowering.float64 import demote_float64
 from linux_side.lowering.symbolic_sizes import keep_sizes_inside
 from linux_side.options import BuildOptions
 from toolchain.engine.info import EngineInfo, RuntimeDevice
@@ -79,7 +79,7 @@ def lower_program(program: ExportedProgram, options: BuildOptions, builder: Engi
     for name, partition in list(_partitions(partitioned)):
         call = _call_of(partitioned, name)
         if keep_sizes_inside(partitioned, call, partition):
-            keep_doubles_outside(partitioned, call, partition)
+            demote_float64(partitioned, call, partition)
     partitioned.recompile()
     if options.require_full_coverage and (left := _operators_in_torch(partitioned)):
         raise BuildFailedError(

@@ -14,7 +14,7 @@ from linux_side.fx.values import flat_outputs
 _CAST = torch.ops.aten._to_copy.default
 
 
-def keep_doubles_outside(gm: torch.fx.GraphModule, call: torch.fx.Node, partition: torch.fx.GraphModule) -> None:
+def demote_float64(gm: torch.fx.GraphModule, call: torch.fx.Node, partition: torch.fx.GraphModule) -> None:
     """Makes a partition compute in fp32 where it computed in doubles, in place; in PyTorch they stay doubles.
 
     Args:

@@ -31,12 +31,12 @@ from toolchain.checker.structure import LEVELS, Level
 from toolchain.errors import UsageError
 from toolchain.io.atomic import read_json, write_json, write_text
 from toolchain.io.hashing import file_digest
-from toolchain.manifest.models import Model
+from toolchain.manifest.models import StrictModel
 
 Step = Literal["build", "verify", "executor"]
 
 
-class ArtifactFacts(Model):
+class ArtifactFacts(StrictModel):
     """What is kept of an artifact."""
 
     size: int
@@ -51,7 +51,7 @@ class ArtifactFacts(Model):
     phases: dict[str, float] = Field(description="seconds of each phase of the build")
 
 
-class Record(Model):
+class CellRecord(StrictModel):
     """How a cell went.
 
     Attributes:
@@ -101,14 +101,14 @@ class RunFolder:
     def record_path(self, cell: str) -> Path:
         return self.path / "cells" / f"{cell}.json"
 
-    def record(self, cell: str) -> Record | None:
+    def record(self, cell: str) -> CellRecord | None:
         """A cell's record; None where there is none, or it is damaged."""
         document = read_json(self.record_path(cell))
         with contextlib.suppress(ValidationError):
-            return Record.model_validate(document) if document else None
+            return CellRecord.model_validate(document) if document else None
         return None
 
-    def finished(self, cell: Cell, level: str) -> Record | None:
+    def finished(self, cell: Cell, level: str) -> CellRecord | None:
         """The record of a cell that is done: the same cell, verified as far, and its artifact as it was."""
         record, path = self.record(cell.id), self.artifact(cell.id)
         if record is None or record.artifact is None or record.state != "passed":
@@ -118,7 +118,7 @@ class RunFolder:
         same_size = path.is_file() and path.stat().st_size == record.artifact.size
         return record if same_size and file_digest(path) == record.artifact.sha256 else None
 
-    def write(self, record: Record) -> None:
+    def write(self, record: CellRecord) -> None:
         write_json(self.record_path(record.id), record.model_dump(mode="json"))
 
     @contextlib.contextmanager

@@ -14,7 +14,7 @@ from linux_side.matrix.planning.memory import Memory
 from linux_side.matrix.planning.plan import Plan, make_plan
 from linux_side.matrix.records import RunFolder
 from linux_side.matrix.spec.spec import Spec, load_spec
-from toolchain.cli.output import Report
+from toolchain.cli.output import Output
 
 if TYPE_CHECKING:
     from linux_side.matrix.execution.executor import Executor
@@ -25,12 +25,12 @@ def run_folder(spec: Path, out: Path | None) -> RunFolder:
     return RunFolder(out or Path(".matrix") / spec.stem)
 
 
-class Session:
+class MatrixRun:
     """A spec, opened; with Ray, connected to a cluster. Use it in a ``with`` block."""
 
     def __init__(
         self,
-        report: Report,
+        output: Output,
         spec: Path,
         out: Path | None,
         only: tuple[str, ...],
@@ -42,7 +42,7 @@ class Session:
         ray_shared: bool,
         ray_working_dir: str | None,
     ) -> None:
-        self._report = report
+        self._output = output
         self._spec: Spec = load_spec(spec)
         self.folder = run_folder(spec, out)
         self.memory = Memory.load(self.folder.memory)
@@ -58,10 +58,10 @@ class Session:
             self._cluster = Cluster(ray_address, ray_working_dir, shared=ray_shared)
         self._hosts: list[Host] = self._cluster.hosts() if self._cluster else [this_host()]
 
-    def __enter__(self) -> Session:
+    def __enter__(self) -> MatrixRun:
         # Ray prints what its nodes have to say to our stdout, where with --json there is nothing but the document.
         self._redirected: AbstractContextManager[Any] = (
-            redirect_stdout(sys.stderr) if self._cluster and self._report.as_json else nullcontext()
+            redirect_stdout(sys.stderr) if self._cluster and self._output.as_json else nullcontext()
         )
         self._redirected.__enter__()
         return self

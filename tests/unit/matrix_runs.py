@@ -5,14 +5,14 @@ from __future__ import annotations
 from datetime import datetime, timezone
 from typing import Any
 
-from linux_side.matrix.records import ArtifactFacts, Record, RunFolder
+from linux_side.matrix.records import ArtifactFacts, CellRecord, RunFolder
 from linux_side.matrix.spec.cells import Cell
 from toolchain.io.hashing import file_digest
 
 
 def finish(
     folder: RunFolder, cell: Cell, *, state: str = "passed", content: bytes = b"artifact", **more: Any
-) -> Record:
+) -> CellRecord:
     """Leaves an artifact and a record, and returns the latter."""
     for name in ("cells", "artifacts", "logs"):
         (folder.path / name).mkdir(parents=True, exist_ok=True)
@@ -47,6 +47,6 @@ def finish(
         "levels": [{"level": "integrity", "passed": True, "seconds": 0.1, "error": None, "details": {}}],
         "reproduce": ["cd /there", "trtcross build m:a"],
     }
-    record = Record(**{**values, **more})
+    record = CellRecord(**{**values, **more})
     folder.write(record)
     return record

@@ -68,7 +68,7 @@ def cli() -> None:
 
 def _refused(error: click.ClickException | TrtcrossError) -> int:
     """Says what is wrong with a command line that reached no verb; scripts get their document all the same."""
-    from toolchain.cli.output import Report
+    from toolchain.cli.output import Output
 
     if isinstance(error, click.ClickException):
         error.show()
@@ -79,9 +79,9 @@ def _refused(error: click.ClickException | TrtcrossError) -> int:
     else:
         problem = error
         click.echo(f"error: {error}", err=True)
-    report = Report("", "--json" in sys.argv[1:], 0)
-    report.put(ok=False, error=problem.to_json())
-    report.finish()
+    output = Output("", "--json" in sys.argv[1:], 0)
+    output.put(ok=False, error=problem.to_json())
+    output.finish()
     return problem.exit_code
 
 

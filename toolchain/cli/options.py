@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import click
 
-from toolchain.cli.output import Report
+from toolchain.cli.output import Output
 from toolchain.errors import UsageError
 from toolchain.signing.policy import CertificateSigner, KeySigner, Policy, read_policy
 
@@ -35,9 +35,9 @@ def signer_options(function: Callable[..., None]) -> Callable[..., None]:
     @click.option("--signer-ca", type=_PATH, help="The authority's certificates (PEM) that vouch for the identity.")
     @wraps(function)
     def command(
-        report: Report, *, policy: Path | None, signer: str | None, signer_ca: Path | None, **options: Any
+        output: Output, *, policy: Path | None, signer: str | None, signer_ca: Path | None, **options: Any
     ) -> None:
-        function(report, policy=chosen_policy(policy, signer, signer_ca), **options)
+        function(output, policy=chosen_policy(policy, signer, signer_ca), **options)
 
     return command
 
@@ -57,7 +57,7 @@ def chosen_policy(policy: Path | None, signer: str | None, ca: Path | None) -> P
     return Policy((CertificateSigner(signer, ca) if ca else KeySigner(Path(signer)),))
 
 
-def report_signer(report: Report, signer: object) -> None:
+def report_signer(output: Output, signer: object) -> None:
     """Says who signed."""
-    report.put(signer=str(signer))
-    report.say(f"signed by {signer}")
+    output.put(signer=str(signer))
+    output.say(f"signed by {signer}")

@@ -16,7 +16,7 @@ from toolchain.host.requirements import Requirement, State
 DOCUMENT_VERSION = 1
 
 
-class Report:
+class Output:
     """Collects what one call of a verb has to say.
 
     Attributes:
@@ -48,27 +48,27 @@ class Report:
 
 
 def verb(function: Callable[..., None]) -> Callable[..., None]:
-    """Gives a click command ``--json``, ``-q`` and ``-v``, a :class:`Report`, and our exit codes."""
+    """Gives a click command ``--json``, ``-q`` and ``-v``, a :class:`Output`, and our exit codes."""
 
     @click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout.")
     @click.option("-q", "--quiet", is_flag=True, help="Say less.")
     @click.option("-v", "--verbose", count=True, help="Say more.")
     @wraps(function)
     def command(*, as_json: bool, quiet: bool, verbose: int, **options: Any) -> None:
-        report = Report(click.get_current_context().info_name or "", as_json, -1 if quiet else verbose)
+        output = Output(click.get_current_context().info_name or "", as_json, -1 if quiet else verbose)
         code = 0
         try:
-            function(report, **options)
+            function(output, **options)
         except TrtcrossError as error:
-            report.fail(error)
+            output.fail(error)
             code = error.exit_code
         except (click.ClickException, click.exceptions.Exit, click.Abort, BrokenPipeError):
             raise
         except Exception as error:  # noqa: BLE001 - a bug of ours, and scripts still get their document
             traceback.print_exc()
-            report.fail(unexpected(error))
+            output.fail(unexpected(error))
             code = TrtcrossError.exit_code
-        report.finish()
+        output.finish()
         if code:
             raise SystemExit(code)
 

@@ -8,7 +8,7 @@ import click
 
 from toolchain.artifact import Artifact, open_artifact
 from toolchain.cli.options import trust_option
-from toolchain.cli.output import Report, verb
+from toolchain.cli.output import Output, verb
 from toolchain.convert import GoldenData, convert_artifact
 from toolchain.errors import MissingComponentError, UsageError
 from toolchain.targets import Platform
@@ -27,7 +27,7 @@ GOLDEN_GROUP = "trtcross.golden"
 @trust_option
 @verb
 def convert(
-    report: Report,
+    output: Output,
     artifact: str,
     out: str,
     target: str | None,
@@ -50,7 +50,7 @@ def convert(
             )
         made, source = _golden(opened, golden_from, golden) if golden_from else (None, None)
         manifest = convert_artifact(opened, out, platform, release=release, golden=made, trust=trust)
-    report.put(
+    output.put(
         artifact=out,
         target=manifest.target.platform.value,
         engines=[engine.sha256 for engine in manifest.engines],
@@ -58,11 +58,11 @@ def convert(
         golden_inputs=source,
         trust=trust,
     )
-    report.say(f"wrote {out} for {manifest.target.platform.value}; {len(manifest.engines)} engine(s), unchanged")
+    output.say(f"wrote {out} for {manifest.target.platform.value}; {len(manifest.engines)} engine(s), unchanged")
     if source:
-        report.say(f"golden: {golden} sample(s), inputs from {source}, outputs from {golden_from} on the CPU")
+        output.say(f"golden: {golden} sample(s), inputs from {source}, outputs from {golden_from} on the CPU")
     elif manifest.golden is None:
-        report.say("golden: none; outputs to compare with take the original model: --golden-from MODEL")
+        output.say("golden: none; outputs to compare with take the original model: --golden-from MODEL")
 
 
 def _golden(opened: Artifact, model: str, samples: int) -> tuple[GoldenData, str]:

@@ -7,7 +7,7 @@ from importlib import metadata
 
 import click
 
-from toolchain.cli.output import Report, requirement_lines, verb
+from toolchain.cli.output import Output, requirement_lines, verb
 from toolchain.host.requirements import Requirement, State
 from toolchain.targets import host_platform
 
@@ -16,17 +16,17 @@ GROUP = "trtcross.doctor"
 
 @click.command()
 @verb
-def doctor(report: Report) -> None:
+def doctor(output: Output) -> None:
     """Say what this machine can build, what it can run, and what is missing."""
     machine = f"{host_platform()}, Python {platform.python_version()}"
-    report.put(machine={"platform": host_platform(), "python": platform.python_version()})
-    report.say(f"this machine: {machine}")
+    output.put(machine={"platform": host_platform(), "python": platform.python_version()})
+    output.say(f"this machine: {machine}")
     abilities = {}
     for entry in sorted(metadata.entry_points(group=GROUP), key=lambda entry: entry.name):
         requirements: list[Requirement] = entry.load()()
         able = all(item.state is State.MET for item in requirements)
         abilities[entry.name] = {"able": able, "requirements": [item.to_json() for item in requirements]}
-        report.say(f"can it {entry.name}? {'yes' if able else 'no'}")
+        output.say(f"can it {entry.name}? {'yes' if able else 'no'}")
         for line in requirement_lines(requirements):
-            report.say(line)
-    report.put(abilities=abilities)
+            output.say(line)
+    output.put(abilities=abilities)

@@ -6,7 +6,7 @@ import click
 
 from toolchain.artifact import Artifact, open_artifact
 from toolchain.checker.safety import TRUST
-from toolchain.cli.output import Report, verb
+from toolchain.cli.output import Output, verb
 from toolchain.foreign.derive import FOREIGN
 from toolchain.manifest.models import Manifest, ValueSpec
 from toolchain.text import size_text
@@ -16,14 +16,14 @@ from toolchain.text import size_text
 @click.argument("artifact")
 @click.option("--digests", is_flag=True, help="Read every byte and check its digest.")
 @verb
-def inspect(report: Report, artifact: str, digests: bool) -> None:
+def inspect(output: Output, artifact: str, digests: bool) -> None:
     """Say what ARTIFACT is, what it needs, its engines, and what stays in PyTorch."""
     with open_artifact(artifact) as opened:
         headers_agree = all(_header_agrees(opened, index) for index in range(len(opened.engines)))
         if digests:
             opened.check_integrity()
         manifest = opened.manifest
-        report.put(
+        output.put(
             artifact=str(opened.path),
             size=opened.container.size,
             digests_checked=digests,
@@ -31,12 +31,12 @@ def inspect(report: Report, artifact: str, digests: bool) -> None:
             plan_headers_agree=headers_agree,
             manifest=manifest.model_dump(mode="json"),
         )
-        report.say(f"{opened.path}  ({size_text(opened.container.size)})")
+        output.say(f"{opened.path}  ({size_text(opened.container.size)})")
     for line in manifest_lines(manifest):
-        report.say(line)
-    report.say("digests: " + _digests_text(opened, digests))
+        output.say(line)
+    output.say("digests: " + _digests_text(opened, digests))
     if not headers_agree:
-        report.say("warning: an engine's plan header is not the one in the manifest", level=-1)
+        output.say("warning: an engine's plan header is not the one in the manifest", level=-1)
 
 
 def _digests_text(opened: Artifact, checked: bool) -> str:

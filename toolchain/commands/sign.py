@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from toolchain.artifact import open_artifact
-from toolchain.cli.output import Report, verb
+from toolchain.cli.output import Output, verb
 from toolchain.signing.artifact import sign_artifact
 
 _PATH = click.Path(path_type=Path)
@@ -24,9 +24,9 @@ _PATH = click.Path(path_type=Path)
     help="The key's certificate, then those that issued it (repeatable). Without: a signature by key alone.",
 )
 @verb
-def sign(report: Report, artifact: str, key: Path, certificates: tuple[Path, ...]) -> None:
+def sign(output: Output, artifact: str, key: Path, certificates: tuple[Path, ...]) -> None:
     """Sign ARTIFACT: check every byte of it and write ARTIFACT.sig, a Sigstore bundle, beside it."""
     with open_artifact(artifact) as opened:
         path = sign_artifact(opened, key, certificates)
-        report.put(artifact=artifact, signature=str(path), manifest_sha256=opened.manifest_sha256)
-    report.say(f"wrote {path}; ship both files")
+        output.put(artifact=artifact, signature=str(path), manifest_sha256=opened.manifest_sha256)
+    output.say(f"wrote {path}; ship both files")

@@ -35,7 +35,7 @@ def _stamp(status: os.stat_result) -> _Stamp:
 
 
 @dataclass(frozen=True)
-class Entry:
+class ZipEntry:
     """An entry's name below the root folder, and where its bytes lie in the file."""
 
     name: str
@@ -64,7 +64,7 @@ class Container:
         self._file = self._open()
         try:
             self._stamp = _stamp(os.fstat(self._file.fileno()))
-            self.entries: dict[str, Entry] = self._read_directory()
+            self.entries: dict[str, ZipEntry] = self._read_directory()
         except BaseException:
             self._file.close()
             raise
@@ -103,7 +103,7 @@ class Container:
         """Of the whole file, in bytes."""
         return self._stamp.size
 
-    def entry(self, name: str) -> Entry:
+    def entry(self, name: str) -> ZipEntry:
         try:
             return self.entries[name]
         except KeyError:
@@ -137,19 +137,19 @@ class Container:
                 remedy="check the path and the permissions",
             ) from error
 
-    def _read_directory(self) -> dict[str, Entry]:
+    def _read_directory(self) -> dict[str, ZipEntry]:
         try:
             return self._read_entries()
         except zip_records.ZipError as error:
             raise self._malformed(str(error)) from error
 
-    def _read_entries(self) -> dict[str, Entry]:
+    def _read_entries(self) -> dict[str, ZipEntry]:
         tail = self._read_at(max(self.size - zip_records.TAIL_SIZE, 0), zip_records.TAIL_SIZE)
         directory = zip_records.read_end(tail, self.size)
         if not 0 < directory.count <= _ENTRY_LIMIT or directory.size > _DIRECTORY_LIMIT:
             raise self._malformed(f"it has {directory.count} entries, and at most {_ENTRY_LIMIT} are read")
         data = self._read_at(directory.offset, directory.size)
-        entries: dict[str, Entry] = {}
+        entries: dict[str, ZipEntry] = {}
         names: set[str] = set()
         position = end = 0
         for _ in range(directory.count):
@@ -172,8 +172,8 @@ class Container:
         return entries
 
     def _read_entry(
-        self, record: zip_records.Record, name: str, central: bytes, start: int, limit: int
-    ) -> tuple[Entry, int]:
+        self, record: zip_records.ZipRecord, name: str, central: bytes, start: int, limit: int
+    ) -> tuple[ZipEntry, int]:
         """The entry whose local header must lie at ``start``, and where the next one must lie."""
         if record.header_offset != start:
             raise self._malformed(f"the entry {record.name!r} overlaps another, or bytes before it belong to no entry")
@@ -190,7 +190,7 @@ class Container:
             self.foreign_header = record.name
         for descriptor in zip_records.descriptors(record):
             if not descriptor or self._read_at(end, len(descriptor)) == descriptor:
-                return Entry(name, data, record.size, record.crc), end + len(descriptor)
+                return ZipEntry(name, data, record.size, record.crc), end + len(descriptor)
         raise self._malformed(f"what stands behind the entry {record.name!r} does not describe it")
 
     def _read_at(self, offset: int, length: int) -> bytes:

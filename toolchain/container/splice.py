@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from toolchain.container import zip_records
 from toolchain.container.entry_names import ROOT
-from toolchain.container.reader import Container, Entry
+from toolchain.container.reader import Container, ZipEntry
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
@@ -79,16 +79,16 @@ class SplicedFile(io.RawIOBase):
         return count
 
 
-def spliced_archive(container: Container, entries: Sequence[tuple[str, bytes | Entry]]) -> SplicedFile:
+def spliced_archive(container: Container, entries: Sequence[tuple[str, bytes | ZipEntry]]) -> SplicedFile:
     """A zip with the given entries: bytes in memory, or entries of the container."""
     pieces: list[bytes | FileRange] = []
     central, position = b"", 0
     for name, content in entries:
-        crc = content.crc if isinstance(content, Entry) else zlib.crc32(content)
-        size = content.size if isinstance(content, Entry) else len(content)
+        crc = content.crc if isinstance(content, ZipEntry) else zlib.crc32(content)
+        size = content.size if isinstance(content, ZipEntry) else len(content)
         head = (f"{ROOT}/{name}".encode(), crc, size)
         header = zip_records.local_header(*head)
-        pieces += [header, FileRange(content.offset, size) if isinstance(content, Entry) else content]
+        pieces += [header, FileRange(content.offset, size) if isinstance(content, ZipEntry) else content]
         central += zip_records.central_record(*head, position)
         position += len(header) + size
     end = zip_records.end_records(zip_records.Directory(position, len(central), len(entries)))

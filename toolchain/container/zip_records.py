@@ -36,7 +36,7 @@ class ZipError(ValueError):
 
 
 @dataclass(frozen=True)
-class Record:
+class ZipRecord:
     """An entry as the central directory describes it."""
 
     name: str
@@ -138,7 +138,7 @@ def _read_end64(tail: bytes, start: int) -> tuple[int, int, int]:
     return count, size, directory
 
 
-def read_central(data: bytes, position: int) -> tuple[Record, int]:
+def read_central(data: bytes, position: int) -> tuple[ZipRecord, int]:
     """Reads the record at ``position``; returns it and the position behind it.
 
     Raises:
@@ -163,10 +163,10 @@ def read_central(data: bytes, position: int) -> tuple[Record, int]:
         raise ZipError(f"the entry {name!r} is compressed")
     if fields[2] > _VERSION:
         raise ZipError(f"the entry {name!r} wants a newer reader of zip archives")
-    return Record(name, crc, size, offset, flags), end
+    return ZipRecord(name, crc, size, offset, flags), end
 
 
-def local_length(record: Record, raw: bytes) -> int:
+def local_length(record: ZipRecord, raw: bytes) -> int:
     """The length of the local header of which ``raw`` is the fixed part.
 
     Raises:
@@ -185,7 +185,7 @@ def local_length(record: Record, raw: bytes) -> int:
     return _LOCAL.size + int(name_length) + int(extra_length)
 
 
-def check_local(record: Record, raw: bytes) -> None:
+def check_local(record: ZipRecord, raw: bytes) -> None:
     """Holds a whole local header's name and extra field against the directory.
 
     Raises:
@@ -203,7 +203,7 @@ def check_local(record: Record, raw: bytes) -> None:
         raise ZipError(f"the local header of {record.name!r} says another size than the directory")
 
 
-def descriptors(record: Record) -> tuple[bytes, ...]:
+def descriptors(record: ZipRecord) -> tuple[bytes, ...]:
     """What may stand behind the entry's data: nothing, or its CRC and size once more in one of two widths."""
     if not record.flags & _DESCRIPTOR_FOLLOWS:
         return (b"",)

@@ -34,18 +34,18 @@ VersionText = Annotated[str, AfterValidator(_version)]
 PackageName = Annotated[str, Field(pattern=r"^[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?$")]
 
 
-class Model(BaseModel):
+class StrictModel(BaseModel):
     """Strict and frozen: an unknown field is refused, and a number is never read from a string."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
-class Package(Model):
+class Package(StrictModel):
     name: PackageName
     version: VersionText
 
 
-class Producer(Model):
+class Producer(StrictModel):
     """The machine and the versions that made the artifact."""
 
     trtcross: VersionText
@@ -58,14 +58,14 @@ class Producer(Model):
     driver: str | None
 
 
-class SourceModel(Model):
+class SourceModel(StrictModel):
     """The model that went in."""
 
     name: str
     digest: Sha256 = Field(description="of the graph and the weights before lowering")
 
 
-class TargetSpec(Model):
+class TargetSpec(StrictModel):
     """Where the artifact shall run."""
 
     platform: Platform = Field(strict=False)
@@ -75,7 +75,7 @@ class TargetSpec(Model):
     abi_version: int = Field(description="of Torch-TensorRT's engine info")
 
 
-class DynamicSize(Model):
+class DynamicSize(StrictModel):
     """A dimension that may vary, bounds included."""
 
     symbol: str
@@ -83,7 +83,7 @@ class DynamicSize(Model):
     max: Count | None
 
 
-class ValueSpec(Model):
+class ValueSpec(StrictModel):
     """One leaf of the inputs or outputs. A leaf that is no tensor has no dtype, and its value is fixed."""
 
     name: str
@@ -93,7 +93,7 @@ class ValueSpec(Model):
     value: JsonValue = None
 
 
-class CallSpec(Model):
+class CallSpec(StrictModel):
     """How the leaves are packed, in the form of ``torch.utils._pytree.treespec_dumps``."""
 
     in_spec: str
@@ -101,7 +101,7 @@ class CallSpec(Model):
     argument_names: list[str]
 
 
-class Span(Model):
+class Span(StrictModel):
     """Where base64 lies: in an entry's data, in bytes."""
 
     entry: str
@@ -109,19 +109,19 @@ class Span(Model):
     length: Count
 
 
-class Binding(Model):
+class Binding(StrictModel):
     name: str
     dtype: str
     shape: list[int] = Field(description="-1 where it may vary")
 
 
-class ShapeRange(Model):
+class ShapeRange(StrictModel):
     min: list[Count]
     opt: list[Count]
     max: list[Count]
 
 
-class PlanFacts(Model):
+class PlanFacts(StrictModel):
     """What the plan's own header says."""
 
     magic: str
@@ -129,13 +129,13 @@ class PlanFacts(Model):
     capability_mask: Count | None
 
 
-class Aliased(Model):
+class Aliased(StrictModel):
     output: str
     input: str
     kind: str
 
 
-class EngineEntry(Model):
+class EngineEntry(StrictModel):
     """One engine, in the order of the graph."""
 
     name: str
@@ -151,7 +151,7 @@ class EngineEntry(Model):
     aliased_io: list[Aliased]
 
 
-class FallbackOperator(Model):
+class FallbackOperator(StrictModel):
     """An operator that stays in PyTorch."""
 
     operator: str
@@ -159,14 +159,14 @@ class FallbackOperator(Model):
     device: str
 
 
-class Coverage(Model):
+class Coverage(StrictModel):
     """None where it is not known: the artifact was not built by trtcross."""
 
     operators: Count | None
     in_engines: Count | None
 
 
-class FileEntry(Model):
+class FileEntry(StrictModel):
     """Size and digest of an entry.
 
     For the graph (``models/model.json``) the digest is of the text in which each engine's base64 is replaced by
@@ -177,14 +177,14 @@ class FileEntry(Model):
     size: Count
 
 
-class Tolerance(Model):
+class Tolerance(StrictModel):
     """Bounds on an output's error against golden: both must hold."""
 
     relative_l2: float = Field(ge=0, description="||got - want|| / ||want||")
     max_relative: float = Field(ge=0, description="max |got - want| / max |want|")
 
 
-class Golden(Model):
+class Golden(StrictModel):
     """Example inputs and the original model's outputs for them (fp32, on the CPU)."""
 
     entry: Literal["trtcross/golden.safetensors"] = "trtcross/golden.safetensors"
@@ -192,7 +192,7 @@ class Golden(Model):
     tolerance: dict[str, Tolerance] = Field(description="by dtype of the output")
 
 
-class BuildRecord(Model):
+class BuildRecord(StrictModel):
     """How the build went. Differs from build to build."""
 
     seconds: dict[str, float]
@@ -200,7 +200,7 @@ class BuildRecord(Model):
     from_cache: bool
 
 
-class Manifest(Model):
+class Manifest(StrictModel):
     schema_version: Literal[1] = 1
     created: AwareDatetime = Field(strict=False)
     stock_readable: bool = Field(description="whether torch.export.load can hold it without trtcross")

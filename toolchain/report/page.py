@@ -1,7 +1,8 @@
 """A report as one HTML page that needs nothing but itself: no network, no file beside it, no script to be readable.
 
-What is on the page is plain data, :class:`Page` down to :class:`Cell`; the template knows how each part looks. Every
-text may come from a hostile file: it is escaped, its control characters are shown, and it is cut at :data:`TEXT_LIMIT`.
+What is on the page is plain data, :class:`Page` down to :class:`TableCell`; the template knows how each part looks.
+Every text may come from a hostile file: it is escaped, its control characters are shown, and it is cut at
+:data:`TEXT_LIMIT`.
 """
 
 from __future__ import annotations
@@ -17,8 +18,20 @@ from toolchain.text import TEXT_LIMIT
 ROW_LIMIT = 1000
 
 __all__ = [
-    "TEXT_LIMIT", "Bar", "Bars", "Bin", "Cell", "Facts", "Grid", "Histogram", "Mark", "Page", "Section", "Table",
-    "Text", "Verdict",
+    "TEXT_LIMIT",
+    "Bar",
+    "Bars",
+    "Bin",
+    "Facts",
+    "Grid",
+    "Histogram",
+    "Mark",
+    "Page",
+    "Section",
+    "Table",
+    "TableCell",
+    "Text",
+    "Verdict",
 ]  # fmt: skip
 
 
@@ -36,7 +49,7 @@ class Mark(str, Enum):
 
 
 @dataclass(frozen=True)
-class Cell:
+class TableCell:
     """One cell of a table, or one value of a list of facts.
 
     Attributes:
@@ -68,7 +81,7 @@ class Table:
 
     kind: ClassVar[str] = "table"
     columns: Sequence[str]
-    rows: Sequence[Sequence[str | Cell]]
+    rows: Sequence[Sequence[str | TableCell]]
     caption: str = ""
 
 
@@ -77,7 +90,7 @@ class Facts:
     """Names and values, one below the other."""
 
     kind: ClassVar[str] = "facts"
-    facts: Sequence[tuple[str, str | Cell]]
+    facts: Sequence[tuple[str, str | TableCell]]
 
 
 @dataclass(frozen=True)
@@ -150,7 +163,7 @@ class Grid:
     kind: ClassVar[str] = "grid"
     caption: str
     columns: Sequence[str]
-    rows: Sequence[tuple[str, Sequence[Cell | None]]]
+    rows: Sequence[tuple[str, Sequence[TableCell | None]]]
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ import click
 
 from toolchain.artifact import Artifact, open_artifact
 from toolchain.cli.options import signer_options, trust_option
-from toolchain.cli.output import Report, verb
+from toolchain.cli.output import Output, verb
 from toolchain.errors import UsageError
 from toolchain.signing.policy import Policy
 from toolchain.targets import DEVICE
@@ -55,18 +55,18 @@ _PATH = click.Path(path_type=Path)
 @trust_option
 @verb
 @signer_options
-def bench(report: Report, artifact: str, policy: Policy | None, **options: Any) -> None:
+def bench(output: Output, artifact: str, policy: Policy | None, **options: Any) -> None:
     """Measure ARTIFACT's latency, throughput, first call and memory on this machine."""
     if options["fail_over"] is not None and options["baseline"] is None:
         raise UsageError("--fail-over needs --baseline", remedy="give the file of an earlier `bench --json`")
     with open_artifact(artifact) as opened:
         require(opened, allow_unlisted_gpu=options["allow_unlisted_gpu"])  # before torch, which may be what is missing
-        _Bench(report, opened, policy, options).run()
+        _Bench(output, opened, policy, options).run()
 
 
 class _Bench:
-    def __init__(self, report: Report, artifact: Artifact, policy: Policy | None, options: dict[str, Any]) -> None:
-        self._report, self._artifact, self._policy, self._options = report, artifact, policy, options
+    def __init__(self, output: Output, artifact: Artifact, policy: Policy | None, options: dict[str, Any]) -> None:
+        self._output, self._artifact, self._policy, self._options = output, artifact, policy, options
         self._document: dict[str, Any] = {
             "artifact": str(artifact.path),
             "cuda_graphs": options["cuda_graphs"],
@@ -80,14 +80,14 @@ class _Bench:
         if self._options["first_call"] and self._policy is None:
             self._first_calls()
         self._steady()
-        self._report.put(**self._document)
+        self._output.put(**self._document)
         if self._options["html"]:
             self._write_page()
         if baseline:
             where = str(self._options["baseline"])
             change = compare(self._document, baseline, fail_over=self._options["fail_over"], where=where)
-            self._report.put(change_percent=change)
-            self._report.say(f"against the baseline: {change:+.1f}%")
+            self._output.put(change_percent=change)
+            self._output.say(f"against the baseline: {change:+.1f}%")
 
     def _first_calls(self) -> None:
         from windows_side.benchmark.first_call import measure_first_call
@@ -99,7 +99,7 @@ class _Bench:
             for name in ("without_cache", "with_cache"):
                 measured = measure_first_call(self._artifact.path, device, cache=Path(folder), **keywords)
                 self._document.setdefault("first_call", {})[name] = asdict(measured)
-                self._report.say(
+                self._output.say(
                     f"fresh process {name.replace('_', ' ')}: imports {measured.imports:.2f} s, "
                     f"load {measured.load:.2f} s, first call {measured.first_call:.3f} s"
                 )
@@ -118,7 +118,7 @@ class _Bench:
             policy=self._policy,
             trust=self._options["trust"],
             cuda_graphs=self._options["cuda_graphs"],
-            progress=self._report.verbosity >= 0,
+            progress=self._output.verbosity >= 0,
         )
         loaded = memory.look()
         args, kwargs = self._call(model)
@@ -134,14 +134,14 @@ class _Bench:
             gpu_memory={"loaded": loaded, "peak": memory.peak},
             original={"latency": asdict(originals[0])} if originals else None,
         )
-        self._report.say(
+        self._output.say(
             f"one call at a time: median {ours.median:.4f} ms, 5% to 95% {ours.p5:.4f} to {ours.p95:.4f} ms\n"
             f"back to back: {back_to_back:.4f} ms a call, {1000 / back_to_back:.0f} calls a second\n"
             f"GPU memory: {size_text(loaded)} after loading, {size_text(memory.peak)} at the peak"
         )
         if originals:
             ratio = originals[0].median / ours.median
-            self._report.say(f"the original in eager PyTorch: {originals[0].median:.4f} ms, {ratio:.2f} times as long")
+            self._output.say(f"the original in eager PyTorch: {originals[0].median:.4f} ms, {ratio:.2f} times as long")
 
     def _call(self, model: LoadedModel) -> tuple[tuple[Any, ...], dict[str, Any]]:
         from windows_side.execution.call import call_of

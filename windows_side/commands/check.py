@@ -7,7 +7,7 @@ import click
 from toolchain.artifact import Artifact, open_artifact
 from toolchain.checker.safety import require_safe_to_load
 from toolchain.cli.options import report_signer, signer_options, trust_option
-from toolchain.cli.output import Report, requirement_lines, verb
+from toolchain.cli.output import Output, requirement_lines, verb
 from toolchain.errors import IncompatibleError, UntrustedError
 from toolchain.host.requirements import Requirement, State
 from toolchain.signing.artifact import require_signature
@@ -21,23 +21,23 @@ from windows_side.preflight.requirements import unmet
 @trust_option
 @verb
 @signer_options
-def check(report: Report, artifact: str, trust: str | None, policy: Policy | None) -> None:
+def check(output: Output, artifact: str, trust: str | None, policy: Policy | None) -> None:
     """Decide whether ARTIFACT can run on this machine: every requirement, met or not, and how to meet it."""
     with open_artifact(artifact) as opened:
         if policy:
-            report_signer(report, require_signature(opened, policy))
+            report_signer(output, require_signature(opened, policy))
         requirements = [*check_requirements(opened), *_trust(opened, trust)]
-    report.put(artifact=artifact, trust=trust, requirements=[item.to_json() for item in requirements])
-    report.say(f"{artifact} on this machine:")
+    output.put(artifact=artifact, trust=trust, requirements=[item.to_json() for item in requirements])
+    output.say(f"{artifact} on this machine:")
     for line in requirement_lines(requirements):
-        report.say(line)
+        output.say(line)
     if missing := unmet(requirements):
         raise IncompatibleError(
             f"not here, because: {', '.join(item.name for item in missing)}",
             where=artifact,
             remedy="see each requirement above",
         )
-    report.say("it can run here")
+    output.say("it can run here")
 
 
 def _trust(artifact: Artifact, reason: str | None) -> list[Requirement]:

@@ -9,7 +9,7 @@ import click
 
 from toolchain.artifact import Artifact, open_artifact
 from toolchain.cli.options import signer_options, trust_option
-from toolchain.cli.output import Report, verb
+from toolchain.cli.output import Output, verb
 from toolchain.signing.policy import Policy
 from toolchain.targets import DEVICE
 from windows_side.preflight.requirements import require
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 @verb
 @signer_options
 def run(
-    report: Report,
+    output: Output,
     artifact: str,
     source: Path,
     out: Path,
@@ -48,11 +48,11 @@ def run(
             allow_unlisted_gpu=allow_unlisted_gpu,
             policy=policy,
             trust=trust,
-            progress=report.verbosity >= 0,
+            progress=output.verbosity >= 0,
         )
         names = run_file(model, opened, source, out)
-    report.put(artifact=artifact, output=str(out), tensors=names, trust=trust)
-    report.say(f"wrote {', '.join(names)} to {out}")
+    output.put(artifact=artifact, output=str(out), tensors=names, trust=trust)
+    output.say(f"wrote {', '.join(names)} to {out}")
 
 
 def run_file(model: LoadedModel, artifact: Artifact, source: Path, out: Path) -> list[str]:

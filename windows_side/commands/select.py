@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from toolchain.cli.output import Report, verb
+from toolchain.cli.output import Output, verb
 from toolchain.errors import IncompatibleError
 from toolchain.host.requirements import State
 from toolchain.text import printable
@@ -22,11 +22,11 @@ _OUTCOMES = {State.MET: "fits", State.UNKNOWN: "unknown", State.NOT_MET: "does n
 @click.option("--model", help="Choose among the artifacts of this model alone.")
 @click.option("--allow-unlisted-gpu", is_flag=True, help="Also take one that does not list this GPU.")
 @verb
-def select(report: Report, directory: Path, model: str | None, allow_unlisted_gpu: bool) -> None:
+def select(output: Output, directory: Path, model: str | None, allow_unlisted_gpu: bool) -> None:
     """Choose the best artifact in DIRECTORY for this machine, and say why not the others (-q: its path alone)."""
     selection = select_artifact(directory, model=model, allow_unlisted_gpu=allow_unlisted_gpu)
     best = selection.best
-    report.put(
+    output.put(
         directory=str(directory),
         best=str(best.path) if best else None,
         criteria=[criterion.name for criterion in CRITERIA],
@@ -34,23 +34,23 @@ def select(report: Report, directory: Path, model: str | None, allow_unlisted_gp
         + [_refused(refused) for refused in selection.refused],
     )
     if best is None:
-        _say_others(report, selection)
+        _say_others(output, selection)
         raise _none_fits(selection, directory)
-    if report.verbosity < 0:
-        report.say(str(best.path), level=-1)
-    report.say(f"best: {_line(best.path)}")
-    _say_others(report, selection)
+    if output.verbosity < 0:
+        output.say(str(best.path), level=-1)
+    output.say(f"best: {_line(best.path)}")
+    _say_others(output, selection)
 
 
-def _say_others(report: Report, selection: Selection) -> None:
+def _say_others(output: Output, selection: Selection) -> None:
     for candidate in selection.candidates:
         for reason in reasons(candidate, selection.best):
-            report.say(_line(f"  {candidate.path.name}: {reason}"))
+            output.say(_line(f"  {candidate.path.name}: {reason}"))
     for refused in selection.refused:
-        report.say(_line(f"  {refused.path.name}: refused: {refused.error.problem}"))
+        output.say(_line(f"  {refused.path.name}: refused: {refused.error.problem}"))
     models = sorted({candidate.model for candidate in selection.candidates})
     if len(models) > 1:
-        report.say(_line(f"note: {len(models)} models lie here; --model chooses among one's: {', '.join(models)}"))
+        output.say(_line(f"note: {len(models)} models lie here; --model chooses among one's: {', '.join(models)}"))
 
 
 def _line(text: object) -> str:

@@ -9,7 +9,7 @@ import click
 
 from toolchain.checker.structure import LEVELS
 from toolchain.cli.options import report_signer, signer_options, trust_option
-from toolchain.cli.output import Report, verb
+from toolchain.cli.output import Output, verb
 from toolchain.errors import UsageError
 from toolchain.report.writing import require_writable
 from toolchain.signing.policy import Policy
@@ -32,7 +32,7 @@ _PATH = click.Path(path_type=Path)
 @verb
 @signer_options
 def verify(
-    report: Report,
+    output: Output,
     artifact: str,
     level: str,
     device: str,
@@ -57,16 +57,16 @@ def verify(
         policy=policy,
         trust=trust,
         about_machine=bool(html or junit),
-        progress=report.verbosity >= 0,
+        progress=output.verbosity >= 0,
     )
     try:
         for result in verification.run(before=lambda level: reports.write(verification) if level == "load" else None):
-            _say(report, result, policy)
+            _say(output, result, policy)
     finally:
-        _write(reports, verification, report)
-        report.put(artifact=artifact, trust=trust, levels=[result.to_json() for result in verification.results])
+        _write(reports, verification, output)
+        output.put(artifact=artifact, trust=trust, levels=[result.to_json() for result in verification.results])
         if verification.machine:
-            report.put(
+            output.put(
                 machine=verification.machine,
                 requirements=[item.to_json() for item in verification.requirements],
             )
@@ -95,15 +95,15 @@ def _place(path: str | Path) -> str:
         return os.path.normcase(Path(path).absolute())
 
 
-def _say(report: Report, result: StepResult, policy: Policy | None) -> None:
-    report.say(f"{result.level}: {'ok' if result.passed else 'FAILED'}  ({result.seconds:.2f} s)")
+def _say(output: Output, result: StepResult, policy: Policy | None) -> None:
+    output.say(f"{result.level}: {'ok' if result.passed else 'FAILED'}  ({result.seconds:.2f} s)")
     if policy and "signer" in result.details:
-        report_signer(report, result.details["signer"])
-    for output in result.details.get("outputs", ()):
-        report.say(
-            f"  sample {output['sample']} {output['name']}: {'ok' if output['within'] else 'WRONG'}, relative error "
-            f"{_figure(output['relative_l2'])}, max {_figure(output['max_relative'])}, "
-            f"cosine {_figure(output['cosine'], '.6f')}, worst element at {tuple(output['worst_index'])}"
+        report_signer(output, result.details["signer"])
+    for item in result.details.get("outputs", ()):
+        output.say(
+            f"  sample {item['sample']} {item['name']}: {'ok' if item['within'] else 'WRONG'}, relative error "
+            f"{_figure(item['relative_l2'])}, max {_figure(item['max_relative'])}, "
+            f"cosine {_figure(item['cosine'], '.6f')}, worst element at {tuple(item['worst_index'])}"
         )
 
 
@@ -111,11 +111,11 @@ def _figure(value: float | None, form: str = ".2e") -> str:
     return "not finite" if value is None else format(value, form)
 
 
-def _write(reports: Reports, verification: Verification, report: Report) -> None:
+def _write(reports: Reports, verification: Verification, output: Output) -> None:
     """Writes the reports. That they cannot be written is the outcome only where the artifact has not failed."""
     try:
         reports.write(verification)
     except UsageError as error:
         if verification.error is None:
             raise
-        report.say(f"warning: {error}", level=-1)
+        output.say(f"warning: {error}", level=-1)

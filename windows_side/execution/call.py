@@ -21,7 +21,7 @@ def call_of(manifest: Manifest, leaves: Sequence[Any], device: torch.device) -> 
     return args, kwargs
 
 
-class CallStructure:
+class CallConvention:
     """Takes arguments apart and puts results together as torch.export recorded it.
 
     Flat calls, which most models have, skip pytree: it costs some 10 microseconds, as much as a small engine.

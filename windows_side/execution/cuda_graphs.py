@@ -16,8 +16,8 @@ from torch.export.graph_signature import InputKind, TensorArgument
 
 from toolchain.errors import IncompatibleError
 from windows_side.execution.capture_stream import capture_stream
-from windows_side.execution.exclusion import EXCLUSION
-from windows_side.execution.hot_places import HotPlaces, Places, places_of
+from windows_side.execution.launch_lock import LAUNCH_LOCK
+from windows_side.execution.stable_addresses import Places, StableAddresses, places_of
 
 logger = logging.getLogger("trtcross.cuda_graphs")
 
@@ -69,7 +69,7 @@ class CapturedProgram:
         self._static: OrderedDict[Shapes, _Static] = OrderedDict()
         self._in_place: OrderedDict[tuple[Places, Addresses], torch.cuda.CUDAGraph] = OrderedDict()
         self._known: dict[Places, _Static] = {}  # inputs that some graph reads in place
-        self._hot = HotPlaces()
+        self._hot = StableAddresses()
         signature = program.graph_signature
         self._state = [flat.get_buffer(name) for name in signature.buffers_to_mutate.values()]
         changed = set(signature.user_inputs_to_mutate.values())
@@ -168,7 +168,7 @@ class CapturedProgram:
         self._release([key for key in self._in_place if self._known[key[0]] is oldest])
 
     def _release(self, keys: Sequence[tuple[Places, Addresses]]) -> None:
-        with EXCLUSION.capturing():  # CUDA refuses to wait for a whole GPU while any thread captures
+        with LAUNCH_LOCK.capturing():  # CUDA refuses to wait for a whole GPU while any thread captures
             torch.cuda.synchronize(self._device)  # what is released may still be running
         for key in keys:
             del self._in_place[key]
@@ -203,7 +203,7 @@ class CapturedProgram:
         before = [tensor.clone() for tensor in changing]
         self._stream.wait_stream(here)
         try:
-            with EXCLUSION.launching, torch.cuda.stream(self._stream):
+            with LAUNCH_LOCK.launching, torch.cuda.stream(self._stream):
                 for _ in range(_WARM_UP_CALLS):
                     self._flat.forward(*arguments)
                     _copy(before, changing)
@@ -219,7 +219,7 @@ class CapturedProgram:
         """Capturing computes nothing. Other threads may allocate meanwhile, which the global mode would not survive."""
         graph = torch.cuda.CUDAGraph()
         with (
-            EXCLUSION.capturing(),
+            LAUNCH_LOCK.capturing(),
             _no_collection(),
             torch.cuda.graph(graph, pool=self._pool, stream=self._stream, capture_error_mode="thread_local"),
         ):

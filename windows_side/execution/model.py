@@ -13,12 +13,12 @@ from torch.export import ExportedProgram
 
 from toolchain.errors import UsageError
 from toolchain.manifest.models import Manifest
-from windows_side.execution.call import CallStructure
+from windows_side.execution.call import CallConvention
 from windows_side.execution.call_order import CallOrder
 from windows_side.execution.cuda_graphs import CapturedProgram
-from windows_side.execution.exclusion import EXCLUSION
 from windows_side.execution.input_checks import InputChecks
 from windows_side.execution.kernel_cache import RuntimeCache
+from windows_side.execution.launch_lock import LAUNCH_LOCK
 from windows_side.execution.progress import compiling
 
 
@@ -48,7 +48,7 @@ class LoadedModel(torch.nn.Module):
         self.manifest = manifest
         self.device = device
         spec = program.call_spec
-        self._call = CallStructure(spec.in_spec, spec.out_spec, manifest.call.argument_names)
+        self._call = CallConvention(spec.in_spec, spec.out_spec, manifest.call.argument_names)
         self._checks = InputChecks(manifest.inputs, device)
         self._flat = _flat_module(program)
         self._captured = CapturedProgram(self._flat, program, device) if cuda_graphs else None
@@ -90,7 +90,7 @@ class LoadedModel(torch.nn.Module):
         return outputs
 
     def _launch(self, *leaves: Any) -> list[Any]:
-        with EXCLUSION.launching:
+        with LAUNCH_LOCK.launching:
             outputs: list[Any] = self._flat.forward(*leaves)
         return outputs
 

@@ -17,7 +17,7 @@ from torch.export import ExportedProgram
 from toolchain.artifact import Artifact, open_artifact
 from toolchain.checker.safety import require_safe_to_load
 from toolchain.container.entry_names import GRAPH_ENTRY
-from toolchain.container.reader import Entry
+from toolchain.container.reader import ZipEntry
 from toolchain.container.splice import spliced_archive
 from toolchain.engine.info import ENGINE_FIELD, FIELDS
 from toolchain.errors import IncompatibleError, MalformedArtifactError, TrtcrossError, UsageError
@@ -214,7 +214,7 @@ def local_device(device: torch.device) -> str:
 
 def _read_program(artifact: Artifact, device: torch.device) -> ExportedProgram:
     """Lets torch read the program with a token in each engine's place; weights come straight from the file."""
-    entries: list[tuple[str, bytes | Entry]] = []
+    entries: list[tuple[str, bytes | ZipEntry]] = []
     for name, entry in artifact.container.entries.items():
         if name == GRAPH_ENTRY:
             entries.append((name, _graph_for_torch(artifact, device)))

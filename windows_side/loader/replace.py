@@ -18,7 +18,7 @@ from torch.export.graph_signature import (
 from toolchain.engine.info import CURRENT_ABI, ENGINE_FIELD, FIELDS, PLACEHOLDER_OPERATOR, check_fields
 from toolchain.errors import IncompatibleError, MalformedArtifactError
 from toolchain.io.base64_stream import TEXT_CHUNK, ParallelHash, decode_stream
-from windows_side.execution.exclusion import EXCLUSION
+from windows_side.execution.launch_lock import LAUNCH_LOCK
 
 _NAME_FIELD = FIELDS.index("name")
 
@@ -126,7 +126,7 @@ def make_engine(fields: list[str | bytes]) -> Any:
             remedy="install the Torch-TensorRT release that `trtcross check` names",
         )
     try:
-        with EXCLUSION.launching:
+        with LAUNCH_LOCK.launching:
             return torch.classes.tensorrt.Engine(_handed_over(fields))
     except RuntimeError as error:
         raise MalformedArtifactError(

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from toolchain.report.page import Bin, Cell, Facts, Histogram, Mark, Page, Section, Table, Text, Verdict
+from toolchain.report.page import Bin, Facts, Histogram, Mark, Page, Section, Table, TableCell, Text, Verdict
 from toolchain.text import size_text
 
 _BINS = 24
@@ -75,10 +75,10 @@ def _sections(document: dict[str, Any]) -> Iterator[Section]:
     yield Section("Machine", [Facts(list(document["machine"].items()))])
 
 
-def _row(name: str, latency: dict[str, Any]) -> list[str | Cell]:
-    return [name, *(Cell(f"{latency[key]:.4f}", number=True) for key in ("median", "p5", "p95", "mean"))]
+def _row(name: str, latency: dict[str, Any]) -> list[str | TableCell]:
+    return [name, *(TableCell(f"{latency[key]:.4f}", number=True) for key in ("median", "p5", "p95", "mean"))]
 
 
-def _first_call(name: str, measured: dict[str, Any]) -> list[str | Cell]:
+def _first_call(name: str, measured: dict[str, Any]) -> list[str | TableCell]:
     keys = ("imports", "load", "first_call", "second_call")
-    return [name.replace("_", " "), *(Cell(f"{measured[key]:.3f}", number=True) for key in keys)]
+    return [name.replace("_", " "), *(TableCell(f"{measured[key]:.3f}", number=True) for key in keys)]

@@ -24,19 +24,19 @@ from toolchain.report.page import (
     Bar,
     Bars,
     Bin,
-    Cell,
     Facts,
     Histogram,
     Mark,
     Page,
     Section,
     Table,
+    TableCell,
     Text,
     Verdict,
 )
 from toolchain.text import size_text
 from windows_side.preflight.requirements import unmet
-from windows_side.verification.levels import ArtifactFacts, Verification, broken_off
+from windows_side.verification.levels import ArtifactSummary, Verification, broken_off
 from windows_side.verification.output_error import ErrorHistogram, OutputError
 
 _BAR_LIMIT = 24
@@ -118,23 +118,23 @@ def _left_open(verification: Verification) -> Iterator[str]:
 
 def _levels(verification: Verification) -> Table:
     ended = {result.level: result for result in verification.results}
-    rows: list[list[str | Cell]] = []
+    rows: list[list[str | TableCell]] = []
     for level in verification.levels:
-        outcome, seconds = Cell("not reached", Mark.NONE), ""
+        outcome, seconds = TableCell("not reached", Mark.NONE), ""
         if level == verification.running:
-            outcome = Cell("broken off", Mark.DOUBT)
+            outcome = TableCell("broken off", Mark.DOUBT)
         elif level in ended:
             result = ended[level]
-            outcome = Cell("passed", Mark.GOOD) if result.passed else Cell("failed", Mark.BAD)
+            outcome = TableCell("passed", Mark.GOOD) if result.passed else TableCell("failed", Mark.BAD)
             seconds = f"{result.seconds:.2f}"
-        rows.append([level, outcome, _COVERED[level], Cell(seconds, number=True)])
+        rows.append([level, outcome, _COVERED[level], TableCell(seconds, number=True)])
     return Table(("level", "outcome", "what it covers", "seconds"), rows)
 
 
 def requirement_table(requirements: Sequence[Requirement]) -> Table:
     """Every requirement, and what to do where one is not met."""
-    rows: list[list[str | Cell]] = [
-        [item.name, Cell(item.state.value, _STATES[item.state]), item.needed, item.found] for item in requirements
+    rows: list[list[str | TableCell]] = [
+        [item.name, TableCell(item.state.value, _STATES[item.state]), item.needed, item.found] for item in requirements
     ]
     columns = ["requirement", "state", "needs", "here"]
     if unmet(requirements):
@@ -144,7 +144,7 @@ def requirement_table(requirements: Sequence[Requirement]) -> Table:
     return Table(columns, rows)
 
 
-def _artifact(facts: ArtifactFacts) -> Iterator[Facts | Table | Bars]:
+def _artifact(facts: ArtifactSummary) -> Iterator[Facts | Table | Bars]:
     manifest = facts.manifest
     target, producer = manifest.target, manifest.producer
     digest = facts.manifest_sha256
@@ -159,13 +159,13 @@ def _artifact(facts: ArtifactFacts) -> Iterator[Facts | Table | Bars]:
                 f"{producer.torch_tensorrt.name} {producer.torch_tensorrt.version}",
             ),
             ("size", f"{size_text(facts.size)} ({facts.size:,} bytes)"),
-            ("manifest's SHA-256", Cell(digest, code=True) if digest else "none: saved by Torch-TensorRT itself"),
+            ("manifest's SHA-256", TableCell(digest, code=True) if digest else "none: saved by Torch-TensorRT itself"),
             ("coverage", _coverage(manifest.coverage)),
         ]
     )
     if manifest.fallback:
-        rows: list[list[str | Cell]] = [
-            [item.operator, Cell(str(item.count), number=True), item.device] for item in manifest.fallback
+        rows: list[list[str | TableCell]] = [
+            [item.operator, TableCell(str(item.count), number=True), item.device] for item in manifest.fallback
         ]
         yield Table(("operator that stays in PyTorch", "times", "on"), rows)
 
@@ -182,12 +182,12 @@ def _engines(manifest: Manifest) -> Iterator[Bars | Table]:
     yield Table(("engine", "inputs", "outputs", "SHA-256"), rows)
 
 
-def _engine_row(engine: EngineEntry) -> list[str | Cell]:
+def _engine_row(engine: EngineEntry) -> list[str | TableCell]:
     inputs, outputs = (
         ", ".join(f"{binding.name} {binding.dtype} {binding.shape}" for binding in bindings)
         for bindings in (engine.inputs, engine.outputs)
     )
-    return [engine.name, inputs, outputs, Cell(engine.sha256, code=True)]
+    return [engine.name, inputs, outputs, TableCell(engine.sha256, code=True)]
 
 
 def _sizes(manifest: Manifest) -> Bars:
@@ -220,18 +220,18 @@ def _badness(error: OutputError) -> float:
     return error.max_relative / (error.tolerance.max_relative or 1e-30)
 
 
-def _number_row(error: OutputError) -> list[str | Cell]:
+def _number_row(error: OutputError) -> list[str | TableCell]:
     shape = "\u00d7".join(map(str, error.shape))
     return [
         f"{error.name} {error.dtype} {shape}",
-        Cell(str(error.sample), number=True),
-        Cell("yes", Mark.GOOD) if error.within else Cell("no", Mark.BAD),
-        Cell(f"{error.relative_l2:.2e} of {error.tolerance.relative_l2:.0e}", number=True),
-        Cell(f"{error.max_relative:.2e} of {error.tolerance.max_relative:.0e}", number=True),
-        Cell(f"{error.cosine:.7f}", number=True),
+        TableCell(str(error.sample), number=True),
+        TableCell("yes", Mark.GOOD) if error.within else TableCell("no", Mark.BAD),
+        TableCell(f"{error.relative_l2:.2e} of {error.tolerance.relative_l2:.0e}", number=True),
+        TableCell(f"{error.max_relative:.2e} of {error.tolerance.max_relative:.0e}", number=True),
+        TableCell(f"{error.cosine:.7f}", number=True),
         str(list(error.worst_index)),
-        Cell(f"{error.worst_got:.6g}", number=True),
-        Cell(f"{error.worst_want:.6g}", number=True),
+        TableCell(f"{error.worst_got:.6g}", number=True),
+        TableCell(f"{error.worst_want:.6g}", number=True),
     ]
 
 
@@ -260,6 +260,6 @@ def error_histogram(error: OutputError) -> Histogram:
 def _latency(latency: dict[str, Any]) -> Iterator[Table | Histogram]:
     from windows_side.reports.bench_page import histogram
 
-    figures = [Cell(f"{latency[name]:.4f}", number=True) for name in ("median", "p5", "p95", "mean")]
+    figures = [TableCell(f"{latency[name]:.4f}", number=True) for name in ("median", "p5", "p95", "mean")]
     yield Table(("one call at a time, ms", "median", "5%", "95%", "mean"), [["this artifact", *figures]])
     yield histogram([float(sample) for sample in latency["samples"]], "Milliseconds of each call")

@@ -37,7 +37,7 @@ class StepResult:
 
 
 @dataclass
-class ArtifactFacts:
+class ArtifactSummary:
     """What an artifact says of itself, kept when its file is closed; a foreign one's manifest has no digest."""
 
     manifest: Manifest
@@ -82,7 +82,7 @@ class Verification:
         self.levels = (*(("signature",) if policy else ()), *LEVELS[: LEVELS.index(level) + 1])
         self.results: list[StepResult] = []
         self.running: str | None = None
-        self.facts: ArtifactFacts | None = None
+        self.facts: ArtifactSummary | None = None
         self.machine: dict[str, str] = {}
         self.requirements: list[Requirement] = []
         self.outputs: list[OutputError] = []
@@ -136,7 +136,7 @@ class Verification:
     def _open(self) -> Artifact:
         artifact = open_artifact(self.path)
         digest = None if artifact.foreign else artifact.manifest_sha256
-        self.facts = ArtifactFacts(artifact.manifest, digest, artifact.container.size)
+        self.facts = ArtifactSummary(artifact.manifest, digest, artifact.container.size)
         if self._about_machine:
             try:
                 self.requirements = check(artifact)

@@ -6,11 +6,11 @@ from collections.abc import Generator, Sequence
 from typing import Protocol
 
 from linux_side.matrix.execution.job import Job, OnPhase
-from linux_side.matrix.records import Record
+from linux_side.matrix.records import CellRecord
 
 
 class Executor(Protocol):
     """Does jobs; each gives one record, a failed one too."""
 
-    def run(self, jobs: Sequence[Job], on_phase: OnPhase) -> Generator[Record, None, None]:
+    def run(self, jobs: Sequence[Job], on_phase: OnPhase) -> Generator[CellRecord, None, None]:
         """Yields a record as soon as its job is done; closing the generator stops what is at work."""

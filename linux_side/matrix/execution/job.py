@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from linux_side.matrix.execution.processes import Finished, Processes
-from linux_side.matrix.records import ArtifactFacts, Record, Step
+from linux_side.matrix.records import ArtifactFacts, CellRecord, Step
 from linux_side.matrix.spec.cells import Cell
 from toolchain.errors import BuildFailedError, TrtcrossError, error_from_json
 from toolchain.io.hashing import file_digest
@@ -54,7 +54,7 @@ class Job:
         return [shlex.join(line) for line in lines]
 
 
-def run_job(job: Job, processes: Processes, on_phase: OnPhase) -> Record:
+def run_job(job: Job, processes: Processes, on_phase: OnPhase) -> CellRecord:
     """Builds and verifies; a failure is a record too.
 
     Args:
@@ -79,9 +79,9 @@ def run_job(job: Job, processes: Processes, on_phase: OnPhase) -> Record:
     return _record(job, started, built, verified, error)
 
 
-def lost_record(job: Job, error: TrtcrossError) -> Record:
+def lost_record(job: Job, error: TrtcrossError) -> CellRecord:
     """Of a cell whose machine or process was lost, so that nothing is known but why."""
-    return Record(
+    return CellRecord(
         **_common(job, datetime.now(timezone.utc), error),
         step="executor",
         build_seconds=None,
@@ -113,9 +113,9 @@ def _step(
 
 def _record(
     job: Job, started: datetime, built: Finished, verified: Finished | None, error: TrtcrossError | None
-) -> Record:
+) -> CellRecord:
     step: Step | None = None if error is None else "build" if verified is None else "verify"
-    return Record(
+    return CellRecord(
         **_common(job, started, error),
         step=step,
         build_seconds=round(built.seconds, 2),
@@ -156,13 +156,13 @@ def _artifact(job: Job, built: Finished) -> ArtifactFacts:
     )
 
 
-def was_killed(record: Record) -> bool:
+def was_killed(record: CellRecord) -> bool:
     """Whether a build was killed, as a machine does that has too little memory."""
     problem = str((record.error or {}).get("problem", ""))
     return record.step == "build" and ("SIGKILL" in problem or "signal 9" in problem)
 
 
-def failed_error(records: list[Record]) -> TrtcrossError:
+def failed_error(records: list[CellRecord]) -> TrtcrossError:
     """Of a run with failures: of the kind of the first one."""
     first = error_from_json(dict(records[0].error or {}))
     kind = type(first) if type(first) is not TrtcrossError else BuildFailedError

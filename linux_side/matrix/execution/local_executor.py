@@ -7,7 +7,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 
 from linux_side.matrix.execution.job import Job, OnPhase, lost_record, run_job
 from linux_side.matrix.execution.processes import Cancelled, Processes
-from linux_side.matrix.records import Record
+from linux_side.matrix.records import CellRecord
 from toolchain.errors import BuildFailedError
 
 
@@ -23,10 +23,10 @@ class LocalExecutor:
         self.workers = workers
         self.budget = budget
 
-    def run(self, jobs: Sequence[Job], on_phase: OnPhase) -> Generator[Record, None, None]:
+    def run(self, jobs: Sequence[Job], on_phase: OnPhase) -> Generator[CellRecord, None, None]:
         # The biggest first: it would otherwise be alone at the end.
         waiting = sorted(jobs, key=lambda job: -job.memory)
-        running: dict[Future[Record], Job] = {}
+        running: dict[Future[CellRecord], Job] = {}
         processes = Processes()
         with ThreadPoolExecutor(self.workers) as pool:
             try:
@@ -47,7 +47,7 @@ class LocalExecutor:
         return next((job for job in waiting if job.memory <= left or not running), None)
 
 
-def _result(future: Future[Record], job: Job) -> Record:
+def _result(future: Future[CellRecord], job: Job) -> CellRecord:
     try:
         return future.result()
     except Cancelled:

@@ -6,8 +6,8 @@ import threading
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from linux_side.matrix.records import Record
-from toolchain.cli.output import Report
+from linux_side.matrix.records import CellRecord
+from toolchain.cli.output import Output
 from toolchain.text import printable, size_text
 
 if TYPE_CHECKING:
@@ -17,16 +17,16 @@ if TYPE_CHECKING:
 _PROBLEM_LIMIT = 300
 
 
-class Progress:
+class RunProgress:
     """Plain lines: one when a cell starts, one when it is done."""
 
-    def __init__(self, report: Report, total: int) -> None:
-        self._report = report
+    def __init__(self, output: Output, total: int) -> None:
+        self._output = output
         self._total = total
         self._done = 0
         self._lock = threading.Lock()
 
-    def __enter__(self) -> Progress:
+    def __enter__(self) -> RunProgress:
         return self
 
     def __exit__(
@@ -37,19 +37,19 @@ class Progress:
     def phase(self, cell: str, phase: str) -> None:
         """Hears of each phase of a cell; may be called from any thread."""
         with self._lock:
-            self._report.say(f"  {cell}: {phase}", level=0 if phase == "start" else 1)
+            self._output.say(f"  {cell}: {phase}", level=0 if phase == "start" else 1)
 
-    def done(self, record: Record) -> None:
+    def done(self, record: CellRecord) -> None:
         with self._lock:
             self._done += 1
-            self._report.say(f"[{self._done}/{self._total}] {outcome_line(record)}", level=-1)
+            self._output.say(f"[{self._done}/{self._total}] {outcome_line(record)}", level=-1)
 
 
-class LiveProgress(Progress):
+class LiveProgress(RunProgress):
     """A line for each cell at work, and a bar for the whole, on a terminal."""
 
-    def __init__(self, report: Report, total: int) -> None:
-        super().__init__(report, total)
+    def __init__(self, output: Output, total: int) -> None:
+        super().__init__(output, total)
         from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, SpinnerColumn, TextColumn, TimeElapsedColumn
         from rich.progress import Progress as Bars
@@ -60,12 +60,12 @@ class LiveProgress(Progress):
             BarColumn(),
             MofNCompleteColumn(),
             TimeElapsedColumn(),
-            console=Console(stderr=report.as_json, highlight=False),
+            console=Console(stderr=output.as_json, highlight=False),
         )
         self._whole = self._bars.add_task("matrix", total=total)
         self._cells: dict[str, TaskID] = {}
 
-    def __enter__(self) -> Progress:
+    def __enter__(self) -> RunProgress:
         self._bars.start()
         return self
 
@@ -82,7 +82,7 @@ class LiveProgress(Progress):
             else:
                 self._cells[cell] = self._bars.add_task(text, total=None)
 
-    def done(self, record: Record) -> None:
+    def done(self, record: CellRecord) -> None:
         with self._lock:
             if record.id in self._cells:
                 self._bars.remove_task(self._cells.pop(record.id))
@@ -91,12 +91,12 @@ class LiveProgress(Progress):
             self._bars.advance(self._whole)
 
 
-def progress_for(report: Report, total: int, terminal: bool) -> Progress:
+def progress_for(output: Output, total: int, terminal: bool) -> RunProgress:
     """Bars where somebody looks at a terminal."""
-    return LiveProgress(report, total) if terminal and report.verbosity >= 0 else Progress(report, total)
+    return LiveProgress(output, total) if terminal and output.verbosity >= 0 else RunProgress(output, total)
 
 
-def outcome_line(record: Record) -> str:
+def outcome_line(record: CellRecord) -> str:
     """A finished cell in one line, with its error's first words."""
     if record.state == "failed":
         problem = printable(str((record.error or {}).get("problem", "")).partition("\n")[0], _PROBLEM_LIMIT)

@@ -13,7 +13,7 @@ from linux_side.matrix.execution.job import Job, OnPhase, lost_record, run_job
 from linux_side.matrix.execution.processes import Processes
 from linux_side.matrix.planning.hosts import ACCELERATORS
 from linux_side.matrix.planning.placement import needs_gpu
-from linux_side.matrix.records import Record
+from linux_side.matrix.records import CellRecord
 from toolchain.errors import BuildFailedError
 from toolchain.io.atomic import write_bytes
 from toolchain.targets import Backend
@@ -25,7 +25,7 @@ _NEWS_TIMEOUT = 10.0
 # A cell's share of a node's accelerator type: Ray's own way of asking for a type and not for a count.
 _TYPE_SHARE = 0.001
 
-Delivery = tuple[Record, Any, bytes]
+Delivery = tuple[CellRecord, Any, bytes]
 
 
 class RayExecutor:
@@ -42,7 +42,7 @@ class RayExecutor:
         self._shared = shared
         self._has_working_dir = has_working_dir
 
-    def run(self, jobs: Sequence[Job], on_phase: OnPhase) -> Generator[Record, None, None]:
+    def run(self, jobs: Sequence[Job], on_phase: OnPhase) -> Generator[CellRecord, None, None]:
         ray = self._ray
         news = ray.remote(num_cpus=0, max_restarts=-1)(_News).remote()
         types = {name for node in ray.nodes() if node["Alive"] for name in node["Resources"]}
@@ -73,7 +73,7 @@ class RayExecutor:
         # Only a lost worker is a reason to run again: what a build says itself is the answer.
         return self._ray.remote(retry_exceptions=False, **options)(_perform).remote(job, news, self._shared)
 
-    def _receive(self, task: Any, job: Job) -> Record:
+    def _receive(self, task: Any, job: Job) -> CellRecord:
         try:
             record, artifact, log = self._ray.get(task)
             if not self._shared:

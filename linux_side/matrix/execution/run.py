@@ -9,11 +9,11 @@ from pathlib import Path
 
 from linux_side.matrix.execution.executor import Executor
 from linux_side.matrix.execution.job import Job, was_killed
-from linux_side.matrix.execution.progress import Progress
+from linux_side.matrix.execution.progress import RunProgress
 from linux_side.matrix.planning.memory import Memory
 from linux_side.matrix.planning.plan import Action, Plan, Planned
-from linux_side.matrix.planning.weigh import weigh
-from linux_side.matrix.records import Record, RunFolder
+from linux_side.matrix.planning.weights import estimate_weights
+from linux_side.matrix.records import CellRecord, RunFolder
 from toolchain.errors import BuildFailedError
 
 
@@ -21,10 +21,10 @@ from toolchain.errors import BuildFailedError
 class Outcome:
     """What a run came to."""
 
-    records: list[Record]
+    records: list[CellRecord]
 
     @property
-    def failed(self) -> list[Record]:
+    def failed(self) -> list[CellRecord]:
         return [record for record in self.records if record.state == "failed"]
 
 
@@ -35,7 +35,7 @@ def learn_weights(plan: Plan, memory: Memory) -> bool:
         for item in plan.of(Action.BUILD)
         if item.cell.id not in memory.peaks and not memory.weights_of(item.cell) and ":" in item.cell.model
     }
-    found = weigh(sorted(unknown)) if unknown else {}
+    found = estimate_weights(sorted(unknown)) if unknown else {}
     memory.weights.update(found)
     return bool(found)
 
@@ -45,7 +45,7 @@ def run_plan(
     folder: RunFolder,
     memory: Memory,
     executor: Executor,
-    progress: Progress,
+    progress: RunProgress,
     *,
     options: Sequence[str] = (),
     timeout: float | None = None,
@@ -69,7 +69,7 @@ def run_plan(
     return Outcome(records)
 
 
-def _keep(record: Record, folder: RunFolder) -> None:
+def _keep(record: CellRecord, folder: RunFolder) -> None:
     try:
         folder.write(record)
     except OSError as error:
@@ -95,7 +95,7 @@ def _job(item: Planned, folder: RunFolder, options: tuple[str, ...], timeout: fl
     )
 
 
-def _learn(record: Record, item: Planned, memory: Memory) -> None:
+def _learn(record: CellRecord, item: Planned, memory: Memory) -> None:
     """What comes from the cache, or fails early, says nothing about a build's memory."""
     if record.peak is None:
         return

@@ -6,12 +6,12 @@ from pathlib import Path
 
 from linux_side.cache.key import file_key
 from linux_side.cache.store import BuildCache
-from linux_side.matrix.records import Record
+from linux_side.matrix.records import CellRecord
 from linux_side.matrix.spec.cells import Cell
 from linux_side.options import BuildOptions, DynamicDimension
 
 
-def in_cache(cell: Cell, record: Record | None, cache: BuildCache) -> bool:
+def in_cache(cell: Cell, record: CellRecord | None, cache: BuildCache) -> bool:
     """A ``.pt2`` tells its own key; a factory's is known from its last build, where nothing changed since."""
     path = Path(cell.model)
     if not cache.limit:

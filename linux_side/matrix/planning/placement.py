@@ -16,7 +16,7 @@ from toolchain.text import size_text
 _RTX_GPUS = {str(capability) for capability in CAPABILITY_BITS.values()}
 
 
-def why_never(cell: Cell) -> str | None:
+def spec_blocker(cell: Cell) -> str | None:
     """Why no machine at all can build it, or None."""
     if missing := _no_model(cell.model):
         return missing
@@ -42,7 +42,7 @@ def _no_model(model: str) -> str | None:
     return None if found else f"there is no module {package}, looked for in {Path.cwd()} and in this environment"
 
 
-def why_no_build(cell: Cell, host: Host, memory: int) -> str | None:
+def build_blocker(cell: Cell, host: Host, memory: int) -> str | None:
     """Why a machine cannot build a cell whose peak is ``memory`` bytes, or None where it can."""
     target = cell.target
     if host.platform != Platform.LINUX_X86_64.value:
@@ -69,7 +69,7 @@ def needs_gpu(level: str) -> bool:
     return LEVELS.index(level) >= LEVELS.index("load")
 
 
-def why_no_verify(cell: Cell, level: str, host: Host) -> str | None:
+def verify_blocker(cell: Cell, level: str, host: Host) -> str | None:
     """Why a machine cannot verify a cell's artifact to a level, or None where it can."""
     if not needs_gpu(level):
         return None

@@ -11,7 +11,7 @@ from linux_side.cache.store import BuildCache
 from linux_side.matrix.planning.cached import in_cache
 from linux_side.matrix.planning.hosts import HERE, Host, listed_hosts
 from linux_side.matrix.planning.memory import Memory
-from linux_side.matrix.planning.placement import why_never, why_no_build, why_no_verify
+from linux_side.matrix.planning.placement import build_blocker, spec_blocker, verify_blocker
 from linux_side.matrix.records import RunFolder
 from linux_side.matrix.spec.cells import Cell, cells_of
 from linux_side.matrix.spec.selectors import select
@@ -30,7 +30,7 @@ class Action(str, Enum):
 
 
 @dataclass(frozen=True)
-class Verification:
+class PlannedVerification:
     """A level that another machine than the builder verifies."""
 
     level: str
@@ -59,7 +59,7 @@ class Planned:
     memory_from: str = ""
     cached: bool = False
     level: str = "structure"
-    elsewhere: Verification | None = None
+    elsewhere: PlannedVerification | None = None
     unverified: str | None = None
 
     def to_json(self) -> dict[str, Any]:
@@ -144,16 +144,16 @@ def _planned(
         return Planned(cell, Action.EXCLUDED, cell.excluded)
     needed, source = memory.estimate(cell)
     builders = [*hosts, *(host for host in others if host.backends)]
-    refusals = {host.name: why_no_build(cell, host, needed) for host in builders}
-    never = why_never(cell)
+    refusals = {host.name: build_blocker(cell, host, needed) for host in builders}
+    never = spec_blocker(cell)
     builder = next((host for host in builders if refusals[host.name] is None), None)
     if never or builder is None:
         return Planned(cell, Action.IMPOSSIBLE, never or _joined(refusals), memory=needed, memory_from=source)
     level = _highest(cell, builder)
     elsewhere, unverified = None, None
     if level != cell.level:
-        verifier = next((host for host in others if why_no_verify(cell, cell.level, host) is None), None)
-        elsewhere = Verification(cell.level, verifier) if verifier else None
+        verifier = next((host for host in others if verify_blocker(cell, cell.level, host) is None), None)
+        elsewhere = PlannedVerification(cell.level, verifier) if verifier else None
         unverified = None if verifier else f"no machine verifies {cell.level}: {_why_unverified(cell, builder, others)}"
     if builder in others:
         action, reason = (
@@ -171,11 +171,11 @@ def _planned(
 def _highest(cell: Cell, host: Host) -> str:
     """The last level, up to the one asked for, that the builder itself can verify."""
     wanted = LEVELS[: LEVELS.index(cell.level) + 1]
-    return next(level for level in reversed(wanted) if why_no_verify(cell, level, host) is None)
+    return next(level for level in reversed(wanted) if verify_blocker(cell, level, host) is None)
 
 
 def _why_unverified(cell: Cell, builder: Host, others: Sequence[Host]) -> str:
-    return _joined({host.name: why_no_verify(cell, cell.level, host) for host in (builder, *others)})
+    return _joined({host.name: verify_blocker(cell, cell.level, host) for host in (builder, *others)})
 
 
 def _joined(refusals: dict[str, str | None]) -> str:
@@ -202,7 +202,7 @@ def _include(item: Planned) -> dict[str, Any]:
     }
 
 
-def _verify(item: Planned, verification: Verification) -> dict[str, Any]:
+def _verify(item: Planned, verification: PlannedVerification) -> dict[str, Any]:
     return {
         "id": item.cell.id,
         "platform": item.cell.target.platform.value,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from linux_side.matrix.planning.plan import Action, Plan, Planned
-from toolchain.cli.output import Report
+from toolchain.cli.output import Output
 from toolchain.text import printable, size_text
 
 _MARKS = {
@@ -17,15 +17,15 @@ _MARKS = {
 }
 
 
-def show_plan(report: Report, made: Plan) -> None:
+def show_plan(output: Output, made: Plan) -> None:
     """Says what happens to each cell, and why."""
     width = max(len(item.cell.id) for item in made.cells)
     for item in made.cells:
         word, color = _MARKS[item.action]
         mark = click.style(f"{word:10}", fg=color)
-        report.say(f"{mark} {item.cell.id:{width}}  {_words(item)}")
+        output.say(f"{mark} {item.cell.id:{width}}  {_words(item)}")
         for note in _notes(item):
-            report.say(f"{'':10} {'':{width}}    {note}")
+            output.say(f"{'':10} {'':{width}}    {note}")
 
 
 def _words(item: Planned) -> str:

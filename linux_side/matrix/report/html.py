@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from linux_side.matrix.report.change import Change, figure
 from linux_side.matrix.report.summary import CellSummary, Leg, Summary
-from toolchain.report.page import Bar, Bars, Cell, Facts, Grid, Mark, Page, Section, Table, Text, Verdict
+from toolchain.report.page import Bar, Bars, Facts, Grid, Mark, Page, Section, Table, TableCell, Text, Verdict
 from toolchain.report.render import render
 from toolchain.text import size_text
 
@@ -45,11 +45,11 @@ def verdict(summary: Summary) -> Verdict:
 
 def _grid(summary: Summary) -> Grid:
     columns = list(dict.fromkeys(_column(cell) for cell in summary.cells))
-    rows: dict[str, dict[str, Cell]] = {}
+    rows: dict[str, dict[str, TableCell]] = {}
     for cell in summary.cells:
         text = size_text(cell.size) if cell.size is not None and cell.state == "passed" else cell.state
         row = rows.setdefault(cell.planned.cell.name, {})
-        row[_column(cell)] = Cell(text, cell.mark, anchor=_anchor(cell))
+        row[_column(cell)] = TableCell(text, cell.mark, anchor=_anchor(cell))
     return Grid(
         "Models and targets; choose a cell for its details",
         columns,
@@ -71,8 +71,8 @@ def _changes(changed: Sequence[Change], since: str | None) -> list[Table | Facts
         return [Text("This is the first report.")]
     if not changed:
         return [Text(f"Nothing beyond noise since {since}.")]
-    rows: list[list[str | Cell]] = [
-        [item.cell, item.what, item.before, Cell(item.after, item.mark)] for item in changed
+    rows: list[list[str | TableCell]] = [
+        [item.cell, item.what, item.before, TableCell(item.after, item.mark)] for item in changed
     ]
     return [Table(["cell", "figure", "before", "now"], rows, f"Since {since}")]
 
@@ -95,7 +95,7 @@ def _figures(summary: Summary) -> Table:
     return Table(columns, [_row(cell) for cell in summary.cells], "Error: the worst relative L2 of any output")
 
 
-def _row(cell: CellSummary) -> list[str | Cell]:
+def _row(cell: CellSummary) -> list[str | TableCell]:
     record = cell.record
     numbers = [
         figure("size", cell.size),
@@ -106,9 +106,9 @@ def _row(cell: CellSummary) -> list[str | Cell]:
         figure("latency", cell.latency),
     ]
     return [
-        Cell(cell.id, anchor=_anchor(cell)),
-        Cell(cell.state, cell.mark),
-        *(Cell(text, number=True) for text in numbers),
+        TableCell(cell.id, anchor=_anchor(cell)),
+        TableCell(cell.state, cell.mark),
+        *(TableCell(text, number=True) for text in numbers),
         level_text(cell),
     ]
 
@@ -124,10 +124,10 @@ def level_text(cell: CellSummary) -> str:
 
 def _details(cell: CellSummary) -> Section:
     planned, record = cell.planned, cell.record
-    facts: list[tuple[str, str | Cell]] = [("state", Cell(cell.state, cell.mark))]
+    facts: list[tuple[str, str | TableCell]] = [("state", TableCell(cell.state, cell.mark))]
     facts += [("why", cell.reason)] if cell.reason else []
     facts += [
-        ("model", Cell(planned.cell.model, code=True)),
+        ("model", TableCell(planned.cell.model, code=True)),
         ("precision", planned.cell.precision),
         ("target", f"{planned.cell.target.platform.value}, {planned.cell.target.backend.value}"),
         ("GPUs", ", ".join(planned.cell.target.gpus) or "TensorRT-RTX's own set"),
@@ -144,11 +144,11 @@ def _details(cell: CellSummary) -> Section:
     return Section(cell.id, blocks, anchor=_anchor(cell), folded=True, mark=cell.mark)
 
 
-def _record_facts(cell: CellSummary) -> list[tuple[str, str | Cell]]:
+def _record_facts(cell: CellSummary) -> list[tuple[str, str | TableCell]]:
     record = cell.record
     if record is None:
         return []
-    facts: list[tuple[str, str | Cell]] = [("built on", f"{record.host}, {record.started:%Y-%m-%d %H:%M} UTC")]
+    facts: list[tuple[str, str | TableCell]] = [("built on", f"{record.host}, {record.started:%Y-%m-%d %H:%M} UTC")]
     if record.error:
         facts.append(("what to do", str(record.error.get("remedy") or "")))
     if artifact := record.artifact:
@@ -156,7 +156,7 @@ def _record_facts(cell: CellSummary) -> list[tuple[str, str | Cell]]:
         stays = ", ".join(f"{name} x{count}" for name, count in artifact.fallback.items())
         facts += [
             ("size", size_text(artifact.size)),
-            ("SHA-256", Cell(artifact.sha256, code=True)),
+            ("SHA-256", TableCell(artifact.sha256, code=True)),
             ("engines", f"{artifact.engines}, for {_runtime(cell)} {artifact.runtime}"),
             ("operators", f"{artifact.in_engines} of {artifact.operators} in TensorRT"),
             ("in PyTorch", stays or "nothing"),
@@ -170,13 +170,13 @@ def _runtime(cell: CellSummary) -> str:
 
 
 def _levels(caption: str, levels: Sequence[object]) -> Table:
-    rows: list[list[str | Cell]] = []
+    rows: list[list[str | TableCell]] = []
     for level in levels:
         if isinstance(level, dict):
             passed, seconds = level.get("passed") is True, level.get("seconds")
-            word = Cell("ok", Mark.GOOD) if passed else Cell("failed", Mark.BAD)
+            word = TableCell("ok", Mark.GOOD) if passed else TableCell("failed", Mark.BAD)
             time = f"{seconds:.2f} s" if isinstance(seconds, (int, float)) else ""
-            rows.append([str(level.get("level")), word, Cell(time, number=True)])
+            rows.append([str(level.get("level")), word, TableCell(time, number=True)])
     return Table(["level", "outcome", "time"], rows, caption)
 
 
@@ -184,7 +184,7 @@ def _leg(leg: Leg) -> Table:
     table = _levels(f"Leg {leg.name}", list(leg.levels))
     rows = list(table.rows)
     if leg.latency is not None:
-        rows.append(["latency, median", Cell(f"{leg.latency:.3f} ms", Mark.GOOD), ""])
+        rows.append(["latency, median", TableCell(f"{leg.latency:.3f} ms", Mark.GOOD), ""])
     if leg.error:
-        rows.append(["error", Cell(leg.error.problem, Mark.BAD), ""])
+        rows.append(["error", TableCell(leg.error.problem, Mark.BAD), ""])
     return Table(table.columns, rows, table.caption)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from linux_side.matrix.planning.plan import Action, Plan, Planned
-from linux_side.matrix.records import Record, RunFolder
+from linux_side.matrix.records import CellRecord, RunFolder
 from toolchain.errors import TrtcrossError, error_from_json
 from toolchain.io.atomic import read_json
 from toolchain.report.page import Mark
@@ -48,7 +48,7 @@ class CellSummary:
     planned: Planned
     state: str
     reason: str
-    record: Record | None = None
+    record: CellRecord | None = None
     legs: Sequence[Leg] = ()
     log: str = ""
 
@@ -137,7 +137,7 @@ def _summarize(item: Planned, folder: RunFolder, legs: list[Leg]) -> CellSummary
     return CellSummary(item, state, reason, record, legs, log)
 
 
-def _state(item: Planned, record: Record | None, legs: Sequence[Leg]) -> tuple[str, str]:
+def _state(item: Planned, record: CellRecord | None, legs: Sequence[Leg]) -> tuple[str, str]:
     if item.action is Action.EXCLUDED:
         return "excluded", item.reason or ""
     if record is None:

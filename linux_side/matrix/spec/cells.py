@@ -15,13 +15,13 @@ from toolchain.checker.structure import Level
 from toolchain.errors import UsageError
 from toolchain.host.installed import version_of
 from toolchain.io.hashing import file_digest
-from toolchain.manifest.models import Model
+from toolchain.manifest.models import StrictModel
 from toolchain.targets import Backend
 
 _SHORT = {Backend.TENSORRT_RTX: "rtx", Backend.TENSORRT: "trt"}
 
 
-class Cell(Model):
+class Cell(StrictModel):
     """One artifact.
 
     Attributes:

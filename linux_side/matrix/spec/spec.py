@@ -17,7 +17,7 @@ from pydantic import AfterValidator, BaseModel, Field, ValidationError
 from linux_side.options import DynamicDimension, Precision
 from toolchain.checker.structure import Level
 from toolchain.errors import UsageError
-from toolchain.manifest.models import Model
+from toolchain.manifest.models import StrictModel
 from toolchain.targets import Backend, ComputeCapability, Platform
 
 tomllib: Any = importlib.import_module("tomllib" if sys.version_info >= (3, 11) else "tomli")
@@ -47,7 +47,7 @@ Dynamic = Annotated[str, AfterValidator(_dynamic)]
 Version = Annotated[str, Field(pattern=r"^[0-9]+(\.[0-9]+){0,3}$")]
 
 
-class BuildSettings(Model):
+class BuildSettings(StrictModel):
     """Options of ``trtcross build``; what is not set is left to it."""
 
     tf32: bool | None = None
@@ -71,7 +71,7 @@ class ModelEntry(BuildSettings):
     precisions: list[Precision] | None = Field(default=None, min_length=1, description="instead of the spec's")
 
 
-class Target(Model):
+class Target(StrictModel):
     """Where artifacts shall run."""
 
     platform: Platform = Field(default=Platform.WINDOWS_X86_64, strict=False)
@@ -86,7 +86,7 @@ class Target(Model):
     verify: Level | None = Field(default=None, description="how far to verify; instead of the spec's")
 
 
-class Machine(Model):
+class Machine(StrictModel):
     """A machine other than the one that runs the matrix, which a workflow can reach."""
 
     name: Name
@@ -98,7 +98,7 @@ class Machine(Model):
     runs_on: list[str] = Field(default_factory=list, description="a workflow runner's labels")
 
 
-class Exclusion(Model):
+class Exclusion(StrictModel):
     select: str = Field(description="a selector, such as 'vit*-bf16-*'")
     reason: str = Field(default="excluded by the spec", description="what the plan says of it")
 
@@ -110,7 +110,7 @@ class Inclusion(Target, BuildSettings):
     precision: Precision
 
 
-class Spec(Model):
+class Spec(StrictModel):
     """The whole file."""
 
     version: Literal[1]

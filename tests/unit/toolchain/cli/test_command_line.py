@@ -11,19 +11,11 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from tests.conftest import ROOT
 from tests.unit.handmade import Handmade, plan
+from tests.unit.imports import imported_by
 from toolchain.cli.main import SUMMARIES, cli
-from toolchain.cli.output import Report, verb
+from toolchain.cli.output import Output, verb
 from toolchain.text import size_text
-
-
-def imported_by(code: str, *arguments: str) -> set[str]:
-    """The top-level packages that a fresh Python has imported after running ``code``."""
-    code += "\nimport sys; print(); print(*{name.partition('.')[0] for name in sys.modules})"
-    command = [sys.executable, "-c", code, *arguments]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
-    return set(done.stdout.splitlines()[-1].split())
 
 
 def test_help_imports_nothing_heavy() -> None:
@@ -87,7 +79,7 @@ def test_inspect_says_what_it_is_and_what_it_needs(tmp_path: Path) -> None:
 def test_a_bug_is_exit_code_1_with_a_document() -> None:
     @click.command()
     @verb
-    def buggy(report: Report) -> None:
+    def buggy(report: Output) -> None:
         report.put(so_far="so good")
         raise ZeroDivisionError("oops")
 
@@ -100,7 +92,7 @@ def test_a_bug_is_exit_code_1_with_a_document() -> None:
 def test_quiet_says_nothing_and_json_keeps_stdout_to_itself() -> None:
     @click.command()
     @verb
-    def talk(report: Report) -> None:
+    def talk(report: Output) -> None:
         report.say("words")
         report.say("more", level=1)
 

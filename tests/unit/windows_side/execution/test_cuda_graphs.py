@@ -68,7 +68,7 @@ class StandIn:
     @contextmanager
     def capture(self, graph: Any, **_: Any) -> Iterator[None]:
         self.captures += 1
-        assert cuda_graphs.EXCLUSION.launching.barred, "another thread may launch"
+        assert cuda_graphs.LAUNCH_LOCK.launching.barred, "another thread may launch"
         assert not gc.isenabled(), "an engine may be collected"
         recorder = Recorder()
         with recorder:

@@ -206,7 +206,7 @@ def test_a_bug_with_one_file_does_not_hide_the_others(tmp_path: Path, monkeypatc
 
 
 def test_it_loads_no_engine_and_imports_no_torch(tmp_path: Path) -> None:
-    from tests.unit.toolchain.cli.test_command_line import imported_by
+    from tests.unit.imports import imported_by
 
     artifact(tmp_path / "a.pt2", target__platform=host_platform() if "-x86_64" in host_platform() else "linux-x86_64")
     code = (

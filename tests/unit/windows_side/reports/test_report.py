@@ -23,7 +23,8 @@ from toolchain.cli.main import cli
 from toolchain.errors import MalformedArtifactError, TrtcrossError, UsageError, WrongNumbersError
 from toolchain.manifest.models import Tolerance
 from toolchain.report.junit import Case, Suite, junit_xml
-from toolchain.report.page import Bar, Bars, Bin, Cell, Facts, Histogram, Mark, Page, Section, Table, Text, Verdict
+from toolchain.report.page import Bar, Bars, Bin, Facts, Histogram, Mark, Page, Section, Table, TableCell, Text, Verdict
+from toolchain.report.pictures import columns
 from toolchain.report.render import render
 from toolchain.report.writing import write_report
 from toolchain.text import TEXT_LIMIT, printable
@@ -58,7 +59,7 @@ def page_of(text: str) -> Page:
     """A page on which every part holds this text."""
     bins = [Bin(text, 3, text), Bin(text, 0)]
     blocks = [
-        Table([text, text], [[text, Cell(text, Mark.BAD, code=True)], [text, Cell(text, link=text)]], text),
+        Table([text, text], [[text, TableCell(text, Mark.BAD, code=True)], [text, TableCell(text, link=text)]], text),
         Facts([(text, text)]),
         Text(text),
         Text(text, code=True),
@@ -123,7 +124,7 @@ def test_hostile_text_stays_text() -> None:
 
 @pytest.mark.parametrize("link", ["javascript:alert(1)", "//example.com", "https://example.com", "\\\\host\\share"])
 def test_a_link_leads_nowhere_but_beside_the_page(link: str) -> None:
-    href = Cell("x", link=link).href or ""
+    href = TableCell("x", link=link).href or ""
     assert href.startswith("./") and not href.startswith(".//") and ":" not in href
 
 
@@ -152,10 +153,11 @@ def test_a_single_outlier_is_seen_and_the_limit_is_where_it_belongs() -> None:
     counts = [0] * ErrorHistogram.BINS
     counts[4], counts[18] = 1_000_000, 1
     drawn = error_histogram(figures(max_relative=0.15, histogram=ErrorHistogram(0, tuple(counts), 0)))
-    many, outlier = drawn.picture.columns
+    picture = columns(drawn)
+    many, outlier = picture.columns
     assert (many.height, outlier.height >= 3) == (120, True)
     assert (many.mark, outlier.mark) == (Mark.NONE, Mark.BAD)
-    assert many.x < drawn.picture.limit.x < outlier.x
+    assert many.x < picture.limit.x < outlier.x
     assert "the largest error is 1.5e-01, allowed is 2e-02" in drawn.summary
 
 
@@ -302,7 +304,7 @@ def test_a_bug_is_reported_as_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     def buggy(*_: object) -> None:
         raise ZeroDivisionError("oops")
 
-    monkeypatch.setattr("toolchain.checker.structure.check_structure", buggy)
+    monkeypatch.setattr("windows_side.verification.levels.check_structure", buggy)
     html = tmp_path / "r.html"
     result = verify(Handmade().write(tmp_path / "a.pt2"), "--level", "structure", "--html", html)
     assert result.exit_code == 1

@@ -20,9 +20,9 @@ from linux_side.matrix.planning.memory import parse_size
 from linux_side.matrix.records import RunFolder
 from linux_side.matrix.spec.cells import Cell, cells_of
 from linux_side.matrix.spec.spec import parse_spec
+from tests.unit.imports import imported_by
 from tests.unit.matrix_runs import finish
-from tests.unit.toolchain.cli.test_command_line import imported_by
-from toolchain.cli.output import Report
+from toolchain.cli.output import Output
 from toolchain.errors import UsageError
 from toolchain.io.atomic import read_json, write_json
 
@@ -173,7 +173,7 @@ def test_progress_says_how_each_cell_went(tmp_path: Path, capsys: pytest.Capture
     passing, failing = cells(2)
     error = {"kind": "BuildFailedError", "problem": "no [red]luck[/blue]\x1b[31m\nat all", "exit_code": 7}
     records = [finish(RunFolder(tmp_path), passing), finish(RunFolder(tmp_path), failing, state="failed", error=error)]
-    progress = progress_for(Report("matrix run", False, 0), 2, terminal)
+    progress = progress_for(Output("matrix run", False, 0), 2, terminal)
     assert isinstance(progress, LiveProgress) is terminal
     with progress:
         for record in records:

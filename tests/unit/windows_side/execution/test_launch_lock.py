@@ -8,7 +8,7 @@ from threading import Event, Thread
 
 import pytest
 
-from windows_side.execution.exclusion import Exclusion
+from windows_side.execution.launch_lock import LaunchLock
 
 SOON, LONG = 0.05, 10.0
 
@@ -32,18 +32,18 @@ def elsewhere(context: object) -> Iterator[tuple[Event, Event]]:
 
 
 def test_launches_go_on_beside_each_other() -> None:
-    exclusion = Exclusion()
-    with exclusion.launching, elsewhere(exclusion.launching) as (entered, _):
+    lock = LaunchLock()
+    with lock.launching, elsewhere(lock.launching) as (entered, _):
         assert entered.wait(LONG)
 
 
 def test_a_capture_waits_for_launches_and_comes_before_new_ones() -> None:
-    exclusion = Exclusion()
-    with elsewhere(exclusion.launching) as (launching, end_of_launch):
+    lock = LaunchLock()
+    with elsewhere(lock.launching) as (launching, end_of_launch):
         assert launching.wait(LONG)
-        with elsewhere(exclusion.capturing()) as (capturing, end_of_capture):
+        with elsewhere(lock.capturing()) as (capturing, end_of_capture):
             assert not capturing.wait(SOON)
-            with elsewhere(exclusion.launching) as (next_launch, _):
+            with elsewhere(lock.launching) as (next_launch, _):
                 assert not next_launch.wait(SOON)
                 end_of_launch.set()
                 assert capturing.wait(LONG)
@@ -53,8 +53,8 @@ def test_a_capture_waits_for_launches_and_comes_before_new_ones() -> None:
 
 
 def test_captures_come_one_after_another() -> None:
-    exclusion = Exclusion()
-    with elsewhere(exclusion.capturing()) as (first, end), elsewhere(exclusion.capturing()) as (second, _):
+    lock = LaunchLock()
+    with elsewhere(lock.capturing()) as (first, end), elsewhere(lock.capturing()) as (second, _):
         assert first.wait(LONG) or second.wait(LONG)
         assert not (first.wait(SOON) and second.wait(SOON))
         end.set()
@@ -62,30 +62,30 @@ def test_captures_come_one_after_another() -> None:
 
 
 def test_a_capture_that_is_interrupted_while_it_waits_leaves_nothing_barred(monkeypatch: pytest.MonkeyPatch) -> None:
-    exclusion = Exclusion()
+    lock = LaunchLock()
 
     def interrupted() -> None:
         raise KeyboardInterrupt
 
-    with exclusion.launching:
-        monkeypatch.setattr(exclusion.launching.changed, "wait", interrupted)
-        with pytest.raises(KeyboardInterrupt), exclusion.capturing():
+    with lock.launching:
+        monkeypatch.setattr(lock.launching.changed, "wait", interrupted)
+        with pytest.raises(KeyboardInterrupt), lock.capturing():
             pass
-    assert not exclusion.launching.barred
-    with exclusion.launching:
+    assert not lock.launching.barred
+    with lock.launching:
         pass
 
 
 def test_what_fails_inside_leaves_nothing_barred() -> None:
-    exclusion = Exclusion()
-    for context in (exclusion.launching, exclusion.capturing()):
+    lock = LaunchLock()
+    for context in (lock.launching, lock.capturing()):
         try:
             with context:
                 raise ValueError
         except ValueError:
             pass
-    with elsewhere(exclusion.capturing()) as (entered, end):
+    with elsewhere(lock.capturing()) as (entered, end):
         assert entered.wait(LONG)
         end.set()
-    with exclusion.launching:
+    with lock.launching:
         pass

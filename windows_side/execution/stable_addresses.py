@@ -22,7 +22,7 @@ def places_of(leaves: Sequence[Any]) -> Places:
         return ()
 
 
-class HotPlaces:
+class StableAddresses:
     """Counts the places that calls come with.
 
     A caller with buffers of its own passes the same few for ever; one who allocates anew gets whatever the allocator

@@ -8,12 +8,12 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from windows_side.execution.hot_places import HotPlaces, places_of  # noqa: E402
+from windows_side.execution.stable_addresses import StableAddresses, places_of  # noqa: E402
 
 
 def captures(addresses: list[int], limit: int) -> int:
     """How many graphs calls at these addresses cost, where ``limit`` are kept."""
-    hot, kept, count = HotPlaces(), OrderedDict[object, None](), 0
+    hot, kept, count = StableAddresses(), OrderedDict[object, None](), 0
     for address in addresses:
         places = ((address,),)
         if places not in kept and hot.worth_capturing(places):
@@ -42,7 +42,7 @@ def test_ever_new_addresses_get_none() -> None:
 
 
 def test_a_capture_that_fails_is_tried_again_ever_more_seldom() -> None:
-    hot, tries = HotPlaces(), 0
+    hot, tries = StableAddresses(), 0
     for _ in range(1000):
         if hot.worth_capturing("here"):
             tries += 1

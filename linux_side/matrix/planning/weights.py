@@ -14,14 +14,14 @@ from typing import Any
 _TIMEOUT = 300.0
 
 
-def weigh(models: Sequence[str]) -> dict[str, int]:
+def estimate_weights(models: Sequence[str]) -> dict[str, int]:
     """Bytes of parameters and buffers of each ``module:factory``; those that fail are left out.
 
     What fails here fails again in its build, which says why.
     """
     try:
         done = subprocess.run(
-            [sys.executable, "-m", "linux_side.matrix.planning.weigh"],
+            [sys.executable, "-m", "linux_side.matrix.planning.weights"],
             input=json.dumps(list(models)).encode(),
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,

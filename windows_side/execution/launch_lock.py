@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from threading import Condition, Lock
 
 
-class Exclusion:
+class LaunchLock:
     """Launches among themselves, or one capture.
 
     A capture that waits goes first, or it might wait for ever; captures are few and short, so that launches do not.
@@ -64,4 +64,4 @@ class _Launching:
 
 
 # The process's: models and GPUs share what TensorRT-RTX trips over.
-EXCLUSION = Exclusion()
+LAUNCH_LOCK = LaunchLock()
