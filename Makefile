@@ -30,7 +30,7 @@ windows-test: $(INSTALLED)  ## the consumer in a real Windows Python (Debian's a
 	BIN=$(abspath $(BIN)) ci/windows/test.sh || { code=$$?; [ $$code = 77 ] && echo "WINDOWS TESTS WERE NOT RUN"; [ $$code = 77 ]; }
 
 gpu-test: $(INSTALLED)  ## on a GPU host: artifacts that were built without one
-	$(BIN)/python -m pytest tests/gpu
+	$(BIN)/python -m pytest tests/gpu tests/compatibility -m gpu
 
 wheel: $(INSTALLED)  ## dist/trtcross-*.whl, which a Windows machine installs
 	$(BIN)/python -m build --wheel

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # On an NVIDIA GPU host: takes artifacts that were built for Windows on a machine without a GPU (ci/gpu-artifacts.sh),
-# converts them for this host, and runs tests/gpu on them; with a second folder, benchmarks/gpu too.
+# converts them for this host, and runs tests/gpu on them, and tests/compatibility; with a second folder, benchmarks/gpu too.
 #
 #   ci/gpu.sh FOLDER_OF_ARTIFACTS [RESULTS]
 #
@@ -15,7 +15,7 @@ results=${2:-}
 cd "$(dirname "$0")/.."
 python3 -c 'import torch; assert torch.cuda.is_available(), "there is no GPU here"; print(torch.cuda.get_device_name())'
 # A test that hangs in native code ends its process, and says where each thread was.
-tests=(python3 -m pytest tests/gpu -q -rA -p no:cacheprovider -o faulthandler_timeout=240 -o faulthandler_exit_on_timeout=true)
+tests=(python3 -m pytest tests/gpu tests/compatibility -m gpu -q -rA -p no:cacheprovider -o faulthandler_timeout=240 -o faulthandler_exit_on_timeout=true)
 if [ -z "$results" ]; then
   exec "${tests[@]}"
 fi

@@ -12,6 +12,7 @@ import runpy
 import shutil
 import sys
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator
 from importlib import metadata, resources
 from pathlib import Path
@@ -92,7 +93,8 @@ def require_valid(manifest: dict[str, Any]) -> None:
 
 
 def test_the_fixtures_are_those_of_revision_5d75a28() -> None:
-    listed = dict(reversed(line.split()) for line in (FIXTURES / "SHA256SUMS").read_text().splitlines())
+    lines = [line.split() for line in (FIXTURES / "SHA256SUMS").read_text().splitlines()]
+    listed = {name: digest for digest, name in lines}
     found = {path.name: path for path in FIXTURES.iterdir() if path.name not in ("README.md", "SHA256SUMS")}
     assert {name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in found.items()} == listed
     assert {path.stem for path in found.values() if path.suffix == ".pt2"} == set(ALL)
@@ -154,6 +156,32 @@ def test_it_converts_to_linux_and_back(command: Command, name: str, tmp_path: Pa
         kept = ("model", "call", "inputs", "outputs", "fallback", "coverage", "golden")
         assert {part: manifest[part] for part in kept} == {part: before[part] for part in kept}
         source = out
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        (b'"schema_version": 1', b'"schema_version": 9', "newer trtcross"),
+        (b'"stock_readable"', b'"stock_readible"', "build it again"),
+        (b'"sm_80"', b'"gpu80"', "build it again"),
+    ],
+    ids=["newer version", "unknown field", "unknown value"],
+)
+def test_what_a_reader_does_not_know_is_refused_with_a_remedy(
+    command: Command, old: bytes, new: bytes, words: str, tmp_path: Path
+) -> None:
+    data, path = artifact("static").read_bytes(), tmp_path / "unknown.pt2"
+    with zipfile.ZipFile(artifact("static")) as file:
+        manifest = file.read(MANIFEST)
+    changed = manifest.replace(old, new)
+    assert len(changed) == len(manifest) and changed != manifest
+    crc, changed_crc = (zlib.crc32(text).to_bytes(4, "little") for text in (manifest, changed))
+    path.write_bytes(data.replace(manifest, changed).replace(crc, changed_crc))
+    for verb in (["inspect"], ["check"], ["verify", "--level", "structure"]):
+        code, document = command(*verb, path)
+        assert code == 4, document
+        error = document.get("error") or document["levels"][-1]["error"]
+        assert words in error["remedy"]
 
 
 @pytest.mark.parametrize("name", OURS)
