@@ -21,6 +21,7 @@ from linux_side.frontend.dynamic_shapes import enlarge_unit_dimensions, require_
 from linux_side.frontend.golden import GoldenSample, record_golden
 from linux_side.frontend.leaves import input_names
 from linux_side.frontend.mixed_products import unify_product_dtypes
+from linux_side.frontend.training import require_eval
 from linux_side.options import BuildOptions
 from toolchain.errors import BuildFailedError, TrtcrossError, UsageError
 from toolchain.graph.document import PLACEHOLDER_TARGET
@@ -68,7 +69,9 @@ def original_model(model: str) -> tuple[Callable[..., Any], tuple[Any, ...], dic
         BuildFailedError: the factory fails.
     """
     if is_factory(model):
-        return _call_factory(model)
+        module, args, kwargs = _call_factory(model)
+        require_eval(module, where=model)
+        return module, args, kwargs
     program = move_to_device_pass(_load_program(Path(model)), "cpu")
     if program.example_inputs is None:
         raise UsageError("the program carries no example inputs", where=model, remedy="save it with its example inputs")
@@ -134,6 +137,7 @@ def export_source(
         UsageError: a dynamic dimension does not exist.
         BuildFailedError: the model or torch.export fails.
     """
+    require_eval(module, where=name)
     golden = record_golden(module, args, kwargs, options.golden)
     dtype = _DTYPES[options.precision or "fp32"]
     if dtype is not torch.float32:

@@ -6,9 +6,11 @@ from collections.abc import Collection, Iterator, Sequence
 
 import torch
 from torch.export import ExportedProgram
-from torch.export.graph_signature import ConstantArgument, OutputKind
+from torch.export.graph_signature import ConstantArgument
 from torch.utils import _pytree as pytree
 
+from linux_side.frontend.training import check_operators_of_training
+from linux_side.fx.source_line import located
 from toolchain.errors import BuildFailedError, UsageError
 
 _OWN_NAMESPACES = {"aten", "prims", "prim", "higher_order"}
@@ -21,6 +23,7 @@ def check_model(program: ExportedProgram, torch_executed_ops: Collection[str]) -
         BuildFailedError: with the reason and the operator's or value's name.
     """
     _check_operators(program, torch_executed_ops)
+    check_operators_of_training(program)
     _check_structure(program)
 
 
@@ -30,23 +33,23 @@ def _check_operators(program: ExportedProgram, torch_executed_ops: Collection[st
     A custom operator that the caller keeps in PyTorch is the caller's own business on the Windows side.
     """
     allowed = torch_executed_names(torch_executed_ops)
-    for flow in _control_flow(program):
+    for node, flow in _control_flow(program):
         raise BuildFailedError(
             f"the model branches or loops on data: it calls {flow}",
-            where="operators",
+            where=located(node),
             remedy="compute both sides and choose with torch.where, or unroll the loop",
         )
-    for operator in _operators(program):
+    for node, operator in _operators(program):
         if "quantiz" in operator.namespace or "quantiz" in operator._opname:
             raise BuildFailedError(
                 f"the model is quantized: it calls {operator}",
-                where="operators",
+                where=located(node),
                 remedy="build from the model before quantization, with --precision fp16 or bf16",
             )
         if operator.namespace not in _OWN_NAMESPACES and f"torch.ops.{operator}" not in allowed:
             raise BuildFailedError(
                 f"the model calls the custom operator {operator}, which neither TensorRT nor a Windows machine has",
-                where="operators",
+                where=located(node),
                 remedy="write it with PyTorch's own operators; or keep it in PyTorch with "
                 f"--torch-executed-op {operator}, if its library is installed on the Windows machine too",
             )
@@ -82,38 +85,18 @@ def _check_structure(program: ExportedProgram) -> None:
         )
 
 
-def check_state(program: ExportedProgram) -> None:
-    """Refuses batch norm in training mode, which would change its statistics with every call.
-
-    Args:
-        program: after decomposition: before it, changes of state are not declared.
-
-    Raises:
-        BuildFailedError: with the statistics' names.
-    """
-    changed = [str(s.target) for s in program.graph_signature.output_specs if s.kind is not OutputKind.USER_OUTPUT]
-    statistics = [name for name in changed if name.endswith(("running_mean", "running_var", "num_batches_tracked"))]
-    if statistics:
-        raise BuildFailedError(
-            f"batch norm is in training mode: running the model would change {statistics[0]}"
-            + (f" and {len(statistics) - 1} more" if len(statistics) > 1 else ""),
-            where="model",
-            remedy="call model.eval() before export",
-        )
-
-
-def _operators(program: ExportedProgram) -> Iterator[torch._ops.OpOverload]:
+def _operators(program: ExportedProgram) -> Iterator[tuple[torch.fx.Node, torch._ops.OpOverload]]:
     for module in program.graph_module.modules():
         for node in module.graph.nodes if isinstance(module, torch.fx.GraphModule) else ():
             if isinstance(node.target, torch._ops.OpOverload):
-                yield node.target
+                yield node, node.target
 
 
-def _control_flow(program: ExportedProgram) -> Iterator[str]:
+def _control_flow(program: ExportedProgram) -> Iterator[tuple[torch.fx.Node, str]]:
     """Operators that take graphs as arguments, but for those that decomposition removes."""
     for node in program.graph.nodes:
         if isinstance(node.target, torch._ops.HigherOrderOperator) and not node.target.name().startswith("wrap_with"):
-            yield node.target.name()
+            yield node, node.target.name()
 
 
 def torch_executed_names(operators: Collection[str]) -> Sequence[str]:

@@ -16,13 +16,14 @@ from linux_side import upstream
 from linux_side.backends.base import EngineBuilder
 from linux_side.exporter.engine_module import CompiledEngine, EngineModule
 from linux_side.frontend.dynamic_shapes import Profiles
-from linux_side.frontend.supported import check_state, torch_executed_names
+from linux_side.frontend.supported import torch_executed_names
 from linux_side.fx.state import STATE, state_to_inputs
 from linux_side.fx.values import output_values
 from linux_side.lowering.aliasing import allow_aliasing_of_state_alone
 from linux_side.lowering.complex_io import keep_complex_outside
 from linux_side.lowering.engine_metadata import encode_metadata
 from linux_side.lowering.float64 import demote_float64
+from linux_side.lowering.randomness import drawing_operators, fill_uninitialized, make_draws_readable
 from linux_side.lowering.symbolic_sizes import keep_sizes_inside
 from linux_side.options import BuildOptions
 from toolchain.engine.info import EngineInfo, RuntimeDevice
@@ -68,12 +69,14 @@ def lower_program(program: ExportedProgram, options: BuildOptions, builder: Engi
     """
     settings = _settings(options, builder)
     decomposed = upstream.decompose(program, settings)
-    check_state(decomposed)
     gm = state_to_inputs(decomposed)
     changes = gm.meta.get(STATE, [])
+    fill_uninitialized(gm)
+    make_draws_readable(gm)
     gm = upstream.lower(gm, settings)
     keep_complex_outside(gm, upstream.complex_io(gm))
     allow_aliasing_of_state_alone(gm, changes)
+    settings.torch_executed_ops |= drawing_operators(gm)
     partitioned = upstream.partition(gm, settings)
     partitioned.meta[STATE] = changes
     for name, partition in list(_partitions(partitioned)):

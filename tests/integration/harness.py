@@ -114,6 +114,7 @@ def build_here(
     """Exports and builds a model in this process with the real builder.
 
     Args:
+        module: put into eval mode here, as a factory does it.
         folder: where the artifact goes.
         dynamic: as on the command line.
         options: of :class:`linux_side.options.BuildOptions`.
@@ -122,7 +123,7 @@ def build_here(
 
     builder = imported_builder()
     parsed = BuildOptions(dynamic=[DynamicDimension.parse(text) for text in dynamic], **options)
-    return build_source(export_source("test", module, args, kwargs or {}, parsed), parsed, builder, folder)
+    return build_source(export_source("test", module.eval(), args, kwargs or {}, parsed), parsed, builder, folder)
 
 
 def build_source(source: Any, options: BuildOptions, builder: Any, folder: Path) -> Built:
