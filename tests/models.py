@@ -35,7 +35,7 @@ class Failing(torch.nn.Module):
 
 
 def failing() -> Any:
-    return Failing(), (torch.randn(2),)
+    return Failing().eval(), (torch.randn(2),)
 
 
 class Unsupported(torch.nn.Module):
@@ -46,7 +46,7 @@ class Unsupported(torch.nn.Module):
 
 
 def unsupported() -> Any:
-    return Unsupported(), (torch.randn(2, 8),)
+    return Unsupported().eval(), (torch.randn(2, 8),)
 
 
 class Custom(torch.nn.Module):
@@ -66,7 +66,7 @@ def custom() -> Any:
         def _(x: torch.Tensor) -> torch.Tensor:
             return torch.empty_like(x)
 
-    return Custom(), (torch.randn(2, 8),)
+    return Custom().eval(), (torch.randn(2, 8),)
 
 
 class Quantized(torch.nn.Module):
@@ -77,7 +77,7 @@ class Quantized(torch.nn.Module):
 
 
 def quantized() -> Any:
-    return Quantized(), (torch.randn(2, 8),)
+    return Quantized().eval(), (torch.randn(2, 8),)
 
 
 def training_batch_norm() -> Any:

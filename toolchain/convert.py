@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,15 @@ from toolchain.graph.document import PlaceholderNode, dump_graph, placeholder_no
 from toolchain.graph.writer import EngineSource, WrittenGraph, write_graph
 from toolchain.io.strict_json import load_json
 from toolchain.manifest.install import install_lines
-from toolchain.manifest.models import FileEntry, Golden, Manifest, Package, Producer, TargetSpec
+from toolchain.manifest.models import (
+    GOLDEN_WARNINGS,
+    FileEntry,
+    Golden,
+    Manifest,
+    Package,
+    Producer,
+    TargetSpec,
+)
 from toolchain.targets import Platform
 
 _CONFIG_LIMIT = 8 * 2**20
@@ -31,10 +39,15 @@ _CONFIG_LIMIT = 8 * 2**20
 
 @dataclass(frozen=True)
 class GoldenData:
-    """Golden I/O for an artifact that has none: the entry's bytes, and what the manifest says of them."""
+    """Golden I/O for an artifact that has none: the entry's bytes, and what the manifest says of them.
+
+    Attributes:
+        warnings: what it cannot show, in words.
+    """
 
     data: bytes
     golden: Golden
+    warnings: list[str] = field(default_factory=list)
 
 
 def convert_artifact(
@@ -186,10 +199,13 @@ class _Conversion:
             ],
             "files": files,
         }
+        settings = dict(manifest.settings)
         if golden is not None:
             update["golden"] = golden.golden
+            settings |= {GOLDEN_WARNINGS: [*golden.warnings]} if golden.warnings else {}
         if self.trust is not None:
-            update["settings"] = {**manifest.settings, TRUST: self.trust}
+            settings[TRUST] = self.trust
+        update["settings"] = settings
         return manifest.model_copy(update=update)
 
     def _target(self) -> TargetSpec:

@@ -34,15 +34,16 @@ def file_key(path: Path, name: str | None, options: BuildOptions) -> str | None:
         return _key({"file": _sha256(file), "name": name or path.stem}, options)
 
 
-def program_key(digest: str, golden: bytes | None, name: str, gpu: str | None, options: BuildOptions) -> str:
+def program_key(digest: str, golden: bytes, name: str, gpu: str | None, options: BuildOptions) -> str:
     """The key of a build from an exported program.
 
     Args:
         digest: of the graph and the weights.
-        golden: the golden entry's bytes, which the graph alone does not tell where a model was cast.
+        golden: the golden entry and what is said of it, which the graph alone does not tell: of a model that was cast,
+            or that computes something else outside of torch.export.
         gpu: the GPU at hand, where the backend builds for it.
     """
-    source = {"program": digest, "golden": hashlib.sha256(golden or b"").hexdigest(), "name": name, "gpu": gpu}
+    source = {"program": digest, "golden": hashlib.sha256(golden).hexdigest(), "name": name, "gpu": gpu}
     return _key(source, options)
 
 

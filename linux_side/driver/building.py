@@ -19,6 +19,7 @@ from linux_side.options import BACKENDS, BuildOptions, DynamicDimension, Precisi
 from toolchain.artifact import Artifact, open_artifact
 from toolchain.errors import BuildFailedError, TrtcrossError, UsageError, error_from_json
 from toolchain.io.atomic import part_prefix
+from toolchain.manifest.models import golden_warnings
 from toolchain.targets import Platform
 
 if TYPE_CHECKING:
@@ -101,7 +102,10 @@ def build(
         key = _early_key(Path(path), name, options) if builds else None
         if builds and key and fetch(builds, key, out, {}, warn):
             report({"event": "cached", "key": key})
-            return open_artifact(out)
+            found = open_artifact(out)
+            for text in golden_warnings(found.manifest):
+                warn(text)
+            return found
         job = {
             "model": path,
             "name": name,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import platform
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -32,6 +33,7 @@ from toolchain.engine.plan_header import HEADER_SIZE, PlanHeader, parse_plan_hea
 from toolchain.graph.skeleton import engine_token
 from toolchain.manifest.install import install_lines
 from toolchain.manifest.models import (
+    GOLDEN_WARNINGS,
     BuildRecord,
     CallSpec,
     Coverage,
@@ -84,7 +86,8 @@ class Pipeline:
         """What names this build in the build cache."""
         check_model(source.program, self.options.torch_executed_ops)
         source.digest = self._digest(source.program)
-        golden = serialize_golden(source.golden) if source.golden else None
+        golden = serialize_golden(source.golden.samples) if source.golden.samples else b""
+        golden += json.dumps(source.golden.warnings).encode()
         gpu = None if self.builder.backend.portable else self._producer().gpu
         return program_key(source.digest, golden, source.name, gpu, self.options)
 
@@ -102,7 +105,8 @@ class Pipeline:
             )
         with self.phase("serialize"):
             result, serialized = self._serialize(source, compiled, profiles)
-            golden = serialize_golden(source.golden) if source.golden else None
+            samples = source.golden.samples
+            golden = serialize_golden(samples) if samples else None
         with self.phase("write"):
             engines = _engines(compiled)
             return write_artifact(
@@ -144,11 +148,12 @@ class Pipeline:
             for name, count in sorted(compiled.fallback.items())
         ]
         total = compiled.in_engines + sum(compiled.fallback.values())
+        samples, warnings = source.golden.samples, source.golden.warnings
         return {
             "created": datetime.now(timezone.utc),
             "producer": producer,
             "model": SourceModel(name=source.name, digest=digest),
-            "settings": self.options.model_dump(mode="json"),
+            "settings": self.options.model_dump(mode="json") | ({GOLDEN_WARNINGS: warnings} if warnings else {}),
             "target": target,
             "install": install_lines(target, producer),
             "call": CallSpec(
@@ -160,7 +165,7 @@ class Pipeline:
             "outputs": describe_outputs(result, result.range_constraints),
             "fallback": fallback,
             "coverage": Coverage(operators=total, in_engines=compiled.in_engines),
-            "golden": describe_golden(source.golden, self.options.precision or "fp32") if source.golden else None,
+            "golden": describe_golden(samples, self.options.precision or "fp32") if samples else None,
             "build": BuildRecord(seconds=self.seconds, cache_key=self.cache_key, from_cache=False),
         }
 

@@ -93,14 +93,13 @@ def build_job(job: dict[str, Any], progress: BuildProgress) -> None:
         builder.packages()
         builder.check_gpus(options.capabilities)
         from linux_side.driver.pipeline import Pipeline
-        from linux_side.frontend.golden import golden_doubts
         from linux_side.frontend.source import is_factory
     pipeline = Pipeline(options, builder, Path(job["spool"]), progress.phase, progress.seconds)
     factory = is_factory(job["model"])
     if not factory:  # a saved program may hold operators that Torch-TensorRT brings
         pipeline.import_upstream()
     source = pipeline.load(job["model"], job["name"])
-    progress.warn(golden_doubts(source.golden))
+    progress.warn(source.golden.warnings)
     if job["cache"] and _cached(job, pipeline, source, progress):
         return
     if factory:

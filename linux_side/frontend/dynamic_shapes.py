@@ -70,7 +70,7 @@ def profiles_for(program: ExportedProgram, dynamic: Sequence[DynamicDimension]) 
     """
     symbols: dict[str, DynamicDimension] = {}
     names = input_names(program.call_spec.in_spec, forward_names(program))
-    values = _user_values(program)
+    values = user_values(program)
     for item in dynamic:
         size = _leaf(item, names, values).shape[item.dim]
         symbol = _symbol(item, size, program)
@@ -155,7 +155,8 @@ def _check_bounded(
                 )
 
 
-def _user_values(program: ExportedProgram) -> list[Any]:
+def user_values(program: ExportedProgram) -> list[Any]:
+    """What the program says of each leaf of a call: a fake tensor, a symbolic number, or None for a plain value."""
     nodes = {node.name: node for node in program.graph.nodes if node.op == "placeholder"}
     specs = [spec for spec in program.graph_signature.input_specs if spec.kind.name == "USER_INPUT"]
     return [nodes[spec.arg.name].meta.get("val") if spec.arg.name in nodes else None for spec in specs]

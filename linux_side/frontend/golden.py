@@ -1,17 +1,36 @@
-"""Golden I/O: inputs, and what the original model makes of them in fp32 on the CPU."""
+"""Golden I/O: inputs, and what the exported program makes of them in fp32 on the CPU.
+
+The original model is run beside it, for what torch.export changes: a fast path of eager PyTorch may give other numbers.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+import itertools
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from safetensors.torch import save
+from torch.export import ExportedProgram
 from torch.utils import _pytree as pytree
 
 from linux_side.frontend.casting import changed_inputs
+from linux_side.frontend.dynamic_shapes import Profiles
+from linux_side.frontend.golden_cost import cost_of
+from linux_side.frontend.golden_doubts import (
+    GoldenSample,
+    are_different,
+    doubts_of_dependence,
+    doubts_of_eager,
+    doubts_of_values,
+)
+from linux_side.frontend.golden_sizes import SampleSizes, Sizes
+from linux_side.fx.modes import draws
 from toolchain.errors import BuildFailedError
+from toolchain.host.memory import free_memory
 from toolchain.manifest.models import Golden, Tolerance
 
 # About ten times the unit roundoff of a factor (2**-11 in TF32 and fp16, 2**-8 in bf16), and about twice the worst that
@@ -23,67 +42,226 @@ _TOLERANCES = {
 }
 EXACT = Tolerance(relative_l2=0.0, max_relative=0.0)
 
+# A run beyond the example's first that would take longer, in seconds, or more of the free memory, is left out.
+LONGEST_RUN = 60.0
+SHARE_OF_MEMORY = 0.5
+
 
 @dataclass(frozen=True)
-class GoldenSample:
-    """One call's leaves: tensors in, tensors out; None where a leaf is no tensor.
+class Recording:
+    """Golden samples, none where they would prove nothing, and what is to be said of them."""
+
+    samples: list[GoldenSample] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+
+class Original:
+    """The original model and its example, run once.
 
     Attributes:
         changed: the inputs that the model changed in place; :func:`.casting.changed_inputs` names them.
     """
 
-    inputs: list[torch.Tensor | None]
-    outputs: list[torch.Tensor | None]
-    changed: frozenset[str] = frozenset()
+    def __init__(
+        self, model: torch.nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any], *, eager: bool = True
+    ) -> None:
+        """
+        Args:
+            eager: False where the model is an exported program's module, and nothing else of it is at hand.
 
+        Raises:
+            BuildFailedError: the model itself fails.
+        """
+        self.model, self.eager = model, eager
+        self.leaves, self.structure = pytree.tree_flatten((tuple(args), dict(kwargs)))
+        with _state_kept(model):
+            try:
+                start = time.monotonic()
+                self.outputs, self.changed = self.run(model, self.leaves)
+                self.seconds = time.monotonic() - start
+            except Exception as error:
+                raise BuildFailedError(
+                    f"the model raised {type(error).__name__} on its own example: {str(error).strip()[:200]}",
+                    where="golden outputs",
+                    remedy="check the example inputs; --golden 0 builds without",
+                ) from error
 
-def golden_doubts(samples: Sequence[GoldenSample]) -> list[str]:
-    """Warnings for outputs that prove nothing: torchvision's fresh ViT, say, has a head of zeros."""
-    outputs = zip(*(sample.outputs for sample in samples), strict=True)
-    return [
-        f"the golden output {index} is zero everywhere, so it cannot show wrong numbers: give the model trained or "
-        "random weights"
-        for index, values in enumerate(outputs)
-        if all(value is not None and value.numel() and not value.any() for value in values)
-    ]
+    def run(self, model: torch.nn.Module, leaves: Sequence[Any]) -> tuple[list[torch.Tensor | None], frozenset[str]]:
+        """The outputs' leaves of a call, and the inputs that it changed; the leaves that are given stay as they are."""
+        copies = [leaf.clone() if isinstance(leaf, torch.Tensor) else leaf for leaf in leaves]
+        args, kwargs = pytree.tree_unflatten(copies, self.structure)
+        with torch.no_grad():
+            result = model(*args, **kwargs)
+        changed = frozenset(changed_inputs(args, kwargs))
+        # Cloned, for an output may be a part of the model's state, which goes on.
+        outputs = [leaf.clone() if isinstance(leaf, torch.Tensor) else None for leaf in pytree.tree_leaves(result)]
+        return outputs, changed
 
 
 def record_golden(
-    model: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any], samples: int
-) -> list[GoldenSample]:
-    """Runs the original model on its example and on variations of it.
+    original: Original, program: ExportedProgram, samples: int, profiles: Profiles, precision: str | None
+) -> Recording:
+    """Runs the exported program on the example and on variations of it, and looks at what comes out.
 
-    The first sample is the example itself. Others have its shapes and dtypes: floats of its mean and spread, other
-    values shuffled, so that they stay in range. State goes on from sample to sample, as it will in the artifact, and
-    is put back at the end.
+    The first sample is the example itself, whatever it takes. Others have the least sizes, the greatest and sizes
+    between, where the program's are dynamic. Those that are still wanted have the example's sizes, with floats of its
+    mean and spread, and other values shuffled, so that they stay in range. State goes on from sample to sample, as it will in the artifact, and is put back at the end.
+
+    Args:
+        original: the model from which the program was exported; or the program's own module.
+        samples: how many are wanted.
+        profiles: for each optimization profile, each symbol's ``min``, ``opt`` and ``max``.
+        precision: what the artifact computes in, which decides the tolerance.
 
     Raises:
-        BuildFailedError: the model itself fails.
+        BuildFailedError: the exported program fails on the example.
     """
-    recorded = []
-    buffers = list(model.buffers()) if isinstance(model, torch.nn.Module) else []
-    state = [buffer.clone() for buffer in buffers]
-    leaves, spec = pytree.tree_flatten((tuple(args), dict(kwargs)))
-    for index in range(samples):
-        generator = torch.Generator().manual_seed(index)
-        inputs = [leaf if index == 0 else _vary(leaf, generator) for leaf in leaves]
-        arguments, keywords = pytree.tree_unflatten(pytree.tree_map(_copied, inputs), spec)
+    return _Recorder(original, program, samples, profiles).record(_TOLERANCES[precision or "fp32"].relative_l2)
+
+
+class _TooMuchError(Exception):
+    """A run would take too long, or too much memory."""
+
+
+class _Recorder:
+    def __init__(self, original: Original, program: ExportedProgram, samples: int, profiles: Profiles) -> None:
+        self._original, self._program, self._wanted = original, program, samples
+        self._exported = program.module() if original.eager else original.model
+        guards = getattr(self._exported, "_guards_fn", None)
+        self._sizes = SampleSizes(program, profiles, original.leaves, guards)
+        self._example_cost = cost_of(program, self._sizes.example)
+        self._free = free_memory()
+        self._seconds = original.seconds
+        self._warnings: list[str] = []
+
+    def record(self, tolerance: float) -> Recording:
+        with _state_kept(self._exported):
+            samples = [self._first_sample(), *self._further_samples()]
+        originals = self._run_original(samples)
+        if self._differs_from_itself(samples[0], originals):
+            return Recording([], [f"there is no golden I/O: {self._why_different()}"])
+        if self._original.eager:
+            runs = originals or [self._original.outputs]
+            self._warnings += doubts_of_eager(list(zip((s.outputs for s in samples), runs, strict=False)))
+        self._warnings += doubts_of_values(samples) + self._doubts_of_dependence(samples[0], tolerance)
+        return Recording(samples, self._warnings)
+
+    def _first_sample(self) -> GoldenSample:
         try:
-            with torch.no_grad():
-                result = model(*arguments, **keywords)
+            sample, seconds = self._timed(self._original.leaves)
         except Exception as error:
             raise BuildFailedError(
-                f"the model raised {type(error).__name__} on its own example: {str(error).strip()[:200]}",
+                f"the exported program raised {type(error).__name__} on the model's own example: "
+                f"{str(error).strip()[:200]}",
                 where="golden outputs",
-                remedy="check the example inputs; --golden 0 builds without",
+                remedy="torch.export made another program of the model than it is; --golden 0 builds without",
             ) from error
-        outputs = [_tensor(leaf) for leaf in pytree.tree_leaves(result)]
-        changed = frozenset(changed_inputs(arguments, keywords))
-        recorded.append(GoldenSample([_tensor(leaf) for leaf in inputs], outputs, changed))
-    for buffer, value in zip(buffers, state, strict=True):
-        if not torch.equal(buffer, value):
-            buffer.copy_(value)
-    return recorded
+        self._seconds = max(self._seconds, seconds)
+        return sample
+
+    def _further_samples(self) -> Iterator[GoldenSample]:
+        """At other sizes first, and then at the example's."""
+        more = self._wanted - 1
+        others = list(itertools.islice(self._sizes.others(), more))
+        calls = [(sizes, self._sizes.leaves_at(sizes)) for sizes in others]
+        calls += [(self._sizes.example, _varied(self._original.leaves, 1 + n)) for n in range(more - len(others))]
+        for sizes, leaves in calls:
+            try:
+                self._require_modest(sizes)
+                with _state_kept(self._exported, after_errors_alone=True):
+                    sample, _ = self._timed(leaves)
+            except Exception as error:  # noqa: BLE001 - whatever a model says of inputs that it does not take
+                self._leave_out(leaves, error)
+            else:
+                yield sample
+
+    def _leave_out(self, leaves: Sequence[Any], error: Exception) -> None:
+        why = str(error) if isinstance(error, _TooMuchError) else f"the exported program raised {type(error).__name__}"
+        shapes = ", ".join(str(list(leaf.shape)) for leaf in leaves if isinstance(leaf, torch.Tensor))
+        self._warnings.append(f"a golden sample of sizes {shapes} is left out: {why}")
+
+    def _require_modest(self, sizes: Sizes) -> None:
+        cost = cost_of(self._program, sizes)
+        if self._seconds * cost.work / max(self._example_cost.work, 1) > LONGEST_RUN:
+            raise _TooMuchError(f"it would take over {LONGEST_RUN:.0f} s")
+        if self._free is not None and cost.memory > self._free * SHARE_OF_MEMORY:
+            raise _TooMuchError("it would take over half of the free memory")
+
+    def _timed(self, leaves: Sequence[Any]) -> tuple[GoldenSample, float]:
+        start = time.monotonic()
+        outputs, _ = self._original.run(self._exported, leaves)
+        return GoldenSample([_tensor(leaf) for leaf in leaves], outputs), time.monotonic() - start
+
+    def _run_original(self, samples: Sequence[GoldenSample]) -> list[list[torch.Tensor | None]]:
+        """What the original gives for the samples, for the example a second time; as far as it goes."""
+        if self._seconds > LONGEST_RUN:
+            self._warnings.append(
+                f"the model takes over {LONGEST_RUN:.0f} s and was run once alone: whether its outputs are the same at "
+                "each run is not known"
+            )
+            return []
+        outputs: list[list[torch.Tensor | None]] = []
+        with _state_kept(self._original.model):
+            for number, sample in enumerate(samples if self._original.eager else samples[:1]):
+                try:
+                    outputs.append(self._original.run(self._original.model, self._with_plain_values(sample))[0])
+                except Exception as error:  # noqa: BLE001 - the model's own, at sizes that it may not take
+                    self._warnings.append(
+                        f"the model itself raised {type(error).__name__} on golden sample {number}, which the exported "
+                        "program takes"
+                    )
+                    break
+        return outputs
+
+    def _with_plain_values(self, sample: GoldenSample) -> list[Any]:
+        pairs = zip(self._original.leaves, sample.inputs, strict=True)
+        return [leaf if tensor is None else tensor for leaf, tensor in pairs]
+
+    def _differs_from_itself(self, example: GoldenSample, originals: list[list[torch.Tensor | None]]) -> bool:
+        """Whether a second run on the example gives something else; where the program draws, one of its own too."""
+        if originals and are_different(originals[0], self._original.outputs):
+            return True
+        if not any(draws(node) for node in self._program.graph.nodes):
+            return False
+        with _state_kept(self._exported):
+            return are_different(self._timed(self._original.leaves)[0].outputs, example.outputs)
+
+    def _why_different(self) -> str:
+        operators = sorted({str(node.target) for node in self._program.graph.nodes if draws(node)})
+        drawn = f" (it draws random numbers: {', '.join(operators)})" if operators else ""
+        return f"the model gives other outputs each time that it is run on the same inputs{drawn}"
+
+    def _doubts_of_dependence(self, example: GoldenSample, tolerance: float) -> list[str]:
+        leaves = _varied(self._original.leaves, seed=0)
+        changed = any(
+            isinstance(leaf, torch.Tensor) and not torch.equal(leaf, other)
+            for leaf, other in zip(self._original.leaves, leaves, strict=True)
+        )
+        if not changed or self._seconds > LONGEST_RUN:
+            return []
+        with _state_kept(self._exported):
+            try:
+                outputs, _ = self._original.run(self._exported, leaves)
+            except Exception:  # noqa: BLE001 - not every value is an input: offsets, say, must rise
+                return []
+        return doubts_of_dependence(example.outputs, outputs, tolerance)
+
+
+@contextmanager
+def _state_kept(model: torch.nn.Module, *, after_errors_alone: bool = False) -> Iterator[None]:
+    """Puts a module's buffers back to what they were."""
+    buffers = list(model.buffers())
+    state = [buffer.clone() for buffer in buffers]
+    keep = not after_errors_alone
+    try:
+        yield
+    except BaseException:
+        keep = True
+        raise
+    finally:
+        for buffer, value in zip(buffers, state, strict=True):
+            if keep and not torch.equal(buffer, value):
+                buffer.copy_(value)
 
 
 def serialize_golden(samples: Sequence[GoldenSample]) -> bytes:
@@ -109,6 +287,11 @@ def describe_golden(samples: Sequence[GoldenSample], precision: str) -> Golden:
     return Golden(samples=len(samples), tolerance=tolerance)
 
 
+def _varied(leaves: Sequence[Any], seed: int) -> list[Any]:
+    generator = torch.Generator().manual_seed(seed)
+    return [_vary(leaf, generator) for leaf in leaves]
+
+
 def _vary(leaf: Any, generator: torch.Generator) -> Any:
     if not isinstance(leaf, torch.Tensor):
         return leaf
@@ -117,10 +300,6 @@ def _vary(leaf: Any, generator: torch.Generator) -> Any:
         return (torch.randn(leaf.shape, generator=generator) * spread + leaf.float().mean()).to(leaf.dtype)
     order = torch.randperm(leaf.numel(), generator=generator)
     return leaf.flatten()[order].reshape(leaf.shape)
-
-
-def _copied(leaf: Any) -> Any:
-    return leaf.clone() if isinstance(leaf, torch.Tensor) else leaf  # a model may write into its inputs
 
 
 def _tensor(leaf: Any) -> torch.Tensor | None:

@@ -7,13 +7,15 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
+from torch.export import ExportedProgram
 
-from linux_side.frontend.golden import GoldenSample, describe_golden, record_golden, serialize_golden
-from linux_side.frontend.source import original_model
+from linux_side.frontend.golden import Original, describe_golden, record_golden, serialize_golden
+from linux_side.frontend.golden_doubts import GoldenSample
+from linux_side.frontend.source import export_program, original_model
 from toolchain.artifact import Artifact
 from toolchain.container.entry_names import SAMPLE_INPUTS_ENTRY
 from toolchain.convert import GoldenData
-from toolchain.errors import UsageError
+from toolchain.errors import BuildFailedError, UsageError
 from toolchain.manifest.models import DynamicSize, Manifest, ValueSpec
 
 _SAMPLE_LIMIT = 2**30
@@ -32,18 +34,29 @@ def golden_from(artifact: Artifact, model: str, samples: int) -> tuple[GoldenDat
 
     Raises:
         UsageError: there is no such model, or its inputs and outputs are not those of the artifact.
-        BuildFailedError: the model fails.
+        BuildFailedError: the model fails, or gives other outputs at each run.
     """
-    original, args, kwargs = original_model(model)
+    found, args, kwargs = original_model(model)
     source = "the original model's example"
     if (own := _own_inputs(artifact)) is not None:
         (args, kwargs), source = own, "the file's own sample inputs"
-    recorded = record_golden(original, args, _in_order(kwargs, artifact.manifest.inputs), samples)
-    for sample in recorded:
+    kwargs = _in_order(kwargs, artifact.manifest.inputs)
+    if isinstance(found, ExportedProgram):
+        program, original = found, Original(found.module(), args, kwargs, eager=False)
+    else:
+        original = Original(found, args, kwargs)
+        program = export_program(model, found, args, kwargs)
+    precision = _precision(artifact.manifest)
+    recording = record_golden(original, program, samples, [], precision)
+    if not recording.samples:
+        raise BuildFailedError(
+            recording.warnings[0], where=f"--golden-from {model}", remedy="convert without --golden-from"
+        )
+    for sample in recording.samples:
         for kind, leaves, specs in _sides(sample, artifact.manifest):
             _check(kind, leaves, specs, model)
-    described = describe_golden(recorded, _precision(artifact.manifest))
-    return GoldenData(serialize_golden(recorded), described), source
+    described = describe_golden(recording.samples, precision)
+    return GoldenData(serialize_golden(recording.samples), described, recording.warnings), source
 
 
 def _own_inputs(artifact: Artifact) -> tuple[tuple[Any, ...], dict[str, Any]] | None:

@@ -80,8 +80,13 @@ def _size(size: Any, ranges: Mapping[Any, Any]) -> int | DynamicSize:
 
 def bounds(size: torch.SymInt, ranges: Mapping[Any, Any]) -> tuple[int, int | None]:
     """The least and the greatest value of a symbolic size; None where it has no bound."""
+    return symbol_bounds(size.node.expr, ranges)
+
+
+def symbol_bounds(expression: Any, ranges: Mapping[Any, Any]) -> tuple[int, int | None]:
+    """The least and the greatest value of a symbol, or of an expression of symbols; None where it has no bound."""
     from torch.utils._sympy.value_ranges import bound_sympy
 
-    found = ranges.get(size.node.expr) or bound_sympy(size.node.expr, dict(ranges))
+    found = ranges.get(expression) or bound_sympy(expression, dict(ranges))
     high = found.upper
     return int(found.lower), int(high) if high.is_number and high.is_finite and high < 2**62 else None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,12 +17,17 @@ from torch.fx.experimental import _config as symbolic_shapes
 from torch.utils import _pytree as pytree
 
 from linux_side.frontend.casting import cast_module
-from linux_side.frontend.dynamic_shapes import enlarge_unit_dimensions, require_dynamic, shapes_for_export
-from linux_side.frontend.golden import GoldenSample, record_golden
+from linux_side.frontend.dynamic_shapes import (
+    enlarge_unit_dimensions,
+    profiles_for,
+    require_dynamic,
+    shapes_for_export,
+)
+from linux_side.frontend.golden import Original, Recording, record_golden
 from linux_side.frontend.leaves import input_names
 from linux_side.frontend.mixed_products import unify_product_dtypes
 from linux_side.frontend.training import require_eval
-from linux_side.options import BuildOptions
+from linux_side.options import BuildOptions, DynamicDimension
 from toolchain.errors import BuildFailedError, TrtcrossError, UsageError
 from toolchain.graph.document import PLACEHOLDER_TARGET
 
@@ -36,13 +41,13 @@ class Source:
     Attributes:
         name: the model's, for people.
         program: on the CPU, as it will be lowered.
-        golden: samples of the original model's inputs and outputs.
+        golden: samples of inputs and outputs, and what is to be said of them.
         digest: of the program's graph and weights, once it is known.
     """
 
     name: str
     program: ExportedProgram
-    golden: list[GoldenSample]
+    golden: Recording
     digest: str | None = None
 
 
@@ -61,8 +66,8 @@ def is_factory(model: str) -> bool:
     return ":" in model and not Path(model).exists()
 
 
-def original_model(model: str) -> tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]:
-    """``MODEL`` as something to call, on the CPU, and its example arguments.
+def original_model(model: str) -> tuple[torch.nn.Module | ExportedProgram, tuple[Any, ...], dict[str, Any]]:
+    """``MODEL`` on the CPU, and its example arguments.
 
     Raises:
         UsageError: there is no such model, or it carries no example.
@@ -76,7 +81,7 @@ def original_model(model: str) -> tuple[Callable[..., Any], tuple[Any, ...], dic
     if program.example_inputs is None:
         raise UsageError("the program carries no example inputs", where=model, remedy="save it with its example inputs")
     args, kwargs = program.example_inputs
-    return program.module(), args, kwargs
+    return program, args, kwargs
 
 
 def _from_file(path: Path, options: BuildOptions) -> Source:
@@ -88,8 +93,16 @@ def _from_file(path: Path, options: BuildOptions) -> Source:
             where=str(path),
             remedy="save it with its example inputs, or build with --golden 0",
         )
-    args, kwargs = program.example_inputs or ((), {})
-    return Source(path.stem, program, record_golden(program.module(), args, kwargs, options.golden))
+    golden = Recording()
+    if options.golden:
+        args, kwargs = program.example_inputs
+        golden = _record(Original(program.module(), args, kwargs, eager=False), program, options)
+    return Source(path.stem, program, golden)
+
+
+def _record(original: Original, program: ExportedProgram, options: BuildOptions) -> Recording:
+    profiles = profiles_for(program, options.dynamic) if options.golden > 1 else []
+    return record_golden(original, program, options.golden, profiles, options.precision)
 
 
 def _load_program(path: Path) -> ExportedProgram:
@@ -138,31 +151,51 @@ def export_source(
         BuildFailedError: the model or torch.export fails.
     """
     require_eval(module, where=name)
-    golden = record_golden(module, args, kwargs, options.golden)
     dtype = _DTYPES[options.precision or "fp32"]
+    original = Original(module, args, kwargs) if options.golden else None
+    golden = Recording()
+    if original is not None:
+        program = export_program(name, module, args, kwargs, options.dynamic)
+        golden = _record(original, program, options)
     if dtype is not torch.float32:
-        changed = set().union(*(sample.changed for sample in golden)) if golden else None
-        cast_module(dtype, module, changed)
+        cast_module(dtype, module, original.changed if original else None)
+    if dtype is not torch.float32 or original is None:
+        program = export_program(name, module, args, kwargs, options.dynamic)
+    if dtype is not torch.float32:
+        unify_product_dtypes(dtype, program)
+    return Source(name, program, golden)
+
+
+def export_program(
+    name: str,
+    module: torch.nn.Module,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    dynamic: Sequence[DynamicDimension] = (),
+) -> ExportedProgram:
+    """Exports a module as it is, with these dynamic dimensions.
+
+    Raises:
+        UsageError: a dynamic dimension does not exist.
+        BuildFailedError: torch.export fails.
+    """
     leaves, structure = pytree.tree_flatten((args, kwargs))
     names = input_names(structure, _argument_names(module))
-    require_dynamic(options.dynamic, names, leaves)
-    leaves = enlarge_unit_dimensions(options.dynamic, names, leaves)
-    shapes = shapes_for_export(options.dynamic, names, leaves)
+    require_dynamic(dynamic, names, leaves)
+    leaves = enlarge_unit_dimensions(dynamic, names, leaves)
+    shapes = shapes_for_export(dynamic, names, leaves)
     args, kwargs = pytree.tree_unflatten(leaves, structure)
     # A size of 0 or 1 is told apart from others while tracing, unless torch is asked not to look.
-    oblivious = any(item.lowest < 2 for item in options.dynamic)
+    oblivious = any(item.lowest < 2 for item in dynamic)
     try:
         with torch.no_grad(), symbolic_shapes.patch(backed_size_oblivious=oblivious):
-            program = torch.export.export(module, args, kwargs, dynamic_shapes=shapes)
+            return torch.export.export(module, args, kwargs, dynamic_shapes=shapes)
     except Exception as error:
         raise BuildFailedError(
             f"torch.export could not export the model: {first_line(error)}",
             where=name,
             remedy="make torch.export.export(model, args) work by itself first; -v shows the whole report",
         ) from error
-    if dtype is not torch.float32:
-        unify_product_dtypes(dtype, program)
-    return Source(name, program, golden)
 
 
 def _call_factory(model: str) -> tuple[torch.nn.Module, tuple[Any, ...], dict[str, Any]]:

@@ -74,7 +74,7 @@ def test_what_is_not_written_keeps_its_precision(tmp_path: Path) -> None:
 
 def test_a_copy_that_the_model_casts_itself_is_not_the_input() -> None:
     options = BuildOptions(precision="fp16")
-    assert not changes(export_source("test", CastsItself(), (torch.ones(3),), {}, options).program)
+    assert not changes(export_source("test", CastsItself().eval(), (torch.ones(3),), {}, options).program)
 
 
 def test_without_golden_io_what_changes_is_told_while_exporting() -> None:

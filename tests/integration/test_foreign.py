@@ -48,7 +48,7 @@ def make():
     torch.manual_seed(0)
     return Original().eval(), (torch.randn(2, 4),), {"pair": (torch.randn(2, 3),)}
 def other():
-    return torch.nn.Linear(4, 3), (torch.randn(2, 4),)
+    return torch.nn.Linear(4, 3).eval(), (torch.randn(2, 4),)
 """
 
 

@@ -97,11 +97,6 @@ REFUSED: dict[str, tuple[nn.Module, Tensor, str]] = {
     "custom operator": (Custom(), X, r"custom operator trtcross_tests\.twice"),
     "quantized": (Quantized(), X, "the model is quantized: it calls aten.quantize_per_tensor"),
     "fake-quantized": (FakeQuantized(), X, "the model is quantized: it calls aten.fake_quantize"),
-    "batch norm in training mode": (
-        nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4)).train(),
-        X,
-        r"batch norm is in training mode: running the model would change 1\.running_mean and 2 more",
-    ),
     "identity": (Identity(), X, "TensorRT can take no operator of this model"),
     "constant": (Constant(), X, "TensorRT can take no operator of this model"),
     "nothing for TensorRT": (NothingForTensorRT(), X, "TensorRT can take no operator of this model"),

@@ -71,7 +71,7 @@ def test_the_example_with_factories_in_pytorch(tmp_path: Path, precision: str) -
 
 
 def test_a_model_that_makes_nothing_itself_is_left_alone() -> None:
-    model = nn.Sequential(nn.Linear(4, 4), nn.ReLU())
+    model = nn.Sequential(nn.Linear(4, 4), nn.ReLU()).eval()
     program = export_source("test", model, (random(2, 4),), {}, BuildOptions(precision="fp16", golden=0)).program
     casts = [node for node in program.graph.nodes if "_to_copy" in str(node.target)]
     assert not casts  # but `aten.to`, where inputs and outputs keep their dtypes

@@ -11,6 +11,7 @@ from toolchain.cli.options import trust_option
 from toolchain.cli.output import Output, verb
 from toolchain.convert import GoldenData, convert_artifact
 from toolchain.errors import MissingComponentError, UsageError
+from toolchain.manifest.models import golden_warnings
 from toolchain.targets import Platform
 
 # Who makes golden I/O of an original model: the producer's side, where it is installed.
@@ -59,8 +60,12 @@ def convert(
         trust=trust,
     )
     output.say(f"wrote {out} for {manifest.target.platform.value}; {len(manifest.engines)} engine(s), unchanged")
-    if source:
-        output.say(f"golden: {golden} sample(s), inputs from {source}, outputs from {golden_from} on the CPU")
+    if source and manifest.golden:
+        output.say(
+            f"golden: {manifest.golden.samples} sample(s), inputs from {source}, outputs from {golden_from} on the CPU"
+        )
+        for text in golden_warnings(manifest):
+            output.say(f"warning: {text}", level=-1)
     elif manifest.golden is None:
         output.say("golden: none; outputs to compare with take the original model: --golden-from MODEL")
 

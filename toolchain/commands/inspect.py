@@ -8,7 +8,7 @@ from toolchain.artifact import Artifact, open_artifact
 from toolchain.checker.safety import TRUST
 from toolchain.cli.output import Output, verb
 from toolchain.foreign.derive import FOREIGN
-from toolchain.manifest.models import Manifest, ValueSpec
+from toolchain.manifest.models import Manifest, ValueSpec, golden_warnings
 from toolchain.text import size_text
 
 
@@ -72,6 +72,7 @@ def manifest_lines(manifest: Manifest) -> list[str]:
         lines.append(f"          in PyTorch: {operator.operator} x{operator.count} on {operator.device}")
     golden = manifest.golden
     lines.append("golden:   " + (f"{golden.samples} sample(s)" if golden else "none"))
+    lines.extend(f"          {text}" for text in golden_warnings(manifest))
     if not manifest.stock_readable:
         lines.append("note:     too big for torch.export.load; trtcross reads it")
     lines.append("to set up a machine for it:")

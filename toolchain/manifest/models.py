@@ -192,6 +192,16 @@ class Golden(StrictModel):
     tolerance: dict[str, Tolerance] = Field(description="by dtype of the output")
 
 
+# Under this name, in the settings, what is to be said of golden I/O: that it proves little, or why there is none.
+GOLDEN_WARNINGS = "golden_warnings"
+
+
+def golden_warnings(manifest: Manifest) -> list[str]:
+    """What whoever built the artifact was told of its golden I/O."""
+    texts = manifest.settings.get(GOLDEN_WARNINGS)
+    return [str(text) for text in texts] if isinstance(texts, list) else []
+
+
 class BuildRecord(StrictModel):
     """How the build went. Differs from build to build."""
 

@@ -14,7 +14,7 @@ from toolchain.checker.structure import LEVELS, check_integrity, check_structure
 from toolchain.errors import IncompatibleError, TrtcrossError, WrongNumbersError, unexpected
 from toolchain.host.machine import machine_facts
 from toolchain.host.requirements import Requirement
-from toolchain.manifest.models import Manifest
+from toolchain.manifest.models import Manifest, golden_warnings
 from toolchain.signing.artifact import require_signature
 from toolchain.signing.policy import Policy
 from toolchain.targets import DEVICE
@@ -176,10 +176,11 @@ def golden_errors(artifact: Artifact, model: Any) -> list[OutputError]:
         IncompatibleError: the artifact holds no golden I/O.
     """
     if artifact.manifest.golden is None:
+        why = golden_warnings(artifact.manifest)
         raise IncompatibleError(
-            "the artifact holds no golden I/O to compare with",
+            why[0] if why else "the artifact holds no golden I/O to compare with",
             where=str(artifact.path),
-            remedy="build it with --golden 1, or verify with --level load",
+            remedy="verify with --level load" if why else "build it with --golden 1, or verify with --level load",
         )
     from windows_side.verification.golden import compare_golden
 

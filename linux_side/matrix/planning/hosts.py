@@ -10,9 +10,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from linux_side.matrix.planning.memory import total_memory
 from linux_side.matrix.spec.spec import Machine
 from toolchain.host.installed import version_of
+from toolchain.host.memory import total_memory
 from toolchain.targets import Backend, ComputeCapability, host_platform
 
 # Ray's accelerator types by compute capability (NVIDIA's table, https://developer.nvidia.com/cuda-gpus).

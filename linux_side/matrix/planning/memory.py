@@ -10,6 +10,7 @@ from pathlib import Path
 
 from linux_side.matrix.spec.cells import Cell
 from toolchain.errors import UsageError
+from toolchain.host.memory import free_memory
 from toolchain.io.atomic import read_json, write_json
 
 # Of a build process, measured with 15 cells: Torch-TensorRT imported takes 1 GiB, and the weights are there as the
@@ -21,8 +22,6 @@ MARGIN = 1.1
 # A build that was killed needed more than it had.
 KILLED = 1.5
 
-_MEMINFO = Path("/proc/meminfo")
-_CGROUP = Path("/sys/fs/cgroup/memory.max")
 _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 
 
@@ -66,16 +65,9 @@ class Memory:
         return self.weights.get(cell.model)
 
 
-def total_memory() -> int | None:
-    """Of this machine, or of the container that we are in."""
-    sizes = [size for size in (_meminfo("MemTotal"), _cgroup_limit()) if size]
-    return min(sizes, default=None)
-
-
 def default_budget() -> int:
     """Four fifths of what is free now."""
-    sizes = [size for size in (_meminfo("MemAvailable"), _cgroup_limit()) if size]
-    return min(sizes, default=4 * BASE) * 4 // 5
+    return (free_memory() or 4 * BASE) * 4 // 5
 
 
 def parse_size(text: str) -> int:
@@ -88,19 +80,6 @@ def parse_size(text: str) -> int:
     if not match or not float(match[1]):
         raise UsageError(f"{text!r} is not an amount of memory", where="--memory", remedy="write 16GiB or 512MiB")
     return int(float(match[1]) * _UNITS[match[2].upper()])
-
-
-def _meminfo(name: str) -> int | None:
-    with contextlib.suppress(OSError):
-        found = re.search(rf"^{name}:\s+(\d+) kB", _MEMINFO.read_text(), re.MULTILINE)
-        return int(found[1]) * 1024 if found else None
-    return None
-
-
-def _cgroup_limit() -> int | None:
-    with contextlib.suppress(OSError, ValueError):
-        return int(_CGROUP.read_text())
-    return None
 
 
 def _numbers(value: object) -> dict[str, int]:

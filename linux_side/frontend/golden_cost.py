@@ -1,0 +1,104 @@
+"""What a run of a program takes at other sizes, told from its graph: how much work, and how much memory at its peak."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch.export import ExportedProgram
+from torch.utils import _pytree as pytree
+
+_PRODUCTS = ("linear", "matmul", "mm", "bmm", "addmm", "baddbmm", "einsum")
+
+
+@dataclass(frozen=True)
+class Cost:
+    """
+    Attributes:
+        work: in multiplications, about; good for ratios between sizes of one program.
+        memory: bytes at the peak, beside the weights.
+    """
+
+    work: int
+    memory: int
+
+
+def cost_of(program: ExportedProgram, sizes: Mapping[Any, int]) -> Cost:
+    """The cost of one run.
+
+    Args:
+        sizes: a value for each symbol; what depends on others, such as data's own sizes, is not counted.
+    """
+    work = live = peak = 0
+    roots, last_uses = _lifetimes(program.graph)
+    held: dict[torch.fx.Node, int] = {}
+    for node in program.graph.nodes:
+        if node.op == "call_function":
+            work += _work(node, sizes)
+        if roots[node] is node and not _is_weight(node, program):
+            held[node] = sum(elements * size for elements, size in _tensors(node, sizes))
+            live += held[node]
+        peak = max(peak, live)
+        for ended in last_uses.get(node, ()):
+            live -= held.pop(ended, 0)
+    return Cost(work, peak)
+
+
+def _lifetimes(graph: torch.fx.Graph) -> tuple[dict[torch.fx.Node, torch.fx.Node], dict[Any, list[torch.fx.Node]]]:
+    """For each node the one whose memory it shares (itself, mostly); for each node those that are used last by it."""
+    roots: dict[torch.fx.Node, torch.fx.Node] = {}
+    last: dict[torch.fx.Node, torch.fx.Node] = {}
+    for node in graph.nodes:
+        first = node.args[0] if node.args else None
+        roots[node] = roots[first] if isinstance(first, torch.fx.Node) and _shares_memory(node) else node
+        for used in (node, *node.all_input_nodes):
+            last[roots[used]] = node
+    ends: dict[Any, list[torch.fx.Node]] = {}
+    for root, node in last.items():
+        ends.setdefault(node, []).append(root)
+    return roots, ends
+
+
+def _shares_memory(node: torch.fx.Node) -> bool:
+    if isinstance(node.target, torch._ops.OpOverload):
+        return bool(node.target.is_view) or node.target._schema.is_mutable
+    return node.op == "call_function"  # getitem
+
+
+def _is_weight(node: torch.fx.Node, program: ExportedProgram) -> bool:
+    return node.op == "placeholder" and node.name not in program.graph_signature.user_inputs
+
+
+def _tensors(node: torch.fx.Node, sizes: Mapping[Any, int]) -> Iterator[tuple[int, int]]:
+    """The elements of each tensor that a node gives, and their size in bytes."""
+    for value in pytree.tree_leaves(node.meta.get("val")):
+        if isinstance(value, torch.Tensor):
+            yield _elements(value, sizes), value.element_size()
+
+
+def _work(node: torch.fx.Node, sizes: Mapping[Any, int]) -> int:
+    elements = sum(count for count, _ in _tensors(node, sizes))
+    name = getattr(node.target, "_opname", "")
+    inputs = [i.meta["val"] for i in node.all_input_nodes if isinstance(i.meta.get("val"), torch.Tensor)]
+    if name in _PRODUCTS and inputs and inputs[-1].dim():
+        return elements * _size(inputs[0].shape[-1] if inputs[0].dim() else 1, sizes)
+    if "conv" in name and len(inputs) > 1:
+        return elements * math.prod(_size(size, sizes) for size in inputs[1].shape[1:])
+    if "attention" in name and len(inputs) > 1:
+        return 2 * _elements(inputs[0], sizes) * _size(inputs[1].shape[-2], sizes)
+    return elements
+
+
+def _elements(value: torch.Tensor, sizes: Mapping[Any, int]) -> int:
+    return math.prod(_size(size, sizes) for size in value.shape)
+
+
+def _size(size: int | torch.SymInt, sizes: Mapping[Any, int]) -> int:
+    """A size's value; 0 where it depends on more than the sizes that are given."""
+    if isinstance(size, int):
+        return size
+    value = size.node.expr.subs(sizes)
+    return int(value) if value.is_number else 0

@@ -1,0 +1,120 @@
+"""What golden outputs cannot show, and where they are not what the model gives: in words, for whoever builds."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+Leaves = Sequence[torch.Tensor | None]
+
+
+@dataclass(frozen=True)
+class GoldenSample:
+    """One call's leaves: tensors in, tensors out; None where a leaf is no tensor."""
+
+    inputs: list[torch.Tensor | None]
+    outputs: list[torch.Tensor | None]
+
+
+def doubts_of_values(samples: Sequence[GoldenSample]) -> list[str]:
+    """Outputs that are not finite, or the same number everywhere in every sample.
+
+    torchvision's fresh ViT, say, has a head of zeros.
+    """
+    doubts = []
+    for index, values in enumerate(zip(*(sample.outputs for sample in samples), strict=True)):
+        tensors = [value for value in values if value is not None and value.numel()]
+        if not tensors:
+            continue
+        numbers = torch.cat([tensor.flatten() for tensor in tensors])
+        for word, bad in (("NaN", numbers.isnan()), ("infinite", numbers.isinf())):
+            if count := int(bad.sum()):
+                doubts.append(f"the golden output {index} is {word} in {count} of its {numbers.numel()} values")
+        if bool((numbers == numbers[0]).all()) and (numbers.numel() > 1 or not numbers[0]):
+            everywhere = f"{numbers[0].item():g}" if numbers[0] else "zero"
+            doubts.append(
+                f"the golden output {index} is {everywhere} everywhere, so it cannot show wrong numbers: give the "
+                "model trained or random weights"
+            )
+    return doubts
+
+
+def doubts_of_dependence(outputs: Leaves, others: Leaves, tolerance: float) -> list[str]:
+    """Outputs that other inputs do not change, or by less than the tolerance.
+
+    Args:
+        outputs: of the example.
+        others: of other inputs.
+        tolerance: relative, in L2, within which an artifact's numbers are right.
+    """
+    doubts = []
+    for index, (output, other) in enumerate(zip(outputs, others, strict=True)):
+        if output is None or other is None or not output.numel():
+            continue
+        change = difference(other, output)
+        if change == 0:
+            doubts.append(f"the golden output {index} does not depend on the inputs: other inputs give the same")
+        elif change <= tolerance and output.is_floating_point():
+            doubts.append(
+                f"the golden output {index} hardly depends on the inputs: others change it by less than its tolerance"
+            )
+    return doubts
+
+
+def doubts_of_eager(runs: Sequence[tuple[Leaves, Leaves]]) -> list[str]:
+    """Outputs of the exported program that are not what the model gives outside of torch.export.
+
+    Args:
+        runs: for each sample, the outputs of the exported program, and of the model itself.
+    """
+    worst: dict[int, float] = {}
+    for outputs, eager in runs:
+        if len(outputs) != len(eager):
+            return ["the exported program and the model itself give different numbers of outputs"]
+        for index, (output, other) in enumerate(zip(outputs, eager, strict=True)):
+            if output is not None and other is not None and is_different(output, other):
+                worst[index] = max(difference(output, other), worst.get(index, 0.0))
+    return [
+        f"the golden output {index} is what the exported program computes, and the model itself gives another: "
+        f"relative difference {change:.0e}"
+        for index, change in sorted(worst.items())
+    ]
+
+
+def are_different(outputs: Leaves, others: Leaves) -> bool:
+    """Whether two runs on the same inputs differ, by more than rounding does."""
+    pairs = zip(outputs, others, strict=False)
+    return len(outputs) != len(others) or any(a is not None and b is not None and is_different(a, b) for a, b in pairs)
+
+
+def is_different(a: torch.Tensor, b: torch.Tensor) -> bool:
+    """Whether two results of one computation differ by more than rounding does: the root of the dtype's epsilon."""
+    exact = not (a.is_floating_point() or a.is_complex())
+    return difference(a, b) > (0.0 if exact else math.sqrt(torch.finfo(a.dtype).eps))
+
+
+def difference(got: torch.Tensor, want: torch.Tensor) -> float:
+    """``||got - want|| / ||want||`` of numbers, the part that differs of anything else.
+
+    Infinite where shapes or dtypes differ, or where only one of two values is finite; NaN equals NaN.
+    """
+    if got.shape != want.shape or got.dtype != want.dtype:
+        return math.inf
+    if not got.numel():
+        return 0.0
+    if not (got.is_floating_point() or got.is_complex()):
+        return float((got != want).double().mean())
+    a, b = _doubles(got), _doubles(want)
+    apart = ~((a == b) | (a.isnan() & b.isnan()))
+    if not (a.isfinite() & b.isfinite())[apart].all():
+        return math.inf
+    error, scale = (a - b)[apart].norm().item(), b[b.isfinite()].norm().item()
+    return 0.0 if error == 0 else error / scale if scale else math.inf
+
+
+def _doubles(value: Any) -> torch.Tensor:
+    return (torch.view_as_real(value.resolve_conj()) if value.is_complex() else value).double()
