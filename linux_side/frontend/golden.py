@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -19,7 +20,7 @@ from torch.utils import _pytree as pytree
 
 from linux_side.frontend.casting import changed_inputs
 from linux_side.frontend.dynamic_shapes import Profiles
-from linux_side.frontend.golden_cost import cost_of
+from linux_side.frontend.golden_cost import Cost, cost_of
 from linux_side.frontend.golden_doubts import (
     GoldenSample,
     are_different,
@@ -105,7 +106,8 @@ def record_golden(
 
     The first sample is the example itself, whatever it takes. Others have the least sizes, the greatest and sizes
     between, where the program's are dynamic. Those that are still wanted have the example's sizes, with floats of its
-    mean and spread, and other values shuffled, so that they stay in range. State goes on from sample to sample, as it will in the artifact, and is put back at the end.
+    mean and spread, and other values shuffled, so that they stay in range. State goes on from sample to sample, as it
+    will in the artifact, and is put back at the end.
 
     Args:
         original: the model from which the program was exported; or the program's own module.
@@ -129,7 +131,6 @@ class _Recorder:
         self._exported = program.module() if original.eager else original.model
         guards = getattr(self._exported, "_guards_fn", None)
         self._sizes = SampleSizes(program, profiles, original.leaves, guards)
-        self._example_cost = cost_of(program, self._sizes.example)
         self._free = free_memory()
         self._seconds = original.seconds
         self._warnings: list[str] = []
@@ -179,6 +180,10 @@ class _Recorder:
         why = str(error) if isinstance(error, _TooMuchError) else f"the exported program raised {type(error).__name__}"
         shapes = ", ".join(str(list(leaf.shape)) for leaf in leaves if isinstance(leaf, torch.Tensor))
         self._warnings.append(f"a golden sample of sizes {shapes} is left out: {why}")
+
+    @cached_property
+    def _example_cost(self) -> Cost:
+        return cost_of(self._program, self._sizes.example)
 
     def _require_modest(self, sizes: Sizes) -> None:
         cost = cost_of(self._program, sizes)

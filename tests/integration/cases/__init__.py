@@ -1,0 +1,33 @@
+"""Small models that went wrong once, one file a kind: factories, as ``build`` takes them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+Example = tuple[torch.nn.Module, tuple[Any, ...]]
+
+
+class Case(torch.nn.Module):
+    """A module whose forward is a function of itself and its inputs, with these parts and buffers."""
+
+    def __init__(self, forward: Callable[..., Any], **parts: Any) -> None:
+        super().__init__()
+        for name, part in parts.items():
+            if isinstance(part, torch.Tensor):
+                self.register_buffer(name, part)
+            else:
+                setattr(self, name, part)
+        self.function = forward
+
+    def forward(self, x: torch.Tensor) -> Any:
+        return self.function(self, x)
+
+
+class Case2(Case):
+    """The same with two inputs."""
+
+    def forward(self, x: torch.Tensor, y: torch.Tensor) -> Any:
+        return self.function(self, x, y)

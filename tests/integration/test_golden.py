@@ -1,0 +1,74 @@
+"""What `build`, `inspect`, `verify` and `convert` say of golden I/O, and the artifact that holds it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from tests.conftest import ROOT, Trtcross
+from tests.integration.cases import golden as cases
+from tests.integration.harness import build_here
+from toolchain import open_artifact
+from toolchain.checker.golden_header import check_golden_header
+from windows_side.verification.golden import compare_golden, read_golden
+
+pytestmark = pytest.mark.rtx
+
+MODULE = "tests.integration.cases.golden"
+
+
+def test_samples_of_all_sizes_are_right_when_they_are_verified(tmp_path: Path) -> None:
+    model, args = cases.embedding()
+    built = build_here(model, args, folder=tmp_path, dynamic=("x.0=1:2:6", "x.1=4:8:28"), golden=5)
+    check_golden_header(built.artifact)
+    samples = read_golden(built.artifact)
+    assert [tuple(inputs[0].shape) for inputs, _ in samples[:3]] == [(2, 8), (1, 4), (6, 28)] and len(samples) == 5
+    errors = compare_golden(built.artifact, built.model)
+    assert len(errors) == 5 and all(error.relative_l2 < 1e-5 for error in errors)
+
+
+def test_an_artifact_holds_the_programs_padding_and_says_what_eager_gives(tmp_path: Path) -> None:
+    model, args = cases.padded_encoder()
+    built = build_here(model, args, folder=tmp_path)
+    (error,) = compare_golden(built.artifact, built.model)
+    assert error.within and error.relative_l2 < 1e-5
+    (warning,) = built.artifact.manifest.settings["golden_warnings"]
+    assert "the model itself gives another" in warning
+
+
+def test_the_commands_repeat_what_was_said(tmp_path: Path, trtcross: Trtcross) -> None:
+    out = tmp_path / "out.pt2"
+    result = trtcross("build", f"{MODULE}:padded_encoder", "-o", out, "--json")
+    assert result.returncode == 0, result.stderr
+    (warning,) = json.loads(result.stdout)["warnings"]
+    assert "relative difference" in warning and f"warning: {warning}" in result.stderr
+    assert warning in trtcross("inspect", out).stdout
+    noise = tmp_path / "noise.pt2"
+    assert trtcross("build", f"{MODULE}:live_noise", "-o", noise).returncode == 0
+    with open_artifact(noise) as artifact:
+        assert artifact.manifest.golden is None and artifact.manifest.schema_version == 1
+    assert trtcross("verify", noise, "--level", "structure").returncode == 0
+
+
+def test_a_build_from_the_cache_repeats_it_too(tmp_path: Path) -> None:
+    model, args = cases.blind()
+    torch.export.save(torch.export.export(model, args), tmp_path / "program.pt2")
+    environment = {**os.environ, "TRTCROSS_CACHE": str(tmp_path / "cache"), "TRTCROSS_CACHE_SIZE": "1GiB"}
+
+    def build(source: Any) -> Any:
+        command = [sys.executable, "-m", "toolchain", "build", str(source), "-o", str(tmp_path / "out.pt2"), "--json"]
+        result = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
+        return json.loads(result.stdout)
+
+    for source in (tmp_path / "program.pt2", f"{MODULE}:blind"):
+        first, second = build(source), build(source)
+        assert not first["manifest"]["build"]["from_cache"] and second["manifest"]["build"]["from_cache"]
+        assert first["warnings"] == second["warnings"] == first["manifest"]["settings"]["golden_warnings"]
+        assert len(first["warnings"]) == 2
