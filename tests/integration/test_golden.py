@@ -17,7 +17,10 @@ from tests.integration.cases import golden as cases
 from tests.integration.harness import build_here
 from toolchain import open_artifact
 from toolchain.checker.golden_header import check_golden_header
-from windows_side.verification.golden import compare_golden, read_golden
+from toolchain.errors import IncompatibleError
+from windows_side.execution.samples import read_golden
+from windows_side.verification.golden import compare_golden
+from windows_side.verification.levels import golden_errors
 
 pytestmark = pytest.mark.rtx
 
@@ -54,6 +57,8 @@ def test_the_commands_repeat_what_was_said(tmp_path: Path, trtcross: Trtcross) -
     assert trtcross("build", f"{MODULE}:live_noise", "-o", noise).returncode == 0
     with open_artifact(noise) as artifact:
         assert artifact.manifest.golden is None and artifact.manifest.schema_version == 1
+        with pytest.raises(IncompatibleError, match="no golden I/O: the model gives other outputs each time"):
+            golden_errors(artifact, None)
     assert trtcross("verify", noise, "--level", "structure").returncode == 0
 
 

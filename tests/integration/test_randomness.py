@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.integration.cases import randomness
+from tests.integration.cases import Case, randomness
 from tests.integration.cases.randomness import DRAWS, Draw
 from tests.integration.harness import Built, build_here
 
@@ -55,6 +55,21 @@ def test_noise_is_not_frozen_and_has_no_golden_output(tmp_path: Path, name: str)
     assert built.artifact.engines and built.artifact.manifest.golden is None
     (warning,) = built.artifact.manifest.settings["golden_warnings"]
     assert "no golden I/O" in warning and "draws random numbers: aten.randn" in warning
+
+
+def test_a_seed_before_the_call_makes_it_repeatable(tmp_path: Path) -> None:
+    built = build(randomness.between_engines("randn"), tmp_path)
+    results = []
+    for seed in (1, 1, 2):
+        torch.manual_seed(seed)
+        results.append(built.run(X)[0])
+    assert torch.equal(results[0], results[1]) and not torch.equal(results[0], results[2])
+
+
+def test_numbers_that_were_drawn_before_the_call_are_constants(tmp_path: Path) -> None:
+    noise = torch.randn(50, 40)
+    built = build((Case(lambda s, x: x + s.noise, noise=noise).eval(), (X,)), tmp_path)
+    assert torch.equal(built.run(X), X + noise) and not built.artifact.manifest.fallback
 
 
 @pytest.mark.parametrize("name", ["randn", "randint_like", "bernoulli in place", "uniform from"])
