@@ -36,7 +36,13 @@ PHASES = {
 @click.option("--precision", type=click.Choice(["fp32", "fp16", "bf16"]), help="Cast the model before export.")
 @click.option("--tf32/--no-tf32", default=True, show_default=True, help="Let fp32 products use TF32.")
 @click.option("--dynamic", multiple=True, metavar="NAME.DIM=MIN:OPT:MAX", help="A dimension that may vary.")
-@click.option("--golden", default=1, show_default=True, type=click.IntRange(0), help="Samples of golden I/O.")
+@click.option(
+    "--golden",
+    default=1,
+    show_default=True,
+    type=click.IntRange(0),
+    help="Samples of golden I/O: example, least size, greatest, between.",
+)
 @click.option("--min-block-size", default=1, show_default=True, type=click.IntRange(1), help="Fewest operators.")
 @click.option("--torch-executed-op", "torch_executed_ops", multiple=True, metavar="OP", help="Keep in PyTorch.")
 @click.option("--require-full-coverage", is_flag=True, help="Fail if an operator would stay in PyTorch.")

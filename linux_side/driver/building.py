@@ -59,7 +59,7 @@ def build(
         precision: ``fp32``, ``fp16`` or ``bf16``; None leaves the model as it is.
         tf32: whether fp32 products may round their factors to TF32.
         dynamic: ``NAME.DIM=MIN:OPT:MAX`` each.
-        golden: how many samples of golden I/O to keep.
+        golden: how many samples of golden I/O to keep: the example, the least sizes, the greatest, and between.
         allow_no_engine: make a plain program of a model of which TensorRT can take nothing, instead of failing.
         workspace: bytes of GPU memory that TensorRT may use for scratch; 0 leaves it to TensorRT.
         cache: whether to look in the build cache first, and to keep the artifact there (``docs/cache.md``).
