@@ -58,6 +58,8 @@ def _lifetimes(graph: torch.fx.Graph) -> tuple[dict[torch.fx.Node, torch.fx.Node
             last[roots[used]] = node
     ends: dict[Any, list[torch.fx.Node]] = {}
     for root, node in last.items():
+        if root.op == "placeholder":  # the caller holds it
+            continue
         ends.setdefault(node, []).append(root)
     return roots, ends
 
@@ -82,7 +84,8 @@ def _tensors(node: torch.fx.Node, sizes: Mapping[Any, int]) -> Iterator[tuple[in
 def _work(node: torch.fx.Node, sizes: Mapping[Any, int]) -> int:
     elements = sum(count for count, _ in _tensors(node, sizes))
     name = getattr(node.target, "_opname", "")
-    inputs = [i.meta["val"] for i in node.all_input_nodes if isinstance(i.meta.get("val"), torch.Tensor)]
+    given = (leaf.meta.get("val") for leaf in pytree.tree_leaves(node.args) if isinstance(leaf, torch.fx.Node))
+    inputs = [value for value in given if isinstance(value, torch.Tensor)]
     if name in _PRODUCTS and inputs and inputs[-1].dim():
         return elements * _size(inputs[0].shape[-1] if inputs[0].dim() else 1, sizes)
     if "conv" in name and len(inputs) > 1:
