@@ -26,7 +26,7 @@ from linux_side.frontend.golden import describe_golden, serialize_golden
 from linux_side.frontend.leaves import describe_inputs, describe_outputs, forward_names
 from linux_side.frontend.source import Source, load_source
 from linux_side.frontend.supported import check_model
-from linux_side.lowering.compile import Compiled, PartitionHook, convert_partitions, lower_program
+from linux_side.lowering.compile import Compiled, NetworkHook, PartitionHook, convert_partitions, lower_program
 from linux_side.options import BuildOptions
 from toolchain.engine.info import CURRENT_ABI
 from toolchain.engine.plan_header import HEADER_SIZE, PlanHeader, parse_plan_header
@@ -59,6 +59,7 @@ class Pipeline:
         phase: wraps each phase, to time and announce it.
         seconds: how long each phase took, filled in by ``phase``.
         on_partition: sees each partition just before it is converted.
+        on_network: sees each ``INetworkDefinition`` just before its engine is built.
         cache_key: what names this build in the build cache, if it may go there.
     """
 
@@ -68,6 +69,7 @@ class Pipeline:
     phase: Phase
     seconds: dict[str, float] = field(default_factory=dict)
     on_partition: PartitionHook | None = None
+    on_network: NetworkHook | None = None
     cache_key: str | None = None
 
     def import_upstream(self) -> None:
@@ -101,7 +103,7 @@ class Pipeline:
             partitioned = self.partitioned(program)
         with self.phase("convert"):
             compiled = convert_partitions(
-                partitioned, self.options, self.builder, profiles, self.spool, self.on_partition
+                partitioned, self.options, self.builder, profiles, self.spool, self.on_partition, self.on_network
             )
         with self.phase("serialize"):
             result, serialized = self._serialize(source, compiled, profiles)

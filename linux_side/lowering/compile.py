@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,7 @@ from toolchain.manifest.models import Binding, ShapeRange
 from toolchain.targets import AMPERE
 
 PartitionHook = Callable[[str, torch.fx.GraphModule], None]
+NetworkHook = Callable[[str, Any], None]
 
 
 @dataclass(frozen=True)
@@ -100,6 +102,7 @@ def convert_partitions(
     profiles: Profiles,
     spool: Path,
     on_partition: PartitionHook | None = None,
+    on_network: NetworkHook | None = None,
 ) -> Compiled:
     """Builds an engine for each ``_run_on_acc_*`` submodule and puts an :class:`EngineModule` in its place.
 
@@ -108,6 +111,7 @@ def convert_partitions(
     Args:
         profiles: for each optimization profile, each symbol's ``min``, ``opt`` and ``max``.
         on_partition: sees each partition just before it is converted.
+        on_network: sees each partition's ``INetworkDefinition`` just before its engine is built.
 
     Raises:
         BuildFailedError: there is nothing for TensorRT to do, or TensorRT cannot build an engine.
@@ -122,7 +126,8 @@ def convert_partitions(
         with _explained(partition):
             inputs = upstream.partition_inputs(partition, profiles)
             interpreter = upstream.interpreter(partition, inputs, settings)
-            plan = builder.build(interpreter, options.target, options.capabilities)
+            see_network = partial(on_network, name) if on_network else None
+            plan = builder.build(interpreter, options.target, options.capabilities, see_network)
         path = spool / f"{name}.plan"
         path.write_bytes(memoryview(plan))
         del plan

@@ -1,16 +1,21 @@
 """Differential proof without a GPU.
 
 A real artifact is built in this process by the real builder, loaded by the real consumer, and run by an interpreter
-over its graph that, for each engine, runs in PyTorch on the CPU the very partition from which the engine was built.
-What that computes must be the partitioned graph's own result to the bit, so every mistake in wiring shows: a wrong
-order, a wrong ``getitem``, a lost buffer, a clashing name.
+over its graph that, for each engine, runs in PyTorch on the CPU either of two things:
+
+- the very partition from which the engine was built (:meth:`Built.run`). What that computes must be the partitioned
+  graph's own result to the bit, so every mistake in wiring shows: a wrong order, a wrong ``getitem``, a lost buffer, a
+  clashing name.
+- the TensorRT network that the engine was built from (:meth:`Built.run_networks`), as ``tests.integration.network``
+  reads it. What that computes must be what the original model computes, so every mistake of lowering and of a
+  converter shows too (:func:`assert_right`).
 """
 
 from __future__ import annotations
 
 import copy
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache, cached_property
@@ -24,13 +29,16 @@ from torch.utils import _pytree as pytree
 from linux_side.backends import engine_builder
 from linux_side.fx.state import STATE
 from linux_side.options import BuildOptions, DynamicDimension
+from tests.integration.network import Network, NetworkError, record
 from toolchain import Artifact, open_artifact
+from toolchain.engine.info import EngineInfo
 from toolchain.targets import Backend
 from windows_side.execution.model import LoadedModel
 from windows_side.loader.loading import load_program
 from windows_side.loader.runtime_library import load_runtime
 
 CPU = torch.device("cpu")
+EngineCall = Callable[..., Any]
 
 
 @cache
@@ -48,12 +56,18 @@ class Built:
     Attributes:
         reference: the lowered, partitioned graph before conversion.
         partitions: by the engine's name, a copy of the partition from which it was built.
+        networks: by the engine's name, the TensorRT network from which it was built.
+        unrecorded: by the engine's name, why its network is not there.
+        original: a copy of the model, made before it was exported; None where there was a program already.
     """
 
     artifact: Artifact
     program: ExportedProgram
     reference: torch.fx.GraphModule
     partitions: dict[str, torch.fx.GraphModule] = field(default_factory=dict)
+    networks: dict[str, Network] = field(default_factory=dict)
+    unrecorded: dict[str, NetworkError] = field(default_factory=dict)
+    original: torch.nn.Module | None = None
 
     def loaded(self) -> ExportedProgram:
         """The artifact's program on the CPU, each engine's stand-in in place: its partition's index, as a tensor."""
@@ -63,19 +77,41 @@ class Built:
 
     @cached_property
     def model(self) -> LoadedModel:
-        """The artifact as its user has it, state and checks and all, on the CPU with stand-in engines."""
+        """The artifact as its user has it, state and checks and all, on the CPU with partitions for engines."""
+        return self._model(list(self.partitions.values()))
+
+    @cached_property
+    def network_model(self) -> LoadedModel:
+        """The same with networks for engines, and with a state of its own.
+
+        Raises:
+            NetworkError: a network could not be recorded.
+        """
+        for error in self.unrecorded.values():
+            raise error
+        infos = {engine.info.name: engine.info for engine in self.artifact.engines}
+        return self._model([network_call(self.networks[name], infos[name]) for name in self.partitions])
+
+    def _model(self, engines: Sequence[EngineCall]) -> LoadedModel:
         model = LoadedModel(self.loaded(), self.artifact.manifest, CPU)
-        put_partitions(model._flat, list(self.partitions.values()))
+        put_partitions(model._flat, engines)
         return model
 
     def run(self, *args: Any, **kwargs: Any) -> Any:
         """The artifact's result; its state goes on from call to call."""
         return self.model(*args, **kwargs)
 
+    def run_networks(self, *args: Any, **kwargs: Any) -> Any:
+        """The artifact's result with its TensorRT networks computed on the CPU; its state goes on from call to call."""
+        return self.network_model(*args, **kwargs)
+
+    def state_names(self) -> list[str]:
+        """The names of the state that calls change."""
+        return [change.target for change in self.reference.meta[STATE] if change.value is not None]
+
     def buffers(self) -> list[torch.Tensor]:
         """The loaded model's state that calls change."""
-        changes = self.reference.meta[STATE]
-        return [self.model._flat.get_buffer(change.target) for change in changes if change.value is not None]
+        return [self.model._flat.get_buffer(name) for name in self.state_names()]
 
     def expected(self, *args: Any, **kwargs: Any) -> list[Any]:
         """The leaves of the partitioned graph's own result, and behind them the state's new values."""
@@ -84,8 +120,11 @@ class Built:
             return pytree.tree_leaves(torch.fx.Interpreter(self.reference).run(*leaves, enable_io_processing=False))
 
 
-def put_partitions(gm: torch.fx.GraphModule, partitions: list[torch.fx.GraphModule]) -> None:
-    """Lets each ``execute_engine`` node run its partition: the operator itself takes nothing but a real engine."""
+def put_partitions(gm: torch.fx.GraphModule, partitions: Sequence[EngineCall]) -> None:
+    """Lets each ``execute_engine`` node run its partition, or what else is given for it.
+
+    The operator itself takes nothing but a real engine.
+    """
 
     def execute_partition(inputs: list[torch.Tensor], index: torch.Tensor) -> list[torch.Tensor]:
         result = partitions[int(index)](*inputs)
@@ -95,6 +134,20 @@ def put_partitions(gm: torch.fx.GraphModule, partitions: list[torch.fx.GraphModu
         if node.target is torch.ops.tensorrt.execute_engine.default:
             node.target = execute_partition
     gm.recompile()
+
+
+def network_call(network: Network, info: EngineInfo) -> EngineCall:
+    """An engine's call as the runtime makes it: bindings in the engine info's order, aliased outputs in place."""
+    aliases = {alias.output: alias.input for alias in info.aliased_io}
+
+    def call(*inputs: torch.Tensor) -> list[torch.Tensor]:
+        bound = dict(zip(info.input_names, inputs, strict=True))
+        outputs = network.run(bound)
+        for output, source in aliases.items():
+            outputs[output] = bound[source].copy_(outputs[output])
+        return [outputs[name] for name in info.output_names]
+
+    return call
 
 
 @contextmanager
@@ -123,7 +176,10 @@ def build_here(
 
     builder = imported_builder()
     parsed = BuildOptions(dynamic=[DynamicDimension.parse(text) for text in dynamic], **options)
-    return build_source(export_source("test", module.eval(), args, kwargs or {}, parsed), parsed, builder, folder)
+    original = copy.deepcopy(module)
+    built = build_source(export_source("test", module.eval(), args, kwargs or {}, parsed), parsed, builder, folder)
+    built.original = original
+    return built
 
 
 def build_source(source: Any, options: BuildOptions, builder: Any, folder: Path) -> Built:
@@ -143,11 +199,21 @@ def build_source(source: Any, options: BuildOptions, builder: Any, folder: Path)
     def remember(name: str, partition: torch.fx.GraphModule) -> None:
         partitions[f"{name}_engine"] = copy.deepcopy(partition)
 
+    networks: dict[str, Network] = {}
+    unrecorded: dict[str, NetworkError] = {}
+
+    def remember_network(name: str, network: Any) -> None:
+        try:
+            networks[f"{name}_engine"] = record(network)
+        except NetworkError as error:  # raised where the network is asked for: the build is right without it
+            unrecorded[f"{name}_engine"] = error
+
     out = Path(tempfile.mkdtemp(dir=folder)) / "artifact.pt2"
+    hooks = {"on_partition": remember, "on_network": remember_network}
     with tempfile.TemporaryDirectory() as spool:
-        pipeline = Recording(options, builder, Path(spool), _untimed, on_partition=remember)
+        pipeline = Recording(options, builder, Path(spool), _untimed, **hooks)
         pipeline.run_source(source, out)
-    return Built(open_artifact(out), source.program, taken["reference"], partitions)
+    return Built(open_artifact(out), source.program, taken["reference"], partitions, networks, unrecorded)
 
 
 def assert_same_wiring(built: Built, *args: Any, **kwargs: Any) -> Any:
@@ -173,3 +239,75 @@ def assert_same_wiring(built: Built, *args: Any, **kwargs: Any) -> Any:
 
 def _user_inputs(built: Built) -> list[str]:
     return [node.name for node in built.reference.graph.nodes if node.op == "placeholder"]
+
+
+# How far an element may be off, relative to itself and to its tensor's root mean square, by the coarsest dtype on the
+# way to it.
+TOLERANCES = {torch.float32: 2e-5, torch.float16: 5e-3, torch.bfloat16: 4e-2}
+
+
+def assert_right(
+    built: Built,
+    module: torch.nn.Module,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any] | None = None,
+    *,
+    other_args: Sequence[tuple[Any, ...]] = (),
+    tolerance: float | None = None,
+) -> None:
+    """The artifact, its TensorRT networks computed on the CPU, does what the original model does in eager PyTorch.
+
+    That is: the same structure, dtypes, shapes and values, the same changes of the caller's tensors, the same state.
+
+    Args:
+        module: the model as it was before the build (``built.original`` is a copy). It is called in step with the
+            artifact, so that its state goes on too.
+        args: the first call's positional arguments; none of them is written to.
+        kwargs: every call's keyword arguments.
+        other_args: positional arguments of further calls, of other sizes too.
+        tolerance: instead of that of ``TOLERANCES``.
+    """
+    for values in (args, *other_args):
+        call = (values, kwargs or {})
+        theirs, ours = _copied(call), _copied(call)
+        with torch.no_grad():
+            want = module(*theirs[0], **theirs[1])
+        got = built.run_networks(*ours[0], **ours[1])
+        limit = _tolerance(built) if tolerance is None else tolerance
+        _assert_close(got, want, limit, "output")
+        _assert_close(ours, theirs, limit, "argument after the call")
+        for name in built.state_names():
+            state = built.network_model._flat.get_buffer(name)
+            _assert_close(state, module.get_buffer(name), limit, f"state {name}")
+
+
+def _copied(call: Any) -> Any:
+    return pytree.tree_map_only(torch.Tensor, torch.clone, call)
+
+
+def _tolerance(built: Built) -> float:
+    dtypes = {slot.dtype for network in built.networks.values() for slot in network.slots}
+    return max((TOLERANCES[dtype] for dtype in dtypes if dtype in TOLERANCES), default=TOLERANCES[torch.float32])
+
+
+def _assert_close(got: Any, want: Any, tolerance: float, what: str) -> None:
+    assert pytree.tree_structure(got) == pytree.tree_structure(want), f"{what}: another structure"
+    for index, (a, b) in enumerate(zip(pytree.tree_leaves(got), pytree.tree_leaves(want), strict=True)):
+        where = f"{what}, leaf {index}"
+        if not isinstance(b, torch.Tensor):
+            assert a == b and type(a) is type(b), f"{where}: {a!r} instead of {b!r}"
+            continue
+        assert (a.dtype, a.shape) == (b.dtype, b.shape), f"{where}: {a.dtype} {a.shape}, not {b.dtype} {b.shape}"
+        if b.is_complex():
+            a, b = torch.view_as_real(a), torch.view_as_real(b)
+        if not b.is_floating_point():
+            assert torch.equal(a, b), f"{where}: {a} instead of {b}"
+            continue
+        a, b = a.double(), b.double()
+        finite = b.isfinite()
+        assert torch.equal(finite, a.isfinite()), f"{where}: {a} instead of {b}"
+        assert torch.equal(a[~finite].nan_to_num(), b[~finite].nan_to_num()), f"{where}: {a} instead of {b}"
+        a, b = a[finite], b[finite]
+        if b.numel():
+            excess = (a - b).abs() / (b.abs() + b.square().mean().sqrt()).clamp(min=1e-30)
+            assert excess.max() <= tolerance, f"{where}: off by {excess.max():.1e}, {a} instead of {b}"
