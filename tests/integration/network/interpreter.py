@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from graphlib import CycleError, TopologicalSorter
 from typing import Any
 
 import torch
 
-# Each registers what it reads.
+# Each registers the layers that it reads.
 from tests.integration.network import (  # noqa: F401
     indexing,
     pointwise,
@@ -19,51 +18,11 @@ from tests.integration.network import (  # noqa: F401
     shapes,
     windows,
 )
-from tests.integration.network.layers import (
-    READERS,
-    Layer,
-    NetworkError,
-    UnknownLayerError,
-    torch_dtype,
-)
+from tests.integration.network.control import structured
+from tests.integration.network.layers import READERS, Layer, NetworkError, UnknownLayerError, torch_dtype
+from tests.integration.network.steps import Runnable, Slot, Step, run_steps
 
 Tensor = torch.Tensor
-
-
-@dataclass(frozen=True)
-class Slot:
-    """A tensor of a network.
-
-    Attributes:
-        name: TensorRT's name of it.
-        dtype: its dtype.
-        shape: its sizes, -1 for one that varies; None where TensorRT knows none.
-    """
-
-    name: str
-    dtype: torch.dtype
-    shape: tuple[int, ...] | None
-
-    def check(self, value: Tensor, where: str) -> None:
-        """Raises :class:`NetworkError` unless a value has this dtype and these sizes."""
-        if value.dtype != self.dtype:
-            raise NetworkError(f"{where}: {self.name!r} is {value.dtype}, and TensorRT says {self.dtype}")
-        sizes = tuple(value.shape)
-        if self.shape is not None and (
-            len(sizes) != len(self.shape) or any(b not in (-1, a) for a, b in zip(sizes, self.shape, strict=True))
-        ):
-            raise NetworkError(f"{where}: {self.name!r} has shape {sizes}, and TensorRT says {self.shape}")
-
-
-@dataclass(frozen=True)
-class Step:
-    """A layer with its tensors, by their places among a run's values."""
-
-    layer: str
-    kind: str
-    inputs: tuple[int | None, ...]
-    outputs: tuple[int, ...]
-    compute: Callable[..., Any] = field(repr=False)
 
 
 @dataclass(frozen=True)
@@ -74,13 +33,15 @@ class Network:
         slots: every tensor.
         inputs: the network's inputs, by their places in ``slots``.
         outputs: its outputs.
-        steps: in an order in which they can run.
+        layers: as they were added.
+        steps: what runs, in order.
     """
 
     slots: tuple[Slot, ...]
     inputs: tuple[int, ...]
     outputs: tuple[int, ...]
-    steps: tuple[Step, ...]
+    layers: tuple[Step, ...]
+    steps: tuple[Runnable, ...] = field(repr=False)
 
     @property
     def input_names(self) -> tuple[str, ...]:
@@ -103,48 +64,17 @@ class Network:
         values = self.run_all(inputs)
         return {self.slots[index].name: values[index] for index in self.outputs}
 
-    def run_all(self, inputs: Mapping[str, Tensor]) -> list[Tensor]:
-        """Every tensor's value, in the order of ``slots``."""
+    def run_all(self, inputs: Mapping[str, Tensor]) -> dict[int, Tensor]:
+        """Every tensor's value but those within loops, by its place in ``slots``."""
         if set(inputs) != set(self.input_names):
             raise NetworkError(f"inputs {sorted(inputs)} to a network that takes {sorted(self.input_names)}")
         values: dict[int, Tensor] = {}
         for index in self.inputs:
-            value = inputs[self.slots[index].name]
-            self.slots[index].check(value, "input")
-            values[index] = value
+            values[index] = inputs[self.slots[index].name]
+            self.slots[index].check(values[index], "input")
         with torch.no_grad():
-            for step in self.steps:
-                arguments = [None if index is None else values[index] for index in step.inputs]
-                for index, value in zip(step.outputs, self._results(step, arguments), strict=True):
-                    values[index] = value
-        return [values[index] for index in range(len(self.slots))]
-
-    def _results(self, step: Step, arguments: Sequence[Tensor | None]) -> list[Tensor]:
-        where = f"layer {step.layer!r} ({step.kind})"
-        try:
-            results = step.compute(*map(_widened, arguments))
-        except NetworkError as error:
-            raise type(error)(f"{where}: {error}") from error
-        except Exception as error:
-            shapes = [None if value is None else (value.dtype, tuple(value.shape)) for value in arguments]
-            raise NetworkError(f"{where} of {shapes}: {error}") from error
-        results = [results] if isinstance(results, Tensor) else list(results)
-        slots = [self.slots[index] for index in step.outputs]
-        results = [_rounded(result, slot.dtype) for result, slot in zip(results, slots, strict=True)]
-        for result, slot in zip(results, slots, strict=True):
-            slot.check(result, where)
-        return results
-
-
-_HALVES = (torch.float16, torch.bfloat16)
-
-
-def _widened(value: Tensor | None) -> Tensor | None:
-    return value.float() if value is not None and value.dtype in _HALVES else value
-
-
-def _rounded(value: Tensor, dtype: torch.dtype) -> Tensor:
-    return value.to(dtype) if value.is_floating_point() and dtype in _HALVES else value
+            run_steps(self.steps, values, self.slots)
+        return values
 
 
 def record(network: Any) -> Network:
@@ -152,6 +82,7 @@ def record(network: Any) -> Network:
 
     Raises:
         UnknownLayerError: it has a layer that the interpreter does not compute.
+        NetworkError: it is not whole.
     """
     import tensorrt_rtx as trt
 
@@ -171,14 +102,13 @@ class _Recorder:
 
     def record(self, network: Any) -> Network:
         inputs = tuple(self._place(network.get_input(index)) for index in range(network.num_inputs))
-        layers = [self._layer(network.get_layer(index)) for index in range(network.num_layers)]
-        steps = _in_order([self._step(layer) for layer in layers])
+        layers = tuple(self._step(self._layer(network.get_layer(index))) for index in range(network.num_layers))
         outputs = tuple(self._place(network.get_output(index)) for index in range(network.num_outputs))
-        made = {*inputs, *(index for step in steps for index in step.outputs)}
+        made = {*inputs, *(index for step in layers for index in step.outputs)}
         for index, tensor in enumerate(self._tensors):
             if index not in made:
                 raise NetworkError(f"no layer gives tensor {tensor.name!r}")
-        return Network(tuple(map(_slot, self._tensors)), inputs, outputs, steps)
+        return Network(tuple(map(_slot, self._tensors)), inputs, outputs, layers, structured(layers))
 
     def _layer(self, layer: Any) -> Layer:
         kind = layer.type.name
@@ -187,19 +117,19 @@ class _Recorder:
         subclass, reader = READERS[kind]
         inputs = [layer.get_input(index) for index in range(layer.num_inputs)]
         outputs = [layer.get_output(index) for index in range(layer.num_outputs)]
-        recorded = Layer(layer.name, kind, inputs, outputs, compute=list)
+        recorded = Layer(layer.name, kind, inputs, outputs)
         # The bindings give plain ILayer objects: their class says which settings can be read.
         layer.__class__ = getattr(self._trt, subclass)
         try:
             recorded.compute = reader(layer, recorded)
         except NetworkError as error:
-            raise type(error)(f"{recorded}: {error}") from error
+            raise type(error)(f"layer {recorded.name!r} ({kind}): {error}") from error
         return recorded
 
     def _step(self, layer: Layer) -> Step:
         inputs = tuple(None if tensor is None else self._place(tensor) for tensor in layer.inputs)
         outputs = tuple(self._place(tensor) for tensor in layer.outputs)
-        return Step(layer.name, layer.kind, inputs, outputs, layer.compute)
+        return Step(layer.name, layer.kind, inputs, outputs, layer.compute, layer.boundary)
 
     def _place(self, tensor: Any) -> int:
         if id(tensor) not in self._places:
@@ -214,14 +144,3 @@ def _slot(tensor: Any) -> Slot:
     except ValueError:  # a rank that TensorRT does not know has the length -1
         shape = None
     return Slot(tensor.name, torch_dtype(tensor.dtype), shape)
-
-
-def _in_order(steps: Sequence[Step]) -> tuple[Step, ...]:
-    """Each step behind those whose outputs it takes; otherwise as they were added."""
-    makers = {index: number for number, step in enumerate(steps) for index in step.outputs}
-    graph = {number: {makers[index] for index in step.inputs if index in makers} for number, step in enumerate(steps)}
-    try:
-        order = list(TopologicalSorter(graph).static_order())
-    except CycleError as error:
-        raise NetworkError("the layers wait for one another") from error
-    return tuple(steps[number] for number in order)

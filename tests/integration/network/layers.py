@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -20,9 +20,28 @@ class UnknownLayerError(NetworkError):
     """A layer, or a setting of one, that the interpreter does not compute."""
 
 
+@dataclass(frozen=True)
+class Boundary:
+    """What a layer does at the border of a loop or a conditional.
+
+    Attributes:
+        scope: the loop's or the conditional's name.
+        role: which of its borders.
+        kind: of limits and outputs.
+        axis: along which a tensor is taken apart or put together.
+        backward: from the end on.
+    """
+
+    scope: str
+    role: str
+    kind: str = ""
+    axis: int = 0
+    backward: bool = False
+
+
 @dataclass
 class Layer:
-    """A layer as it was recorded.
+    """A layer as it is being recorded.
 
     Attributes:
         name: TensorRT's name of it.
@@ -31,16 +50,15 @@ class Layer:
             replace them: they are what ``compute`` is called with.
         outputs: an ``ITensor`` for each output.
         compute: from the inputs' values to the outputs'.
+        boundary: set for layers of loops and conditionals.
     """
 
     name: str
     kind: str
     inputs: list[Any]
     outputs: list[Any]
-    compute: Compute = field(repr=False)
-
-    def __str__(self) -> str:
-        return f"layer {self.name!r} ({self.kind})"
+    compute: Compute = list
+    boundary: Boundary | None = None
 
     @property
     def dtypes(self) -> list[torch.dtype]:

@@ -156,8 +156,9 @@ def _converted(x: Tensor, dtype: torch.dtype) -> Tensor:
     A number that is outside of the integers' range has no documented result.
     """
     if x.is_floating_point() and not dtype.is_floating_point and dtype is not torch.bool:
+        x = x.trunc()
         limits = torch.iinfo(dtype)
-        inside = (x > limits.min - 1) & (x < limits.max + 1)
+        inside = (x >= float(limits.min)) & (x < float(limits.max) + (limits.bits < 64))
         demand(bool(inside.all()), f"a number without a place in {dtype}")
     return x.to(dtype)
 
