@@ -334,12 +334,7 @@ def assertion(net: HandMade) -> None:
     rows, columns = (net.network.add_gather(sizes, net.constant(dim), 0).get_output(0) for dim in (0, 1))
     equal = net.network.add_elementwise(rows, columns, trt.ElementWiseOperation.EQUAL).get_output(0)
     net.network.add_assertion(equal, "a square")
-    net.output(
-        net.network.add_matrix_multiply(tensor, trt.MatrixOperation.NONE, tensor, trt.MatrixOperation.NONE).get_output(
-            0
-        ),
-        x @ x,
-    )
+    net.output(net.network.add_unary(tensor, trt.UnaryOperation.NEG).get_output(0), -x)
 
 
 @case("padding")

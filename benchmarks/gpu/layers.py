@@ -1,0 +1,333 @@
+"""Whether the interpreter of TensorRT networks computes what TensorRT-RTX does, layer by layer.
+
+    python -m benchmarks.gpu.layers build FOLDER [MODEL ...]    # where the engines are built, without a GPU
+    python -m benchmarks.gpu.layers run FOLDER OUT.json         # on a GPU host
+
+For each model of ``examples/models.py``, in fp32 and fp16, engines are built of its very network with inner tensors as
+further outputs, every other tensor in each of two engines, so that some layers are still fused. Beside them lies what
+``tests/integration/network`` computes of the same inputs, a sample of large tensors. So do the networks made by hand,
+one or more for each layer, with what NVIDIA's documentation asks for.
+
+An error of an inner tensor holds the errors of all layers before it: look where it begins. ``run`` needs torch,
+tensorrt_rtx and safetensors alone.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+ENGINES = 2
+SAMPLE = 4096
+# Relative L2, fp32 without TF32; integers and booleans must be equal.
+TOLERANCES = {torch.float32: 1e-3, torch.float16: 2e-2, torch.bfloat16: 1e-1}
+# Some in which each kind of layer occurs; the large one in halves only.
+MODELS: dict[str, tuple[str, ...]] = {
+    **dict.fromkeys(
+        ["two_outputs", "nested", "mixed", "kv_cache", "gates", "accumulator", "resnet18", "efficientnet_lite0",
+         "minilm", "swin_t"],
+        ("fp32", "fp16"),
+    ),
+    "vit_b_16": ("fp16",),
+}  # fmt: skip
+
+
+@dataclass
+class Case:
+    """One engine, and what its outputs must be.
+
+    Attributes:
+        name: of the model, its precision and its engine.
+        plan: the engine's file.
+        values: the file of its inputs and of its outputs' samples.
+        inputs: binding names.
+        outputs: for each binding that is compared, the layer that gives it and its kind.
+        aliases: outputs that share an input's memory.
+    """
+
+    name: str
+    plan: str
+    values: str
+    inputs: list[str] = field(default_factory=list)
+    outputs: dict[str, tuple[str, str]] = field(default_factory=dict)
+    aliases: dict[str, str] = field(default_factory=dict)
+
+
+def sampled(value: Tensor) -> Tensor:
+    """A flat copy of a tensor, or of elements at even distances."""
+    flat = value.reshape(-1)
+    if flat.numel() > SAMPLE:
+        flat = flat[torch.linspace(0, flat.numel() - 1, SAMPLE, dtype=torch.float64).long().to(flat.device)]
+    return flat.clone()
+
+
+# Building
+
+
+def build(folder: Path, names: Sequence[str]) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    cases = list(_hand_made(folder))
+    for name in names or MODELS:
+        for precision in MODELS.get(name, ("fp32", "fp16")):
+            made = list(_of_model(folder, name, precision))
+            print(
+                f"{name} {precision}: {len(made)} engines, {sum(len(case.outputs) for case in made)} tensors",
+                flush=True,
+            )
+            cases += made
+            (folder / "cases.json").write_text(json.dumps([asdict(case) for case in cases], indent=1))
+
+
+def _hand_made(folder: Path) -> Iterator[Case]:
+    from tests.integration.network import record
+    from tests.integration.network.hand_made import CASES, HandMade
+
+    for number, (name, make) in enumerate(CASES.items()):
+        net = HandMade()
+        make(net)
+        network = record(net.network)
+        makers = {
+            network.slots[index].name: (step.layer, step.kind) for step in network.layers for index in step.outputs
+        }
+        plan = net.plan()
+        if plan is None:
+            print("REFUSED BY TENSORRT", name, flush=True)
+            continue
+        stem = f"hand-made-{number}"
+        (folder / f"{stem}.plan").write_bytes(memoryview(plan))
+        _save(folder, stem, net.inputs, net.expected)
+        case = Case(f"by hand: {name}", f"{stem}.plan", f"{stem}.safetensors", list(net.inputs))
+        case.outputs = {output: makers[output] for output in net.expected}
+        if name == "cache update":
+            case.aliases = {"output0": "input0"}
+        yield case
+
+
+def _save(folder: Path, stem: str, inputs: dict[str, Tensor], outputs: dict[str, Tensor]) -> None:
+    values = {f"in.{name}": value.contiguous() for name, value in inputs.items()}
+    values |= {f"out.{name}": sampled(value) for name, value in outputs.items()}
+    save_file({name: value.clone() for name, value in values.items()}, folder / f"{stem}.safetensors")
+
+
+def _of_model(folder: Path, name: str, precision: str) -> Iterator[Case]:
+    """Builds the model as ``trtcross build`` does, and on the way further engines of each of its networks."""
+    import examples.models
+    from tests.integration.harness import build_here, imported_builder
+
+    model, args, *kwargs = getattr(examples.models, name)()
+    builder = imported_builder()
+    writer = _Writer(folder, f"{name}-{precision}")
+    ours = builder.build
+    builder.build = writer.build
+    try:
+        built = build_here(model, args, *kwargs, folder=folder, precision=precision, tf32=False)
+    finally:
+        builder.build = ours
+    inputs: list[dict[str, Tensor]] = []
+    for network, info in zip(built.networks.values(), (engine.info for engine in built.artifact.engines), strict=True):
+        _watch(network, inputs)
+        writer.aliases.append({alias.output: alias.input for alias in info.aliased_io})
+    built.run_networks(*args, **(kwargs[0] if kwargs else {}))
+    for number, (network, bound) in enumerate(zip(built.networks.values(), inputs, strict=True)):
+        values = network.run_all(bound)
+        yield from writer.cases(number, network, bound, values)
+    built.artifact.path.unlink()
+    built.artifact.path.parent.rmdir()
+
+
+def _watch(network: Any, seen: list[dict[str, Tensor]]) -> None:
+    """Keeps what a network is called with, before an engine would write into it."""
+    run = network.run
+
+    def watched(inputs: dict[str, Tensor]) -> Any:
+        seen.append({name: value.clone() for name, value in inputs.items()})
+        return run(inputs)
+
+    object.__setattr__(network, "run", watched)
+
+
+class _Writer:
+    """Stands in for ``EngineBuilder.build``, and writes further engines."""
+
+    def __init__(self, folder: Path, stem: str) -> None:
+        self._folder = folder
+        self._stem = stem
+        self._engines: list[list[tuple[str, dict[str, int]]]] = []
+        self.aliases: list[dict[str, str]] = []
+
+    def build(self, interpreter: Any, platform: Any, gpus: Any, on_network: Any) -> Any:
+        from linux_side import upstream
+
+        upstream.construct_network(interpreter)
+        network = upstream.network_of(interpreter)
+        on_network(network)
+        tensors = list(_inner(network))
+        engines = []
+        for part in range(ENGINES):
+            engines += self._marked(interpreter, tensors[part::ENGINES], f"{self._stem}-{len(self._engines)}-{part}")
+        self._engines.append(engines)
+        plan = interpreter.builder.build_serialized_network(network, upstream.builder_config(interpreter))
+        upstream.release_weights(interpreter)
+        return plan
+
+    def _marked(self, interpreter: Any, tensors: list[tuple[int, Any]], stem: str) -> list[tuple[str, dict[str, int]]]:
+        """The engine with these tensors as outputs; halves of them where TensorRT refuses."""
+        from linux_side import upstream
+
+        network = upstream.network_of(interpreter)
+        marked = {}
+        for slot, tensor in tensors:
+            if not tensor.is_network_output:
+                tensor.name = f"slot{slot}"
+                network.mark_output(tensor)
+                marked[tensor.name] = slot
+        plan = interpreter.builder.build_serialized_network(network, upstream.builder_config(interpreter))
+        for _, tensor in tensors:
+            if tensor.name in marked:
+                network.unmark_output(tensor)
+        if plan is not None:
+            (self._folder / f"{stem}.plan").write_bytes(memoryview(plan))
+            return [(stem, marked)]
+        if len(tensors) <= 1:
+            print("NOT AS AN OUTPUT:", [tensor.name for _, tensor in tensors], flush=True)
+            return []
+        middle = len(tensors) // 2
+        return [
+            *self._marked(interpreter, tensors[:middle], stem + "a"),
+            *self._marked(interpreter, tensors[middle:], stem + "b"),
+        ]
+
+    def cases(self, number: int, network: Any, inputs: dict[str, Tensor], values: dict[int, Tensor]) -> Iterator[Case]:
+        makers = {index: (step.layer, step.kind) for step in network.layers for index in step.outputs}
+        own = {network.slots[index].name: index for index in network.outputs}
+        for stem, marked in self._engines[number]:
+            compared = {name: slot for name, slot in {**own, **marked}.items() if slot in values}
+            _save(self._folder, stem, inputs, {name: values[slot] for name, slot in compared.items()})
+            case = Case(stem, f"{stem}.plan", f"{stem}.safetensors", list(inputs), aliases=self.aliases[number])
+            case.outputs = {name: makers.get(slot, ("", "INPUT")) for name, slot in compared.items()}
+            yield case
+
+
+def _inner(network: Any) -> Iterator[tuple[int, Any]]:
+    """Each tensor that a layer computes, and its slot in the recording; constants are inputs of other layers."""
+    from tests.integration.network import record
+
+    recorded = record(network)
+    inside = {
+        index for step in recorded.steps if hasattr(step, "body") for inner in step.body for index in inner.outputs
+    }
+    for number, step in enumerate(recorded.layers):
+        if step.kind != "CONSTANT":
+            layer = network.get_layer(number)
+            for place, slot in enumerate(step.outputs):
+                if slot not in inside and step.boundary is None:
+                    yield slot, layer.get_output(place)
+
+
+# Running
+
+
+def run(folder: Path, out: Path) -> int:
+    """Returns how many tensors are further off than their tolerance; an engine that does not run counts as one."""
+    cases = [Case(**case) for case in json.loads((folder / "cases.json").read_text())]
+    rows = []
+    for case in cases:
+        try:
+            rows += list(_compared(folder, case))
+        except Exception as error:  # noqa: BLE001 - one engine's trouble is not the others'
+            rows.append({"case": case.name, "kind": "", "layer": "", "error": str(error)[:300], "within": False})
+        out.write_text(json.dumps({"gpu": torch.cuda.get_device_name(), "rows": rows}, indent=1))
+    _print(rows)
+    return sum(not row["within"] for row in rows)
+
+
+def _compared(folder: Path, case: Case) -> Iterator[dict[str, Any]]:
+    values = load_file(folder / case.values)
+    got = _execute(folder / case.plan, {name: values[f"in.{name}"] for name in case.inputs}, case.aliases)
+    for name, (layer, kind) in case.outputs.items():
+        want = values[f"out.{name}"]
+        row = {"case": case.name, "kind": kind, "layer": layer, "dtype": str(want.dtype).removeprefix("torch.")}
+        yield {**row, **_error(sampled(got[name]).cpu(), want)}
+
+
+def _error(got: Tensor, want: Tensor) -> dict[str, Any]:
+    if (got.dtype, got.shape) != (want.dtype, want.shape):
+        return {"error": f"{got.dtype} {tuple(got.shape)}, not {want.dtype} {tuple(want.shape)}", "within": False}
+    if not want.is_floating_point():
+        different = int((got != want).sum())
+        return {"different": different, "of": want.numel(), "within": not different}
+    a, b = got.double(), want.double()
+    finite = b.isfinite()
+    if not torch.equal(a[~finite].nan_to_num(), b[~finite].nan_to_num()) or not a[finite].isfinite().all():
+        return {"error": "not finite elsewhere", "within": False}
+    norm = b[finite].norm().item()
+    error = (a - b)[finite].norm().item() / norm if norm else (a - b)[finite].norm().item()
+    return {"relative_l2": error, "within": error <= TOLERANCES[want.dtype]}
+
+
+def _execute(plan: Path, inputs: dict[str, Tensor], aliases: dict[str, str]) -> dict[str, Tensor]:
+    """Runs an engine through TensorRT-RTX's own interface; gives every output."""
+    import tensorrt_rtx as trt
+
+    dtypes = {
+        trt.float32: torch.float32, trt.float16: torch.float16, trt.bfloat16: torch.bfloat16, trt.int64: torch.int64,
+        trt.int32: torch.int32, trt.int8: torch.int8, trt.uint8: torch.uint8, trt.bool: torch.bool,
+    }  # fmt: skip
+    runtime = trt.Runtime(trt.Logger(trt.Logger.ERROR))
+    engine = runtime.deserialize_cuda_engine(plan.read_bytes())
+    if engine is None:
+        raise RuntimeError("TensorRT-RTX refuses the engine")
+    context = engine.create_execution_context()
+    names = [engine.get_tensor_name(index) for index in range(engine.num_io_tensors)]
+    device = {name: "cpu" if engine.get_tensor_location(name) == trt.TensorLocation.HOST else "cuda" for name in names}
+    bound = {name: value.to(device[name]).clone() for name, value in inputs.items() if name in device}
+    for name, value in bound.items():
+        context.set_input_shape(name, tuple(value.shape))
+    outputs = {}
+    for name in names:
+        if name not in bound:
+            shape = tuple(context.get_tensor_shape(name))
+            source = bound.get(aliases.get(name, ""))
+            outputs[name] = torch.empty(shape, dtype=dtypes[engine.get_tensor_dtype(name)], device=device[name])
+            outputs[name] = outputs[name] if source is None else source
+    for name, value in {**bound, **outputs}.items():
+        # An empty tensor has no address, and TensorRT wants one.
+        context.set_tensor_address(name, value.data_ptr() or torch.empty(1, device=device[name]).data_ptr())
+    torch.cuda.synchronize()
+    if not context.execute_async_v3(torch.cuda.current_stream().cuda_stream):
+        raise RuntimeError("TensorRT-RTX refuses the call")
+    torch.cuda.synchronize()
+    return outputs
+
+
+def _print(rows: list[dict[str, Any]]) -> None:
+    print(f"{'layer':<18}{'dtype':<10}{'tensors':>8}{'beyond':>8}  worst")
+    kinds = sorted({(row["kind"], row.get("dtype", "")) for row in rows})
+    for kind, dtype in kinds:
+        mine = [row for row in rows if (row["kind"], row.get("dtype", "")) == (kind, dtype)]
+        worst = max(mine, key=_badness)
+        figure = worst.get("error") or (
+            f"{worst['relative_l2']:.1e}" if "relative_l2" in worst else f"{worst['different']} of {worst['of']} differ"
+        )
+        beyond = sum(not row["within"] for row in mine)
+        print(f"{kind:<18}{dtype:<10}{len(mine):>8}{beyond:>8}  {figure}: {worst['case']}, {worst['layer']}")
+
+
+def _badness(row: dict[str, Any]) -> float:
+    return math.inf if "error" in row else float(row.get("relative_l2", row.get("different", 0)))
+
+
+if __name__ == "__main__":
+    if sys.argv[1] == "build":
+        build(Path(sys.argv[2]), sys.argv[3:])
+    else:
+        sys.exit(min(run(Path(sys.argv[2]), Path(sys.argv[3])), 1))
