@@ -41,6 +41,8 @@ rm -f "$results/errors.jsonl"  # the tests append to it
 TRTCROSS_GPU_REPORT=$results/errors.jsonl step tests "${tests[@]}"
 [ ! -d "$TRTCROSS_ARTIFACTS/defects" ] ||
   step rtx_defects python3 -m benchmarks.gpu.rtx_defects run "$TRTCROSS_ARTIFACTS/defects" "$results/rtx_defects.json"
+[ ! -d "$TRTCROSS_ARTIFACTS/layers" ] ||
+  step layers python3 -m benchmarks.gpu.layers run "$TRTCROSS_ARTIFACTS/layers" "$results/layers.json"
 benchmark memory -- two_outputs-fp32 resnet50-fp32 vit_b_16-fp32
 benchmark first_call -- "${models[@]/%/-fp16}"
 benchmark churn 40 -- gates-fp32 two_outputs-fp32

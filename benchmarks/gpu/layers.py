@@ -3,10 +3,10 @@
     python -m benchmarks.gpu.layers build FOLDER [MODEL ...]    # where the engines are built, without a GPU
     python -m benchmarks.gpu.layers run FOLDER OUT.json         # on a GPU host
 
-For each model of ``examples/models.py``, in fp32 and fp16, engines are built of its very network with inner tensors as
+For models of ``examples/models.py``, in fp32 and fp16, engines are built of its very network with inner tensors as
 further outputs, every other tensor in each of two engines, so that some layers are still fused. Beside them lies what
 ``tests/integration/network`` computes of the same inputs, a sample of large tensors. So do the networks made by hand,
-one or more for each layer, with what NVIDIA's documentation asks for.
+one or more for each layer, with what NVIDIA's documentation asks for; MODEL may be ``hand-made`` too.
 
 An error of an inner tensor holds the errors of all layers before it: look where it begins. ``run`` needs torch,
 tensorrt_rtx and safetensors alone.
@@ -30,14 +30,36 @@ ENGINES = 2
 SAMPLE = 4096
 # Relative L2, fp32 without TF32; integers and booleans must be equal.
 TOLERANCES = {torch.float32: 1e-3, torch.float16: 2e-2, torch.bfloat16: 1e-1}
-# Some in which each kind of layer occurs; the large one in halves only.
-MODELS: dict[str, tuple[str, ...]] = {
-    **dict.fromkeys(
-        ["two_outputs", "nested", "mixed", "kv_cache", "gates", "accumulator", "resnet18", "efficientnet_lite0",
-         "minilm", "swin_t"],
-        ("fp32", "fp16"),
+HAND_MADE = "hand-made"
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model of ``examples/models.py``, and how it is built."""
+
+    factory: str
+    precisions: tuple[str, ...] = ("fp32", "fp16")
+    dynamic: tuple[str, ...] = ()
+
+
+MODELS = {
+    **{
+        name: Model(name)
+        for name in (
+            "two_outputs", "nested", "mixed", "kv_cache", "gates", "accumulator", "resnet18", "efficientnet_lite0",
+            "minilm", "swin_t",
+        )
+    },
+    "vit_b_16": Model("vit_b_16", ("fp16",)),  # of 350 MB in fp32
+    "gates-dynamic": Model("gates", dynamic=("x.0=1:4:8",)),
+    "minilm-dynamic": Model(
+        "minilm",
+        ("fp32",),
+        (
+            "input_ids.0=1:4:16", "attention_mask.0=1:4:16",
+            "input_ids.1=2:32:64", "attention_mask.1=2:32:64",
+        ),
     ),
-    "vit_b_16": ("fp16",),
 }  # fmt: skip
 
 
@@ -74,16 +96,13 @@ def sampled(value: Tensor) -> Tensor:
 
 
 def build(folder: Path, names: Sequence[str]) -> None:
+    """Builds the engines of these models, or of all; those that are in the folder are built again."""
     folder.mkdir(parents=True, exist_ok=True)
-    cases = list(_hand_made(folder))
-    for name in names or MODELS:
-        for precision in MODELS.get(name, ("fp32", "fp16")):
-            made = list(_of_model(folder, name, precision))
-            print(
-                f"{name} {precision}: {len(made)} engines, {sum(len(case.outputs) for case in made)} tensors",
-                flush=True,
-            )
-            cases += made
+    cases: list[Case] = []
+    for name in names or (HAND_MADE, *MODELS):
+        for made in [_hand_made(folder)] if name == HAND_MADE else _of_model(folder, name):
+            cases += (new := list(made))
+            print(f"{name}: {len(new)} engines, {sum(len(case.outputs) for case in new)} tensors", flush=True)
             (folder / "cases.json").write_text(json.dumps([asdict(case) for case in cases], indent=1))
 
 
@@ -118,18 +137,24 @@ def _save(folder: Path, stem: str, inputs: dict[str, Tensor], outputs: dict[str,
     save_file({name: value.clone() for name, value in values.items()}, folder / f"{stem}.safetensors")
 
 
-def _of_model(folder: Path, name: str, precision: str) -> Iterator[Case]:
+def _of_model(folder: Path, name: str) -> Iterator[Iterator[Case]]:
+    for precision in MODELS[name].precisions:
+        yield _of_precision(folder, name, precision)
+
+
+def _of_precision(folder: Path, name: str, precision: str) -> Iterator[Case]:
     """Builds the model as ``trtcross build`` does, and on the way further engines of each of its networks."""
     import examples.models
     from tests.integration.harness import build_here, imported_builder
 
-    model, args, *kwargs = getattr(examples.models, name)()
+    model, args, *kwargs = getattr(examples.models, MODELS[name].factory)()
+    options: dict[str, Any] = {"precision": precision, "tf32": False, "dynamic": MODELS[name].dynamic}
     builder = imported_builder()
     writer = _Writer(folder, f"{name}-{precision}")
     ours = builder.build
     builder.build = writer.build
     try:
-        built = build_here(model, args, *kwargs, folder=folder, precision=precision, tf32=False)
+        built = build_here(model, args, *kwargs, folder=folder, **options)
     finally:
         builder.build = ours
     inputs: list[dict[str, Tensor]] = []

@@ -8,9 +8,12 @@ import pytest
 import tensorrt_rtx as trt
 import torch
 
+from tests.integration.harness import network_call
 from tests.integration.network import NetworkError, UnknownLayerError, record
 from tests.integration.network.hand_made import CASES, HandMade, ramp
 from tests.integration.network.layers import READERS
+from toolchain.engine.info import AliasedIO, EngineInfo, RuntimeDevice
+from toolchain.targets import AMPERE
 
 pytestmark = pytest.mark.rtx
 
@@ -124,8 +127,20 @@ def test_a_recording_outlives_the_network_and_its_weights() -> None:
     assert network.run({})["output0"].tolist() == [2.0, 2.0, 2.0]
 
 
-def test_inputs_are_not_written_to() -> None:
+def test_a_network_does_not_write_to_its_inputs_and_an_engine_does_where_it_says_so() -> None:
     net = made("cache update")
-    before = {name: value.clone() for name, value in net.inputs.items()}
-    record(net.network).run(net.inputs)
-    assert all(torch.equal(net.inputs[name], value) for name, value in before.items())
+    network, before = record(net.network), net.inputs["input0"].clone()
+    network.run(net.inputs)
+    assert torch.equal(net.inputs["input0"], before)
+    info = EngineInfo(
+        name="engine",
+        device=RuntimeDevice(0, AMPERE, 0, ""),
+        input_names=tuple(net.inputs),
+        output_names=("output0",),
+        hardware_compatible=True,
+        metadata="",
+        target_platform="linux_x86_64",
+        aliased_io=(AliasedIO("output0", "input0", "kv_cache_update"),),
+    )
+    (output,) = network_call(network, info)(*net.inputs.values())
+    assert output is net.inputs["input0"] and torch.equal(output, net.expected["output0"])
