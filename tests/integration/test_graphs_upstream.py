@@ -1,6 +1,6 @@
 """Models as in Torch-TensorRT's own export, keyword and cross-compile tests, written afresh, through our exporter.
 
-Upstream compares cosines on a GPU; here every wire is compared to the bit.
+Upstream compares cosines on a GPU; here every wire is compared to the bit, and every network with the model.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from torch import nn
 from examples import models
 from tests.integration.graphs import Graph, in_torch, random
 from tests.integration.harness import build_here
-from tests.integration.test_graphs import assert_right, build_graph
+from tests.integration.test_graphs import assert_networks_right, assert_right, build_graph
 from toolchain.checker.structure import check_structure
 from toolchain.errors import BuildFailedError
 
@@ -142,7 +142,9 @@ UPSTREAM: dict[str, Graph] = {
 
 @pytest.mark.parametrize("name", UPSTREAM)
 def test_upstream_graph(tmp_path: Path, name: str) -> None:
-    assert_right(build_graph(UPSTREAM[name], tmp_path), UPSTREAM[name])
+    built = build_graph(UPSTREAM[name], tmp_path)
+    assert_right(built, UPSTREAM[name])
+    assert_networks_right(built, UPSTREAM[name])
 
 
 def test_too_few_operators_for_an_engine(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Random graphs, randomly parted between TensorRT and PyTorch: the wiring is right for all of them.
+"""Random graphs, randomly parted between TensorRT and PyTorch: wiring and networks are right for all of them.
 
 ``TRTCROSS_GRAPHS=200`` runs that many, at random; without it a small fixed set runs.
 """
@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from tests.integration.harness import assert_same_wiring, build_here
+from tests.integration.harness import assert_right, assert_same_wiring, build_here
 from toolchain.errors import BuildFailedError
 
 pytestmark = pytest.mark.rtx
@@ -122,6 +122,7 @@ def check(recipe: Recipe) -> None:
                 want = model(*values)
             for a, b in zip(got, want, strict=True):
                 torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-5)
+            assert_right(built, model, values)
     except BuildFailedError as error:
         event("nothing for TensorRT")
         assert "TensorRT can take no operator" in error.problem, error
