@@ -143,4 +143,6 @@ def _slot(tensor: Any) -> Slot:
         shape = tuple(tensor.shape)
     except ValueError:  # a rank that TensorRT does not know has the length -1
         shape = None
+    except RuntimeError as error:  # the bindings' words for a layer that TensorRT refuses
+        raise NetworkError(f"TensorRT finds no shape for tensor {tensor.name!r}") from error
     return Slot(tensor.name, torch_dtype(tensor.dtype), shape)
