@@ -710,6 +710,24 @@ def loop_while(net: HandMade) -> None:
     net.output(last.get_output(0), torch.tensor([192.0]))
 
 
+@case("loop in a loop")
+def nested_loops(net: HandMade) -> None:
+    """Adds each of three numbers twice over, and doubles the sum after each time."""
+    add = trt.ElementWiseOperation.SUM
+    values = net.input(torch.tensor([1.0, 2.0, 4.0]))
+    outer, inner = net.network.add_loop(), net.network.add_loop()
+    outer.add_trip_limit(net.constant(2, torch.int32), trt.TripLimit.COUNT)
+    total = outer.add_recurrence(net.constant(0.0))
+    inner.add_trip_limit(net.constant(3, torch.int32), trt.TripLimit.COUNT)
+    number = inner.add_iterator(values).get_output(0)
+    part = inner.add_recurrence(total.get_output(0))
+    part.set_input(1, net.network.add_elementwise(part.get_output(0), number, add).get_output(0))
+    whole = inner.add_loop_output(part.get_output(0), trt.LoopOutput.LAST_VALUE).get_output(0)
+    total.set_input(1, net.network.add_elementwise(whole, whole, add).get_output(0))
+    last = outer.add_loop_output(total.get_output(0), trt.LoopOutput.LAST_VALUE)
+    net.output(last.get_output(0), torch.tensor(42.0))
+
+
 @case("conditional")
 def conditional(net: HandMade) -> None:
     x = numbers(3)
