@@ -176,8 +176,8 @@ def build_here(
 
     builder = imported_builder()
     parsed = BuildOptions(dynamic=[DynamicDimension.parse(text) for text in dynamic], **options)
-    original = copy.deepcopy(module)
-    built = build_source(export_source("test", module.eval(), args, kwargs or {}, parsed), parsed, builder, folder)
+    original = copy.deepcopy(module.eval())
+    built = build_source(export_source("test", module, args, kwargs or {}, parsed), parsed, builder, folder)
     built.original = original
     return built
 
