@@ -19,9 +19,8 @@ from pathlib import Path
 
 from filelock import FileLock
 from platformdirs import user_cache_path
-from pydantic import ByteSize, TypeAdapter, ValidationError
 
-from toolchain.errors import UsageError
+from toolchain.sizes import parse_size
 
 FOLDER_VARIABLE = "TRTCROSS_CACHE"
 LIMIT_VARIABLE = "TRTCROSS_CACHE_SIZE"
@@ -174,21 +173,6 @@ def surplus(entries: Iterable[CacheEntry], limit: int) -> list[CacheEntry]:
         gone.append(entries[len(gone)])
         total -= gone[-1].size
     return gone
-
-
-def parse_size(text: str, *, where: str) -> int:
-    """``20GiB``, ``500MB`` or bytes.
-
-    Raises:
-        UsageError: it is none of these.
-    """
-    try:
-        size: int = TypeAdapter(ByteSize).validate_python(text)
-    except ValidationError:
-        size = -1
-    if size < 0:
-        raise UsageError(f"{text!r} is not a size", where=where, remedy="write it as 20GiB, 500MB or a number of bytes")
-    return size
 
 
 def _default_folder() -> Path:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import asdict
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import click
 
@@ -16,20 +16,18 @@ from linux_side.matrix.execution.job import failed_error
 from linux_side.matrix.execution.progress import progress_for
 from linux_side.matrix.execution.run import learn_weights, run_plan
 from linux_side.matrix.planning.hosts import this_host
-from linux_side.matrix.planning.memory import Memory, default_budget, parse_size
+from linux_side.matrix.planning.memory import Memory, default_budget
 from linux_side.matrix.planning.plan import Action, Planned, make_plan
 from linux_side.matrix.planning.plan_text import show_plan
 from linux_side.matrix.records import RunFolder, own_command
 from linux_side.matrix.session import MatrixRun, run_folder
 from linux_side.matrix.spec.spec import load_spec
+from toolchain.cli.options import SizeType
 from toolchain.cli.output import Output, verb
 from toolchain.errors import IncompatibleError, UsageError
 from toolchain.host.installed import version_of
 from toolchain.report.writing import write_report
 from toolchain.targets import Backend
-
-if TYPE_CHECKING:
-    pass
 
 _PATH = click.Path(path_type=Path)
 
@@ -89,7 +87,11 @@ def plan(
 @_selection
 @_executor_options
 @click.option("--jobs", type=click.IntRange(1), help="Cells at a time.  [default: one for each processor]")
-@click.option("--memory", metavar="SIZE", help="What they may take together: 16GiB.  [default: 80 % of what is free]")
+@click.option(
+    "--memory",
+    type=SizeType(minimum=1),
+    help="What they may take together: 16GiB (or 16G), 16GB is decimal.  [default: 80 % of what is free]",
+)
 @click.option("--timeout", type=click.FloatRange(1), metavar="SECONDS", help="For each build and each verification.")
 @click.option("--no-cache", is_flag=True, help="Build without the build cache.")
 @click.option("--strict", is_flag=True, help="Fail if a selected cell cannot be built here.")
@@ -101,7 +103,7 @@ def run(
     skip: tuple[str, ...],
     out: Path | None,
     jobs: int | None,
-    memory: str | None,
+    memory: int | None,
     timeout: float | None,
     no_cache: bool,
     strict: bool,
@@ -109,7 +111,7 @@ def run(
 ) -> None:
     """Build and verify; go on after a failure; finished cells are not done again."""
     output.put(verb="matrix run")
-    budget = parse_size(memory) if memory else default_budget()
+    budget = memory or default_budget()
     with MatrixRun(output, spec, out, only, skip, **options) as session, session.folder.hold(own_command()):
         made = session.plan()
         if learn_weights(made, session.memory):

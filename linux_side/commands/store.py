@@ -10,8 +10,9 @@ from typing import Any
 import click
 
 from linux_side.cache.lookup import open_checked
-from linux_side.cache.store import BuildCache, CacheEntry, parse_size, surplus
+from linux_side.cache.store import BuildCache, CacheEntry, surplus
 from toolchain.artifact import open_artifact
+from toolchain.cli.options import SIZE
 from toolchain.cli.output import Output, verb
 from toolchain.errors import MalformedArtifactError, TrtcrossError, UsageError
 from toolchain.manifest.models import Manifest
@@ -88,7 +89,7 @@ def verify(output: Output, cache: BuildCache) -> None:
 @click.option("--all", "everything", is_flag=True, help="Remove every entry.")
 @click.option("--damaged", is_flag=True, help="Remove entries with a damaged byte; reads all of them.")
 @click.option("--older-than", type=click.IntRange(0), metavar="DAYS", help="Remove what was not used for so long.")
-@click.option("--max-size", metavar="SIZE", help="Remove the least recently used down to it, such as 5GiB.")
+@click.option("--max-size", type=SIZE, help="Remove the least recently used down to it: 5GiB (or 5G), 5GB is decimal.")
 @verb
 @_on_cache
 def prune(
@@ -97,10 +98,10 @@ def prune(
     everything: bool,
     damaged: bool,
     older_than: int | None,
-    max_size: str | None,
+    max_size: int | None,
 ) -> None:
     """Remove entries, and what killed builds left; without options what is over the cache's limit."""
-    limit = cache.limit if max_size is None else parse_size(max_size, where="--max-size")
+    limit = cache.limit if max_size is None else max_size
     last = None if older_than is None else datetime.now(timezone.utc) - timedelta(days=older_than)
 
     def unwanted(entry: CacheEntry) -> bool:

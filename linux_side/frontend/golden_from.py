@@ -16,7 +16,7 @@ from toolchain.artifact import Artifact
 from toolchain.container.entry_names import SAMPLE_INPUTS_ENTRY
 from toolchain.convert import GoldenData
 from toolchain.errors import BuildFailedError, UsageError
-from toolchain.manifest.models import DynamicSize, Manifest, ValueSpec
+from toolchain.manifest.models import Manifest, ValueSpec, allows
 
 _SAMPLE_LIMIT = 2**30
 
@@ -106,14 +106,8 @@ def _fits(leaf: torch.Tensor | None, spec: ValueSpec) -> bool:
     return (
         str(leaf.dtype) == f"torch.{spec.dtype}"
         and leaf.dim() == len(shape)
-        and all(_allows(wanted, size) for wanted, size in zip(shape, leaf.shape, strict=True))
+        and all(allows(wanted, size) for wanted, size in zip(shape, leaf.shape, strict=True))
     )
-
-
-def _allows(wanted: int | DynamicSize, size: int) -> bool:
-    if isinstance(wanted, int):
-        return size == wanted
-    return wanted.min <= size and (wanted.max is None or size <= wanted.max)
 
 
 def _precision(manifest: Manifest) -> str:

@@ -9,7 +9,7 @@ from toolchain.artifact import Artifact
 from toolchain.container.entry_names import GOLDEN_ENTRY
 from toolchain.errors import MalformedArtifactError
 from toolchain.io.strict_json import load_json
-from toolchain.manifest.models import ValueSpec
+from toolchain.manifest.models import DynamicSize, ValueSpec, allows
 
 _HEADER_LIMIT = 4 * 2**20
 _VALUE_LIMIT = 200_000
@@ -70,15 +70,13 @@ def _check_tensor(artifact: Artifact, name: str, tensor: Any, spec: ValueSpec) -
     if _DTYPES.get(str(dtype)) != spec.dtype:
         raise _malformed(artifact, f"the tensor {name} is {dtype}, the manifest says {spec.dtype}")
     sizes = spec.shape or []
-    fits = isinstance(shape, list) and len(shape) == len(sizes) and all(map(_fits, shape, sizes))
+    fits = isinstance(shape, list) and len(shape) == len(sizes) and all(map(_fits, sizes, shape))
     if not fits:
         raise _malformed(artifact, f"the tensor {name} has a shape that the manifest does not allow")
 
 
-def _fits(size: Any, wanted: Any) -> bool:
-    if not isinstance(size, int) or isinstance(wanted, int):
-        return bool(size == wanted)
-    return bool(wanted.min <= size and (wanted.max is None or size <= wanted.max))
+def _fits(wanted: int | DynamicSize, size: Any) -> bool:
+    return type(size) is int and allows(wanted, size)
 
 
 def _malformed(artifact: Artifact, problem: str) -> MalformedArtifactError:

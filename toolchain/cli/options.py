@@ -1,4 +1,4 @@
-"""Options that several verbs share: whether a foreign file is taken, and who must have signed an artifact."""
+"""Options and their types that several verbs share: sizes, foreign files, and who must have signed an artifact."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import click
 from toolchain.cli.output import Output
 from toolchain.errors import UsageError
 from toolchain.signing.policy import CertificateSigner, KeySigner, Policy, read_policy
+from toolchain.sizes import parse_size
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -22,6 +23,24 @@ trust_option: Callable[[F], F] = click.option(
 )
 
 _PATH = click.Path(path_type=Path)
+
+
+class SizeType(click.ParamType):  # type: ignore[type-arg] # newer click: generic
+    """A size in bytes, as :func:`toolchain.sizes.parse_size` reads it."""
+
+    name = "size"
+
+    def __init__(self, minimum: int = 0) -> None:
+        self._minimum = minimum
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        try:
+            return parse_size(str(value), where=param.opts[0] if param else "SIZE", minimum=self._minimum)
+        except UsageError as error:
+            self.fail(f"{error.problem}; {error.remedy}", param, ctx)
+
+
+SIZE = SizeType()
 
 
 def signer_options(function: Callable[..., None]) -> Callable[..., None]:

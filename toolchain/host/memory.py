@@ -1,37 +1,28 @@
-"""How much memory this machine has, or the container that we are in."""
+"""How much memory this machine has, or the container that we are in. Needs psutil (extra ``producer``)."""
 
 from __future__ import annotations
 
 import contextlib
-import re
 from pathlib import Path
 
-_MEMINFO = Path("/proc/meminfo")
-_CGROUP = Path("/sys/fs/cgroup/memory.max")
+import psutil
+
+# Of control groups version 2. Version 1, which systemd and the container runtimes have given up, is not read: there a
+# container's own limit is not seen, and `matrix run --memory` must say it.
+_CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
 
 
-def total_memory() -> int | None:
-    """In bytes; None where the machine does not tell."""
-    return _least(_meminfo("MemTotal"), _cgroup_limit())
+def total_memory() -> int:
+    """In bytes."""
+    return _limited(psutil.virtual_memory().total)
 
 
-def free_memory() -> int | None:
-    """What can be had without swapping, in bytes; None where the machine does not tell."""
-    return _least(_meminfo("MemAvailable"), _cgroup_limit())
+def free_memory() -> int:
+    """What can be had without swapping, in bytes."""
+    return _limited(psutil.virtual_memory().available)
 
 
-def _least(*sizes: int | None) -> int | None:
-    return min((size for size in sizes if size), default=None)
-
-
-def _meminfo(name: str) -> int | None:
-    with contextlib.suppress(OSError):
-        found = re.search(rf"^{name}:\s+(\d+) kB", _MEMINFO.read_text(), re.MULTILINE)
-        return int(found[1]) * 1024 if found else None
-    return None
-
-
-def _cgroup_limit() -> int | None:
-    with contextlib.suppress(OSError, ValueError):
-        return int(_CGROUP.read_text())
-    return None
+def _limited(size: int) -> int:
+    with contextlib.suppress(OSError, ValueError):  # there is no such file, or it says "max"
+        return min(size, int(_CGROUP_LIMIT.read_text()))
+    return size

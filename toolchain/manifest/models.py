@@ -83,6 +83,13 @@ class DynamicSize(StrictModel):
     max: Count | None
 
 
+def allows(wanted: int | DynamicSize, size: int) -> bool:
+    """Whether a dimension may have a size: the one that is wanted, or one within its range."""
+    if isinstance(wanted, int):
+        return size == wanted
+    return wanted.min <= size and (wanted.max is None or size <= wanted.max)
+
+
 class ValueSpec(StrictModel):
     """One leaf of the inputs or outputs. A leaf that is no tensor has no dtype, and its value is fixed."""
 

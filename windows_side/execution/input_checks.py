@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from toolchain.errors import UsageError
-from toolchain.manifest.models import DynamicSize, ValueSpec
+from toolchain.manifest.models import DynamicSize, ValueSpec, allows
 
 
 class InputChecks:
@@ -93,11 +93,9 @@ class _LeafCheck:
         if len(shape) != len(self._shape):
             raise self._wrong(f"has {len(shape)} dimensions, not {len(self._shape)}")
         for dim, (size, wanted) in enumerate(zip(shape, self._shape, strict=True)):
-            if isinstance(wanted, DynamicSize):
-                if size < wanted.min or (wanted.max is not None and size > wanted.max):
-                    raise self._wrong(f"has size {size} in dimension {dim}, outside {wanted.min} to {wanted.max}")
-            elif size != wanted:
-                raise self._wrong(f"has size {size} in dimension {dim}, not {wanted}")
+            if not allows(wanted, size):
+                only = f"outside {wanted.min} to {wanted.max}" if isinstance(wanted, DynamicSize) else f"not {wanted}"
+                raise self._wrong(f"has size {size} in dimension {dim}, {only}")
 
     def _wrong(self, problem: str) -> UsageError:
         return UsageError(

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from linux_side.matrix.spec.cells import Cell
-from toolchain.errors import UsageError
 from toolchain.host.memory import free_memory
 from toolchain.io.atomic import read_json, write_json
 
@@ -21,8 +19,6 @@ PER_WEIGHT = 4
 MARGIN = 1.1
 # A build that was killed needed more than it had.
 KILLED = 1.5
-
-_UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 
 
 @dataclass
@@ -67,19 +63,7 @@ class Memory:
 
 def default_budget() -> int:
     """Four fifths of what is free now."""
-    return (free_memory() or 4 * BASE) * 4 // 5
-
-
-def parse_size(text: str) -> int:
-    """``16GiB``, ``16G``, ``512M`` or bytes.
-
-    Raises:
-        UsageError: it is none of these.
-    """
-    match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)\s*([KMGT]?)(?:i?B)?", text.strip(), re.IGNORECASE | re.ASCII)
-    if not match or not float(match[1]):
-        raise UsageError(f"{text!r} is not an amount of memory", where="--memory", remedy="write 16GiB or 512MiB")
-    return int(float(match[1]) * _UNITS[match[2].upper()])
+    return free_memory() * 4 // 5
 
 
 def _numbers(value: object) -> dict[str, int]:

@@ -16,7 +16,6 @@ from linux_side.matrix.execution.job import Job
 from linux_side.matrix.execution.local_executor import LocalExecutor
 from linux_side.matrix.execution.processes import Cancelled, Processes
 from linux_side.matrix.execution.progress import LiveProgress, progress_for
-from linux_side.matrix.planning.memory import parse_size
 from linux_side.matrix.records import RunFolder
 from linux_side.matrix.spec.cells import Cell, cells_of
 from linux_side.matrix.spec.spec import parse_spec
@@ -126,19 +125,6 @@ def test_a_file_is_whole_or_the_old_one(tmp_path: Path) -> None:
         write_json(path, {"a": object()})
     assert read_json(path) == {"a": 1}
     assert list(tmp_path.iterdir()) == [path]
-
-
-@pytest.mark.parametrize(
-    ("text", "size"), [("16GiB", 2**34), ("16G", 2**34), ("1.5 gb", 3 * 2**29), ("512M", 2**29), ("1000", 1000)]
-)
-def test_sizes(text: str, size: int) -> None:
-    assert parse_size(text) == size
-
-
-@pytest.mark.parametrize("text", ["", "0", "a lot", "-1G", "16 parsecs"])
-def test_sizes_that_are_none(text: str) -> None:
-    with pytest.raises(UsageError):
-        parse_size(text)
 
 
 def test_a_child_gives_its_document_its_peak_and_its_log(tmp_path: Path) -> None:

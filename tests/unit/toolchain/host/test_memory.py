@@ -1,0 +1,30 @@
+"""This machine's memory, and the limit of the container around it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import psutil
+import pytest
+
+from toolchain.host import memory
+
+
+@pytest.fixture
+def limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    path = tmp_path / "memory.max"
+    monkeypatch.setattr(memory, "_CGROUP_LIMIT", path)
+    return path
+
+
+def test_a_containers_limit_comes_before_the_machines_own_memory(limit: Path) -> None:
+    limit.write_text("1048576\n")
+    assert (memory.total_memory(), memory.free_memory()) == (2**20, 2**20)
+
+
+@pytest.mark.parametrize("text", ["max\n", None, f"{2**60}\n"])
+def test_without_a_limit_it_is_the_machines(limit: Path, text: str | None) -> None:
+    if text is not None:
+        limit.write_text(text)
+    assert memory.total_memory() == psutil.virtual_memory().total
+    assert 0 < memory.free_memory() <= memory.total_memory()
