@@ -20,6 +20,7 @@ from pathlib import Path
 from filelock import FileLock
 from platformdirs import user_cache_path
 
+from toolchain.io.atomic import sync
 from toolchain.sizes import parse_size
 
 FOLDER_VARIABLE = "TRTCROSS_CACHE"
@@ -121,12 +122,12 @@ class BuildCache:
             part.mkdir()
             try:
                 shutil.copyfile(artifact, part / ARTIFACT)
-                _sync(part / ARTIFACT)
+                sync(part / ARTIFACT)
                 part.rename(self.folder / key)
             except BaseException:
                 shutil.rmtree(part, ignore_errors=True)
                 raise
-            _sync(self.folder)
+            sync(self.folder)
         return True
 
     def remove(self, entries: Iterable[CacheEntry]) -> list[CacheEntry]:
@@ -183,11 +184,3 @@ def _default_folder() -> Path:
 def _default_limit() -> int:
     named = os.environ.get(LIMIT_VARIABLE)
     return parse_size(named, where=LIMIT_VARIABLE) if named else DEFAULT_LIMIT
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

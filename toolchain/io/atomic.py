@@ -7,10 +7,9 @@ import json
 import os
 import secrets
 import stat
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-from toolchain.errors import BuildFailedError
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -35,22 +34,14 @@ def replace_file(source: Path, destination: Path) -> None:
     """Moves a finished file into place: readers see the old file or the new one, never a part.
 
     Raises:
-        BuildFailedError: the destination is a folder, or, on Windows, read-only or open in another process.
+        OSError: the destination is a folder, or, on Windows, read-only or open in another process; it says which.
     """
     try:
         source.replace(destination)
     except (PermissionError, IsADirectoryError) as error:
-        raise BuildFailedError(
-            f"the destination {_why_not_replaced(destination)}",
-            where=str(destination),
-            remedy="write to another path with -o, or mend that",
-        ) from error
+        raise OSError(error.errno, f"the destination {_why_not_replaced(destination)}", str(destination)) from error
     with contextlib.suppress(OSError):  # a folder cannot be opened, or synced, everywhere
-        descriptor = os.open(destination.parent, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        sync(destination.parent)
 
 
 def _why_not_replaced(destination: Path) -> str:
@@ -61,17 +52,38 @@ def _why_not_replaced(destination: Path) -> str:
     return "is in use by another process"
 
 
-def write_bytes(path: Path, data: Buffer) -> None:
-    """Writes beside the destination and moves into place; needs a folder that exists."""
+def sync(path: Path, flags: int = os.O_RDONLY) -> None:
+    """Makes sure that what was written to a file, or into a folder, is on the disk."""
+    descriptor = os.open(path, flags)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Gives an empty file beside ``path`` for the block to fill, and then moves it into place, once it is on the disk.
+
+    If the block fails, or the process is killed, what was at ``path`` is still there. Several processes may do so at
+    once: the last one wins.
+
+    Raises:
+        OSError: the folder cannot be written to, or the file cannot be put there.
+    """
     part = new_part(path)
     try:
-        with part.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
+        yield part
+        sync(part, os.O_RDWR)  # Windows syncs no file that is open for reading alone
         replace_file(part, path)
     finally:
         part.unlink(missing_ok=True)
+
+
+def write_bytes(path: Path, data: Buffer) -> None:
+    """Writes beside the destination and moves into place; needs a folder that exists."""
+    with replacing(path) as part, part.open("wb") as file:
+        file.write(data)
 
 
 def write_text(path: Path, text: str) -> None:

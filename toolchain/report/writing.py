@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from toolchain.errors import BuildFailedError, UsageError
-from toolchain.io.atomic import new_part, replace_file
+from toolchain.errors import UsageError
+from toolchain.io.atomic import new_part, write_bytes
 
 
 def require_writable(path: Path) -> None:
@@ -29,14 +29,7 @@ def write_report(path: Path, text: str) -> None:
         UsageError: it cannot be written; what was there before is still there.
     """
     try:
-        part = new_part(path)
-        try:
-            part.write_bytes(text.encode())
-            replace_file(part, path)
-        finally:
-            part.unlink(missing_ok=True)
-    except BuildFailedError as error:
-        raise _not_written(error.problem, path) from error
+        write_bytes(path, text.encode())
     except OSError as error:
         raise _not_written(error.strerror or str(error), path) from error
 

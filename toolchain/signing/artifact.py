@@ -14,7 +14,7 @@ from typing import Any
 
 from toolchain.artifact import Artifact
 from toolchain.errors import MissingComponentError, UntrustedError, UsageError
-from toolchain.io.atomic import new_part, replace_file
+from toolchain.io.atomic import replacing
 from toolchain.signing.bundle import read_bundle, refused, signature_bytes, signature_path
 from toolchain.signing.policy import Policy, Signer
 
@@ -40,12 +40,8 @@ def sign_artifact(artifact: Artifact, key: Path, certificates: Sequence[Path] = 
     artifact.check_integrity()
     path = signature_path(artifact.path)
     try:
-        part = new_part(path)
-        try:
+        with replacing(path) as part:
             library.sign(artifact.manifest_sha256, key, certificates, part)
-            replace_file(part, path)
-        finally:
-            part.unlink(missing_ok=True)
     except OSError as error:
         raise UsageError(
             f"the signature cannot be written: {error.strerror or error}",

@@ -10,11 +10,15 @@ import click
 from toolchain.artifact import Artifact, open_artifact
 from toolchain.cli.options import signer_options, trust_option
 from toolchain.cli.output import Output, verb
+from toolchain.errors import UsageError
+from toolchain.io.atomic import write_bytes
 from toolchain.signing.policy import Policy
 from toolchain.targets import DEVICE
 from windows_side.preflight.requirements import require
 
 if TYPE_CHECKING:
+    import torch
+
     from windows_side.execution.model import LoadedModel
 
 
@@ -59,9 +63,8 @@ def run_file(model: LoadedModel, artifact: Artifact, source: Path, out: Path) ->
     """Runs a loaded model on a file of inputs and writes a file of outputs.
 
     Raises:
-        UsageError: the input file cannot be read, or an input is missing.
+        UsageError: the input file cannot be read, an input is missing, or the outputs cannot be written.
     """
-    from safetensors.torch import save_file
     from torch.utils import _pytree as pytree
 
     from windows_side.execution.call import call_of
@@ -74,7 +77,23 @@ def run_file(model: LoadedModel, artifact: Artifact, source: Path, out: Path) ->
         for spec, value in zip(artifact.manifest.outputs, outputs, strict=True)
         if spec.dtype is not None
     }
-    part = out.with_name(out.name + ".part")
-    save_file(named, part)
-    part.replace(out)
+    write_outputs(named, out)
     return list(named)
+
+
+def write_outputs(tensors: dict[str, torch.Tensor], out: Path) -> None:
+    """Writes a safetensors file, whole or not at all.
+
+    Raises:
+        UsageError: it cannot be written; what was there before is still there.
+    """
+    from safetensors.torch import save
+
+    try:
+        write_bytes(out, save(tensors))
+    except OSError as error:
+        raise UsageError(
+            f"the outputs cannot be written: {error.strerror or error}",
+            where=str(out),
+            remedy="name a file in a folder that exists and can be written to, and look at the free disk space",
+        ) from error

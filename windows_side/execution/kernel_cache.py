@@ -13,7 +13,6 @@ import hashlib
 import json
 import logging
 import os
-import tempfile
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -25,6 +24,7 @@ from filelock import FileLock, Timeout
 from platformdirs import user_cache_path
 
 from toolchain.host.gpu_probe import probe_gpus
+from toolchain.io.atomic import write_bytes
 from toolchain.manifest.models import Manifest
 from toolchain.targets import Backend
 from windows_side.execution.current_gpu import current_gpu
@@ -146,10 +146,7 @@ class KernelFile:
         folder = self.path.parent
         folder.mkdir(parents=True, exist_ok=True)
         with FileLock(folder / "lock", timeout=_LOCK_SECONDS):
-            descriptor, part = tempfile.mkstemp(dir=folder, suffix=".part")
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(self._head(kernels) + b"\n" + kernels)
-            Path(part).replace(self.path)
+            write_bytes(self.path, self._head(kernels) + b"\n" + kernels)
             prune(folder, SIZE_LIMIT)
         self._known = kernels
 
