@@ -15,14 +15,14 @@ The file names public parts only, by paths beside it::
 from __future__ import annotations
 
 import os
-import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from toolchain.errors import MissingComponentError, UsageError
+from toolchain.errors import UsageError
+from toolchain.io.toml import parse_toml
 
 _SIZE_LIMIT = 2**20
 
@@ -96,7 +96,7 @@ def read_policy(policy: str | os.PathLike[str] | Policy) -> Policy:
         return policy
     path = Path(policy)
     try:
-        document = _Document.model_validate(_toml().loads(_text(path)))
+        document = _Document.model_validate(parse_toml(_text(path)))
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False, include_input=False)[0]
         raise _no_policy(path, f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from error
@@ -117,17 +117,6 @@ def _text(path: Path) -> str:
     if len(data) > _SIZE_LIMIT:
         raise ValueError(f"it is longer than {_SIZE_LIMIT} bytes")
     return data.decode("utf-8")
-
-
-def _toml() -> Any:
-    name = "tomllib" if sys.version_info >= (3, 11) else "tomli"
-    try:
-        return __import__(name)
-    except ModuleNotFoundError as error:
-        raise MissingComponentError(
-            "reading a policy file needs the module tomli, which is not installed here",
-            remedy="python -m pip install 'trtcross[sign]'",
-        ) from error
 
 
 def _no_policy(path: Path, problem: str) -> UsageError:

@@ -6,9 +6,7 @@
 from __future__ import annotations
 
 import difflib
-import importlib
 import json
-import sys
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
@@ -17,10 +15,9 @@ from pydantic import AfterValidator, BaseModel, Field, ValidationError
 from linux_side.options import DynamicDimension, Precision
 from toolchain.checker.structure import Level
 from toolchain.errors import UsageError
+from toolchain.io.toml import parse_toml
 from toolchain.manifest.models import StrictModel
 from toolchain.targets import Backend, ComputeCapability, Platform
-
-tomllib: Any = importlib.import_module("tomllib" if sys.version_info >= (3, 11) else "tomli")
 
 SPEC_VERSION = 1
 
@@ -135,8 +132,8 @@ def load_spec(path: Path) -> Spec:
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"the spec cannot be read: {error}", where=str(path), remedy="name a matrix.toml") from error
     try:
-        document = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+        document = parse_toml(text)
+    except ValueError as error:
         raise UsageError(f"this is not TOML: {error}", where=str(path), remedy="mend that line") from error
     return parse_spec(document, where=str(path))
 

@@ -213,6 +213,18 @@ def test_a_policy_that_is_missing(tmp_path: Path) -> None:
         read_policy(tmp_path / "none.toml")
 
 
+def test_without_a_reader_of_toml_the_module_to_install_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The extra ``sign`` does not bring it."""
+    (tmp_path / "policy.toml").write_text("version = 1\n[[signer]]\nkey = 'key.pub'\n")
+    monkeypatch.setattr(sys, "version_info", (3, 10, 0))
+    monkeypatch.setitem(sys.modules, "tomli", None)
+    with pytest.raises(MissingComponentError) as caught:
+        read_policy(tmp_path / "policy.toml")
+    assert caught.value.remedy == "python -m pip install tomli"
+
+
 def test_keys_of_a_policy_that_cannot_be_used(tmp_path: Path, artifact: Path, key: KeyFiles) -> None:
     sign(artifact, key.private)
     for who in (KeySigner(key.private), KeySigner(tmp_path / "none"), CertificateSigner(PERSON, key.public)):
