@@ -246,6 +246,41 @@ def test_a_certificate_that_is_none(scene: Scene) -> None:
         require_signature(opened, scene.policy)
 
 
+def _certificates_that_cannot_be_read(scene: Scene) -> dict[str, bytes]:
+    """Of a version that does not exist; with one extension twice: cryptography has an error of its own for each."""
+    from cryptography import x509
+    from cryptography.hazmat.primitives.serialization import Encoding
+
+    der = x509.load_pem_x509_certificate(scene.authority.issue(scene.key).read_bytes()).public_bytes(Encoding.DER)
+    version, usage, names = b"\xa0\x03\x02\x01\x02", b"\x06\x03\x55\x1d\x0f", b"\x06\x03\x55\x1d\x11"
+    assert version in der and usage in der and names in der
+    return {"version": der.replace(version, version[:-1] + b"\x09", 1), "twice": der.replace(names, usage, 1)}
+
+
+@pytest.mark.parametrize("kind", ["version", "twice"])
+def test_a_certificate_that_cannot_be_read(scene: Scene, kind: str) -> None:
+    data = base64.b64encode(_certificates_that_cannot_be_read(scene)[kind]).decode()
+    scene.signature.write_bytes(_bundle({"x509CertificateChain": {"certificates": [{"rawBytes": data}]}}))
+    with (
+        open_artifact(scene.artifact) as opened,
+        pytest.raises(UntrustedError, match="somebody whose certificate cannot be read"),
+    ):
+        require_signature(opened, scene.policy)
+
+
+def test_a_trusted_certificate_of_an_rsa_key(scene: Scene) -> None:
+    """The library verifies with whatever key a certificate has, and stumbles."""
+    from cryptography.hazmat.primitives import serialization
+    from cryptography.hazmat.primitives.asymmetric import rsa
+
+    files, key = KeyFiles(scene.folder / "rsa.pem", scene.folder / "rsa.pub"), rsa.generate_private_key(65537, 2048)
+    form = serialization.PublicFormat.SubjectPublicKeyInfo
+    files.public.write_bytes(key.public_key().public_bytes(serialization.Encoding.PEM, form))
+    _sign_expired(scene, scene.authority.issue(files))
+    with open_artifact(scene.artifact) as opened, pytest.raises(UntrustedError, match="is not valid"):
+        require_signature(opened, scene.policy)
+
+
 def test_the_library_alone_takes_an_expired_certificate(scene: Scene) -> None:
     """Which is why we look at the dates."""
     from model_signing import verifying

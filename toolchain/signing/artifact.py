@@ -41,7 +41,7 @@ def sign_artifact(artifact: Artifact, key: Path, certificates: Sequence[Path] = 
     path = signature_path(artifact.path)
     try:
         with replacing(path) as part:
-            library.sign(artifact.manifest_sha256, key, certificates, part)
+            library.sign(artifact.manifest_sha256, Path(key), certificates, part)
     except OSError as error:
         raise UsageError(
             f"the signature cannot be written: {error.strerror or error}",

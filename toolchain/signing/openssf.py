@@ -14,17 +14,31 @@ from pathlib import Path
 from typing import Any
 
 from cryptography import x509
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 from model_signing import manifest, signing, verifying
 from model_signing._hashing.hashing import Digest
 from OpenSSL import crypto
 
-from toolchain.errors import TrtcrossError, UntrustedError, UsageError
+from toolchain.errors import UntrustedError, UsageError
 from toolchain.signing.bundle import Bundle
 from toolchain.signing.policy import CertificateSigner, KeySigner, Signer
 
 _MODEL_NAME, _SINGLE_FILE = "manifest.json", "."
 _NOT_YET_VALID, _EXPIRED = 9, 10  # X509_V_ERR_CERT_NOT_YET_VALID, X509_V_ERR_CERT_HAS_EXPIRED
+
+# The libraries' errors have no common class. These are what each kind of call raises of what it was given; whatever
+# else comes out of them, or out of this file, is a bug and is reported as one. So no try block holds code of ours.
+_BAD_CERTIFICATE = (
+    *(ValueError, UnsupportedAlgorithm, crypto.Error),
+    *(x509.InvalidVersion, x509.DuplicateExtension, x509.UnsupportedGeneralNameType),
+)
+# The library looks into a signature's file without asking what is there, and verifies with whatever key it finds.
+_BAD_SIGNATURE = (
+    *(OSError, LookupError, TypeError, AttributeError, RecursionError),
+    *(InvalidSignature, crypto.X509StoreContextError, x509.ExtensionNotFound, *_BAD_CERTIFICATE),
+)
 
 _KEY_REMEDY = "give an unencrypted private key in PEM, of the curve P-256, P-384 or P-521"
 _CERTIFICATE_REMEDY = "give PEM files with --certificate: that of the key first, then those that issued it"
@@ -34,14 +48,14 @@ class _ManifestDigest:
     """Stands where the library would hash files; it is asked only after a signature has proven right."""
 
     def __init__(self, sha256: str) -> None:
-        self._digest = bytes.fromhex(sha256)
+        form = manifest.SerializationType.from_args({"method": "files", "hash_type": "sha256", "allow_symlinks": False})
+        item = form.new_item(_SINGLE_FILE, Digest("sha256", bytes.fromhex(sha256)))
+        self._manifest = manifest.Manifest(_MODEL_NAME, [item], form)
         self.asked = False
 
     def hash(self, _path: object, *, files_to_hash: object = None) -> Any:
         self.asked = True
-        form = manifest.SerializationType.from_args({"method": "files", "hash_type": "sha256", "allow_symlinks": False})
-        item = form.new_item(_SINGLE_FILE, Digest("sha256", self._digest))
-        return manifest.Manifest(_MODEL_NAME, [item], form)
+        return self._manifest
 
     def add_ignored_paths(self, **_options: object) -> None:
         """There are no paths."""
@@ -53,36 +67,71 @@ def sign(sha256: str, key: Path, certificates: Sequence[Path], out: Path) -> Non
     Raises:
         UsageError: the key or a certificate cannot be used.
     """
+    _require_private_key(key)
     try:
         signer = signing.Config().use_elliptic_key_signer(private_key=key)
-    except Exception as error:  # the library's errors have no common class
-        raise UsageError("the key cannot be used", where=str(key), remedy=_KEY_REMEDY) from error
+    except (OSError, ValueError) as error:
+        raise _bad_key(str(error), key) from error
     if certificates:
         signer = _certificate_signer(key, certificates)
     signer.set_hashing_config(_ManifestDigest(sha256)).sign(_MODEL_NAME, out)
 
 
+def _require_private_key(path: Path) -> None:
+    """Refuses a key that the library would stumble over: an encrypted one, or one of another kind.
+
+    Raises:
+        UsageError: it says which.
+    """
+    data = _read(path, "the key cannot be used", _KEY_REMEDY)
+    try:
+        key = serialization.load_pem_private_key(data, None)
+    except TypeError as error:  # that no password was given
+        raise _bad_key("it is encrypted", path) from error
+    except (ValueError, UnsupportedAlgorithm) as error:
+        raise _bad_key("it is no private key in PEM", path) from error
+    if not isinstance(key, ec.EllipticCurvePrivateKey):
+        raise _bad_key("it is not of an elliptic curve", path)
+
+
+def _bad_key(problem: str, path: Path) -> UsageError:
+    return UsageError(f"the key cannot be used: {problem}", where=str(path), remedy=_KEY_REMEDY)
+
+
+def _read(path: Path, problem: str, remedy: str) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise UsageError(f"{problem}: {error.strerror or error}", where=str(path), remedy=remedy) from error
+
+
 def _certificate_signer(key: Path, certificates: Sequence[Path]) -> Any:
     own, *others = certificates
+    data = _read(own, "the certificate cannot be read", _CERTIFICATE_REMEDY)
     try:
-        certificate = x509.load_pem_x509_certificate(own.read_bytes())
-        if not certificate.not_valid_before_utc <= datetime.now(timezone.utc) <= certificate.not_valid_after_utc:
-            raise UsageError(
-                f"the certificate is valid from {certificate.not_valid_before_utc:%Y-%m-%d} to "
-                f"{certificate.not_valid_after_utc:%Y-%m-%d}, not now",
-                where=str(own),
-                remedy="have it renewed",
-            )
+        certificate = x509.load_pem_x509_certificate(data)
+    except _BAD_CERTIFICATE as error:
+        raise _bad_certificates(error, own) from error
+    if not certificate.not_valid_before_utc <= datetime.now(timezone.utc) <= certificate.not_valid_after_utc:
+        raise UsageError(
+            f"the certificate is valid from {certificate.not_valid_before_utc:%Y-%m-%d} to "
+            f"{certificate.not_valid_after_utc:%Y-%m-%d}, not now",
+            where=str(own),
+            remedy="have it renewed",
+        )
+    try:
         # The library wants a chain; the certificate itself adds nothing to it.
         return signing.Config().use_certificate_signer(
             private_key=key, signing_certificate=own, certificate_chain=others or [own]
         )
-    except TrtcrossError:
-        raise
-    except Exception as error:
-        raise UsageError(
-            f"the certificates cannot be used with this key: {error}", where=str(own), remedy=_CERTIFICATE_REMEDY
-        ) from error
+    except (OSError, *_BAD_CERTIFICATE) as error:
+        raise _bad_certificates(error, own) from error
+
+
+def _bad_certificates(error: Exception, own: Path) -> UsageError:
+    return UsageError(
+        f"the certificates cannot be used with this key: {error}", where=str(own), remedy=_CERTIFICATE_REMEDY
+    )
 
 
 def verifier(signer: Signer, bundle: Bundle) -> Any | None:
@@ -104,10 +153,11 @@ def is_of(prepared: Any, sha256: str, signature: Path) -> bool:
         UntrustedError: it was not made with the key that it names.
     """
     digest = _ManifestDigest(sha256)
+    prepared.set_hashing_config(digest)
     try:
-        prepared.set_hashing_config(digest).verify(_MODEL_NAME, signature)
-    except Exception as error:
-        if digest.asked:
+        prepared.verify(_MODEL_NAME, signature)
+    except _BAD_SIGNATURE as error:
+        if digest.asked and isinstance(error, ValueError):
             return False
         raise UntrustedError(
             "the signature is not valid: it was not made with the key that it names, or it was changed",
@@ -129,28 +179,31 @@ def claimed_by(bundle: Bundle) -> str:
 
 
 def _key_verifier(signer: KeySigner, bundle: Bundle) -> Any | None:
+    remedy = "give a public key in PEM, of the curve P-256, P-384 or P-521; or an identity and its authority"
+    problem = "the signer's key cannot be used"
+    data = _read(signer.key, problem, remedy)
     try:
-        pem = serialization.load_pem_public_key(signer.key.read_bytes()).public_bytes(
-            serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
-        )
+        key = serialization.load_pem_public_key(data)
+    except (ValueError, UnsupportedAlgorithm) as error:
+        raise UsageError(f"{problem}: it is no public key in PEM", where=str(signer.key), remedy=remedy) from error
+    if not isinstance(key, ec.EllipticCurvePublicKey):
+        raise UsageError(f"{problem}: it is not of an elliptic curve", where=str(signer.key), remedy=remedy)
+    try:
         prepared = verifying.Config().use_elliptic_key_verifier(public_key=signer.key)
-    except Exception as error:
-        raise UsageError(
-            "the signer's key cannot be used",
-            where=str(signer.key),
-            remedy="give a public key in PEM, of the curve P-256, P-384 or P-521; or an identity and its authority",
-        ) from error
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{problem}: {error}", where=str(signer.key), remedy=remedy) from error
+    pem = key.public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
     return prepared if bundle.key_hint == hashlib.sha256(pem).hexdigest() else None
 
 
 def _certificate_verifier(signer: CertificateSigner, bundle: Bundle) -> Any | None:
+    problem, remedy = "the authority's certificates cannot be read", "give them as PEM"
+    data = _read(signer.ca, problem, remedy)
     try:
-        authorities = x509.load_pem_x509_certificates(signer.ca.read_bytes())
+        authorities = x509.load_pem_x509_certificates(data)
         prepared = verifying.Config().use_certificate_verifier(certificate_chain=[signer.ca])
-    except Exception as error:
-        raise UsageError(
-            "the authority's certificates cannot be read", where=str(signer.ca), remedy="give them as PEM"
-        ) from error
+    except (OSError, *_BAD_CERTIFICATE) as error:
+        raise UsageError(f"{problem}: {error}", where=str(signer.ca), remedy=remedy) from error
     if signer.identity not in _identities(_leaf(bundle)):
         return None
     return prepared if _is_issued_now(signer, bundle, authorities) else None
@@ -162,10 +215,8 @@ def _is_issued_now(signer: CertificateSigner, bundle: Bundle, authorities: list[
     for authority in authorities:
         store.add_cert(crypto.X509.from_cryptography(authority))
     try:
-        own, *others = (
-            crypto.X509.from_cryptography(x509.load_der_x509_certificate(data)) for data in bundle.certificates
-        )
-        crypto.X509StoreContext(store, own, others).verify_certificate()
+        chain = [crypto.X509.from_cryptography(x509.load_der_x509_certificate(data)) for data in bundle.certificates]
+        crypto.X509StoreContext(store, chain[0], chain[1:]).verify_certificate()
     except crypto.X509StoreContextError as error:
         if error.errors[0] in (_NOT_YET_VALID, _EXPIRED):
             state = "has expired" if error.errors[0] == _EXPIRED else "is not valid yet"
@@ -175,15 +226,17 @@ def _is_issued_now(signer: CertificateSigner, bundle: Bundle, authorities: list[
                 remedy="have the artifact signed again with a certificate that is valid today",
             ) from error
         return False
-    except Exception:  # noqa: BLE001 - a certificate that cannot be read was issued by nobody
+    except _BAD_CERTIFICATE:  # one that cannot be read was issued by nobody
         return False
     return True
 
 
 def _leaf(bundle: Bundle) -> x509.Certificate | None:
+    if not bundle.certificates:
+        return None
     try:
         return x509.load_der_x509_certificate(bundle.certificates[0])
-    except (IndexError, ValueError):
+    except _BAD_CERTIFICATE:
         return None
 
 
@@ -192,10 +245,10 @@ def _identities(certificate: x509.Certificate | None) -> list[str]:
         return []
     kinds = (x509.RFC822Name, x509.UniformResourceIdentifier, x509.DNSName)
     try:
-        found = [certificate.subject.rfc4514_string()]
+        subject = certificate.subject.rfc4514_string()
         names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-        return [*(name.value for name in names if isinstance(name, kinds)), *found]
     except x509.ExtensionNotFound:
-        return found
-    except ValueError:  # what cannot be read names nobody
+        return [subject]
+    except _BAD_CERTIFICATE:  # what cannot be read names nobody
         return []
+    return [*(name.value for name in names if isinstance(name, kinds)), subject]

@@ -9,6 +9,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import click.testing
 import pytest
@@ -16,7 +17,7 @@ import pytest
 pytest.importorskip("model_signing")
 
 from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from tests.conftest import Trtcross
 from tests.unit.handmade import Handmade
@@ -151,20 +152,52 @@ def test_the_key_never_leaves_its_file(tmp_path: Path, trtcross: Trtcross, monke
     assert [path.name for path in keys.iterdir() if path.suffix not in (".pub", ".pem")] == []
 
 
-@pytest.mark.parametrize("kind", ["missing", "public", "rubbish", "encrypted", "curve"])
+@pytest.mark.parametrize("kind", ["missing", "folder", "public", "rubbish", "encrypted", "curve", "rsa"])
 def test_keys_that_cannot_be_used(tmp_path: Path, artifact: Path, key: KeyFiles, kind: str) -> None:
     before = sign(artifact, key.private).read_bytes()
-    bad = {
-        "missing": tmp_path / "none",
-        "public": key.public,
-        "rubbish": artifact,
-        "encrypted": new_key(tmp_path, "encrypted", password=b"secret").private,
-        "curve": new_key(tmp_path, "curve", curve=ec.SECP256K1()).private,
+    bad, why = {
+        "missing": (tmp_path / "none", "No such file"),
+        "folder": (tmp_path, "."),  # the system's own words
+        "public": (key.public, "no private key in PEM"),
+        "rubbish": (artifact, "no private key in PEM"),
+        "encrypted": (new_key(tmp_path, "encrypted", password=b"secret").private, "it is encrypted"),
+        "curve": (new_key(tmp_path, "curve", curve=ec.SECP256K1()).private, "curve 'secp256k1'"),
+        "rsa": (_rsa(tmp_path).private, "not of an elliptic curve"),
     }[kind]
-    with pytest.raises(UsageError, match="the key cannot be used"):
+    with pytest.raises(UsageError, match=f"the key cannot be used: .*{why}"):
         sign(artifact, bad)
     assert signature_path(artifact).read_bytes() == before
     assert list(tmp_path.glob(".*")) == []
+
+
+def _rsa(folder: Path) -> KeyFiles:
+    key, pem = rsa.generate_private_key(65537, 2048), serialization.Encoding.PEM
+    files = KeyFiles(folder / "rsa.pem", folder / "rsa.pub")
+    nothing = serialization.NoEncryption()
+    files.private.write_bytes(key.private_bytes(pem, serialization.PrivateFormat.PKCS8, nothing))
+    files.public.write_bytes(key.public_key().public_bytes(pem, serialization.PublicFormat.SubjectPublicKeyInfo))
+    return files
+
+
+def _broken(*_arguments: object, **_options: object) -> None:
+    raise TypeError("a bug of ours")
+
+
+def test_a_bug_of_ours_is_not_blamed_on_a_certificate_or_a_signature(
+    tmp_path: Path, artifact: Path, key: KeyFiles, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from toolchain.signing import openssf
+
+    sign(artifact, key.private)
+    with monkeypatch.context() as patch:
+        patch.setattr(openssf, "datetime", SimpleNamespace(now=_broken))
+        with pytest.raises(TypeError, match="a bug of ours"):
+            sign(artifact, key.private, Authority(tmp_path).issue(key))
+    monkeypatch.setattr(openssf, "Digest", _broken)
+    with pytest.raises(TypeError, match="a bug of ours"):
+        signer(artifact, Policy((KeySigner(key.public),)))
+    arguments = ["verify", "--level", "integrity", "--signer", str(key.public), str(artifact)]
+    assert click.testing.CliRunner().invoke(cli, arguments).exit_code == 1
 
 
 def test_a_certificate_of_another_key_or_another_time(tmp_path: Path, artifact: Path, key: KeyFiles) -> None:
@@ -227,8 +260,15 @@ def test_without_a_reader_of_toml_the_module_to_install_is_named(
 
 def test_keys_of_a_policy_that_cannot_be_used(tmp_path: Path, artifact: Path, key: KeyFiles) -> None:
     sign(artifact, key.private)
-    for who in (KeySigner(key.private), KeySigner(tmp_path / "none"), CertificateSigner(PERSON, key.public)):
-        with pytest.raises(UsageError):
+    for who, why in (
+        (KeySigner(key.private), "no public key in PEM"),
+        (KeySigner(tmp_path / "none"), "No such file"),
+        (KeySigner(_rsa(tmp_path).public), "not of an elliptic curve"),
+        (KeySigner(new_key(tmp_path, "curve", curve=ec.SECP256K1()).public), "curve 'secp256k1'"),
+        (CertificateSigner(PERSON, key.public), "certificates cannot be read"),
+        (CertificateSigner(PERSON, tmp_path / "none"), "No such file"),
+    ):
+        with pytest.raises(UsageError, match=why):
             signer(artifact, Policy((who,)))
 
 

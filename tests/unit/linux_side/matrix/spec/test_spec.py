@@ -61,12 +61,12 @@ def test_the_example_has_a_dozen_cells_of_real_models() -> None:
 def test_the_shipped_schema_is_the_models_and_takes_the_example() -> None:
     from jsonschema import Draft202012Validator
 
-    from linux_side.matrix.spec.spec import tomllib
+    from toolchain.io.toml import parse_toml
 
     shipped = (ROOT / "linux_side" / "schema" / "matrix-1.json").read_text(encoding="utf-8")
     assert shipped == spec_schema_text()
     validator = Draft202012Validator(json.loads(shipped))
-    assert not list(validator.iter_errors(tomllib.loads(EXAMPLE.read_text(encoding="utf-8"))))
+    assert not list(validator.iter_errors(parse_toml(EXAMPLE.read_text(encoding="utf-8"))))
     assert list(validator.iter_errors(document(precison=["fp32"])))
 
 
