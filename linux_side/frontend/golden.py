@@ -189,7 +189,7 @@ class _Recorder:
         cost = cost_of(self._program, sizes)
         if self._seconds * cost.work / max(self._example_cost.work, 1) > LONGEST_RUN:
             raise _TooMuchError(f"it would take over {LONGEST_RUN:.0f} s")
-        if self._free is not None and cost.memory > self._free * SHARE_OF_MEMORY:
+        if cost.memory > self._free * SHARE_OF_MEMORY:
             raise _TooMuchError("it would take over half of the free memory")
 
     def _timed(self, leaves: Sequence[Any]) -> tuple[GoldenSample, float]:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import importlib
 import inspect
-import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,8 +26,10 @@ from linux_side.frontend.leaves import input_names
 from linux_side.frontend.mixed_products import unify_product_dtypes
 from linux_side.frontend.training import require_eval
 from linux_side.options import BuildOptions, DynamicDimension
-from toolchain.errors import BuildFailedError, TrtcrossError, UsageError
+from toolchain.errors import BuildFailedError, UsageError
+from toolchain.factory import call_factory
 from toolchain.graph.document import PLACEHOLDER_TARGET
+from toolchain.text import first_line
 
 _DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
@@ -199,15 +199,7 @@ def export_program(
 
 
 def _call_factory(model: str) -> tuple[torch.nn.Module, tuple[Any, ...], dict[str, Any]]:
-    factory = _find_factory(model)
-    try:
-        result = factory()
-    except Exception as error:
-        raise BuildFailedError(
-            f"the factory raised {type(error).__name__}: {first_line(error)}",
-            where=model,
-            remedy="call it in a Python of your own and mend it",
-        ) from error
+    result = call_factory(model)
     result = result if isinstance(result, tuple) else (result,)
     if len(result) not in (2, 3) or not isinstance(result[0], torch.nn.Module):
         raise UsageError(
@@ -220,38 +212,8 @@ def _call_factory(model: str) -> tuple[torch.nn.Module, tuple[Any, ...], dict[st
     return module.cpu(), pytree.tree_map_only(torch.Tensor, torch.Tensor.cpu, args), dict(kwargs)
 
 
-def _find_factory(model: str) -> Callable[[], Any]:
-    module_name, _, attribute = model.partition(":")
-    sys.path.insert(0, str(Path.cwd()))
-    try:
-        factory = getattr(importlib.import_module(module_name), attribute)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise UsageError(
-            f"there is no factory {model!r}: {first_line(error)}",
-            where="MODEL",
-            remedy="name an importable module and a function in it, as in mymodels:resnet50",
-        ) from error
-    except TrtcrossError:
-        raise
-    except Exception as error:
-        raise BuildFailedError(
-            f"importing {module_name} raised {type(error).__name__}: {first_line(error)}",
-            where=model,
-            remedy="import it in a Python of your own and mend it",
-        ) from error
-    if not callable(factory):
-        raise UsageError(f"{model!r} is not callable", where="MODEL", remedy="name a function")
-    found: Callable[[], Any] = factory
-    return found
-
-
 def _argument_names(module: torch.nn.Module) -> list[str]:
     parameters = inspect.signature(module.forward).parameters.values()
     names = [p.name for p in parameters if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
     variadic = [p.name for p in parameters if p.kind is p.VAR_POSITIONAL]
     return names + [f"{name}_{index}" for name in variadic for index in range(64)]
-
-
-def first_line(error: BaseException) -> str:
-    """The first line of an error's text that says anything."""
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)

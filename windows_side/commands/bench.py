@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import tempfile
 from dataclasses import asdict
 from pathlib import Path
@@ -13,7 +12,8 @@ import click
 from toolchain.artifact import Artifact, open_artifact
 from toolchain.cli.options import signer_options, trust_option
 from toolchain.cli.output import Output, verb
-from toolchain.errors import UsageError
+from toolchain.errors import BuildFailedError, UsageError
+from toolchain.factory import call_factory
 from toolchain.signing.policy import Policy
 from toolchain.targets import DEVICE
 from toolchain.text import size_text
@@ -157,15 +157,17 @@ class _Bench:
         name = self._options["original"]
         if name is None:
             return []
+        where, remedy = f"--original {name}", "give module:factory as to `trtcross build`"
         try:
-            module, _, factory = name.partition(":")
-            original = getattr(importlib.import_module(module), factory)()[0].to(model.device)
-        except Exception as error:
+            made = call_factory(name)
+        except (BuildFailedError, UsageError) as error:
             raise UsageError(
-                f"the original model cannot be made: {error}",
-                where=f"--original {name}",
-                remedy="give module:factory as to `trtcross build`",
+                f"the original model cannot be made: {error.problem}", where=where, remedy=remedy
             ) from error
+        original = made[0] if isinstance(made, tuple) and made else made
+        if not callable(getattr(original, "to", None)):
+            raise UsageError("the original model is not an nn.Module", where=where, remedy=remedy)
+        original = original.to(model.device)
         return [lambda: original(*args, **kwargs)]
 
     def _write_page(self) -> None:

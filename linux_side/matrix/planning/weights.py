@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import os
 import subprocess
 import sys
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
+
+from toolchain.factory import call_factory
 
 _TIMEOUT = 300.0
 
@@ -35,8 +34,7 @@ def estimate_weights(models: Sequence[str]) -> dict[str, int]:
 
 
 def _weight(model: str) -> int:
-    module_name, _, attribute = model.partition(":")
-    result: Any = getattr(importlib.import_module(module_name), attribute)()
+    result = call_factory(model)
     module = result[0] if isinstance(result, tuple) else result
     tensors = {id(tensor): tensor for tensor in (*module.parameters(), *module.buffers())}
     return sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
@@ -45,7 +43,6 @@ def _weight(model: str) -> int:
 def _main() -> None:
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what a factory prints is no answer
-    sys.path.insert(0, str(Path.cwd()))
     for model in json.load(sys.stdin):
         try:
             weight = _weight(model)
