@@ -16,7 +16,6 @@ More of what is public: :mod:`toolchain.manifest`, :mod:`toolchain.checker`, :mo
 
 from __future__ import annotations
 
-from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -28,10 +27,9 @@ __all__ = ["Artifact", "Engine", "__version__", "open_artifact"]
 def __getattr__(name: str) -> Any:
     # Loaded on first use: `trtcross --help` needs none of it.
     if name == "__version__":
-        try:
-            return metadata.version("trtcross")
-        except metadata.PackageNotFoundError:
-            return "0+uninstalled"
+        from toolchain.host.installed import own_version
+
+        return own_version()
     if name in __all__:
         from toolchain import artifact
 

@@ -30,8 +30,6 @@ from toolchain.io.base64_stream import TEXT_CHUNK, ParallelHash, decode_stream, 
 from toolchain.manifest.models import SIZE_LIMIT, EngineEntry, Manifest
 from toolchain.manifest.reading import parse_manifest
 
-_REMEDY = "get the file again, or build it again"
-
 
 class Engine:
     """One engine of an open artifact, read only when asked for."""
@@ -65,9 +63,7 @@ class Engine:
         digest = ParallelHash()
         yield from decode_stream(container.chunks(start, span.length, TEXT_CHUNK), digest, where=where)
         if digest.hexdigest() != self.sha256:
-            raise MalformedArtifactError(
-                "the engine's bytes do not match the digest in the manifest", where=where, remedy=_REMEDY
-            )
+            raise MalformedArtifactError("the engine's bytes do not match the digest in the manifest", where=where)
 
     def read(self) -> bytes:
         """The engine's bytes, decoded once and checked; peak memory is the engine and one chunk."""
@@ -150,7 +146,7 @@ class Artifact:
         spans = [(e.base64.offset, e.base64.length) for e in self.manifest.engines]
         between = gaps(spans, entry.size, where=self._where(GRAPH_ENTRY))
         if sum(length for _, length in between) > GRAPH_LIMIT:
-            raise self._malformed(f"without its engines its graph is longer than {GRAPH_LIMIT} bytes")
+            raise self.container.damaged(f"without its engines its graph is longer than {GRAPH_LIMIT} bytes")
         parts: list[bytes] = []
         for index, (offset, length) in enumerate(between):
             if index:
@@ -180,7 +176,7 @@ class Artifact:
         found = placeholder_nodes(self.graph(), where=self._where(GRAPH_ENTRY))
         listed = [(e.node, engine_token(i)) for i, e in enumerate(self.manifest.engines)]
         if [(node.name, node.token) for node in found] != listed:
-            raise self._malformed("the placeholder nodes in the graph are not those that the manifest lists")
+            raise self.container.damaged("the placeholder nodes in the graph are not those that the manifest lists")
         return found
 
     def read_entry(self, name: str, *, size_limit: int | None = None) -> bytes:
@@ -210,40 +206,40 @@ class Artifact:
 
     def _read_manifest(self) -> Manifest:
         if MANIFEST_ENTRY not in self.container.entries:
-            raise self._malformed("it is not a .pt2 program of torch 2.8 or later")
+            raise self.container.damaged("it is not a .pt2 program of torch 2.8 or later")
         data = self.container.read(MANIFEST_ENTRY, size_limit=SIZE_LIMIT)
         self.manifest_sha256 = hashlib.sha256(data).hexdigest()
         if zlib.crc32(data) != self.container.entry(MANIFEST_ENTRY).crc:
-            raise self._malformed("the manifest's CRC is wrong")
+            raise self.container.damaged("the manifest's CRC is wrong")
         return parse_manifest(data, where=self._where(MANIFEST_ENTRY))
 
     def _check_headers(self) -> None:
         if self.container.root != ROOT or self.container.foreign_header:
             place = self.container.foreign_header or "its root folder"
-            raise self._malformed(f"the zip headers of {place} are not those that trtcross writes")
+            raise self.container.damaged(f"the zip headers of {place} are not those that trtcross writes")
 
     def _check_entries(self) -> None:
         sizes = {name: entry.size for name, entry in self.container.entries.items() if name != MANIFEST_ENTRY}
         listed = {name: file.size for name, file in self.manifest.files.items()}
         for name in sizes.keys() ^ listed.keys():
             state = "is not listed in the manifest" if name in sizes else "is missing"
-            raise self._malformed(f"the entry {name} {state}")
+            raise self.container.damaged(f"the entry {name} {state}")
         for name, size in sizes.items():
             if size != listed[name]:
-                raise self._malformed(f"the entry {name} has {size} bytes, the manifest says {listed[name]}")
+                raise self.container.damaged(f"the entry {name} has {size} bytes, the manifest says {listed[name]}")
         # So that for one manifest, and one signature of it, there is one file.
         if list(self.container.entries) != [*listed, MANIFEST_ENTRY]:
-            raise self._malformed("its entries do not lie in the manifest's order, the manifest last")
+            raise self.container.damaged("its entries do not lie in the manifest's order, the manifest last")
 
     def _check_spans(self) -> None:
         size = self.container.entry(GRAPH_ENTRY).size
         spans = [e.base64 for e in self.manifest.engines]
         if any(span.entry != GRAPH_ENTRY for span in spans):
-            raise self._malformed("an engine is said to lie outside the graph")
+            raise self.container.damaged("an engine is said to lie outside the graph")
         gaps([(span.offset, span.length) for span in spans], size, where=self._where(GRAPH_ENTRY))
         for engine in self.manifest.engines:
             if engine.base64.length != encoded_length(engine.size):
-                raise self._malformed(f"engine {engine.name} is said to have a size that its base64 has not")
+                raise self.container.damaged(f"engine {engine.name} is said to have a size that its base64 has not")
 
     def require_digest(self, name: str, digest: str) -> None:
         """Refuses a digest that is not the manifest's."""
@@ -251,14 +247,10 @@ class Artifact:
             raise MalformedArtifactError(
                 "the digest does not match the manifest: the file was damaged or changed",
                 where=self._where(name),
-                remedy=_REMEDY,
             )
 
     def _where(self, entry: str) -> str:
         return f"{self.path}, entry {entry}"
-
-    def _malformed(self, problem: str) -> MalformedArtifactError:
-        return MalformedArtifactError(f"the artifact is damaged: {problem}", where=str(self.path), remedy=_REMEDY)
 
 
 def open_artifact(path: str | os.PathLike[str]) -> Artifact:

@@ -61,6 +61,11 @@ class MalformedArtifactError(TrtcrossError):
 
     exit_code = 4
 
+    def __init__(
+        self, problem: str, *, where: str | None = None, remedy: str | None = "get the file again, or build it again"
+    ) -> None:
+        super().__init__(problem, where=where, remedy=remedy)
+
 
 class UntrustedError(TrtcrossError):
     """The artifact would make the reader run code that nobody has vouched for."""

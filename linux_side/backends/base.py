@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from importlib import metadata
 from typing import Any, ClassVar
 
 import torch
 
 from linux_side import upstream
 from toolchain.errors import BuildFailedError, MissingComponentError
+from toolchain.host.installed import version_of
 from toolchain.manifest.models import Package
 from toolchain.targets import Backend, ComputeCapability, Platform
 
@@ -92,14 +92,14 @@ class EngineBuilder(ABC):
         return plan
 
     def _installed(self, distribution: str) -> Package:
-        try:
-            return Package(name=distribution, version=metadata.version(distribution))
-        except metadata.PackageNotFoundError:
+        version = version_of(distribution)
+        if version is None:
             raise MissingComponentError(
                 f"the backend {self.backend.value} needs {distribution}, which is not installed",
                 where="this Python environment",
                 remedy=self.install_command,
-            ) from None
+            )
+        return Package(name=distribution, version=version)
 
 
 def _operators(partition: Any) -> set[str]:

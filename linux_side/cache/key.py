@@ -6,17 +6,18 @@ import hashlib
 import json
 import platform
 from collections.abc import Iterable
-from importlib import metadata, util
+from importlib import util
 from pathlib import Path
 from typing import Any
 
 from linux_side.options import BuildOptions
+from toolchain.host.installed import own_version, version_of
+from toolchain.io.hashing import file_digest
 from toolchain.targets import Backend
 
 _PACKAGES = ("linux_side", "toolchain")
 # Folders of them that change no artifact.
 _APART = {"__pycache__", "commands", "matrix"}
-_CHUNK = 2**20
 
 
 def file_key(path: Path, name: str | None, options: BuildOptions) -> str | None:
@@ -30,8 +31,7 @@ def file_key(path: Path, name: str | None, options: BuildOptions) -> str | None:
     """
     if options.backend == Backend.TENSORRT.value:
         return None
-    with path.open("rb") as file:
-        return _key({"file": _sha256(file), "name": name or path.stem}, options)
+    return _key({"file": file_digest(path), "name": name or path.stem}, options)
 
 
 def program_key(digest: str, golden: bytes, name: str, gpu: str | None, options: BuildOptions) -> str:
@@ -61,16 +61,9 @@ def _versions(backend: str) -> dict[str, str]:
     distributions = (Backend.TENSORRT_RTX if backend == "auto" else Backend(backend)).distributions
     return {
         "python": platform.python_version(),
-        "trtcross": f"{metadata.version('trtcross')} {_own_sources()}",
-        **{name: _version(name) for name in ("torch", *distributions)},
+        "trtcross": f"{own_version()} {_own_sources()}",
+        **{name: version_of(name) or "not installed" for name in ("torch", *distributions)},
     }
-
-
-def _version(distribution: str) -> str:
-    try:
-        return metadata.version(distribution)
-    except metadata.PackageNotFoundError:
-        return "not installed"
 
 
 def _own_sources() -> str:
@@ -92,11 +85,4 @@ def sources_digest(folders: Iterable[Path]) -> str:
             inside = path.relative_to(folder)
             if path.is_file() and _APART.isdisjoint(inside.parts):
                 digest.update(f"{folder.name}/{inside.as_posix()}\0".encode() + path.read_bytes())
-    return digest.hexdigest()
-
-
-def _sha256(file: Any) -> str:
-    digest = hashlib.sha256()
-    while chunk := file.read(_CHUNK):
-        digest.update(chunk)
     return digest.hexdigest()

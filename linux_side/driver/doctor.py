@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from importlib import metadata
 
+from toolchain.host.installed import version_of
 from toolchain.host.requirements import Requirement, State
 from toolchain.targets import Platform, host_platform
 from toolchain.text import size_text
@@ -28,11 +28,8 @@ def build_requirements() -> list[Requirement]:
 
 
 def _installed(distribution: str) -> Requirement:
-    try:
-        version = metadata.version(distribution)
-    except metadata.PackageNotFoundError:
-        return Requirement(distribution, State.NOT_MET, distribution, "not installed", _INSTALL)
-    return Requirement(distribution, State.MET, distribution, version)
+    version = version_of(distribution)
+    return _requirement(distribution, version is not None, distribution, version or "not installed", _INSTALL)
 
 
 def _requirement(name: str, met: bool, needed: str, found: str, remedy: str) -> Requirement:

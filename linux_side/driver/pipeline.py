@@ -8,7 +8,6 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +30,7 @@ from linux_side.options import BuildOptions
 from toolchain.engine.info import CURRENT_ABI
 from toolchain.engine.plan_header import HEADER_SIZE, PlanHeader, parse_plan_header
 from toolchain.graph.skeleton import engine_token
+from toolchain.host.installed import own_version
 from toolchain.manifest.install import install_lines
 from toolchain.manifest.models import (
     GOLDEN_WARNINGS,
@@ -174,7 +174,7 @@ class Pipeline:
     def _producer(self) -> Producer:
         torch_tensorrt, tensorrt = self.builder.packages()
         return Producer(
-            trtcross=metadata.version("trtcross"),
+            trtcross=own_version(),
             torch=torch.__version__,
             torch_tensorrt=torch_tensorrt,
             tensorrt=tensorrt,

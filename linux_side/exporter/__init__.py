@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import pybase64
@@ -17,6 +18,7 @@ from linux_side.exporter.program import CallStructure, call_structure, create_pr
 from linux_side.fx.graph_copy import copy_graph_module, has_attribute
 from linux_side.fx.values import annotate_calls
 from toolchain.errors import BuildFailedError
+from toolchain.names import unique_name
 
 EngineField = Callable[[CompiledEngine, int], str]
 
@@ -94,10 +96,7 @@ def execute_call(gm: torch.fx.GraphModule, inputs: Sequence[torch.fx.Node], engi
             where="export",
             remedy="compile on a machine with a GPU, or export with cross_compile=True",
         )
-    name, count = engine.info.name, 0
-    while has_attribute(gm, name):
-        count += 1
-        name = f"{engine.info.name}_{count}"
+    name = unique_name(engine.info.name, partial(has_attribute, gm))
     setattr(gm, name, engine.live)
     node = gm.graph.get_attr(name)
     return gm.graph.call_function(torch.ops.tensorrt.execute_engine.default, (list(inputs), node))

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from linux_side.fx.graph_copy import get_attribute, has_attribute, owner_of, set_attribute
+from toolchain.names import unique_name
 
 
 def inline_torch_modules(gm: torch.fx.GraphModule) -> None:
@@ -56,12 +57,9 @@ def copy_submodule_attributes(gm: torch.fx.GraphModule, submodule: torch.fx.Grap
 
 def _copy_attribute(gm: torch.fx.GraphModule, submodule: torch.fx.GraphModule, path: str) -> str:
     value = get_attribute(submodule, path)
-    name, count = path, 0
-    while has_attribute(gm, name):
-        if get_attribute(gm, name) is value:
-            return name
-        count += 1
-        name = f"{path}_{count}"
+    name = unique_name(path, lambda name: has_attribute(gm, name) and get_attribute(gm, name) is not value)
+    if has_attribute(gm, name):
+        return name
     owner, leaf = owner_of(submodule, path)
     persistent = leaf not in owner._non_persistent_buffers_set if leaf in owner._buffers else None
     set_attribute(gm, name, value, persistent=persistent)

@@ -29,7 +29,7 @@ def check_golden_header(artifact: Artifact) -> None:
     """
     golden = artifact.manifest.golden
     if (golden is None) == (GOLDEN_ENTRY in artifact.container.entries):
-        raise _malformed(artifact, "the manifest and the archive do not agree on whether there is any")
+        raise malformed_golden(artifact, "the manifest and the archive do not agree on whether there is any")
     if golden is None:
         return
     tensors = _read_header(artifact)
@@ -42,16 +42,16 @@ def check_golden_header(artifact: Artifact) -> None:
                 for name in (f"{sample}.{kind}.{index}" for sample in range(min(golden.samples, len(tensors) + 1))):
                     _check_tensor(artifact, name, tensors.get(name), spec)
     if described != len(tensors):
-        raise _malformed(artifact, "it holds a tensor that the manifest does not describe")
+        raise malformed_golden(artifact, "it holds a tensor that the manifest does not describe")
 
 
 def _read_header(artifact: Artifact) -> dict[str, Any]:
     entry, container = artifact.container.entry(GOLDEN_ENTRY), artifact.container
     if entry.size < 8:
-        raise _malformed(artifact, "it is no safetensors file")
+        raise malformed_golden(artifact, "it is no safetensors file")
     (length,) = struct.unpack("<Q", b"".join(container.chunks(entry.offset, 8)))
     if length > min(_HEADER_LIMIT, entry.size - 8):
-        raise _malformed(artifact, f"its header is said to have {length} bytes")
+        raise malformed_golden(artifact, f"its header is said to have {length} bytes")
     header = load_json(
         b"".join(container.chunks(entry.offset + 8, length)),
         where=f"{artifact.path}, entry {GOLDEN_ENTRY}",
@@ -59,29 +59,26 @@ def _read_header(artifact: Artifact) -> dict[str, Any]:
         value_limit=_VALUE_LIMIT,
     )
     if not isinstance(header, dict):
-        raise _malformed(artifact, "it is no safetensors file")
+        raise malformed_golden(artifact, "it is no safetensors file")
     return header
 
 
 def _check_tensor(artifact: Artifact, name: str, tensor: Any, spec: ValueSpec) -> None:
     if not isinstance(tensor, dict):
-        raise _malformed(artifact, f"the tensor {name} is missing")
+        raise malformed_golden(artifact, f"the tensor {name} is missing")
     dtype, shape = tensor.get("dtype"), tensor.get("shape")
     if _DTYPES.get(str(dtype)) != spec.dtype:
-        raise _malformed(artifact, f"the tensor {name} is {dtype}, the manifest says {spec.dtype}")
+        raise malformed_golden(artifact, f"the tensor {name} is {dtype}, the manifest says {spec.dtype}")
     sizes = spec.shape or []
     fits = isinstance(shape, list) and len(shape) == len(sizes) and all(map(_fits, sizes, shape))
     if not fits:
-        raise _malformed(artifact, f"the tensor {name} has a shape that the manifest does not allow")
+        raise malformed_golden(artifact, f"the tensor {name} has a shape that the manifest does not allow")
 
 
 def _fits(wanted: int | DynamicSize, size: Any) -> bool:
     return type(size) is int and allows(wanted, size)
 
 
-def _malformed(artifact: Artifact, problem: str) -> MalformedArtifactError:
-    return MalformedArtifactError(
-        f"the golden I/O is wrong: {problem}",
-        where=f"{artifact.path}, entry {GOLDEN_ENTRY}",
-        remedy="get the file again, or build it again",
-    )
+def malformed_golden(artifact: Artifact, problem: str) -> MalformedArtifactError:
+    """The error of golden I/O that is not what the manifest describes."""
+    return MalformedArtifactError(f"the golden I/O is wrong: {problem}", where=f"{artifact.path}, entry {GOLDEN_ENTRY}")

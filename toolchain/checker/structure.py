@@ -62,6 +62,5 @@ def check_structure(artifact: Artifact, trust: str | None = None) -> dict[str, A
                 raise MalformedArtifactError(
                     f"the {what} is {found!r}, the manifest says {claimed!r}",
                     where=where,
-                    remedy="get the file again, or build it again",
                 )
     return {"placeholder_nodes": len(artifact.placeholders)}

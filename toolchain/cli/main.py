@@ -9,6 +9,7 @@ from importlib import metadata
 import click
 
 from toolchain.errors import MissingComponentError, TrtcrossError, UsageError
+from toolchain.host.installed import own_version
 
 GROUP = "trtcross.commands"
 
@@ -56,7 +57,7 @@ class Verbs(click.Group):
 
 def _version(ctx: click.Context, _parameter: click.Parameter, wanted: bool) -> None:
     if wanted:
-        click.echo(f"trtcross {metadata.version('trtcross')}")
+        click.echo(f"trtcross {own_version()}")
         ctx.exit()
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import hashlib
 import io
 import os
 import stat
@@ -14,6 +13,7 @@ from pathlib import Path
 from toolchain.container import zip_records
 from toolchain.container.entry_names import name_problem
 from toolchain.errors import MalformedArtifactError, UsageError
+from toolchain.io.hashing import stream_digest
 
 READ_CHUNK = 4 * 2**20
 _ENTRY_LIMIT = 20_000
@@ -82,7 +82,7 @@ class Container:
             self._file.seek(offset)  # anew each time: another stream may have read in between
             data = self._file.read(min(chunk, end - offset))
             if not data:
-                raise self._malformed("it is shorter than its directory says")
+                raise self.damaged("it is shorter than its directory says")
             offset += len(data)
             yield data
 
@@ -95,7 +95,7 @@ class Container:
         """One entry's bytes, of which there may be ``size_limit``."""
         entry = self.entry(name)
         if size_limit is not None and entry.size > size_limit:
-            raise self._malformed(f"the entry {name} has {entry.size} bytes, and at most {size_limit} are read")
+            raise self.damaged(f"the entry {name} has {entry.size} bytes, and at most {size_limit} are read")
         return b"".join(self.chunks(entry.offset, entry.size))
 
     @property
@@ -107,14 +107,11 @@ class Container:
         try:
             return self.entries[name]
         except KeyError:
-            raise self._malformed(f"it has no entry {name}") from None
+            raise self.damaged(f"it has no entry {name}") from None
 
     def sha256(self, name: str) -> str:
         entry = self.entry(name)
-        digest = hashlib.sha256()
-        for chunk in self.chunks(entry.offset, entry.size):
-            digest.update(chunk)
-        return digest.hexdigest()
+        return stream_digest(self.chunks(entry.offset, entry.size))
 
     def check_unchanged(self) -> None:
         """Refuses a file that was written to, or another in its place, since it was opened."""
@@ -123,7 +120,7 @@ class Container:
         except OSError:
             same = False
         if not same:
-            raise self._malformed("it changed while it was read")
+            raise self.damaged("it changed while it was read")
 
     def _open(self) -> io.BufferedReader:
         try:
@@ -141,13 +138,13 @@ class Container:
         try:
             return self._read_entries()
         except zip_records.ZipError as error:
-            raise self._malformed(str(error)) from error
+            raise self.damaged(str(error)) from error
 
     def _read_entries(self) -> dict[str, ZipEntry]:
         tail = self._read_at(max(self.size - zip_records.TAIL_SIZE, 0), zip_records.TAIL_SIZE)
         directory = zip_records.read_end(tail, self.size)
         if not 0 < directory.count <= _ENTRY_LIMIT or directory.size > _DIRECTORY_LIMIT:
-            raise self._malformed(f"it has {directory.count} entries, and at most {_ENTRY_LIMIT} are read")
+            raise self.damaged(f"it has {directory.count} entries, and at most {_ENTRY_LIMIT} are read")
         data = self._read_at(directory.offset, directory.size)
         entries: dict[str, ZipEntry] = {}
         names: set[str] = set()
@@ -156,17 +153,17 @@ class Container:
             record, following = zip_records.read_central(data, position)
             root, _, name = record.name.partition("/")
             if problem := name_problem(root) or name_problem(name):
-                raise self._malformed(f"the entry name {record.name!r} {problem}")
+                raise self.damaged(f"the entry name {record.name!r} {problem}")
             if entries and root != self.root:
-                raise self._malformed("its entries do not lie under one root folder")
+                raise self.damaged("its entries do not lie under one root folder")
             if name.casefold() in names:
-                raise self._malformed(f"it has the entry {name} twice")
+                raise self.damaged(f"it has the entry {name} twice")
             self.root = root
             names.add(name.casefold())
             entries[name], end = self._read_entry(record, name, data[position:following], end, directory.offset)
             position = following
         if position != len(data) or end != directory.offset:
-            raise self._malformed("there are bytes in it that belong to no entry")
+            raise self.damaged("there are bytes in it that belong to no entry")
         if not tail.endswith(zip_records.end_records(directory)):
             self.foreign_header = "end of the archive"
         return entries
@@ -176,7 +173,7 @@ class Container:
     ) -> tuple[ZipEntry, int]:
         """The entry whose local header must lie at ``start``, and where the next one must lie."""
         if record.header_offset != start:
-            raise self._malformed(f"the entry {record.name!r} overlaps another, or bytes before it belong to no entry")
+            raise self.damaged(f"the entry {record.name!r} overlaps another, or bytes before it belong to no entry")
         raw = self._read_at(start, zip_records.LOCAL_SIZE)
         length = zip_records.local_length(record, raw)
         raw += self._file.read(length - len(raw))
@@ -184,22 +181,19 @@ class Container:
         data = start + length
         end = data + record.size
         if end > limit:
-            raise self._malformed(f"the entry {record.name!r} reaches past the end of the entries")
+            raise self.damaged(f"the entry {record.name!r} reaches past the end of the entries")
         ours = (record.raw_name, record.crc, record.size)
         if raw != zip_records.local_header(*ours) or central != zip_records.central_record(*ours, start):
             self.foreign_header = record.name
         for descriptor in zip_records.descriptors(record):
             if not descriptor or self._read_at(end, len(descriptor)) == descriptor:
                 return ZipEntry(name, data, record.size, record.crc), end + len(descriptor)
-        raise self._malformed(f"what stands behind the entry {record.name!r} does not describe it")
+        raise self.damaged(f"what stands behind the entry {record.name!r} does not describe it")
 
     def _read_at(self, offset: int, length: int) -> bytes:
         self._file.seek(offset)
         return self._file.read(length)
 
-    def _malformed(self, problem: str) -> MalformedArtifactError:
-        return MalformedArtifactError(
-            f"the artifact is damaged: {problem}",
-            where=str(self.path),
-            remedy="get the file again, or build it again",
-        )
+    def damaged(self, problem: str) -> MalformedArtifactError:
+        """The error of a file that is not what it should be."""
+        return MalformedArtifactError(f"the artifact is damaged: {problem}", where=str(self.path))

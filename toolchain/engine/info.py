@@ -83,7 +83,7 @@ class RuntimeDevice:
     def parse(cls, text: str, *, where: str) -> RuntimeDevice:
         match = _DEVICE.fullmatch(text)
         if not match:
-            raise _malformed(f"the device field {text[:80]!r} is not id%major%minor%type%name", where)
+            raise MalformedArtifactError(f"the device field {text[:80]!r} is not id%major%minor%type%name", where=where)
         index, major, minor, kind = map(int, match.groups()[:4])
         return cls(index, ComputeCapability(major, minor), kind, match[5])
 
@@ -233,16 +233,20 @@ def check_fields(fields: Sequence[object], *, where: str) -> None:
 def _checked_fields(fields: Sequence[object], where: str) -> dict[str, str]:
     abi = fields[0] if fields else None
     if not isinstance(abi, str) or abi not in map(str, FIELD_COUNT):
-        raise _malformed(f"engine info of ABI version {str(abi)[:20]!r} is unknown (known: 6 to {CURRENT_ABI})", where)
+        raise MalformedArtifactError(
+            f"engine info of ABI version {str(abi)[:20]!r} is unknown (known: 6 to {CURRENT_ABI})", where=where
+        )
     expected = FIELD_COUNT[int(abi)]
     if len(fields) != expected:
-        raise _malformed(f"engine info of ABI version {abi} has {expected} fields, not {len(fields)}", where)
+        raise MalformedArtifactError(
+            f"engine info of ABI version {abi} has {expected} fields, not {len(fields)}", where=where
+        )
     text = {}
     for name, value in zip(FIELDS, fields, strict=False):
         if name == "engine":
             continue
         if not isinstance(value, str):
-            raise _malformed(f"engine info field {name!r} is {type(value).__name__}, not text", where)
+            raise MalformedArtifactError(f"engine info field {name!r} is {type(value).__name__}, not text", where=where)
         text[name] = value
     return text
 
@@ -250,14 +254,14 @@ def _checked_fields(fields: Sequence[object], where: str) -> dict[str, str]:
 def _flag(text: dict[str, str], name: str, where: str) -> bool:
     value = text.get(name, "0")
     if value not in ("0", "1"):
-        raise _malformed(f"engine info field {name!r} is {value!r}, not 0 or 1", where)
+        raise MalformedArtifactError(f"engine info field {name!r} is {value!r}, not 0 or 1", where=where)
     return value == "1"
 
 
 def _binding_names(text: dict[str, str], field: str, where: str) -> tuple[str, ...]:
     names = _split(text[field])
     if any(_ALIAS_SEPARATOR in name or not name for name in names):
-        raise _malformed(f"engine info field {field!r} holds an empty name, or one with '@'", where)
+        raise MalformedArtifactError(f"engine info field {field!r} holds an empty name, or one with '@'", where=where)
     return names
 
 
@@ -270,10 +274,6 @@ def _parse_aliases(text: str, where: str) -> tuple[AliasedIO, ...]:
     for record in _split(text):
         parts = record.split(_ALIAS_SEPARATOR)
         if len(parts) != 3:
-            raise _malformed(f"the aliased-io record {record!r} is not output@input@kind", where)
+            raise MalformedArtifactError(f"the aliased-io record {record!r} is not output@input@kind", where=where)
         aliases.append(AliasedIO(*parts))
     return tuple(aliases)
-
-
-def _malformed(problem: str, where: str) -> MalformedArtifactError:
-    return MalformedArtifactError(problem, where=where, remedy="build the artifact again with this trtcross")

@@ -61,12 +61,11 @@ def parse_plan_header(data: bytes, *, where: str = "engine") -> PlanHeader:
         raise MalformedArtifactError(
             "this is not a TensorRT engine: it does not start with a plan header",
             where=where,
-            remedy="build the artifact again",
         )
     if backend is Backend.TENSORRT:
         return PlanHeader(backend)
     if data[28:32] != data[:4]:
-        raise MalformedArtifactError("the engine's plan header is damaged", where=where, remedy="build it again")
+        raise MalformedArtifactError("the engine's plan header is damaged", where=where)
     (size,) = struct.unpack_from("<Q", data, 16)
     (mask,) = struct.unpack_from("<I", data, 32)
     return PlanHeader(backend, size, ".".join(str(part) for part in data[24:28]), mask)

@@ -12,7 +12,6 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timezone
-from importlib import metadata
 from typing import Any
 
 from toolchain.container.entry_names import GRAPH_ENTRY
@@ -26,7 +25,9 @@ from toolchain.foreign.engine_search import find_engines, raw_size
 from toolchain.graph.document import GRAPH_LIMIT, GRAPH_VALUE_LIMIT, PlaceholderNode, parse_graph, placeholder_nodes
 from toolchain.graph.skeleton import engine_token
 from toolchain.graph.values import GraphValues
+from toolchain.host.installed import own_version
 from toolchain.io.base64_stream import TEXT_CHUNK, ParallelHash, decode_stream
+from toolchain.io.hashing import stream_digest
 from toolchain.manifest.install import install_lines
 from toolchain.manifest.models import (
     Aliased,
@@ -69,7 +70,7 @@ def derive_manifest(container: Container) -> Manifest:
         text = _derived(container).to_json().encode()
     except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError) as error:
         # The graph is taken apart as torch writes it; whatever is missing or of another kind ends here.
-        raise _malformed(container, f"its graph is not as torch writes one ({type(error).__name__})") from error
+        raise container.damaged(f"its graph is not as torch writes one ({type(error).__name__})") from error
     return parse_manifest(text, where=str(container.path))  # as strictly as one from a file
 
 
@@ -123,7 +124,7 @@ def _check_tokens(container: Container, skeleton: bytes, placeholders: list[Plac
         )
     in_text = skeleton.count(engine_token(0)[:-1].encode())
     if [node.token for node in placeholders] != tokens or in_text != engines:
-        raise _malformed(container, "its placeholder nodes do not hold one TensorRT engine each")
+        raise container.damaged("its placeholder nodes do not hold one TensorRT engine each")
 
 
 def _plan(container: Container, span: tuple[int, int], node: str) -> _Plan:
@@ -145,14 +146,11 @@ def _checked(container: Container, name: str) -> Iterator[bytes]:
         crc = zlib.crc32(chunk, crc)
         yield chunk
     if crc != entry.crc:
-        raise _malformed(container, f"the CRC of the entry {name} is wrong")
+        raise container.damaged(f"the CRC of the entry {name} is wrong")
 
 
 def _file(container: Container, name: str) -> FileEntry:
-    digest = hashlib.sha256()
-    for chunk in _checked(container, name):
-        digest.update(chunk)
-    return FileEntry(sha256=digest.hexdigest(), size=container.entry(name).size)
+    return FileEntry(sha256=stream_digest(_checked(container, name)), size=container.entry(name).size)
 
 
 def _model_digest(files: dict[str, FileEntry]) -> str:
@@ -194,7 +192,7 @@ def _producer(target: TargetSpec, values: GraphValues) -> Producer:
     release = release_of(torch, target.abi_version) or _newest(target.abi_version)
     torch_tensorrt, tensorrt = target.backend.distributions
     return Producer(
-        trtcross=metadata.version("trtcross"),
+        trtcross=own_version(),
         torch=torch or release,
         torch_tensorrt=Package(name=torch_tensorrt, version=release),
         tensorrt=Package(name=tensorrt, version=target.runtime),
@@ -225,10 +223,4 @@ def _engine(values: GraphValues, node: PlaceholderNode, info: EngineInfo, plan: 
         profiles=[],
         requires_output_allocator=info.requires_output_allocator,
         aliased_io=[Aliased(output=a.output, input=a.input, kind=a.kind) for a in info.aliased_io],
-    )
-
-
-def _malformed(container: Container, problem: str) -> MalformedArtifactError:
-    return MalformedArtifactError(
-        f"the artifact is damaged: {problem}", where=str(container.path), remedy="get the file again"
     )

@@ -55,7 +55,9 @@ def find_engines(chunks: Iterable[bytes], *, limit: int, where: str) -> Found:
                 at = mark.end()
                 begin = origin + at
                 if len(spans) > _ENGINE_LIMIT:
-                    raise _malformed(f"there are more than {_ENGINE_LIMIT}", where)
+                    raise MalformedArtifactError(
+                        f"the engines in the graph cannot be found: there are more than {_ENGINE_LIMIT}", where=where
+                    )
             else:
                 settled = max(len(text) - _MARK_LENGTH, at)  # what a mark may begin in, and the character before
                 skeleton += text[at:settled]
@@ -63,9 +65,12 @@ def find_engines(chunks: Iterable[bytes], *, limit: int, where: str) -> Found:
                 break
         left, origin = text[at:], origin + at
         if len(skeleton) > limit:
-            raise _malformed(f"without its engines its graph is longer than {limit} bytes", where)
+            raise MalformedArtifactError(
+                f"the engines in the graph cannot be found: without its engines its graph is longer than {limit} bytes",
+                where=where,
+            )
     if begin >= 0:
-        raise _malformed("it ends within an engine", where)
+        raise MalformedArtifactError("the engines in the graph cannot be found: it ends within an engine", where=where)
     skeleton += left
     del left, text, chunk
     return Found(bytes(skeleton), spans)
@@ -75,9 +80,3 @@ def raw_size(tail: bytes, length: int) -> int:
     """The size of an engine whose base64 is ``length`` characters long and ends with ``tail``."""
     size = length // 4 * 3 - tail[-2:].count(b"=")
     return size if encoded_length(size) == length else 0
-
-
-def _malformed(problem: str, where: str) -> MalformedArtifactError:
-    return MalformedArtifactError(
-        f"the engines in the graph cannot be found: {problem}", where=where, remedy="get the file again"
-    )

@@ -84,7 +84,7 @@ def parse_graph(skeleton: bytes, *, where: str, value_limit: int | None = None) 
     except (KeyError, TypeError):
         nodes = None
     if not isinstance(nodes, list) or not all(isinstance(node, dict) for node in nodes):
-        raise _malformed("it is not an exported program's graph", where)
+        raise MalformedArtifactError("the graph cannot be read: it is not an exported program's graph", where=where)
     return dict(document)
 
 
@@ -112,7 +112,9 @@ def _placeholder(node: dict[str, Any], where: str) -> PlaceholderNode:
         fields = tuple(argument["arg"]["as_string"] for argument in node["inputs"][1:])
         node["inputs"][0]["arg"]["as_tensors"]
     except (KeyError, TypeError, IndexError):
-        raise _malformed("a placeholder node's arguments are not tensors and engine info", where) from None
+        raise MalformedArtifactError(
+            "the graph cannot be read: a placeholder node's arguments are not tensors and engine info", where=where
+        ) from None
     name = str(node.get("name"))
     fields = completed(fields)
     check_fields(fields, where=f"{where}, node {name}")
@@ -162,9 +164,3 @@ def dicts(value: Any) -> Iterator[dict[str, Any]]:
             pending.extend(value.values())
         elif isinstance(value, list):
             pending.extend(value)
-
-
-def _malformed(problem: str, where: str) -> MalformedArtifactError:
-    return MalformedArtifactError(
-        f"the graph cannot be read: {problem}", where=where, remedy="get the file again, or build it again"
-    )

@@ -80,7 +80,6 @@ def gaps(spans: Sequence[tuple[int, int]], size: int, *, where: str) -> list[tup
                 f"an engine is said to lie at {offset}, {length} characters long, which overlaps another or is "
                 "outside the graph",
                 where=where,
-                remedy="get the file again, or build it again",
             )
         result.append((position, offset - position))
         position = offset + length

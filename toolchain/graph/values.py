@@ -86,7 +86,10 @@ class GraphValues:
         """
         tensors = [self._tensors[str(argument["name"])] for argument in arguments]
         if len(tensors) != len(names):
-            raise self._malformed(f"an engine has {len(names)} bindings, and its node {len(tensors)} tensors")
+            raise MalformedArtifactError(
+                f"the graph cannot be read: an engine has {len(names)} bindings, and its node {len(tensors)} tensors",
+                where=self._where,
+            )
         return [
             Binding(name=name, dtype=_DTYPES[tensor["dtype"]], shape=[_fixed(size) for size in tensor["sizes"]])
             for name, tensor in zip(names, tensors, strict=True)
@@ -109,12 +112,17 @@ class GraphValues:
         text = self._call[name].encode()
         version, spec = load_json(text, where=self._where, size_limit=_SPEC_LIMIT, value_limit=_SPEC_VALUES)
         if version != 1 or not isinstance(spec, dict):
-            raise self._malformed(f"its {name} is not one that torch writes")
+            raise MalformedArtifactError(
+                f"the graph cannot be read: its {name} is not one that torch writes", where=self._where
+            )
         return spec
 
     def _described(self, names: list[str], values: list[tuple[str, Any]]) -> list[ValueSpec]:
         if len(names) != len(values):
-            raise self._malformed(f"it has {len(values)} values where its call has {len(names)}")
+            raise MalformedArtifactError(
+                f"the graph cannot be read: it has {len(values)} values where its call has {len(names)}",
+                where=self._where,
+            )
         return [self._value(name, kind, value) for name, (kind, value) in zip(names, values, strict=True)]
 
     def _value(self, name: str, kind: str, value: Any) -> ValueSpec:
@@ -132,11 +140,6 @@ class GraphValues:
         bounds = self._ranges.get(symbol) or {}
         low, high = bounds.get("min_val"), bounds.get("max_val")
         return DynamicSize(symbol=symbol, min=max(low or 0, 0), max=high)
-
-    def _malformed(self, problem: str) -> MalformedArtifactError:
-        return MalformedArtifactError(
-            f"the graph cannot be read: {problem}", where=self._where, remedy="get the file again, or build it again"
-        )
 
 
 def _user(spec: dict[str, Any], *kinds: str) -> tuple[str, Any] | None:

@@ -16,6 +16,11 @@ def version_of(distribution: str) -> str | None:
         return None
 
 
+def own_version() -> str:
+    """The version of trtcross."""
+    return version_of("trtcross") or "0+uninstalled"
+
+
 def torch_version() -> str | None:
     """torch's full version with its build tag (``2.14.1+cu130``), read from its source."""
     return _torch_constant("__version__") or version_of("torch")

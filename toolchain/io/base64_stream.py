@@ -76,20 +76,16 @@ def decode_stream(chunks: Iterable[bytes], digest: ParallelHash | None, *, where
         try:
             raw: bytes = pybase64.b64decode(chunk, validate=True)
         except (binascii.Error, ValueError) as error:
-            raise _malformed(f"it is not base64: {error}", where) from error
+            raise MalformedArtifactError(
+                f"the engine's base64 is damaged: it is not base64: {error}", where=where
+            ) from error
         if previous_was_last:
-            raise _malformed("there is padding before its end", where)
+            raise MalformedArtifactError("the engine's base64 is damaged: there is padding before its end", where=where)
         previous_was_last = chunk.endswith(b"=")
         if previous_was_last and pybase64.b64encode(raw[-(len(raw) % 3) :]) != chunk[-4:]:
-            raise _malformed("its last character is not canonical", where)
+            raise MalformedArtifactError(
+                "the engine's base64 is damaged: its last character is not canonical", where=where
+            )
         if digest is not None:
             digest.update(raw)
         yield raw
-
-
-def _malformed(problem: str, where: str) -> MalformedArtifactError:
-    return MalformedArtifactError(
-        f"the engine's base64 is damaged: {problem}",
-        where=where,
-        remedy="get the file again, or build it again",
-    )

@@ -27,10 +27,12 @@ def load_json(data: bytes, *, where: str, size_limit: int, value_limit: int | No
         MalformedArtifactError: too long, too deep, not UTF-8, not JSON, a key twice, or a number beyond 64 bits.
     """
     if len(data) > size_limit:
-        raise _malformed(f"it has {len(data)} bytes, and at most {size_limit} are read", where)
+        raise MalformedArtifactError(
+            f"the JSON cannot be read: it has {len(data)} bytes, and at most {size_limit} are read", where=where
+        )
     # Each value but the first stands behind one of these.
     if value_limit is not None and sum(map(data.count, (b"[", b"{", b","))) > value_limit:
-        raise _malformed(f"it holds more than {value_limit} values", where)
+        raise MalformedArtifactError(f"the JSON cannot be read: it holds more than {value_limit} values", where=where)
     try:
         document = json.loads(
             data.decode("utf-8"),
@@ -40,13 +42,13 @@ def load_json(data: bytes, *, where: str, size_limit: int, value_limit: int | No
             parse_float=_float,
         )
     except UnicodeDecodeError as error:
-        raise _malformed("it is not UTF-8", where) from error
+        raise MalformedArtifactError("the JSON cannot be read: it is not UTF-8", where=where) from error
     except RecursionError as error:
-        raise _malformed("it is nested too deeply", where) from error
+        raise MalformedArtifactError("the JSON cannot be read: it is nested too deeply", where=where) from error
     except ValueError as error:
-        raise _malformed(str(error), where) from error
+        raise MalformedArtifactError(f"the JSON cannot be read: {error}", where=where) from error
     if _depth_exceeds(document, DEPTH_LIMIT):
-        raise _malformed("it is nested too deeply", where)
+        raise MalformedArtifactError("the JSON cannot be read: it is nested too deeply", where=where)
     return document
 
 
@@ -87,9 +89,3 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _refuse_constant(text: str) -> None:
     raise ValueError(f"{text} is not a JSON number")
-
-
-def _malformed(problem: str, where: str) -> MalformedArtifactError:
-    return MalformedArtifactError(
-        f"the JSON cannot be read: {problem}", where=where, remedy="get the file again, or build it again"
-    )

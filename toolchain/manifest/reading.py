@@ -26,7 +26,6 @@ def parse_manifest(data: bytes, *, where: str) -> Manifest:
         raise MalformedArtifactError(
             f"the manifest's schema_version is {str(version)[:80]!r}, not a number from 1 on",
             where=where,
-            remedy="the file is damaged or was not written by trtcross: build it again",
         )
     if version > SCHEMA_VERSION:
         raise MalformedArtifactError(
@@ -38,7 +37,6 @@ def parse_manifest(data: bytes, *, where: str) -> Manifest:
         raise MalformedArtifactError(
             f"the manifest's text {text[:80]!r} holds control characters",
             where=where,
-            remedy="the file is damaged or was not written by trtcross: build it again",
         )
     try:
         return Manifest.model_validate(document)
@@ -48,7 +46,6 @@ def parse_manifest(data: bytes, *, where: str) -> Manifest:
         raise MalformedArtifactError(
             f"the manifest's field {field!r} is wrong: {first['msg']}",
             where=where,
-            remedy="the file is damaged or was not written by trtcross: build it again",
         ) from error
 
 

@@ -10,8 +10,9 @@ from safetensors.torch import load as load_safetensors
 from safetensors.torch import load_file
 
 from toolchain.artifact import Artifact
+from toolchain.checker.golden_header import malformed_golden
 from toolchain.container.entry_names import GOLDEN_ENTRY
-from toolchain.errors import MalformedArtifactError, UsageError
+from toolchain.errors import UsageError
 from toolchain.manifest.models import DynamicSize, Manifest, ValueSpec
 from windows_side.execution.call import Call, call_of
 
@@ -87,11 +88,3 @@ def _leaf(artifact: Artifact, tensors: dict[str, torch.Tensor], key: str, spec: 
         found = "missing" if tensor is None else str(tensor.dtype)
         raise malformed_golden(artifact, f"{key} is {found}, the manifest says {spec.dtype}")
     return tensor
-
-
-def malformed_golden(artifact: Artifact, problem: str) -> MalformedArtifactError:
-    return MalformedArtifactError(
-        f"the golden I/O is wrong: {problem}",
-        where=f"{artifact.path}, entry {GOLDEN_ENTRY}",
-        remedy="get the file again, or build it again",
-    )

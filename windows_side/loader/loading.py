@@ -149,7 +149,6 @@ def load_program(
         raise MalformedArtifactError(
             "the graph does not hold the engines that the manifest lists",
             where=str(artifact.path),
-            remedy="get the file again, or build it again",
         )
     return replace_nodes(program, infos, engine_factory)
 

@@ -18,6 +18,7 @@ from torch.export.graph_signature import (
 from toolchain.engine.info import CURRENT_ABI, ENGINE_FIELD, FIELDS, PLACEHOLDER_OPERATOR, check_fields
 from toolchain.errors import IncompatibleError, MalformedArtifactError
 from toolchain.io.base64_stream import TEXT_CHUNK, ParallelHash, decode_stream
+from toolchain.names import unique_name
 from windows_side.execution.launch_lock import LAUNCH_LOCK
 
 _NAME_FIELD = FIELDS.index("name")
@@ -78,7 +79,8 @@ def replace_nodes(
         if node.name not in engine_infos:
             continue
         fields = engine_infos.pop(node.name)()
-        target = _unique(str(fields[_NAME_FIELD]), taken)
+        target = unique_name(str(fields[_NAME_FIELD]), taken.__contains__)
+        taken.add(target)
         constants[target] = factory(fields)
         del fields
         with gm.graph.inserting_before(first_user):
@@ -172,15 +174,6 @@ def _first_user_input(gm: torch.fx.GraphModule, program: ExportedProgram) -> tor
     return next((node for node in nodes if node.op == "placeholder" and node.name in names), None) or next(others)
 
 
-def _unique(name: str, taken: set[str | None]) -> str:
-    candidate, count = name, 0
-    while candidate in taken:
-        count += 1
-        candidate = f"{name}_{count}"
-    taken.add(candidate)
-    return candidate
-
-
 def _class_name(engine: Any) -> str:
     return engine._type().qualified_name() if isinstance(engine, torch.ScriptObject) else type(engine).__qualname__
 
@@ -191,7 +184,6 @@ def _decode(text: object, where: str) -> bytes:
         raise MalformedArtifactError(
             "the engine in this node is not base64 text",
             where=where,
-            remedy="get the file again, or build it again",
         )
     data = text.encode("ascii")
     chunks = (data[start : start + TEXT_CHUNK] for start in range(0, len(data), TEXT_CHUNK))

@@ -9,9 +9,10 @@ import torch
 from torch.utils import _pytree as pytree
 
 from toolchain.artifact import Artifact
+from toolchain.checker.golden_header import malformed_golden
 from toolchain.manifest.models import Tolerance, ValueSpec
 from windows_side.execution.call import call_of
-from windows_side.execution.samples import malformed_golden, read_golden
+from windows_side.execution.samples import read_golden
 from windows_side.verification.output_error import ErrorHistogram, OutputError
 
 

@@ -3,43 +3,46 @@
 from __future__ import annotations
 
 import difflib
-import re
 from collections.abc import Iterable, Sequence
 from fnmatch import fnmatchcase
 
+import bracex
+
 from toolchain.errors import UsageError
 
-_BRACES = re.compile(r"\{([^{}]*)\}")
 # A handful of braces is a selector, and a hundred thousand patterns are a mistake.
 _PATTERN_LIMIT = 1000
 
 
 def expand_braces(selector: str) -> list[str]:
-    """``a{b,c}d`` as ``abd`` and ``acd``; braces may lie in braces.
+    """``a{b,c}d`` as ``abd`` and ``acd``, as a shell does; braces may be in braces, and around one word alone.
 
     Raises:
         UsageError: a brace without its partner, or far too many patterns.
     """
-    pending, patterns = [selector], []
-    while pending:
-        text = pending.pop(0)
-        match = _BRACES.search(text)
-        if match:
-            head, tail = text[: match.start()], text[match.end() :]
-            pending += [head + part + tail for part in match[1].split(",")]
-        elif "{" in text or "}" in text:
-            raise UsageError(
-                f"a brace in {selector!r} has no partner", where="selector", remedy="write resnet{18,50}-*"
-            )
-        else:
-            patterns.append(text)
-        if len(pending) + len(patterns) > _PATTERN_LIMIT:
-            raise UsageError(
-                f"{selector[:80]!r} stands for more than {_PATTERN_LIMIT} patterns",
-                where="selector",
-                remedy="use * instead of braces",
-            )
-    return list(dict.fromkeys(patterns))
+    if not _is_balanced(selector):
+        raise UsageError(
+            f"a brace in {selector[:80]!r} has no partner", where="selector", remedy="write resnet{18,50}-*"
+        )
+    try:
+        patterns = bracex.expand(selector, keep_escapes=True, limit=_PATTERN_LIMIT)
+    except (bracex.ExpansionLimitException, RecursionError) as error:
+        raise UsageError(
+            f"{selector[:80]!r} stands for more than {_PATTERN_LIMIT} patterns",
+            where="selector",
+            remedy="use * instead of braces",
+        ) from error
+    # A shell leaves the braces around a single word.
+    return list(dict.fromkeys(pattern.replace("{", "").replace("}", "") for pattern in patterns))
+
+
+def _is_balanced(selector: str) -> bool:
+    depth = 0
+    for character in selector:
+        depth += (character == "{") - (character == "}")
+        if depth < 0:
+            return False
+    return depth == 0
 
 
 def matches(identifier: str, selector: str) -> bool:

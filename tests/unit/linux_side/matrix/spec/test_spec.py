@@ -185,13 +185,15 @@ def test_a_cell_is_stale_when_its_settings_or_its_source_change(
         ("{a,b}-{1,2}", ["a-1", "a-2", "b-1", "b-2"]),
         ("x{a,b{1,2}}", ["xa", "xb1", "xb2"]),
         ("x{,y}", ["x", "xy"]),
+        ("a{b}", ["ab"]),
+        ("a{1..3}", ["a1", "a2", "a3"]),
     ],
 )
 def test_braces(selector: str, patterns: list[str]) -> None:
     assert sorted(expand_braces(selector)) == patterns
 
 
-@pytest.mark.parametrize("selector", ["{a", "a}", "a{b}}", "{a,b}" * 12])
+@pytest.mark.parametrize("selector", ["{a", "a}", "a}{", "a{b}}", "{a,b}" * 12, "{1..9999}", "{" * 5000 + "}" * 5000])
 def test_braces_that_make_no_sense_are_refused(selector: str) -> None:
     with pytest.raises(UsageError):
         expand_braces(selector)
