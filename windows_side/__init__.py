@@ -2,12 +2,10 @@
 
 ::
 
-    from toolchain import open_artifact
     from windows_side import check, load
 
-    with open_artifact("resnet50.pt2") as artifact:
-        for requirement in check(artifact):  # no torch is imported for this
-            print(requirement.name, requirement.state, requirement.remedy)
+    for requirement in check("resnet50.pt2"):  # or an open artifact; no torch is imported for this
+        print(requirement.name, requirement.state, requirement.remedy)
 
     model = load("resnet50.pt2", device="cuda:0")  # digests, preflight, engines
     y = model(x)  # same call signature and output structure as the original model

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 import tempfile
@@ -9,7 +10,7 @@ from collections.abc import Iterable, Iterator
 
 from packaging.version import Version
 
-from toolchain.artifact import Artifact
+from toolchain.artifact import Artifact, open_artifact
 from toolchain.engine.info import RELEASE_ABI
 from toolchain.errors import IncompatibleError
 from toolchain.host.gpu_probe import Gpus, probe_gpus
@@ -30,9 +31,19 @@ _MEMORY_FACTOR = 1.5
 _RISKS = {search_path.NAME, wsl.NAME}
 
 
-def check(artifact: Artifact) -> list[Requirement]:
-    """Every requirement of an artifact on this machine, met, not met or unknown."""
-    return list(_requirements(artifact, probe_gpus()))
+def check(artifact: Artifact | str | os.PathLike[str]) -> list[Requirement]:
+    """Every requirement of an artifact on this machine, met, not met or unknown.
+
+    Args:
+        artifact: open, or the path of one.
+
+    Raises:
+        UsageError, MalformedArtifactError: there is no such file, or it is damaged.
+    """
+    if isinstance(artifact, Artifact):
+        return list(_requirements(artifact, probe_gpus()))
+    with open_artifact(artifact) as opened:
+        return check(opened)
 
 
 def unmet(requirements: Iterable[Requirement]) -> list[Requirement]:

@@ -16,7 +16,7 @@ from tests.conftest import ROOT
 from tests.unit.handmade import MANIFEST, Handmade
 from tests.unit.imports import imported_by
 from toolchain.artifact import open_artifact
-from toolchain.errors import IncompatibleError
+from toolchain.errors import IncompatibleError, UsageError
 from toolchain.host import gpu_probe
 from toolchain.host.requirements import Requirement, State
 from toolchain.manifest.models import Manifest
@@ -184,3 +184,15 @@ def test_the_probe_takes_no_code_from_the_folder_that_it_is_run_in(tmp_path: Pat
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout).keys() == {"driver", "gpus", "problem", "known"}
+
+
+def test_check_takes_a_path_or_an_open_artifact(tmp_path: Path) -> None:
+    path = Handmade().write(tmp_path / "model.pt2")
+    with open_artifact(path) as artifact:
+        expected = [item.name for item in preflight.check(artifact)]
+    assert expected
+    assert (
+        [item.name for item in preflight.check(path)] == [item.name for item in preflight.check(str(path))] == expected
+    )
+    with pytest.raises(UsageError, match="there is no"):
+        preflight.check(tmp_path / "none.pt2")
