@@ -72,9 +72,6 @@ class Container:
     def close(self) -> None:
         self._file.close()
 
-    def fileno(self) -> int:
-        return self._file.fileno()
-
     def chunks(self, offset: int, length: int, chunk: int = READ_CHUNK) -> Iterator[bytes]:
         """Yields the file's bytes from ``offset`` on, ``chunk`` at a time."""
         end = offset + length

@@ -56,7 +56,6 @@ CURRENT_ABI = 10
 RELEASE_ABI = {name: release.abi for name, release in RELEASES.items()}
 
 PLACEHOLDER_OPERATOR = "tensorrt::no_op_placeholder_for_execute_engine"
-EXECUTE_OPERATOR = "tensorrt::execute_engine"
 
 CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 """What no text in an artifact may hold: control characters, turns of the writing direction, halves of characters."""

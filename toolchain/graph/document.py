@@ -13,7 +13,6 @@ from typing import Any
 from toolchain.engine.info import (
     ARGUMENTS,
     ENGINE_FIELD,
-    EXECUTE_OPERATOR,
     PLACEHOLDER_OPERATOR,
     EngineInfo,
     check_fields,
@@ -29,12 +28,7 @@ GRAPH_LIMIT = 16 * 2**20
 GRAPH_VALUE_LIMIT = 500_000
 
 
-def _target(operator: str) -> str:
-    return f"torch.ops.{operator.replace('::', '.')}.default"
-
-
-PLACEHOLDER_TARGET = _target(PLACEHOLDER_OPERATOR)
-EXECUTE_TARGET = _target(EXECUTE_OPERATOR)
+PLACEHOLDER_TARGET = f"torch.ops.{PLACEHOLDER_OPERATOR.replace('::', '.')}.default"
 
 
 @dataclass(frozen=True)
