@@ -1,13 +1,17 @@
-"""What a build is asked for, as plain data: it crosses a process boundary and goes into the manifest."""
+"""What a build is asked for, as plain data: it crosses a process boundary and goes into the manifest.
+
+Each option is written here alone: ``build()``, the command line and the matrix are made of the fields.
+"""
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, BeforeValidator, Field, ModelWrapValidatorHandler, model_validator
 
 from toolchain.errors import UsageError
 from toolchain.manifest.models import StrictModel
+from toolchain.options import Flag, Options, from_text
 from toolchain.targets import Backend, ComputeCapability, Platform
 
 BACKENDS = ("auto", *(backend.value for backend in Backend))
@@ -46,6 +50,18 @@ class DynamicDimension(StrictModel):
             ) from None
         return cls(input=path, dim=int(dim), ranges=ranges)
 
+    @model_validator(mode="wrap")
+    @classmethod
+    def _from_text(cls, value: Any, handler: ModelWrapValidatorHandler[DynamicDimension]) -> DynamicDimension:
+        return from_text(cls.parse)(value) if isinstance(value, str) else handler(value)
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, *_: Any) -> dict[str, Any]:
+        return {"type": "string", "description": "NAME.DIM=MIN:OPT:MAX"}
+
+    def __str__(self) -> str:
+        return f"{self.input}.{self.dim}=" + ",".join(f"{size.min}:{size.opt}:{size.max}" for size in self.ranges)
+
     @property
     def lowest(self) -> int:
         return min(size.min for size in self.ranges)
@@ -62,21 +78,46 @@ def _range(text: str) -> SizeRange:
     return SizeRange(min=low, opt=opt, max=high)
 
 
-class BuildOptions(StrictModel):
+def _capability(text: str) -> str:
+    return str(ComputeCapability.parse(text))
+
+
+def _backend(name: str) -> str:
+    if name not in BACKENDS:
+        raise UsageError(
+            f"there is no backend {name!r}", where="--backend", remedy="use one of: " + ", ".join(BACKENDS)
+        )
+    return name
+
+
+Capability = Annotated[str, AfterValidator(from_text(_capability))]
+
+
+class BuildOptions(Options):
     """Every setting of a build."""
 
-    target: Platform = Field(Platform.WINDOWS_X86_64, strict=False)
-    backend: str = "auto"
-    gpus: list[str] = Field(default_factory=list)
-    precision: Precision | None = None
-    tf32: bool = True
-    dynamic: list[DynamicDimension] = Field(default_factory=list)
-    golden: Annotated[int, Field(ge=0)] = 1
-    min_block_size: Annotated[int, Field(ge=1)] = 1
-    torch_executed_ops: list[str] = Field(default_factory=list)
-    require_full_coverage: bool = False
-    allow_no_engine: bool = False
-    workspace: Annotated[int, Field(ge=0)] = 0
+    target: Annotated[Platform, BeforeValidator(from_text(Platform.parse))] = Field(
+        Platform.WINDOWS_X86_64, description="Platform: windows-x86_64, linux-x86_64."
+    )
+    backend: Annotated[str, AfterValidator(from_text(_backend))] = Field(
+        "auto", description="auto, tensorrt-rtx or tensorrt."
+    )
+    gpus: Annotated[list[Capability], Flag("--gpu", metavar="sm_NN")] = Field(
+        default_factory=list, description="Compute capability; repeatable."
+    )
+    precision: Precision | None = Field(None, description="Cast the model before export.")
+    tf32: Annotated[bool, Flag("--tf32/--no-tf32")] = Field(True, description="Let fp32 products use TF32.")
+    dynamic: Annotated[list[DynamicDimension], Flag(metavar="NAME.DIM=MIN:OPT:MAX")] = Field(
+        default_factory=list, description="A dimension that may vary."
+    )
+    golden: int = Field(1, ge=0, description="Samples of golden I/O: example, least size, greatest, between.")
+    min_block_size: int = Field(1, ge=1, description="Fewest operators.")
+    torch_executed_ops: Annotated[list[str], Flag("--torch-executed-op", metavar="OP")] = Field(
+        default_factory=list, description="Keep in PyTorch."
+    )
+    require_full_coverage: bool = Field(False, description="Fail if an operator would stay in PyTorch.")
+    allow_no_engine: bool = Field(False, description="A plain program, if TensorRT can take nothing of the model.")
+    workspace: Annotated[int, Flag(metavar="BYTES")] = Field(0, ge=0, description="TensorRT's scratch memory.")
 
     @property
     def capabilities(self) -> list[ComputeCapability]:

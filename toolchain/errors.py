@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import re
+import signal
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 
 _CONTROL = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
@@ -79,10 +82,55 @@ class WrongNumbersError(TrtcrossError):
     exit_code = 6
 
 
+@dataclass(frozen=True)
+class ProcessEnd:
+    """How a process ended: with an exit code, or by a signal."""
+
+    code: int | None = None
+    signal: int | None = None
+
+    @classmethod
+    def of(cls, returncode: int) -> ProcessEnd:
+        """What ``subprocess`` says of it: a signal is negative there."""
+        return cls(signal=-returncode) if returncode < 0 else cls(code=returncode)
+
+    @classmethod
+    def from_json(cls, document: object) -> ProcessEnd | None:
+        """What an error's JSON says of it, or None where it says nothing."""
+        if not isinstance(document, Mapping):
+            return None
+        known = {name: document.get(name) for name in ("code", "signal")}
+        return cls(**{name: number for name, number in known.items() if type(number) is int})
+
+    @property
+    def killed(self) -> bool:
+        """Whether it was killed, as Linux does where memory is short."""
+        return self.signal is not None and self.signal == getattr(signal, "SIGKILL", None)
+
+    def __str__(self) -> str:
+        if self.signal is None:
+            return f"ended with code {self.code}"
+        named = self.signal in {item.value for item in signal.Signals}
+        return "was killed by " + (signal.Signals(self.signal).name if named else f"signal {self.signal}")
+
+
 class BuildFailedError(TrtcrossError):
-    """The model could not be exported, lowered, converted or written."""
+    """The model could not be exported, lowered, converted or written.
+
+    Args:
+        ended: how the process that built ended, where that is what is wrong.
+    """
 
     exit_code = 7
+
+    def __init__(
+        self, problem: str, *, where: str | None = None, remedy: str | None = None, ended: ProcessEnd | None = None
+    ) -> None:
+        super().__init__(problem, where=where, remedy=remedy)
+        self.ended = ended
+
+    def to_json(self) -> dict[str, object]:
+        return {**super().to_json(), **({"ended": asdict(self.ended)} if self.ended else {})}
 
 
 class MissingComponentError(TrtcrossError):
@@ -110,11 +158,14 @@ def error_from_json(document: dict[str, object]) -> TrtcrossError:
     """Inverse of :meth:`TrtcrossError.to_json`, for errors that cross a process boundary."""
     kind = _BY_NAME.get(str(document.get("kind")), TrtcrossError)
     where, remedy = document.get("where"), document.get("remedy")
-    return kind(
+    error = kind(
         str(document.get("problem")),
         where=None if where is None else str(where),
         remedy=None if remedy is None else str(remedy),
     )
+    if isinstance(error, BuildFailedError):
+        error.ended = ProcessEnd.from_json(document.get("ended"))
+    return error
 
 
 def unexpected(error: Exception) -> TrtcrossError:

@@ -10,7 +10,9 @@ from typing import IO, Any
 import click
 
 from linux_side.driver.building import build as build_artifact
+from linux_side.options import BuildOptions
 from toolchain.artifact import Artifact
+from toolchain.cli.fields import field_options
 from toolchain.cli.output import Output, verb
 from toolchain.errors import TrtcrossError
 from toolchain.text import size_text
@@ -30,27 +32,10 @@ PHASES = {
 @click.command()
 @click.argument("model")
 @click.option("-o", "--out", required=True, type=click.Path(path_type=Path), help="The .pt2 file to write.")
-@click.option("--target", default="windows-x86_64", show_default=True, help="Platform: windows-x86_64, linux-x86_64.")
-@click.option("--backend", default="auto", show_default=True, help="auto, tensorrt-rtx or tensorrt.")
-@click.option("--gpu", "gpus", multiple=True, metavar="sm_NN", help="Compute capability; repeatable.")
-@click.option("--precision", type=click.Choice(["fp32", "fp16", "bf16"]), help="Cast the model before export.")
-@click.option("--tf32/--no-tf32", default=True, show_default=True, help="Let fp32 products use TF32.")
-@click.option("--dynamic", multiple=True, metavar="NAME.DIM=MIN:OPT:MAX", help="A dimension that may vary.")
-@click.option(
-    "--golden",
-    default=1,
-    show_default=True,
-    type=click.IntRange(0),
-    help="Samples of golden I/O: example, least size, greatest, between.",
-)
-@click.option("--min-block-size", default=1, show_default=True, type=click.IntRange(1), help="Fewest operators.")
-@click.option("--torch-executed-op", "torch_executed_ops", multiple=True, metavar="OP", help="Keep in PyTorch.")
-@click.option("--require-full-coverage", is_flag=True, help="Fail if an operator would stay in PyTorch.")
-@click.option("--allow-no-engine", is_flag=True, help="A plain program, if TensorRT can take nothing of the model.")
-@click.option("--workspace", default=0, type=click.IntRange(0), metavar="BYTES", help="TensorRT's scratch memory.")
+@field_options(BuildOptions)
 @click.option("--cache/--no-cache", default=True, show_default=True, help="Use the build cache (see `store`).")
 @verb
-def build(output: Output, model: str, out: Path, **options: Any) -> None:
+def build(output: Output, model: str, out: Path, cache: bool, **options: Any) -> None:
     """Compile MODEL, a .pt2 exported program or module:factory, into an artifact.
 
     A factory is a function without arguments that returns (nn.Module, example_args) or (nn.Module, example_args,
@@ -59,7 +44,8 @@ def build(output: Output, model: str, out: Path, **options: Any) -> None:
 
     warnings: list[str] = []
 
-    def on_event(event: dict[str, Any]) -> None:
+    def progress(event: dict[str, Any]) -> None:
+        output.send(**event)
         if event["event"] == "start":
             output.say(f"[{event['phase']}] {PHASES[event['phase']]} ...")
         elif event["event"] == "end":
@@ -72,7 +58,9 @@ def build(output: Output, model: str, out: Path, **options: Any) -> None:
 
     with _log(output) as log:
         try:
-            artifact = build_artifact(model, out, on_event=on_event, log=log, **options)
+            artifact = build_artifact(
+                model, out, options=BuildOptions(**options), cache=cache, progress=progress, log=log
+            )
         except TrtcrossError:
             _show_tensorrt_errors(output, log)
             raise

@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
-import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from linux_side.cache.key import file_key
 from linux_side.cache.lookup import fetch, keep
 from linux_side.cache.store import BuildCache
-from linux_side.options import BACKENDS, BuildOptions, DynamicDimension, Precision
+from linux_side.options import BuildOptions
 from toolchain.artifact import Artifact, open_artifact
-from toolchain.errors import BuildFailedError, TrtcrossError, UsageError, error_from_json
+from toolchain.errors import BuildFailedError, ProcessEnd, TrtcrossError, UsageError, error_from_json
 from toolchain.io.atomic import part_prefix
+from toolchain.io.events import read_events, start_child
 from toolchain.manifest.models import golden_warnings
-from toolchain.targets import Platform
 
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
@@ -32,38 +33,23 @@ def build(
     model: ExportedProgram | str | os.PathLike[str],
     out: str | os.PathLike[str],
     *,
-    target: str = Platform.WINDOWS_X86_64.value,
-    backend: str = "auto",
-    gpus: Sequence[str] = (),
-    precision: Precision | None = None,
-    tf32: bool = True,
-    dynamic: Sequence[str] = (),
-    golden: int = 1,
-    min_block_size: int = 1,
-    torch_executed_ops: Sequence[str] = (),
-    require_full_coverage: bool = False,
-    allow_no_engine: bool = False,
-    workspace: int = 0,
+    options: BuildOptions | None = None,
     cache: bool = True,
+    progress: OnEvent | None = None,
     on_event: OnEvent | None = None,
     log: IO[bytes] | None = None,
+    **settings: Any,
 ) -> Artifact:
     """Compiles a model into an artifact. The caller's own torch is never touched.
 
     Args:
         model: an exported program, the path of one, or ``module:factory`` (see ``docs/tutorial.md``).
         out: where the ``.pt2`` file goes; what is there is replaced when the new file is complete.
-        target: ``windows-x86_64`` or ``linux-x86_64``.
-        backend: ``auto``, ``tensorrt-rtx`` or ``tensorrt``.
-        gpus: compute capabilities such as ``sm_89``; none leaves the choice to TensorRT-RTX.
-        precision: ``fp32``, ``fp16`` or ``bf16``; None leaves the model as it is.
-        tf32: whether fp32 products may round their factors to TF32.
-        dynamic: ``NAME.DIM=MIN:OPT:MAX`` each.
-        golden: how many samples of golden I/O to keep: the example, the least sizes, the greatest, and between.
-        allow_no_engine: make a plain program of a model of which TensorRT can take nothing, instead of failing.
-        workspace: bytes of GPU memory that TensorRT may use for scratch; 0 leaves it to TensorRT.
+        options: every setting of the build; or give
+        settings: the fields of :class:`BuildOptions` as keywords, such as ``precision="fp16"``.
         cache: whether to look in the build cache first, and to keep the artifact there (``docs/cache.md``).
-        on_event: sees each event: ``start`` and ``end`` of phases, ``cached``, and ``warning`` with a ``text``.
+        progress: sees each event: ``start`` and ``end`` of phases, ``cached``, and ``warning`` with a ``text``.
+        on_event: another name of ``progress``.
         log: what Torch-TensorRT and TensorRT print goes here.
 
     Returns:
@@ -72,23 +58,16 @@ def build(
     Raises:
         UsageError, BuildFailedError, IncompatibleError, MissingComponentError: as the case may be.
     """
+    if options is not None and settings:
+        raise UsageError(
+            f"options= and {', '.join(settings)}: two places for the same", where="build()", remedy="give one of them"
+        )
+    if progress is not None and on_event is not None:
+        raise UsageError("progress and on_event are the same", where="build()", remedy="give progress alone")
     out = Path(out)
-    options = BuildOptions(
-        target=Platform.parse(target),
-        backend=backend,
-        gpus=list(gpus),
-        precision=precision,
-        tf32=tf32,
-        dynamic=[DynamicDimension.parse(text) for text in dynamic],
-        golden=golden,
-        min_block_size=min_block_size,
-        torch_executed_ops=list(torch_executed_ops),
-        require_full_coverage=require_full_coverage,
-        allow_no_engine=allow_no_engine,
-        workspace=workspace,
-    )
-    _check_early(options, model, out)
-    report: OnEvent = on_event or (lambda _: None)
+    options = BuildOptions(**settings) if options is None else options
+    report: OnEvent = progress or on_event or (lambda _: None)
+    _check_early(model, out)
     builds = BuildCache() if cache else None
     if builds and not builds.limit:
         builds = None
@@ -111,7 +90,7 @@ def build(
             "name": name,
             "out": str(out),
             "spool": folder,
-            "options": options.model_dump(mode="json"),
+            "options": options.model_dump_json(),
             "cache": builds is not None,
             "cache_key": key,
         }
@@ -121,6 +100,24 @@ def build(
     if builds and not artifact.manifest.build.from_cache:
         keep(builds, artifact, warn)
     return artifact
+
+
+def _signature() -> inspect.Signature:
+    """Of ``build``, with the options by name: for ``help()`` and editors."""
+    own = inspect.signature(build)
+    settings = [
+        inspect.Parameter(
+            name,
+            inspect.Parameter.KEYWORD_ONLY,
+            default=field.get_default(call_default_factory=True),
+            annotation=field.annotation,
+        )
+        for name, field in BuildOptions.model_fields.items()
+    ]
+    return own.replace(parameters=[*list(own.parameters.values())[:-1], *settings])
+
+
+build.__signature__ = _signature()  # type: ignore[attr-defined]
 
 
 def _early_key(model: Path, name: str | None, options: BuildOptions) -> str | None:
@@ -145,13 +142,8 @@ def _save(program: Any, spool: Path) -> tuple[str, str]:
     return type(program.graph_module).__name__, str(path)
 
 
-def _check_early(options: BuildOptions, model: Any, out: Path) -> None:
+def _check_early(model: Any, out: Path) -> None:
     """What is wrong for certain is said at once, not after seconds of imports in the child."""
-    _ = options.capabilities
-    if options.backend not in BACKENDS:
-        raise UsageError(
-            f"there is no backend {options.backend!r}", where="--backend", remedy="use one of: " + ", ".join(BACKENDS)
-        )
     if isinstance(model, (str, os.PathLike)) and ":" not in str(model) and not Path(model).is_file():
         raise UsageError(
             f"there is no model {str(model)!r}",
@@ -171,17 +163,16 @@ def _check_early(options: BuildOptions, model: Any, out: Path) -> None:
 def _run_child(job: dict[str, Any], on_event: OnEvent, log: IO[bytes]) -> None:
     start = log.tell() if log.seekable() else None
     command = [sys.executable, "-m", "linux_side.driver.worker", str(os.getpid())]
-    child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True)
+    child, events = start_child(command, stdin=subprocess.PIPE, stdout=log, stderr=log)
     error: TrtcrossError | None = None
-    events, jobs = child.stdout, child.stdin
-    if events is None or jobs is None:  # for the type checker: both are pipes
-        raise RuntimeError("the build process has no pipes")
-    with child:
+    jobs = child.stdin
+    if jobs is None:  # for the type checker: it is a pipe
+        raise RuntimeError("the build process has no pipe")
+    with child, events:
         try:
-            jobs.write(json.dumps(job))
-            jobs.close()
-            for line in events:
-                event = json.loads(line)
+            with suppress(BrokenPipeError), jobs:  # it ended at once, and how is said below
+                jobs.write(json.dumps(job).encode())
+            for event in read_events(events):
                 if event["event"] == "error":
                     error = error_from_json(event["error"])
                 else:
@@ -195,7 +186,7 @@ def _run_child(job: dict[str, Any], on_event: OnEvent, log: IO[bytes]) -> None:
     if error is not None:
         raise error
     if child.returncode:
-        raise _crashed(child.returncode, log, start)
+        raise _crashed(ProcessEnd.of(child.returncode), log, start)
 
 
 def _remove_parts(out: Path, pid: int) -> None:
@@ -206,16 +197,16 @@ def _remove_parts(out: Path, pid: int) -> None:
             path.unlink(missing_ok=True)
 
 
-def _crashed(code: int, log: IO[bytes], start: int | None) -> BuildFailedError:
-    what = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"
+def _crashed(ended: ProcessEnd, log: IO[bytes], start: int | None) -> BuildFailedError:
     tail = ""
     if start is not None and log.readable():
         log.seek(start)
         tail = "\n".join(log.read().decode(errors="replace").splitlines()[-15:])
     return BuildFailedError(
-        f"the build process {what}" + (f"; it said last:\n{tail}" if tail else ""),
+        f"the build process {ended}" + (f"; it said last:\n{tail}" if tail else ""),
         where="linux_side.driver.worker",
         remedy="SIGKILL usually means too little memory: build on a bigger machine"
-        if code == -signal.SIGKILL
+        if ended.killed
         else "please report it, with this text",
+        ended=ended,
     )

@@ -1,4 +1,4 @@
-"""The child process of a build: one job in on stdin, events out on stdout, one JSON document a line.
+"""The child process of a build: one job in on stdin, events out on a pipe (``toolchain.io.events``).
 
 ``python -m linux_side.driver.worker PARENT``: it ends when its parent does, a killed one too.
 
@@ -8,17 +8,17 @@ Torch-TensorRT's import on a machine without a GPU, its process-wide registries 
 from __future__ import annotations
 
 import json
-import os
 import sys
 import time
 import traceback
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any
 
 from linux_side.driver.end_with_parent import end_with_parent
 from toolchain.errors import BuildFailedError, TrtcrossError
+from toolchain.io.events import EventWriter, events_to_parent
 
 if TYPE_CHECKING:
     from linux_side.driver.pipeline import Pipeline
@@ -28,13 +28,9 @@ if TYPE_CHECKING:
 class BuildProgress:
     """Tells the parent which phase runs, and remembers how long each took."""
 
-    def __init__(self, events: TextIO) -> None:
-        self._events = events
+    def __init__(self, events: EventWriter) -> None:
+        self.send = events.send
         self.seconds: dict[str, float] = {}
-
-    def send(self, **event: Any) -> None:
-        self._events.write(json.dumps(event) + "\n")
-        self._events.flush()
 
     def warn(self, texts: Iterable[str]) -> None:
         for text in texts:
@@ -61,9 +57,9 @@ class BuildProgress:
 
 def main() -> int:
     end_with_parent(int(sys.argv[1]))
-    # Whatever prints to stdout meanwhile, the C++ side too, must not get between the events.
-    events = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)
+    events = events_to_parent()
+    if events is None:
+        sys.exit("trtcross build starts this process, and listens to it")
     progress = BuildProgress(events)
     job = json.loads(sys.stdin.read())
     try:
@@ -80,12 +76,12 @@ def build_job(job: dict[str, Any], progress: BuildProgress) -> None:
     """Builds one artifact.
 
     Args:
-        job: ``model`` (a path or ``module:factory``), ``name`` or None, ``out``, ``spool``, ``options``; ``cache``:
-            whether to use the build cache, and ``cache_key``, under which the caller found nothing, or None.
+        job: ``model`` (a path or ``module:factory``), ``name`` or None, ``out``, ``spool``, ``options`` as JSON;
+            ``cache``: whether to use the build cache, and ``cache_key``, under which the caller found nothing, or None.
     """
     from linux_side.options import BuildOptions
 
-    options = BuildOptions.model_validate(job["options"])
+    options = BuildOptions.model_validate_json(job["options"])
     with progress.phase("import"):
         from linux_side.backends import engine_builder
 

@@ -70,6 +70,7 @@ def cli() -> None:
 def _refused(error: click.ClickException | TrtcrossError) -> int:
     """Says what is wrong with a command line that reached no verb; scripts get their document all the same."""
     from toolchain.cli.output import Output
+    from toolchain.io.events import events_to_parent
 
     if isinstance(error, click.ClickException):
         error.show()
@@ -80,7 +81,7 @@ def _refused(error: click.ClickException | TrtcrossError) -> int:
     else:
         problem = error
         click.echo(f"error: {error}", err=True)
-    output = Output("", "--json" in sys.argv[1:], 0)
+    output = Output("", "--json" in sys.argv[1:], 0, events_to_parent())
     output.put(ok=False, error=problem.to_json())
     output.finish()
     return problem.exit_code

@@ -1,4 +1,7 @@
-"""What a verb prints: one JSON document on stdout for scripts, text on stderr or stdout for people."""
+"""What a verb prints: one JSON document on stdout for scripts, text on stderr or stdout for people.
+
+A parent that passes a pipe (``toolchain.io.events``), as the matrix does, hears of phases and gets the document there.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,7 @@ import click
 
 from toolchain.errors import TrtcrossError, unexpected
 from toolchain.host.requirements import Requirement, State
+from toolchain.io.events import EventWriter, events_to_parent
 
 DOCUMENT_VERSION = 1
 
@@ -24,9 +28,14 @@ class Output:
         verbosity: -1 with ``-q``, 1 and more with ``-v``.
     """
 
-    def __init__(self, verb: str, as_json: bool, verbosity: int) -> None:
+    def __init__(self, verb: str, as_json: bool, verbosity: int, events: EventWriter | None = None) -> None:
+        """
+        Args:
+            events: to the parent process, where it listens.
+        """
         self.as_json = as_json
         self.verbosity = verbosity
+        self._events = events
         self._document: dict[str, Any] = {"version": DOCUMENT_VERSION, "verb": verb, "ok": True}
 
     def put(self, **members: Any) -> None:
@@ -38,6 +47,11 @@ class Output:
         if level <= self.verbosity:
             click.echo(text, err=self.as_json)
 
+    def send(self, **event: Any) -> None:
+        """Tells the parent process what happens, where it listens."""
+        if self._events:
+            self._events.send(**event)
+
     def fail(self, error: TrtcrossError) -> None:
         self.put(ok=False, error=error.to_json())
         click.echo(click.style("error: ", fg="red", bold=True) + str(error), err=True)
@@ -45,6 +59,7 @@ class Output:
     def finish(self) -> None:
         if self.as_json:
             click.echo(json.dumps(self._document, indent=1))
+        self.send(event="document", document=self._document)
 
 
 def verb(function: Callable[..., None]) -> Callable[..., None]:
@@ -55,7 +70,8 @@ def verb(function: Callable[..., None]) -> Callable[..., None]:
     @click.option("-v", "--verbose", count=True, help="Say more.")
     @wraps(function)
     def command(*, as_json: bool, quiet: bool, verbose: int, **options: Any) -> None:
-        output = Output(click.get_current_context().info_name or "", as_json, -1 if quiet else verbose)
+        name = click.get_current_context().info_name or ""
+        output = Output(name, as_json, -1 if quiet else verbose, events_to_parent())
         code = 0
         try:
             function(output, **options)

@@ -1,0 +1,88 @@
+"""The command line of a model's fields, both ways: click options that give them, and the words that ask for them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from enum import Enum
+from pathlib import Path
+from types import UnionType
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin
+
+import click
+from annotated_types import Ge, Le
+
+from toolchain.options import Options, flag_marker, flag_of
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def field_options(options: type[Options], *names: str) -> Callable[[F], F]:
+    """Gives a verb an option for each of these fields, or for all; its function has them as arguments.
+
+    Fields that are choices, numbers with bounds, flags and lists are so on the command line too; whatever else a
+    field takes is given to it as text.
+    """
+
+    def decorate(function: F) -> F:
+        for name in reversed(names or tuple(options.model_fields)):
+            function = _option(options, name)(function)
+        return function
+
+    return decorate
+
+
+def words_of(options: Options) -> list[str]:
+    """The command line that asks for these options; what was left to its default is left out."""
+    words: list[str] = []
+    for name in type(options).model_fields:
+        if name in options.model_fields_set:
+            words += _words(flag_of(type(options), name), getattr(options, name))
+    return words
+
+
+def _words(flag: str, value: Any) -> list[str]:
+    if isinstance(value, bool):
+        on, _, off = flag.partition("/")
+        chosen = on if value else off
+        return [chosen] if chosen else []
+    values = value if isinstance(value, list) else [] if value is None else [value]
+    return [word for item in values for word in (flag, _text(item))]
+
+
+def _text(value: Any) -> str:
+    return str(value.value if isinstance(value, Enum) else value)
+
+
+def _option(options: type[Options], name: str) -> Callable[[F], F]:
+    field, marker = options.model_fields[name], flag_marker(options, name)
+    default, kind = field.get_default(call_default_factory=True), _without_none(field.annotation)
+    settings: dict[str, Any] = {"help": field.description, "metavar": marker.metavar}
+    if kind is bool:
+        settings.update(is_flag=True)
+    elif get_origin(kind) is list:
+        kind, default = get_args(kind)[0], None
+        settings.update(multiple=True)
+    if default is not None:
+        shown = default if isinstance(default, (bool, int, float)) else _text(default)
+        settings.update(default=shown, show_default=bool(shown))
+    return click.option(flag_of(options, name), name, type=_click_type(kind, field.metadata), **settings)
+
+
+def _without_none(kind: Any) -> Any:
+    if get_origin(kind) in (Union, UnionType):
+        (kind,) = (item for item in get_args(kind) if item is not type(None))
+    return kind
+
+
+def _click_type(kind: Any, metadata: list[Any]) -> Any:
+    low = next((item.ge for item in metadata if isinstance(item, Ge)), None)
+    high = next((item.le for item in metadata if isinstance(item, Le)), None)
+    if get_origin(kind) is Literal:
+        return click.Choice(get_args(kind))
+    if kind is bool:
+        return None
+    if kind is int:
+        return click.IntRange(low, high)
+    if kind is float:
+        return click.FloatRange(low, high)
+    return click.Path(path_type=Path) if kind is Path else None
