@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Callable
 from dataclasses import asdict
-from datetime import datetime, timezone
+from functools import wraps
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -15,19 +15,14 @@ import click
 from linux_side.matrix.execution.job import failed_error
 from linux_side.matrix.execution.progress import progress_for
 from linux_side.matrix.execution.run import learn_weights, run_plan
-from linux_side.matrix.planning.hosts import this_host
-from linux_side.matrix.planning.memory import Memory, default_budget
-from linux_side.matrix.planning.plan import Action, Planned, make_plan
+from linux_side.matrix.planning.memory import default_budget
+from linux_side.matrix.planning.plan import Action, Planned
 from linux_side.matrix.planning.plan_text import show_plan
-from linux_side.matrix.records import RunFolder, own_command
-from linux_side.matrix.session import MatrixRun, run_folder
-from linux_side.matrix.spec.spec import load_spec
+from linux_side.matrix.records import own_command
+from linux_side.matrix.session import RayOptions, open_matrix, run_folder
 from toolchain.cli.options import SizeType
 from toolchain.cli.output import Output, verb
 from toolchain.errors import IncompatibleError, UsageError
-from toolchain.host.installed import version_of
-from toolchain.report.writing import write_report
-from toolchain.targets import Backend
 
 _PATH = click.Path(path_type=Path)
 
@@ -45,22 +40,28 @@ def _selection(function: F) -> F:
     return _spec(only(skip(function)))
 
 
-def _executor_options(function: F) -> F:
-    for option in (
-        click.option("--ray-working-dir", type=click.Path(exists=True), help="A folder that Ray brings to each node."),
-        click.option("--ray-shared", is_flag=True, help="The run folder is at the same path on every node."),
-        click.option("--ray-address", help="An existing cluster.  [default: $RAY_ADDRESS]"),
-        click.option(
-            "--executor",
-            "executor_name",
-            type=click.Choice(["local", "ray"]),
-            default="local",
-            help="This machine, or a Ray cluster.",
-        ),
-        click.option("--again", is_flag=True, help="Build finished cells once more."),
-    ):
-        function = option(function)
-    return function
+def _executor_options(function: Callable[..., None]) -> Callable[..., None]:
+    """Gives a verb ``--executor`` and its options, and its function one argument, ``ray``."""
+
+    @click.option("--again", is_flag=True, help="Build finished cells once more.")
+    @click.option(
+        "--executor", type=click.Choice(["local", "ray"]), default="local", help="This machine, or a Ray cluster."
+    )
+    @click.option("--ray-address", help="An existing cluster.  [default: $RAY_ADDRESS]")
+    @click.option("--ray-shared", is_flag=True, help="The run folder is at the same path on every node.")
+    @click.option(
+        "--ray-working-dir",
+        type=click.Path(exists=True, path_type=Path),
+        help="A folder that Ray brings to each node.",
+    )
+    @wraps(function)
+    def command(
+        *, executor: str, ray_address: str | None, ray_shared: bool, ray_working_dir: Path | None, **options: Any
+    ) -> None:
+        ray = RayOptions(ray_address, ray_shared, ray_working_dir) if executor == "ray" else None
+        function(ray=ray, **options)
+
+    return command
 
 
 @click.group()
@@ -73,12 +74,18 @@ def matrix() -> None:
 @_executor_options
 @verb
 def plan(
-    output: Output, spec: Path, only: tuple[str, ...], skip: tuple[str, ...], out: Path | None, **options: Any
+    output: Output,
+    spec: Path,
+    only: tuple[str, ...],
+    skip: tuple[str, ...],
+    out: Path | None,
+    again: bool,
+    ray: RayOptions | None,
 ) -> None:
     """Say what will be built and verified, where, and what not, and why; build nothing."""
     output.put(verb="matrix plan")
-    with MatrixRun(output, spec, out, only, skip, **options) as session:
-        made = session.plan()
+    with open_matrix(spec, out, ray, quiet_stdout=output.as_json) as session:
+        made = session.plan(only=only, skip=skip, again=again)
         output.put(spec=str(spec), folder=str(session.folder.path), **made.to_json())
     show_plan(output, made)
 
@@ -107,16 +114,18 @@ def run(
     timeout: float | None,
     no_cache: bool,
     strict: bool,
-    **options: Any,
+    again: bool,
+    ray: RayOptions | None,
 ) -> None:
     """Build and verify; go on after a failure; finished cells are not done again."""
     output.put(verb="matrix run")
     budget = memory or default_budget()
-    with MatrixRun(output, spec, out, only, skip, **options) as session, session.folder.hold(own_command()):
-        made = session.plan()
-        if learn_weights(made, session.memory):
+    selection = {"only": only, "skip": skip}
+    with open_matrix(spec, out, ray, quiet_stdout=output.as_json) as session, session.folder.hold(own_command()):
+        made = session.plan(**selection, again=again)
+        if learn_weights(made, session.memory, session.base):
             session.memory.save(session.folder.memory)
-            made = session.plan()
+            made = session.plan(**selection, again=again)
         show_plan(output, made)
         missed = made.of(Action.IMPOSSIBLE, Action.ELSEWHERE)
         if missed and (strict or not made.of(Action.BUILD, Action.FINISHED)):
@@ -167,52 +176,25 @@ def report_command(
 ) -> None:
     """Write how it went: a page for people, and JUnit XML and Markdown for CI."""
     output.put(verb="matrix report")
-    from linux_side.matrix.report import change
-    from linux_side.matrix.report import html as page
-    from linux_side.matrix.report import junit as xml
-    from linux_side.matrix.report import markdown as text
-    from linux_side.matrix.report.summary import Summary, summarize
+    from linux_side.matrix.report.reports import ReportFiles, write_reports
 
-    folder, loaded = run_folder(spec, out), load_spec(spec)
-    if not folder.path.is_dir():
-        raise UsageError(
-            "there is nothing to report: this spec was never run here",
-            where=str(folder.path),
-            remedy="`trtcross matrix run` first, or name its folder with --out",
-        )
-    made = make_plan(loaded, [this_host()], folder, Memory.load(folder.memory))
-    when = datetime.now(timezone.utc).isoformat(sep=" ", timespec="minutes")
-    summary = Summary(str(spec), summarize(made, folder, _legs(folder, results)), when, _versions())
-    now = change.snapshot(summary)
-    before = change.read_baseline(baseline) if baseline else change.remember(folder.path, now)
-    changed = change.changes(before, now)
-    since = str(before.get("when")) if before else None
-    html = html or folder.path / "report.html"
-    write_report(html, page.html_page(summary, changed, since))
-    if junit:
-        write_report(junit, xml.matrix_junit(summary))
-    if markdown:
-        write_report(markdown, text.markdown(summary, changed))
-    output.put(html=str(html), snapshot=now, changes=[asdict(item) for item in changed])
-    output.say(f"{page.verdict(summary).headline}: {html}", level=-1)
+    folder = run_folder(spec, out)
+    files = ReportFiles(html or folder.path / "report.html", junit, markdown)
+    written = write_reports(spec, folder, files, legs=_results(results), baseline=baseline)
+    output.put(html=str(files.html), snapshot=written.snapshot, changes=[asdict(change) for change in written.changes])
+    output.say(f"{written.headline}: {files.html}", level=-1)
 
 
-def _legs(folder: RunFolder, results: tuple[str, ...]) -> dict[str, Path]:
-    own = folder.path / "legs"
-    found = {path.name: path for path in sorted(own.iterdir()) if path.is_dir()} if own.is_dir() else {}
-    for item in results:
-        name, equals, path = item.partition("=")
+def _results(texts: tuple[str, ...]) -> dict[str, Path]:
+    found = {}
+    for text in texts:
+        name, equals, path = text.partition("=")
         if not equals or not Path(path).is_dir():
             raise UsageError(
-                f"{item!r} names no folder of results", where="--results", remedy="write NAME=FOLDER: windows=results"
+                f"{text!r} names no folder of results", where="--results", remedy="write NAME=FOLDER: windows=results"
             )
         found[name] = Path(path)
     return found
-
-
-def _versions() -> dict[str, str]:
-    names = ("trtcross", "torch", *(name for backend in Backend for name in backend.distributions))
-    return {name: version for name in names if (version := version_of(name))}
 
 
 def _not_here(missed: list[Planned]) -> IncompatibleError:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import sys
-from contextlib import AbstractContextManager, nullcontext, redirect_stdout
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext, redirect_stdout
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from linux_side.matrix.execution.local_executor import LocalExecutor
 from linux_side.matrix.planning.hosts import Host, this_host
@@ -14,10 +15,10 @@ from linux_side.matrix.planning.memory import Memory
 from linux_side.matrix.planning.plan import Plan, make_plan
 from linux_side.matrix.records import RunFolder
 from linux_side.matrix.spec.spec import Spec, load_spec
-from toolchain.cli.output import Output
 
 if TYPE_CHECKING:
     from linux_side.matrix.execution.executor import Executor
+    from linux_side.matrix.execution.ray_cluster import Cluster
 
 
 def run_folder(spec: Path, out: Path | None) -> RunFolder:
@@ -25,65 +26,63 @@ def run_folder(spec: Path, out: Path | None) -> RunFolder:
     return RunFolder(out or Path(".matrix") / spec.stem)
 
 
+@dataclass(frozen=True)
+class RayOptions:
+    """An existing cluster.
+
+    Attributes:
+        address: None: the environment's ``RAY_ADDRESS``.
+        shared: whether the run folder is at the same path on every node.
+        working_dir: a folder that Ray brings to each node, in which modules and ``.pt2`` files are then looked up.
+    """
+
+    address: str | None = None
+    shared: bool = False
+    working_dir: Path | None = None
+
+
+@dataclass(frozen=True)
 class MatrixRun:
-    """A spec, opened; with Ray, connected to a cluster. Use it in a ``with`` block."""
+    """A spec, opened, and the machines that its cells can be built on."""
 
-    def __init__(
-        self,
-        output: Output,
-        spec: Path,
-        out: Path | None,
-        only: tuple[str, ...],
-        skip: tuple[str, ...],
-        *,
-        again: bool,
-        executor_name: str,
-        ray_address: str | None,
-        ray_shared: bool,
-        ray_working_dir: str | None,
-    ) -> None:
-        self._output = output
-        self._spec: Spec = load_spec(spec)
-        self.folder = run_folder(spec, out)
-        self.memory = Memory.load(self.folder.memory)
-        self._only, self._skip, self._again = only, skip, again
-        if ray_working_dir:  # what the nodes will see is what is looked at here
-            self.folder.path = self.folder.path.absolute()
-            os.chdir(ray_working_dir)
-            ray_working_dir = "."
-        self._cluster: Any = None
-        if executor_name == "ray":
-            from linux_side.matrix.execution.ray_cluster import Cluster
+    spec: Spec
+    folder: RunFolder
+    memory: Memory
+    hosts: list[Host]
+    base: Path
+    cluster: Cluster | None
 
-            self._cluster = Cluster(ray_address, ray_working_dir, shared=ray_shared)
-        self._hosts: list[Host] = self._cluster.hosts() if self._cluster else [this_host()]
-
-    def __enter__(self) -> MatrixRun:
-        # Ray prints what its nodes have to say to our stdout, where with --json there is nothing but the document.
-        self._redirected: AbstractContextManager[Any] = (
-            redirect_stdout(sys.stderr) if self._cluster and self._output.as_json else nullcontext()
-        )
-        self._redirected.__enter__()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._cluster:
-            self._cluster.close()
-        self._redirected.__exit__(None, None, None)
-
-    def plan(self) -> Plan:
+    def plan(self, *, only: tuple[str, ...] = (), skip: tuple[str, ...] = (), again: bool = False) -> Plan:
         return make_plan(
-            self._spec,
-            self._hosts,
-            self.folder,
-            self.memory,
-            only=self._only,
-            skip=self._skip,
-            again=self._again,
+            self.spec, self.hosts, self.folder, self.memory, only=only, skip=skip, again=again, base=self.base
         )
 
     def executor(self, workers: int, budget: int) -> Executor:
-        if self._cluster:
-            executor: Executor = self._cluster.executor()
-            return executor
-        return LocalExecutor(workers, budget)
+        return self.cluster.executor() if self.cluster else LocalExecutor(workers, budget)
+
+
+@contextmanager
+def open_matrix(spec: Path, out: Path | None, ray: RayOptions | None, *, quiet_stdout: bool) -> Iterator[MatrixRun]:
+    """Opens a spec; with Ray, connects to the cluster for as long as the block runs.
+
+    Args:
+        ray: None: this machine alone.
+        quiet_stdout: send what Ray prints to stderr: with ``--json`` stdout has the document and nothing else.
+
+    Raises:
+        UsageError: the spec cannot be read, or there is no such cluster.
+        MissingComponentError: Ray is not installed.
+    """
+    loaded, folder = load_spec(spec), run_folder(spec, out)
+    memory = Memory.load(folder.memory)
+    if ray is None:
+        yield MatrixRun(loaded, folder, memory, [this_host()], Path(), None)
+        return
+    from linux_side.matrix.execution.ray_cluster import connected
+
+    with (
+        redirect_stdout(sys.stderr) if quiet_stdout else nullcontext(),
+        connected(ray.address, ray.working_dir, shared=ray.shared) as cluster,
+    ):
+        # What the nodes will see is what is looked at here.
+        yield MatrixRun(loaded, folder, memory, cluster.hosts(), ray.working_dir or Path(), cluster)

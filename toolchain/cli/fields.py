@@ -75,8 +75,8 @@ def _without_none(kind: Any) -> Any:
 
 
 def _click_type(kind: Any, metadata: list[Any]) -> Any:
-    low = next((item.ge for item in metadata if isinstance(item, Ge)), None)
-    high = next((item.le for item in metadata if isinstance(item, Le)), None)
+    low: Any = next((item.ge for item in metadata if isinstance(item, Ge)), None)
+    high: Any = next((item.le for item in metadata if isinstance(item, Le)), None)
     if get_origin(kind) is Literal:
         return click.Choice(get_args(kind))
     if kind is bool:

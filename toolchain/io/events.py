@@ -60,7 +60,7 @@ def start_child(command: Sequence[str], **options: Any) -> tuple[subprocess.Pope
         raise
     finally:
         os.close(writer)
-    return child, open(reader, "rb")
+    return child, os.fdopen(reader, "rb")
 
 
 def read_events(stream: IO[bytes]) -> Iterator[dict[str, Any]]:

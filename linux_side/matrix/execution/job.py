@@ -13,7 +13,7 @@ from typing import IO, Any
 from linux_side.matrix.execution.processes import Finished, Processes
 from linux_side.matrix.records import ArtifactFacts, CellRecord, Step
 from linux_side.matrix.spec.cells import Cell
-from toolchain.errors import BuildFailedError, TrtcrossError, error_from_json
+from toolchain.errors import BuildFailedError, ProcessEnd, TrtcrossError, error_from_json
 from toolchain.io.hashing import file_digest
 
 OnPhase = Callable[[str, str], None]
@@ -103,7 +103,7 @@ def _step(
     log.write(f"$ trtcross {shlex.join(arguments)}\n".encode())
     log.flush()
     return processes.run(
-        [*arguments, "--json", *more],
+        [*arguments, *more],
         log,
         on_phase=lambda phase: on_phase(job.cell.id, phase),
         timeout=job.timeout,
@@ -158,8 +158,8 @@ def _artifact(job: Job, built: Finished) -> ArtifactFacts:
 
 def was_killed(record: CellRecord) -> bool:
     """Whether a build was killed, as a machine does that has too little memory."""
-    problem = str((record.error or {}).get("problem", ""))
-    return record.step == "build" and ("SIGKILL" in problem or "signal 9" in problem)
+    ended = ProcessEnd.from_json((record.error or {}).get("ended"))
+    return record.step == "build" and ended is not None and ended.killed
 
 
 def failed_error(records: list[CellRecord]) -> TrtcrossError:

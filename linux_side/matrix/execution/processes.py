@@ -1,22 +1,18 @@
-"""Runs verbs of ``trtcross`` in child processes: their documents, logs, times and peak memory."""
+"""Runs verbs of ``trtcross`` in child processes: their events and documents, logs, times and peak memory."""
 
 from __future__ import annotations
 
-import json
 import os
-import re
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import IO, Any
 
-from toolchain.errors import BuildFailedError, TrtcrossError, error_from_json
-
-_PHASE = re.compile(rb"\[([a-z]+)\] .*\.\.\.$")
+from toolchain.errors import BuildFailedError, ProcessEnd, TrtcrossError, error_from_json
+from toolchain.io.events import read_events, start_child
 
 
 class Cancelled(Exception):  # noqa: N818 - not an error: somebody pressed Ctrl-C
@@ -28,11 +24,11 @@ class Finished:
     """How a child ended.
 
     Attributes:
-        document: what ``--json`` printed, or None.
+        document: what the verb had to say, or None.
         peak: the most memory that the child or one of its children had, in bytes.
     """
 
-    code: int
+    ended: ProcessEnd
     document: dict[str, Any] | None
     peak: int
     seconds: float
@@ -42,15 +38,18 @@ class Finished:
         """What went wrong, or None."""
         if self.timed_out:
             return BuildFailedError(
-                f"it was not done after {self.seconds:.0f} s", remedy="give it longer with --timeout, or see its log"
+                f"it was not done after {self.seconds:.0f} s",
+                remedy="give it longer with --timeout, or see its log",
+                ended=self.ended,
             )
-        if self.code == 0 and self.document is not None:
+        if self.ended.code == 0 and self.document is not None:
             return None
         if self.document and isinstance(self.document.get("error"), dict):
             return error_from_json(self.document["error"])
-        how = f"was killed by signal {-self.code}" if self.code < 0 else f"ended with code {self.code}"
         return BuildFailedError(
-            f"the process {how} and said nothing", remedy="see its log; signal 9 usually means too little memory"
+            f"the process {self.ended} and said nothing",
+            remedy="see its log; SIGKILL usually means too little memory",
+            ended=self.ended,
         )
 
 
@@ -74,7 +73,7 @@ class Processes:
         """Runs ``trtcross ARGUMENTS`` to its end; blocks.
 
         Args:
-            log: what it says goes here.
+            log: what it prints goes here.
             on_phase: hears of each phase of a build.
             timeout: seconds.
 
@@ -83,21 +82,21 @@ class Processes:
         """
         command = [sys.executable, "-m", "linux_side.matrix.execution.child", str(os.getpid()), *arguments]
         start, expired = time.monotonic(), threading.Event()
-        with tempfile.TemporaryFile() as out:
-            child = self._start(command, out, cwd)
-            timer = threading.Timer(timeout or 0, _expire, (child, expired))
-            timer.daemon = True
-            if timeout:
-                timer.start()
-            try:
-                code, peak = _follow(child, log, on_phase)
-            finally:
-                timer.cancel()
-                with self._lock:
-                    self._running.discard(child)
-            if self._stopped:
-                raise Cancelled
-            return Finished(code, _document(out), peak, time.monotonic() - start, expired.is_set())
+        child, events = self._start(command, log, cwd)
+        timer = threading.Timer(timeout or 0, _expire, (child, expired))
+        timer.daemon = True
+        if timeout:
+            timer.start()
+        try:
+            document = _follow(events, on_phase)
+            ended, peak = _wait(child)
+        finally:
+            timer.cancel()
+            with self._lock:
+                self._running.discard(child)
+        if self._stopped:
+            raise Cancelled
+        return Finished(ended, document, peak, time.monotonic() - start, expired.is_set())
 
     def stop(self) -> None:
         with self._lock:
@@ -105,21 +104,18 @@ class Processes:
             for child in self._running:
                 child.terminate()
 
-    def _start(self, command: Sequence[str], out: IO[bytes], cwd: str | None) -> subprocess.Popen[bytes]:
+    def _start(
+        self, command: Sequence[str], log: IO[bytes], cwd: str | None
+    ) -> tuple[subprocess.Popen[bytes], IO[bytes]]:
         with self._lock:
             if self._stopped:
                 raise Cancelled
             # A session of its own: Ctrl-C is for us, and we stop the children.
-            child = subprocess.Popen(
-                command,
-                stdin=subprocess.DEVNULL,
-                stdout=out,
-                stderr=subprocess.PIPE,
-                cwd=cwd,
-                start_new_session=True,
+            child, events = start_child(
+                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=cwd, start_new_session=True
             )
             self._running.add(child)
-            return child
+            return child, events
 
 
 def _expire(child: subprocess.Popen[bytes], expired: threading.Event) -> None:
@@ -127,26 +123,20 @@ def _expire(child: subprocess.Popen[bytes], expired: threading.Event) -> None:
     child.terminate()
 
 
-def _follow(child: subprocess.Popen[bytes], log: IO[bytes], on_phase: Callable[[str], None]) -> tuple[int, int]:
-    lines = child.stderr
-    if lines is None:  # for the type checker: it is a pipe
-        raise RuntimeError("the child has no pipe")
-    with lines:
-        for line in lines:
-            log.write(line)
-            if match := _PHASE.match(line.rstrip()):
-                on_phase(match[1].decode())
-    log.flush()
+def _follow(events: IO[bytes], on_phase: Callable[[str], None]) -> dict[str, Any] | None:
+    """Listens to a verb until its end; gives its document, which is the last thing that it sends."""
+    document: dict[str, Any] | None = None
+    with events:
+        for event in read_events(events):
+            if event["event"] == "start":
+                on_phase(event["phase"])
+            elif event["event"] == "document":
+                document = event["document"]
+    return document
+
+
+def _wait(child: subprocess.Popen[bytes]) -> tuple[ProcessEnd, int]:
     # wait4 tells the peak of the child and of those that it waited for, and no other call does.
     _, status, usage = os.wait4(child.pid, 0)
     child.returncode = os.waitstatus_to_exitcode(status)
-    return child.returncode, usage.ru_maxrss * 1024
-
-
-def _document(out: IO[bytes]) -> dict[str, Any] | None:
-    out.seek(0)
-    try:
-        document = json.loads(out.read())
-    except ValueError:
-        return None
-    return document if isinstance(document, dict) else None
+    return ProcessEnd.of(child.returncode), usage.ru_maxrss * 1024

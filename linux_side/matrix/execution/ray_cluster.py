@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from linux_side.matrix.execution.ray_executor import RayExecutor
@@ -19,8 +21,9 @@ from toolchain.targets import Platform
 _ACCELERATOR = "accelerator_type:"
 
 
-class Cluster:
-    """A connection to a cluster.
+@contextmanager
+def connected(address: str | None, working_dir: Path | None, *, shared: bool) -> Iterator[Cluster]:
+    """Connects to a cluster for as long as the block runs.
 
     Args:
         address: ``auto``, ``HOST:PORT`` or ``ray://HOST:PORT``; None: the environment's ``RAY_ADDRESS``.
@@ -32,28 +35,39 @@ class Cluster:
         MissingComponentError: Ray is not installed.
         UsageError: there is no cluster at that address.
     """
+    address = address or os.environ.get("RAY_ADDRESS")
+    if not address:
+        raise UsageError(
+            "--executor ray needs the address of an existing cluster",
+            where="--ray-address, RAY_ADDRESS",
+            remedy="start one with `ray start --head` and give --ray-address HOST:6379",
+        )
+    ray = _import_ray()
+    environment = {"working_dir": str(working_dir.absolute())} if working_dir else None
+    try:
+        ray.init(address=address, runtime_env=environment, logging_level=logging.ERROR, log_to_driver=False)
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        raise UsageError(
+            f"there is no Ray cluster to be reached: {error}",
+            where=f"--ray-address {address}",
+            remedy="`ray status --address HOST:PORT` tells whether it is there; Ray and Python must be of the "
+            "same versions as here",
+        ) from error
+    try:
+        yield Cluster(ray, shared=shared, has_working_dir=working_dir is not None)
+    finally:
+        ray.shutdown()
 
-    def __init__(self, address: str | None, working_dir: str | None, *, shared: bool) -> None:
-        address = address or os.environ.get("RAY_ADDRESS")
-        if not address:
-            raise UsageError(
-                "--executor ray needs the address of an existing cluster",
-                where="--ray-address, RAY_ADDRESS",
-                remedy="start one with `ray start --head` and give --ray-address HOST:6379",
-            )
-        self._ray = _import_ray()
-        self._shared = shared
-        self._working_dir = working_dir
-        environment = {"working_dir": working_dir} if working_dir else None
-        try:
-            self._ray.init(address=address, runtime_env=environment, logging_level=logging.ERROR, log_to_driver=False)
-        except (ConnectionError, RuntimeError, ValueError) as error:
-            raise UsageError(
-                f"there is no Ray cluster to be reached: {error}",
-                where=f"--ray-address {address}",
-                remedy="`ray status --address HOST:PORT` tells whether it is there; Ray and Python must be of the "
-                "same versions as here",
-            ) from error
+
+class Cluster:
+    """A cluster.
+
+    Args:
+        ray: the module, connected to it.
+    """
+
+    def __init__(self, ray: Any, *, shared: bool, has_working_dir: bool) -> None:
+        self._ray, self._shared, self._has_working_dir = ray, shared, has_working_dir
 
     def hosts(self) -> list[Host]:
         """Its nodes that take work, those of one kind as one host: Ray chooses among them.
@@ -67,11 +81,8 @@ class Cluster:
                 kinds.setdefault(_accelerators(node), []).append(int(node["Resources"].get("memory", 0)))
         return [_host(kind, memory, backends) for kind, memory in kinds.items()]
 
-    def close(self) -> None:
-        self._ray.shutdown()
-
     def executor(self) -> RayExecutor:
-        return RayExecutor(self._ray, shared=self._shared, has_working_dir=self._working_dir is not None)
+        return RayExecutor(self._ray, shared=self._shared, has_working_dir=self._has_working_dir)
 
 
 def _import_ray() -> Any:

@@ -28,14 +28,18 @@ class Outcome:
         return [record for record in self.records if record.state == "failed"]
 
 
-def learn_weights(plan: Plan, memory: Memory) -> bool:
-    """Weighs the models of which neither weights nor past builds tell anything; whether that changed the memory."""
+def learn_weights(plan: Plan, memory: Memory, base: Path = Path()) -> bool:
+    """Weighs the models of which neither weights nor past builds tell anything; whether that changed the memory.
+
+    Args:
+        base: the folder in which modules are looked up.
+    """
     unknown = {
         item.cell.model
         for item in plan.of(Action.BUILD)
         if item.cell.id not in memory.peaks and not memory.weights_of(item.cell) and ":" in item.cell.model
     }
-    found = estimate_weights(sorted(unknown)) if unknown else {}
+    found = estimate_weights(sorted(unknown), base) if unknown else {}
     memory.weights.update(found)
     return bool(found)
 
@@ -91,7 +95,7 @@ def _job(item: Planned, folder: RunFolder, options: tuple[str, ...], timeout: fl
         memory=item.memory,
         options=options,
         timeout=timeout,
-        cwd=str(Path.cwd()),
+        cwd=str(cell.base.absolute()),
     )
 
 

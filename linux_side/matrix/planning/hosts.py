@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import re
-import subprocess
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from linux_side.matrix.spec.spec import Machine
+from toolchain.host.gpu_probe import probe_gpus
 from toolchain.host.installed import version_of
 from toolchain.host.memory import total_memory
-from toolchain.targets import Backend, ComputeCapability, host_platform
+from toolchain.targets import Backend, host_platform
 
 # Ray's accelerator types by compute capability (NVIDIA's table, https://developer.nvidia.com/cuda-gpus).
 ACCELERATORS: Mapping[str, tuple[str, ...]] = {
@@ -52,12 +49,12 @@ HERE = "here"
 
 def this_host() -> Host:
     """This machine; asks the GPU driver in a child process."""
-    gpus = _local_gpus()
+    gpus = probe_gpus().gpus
     return Host(
         name=HERE,
         platform=host_platform(),
-        gpus=tuple(str(ComputeCapability(*gpu["capability"])) for gpu in gpus),
-        accelerators=tuple(_accelerator(gpu["name"]) for gpu in gpus),
+        gpus=tuple(str(gpu.capability) for gpu in gpus),
+        accelerators=tuple(_accelerator(gpu.name) for gpu in gpus),
         backends=installed_backends(),
         memory=total_memory(),
         runs_on=("ubuntu-latest",),
@@ -89,18 +86,8 @@ def listed_hosts(machines: Sequence[Machine]) -> list[Host]:
     ]
 
 
-def _local_gpus() -> list[dict[str, Any]]:
-    # The consumer's probe, as the process that it is: the two sides do not import each other.
-    command = [sys.executable, "-m", "toolchain.host.gpu_probe"]
-    try:
-        done = subprocess.run(command, capture_output=True, timeout=15, check=False)
-        return list(json.loads(done.stdout)["gpus"])
-    except (subprocess.TimeoutExpired, ValueError, KeyError):
-        return []
-
-
-def _accelerator(name: object) -> str:
+def _accelerator(name: str) -> str:
     """``NVIDIA A10G`` as ``A10G``, ``NVIDIA H100 80GB HBM3`` as ``H100``, ``NVIDIA GeForce RTX 4090`` in full."""
-    words = re.sub(r"^NVIDIA\s+|^Tesla\s+", "", str(name)).split()
+    words = re.sub(r"^NVIDIA\s+|^Tesla\s+", "", name).split()
     model = re.match(r"[A-Z]+[0-9]+[A-Z]*", words[0]) if words else None
     return model[0] if model else "-".join(words)

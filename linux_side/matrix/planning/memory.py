@@ -55,9 +55,8 @@ class Memory:
         return BASE * 2, "a guess"
 
     def weights_of(self, cell: Cell) -> int | None:
-        path = Path(cell.model)
-        if path.suffix == ".pt2" and path.is_file():
-            return path.stat().st_size
+        if cell.program:
+            return cell.program.stat().st_size
         return self.weights.get(cell.model)
 
 

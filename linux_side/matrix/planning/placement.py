@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from importlib.machinery import PathFinder
-from pathlib import Path
 
 from linux_side.matrix.planning.hosts import Host
 from linux_side.matrix.spec.cells import Cell
@@ -18,7 +17,7 @@ _RTX_GPUS = {str(capability) for capability in CAPABILITY_BITS.values()}
 
 def spec_blocker(cell: Cell) -> str | None:
     """Why no machine at all can build it, or None."""
-    if missing := _no_model(cell.model):
+    if missing := _no_model(cell):
         return missing
     target = cell.target
     if target.backend is Backend.TENSORRT:
@@ -30,16 +29,17 @@ def spec_blocker(cell: Cell) -> str | None:
     return None
 
 
-def _no_model(model: str) -> str | None:
+def _no_model(cell: Cell) -> str | None:
     """Nothing is imported for it: a factory that its module does not hold is found by the build."""
-    module, colon, _ = model.partition(":")
-    if Path(model).is_file():
+    module, colon, _ = cell.model.partition(":")
+    base = cell.base.absolute()
+    if (base / cell.model).is_file():
         return None
     if not colon:
-        return f"there is no file {model}, looked for in {Path.cwd()}"
+        return f"there is no file {cell.model}, looked for in {base}"
     package = module.partition(".")[0]
-    found = PathFinder.find_spec(package, [str(Path.cwd()), *sys.path])
-    return None if found else f"there is no module {package}, looked for in {Path.cwd()} and in this environment"
+    found = PathFinder.find_spec(package, [str(base), *sys.path])
+    return None if found else f"there is no module {package}, looked for in {base} and in this environment"
 
 
 def build_blocker(cell: Cell, host: Host, memory: int) -> str | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from pathlib import Path
 from typing import Any
 
 from linux_side.cache.store import BuildCache
@@ -113,17 +114,19 @@ def make_plan(
     only: Iterable[str] = (),
     skip: Iterable[str] = (),
     again: bool = False,
+    base: Path = Path(),
 ) -> Plan:
     """Plans the selected cells.
 
     Args:
+        base: the folder in which modules and ``.pt2`` files are looked up.
         hosts: that this run can use: this machine, or the nodes of a cluster.
         again: build finished cells once more.
 
     Raises:
         UsageError: nothing is selected, or the spec contradicts itself.
     """
-    cells, cache = cells_of(spec), BuildCache()
+    cells, cache = cells_of(spec, base), BuildCache()
     chosen = set(select([cell.id for cell in cells], only, skip))
     others = listed_hosts(spec.machines)
     return Plan(

@@ -1,36 +1,42 @@
-"""How big models' weights are: calls their factories, in a child process. Models in on stdin, bytes out on stdout."""
+"""How big models' weights are: a child process calls their factories, and sends an event for each."""
 
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
+import threading
 from collections.abc import Sequence
+from pathlib import Path
 
 from toolchain.factory import call_factory
+from toolchain.io.events import events_to_parent, read_events, start_child
 
 _TIMEOUT = 300.0
 
 
-def estimate_weights(models: Sequence[str]) -> dict[str, int]:
+def estimate_weights(models: Sequence[str], base: Path = Path()) -> dict[str, int]:
     """Bytes of parameters and buffers of each ``module:factory``; those that fail are left out.
 
     What fails here fails again in its build, which says why.
+
+    Args:
+        base: the folder in which modules are looked up.
     """
-    try:
-        done = subprocess.run(
-            [sys.executable, "-m", "linux_side.matrix.planning.weights"],
-            input=json.dumps(list(models)).encode(),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            timeout=_TIMEOUT,
-            check=False,
-        )
-    except subprocess.TimeoutExpired:
-        return {}
-    # A line for each model: those before a crash count.
-    return dict(json.loads(line) for line in done.stdout.splitlines() if line.startswith(b"["))
+    command = [sys.executable, "-m", "linux_side.matrix.planning.weights", json.dumps(list(models))]
+    quiet = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    child, events = start_child(command, cwd=base, **quiet)
+    timer = threading.Timer(_TIMEOUT, child.kill)
+    with child, events:
+        timer.start()
+        try:
+            # An event for each model: those before a crash count.
+            return {event["model"]: event["weights"] for event in read_events(events)}
+        except BaseException:
+            child.kill()
+            raise
+        finally:
+            timer.cancel()
 
 
 def _weight(model: str) -> int:
@@ -41,15 +47,14 @@ def _weight(model: str) -> int:
 
 
 def _main() -> None:
-    answers = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # what a factory prints is no answer
-    for model in json.load(sys.stdin):
+    events = events_to_parent()
+    for model in json.loads(sys.argv[1]):
         try:
             weight = _weight(model)
         except Exception:  # noqa: BLE001, S112 - the build will say what is wrong with it
             continue
-        answers.write(json.dumps([model, weight]) + "\n")
-        answers.flush()
+        if events:
+            events.send(model=model, weights=weight)
 
 
 if __name__ == "__main__":

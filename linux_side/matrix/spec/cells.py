@@ -10,8 +10,9 @@ from typing import Any
 
 from linux_side.matrix.spec.selectors import matches, require_match
 from linux_side.matrix.spec.spec import BuildSettings, Exclusion, Inclusion, Spec, Target
-from linux_side.options import Precision
+from linux_side.options import BuildOptions, Precision
 from toolchain.checker.structure import Level
+from toolchain.cli.fields import words_of
 from toolchain.errors import UsageError
 from toolchain.host.installed import version_of
 from toolchain.io.hashing import file_digest
@@ -28,6 +29,7 @@ class Cell(StrictModel):
         id: such as ``resnet50-fp16-windows_x86_64-rtx1.6``; GPUs follow where the target names any.
         name: of the model in the spec.
         model: what ``trtcross build`` is given.
+        base: the folder in which modules and ``.pt2`` files are looked up.
         excluded: why the spec leaves it out, or None.
     """
 
@@ -38,45 +40,51 @@ class Cell(StrictModel):
     target: Target
     settings: BuildSettings
     level: Level
+    base: Path = Path()
     excluded: str | None = None
+
+    def options(self) -> BuildOptions:
+        """What ``trtcross build`` is asked for; what the spec does not say has its default."""
+        return BuildOptions(
+            target=self.target.platform,
+            backend=self.target.backend.value,
+            gpus=self.target.gpus,
+            precision=self.precision,
+            **self.settings.chosen(),
+        )
 
     def build_arguments(self) -> list[str]:
         """Of ``trtcross build``, all but ``-o``."""
-        target, settings = self.target, self.settings
-        arguments = [self.model, "--target", target.platform.value, "--backend", target.backend.value]
-        arguments += [word for gpu in target.gpus for word in ("--gpu", gpu)]
-        arguments += ["--precision", self.precision]
-        if settings.tf32 is not None:
-            arguments.append("--tf32" if settings.tf32 else "--no-tf32")
-        arguments += [word for text in settings.dynamic or () for word in ("--dynamic", text)]
-        arguments += [word for name in settings.torch_executed_ops or () for word in ("--torch-executed-op", name)]
-        for name in ("golden", "min_block_size", "workspace"):
-            value = getattr(settings, name)
-            if value is not None:
-                arguments += ["--" + name.replace("_", "-"), str(value)]
-        if settings.require_full_coverage:
-            arguments.append("--require-full-coverage")
-        return arguments
+        return [self.model, *words_of(self.options())]
+
+    @property
+    def program(self) -> Path | None:
+        """The ``.pt2`` file that is its model, where it is one and is there."""
+        path = self.base / self.model
+        return path if path.suffix == ".pt2" and path.is_file() else None
 
     def digest(self) -> str:
         """Changes with whatever would make a finished cell stale: its settings, its model's file, the versions."""
         return _digest(
             {
                 "cell": self.spec_digest(),
-                "source": source_digest(self.model),
+                "source": source_digest(self.model, self.base),
                 "versions": _versions(self.target.backend),
             }
         )
 
     def spec_digest(self) -> str:
-        """Changes with what the spec says of it, and is the same on every machine."""
-        return _digest(self.model_dump(mode="json", exclude={"excluded"}))
+        """Changes with what the spec says of it, and is the same on every machine; not with what it leaves out."""
+        return _digest(self.model_dump(mode="json", exclude={"base", "excluded"}, exclude_none=True))
 
 
-def cells_of(spec: Spec) -> list[Cell]:
+def cells_of(spec: Spec, base: Path = Path()) -> list[Cell]:
     """Every cell, excluded ones too, in the order of models, targets, precisions, and then those included.
 
     An exclusion does not reach the included ones: those are there because somebody asked for just them.
+
+    Args:
+        base: the folder in which modules and ``.pt2`` files are looked up.
 
     Raises:
         UsageError: two cells of one identifier, an exclusion of nothing, an inclusion of an unknown model.
@@ -86,6 +94,7 @@ def cells_of(spec: Spec) -> list[Cell]:
         require_match(exclusion.select, [cell.id for cell in product], where=f"exclude.{index}")
     left = [cell.model_copy(update={"excluded": _reason(cell.id, spec.exclude)}) for cell in product]
     cells = [*left, *(_included(spec, entry) for entry in spec.include)]
+    cells = [cell.model_copy(update={"base": base}) for cell in cells]
     seen: set[str] = set()
     for cell in cells:
         if cell.id in seen:
@@ -106,15 +115,15 @@ def identifier(name: str, precision: str, target: Target) -> str:
     return "-".join(parts)
 
 
-def source_digest(model: str) -> str | None:
+def source_digest(model: str, base: Path = Path()) -> str | None:
     """Of the file that a model comes from: the ``.pt2`` itself, or the factory's module, where it is a file here.
 
     What that module imports in its turn is not seen.
     """
-    path = Path(model)
+    path = base / model
     if not path.is_file() and ":" in model:
-        base = Path(*model.partition(":")[0].split("."))
-        path = next((p for p in (base.with_suffix(".py"), base / "__init__.py") if p.is_file()), path)
+        module = base.joinpath(*model.partition(":")[0].split("."))
+        path = next((p for p in (module.with_suffix(".py"), module / "__init__.py") if p.is_file()), path)
     return file_digest(path) if path.is_file() else None
 
 

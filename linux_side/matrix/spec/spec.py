@@ -8,57 +8,57 @@ from __future__ import annotations
 import difflib
 import json
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from types import NoneType
+from typing import Annotated, Any, Literal, Optional, get_args
 
-from pydantic import AfterValidator, BaseModel, Field, ValidationError
+from pydantic import BaseModel, Field, ValidationError, create_model
 
-from linux_side.options import DynamicDimension, Precision
+from linux_side.options import BuildOptions, Capability, Precision
 from toolchain.checker.structure import Level
 from toolchain.errors import UsageError
 from toolchain.io.toml import parse_toml
 from toolchain.manifest.models import StrictModel
-from toolchain.targets import Backend, ComputeCapability, Platform
+from toolchain.options import Options
+from toolchain.targets import Backend, Platform
 
 SPEC_VERSION = 1
 
 
-def _capability(text: str) -> str:
-    try:
-        return str(ComputeCapability.parse(text))
-    except UsageError as error:
-        raise ValueError(error.problem) from None
-
-
-def _dynamic(text: str) -> str:
-    try:
-        DynamicDimension.parse(text)
-    except UsageError as error:
-        raise ValueError(f"{error.problem}: {error.remedy}") from None
-    return text
-
-
 # No hyphen: it separates the parts of an identifier, which is also a file's name.
 Name = Annotated[str, Field(pattern=r"^[a-z0-9_]([a-z0-9_.]*[a-z0-9_])?$", max_length=60)]
-Capability = Annotated[str, AfterValidator(_capability)]
-Dynamic = Annotated[str, AfterValidator(_dynamic)]
 Version = Annotated[str, Field(pattern=r"^[0-9]+(\.[0-9]+){0,3}$")]
 
 
-class BuildSettings(StrictModel):
+# What a matrix varies from cell to cell; every other option of a build is a setting.
+AXES = ("target", "backend", "gpus", "precision")
+
+
+def settings_of(options: type[Options]) -> Any:
+    """A model of build options without the axes, each of which may be left out."""
+    annotated: Any = Annotated
+    fields: dict[str, Any] = {}
+    for name, field in options.model_fields.items():
+        if name not in AXES:
+            parts = (field.annotation, *field.metadata)
+            kind = annotated[parts] if field.metadata else field.annotation
+            fields[name] = (Optional[kind], Field(default=None, description=field.description))  # noqa: UP045
+    return create_model("Settings", __base__=StrictModel, **fields)
+
+
+_Settings: Any = settings_of(BuildOptions)
+
+
+class BuildSettings(_Settings):
     """Options of ``trtcross build``; what is not set is left to it."""
 
-    tf32: bool | None = None
-    dynamic: list[Dynamic] | None = Field(default=None, description="NAME.DIM=MIN:OPT:MAX each")
-    golden: Annotated[int, Field(ge=0)] | None = None
-    min_block_size: Annotated[int, Field(ge=1)] | None = None
-    torch_executed_ops: list[str] | None = None
-    require_full_coverage: bool | None = None
-    workspace: Annotated[int, Field(ge=0)] | None = None
+    def chosen(self) -> dict[str, Any]:
+        """Those that are set."""
+        values = {name: getattr(self, name) for name in BuildSettings.model_fields}
+        return {name: value for name, value in values.items() if value is not None}
 
     def over(self, other: BuildSettings) -> BuildSettings:
         """These settings, and those of ``other`` where these say nothing."""
-        chosen = {name: getattr(self, name) for name in BuildSettings.model_fields}
-        return BuildSettings(**{n: getattr(other, n) if value is None else value for n, value in chosen.items()})
+        return BuildSettings(**{**other.chosen(), **self.chosen()})
 
 
 class ModelEntry(BuildSettings):
@@ -181,7 +181,7 @@ def _keys_at(location: tuple[Any, ...]) -> list[str]:
         if isinstance(model, type) and issubclass(model, BaseModel):
             model = model.model_fields[part].annotation
         else:  # a list's index, or a name in a table
-            model = get_args(model)[-1]
+            model = [item for item in get_args(model) if item is not NoneType][-1]
     return list(model.model_fields)
 
 

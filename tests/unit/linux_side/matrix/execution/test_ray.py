@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from linux_side.matrix.execution.job import Job
-from linux_side.matrix.execution.ray_cluster import Cluster
+from linux_side.matrix.execution.ray_cluster import connected
 from linux_side.matrix.execution.ray_executor import accelerator_options
 from linux_side.matrix.spec.cells import cells_of
 from linux_side.matrix.spec.spec import parse_spec
@@ -53,6 +53,9 @@ class FakeRay:
     def init(self, **_: Any) -> None:
         pass
 
+    def shutdown(self) -> None:
+        pass
+
     def nodes(self) -> list[dict[str, Any]]:
         return self._nodes
 
@@ -62,6 +65,7 @@ def test_nodes_of_one_kind_are_one_host_and_a_head_without_processors_is_none(mo
     gpu = {"CPU": 8, "GPU": 1, "memory": 30, "accelerator_type:L4": 1}
     fake = FakeRay({"memory": 99}, small, gpu, big)
     monkeypatch.setattr("linux_side.matrix.execution.ray_cluster._import_ray", lambda: fake)
-    hosts = Cluster("here:6379", None, shared=False).hosts()
+    with connected("here:6379", None, shared=False) as cluster:
+        hosts = cluster.hosts()
     assert [(host.name, host.memory) for host in hosts] == [("2 nodes", 20), ("1 node with L4", 30)]
     assert hosts[1].gpus == ("sm_89",)

@@ -129,9 +129,9 @@ def test_a_file_is_whole_or_the_old_one(tmp_path: Path) -> None:
 
 def test_a_child_gives_its_document_its_peak_and_its_log(tmp_path: Path) -> None:
     with (tmp_path / "log").open("wb") as log:
-        done = Processes().run(["verify", str(tmp_path / "none.pt2"), "--json"], log)
+        done = Processes().run(["verify", str(tmp_path / "none.pt2")], log)
     error = done.error()
-    assert (done.code, type(error)) == (2, UsageError)
+    assert (done.ended.code, type(error)) == (2, UsageError)
     assert done.peak > 10 * 2**20
     assert "none.pt2" in (tmp_path / "log").read_text()
 
@@ -148,7 +148,7 @@ def test_stopping_ends_the_children(tmp_path: Path) -> None:
     threading.Timer(0.3, processes.stop).start()
     start = time.monotonic()
     with (tmp_path / "log").open("wb") as log, pytest.raises(Cancelled):
-        processes.run(["build", "tests.models:tiny", "-o", str(tmp_path / "x.pt2"), "--json"], log)
+        processes.run(["build", "tests.models:tiny", "-o", str(tmp_path / "x.pt2")], log)
     assert time.monotonic() - start < 5
     with (tmp_path / "log").open("wb") as log, pytest.raises(Cancelled):
         processes.run(["--version"], log)
