@@ -97,27 +97,29 @@ class BuildOptions(Options):
     """Every setting of a build."""
 
     target: Annotated[Platform, BeforeValidator(from_text(Platform.parse))] = Field(
-        Platform.WINDOWS_X86_64, description="Platform: windows-x86_64, linux-x86_64."
+        default=Platform.WINDOWS_X86_64, description="Platform: windows-x86_64, linux-x86_64."
     )
     backend: Annotated[str, AfterValidator(from_text(_backend))] = Field(
-        "auto", description="auto, tensorrt-rtx or tensorrt."
+        default="auto", description="auto, tensorrt-rtx or tensorrt."
     )
     gpus: Annotated[list[Capability], Flag("--gpu", metavar="sm_NN")] = Field(
         default_factory=list, description="Compute capability; repeatable."
     )
-    precision: Precision | None = Field(None, description="Cast the model before export.")
-    tf32: Annotated[bool, Flag("--tf32/--no-tf32")] = Field(True, description="Let fp32 products use TF32.")
+    precision: Precision | None = Field(default=None, description="Cast the model before export.")
+    tf32: Annotated[bool, Flag("--tf32/--no-tf32")] = Field(default=True, description="Let fp32 products use TF32.")
     dynamic: Annotated[list[DynamicDimension], Flag(metavar="NAME.DIM=MIN:OPT:MAX")] = Field(
         default_factory=list, description="A dimension that may vary."
     )
-    golden: int = Field(1, ge=0, description="Samples of golden I/O: example, least size, greatest, between.")
-    min_block_size: int = Field(1, ge=1, description="Fewest operators.")
+    golden: int = Field(default=1, ge=0, description="Samples of golden I/O: example, least size, greatest, between.")
+    min_block_size: int = Field(default=1, ge=1, description="Fewest operators.")
     torch_executed_ops: Annotated[list[str], Flag("--torch-executed-op", metavar="OP")] = Field(
         default_factory=list, description="Keep in PyTorch."
     )
-    require_full_coverage: bool = Field(False, description="Fail if an operator would stay in PyTorch.")
-    allow_no_engine: bool = Field(False, description="A plain program, if TensorRT can take nothing of the model.")
-    workspace: Annotated[int, Flag(metavar="BYTES")] = Field(0, ge=0, description="TensorRT's scratch memory.")
+    require_full_coverage: bool = Field(default=False, description="Fail if an operator would stay in PyTorch.")
+    allow_no_engine: bool = Field(
+        default=False, description="A plain program, if TensorRT can take nothing of the model."
+    )
+    workspace: Annotated[int, Flag(metavar="BYTES")] = Field(default=0, ge=0, description="TensorRT's scratch memory.")
 
     @property
     def capabilities(self) -> list[ComputeCapability]:

@@ -102,6 +102,10 @@ class ProcessEnd:
         known = {name: document.get(name) for name in ("code", "signal")}
         return cls(**{name: number for name, number in known.items() if type(number) is int})
 
+    def to_json(self) -> dict[str, int]:
+        """``code`` or ``signal``."""
+        return {name: number for name, number in asdict(self).items() if number is not None}
+
     @property
     def killed(self) -> bool:
         """Whether it was killed, as Linux does where memory is short."""
@@ -130,7 +134,7 @@ class BuildFailedError(TrtcrossError):
         self.ended = ended
 
     def to_json(self) -> dict[str, object]:
-        return {**super().to_json(), **({"ended": asdict(self.ended)} if self.ended else {})}
+        return {**super().to_json(), **({"ended": self.ended.to_json()} if self.ended else {})}
 
 
 class MissingComponentError(TrtcrossError):

@@ -3,7 +3,7 @@
 A field's type, default and description are the option's; ``toolchain.cli.fields`` makes the command line of them::
 
     class BuildOptions(Options):
-        gpus: Annotated[list[str], Flag("--gpu", metavar="sm_NN")] = Field([], description="Repeatable.")
+        gpus: Annotated[list[str], Flag("--gpu", metavar="sm_NN")] = Field(default_factory=list, description="...")
 """
 
 from __future__ import annotations
@@ -11,10 +11,9 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any, TypeVar, get_origin
+from typing import Annotated, Any, TypeVar, get_origin
 
-from pydantic import BaseModel, ModelWrapValidatorHandler, ValidationError, model_validator
-from typing_extensions import Self
+from pydantic import BaseModel, Field, ModelWrapValidatorHandler, ValidationError, model_validator
 
 from toolchain.errors import UsageError
 from toolchain.manifest.models import StrictModel
@@ -44,13 +43,21 @@ class Options(StrictModel):
 
     @model_validator(mode="wrap")
     @classmethod
-    def _refuse(cls, values: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
+    def _refuse(cls, values: Any, handler: ModelWrapValidatorHandler[Any]) -> Any:
         if isinstance(values, dict):
             values = {name: _as_list(value) if _is_list(cls, name) else value for name, value in values.items()}
         try:
             return handler(values)
         except ValidationError as error:
             raise _usage_error(cls, error) from error
+
+
+class TrustOptions(Options):
+    """Whether a foreign file is taken."""
+
+    trust: Annotated[str | None, Flag(metavar="REASON")] = Field(
+        default=None, description="Take a foreign file although torch would run code from it; why is recorded."
+    )
 
 
 def flag_of(options: type[Options], name: str) -> str:

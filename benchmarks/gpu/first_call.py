@@ -16,6 +16,7 @@ from typing import Any
 
 from benchmarks.gpu.latency import for_this_host
 from windows_side.benchmark.first_call import measure_first_call
+from windows_side.options import LoadOptions
 
 _UPSTREAM = """
 import time; start = time.perf_counter()
@@ -50,10 +51,11 @@ def main(out: Path, paths: list[Path]) -> None:
     print(json.dumps(document["start_up"]), flush=True)
     with tempfile.TemporaryDirectory() as folder:
         for path in paths:
-            here, cache = for_this_host(path, Path(folder)), Path(folder) / "kernels"
+            here = for_this_host(path, Path(folder))
+            loading = LoadOptions(allow_unlisted_gpu=True, runtime_cache=Path(folder) / "kernels")
             for name in ("without cache", "with cache"):
                 start = time.perf_counter()
-                measured = measure_first_call(here, "cuda:0", cache=cache, allow_unlisted_gpu=True)
+                measured = measure_first_call(here, loading)
                 wall = time.perf_counter() - start
                 document["rows"].append({"artifact": path.stem, "cache": name, "process": wall, **asdict(measured)})
                 print(path.stem, name, json.dumps(document["rows"][-1]), flush=True)

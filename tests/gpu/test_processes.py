@@ -12,6 +12,7 @@ import pytest
 
 from tests.gpu.conftest import ARTIFACTS, named
 from windows_side.benchmark.first_call import measure_first_call
+from windows_side.options import LoadOptions
 
 
 def python(program: str, **environment: str) -> str:
@@ -77,12 +78,13 @@ print("IMPORTED", sorted(name for name in sys.modules if name.split(".")[0] in (
 def test_a_second_process_finds_the_kernels_compiled(tmp_path: Path) -> None:
     path = named("resnet18-fp32")
     cache = tmp_path / "kernels"
-    cold, warm = (measure_first_call(path, "cuda:0", cache=cache, allow_unlisted_gpu=True) for _ in range(2))
+    loading = LoadOptions(allow_unlisted_gpu=True, runtime_cache=cache)
+    cold, warm = (measure_first_call(path, loading) for _ in range(2))
     assert not cold.cached and warm.cached
     (file,) = cache.glob("*.kernels")
     data = file.read_bytes()
     file.write_bytes(data[: len(data) // 2])
-    damaged = measure_first_call(path, "cuda:0", cache=cache, allow_unlisted_gpu=True)
+    damaged = measure_first_call(path, loading)
     assert not damaged.cached and file.read_bytes()[:64] == data[:64]
 
 

@@ -1,8 +1,10 @@
-"""Models for matrices in tests: one that waits until it is told to go on, so that a build can be caught at work."""
+"""Models for matrices in tests: one that waits until it is told to go on, so that a build can be caught at work, and
+one that is killed."""
 
 from __future__ import annotations
 
 import os
+import signal
 import time
 from pathlib import Path
 from typing import Any
@@ -18,3 +20,12 @@ def patient() -> Any:
     while not (folder / "go").exists() and time.monotonic() < end:
         time.sleep(0.05)
     return tiny()
+
+
+def killed() -> Any:
+    """As by a kernel that is out of memory."""
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def speaks_of_kills() -> Any:
+    raise RuntimeError("SIGKILL, signal 9: but nobody was killed")

@@ -193,6 +193,32 @@ def test_a_cache_on_a_full_disk_does_not_fail_the_run(tmp_path: Path, full_disk:
     assert "not kept in the build cache" in log.read_text()
 
 
+KILLED = """
+version = 1
+[models.killed]
+model = "tests.integration.matrix_models:killed"
+[models.speaks]
+model = "tests.integration.matrix_models:speaks_of_kills"
+[[targets]]
+version = "1.6"
+"""
+
+
+def test_a_build_that_was_killed_is_given_more_memory_and_one_that_speaks_of_kills_is_not(
+    tmp_path: Path, trtcross: Trtcross
+) -> None:
+    """Both say SIGKILL; only how the process ended tells them apart."""
+    (tmp_path / "m.toml").write_text(KILLED)
+    done = trtcross("matrix", "run", tmp_path / "m.toml", "--out", tmp_path / "run", "--jobs", 1, "--json")
+    records = {record["id"].partition("-")[0]: record for record in json.loads(done.stdout)["records"]}
+    assert records["killed"]["error"]["ended"] == {"signal": 9}
+    assert "was killed by SIGKILL" in records["killed"]["error"]["problem"]
+    assert "SIGKILL" in records["speaks"]["error"]["problem"] and "ended" not in records["speaks"]["error"]
+    peaks = json.loads((tmp_path / "run" / "memory.json").read_text())["peaks"]
+    assert list(peaks) == [records["killed"]["id"]]
+    assert peaks[records["killed"]["id"]] > records["killed"]["peak"]
+
+
 @pytest.fixture
 def full_disk(tmp_path: Path) -> Any:
     """A file system of 64 KiB with nothing left."""

@@ -9,7 +9,6 @@ from types import UnionType
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin
 
 import click
-from annotated_types import Ge, Le
 
 from toolchain.options import Options, flag_marker, flag_of
 
@@ -75,8 +74,7 @@ def _without_none(kind: Any) -> Any:
 
 
 def _click_type(kind: Any, metadata: list[Any]) -> Any:
-    low: Any = next((item.ge for item in metadata if isinstance(item, Ge)), None)
-    high: Any = next((item.le for item in metadata if isinstance(item, Le)), None)
+    low, high = (next((getattr(item, name) for item in metadata if hasattr(item, name)), None) for name in ("ge", "le"))
     if get_origin(kind) is Literal:
         return click.Choice(get_args(kind))
     if kind is bool:

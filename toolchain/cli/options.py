@@ -5,22 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 
+from toolchain.cli.fields import field_options
 from toolchain.cli.output import Output
 from toolchain.errors import UsageError
+from toolchain.options import TrustOptions
 from toolchain.signing.policy import CertificateSigner, KeySigner, Policy, read_policy
 from toolchain.sizes import parse_size
 
-F = TypeVar("F", bound=Callable[..., Any])
-
-trust_option: Callable[[F], F] = click.option(
-    "--trust",
-    metavar="REASON",
-    help="Take a foreign file although torch would run code from it; why is recorded.",
-)
+trust_option = field_options(TrustOptions)
 
 _PATH = click.Path(path_type=Path)
 

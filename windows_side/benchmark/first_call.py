@@ -1,16 +1,22 @@
-"""From a cold process to the first result. Runs as a process of its own, and prints one JSON document."""
+"""From a cold process to the first result, as a process of its own: its JSON document is a file that the parent names.
+
+Windows passes no pipe to a Python child, and on stdout the document could be cut by what libraries print.
+"""
 
 from __future__ import annotations
 
 import json
 import subprocess
 import sys
+import tempfile
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from toolchain.errors import IncompatibleError
+from toolchain.errors import IncompatibleError, TrtcrossError, error_from_json
+from toolchain.io.atomic import read_json
+from windows_side.options import LoadOptions
 
 _TIMEOUT = 600.0
 
@@ -34,52 +40,41 @@ class FirstCall:
     cached: bool
 
 
-def measure_first_call(
-    artifact: Path,
-    device: str,
-    *,
-    cache: Path | None,
-    cuda_graphs: bool = False,
-    allow_unlisted_gpu: bool = False,
-    trust: str | None = None,
-) -> FirstCall:
-    """Loads and runs an artifact in a fresh process.
-
-    Args:
-        cache: the runtime cache's folder, or None to do without.
+def measure_first_call(artifact: Path, loading: LoadOptions) -> FirstCall:
+    """Loads and runs an artifact in a fresh process, which asks for no signature.
 
     Raises:
-        IncompatibleError: the process failed.
+        TrtcrossError: the process refused the artifact.
+        IncompatibleError: the process crashed.
     """
-    options = {
-        "device": device,
-        "allow_unlisted_gpu": allow_unlisted_gpu,
-        "cuda_graphs": cuda_graphs,
-        "runtime_cache": str(cache) if cache else False,
-        "trust": trust,
-    }
-    command = [sys.executable, "-m", "windows_side.benchmark.first_call", str(artifact), json.dumps(options)]
-    result = subprocess.run(command, capture_output=True, text=True, timeout=_TIMEOUT, check=False)
-    if result.returncode:
+    with tempfile.TemporaryDirectory() as folder:
+        answer = Path(folder) / "answer.json"
+        options = loading.model_dump_json(exclude={"policy", "progress"})
+        command = [sys.executable, "-m", "windows_side.benchmark.first_call", str(artifact), options, str(answer)]
+        result = subprocess.run(command, capture_output=True, text=True, timeout=_TIMEOUT, check=False)
+        document = read_json(answer) or {}
+    if "error" in document:
+        raise error_from_json(document["error"])
+    if result.returncode or "measured" not in document:
         raise IncompatibleError(
             f"a fresh process could not run the artifact: {result.stderr.strip()[-500:]}",
             where=str(artifact),
             remedy="`trtcross verify` says more",
         )
-    return FirstCall(**json.loads(result.stdout.splitlines()[-1]))
+    return FirstCall(**document["measured"])
 
 
-def _measure(artifact: str, options: dict[str, Any]) -> FirstCall:
+def _measure(artifact: str, loading: LoadOptions) -> FirstCall:
     start = time.perf_counter()
     import torch
 
     from toolchain.artifact import open_artifact
     from windows_side.execution.samples import sample_call
-    from windows_side.loader.loading import load
+    from windows_side.loader.loading import load_artifact
 
     imported = time.perf_counter()
     with open_artifact(artifact) as opened:
-        model = load(opened, **options)
+        model = load_artifact(opened, loading)
         args, kwargs = sample_call(opened, model.device)
     torch.cuda.synchronize()
     loaded = time.perf_counter()
@@ -92,5 +87,13 @@ def _measure(artifact: str, options: dict[str, Any]) -> FirstCall:
     return FirstCall(imported - start, loaded - imported, called - loaded, again - called, model.kernels_are_cached)
 
 
+def _main(artifact: str, options: str, answer: str) -> None:
+    try:
+        document: dict[str, Any] = {"measured": asdict(_measure(artifact, LoadOptions.model_validate_json(options)))}
+    except TrtcrossError as error:
+        document = {"error": error.to_json()}
+    Path(answer).write_text(json.dumps(document), encoding="utf-8")
+
+
 if __name__ == "__main__":
-    print(json.dumps(asdict(_measure(sys.argv[1], json.loads(sys.argv[2])))))
+    _main(*sys.argv[1:])

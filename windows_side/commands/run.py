@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING
 import click
 
 from toolchain.artifact import Artifact, open_artifact
-from toolchain.cli.options import signer_options, trust_option
 from toolchain.cli.output import Output, verb
 from toolchain.errors import UsageError
 from toolchain.io.atomic import write_bytes
-from toolchain.signing.policy import Policy
-from toolchain.targets import DEVICE
+from windows_side.commands.load_options import load_options
+from windows_side.options import LoadOptions
 from windows_side.preflight.requirements import require
 
 if TYPE_CHECKING:
@@ -26,36 +25,18 @@ if TYPE_CHECKING:
 @click.argument("artifact")
 @click.option("--input", "source", required=True, type=click.Path(path_type=Path), help="Tensors by input name.")
 @click.option("--output", "out", required=True, type=click.Path(path_type=Path), help="Where outputs go, by name.")
-@click.option("--device", default=DEVICE, show_default=True, help="Where to run.")
-@click.option("--allow-unlisted-gpu", is_flag=True, help="Try a GPU that the engine does not list.")
-@trust_option
 @verb
-@signer_options
-def run(
-    output: Output,
-    artifact: str,
-    source: Path,
-    out: Path,
-    device: str,
-    allow_unlisted_gpu: bool,
-    trust: str | None,
-    policy: Policy | None,
-) -> None:
+@load_options()
+def run(output: Output, artifact: str, source: Path, out: Path, loading: LoadOptions) -> None:
     """Run ARTIFACT on the tensors in a safetensors file, named as `trtcross inspect` names the inputs."""
     with open_artifact(artifact) as opened:
-        require(opened, allow_unlisted_gpu=allow_unlisted_gpu)  # before torch, which may be what is missing
-        from windows_side.loader.loading import load
+        # Before torch, which may be what is missing.
+        require(opened, allow_unlisted_gpu=loading.allow_unlisted_gpu)
+        from windows_side.loader.loading import load_artifact
 
-        model = load(
-            opened,
-            device,
-            allow_unlisted_gpu=allow_unlisted_gpu,
-            policy=policy,
-            trust=trust,
-            progress=output.verbosity >= 0,
-        )
+        model = load_artifact(opened, loading)
         names = run_file(model, opened, source, out)
-    output.put(artifact=artifact, output=str(out), tensors=names, trust=trust)
+    output.put(artifact=artifact, output=str(out), tensors=names, trust=loading.trust)
     output.say(f"wrote {', '.join(names)} to {out}")
 
 

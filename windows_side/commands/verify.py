@@ -8,12 +8,12 @@ from pathlib import Path
 import click
 
 from toolchain.checker.structure import LEVELS
-from toolchain.cli.options import report_signer, signer_options, trust_option
+from toolchain.cli.options import report_signer
 from toolchain.cli.output import Output, verb
 from toolchain.errors import UsageError
 from toolchain.report.writing import require_writable
-from toolchain.signing.policy import Policy
-from toolchain.targets import DEVICE
+from windows_side.commands.load_options import load_options
+from windows_side.options import LoadOptions
 from windows_side.reports.verify_reports import Reports, read_latency
 from windows_side.verification.levels import StepResult, Verification
 
@@ -23,25 +23,19 @@ _PATH = click.Path(path_type=Path)
 @click.command()
 @click.argument("artifact")
 @click.option("--level", type=click.Choice(LEVELS), default="numbers", show_default=True, help="How far to go.")
-@click.option("--device", default=DEVICE, show_default=True, help="Where to load it.")
-@click.option("--allow-unlisted-gpu", is_flag=True, help="Try a GPU that the engine does not list.")
 @click.option("--html", type=_PATH, help="Write a page for people: one file that needs no network.")
 @click.option("--junit", type=_PATH, help="Write JUnit XML for CI: one test case a level.")
 @click.option("--latency", type=_PATH, help="What `bench --json` printed, to be shown on the page.")
-@trust_option
 @verb
-@signer_options
+@load_options()
 def verify(
     output: Output,
     artifact: str,
     level: str,
-    device: str,
-    allow_unlisted_gpu: bool,
     html: Path | None,
     junit: Path | None,
     latency: Path | None,
-    trust: str | None,
-    policy: Policy | None,
+    loading: LoadOptions,
 ) -> None:
     """Check ARTIFACT level by level: integrity, structure, load, numbers; each includes those before it.
 
@@ -49,22 +43,13 @@ def verify(
     """
     _require_places(artifact, html, junit)
     reports = Reports(html, junit, read_latency(latency) if latency else None)
-    verification = Verification(
-        artifact,
-        level,
-        device=device,
-        allow_unlisted_gpu=allow_unlisted_gpu,
-        policy=policy,
-        trust=trust,
-        about_machine=bool(html or junit),
-        progress=output.verbosity >= 0,
-    )
+    verification = Verification(artifact, level, loading, about_machine=bool(html or junit))
     try:
         for result in verification.run(before=lambda level: reports.write(verification) if level == "load" else None):
-            _say(output, result, policy)
+            _say(output, result)
     finally:
         _write(reports, verification, output)
-        output.put(artifact=artifact, trust=trust, levels=[result.to_json() for result in verification.results])
+        output.put(artifact=artifact, trust=loading.trust, levels=[result.to_json() for result in verification.results])
         if verification.machine:
             output.put(
                 machine=verification.machine,
@@ -95,9 +80,9 @@ def _place(path: str | Path) -> str:
         return os.path.normcase(Path(path).absolute())
 
 
-def _say(output: Output, result: StepResult, policy: Policy | None) -> None:
+def _say(output: Output, result: StepResult) -> None:
     output.say(f"{result.level}: {'ok' if result.passed else 'FAILED'}  ({result.seconds:.2f} s)")
-    if policy and "signer" in result.details:
+    if "signer" in result.details:
         report_signer(output, result.details["signer"])
     for item in result.details.get("outputs", ()):
         output.say(

@@ -32,6 +32,7 @@ from windows_side.execution.kernel_cache import RuntimeCache, default_folder, id
 from windows_side.execution.model import LoadedModel
 from windows_side.loader.replace import EngineFactory, replace_nodes
 from windows_side.loader.runtime_library import load_runtime
+from windows_side.options import LoadOptions
 from windows_side.preflight.requirements import require
 
 _DEVICE_FIELD = FIELDS.index("device")
@@ -84,33 +85,39 @@ def load(
         UntrustedError: torch would run code from the file, or nobody whom the policy names has signed it.
         UsageError: the policy cannot be read.
     """
-    if not isinstance(artifact, Artifact):
-        with open_artifact(artifact) as opened:
-            return load(
-                opened,
-                device,
-                allow_unlisted_gpu=allow_unlisted_gpu,
-                policy=policy,
-                cuda_graphs=cuda_graphs,
-                runtime_cache=runtime_cache,
-                progress=progress,
-                trust=trust,
-            )
-    if policy is not None:
-        require_signature(artifact, read_policy(policy))
-    for doubt in require(artifact, allow_unlisted_gpu=allow_unlisted_gpu):
-        warnings.warn(f"{doubt.name}: needs {doubt.needed}; here: {doubt.found}", stacklevel=2)
+    options = LoadOptions(
+        device=device,
+        allow_unlisted_gpu=allow_unlisted_gpu,
+        policy=None if policy is None else read_policy(policy),
+        cuda_graphs=cuda_graphs,
+        runtime_cache=runtime_cache,
+        progress=progress,
+        trust=trust,
+    )
+    if isinstance(artifact, Artifact):
+        return load_artifact(artifact, options)
+    with open_artifact(artifact) as opened:
+        return load_artifact(opened, options)
+
+
+def load_artifact(artifact: Artifact, options: LoadOptions) -> LoadedModel:
+    """:func:`load`, of an open artifact and of options as data."""
+    if options.policy is not None:
+        require_signature(artifact, options.policy)
+    for doubt in require(artifact, allow_unlisted_gpu=options.allow_unlisted_gpu):
+        warnings.warn(f"{doubt.name}: needs {doubt.needed}; here: {doubt.found}", stacklevel=3)
     load_runtime(artifact.manifest.target.backend)
-    place = _gpu(device)
+    place = _gpu(options.device)
     keep_current_gpu()
-    if cuda_graphs:
+    graphs = options.cuda_graphs
+    if graphs:
         _require_fixed_outputs(artifact)
     with torch.cuda.device(place):
-        program = load_program(artifact, place, local_device(place), trust=trust)
+        program = load_program(artifact, place, local_device(place), trust=options.trust)
     artifact.container.check_unchanged()
-    cache = _runtime_cache(artifact.manifest, place, runtime_cache)
-    _configure_engines(program, artifact.manifest, cache, cuda_graphs=cuda_graphs)
-    return LoadedModel(program, artifact.manifest, place, cuda_graphs=cuda_graphs, cache=cache, progress=progress)
+    cache = _runtime_cache(artifact.manifest, place, options.runtime_cache)
+    _configure_engines(program, artifact.manifest, cache, cuda_graphs=graphs)
+    return LoadedModel(program, artifact.manifest, place, cuda_graphs=graphs, cache=cache, progress=options.progress)
 
 
 def load_program(
@@ -153,7 +160,7 @@ def load_program(
     return replace_nodes(program, infos, engine_factory)
 
 
-def _gpu(device: str | torch.device) -> torch.device:
+def _gpu(device: str) -> torch.device:
     """
     Raises:
         UsageError: it is no GPU of this machine.

@@ -16,8 +16,7 @@ from toolchain.host.machine import machine_facts
 from toolchain.host.requirements import Requirement
 from toolchain.manifest.models import Manifest, golden_warnings
 from toolchain.signing.artifact import require_signature
-from toolchain.signing.policy import Policy
-from toolchain.targets import DEVICE
+from windows_side.options import LoadOptions
 from windows_side.preflight.requirements import check, require
 from windows_side.verification.output_error import OutputError
 
@@ -61,34 +60,26 @@ class Verification:
         self,
         path: str | os.PathLike[str],
         level: str,
+        loading: LoadOptions = LoadOptions(),  # noqa: B008 - it is frozen
         *,
-        device: str = DEVICE,
-        allow_unlisted_gpu: bool = False,
-        policy: Policy | None = None,
-        trust: str | None = None,
         about_machine: bool = False,
-        progress: bool = False,
     ) -> None:
         """
         Args:
-            progress: say on stderr that the first call compiles kernels.
-            policy: who may have signed it; the signature is then checked before anything else.
-            trust: why a foreign file is taken although torch would run code from it.
+            loading: with a policy, the signature is checked before anything else.
             about_machine: look at the machine at every level.
         """
         self.path = os.fspath(path)
         self.level = level
         self.started = datetime.now(timezone.utc)
-        self.levels = (*(("signature",) if policy else ()), *LEVELS[: LEVELS.index(level) + 1])
+        self.levels = (*(("signature",) if loading.policy else ()), *LEVELS[: LEVELS.index(level) + 1])
         self.results: list[StepResult] = []
         self.running: str | None = None
         self.facts: ArtifactSummary | None = None
         self.machine: dict[str, str] = {}
         self.requirements: list[Requirement] = []
         self.outputs: list[OutputError] = []
-        self._device, self._allow_unlisted_gpu, self._policy = device, allow_unlisted_gpu, policy
-        self._trust = trust
-        self._progress = progress
+        self._loading = loading
         self._about_machine = about_machine or level in ("load", "numbers")
         self._model: Any = None
 
@@ -146,23 +137,19 @@ class Verification:
 
     def _step(self, level: str, artifact: Artifact, details: dict[str, Any]) -> None:
         """Does one level; what it learns goes into ``details``, also where it fails."""
-        if level == "signature" and self._policy:
-            details["signer"] = str(require_signature(artifact, self._policy))
+        if level == "signature" and self._loading.policy:
+            details["signer"] = str(require_signature(artifact, self._loading.policy))
         elif level == "integrity":
             details.update(check_integrity(artifact))
         elif level == "structure":
-            details.update(check_structure(artifact, self._trust))
+            details.update(check_structure(artifact, self._loading.trust))
         elif level == "load":
-            require(artifact, allow_unlisted_gpu=self._allow_unlisted_gpu)  # before torch, which may be what is missing
-            from windows_side.loader.loading import load
+            # Before torch, which may be what is missing.
+            require(artifact, allow_unlisted_gpu=self._loading.allow_unlisted_gpu)
+            from windows_side.loader.loading import load_artifact
 
-            self._model = load(
-                artifact,
-                self._device,
-                allow_unlisted_gpu=self._allow_unlisted_gpu,
-                trust=self._trust,
-                progress=self._progress,
-            )
+            # The signature was a level of its own.
+            self._model = load_artifact(artifact, self._loading.model_copy(update={"policy": None}))
         else:
             self.outputs = golden_errors(artifact, self._model)
             details["outputs"] = [output.to_json() for output in self.outputs]

@@ -14,7 +14,17 @@ from toolchain.errors import UsageError, WrongNumbersError
 from toolchain.report.render import render
 from windows_side.benchmark.baseline import compare, read_baseline
 from windows_side.benchmark.measure import Latency
+from windows_side.benchmark.run import Steady
 from windows_side.reports.bench_page import bench_page
+
+
+def test_the_document_has_the_members_that_scripts_read() -> None:
+    latency = Latency.of([1.0, 2.0, 3.0])
+    steady = Steady({"gpu": "X"}, latency, back_to_back=0.5, loaded=1, peak=2, original=None).to_json()
+    assert set(steady) == {"machine", "latency", "throughput", "gpu_memory", "original"}
+    assert set(steady["latency"]) == {"median", "p5", "p95", "mean", "samples"}
+    assert steady["throughput"] == {"milliseconds": 0.5, "calls_per_second": 2000}
+    assert (steady["gpu_memory"], steady["original"]) == ({"loaded": 1, "peak": 2}, None)
 
 
 def document(median: float = 1.0, gpu: str = "NVIDIA RTX 4090") -> dict[str, Any]:

@@ -136,6 +136,19 @@ def test_a_child_gives_its_document_its_peak_and_its_log(tmp_path: Path) -> None
     assert "none.pt2" in (tmp_path / "log").read_text()
 
 
+def test_what_a_child_prints_is_neither_a_phase_nor_a_document(tmp_path: Path) -> None:
+    """The factory is the user's own code, and prints what a build would."""
+    phases: list[str] = []
+    with (tmp_path / "log").open("wb") as log:
+        arguments = ["build", "tests.unit.talkative:talkative", "-o", str(tmp_path / "x.pt2"), "-v"]
+        done = Processes().run(arguments, log, on_phase=phases.append)
+    assert "talked" not in phases
+    assert done.document and done.document["verb"] == "build" and not done.document["ok"]
+    said = (tmp_path / "log").read_text()
+    assert "[talked] nonsense ..." in said and '{"ok": true}' in said
+    assert phases[:1] == ["import"]
+
+
 def test_a_child_that_takes_too_long_is_ended(tmp_path: Path) -> None:
     with (tmp_path / "log").open("wb") as log:
         done = Processes().run(["build", "time:sleep", "-o", str(tmp_path / "x.pt2")], log, timeout=0.05)

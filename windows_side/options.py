@@ -1,0 +1,34 @@
+"""How an artifact is loaded, as plain data: ``load``, the verbs and the processes of ``bench`` take it from here."""
+
+from __future__ import annotations
+
+import os
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, Field, InstanceOf
+
+from toolchain.options import TrustOptions
+from toolchain.signing.policy import Policy
+from toolchain.targets import DEVICE
+
+
+def _device(value: Any) -> Any:
+    """A ``torch.device`` or an index, as text; torch itself need not be there."""
+    if type(value) is int:
+        return f"cuda:{value}"
+    return str(value) if hasattr(value, "type") and hasattr(value, "index") else value
+
+
+def _folder(value: Any) -> Any:
+    return os.fspath(value) if isinstance(value, os.PathLike) else value
+
+
+class LoadOptions(TrustOptions):
+    """Every setting of ``load``, whose docstring says what each means."""
+
+    device: Annotated[str, BeforeValidator(_device)] = Field(default=DEVICE, description="Where to run.")
+    allow_unlisted_gpu: bool = Field(default=False, description="Try a GPU that the engine does not list.")
+    policy: InstanceOf[Policy] | None = None
+    cuda_graphs: bool = Field(default=False, description="Replay the whole program as a CUDA graph.")
+    runtime_cache: Annotated[bool | str | os.PathLike[str], BeforeValidator(_folder)] = True
+    progress: bool = False
