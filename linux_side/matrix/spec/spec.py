@@ -8,8 +8,8 @@ from __future__ import annotations
 import difflib
 import json
 from pathlib import Path
-from types import NoneType
-from typing import Annotated, Any, Literal, Optional, get_args
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, Optional, Union, get_args, get_origin
 
 from pydantic import BaseModel, Field, ValidationError, create_model
 
@@ -179,10 +179,17 @@ def _keys_at(location: tuple[Any, ...]) -> list[str]:
     model: Any = Spec
     for part in location:
         if isinstance(model, type) and issubclass(model, BaseModel):
-            model = model.model_fields[part].annotation
+            model = _bare(model.model_fields[part].annotation)
         else:  # a list's index, or a name in a table
-            model = [item for item in get_args(model) if item is not NoneType][-1]
+            model = _bare(get_args(model)[-1])
     return list(model.model_fields)
+
+
+def _bare(kind: Any) -> Any:
+    """A type without ``Annotated`` and without None."""
+    while get_origin(kind) in (Annotated, Union, UnionType):
+        kind = next(item for item in get_args(kind) if item is not NoneType)
+    return kind
 
 
 def spec_schema_text() -> str:

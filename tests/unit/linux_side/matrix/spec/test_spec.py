@@ -9,9 +9,12 @@ from typing import Any
 
 import pytest
 
+from linux_side.matrix.planning.memory import Memory
+from linux_side.matrix.planning.placement import spec_blocker
 from linux_side.matrix.spec.cells import cells_of
 from linux_side.matrix.spec.selectors import expand_braces, select
-from linux_side.matrix.spec.spec import load_spec, parse_spec, spec_schema_text
+from linux_side.matrix.spec.spec import AXES, BuildSettings, load_spec, parse_spec, spec_schema_text
+from linux_side.options import BuildOptions
 from tests.conftest import ROOT
 from toolchain.errors import UsageError
 
@@ -70,6 +73,36 @@ def test_the_shipped_schema_is_the_models_and_takes_the_example() -> None:
     assert list(validator.iter_errors(document(precison=["fp32"])))
 
 
+def test_the_page_names_every_build_option() -> None:
+    page = (ROOT / "docs" / "matrix.md").read_text(encoding="utf-8")
+    (row,) = (line for line in page.splitlines() if line.startswith("| `[build]`"))
+    assert all(f"`{name}`" in row for name in BuildSettings.model_fields)
+    assert set(BuildSettings.model_fields) | set(AXES) == set(BuildOptions.model_fields)
+
+
+def test_what_a_spec_leaves_out_is_not_in_a_cells_digest() -> None:
+    """An option that comes later leaves finished cells finished."""
+    plain, same, changed = (cells_of(parse_spec(document(build=build), where="spec"))[0] for build in DIGESTED)
+    assert plain.spec_digest() == same.spec_digest() != changed.spec_digest()
+    assert plain.model_copy(update={"base": Path("/elsewhere")}).spec_digest() == plain.spec_digest()
+
+
+DIGESTED: list[dict[str, Any]] = [{}, {}, {"allow_no_engine": True}]
+
+
+def test_models_are_looked_up_in_the_base(tmp_path: Path) -> None:
+    models = {"module": {"model": "only_there:model"}, "file": {"model": "only_there.pt2"}}
+    (tmp_path / "only_there.py").write_text("")
+    (tmp_path / "only_there.pt2").write_bytes(b"12345")
+    here, there = (cells_of(parse_spec(document(models=models), where="spec"), base) for base in (Path(), tmp_path))
+    assert all(spec_blocker(cell) for cell in here)
+    assert not any(spec_blocker(cell) for cell in there)
+    assert all(
+        a.digest() != b.digest() and a.spec_digest() == b.spec_digest() for a, b in zip(here, there, strict=True)
+    )
+    assert [Memory().weights_of(cell) for cell in (here[-1], there[-1])] == [None, 5]
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
@@ -86,6 +119,7 @@ def test_the_shipped_schema_is_the_models_and_takes_the_example() -> None:
         ({"models": {"a-b": {"model": "m:a"}}}, ["a-b", "'-' separates"]),
         ({"models": {"a": {"model": "m:a", "dynamic": ["x=1"]}}}, ["'models.a.dynamic.0'", "NAME.DIM=MIN:OPT:MAX"]),
         ({"build": {"golden": "1"}}, ["'build.golden'", "integer"]),
+        ({"build": {"dynamic": [{"inptu": "x"}]}}, ["'build.dynamic.0.inptu'", "input"]),
     ],
 )
 def test_a_mistake_is_named_with_its_place_and_what_is_right(changes: dict[str, Any], words: list[str]) -> None:
