@@ -10,11 +10,17 @@ import pytest
 
 pytest.importorskip("torch")
 
+from click.testing import CliRunner
+
+from tests.unit.handmade import Handmade
+from toolchain.cli.main import cli
 from toolchain.errors import UsageError, WrongNumbersError
 from toolchain.report.render import render
+from windows_side.benchmark import run as benchmark
 from windows_side.benchmark.baseline import compare, read_baseline
+from windows_side.benchmark.first_call import FirstCall
 from windows_side.benchmark.measure import Latency
-from windows_side.benchmark.run import Steady
+from windows_side.benchmark.run import BenchmarkOptions, Steady
 from windows_side.reports.bench_page import bench_page
 
 
@@ -75,3 +81,35 @@ def test_the_page_has_every_figure() -> None:
     page = render(bench_page(document()))
     for text in ("1.0000 ms a call", "NVIDIA RTX 4090", "First call", "2.0 MiB", "1000 calls a second"):
         assert text in page
+
+
+def test_the_command_says_what_was_measured_and_compares_it(
+    tmp_path: Path, baseline: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The figures are made up: measuring needs a GPU, and tests/gpu does it."""
+    asked: list[BenchmarkOptions] = []
+    machine = {"gpu": "NVIDIA RTX 4090"}
+    steady = Steady(machine, Latency.of([1.12] * 5), back_to_back=0.5, loaded=2**20, peak=2**21, original=None)
+    firsts = [(name, FirstCall(1, 2, 0.5, 0.1, name == "with_cache")) for name in ("without_cache", "with_cache")]
+    monkeypatch.setattr("windows_side.commands.bench.require", lambda *_, **__: [])
+    monkeypatch.setattr(benchmark, "measure_first_calls", lambda artifact, loading: iter(firsts))
+    monkeypatch.setattr(benchmark, "measure_steady", lambda artifact, options: asked.append(options) or steady)
+    path = str(Handmade().write(tmp_path / "a.pt2"))
+    html = tmp_path / "b.html"
+    compared = ["--baseline", str(baseline), "--fail-over", "10%"]
+    arguments = ["bench", path, "--calls", "7", "--trust", "mine", "--html", str(html)]
+
+    result = CliRunner().invoke(cli, [*arguments, "--json"])
+    assert result.exit_code == 0, result.output
+    found = json.loads(result.stdout)
+    assert (found["trust"], found["latency"]["median"]) == ("mine", 1.12)
+    assert set(found["first_call"]) == {"without_cache", "with_cache"}
+    assert "NVIDIA RTX 4090" in html.read_text("utf-8")
+    (options,) = asked
+    assert (options.calls, options.warm_up, options.source, options.loading.trust) == (7, 20, None, "mine")
+
+    result = CliRunner().invoke(cli, [*arguments, *compared])
+    assert result.exit_code == 6
+    assert "fresh process without cache: imports 1.00 s" in result.output
+    assert "1.0 MiB after loading, 2.0 MiB at the peak" in result.output
+    assert "12.0% slower" in result.output
