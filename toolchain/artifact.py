@@ -16,18 +16,13 @@ from toolchain.container.reader import Container
 from toolchain.engine.info import EngineInfo
 from toolchain.engine.plan_header import HEADER_SIZE, PlanHeader, parse_plan_header
 from toolchain.errors import MalformedArtifactError
-from toolchain.foreign.derive import derive_manifest
-from toolchain.graph.document import (
-    GRAPH_LIMIT,
-    GRAPH_VALUE_LIMIT,
-    PlaceholderNode,
-    drop_code,
-    parse_graph,
-    placeholder_nodes,
-)
+from toolchain.foreign.derive import Derived, derive
+from toolchain.graph.document import parse_graph
+from toolchain.graph.facts import GraphFacts, PlacedNode, read_facts
 from toolchain.graph.skeleton import engine_token, gaps
 from toolchain.io.base64_stream import TEXT_CHUNK, ParallelHash, decode_stream, encoded_length
-from toolchain.manifest.models import SIZE_LIMIT, EngineEntry, Manifest
+from toolchain.limits import GRAPH, MANIFEST
+from toolchain.manifest.models import EngineEntry, Manifest
 from toolchain.manifest.reading import parse_manifest
 
 
@@ -41,6 +36,7 @@ class Engine:
         self.name = entry.name
         self.size = entry.size
         self.sha256 = entry.sha256
+        self._plan_header: PlanHeader | None = None
 
     @property
     def token(self) -> str:
@@ -79,13 +75,15 @@ class Engine:
         return io.BufferedReader(_ChunkStream(self.chunks()), TEXT_CHUNK)
 
     def plan_header(self) -> PlanHeader:
-        """The plan's own header, read from the file (its first bytes alone)."""
-        container, span = self._artifact.container, self.entry.base64
-        start = container.entry(span.entry).offset + span.offset
-        length = min(encoded_length(HEADER_SIZE), span.length)
-        where = f"{self._artifact.path}, engine {self.name}"
-        head = b"".join(decode_stream(container.chunks(start, length), None, where=where))
-        return parse_plan_header(head[:HEADER_SIZE], where=where)
+        """The plan's own header, read from the file (its first bytes alone) when first asked for."""
+        if self._plan_header is None:
+            container, span = self._artifact.container, self.entry.base64
+            start = container.entry(span.entry).offset + span.offset
+            length = min(encoded_length(HEADER_SIZE), span.length)
+            where = f"{self._artifact.path}, engine {self.name}"
+            head = b"".join(decode_stream(container.chunks(start, length), None, where=where))
+            self._plan_header = parse_plan_header(head[:HEADER_SIZE], where=where)
+        return self._plan_header
 
 
 class _ChunkStream(io.RawIOBase):
@@ -105,7 +103,10 @@ class _ChunkStream(io.RawIOBase):
 
 
 class Artifact:
-    """An open artifact, for one thread at a time. Close it, or use it in a ``with`` block.
+    """An open artifact. Threads may read it at once. Close it, or use it in a ``with`` block.
+
+    Opening it reads the archive's directory and the manifest. A foreign artifact has none: it is read whole when its
+    manifest is first asked for, which :func:`open_artifact` does.
 
     Attributes:
         manifest_sha256: of the manifest as it was read, which is what a signature is of; empty where foreign.
@@ -115,18 +116,39 @@ class Artifact:
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.container = Container(path)
         self.path = self.container.path
-        try:
-            self.manifest_sha256 = ""
-            self.foreign = GRAPH_ENTRY in self.container.entries and MANIFEST_ENTRY not in self.container.entries
-            self.manifest: Manifest = derive_manifest(self.container) if self.foreign else self._read_manifest()
-            if not self.foreign:
-                self._check_headers()
-                self._check_entries()
-            self._check_spans()
-        except BaseException:
-            self.close()
-            raise
-        self.engines = tuple(Engine(self, i, entry) for i, entry in enumerate(self.manifest.engines))
+        self.manifest_sha256 = ""
+        self.foreign = GRAPH_ENTRY in self.container.entries and MANIFEST_ENTRY not in self.container.entries
+        if not self.foreign:
+            try:
+                _ = self.manifest
+            except BaseException:
+                self.close()
+                raise
+
+    @cached_property
+    def manifest(self) -> Manifest:
+        """What the artifact is, its parts compared with the file's directory.
+
+        Raises:
+            MalformedArtifactError: it is damaged, malformed, newer than this release, or holds no engines.
+        """
+        if self.foreign:
+            manifest = self._derived.manifest
+        else:
+            manifest = self._read_manifest()
+            self._check_headers()
+            self._check_entries(manifest)
+        self._check_spans(manifest)
+        return manifest
+
+    @cached_property
+    def engines(self) -> tuple[Engine, ...]:
+        """In the order of the graph."""
+        return tuple(Engine(self, i, entry) for i, entry in enumerate(self.manifest.engines))
+
+    @cached_property
+    def _derived(self) -> Derived:
+        return derive(self.container)
 
     def close(self) -> None:
         self.container.close()
@@ -145,8 +167,9 @@ class Artifact:
         entry = self.container.entry(GRAPH_ENTRY)
         spans = [(e.base64.offset, e.base64.length) for e in self.manifest.engines]
         between = gaps(spans, entry.size, where=self._where(GRAPH_ENTRY))
-        if sum(length for _, length in between) > GRAPH_LIMIT:
-            raise self.container.damaged(f"without its engines its graph is longer than {GRAPH_LIMIT} bytes")
+        length = sum(length for _, length in between)
+        if length > GRAPH.size:
+            raise self.container.damaged(f"without its engines its graph is longer than {GRAPH.size} bytes")
         parts: list[bytes] = []
         for index, (offset, length) in enumerate(between):
             if index:
@@ -156,28 +179,35 @@ class Artifact:
         self.require_digest(GRAPH_ENTRY, hashlib.sha256(skeleton).hexdigest())
         return skeleton
 
-    def graph(self) -> dict[str, Any]:
-        """The graph, parsed anew at each call, with a token for each engine.
+    @property
+    def graph_text(self) -> bytes:
+        """The graph as it is loaded, with a token for each engine.
 
         A foreign one comes without what nobody needs and torch would run or import: guards, and nodes' metadata.
         """
-        document = parse_graph(self.skeleton, where=self._where(GRAPH_ENTRY), value_limit=GRAPH_VALUE_LIMIT)
-        if self.foreign:
-            drop_code(document)
-        return document
+        return self._derived.graph if self.foreign else self.skeleton
+
+    def graph(self) -> dict[str, Any]:
+        """The graph, parsed anew at each call, for who changes all of it."""
+        return parse_graph(self.graph_text, where=self._where(GRAPH_ENTRY), limit=GRAPH)
 
     @cached_property
-    def placeholders(self) -> list[PlaceholderNode]:
-        """The placeholder nodes, each holding the token of its engine.
+    def graph_facts(self) -> GraphFacts:
+        """What is asked of the graph before it is trusted, read once.
 
         Raises:
-            MalformedArtifactError: the graph's nodes are not those that the manifest lists.
+            MalformedArtifactError: it is no graph, or its placeholder nodes are not those that the manifest lists.
         """
-        found = placeholder_nodes(self.graph(), where=self._where(GRAPH_ENTRY))
+        facts = read_facts(self.graph_text, where=self._where(GRAPH_ENTRY))
         listed = [(e.node, engine_token(i)) for i, e in enumerate(self.manifest.engines)]
-        if [(node.name, node.token) for node in found] != listed:
+        if [(node.name, node.token) for node in facts.placeholders] != listed:
             raise self.container.damaged("the placeholder nodes in the graph are not those that the manifest lists")
-        return found
+        return facts
+
+    @property
+    def placeholders(self) -> list[PlacedNode]:
+        """The placeholder nodes, each holding the token of its engine, and where they stand in the graph's text."""
+        return self.graph_facts.placeholders
 
     def read_entry(self, name: str, *, size_limit: int | None = None) -> bytes:
         """An entry other than the graph, its digest checked."""
@@ -207,7 +237,7 @@ class Artifact:
     def _read_manifest(self) -> Manifest:
         if MANIFEST_ENTRY not in self.container.entries:
             raise self.container.damaged("it is not a .pt2 program of torch 2.8 or later")
-        data = self.container.read(MANIFEST_ENTRY, size_limit=SIZE_LIMIT)
+        data = self.container.read(MANIFEST_ENTRY, size_limit=MANIFEST.size)
         self.manifest_sha256 = hashlib.sha256(data).hexdigest()
         if zlib.crc32(data) != self.container.entry(MANIFEST_ENTRY).crc:
             raise self.container.damaged("the manifest's CRC is wrong")
@@ -218,9 +248,9 @@ class Artifact:
             place = self.container.foreign_header or "its root folder"
             raise self.container.damaged(f"the zip headers of {place} are not those that trtcross writes")
 
-    def _check_entries(self) -> None:
+    def _check_entries(self, manifest: Manifest) -> None:
         sizes = {name: entry.size for name, entry in self.container.entries.items() if name != MANIFEST_ENTRY}
-        listed = {name: file.size for name, file in self.manifest.files.items()}
+        listed = {name: file.size for name, file in manifest.files.items()}
         for name in sizes.keys() ^ listed.keys():
             state = "is not listed in the manifest" if name in sizes else "is missing"
             raise self.container.damaged(f"the entry {name} {state}")
@@ -231,13 +261,13 @@ class Artifact:
         if list(self.container.entries) != [*listed, MANIFEST_ENTRY]:
             raise self.container.damaged("its entries do not lie in the manifest's order, the manifest last")
 
-    def _check_spans(self) -> None:
+    def _check_spans(self, manifest: Manifest) -> None:
         size = self.container.entry(GRAPH_ENTRY).size
-        spans = [e.base64 for e in self.manifest.engines]
+        spans = [e.base64 for e in manifest.engines]
         if any(span.entry != GRAPH_ENTRY for span in spans):
             raise self.container.damaged("an engine is said to lie outside the graph")
         gaps([(span.offset, span.length) for span in spans], size, where=self._where(GRAPH_ENTRY))
-        for engine in self.manifest.engines:
+        for engine in manifest.engines:
             if engine.base64.length != encoded_length(engine.size):
                 raise self.container.damaged(f"engine {engine.name} is said to have a size that its base64 has not")
 
@@ -266,4 +296,10 @@ def open_artifact(path: str | os.PathLike[str]) -> Artifact:
         UsageError: there is no such file.
         MalformedArtifactError: it is damaged, malformed, newer than this release, or holds no engines.
     """
-    return Artifact(path)
+    artifact = Artifact(path)
+    try:
+        _ = artifact.manifest
+    except BaseException:
+        artifact.close()
+        raise
+    return artifact

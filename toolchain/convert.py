@@ -13,7 +13,14 @@ from packaging.version import InvalidVersion, Version
 
 from toolchain.artifact import Artifact
 from toolchain.checker.safety import TRUST, require_safe_to_convert
-from toolchain.container.entry_names import GOLDEN_ENTRY, GRAPH_ENTRY, MANIFEST_ENTRY, SAMPLE_INPUTS_ENTRY
+from toolchain.checker.writing import require_readable_golden, require_readable_graph
+from toolchain.container.entry_names import (
+    GOLDEN_ENTRY,
+    GRAPH_ENTRY,
+    MANIFEST_ENTRY,
+    SAMPLE_INPUTS_ENTRY,
+    is_tensor_list,
+)
 from toolchain.container.writer import ContainerWriter
 from toolchain.engine.info import TARGET_PLATFORM_FIELD, EngineInfo
 from toolchain.engine.metadata_reader import PickleError, read_metadata, shapes_alone
@@ -22,6 +29,7 @@ from toolchain.errors import IncompatibleError, UsageError
 from toolchain.graph.document import PlaceholderNode, dump_graph, placeholder_nodes, set_devices, set_field, set_fields
 from toolchain.graph.writer import EngineSource, WrittenGraph, write_graph
 from toolchain.io.strict_json import load_json
+from toolchain.limits import TENSOR_LIST
 from toolchain.manifest.install import install_lines
 from toolchain.manifest.models import (
     GOLDEN_WARNINGS,
@@ -32,9 +40,8 @@ from toolchain.manifest.models import (
     Producer,
     TargetSpec,
 )
+from toolchain.manifest.writing import manifest_entry
 from toolchain.targets import Platform
-
-_CONFIG_LIMIT = 8 * 2**20
 
 
 @dataclass(frozen=True)
@@ -135,13 +142,16 @@ class _Conversion:
         at = names.index(GRAPH_ENTRY)
         files = {name: self._copy(writer, name) for name in names[:at]}
         sources = [EngineSource(engine.size, engine.chunks) for engine in self.artifact.engines]
-        graph = write_graph(writer, dump_graph(self._document()), sources)
+        skeleton = dump_graph(self._document())
+        require_readable_graph(skeleton)
+        graph = write_graph(writer, skeleton, sources)
         files[GRAPH_ENTRY] = graph.file
         files |= {name: self._copy(writer, name) for name in names[at + 1 :]}
         if golden is not None:
+            require_readable_golden(golden.data)
             files[GOLDEN_ENTRY] = FileEntry(sha256=writer.add(GOLDEN_ENTRY, golden.data), size=len(golden.data))
         converted = self._converted(files, graph, golden)
-        writer.add(MANIFEST_ENTRY, converted.to_json().encode())
+        writer.add(MANIFEST_ENTRY, manifest_entry(converted))
         return converted
 
     def _document(self) -> dict[str, Any]:
@@ -178,12 +188,14 @@ class _Conversion:
         """A foreign entry as we write it, where that is another."""
         if name == SAMPLE_INPUTS_ENTRY:
             return b""
-        if not name.endswith("_config.json"):
+        if not is_tensor_list(name):
             return None
         # Stock torch moves a weight, as it reads it, to the device that stands there; see docs/format.md.
-        document = load_json(self.artifact.read_entry(name), where=name, size_limit=_CONFIG_LIMIT)
+        document = load_json(self.artifact.read_entry(name), where=name, limit=TENSOR_LIST)
         set_devices(document, "cpu", None)
-        return json.dumps(document).encode()
+        data = json.dumps(document).encode()
+        TENSOR_LIST.require(data, where=name)
+        return data
 
     def _converted(self, files: dict[str, FileEntry], graph: WrittenGraph, golden: GoldenData | None) -> Manifest:
         manifest = self.manifest

@@ -13,15 +13,22 @@ from torch.export import ExportedProgram
 
 from linux_side.exporter.engine_module import CompiledEngine
 from linux_side.lowering.compile import EngineFacts
-from toolchain.checker.graph import graph_problems
-from toolchain.container.entry_names import GOLDEN_ENTRY, GRAPH_ENTRY, MANIFEST_ENTRY, SAMPLE_INPUTS_ENTRY
+from toolchain.checker.writing import require_plain_graph, require_readable_golden, require_readable_graph
+from toolchain.container.entry_names import (
+    GOLDEN_ENTRY,
+    GRAPH_ENTRY,
+    MANIFEST_ENTRY,
+    SAMPLE_INPUTS_ENTRY,
+    is_tensor_list,
+)
 from toolchain.container.reader import Container
 from toolchain.container.writer import ContainerWriter
 from toolchain.engine.plan_header import HEADER_SIZE, parse_plan_header
-from toolchain.errors import BuildFailedError, MalformedArtifactError
 from toolchain.graph.document import dump_graph, parse_graph, placeholder_nodes, set_devices, strip_traces
 from toolchain.graph.writer import WrittenEngine, write_graph
+from toolchain.limits import TENSOR_LIST
 from toolchain.manifest.models import Aliased, EngineEntry, FileEntry, Manifest, PlanFacts
+from toolchain.manifest.writing import manifest_entry
 
 # Torch holds every engine's text in one generated Python source, which CPython limits to 2 GiB.
 STOCK_LIMIT = 2**31 - 2**24
@@ -37,12 +44,18 @@ class Serialized:
 
 
 def serialize_program(program: ExportedProgram, spool: Path) -> Serialized:
-    """Lets torch write the program, then takes build traces out of the graph and puts it on the GPU."""
+    """Lets torch write the program, then takes build traces out of the graph and puts it on the GPU.
+
+    Raises:
+        BuildFailedError: there is more of it than any reader takes, or torch would run code from it.
+    """
     path = spool / "program.pt2"
     torch.export.save(program, path)
     container = Container(path)
     try:
         document = parse_graph(container.read(GRAPH_ENTRY), where=GRAPH_ENTRY)
+        for name in filter(is_tensor_list, container.entries):
+            TENSOR_LIST.require(container.read(name), where=name)
     finally:
         container.close()
     strip_traces(document)
@@ -50,22 +63,8 @@ def serialize_program(program: ExportedProgram, spool: Path) -> Serialized:
     document["guards_code"] = []  # Python source; the manifest's ranges say the same as data
     nodes = [node.name for node in placeholder_nodes(document, where=GRAPH_ENTRY)]
     skeleton = dump_graph(document)
-    _check_readable(skeleton)
+    require_plain_graph(require_readable_graph(skeleton))
     return Serialized(path, skeleton, nodes)
-
-
-def _check_readable(skeleton: bytes) -> None:
-    """Holds a graph against what every reader asks of it, before it is written."""
-    try:
-        problem = next(graph_problems(parse_graph(skeleton, where=GRAPH_ENTRY)), None)
-    except MalformedArtifactError as error:
-        problem = error.problem
-    if problem is not None:
-        raise BuildFailedError(
-            f"no reader would take the graph: {problem}",
-            where=GRAPH_ENTRY,
-            remedy="let more of the model go into engines; please report it if that is not the reason",
-        )
 
 
 def write_artifact(
@@ -82,7 +81,12 @@ def write_artifact(
         engines: in graph order.
         golden: the golden entry's bytes.
         manifest: the manifest's members but ``engines`` and ``files``.
+
+    Raises:
+        BuildFailedError: there is more of something than any reader takes, or the disk is full.
     """
+    if golden is not None:
+        require_readable_golden(golden)
     files: dict[str, FileEntry] = {}
     container = Container(serialized.path)
     try:
@@ -107,7 +111,7 @@ def write_artifact(
                 stock_readable=files[GRAPH_ENTRY].size < STOCK_LIMIT,
                 **manifest,
             )
-            writer.add(MANIFEST_ENTRY, finished.to_json().encode())
+            writer.add(MANIFEST_ENTRY, manifest_entry(finished))
     finally:
         container.close()
     return finished

@@ -23,6 +23,18 @@ from toolchain.container.entry_names import GRAPH_ENTRY, MANIFEST_ENTRY, ROOT
 from toolchain.container.reader import Container
 from toolchain.engine.info import ENGINE_FIELD, FIELDS
 from toolchain.errors import MalformedArtifactError, TrtcrossError, UntrustedError, UsageError
+from toolchain.limits import (
+    EXPRESSION,
+    EXPRESSIONS,
+    FOREIGN_GRAPH,
+    GRAPH,
+    GRAPH_OBJECTS,
+    GRAPH_PIECE,
+    GRAPH_PIECES,
+    GRAPH_VALUES,
+    OPERATORS,
+    TREESPECS,
+)
 
 _LOCAL, _CENTRAL = zip_records.LOCAL_SIZE, 46
 
@@ -523,26 +535,104 @@ def graph_that_is_deep(path: Path) -> None:
 # As much as is read at all: what bounds time and memory, for nothing in it is malformed.
 
 
+def _below_what_is_walked(pieces: list[Any]) -> dict[str, Any]:
+    return {"a": {"b": {"c": pieces}}}
+
+
+@attack(UntrustedError)
+def graph_of_as_many_objects_as_are_read(path: Path) -> None:
+    half = [{"": 0}] * (GRAPH_OBJECTS.most // 2 - 50)
+    pieces = [half, half]
+    _with_graph(lambda graph: graph.update(x=_below_what_is_walked(pieces), guards_code=["1"]))(path)
+
+
 @attack(UntrustedError)
 def graph_of_as_many_values_as_are_read(path: Path) -> None:
-    _with_graph(lambda graph: graph.update(x=[{"": 0}] * 249_000, guards_code=["1"]))(path)
+    lists, numbers = [[]] * (GRAPH_VALUES.most // 4), [1000] * (GRAPH_VALUES.most // 3)
+    pieces = [lists, numbers]
+    _with_graph(lambda graph: graph.update(x=_below_what_is_walked(pieces), guards_code=["1"]))(path)
+
+
+@attack(UntrustedError)
+def graph_of_as_many_pieces_as_are_read(path: Path) -> None:
+    _with_graph(
+        lambda graph: graph.update(x=[{"": [[0] * 5, {"": []}]}] * (GRAPH_PIECES.most // 7 - 50), guards_code=["1"])
+    )(path)
+
+
+@attack(UntrustedError)
+def graph_of_as_many_nodes_as_are_read(path: Path) -> None:
+    """As many values as a graph may have, as torch would write them."""
+    tensor = {"dtype": 7, "sizes": [{"as_int": 4}], "requires_grad": False, "device": {"type": "cuda", "index": 0},
+              "strides": [{"as_int": 1}], "storage_offset": {"as_int": 0}, "layout": 7}  # fmt: skip
+    node = {"target": "torch.ops.aten.relu.default", "inputs": [{"name": "self", "arg": {"as_tensor": {"name": "n"}},
+            "kind": 1}], "outputs": [{"as_tensor": {"name": "n"}}], "metadata": {}, "name": "n"}  # fmt: skip
+
+    def change(graph: dict[str, Any]) -> None:
+        count = GRAPH_OBJECTS.most // 14
+        module = graph["graph_module"]["graph"]
+        module["nodes"] += [{**node, "name": f"n{i}"} for i in range(count)]
+        module["tensor_values"].update((f"n{i}", {**tensor, "sizes": [{"as_int": i}]}) for i in range(count))
+        graph["guards_code"] = ["1"]
+
+    _with_graph(change)(path)
+
+
+@attack(UntrustedError)
+def graph_of_as_many_different_sizes_as_are_read(path: Path) -> None:
+    sizes = [{"expr_str": f"s{i}*2"} for i in range(EXPRESSIONS.most // 8)]
+    _with_graph(lambda graph: graph.update(x=sizes, guards_code=["1"]))(path)
+
+
+@attack(UntrustedError)
+def graph_of_sizes_as_long_as_are_read(path: Path) -> None:
+    sizes = [
+        {"expr_str": f"s{i}" + "+s0" * (EXPRESSION.most // 3 - 10)} for i in range(EXPRESSIONS.most // EXPRESSION.most)
+    ]
+    _with_graph(lambda graph: graph.update(x=sizes, guards_code=["1"]))(path)
+
+
+@attack(UntrustedError)
+def graph_of_as_many_different_signatures_as_are_read(path: Path) -> None:
+    signatures = [{"in_spec": json.dumps(i)} for i in range(TREESPECS.most // 110)]
+    _with_graph(lambda graph: graph.update(x=signatures, guards_code=["1"]))(path)
 
 
 @attack(UntrustedError)
 def graph_as_long_as_is_read(path: Path) -> None:
-    made = Handmade(engines=[])
-    text = json.dumps(
-        {**(made.graph or {}), "guards_code": ["1", "\U0001f4a3"], "x": "x" * 16_770_000}, ensure_ascii=False
-    )
-    files = {GRAPH_ENTRY: text.encode()}
-    container = Container(made.write(path))
-    entries = [(name, files.get(name) or container.read(name)) for name in container.entries]
+    piece = "\U0001f4a3" + "x" * (GRAPH_PIECE.most - 10)
+    text = {
+        **(Handmade(engines=[]).graph or {}),
+        "guards_code": ["1"],
+        "x": [piece] * (GRAPH.size // GRAPH_PIECE.most - 1),
+    }
+    _write_graph(path, json.dumps(text, ensure_ascii=False).encode())
+
+
+def _write_graph(path: Path, text: bytes) -> None:
+    """An artifact whose graph is this very text."""
+    container = Container(Handmade(engines=[]).write(path))
+    entries = [(name, container.read(name)) for name in container.entries]
     container.close()
     manifest = json.loads(dict(entries)[MANIFEST_ENTRY])
-    digest = hashlib.sha256(files[GRAPH_ENTRY]).hexdigest()
-    manifest["files"][GRAPH_ENTRY] = {"sha256": digest, "size": len(files[GRAPH_ENTRY])}
-    files[MANIFEST_ENTRY] = json.dumps(manifest).encode()
+    manifest["files"][GRAPH_ENTRY] = {"sha256": hashlib.sha256(text).hexdigest(), "size": len(text)}
+    files = {GRAPH_ENTRY: text, MANIFEST_ENTRY: json.dumps(manifest).encode()}
     path.write_bytes(archive([(name, files.get(name, data)) for name, data in entries]))
+
+
+@attack(MalformedArtifactError)
+def graph_of_more_pieces_than_are_read(path: Path) -> None:
+    _with_graph(lambda graph: graph.update(x=[0] * GRAPH_PIECES.most))(path)
+
+
+@attack(MalformedArtifactError)
+def graph_of_a_piece_longer_than_is_read(path: Path) -> None:
+    _with_graph(lambda graph: graph.update(x="x" * (GRAPH_PIECE.most + 1)))(path)
+
+
+@attack(MalformedArtifactError)
+def graph_of_more_operators_than_are_read(path: Path) -> None:
+    _with_graph(lambda graph: graph.update(x=[{"target": str(i)} for i in range(OPERATORS.most + 1)]))(path)
 
 
 many(
@@ -796,7 +886,9 @@ many(
         "engine_outside_of_a_node": _foreign_graph(lambda graph: graph.update(extra="dnRydAAA")),
         "engine_without_an_end": lambda path: Foreign().write(path, b'{"a":"dnRydAAA' + b"A" * 2**20),
         "fields_too_few": lambda path: Foreign(fields_left_out=1).write(path),
-        "graph_of_nothing_but_text": lambda path: Foreign().write(path, b'["' + b"A" * (17 * 2**20) + b'"]'),
+        "graph_of_nothing_but_text": lambda path: Foreign().write(
+            path, b'["' + b"A" * (FOREIGN_GRAPH.size + 2**20) + b'"]'
+        ),
         "name_that_turns_the_line": _foreign_graph(
             lambda graph: graph["graph_module"]["graph"]["nodes"][0].update(name="\u202eabc")
         ),

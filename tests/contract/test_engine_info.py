@@ -14,7 +14,7 @@ import pytest
 from packaging.specifiers import SpecifierSet
 
 from toolchain.engine import info as engine_info
-from toolchain.engine.info import FIELD_COUNT, FIELDS, RELEASE_ABI, AliasedIO, EngineInfo, RuntimeDevice
+from toolchain.engine.info import FIELD_COUNT, FIELDS, AliasedIO, EngineInfo, RuntimeDevice
 from toolchain.engine.releases import RELEASES as TABLE
 from toolchain.targets import Backend, ComputeCapability, Platform
 
@@ -32,7 +32,7 @@ from .wheels import Wheel, locked_wheels
 
 RELEASES = [wheel for wheel in locked_wheels() if wheel.name.startswith("torch-tensorrt")]
 ON_LINUX = [wheel for wheel in RELEASES if wheel.system == "linux"]
-CURRENT = [wheel for wheel in RELEASES if RELEASE_ABI[wheel.release] == engine_info.CURRENT_ABI]
+CURRENT = [wheel for wheel in RELEASES if TABLE[wheel.release].abi == engine_info.CURRENT_ABI]
 
 # Torch-TensorRT 2.11 added a field and forgot the operator's parameter for it. torch.export.save writes as many
 # arguments as the operator has parameters: what 2.11 saves has 10 fields and says that its ABI version is 8.
@@ -56,28 +56,26 @@ current_releases = pytest.mark.parametrize("wheel", CURRENT, ids=str)
 
 
 def our_layout(release: str) -> Layout:
-    abi = RELEASE_ABI[release]
+    abi = TABLE[release].abi
     return Layout(abi, tuple(UPSTREAM_NAMES[name][0] for name in FIELDS[: FIELD_COUNT[abi]]))
 
 
 def our_operator(release: str) -> dict[str, str]:
-    names = [
-        name for name in FIELDS[: FIELD_COUNT[RELEASE_ABI[release]]] if name not in OPERATOR_LACKS.get(release, ())
-    ]
+    names = [name for name in FIELDS[: FIELD_COUNT[TABLE[release].abi]] if name not in OPERATOR_LACKS.get(release, ())]
     major, minor = map(int, release.split("."))
     types = {"engine": "Tensor" if (major, minor) >= ENGINE_IS_TENSOR_SINCE else "str"}
     return {UPSTREAM_NAMES[name][1]: types.get(name, "str") for name in names}
 
 
 def test_every_release_of_the_table_is_locked_and_none_else() -> None:
-    assert {wheel.release for wheel in ON_LINUX if wheel.name == "torch-tensorrt"} == set(RELEASE_ABI)
+    assert {wheel.release for wheel in ON_LINUX if wheel.name == "torch-tensorrt"} == set(TABLE)
     assert {wheel.release for wheel in ON_LINUX if wheel.name == "torch-tensorrt-rtx"} == {
-        release for release in RELEASE_ABI if tuple(map(int, release.split("."))) >= (2, 11)
+        release for release in TABLE if tuple(map(int, release.split("."))) >= (2, 11)
     }
 
 
 def test_every_abi_version_is_some_releases() -> None:
-    assert set(FIELD_COUNT) == set(RELEASE_ABI.values())
+    assert set(FIELD_COUNT) == {known.abi for known in TABLE.values()}
     assert max(FIELD_COUNT) == engine_info.CURRENT_ABI
     assert max(FIELD_COUNT.values()) == len(FIELDS)
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import ast
 import re
 
-_LENGTH_LIMIT = 10_000
+from toolchain.limits import EXPRESSION
+
 _BITS_LIMIT = 4096  # of the largest number that an expression can come to when it is built
 
 _CHARACTERS = re.compile(r"[A-Za-z0-9_'(),.=<>+\-*/% ]*")
@@ -24,7 +25,7 @@ def is_plain_expression(text: str) -> bool:
 
     It is parsed and never evaluated; powers whose numbers would fill the memory are refused too.
     """
-    if len(text) > _LENGTH_LIMIT or not _CHARACTERS.fullmatch(text):
+    if EXPRESSION.excess(len(text)) or not _CHARACTERS.fullmatch(text):
         return False
     try:
         return _bits(ast.parse(text, mode="eval").body) <= _BITS_LIMIT

@@ -9,10 +9,8 @@ from toolchain.artifact import Artifact
 from toolchain.container.entry_names import GOLDEN_ENTRY
 from toolchain.errors import MalformedArtifactError
 from toolchain.io.strict_json import load_json
+from toolchain.limits import GOLDEN_HEADER
 from toolchain.manifest.models import DynamicSize, ValueSpec, allows
-
-_HEADER_LIMIT = 4 * 2**20
-_VALUE_LIMIT = 200_000
 
 _DTYPES = {
     "BOOL": "bool", "U8": "uint8", "I8": "int8", "I16": "int16", "U16": "uint16", "I32": "int32", "U32": "uint32",
@@ -50,13 +48,12 @@ def _read_header(artifact: Artifact) -> dict[str, Any]:
     if entry.size < 8:
         raise malformed_golden(artifact, "it is no safetensors file")
     (length,) = struct.unpack("<Q", b"".join(container.chunks(entry.offset, 8)))
-    if length > min(_HEADER_LIMIT, entry.size - 8):
+    if length > min(GOLDEN_HEADER.size, entry.size - 8):
         raise malformed_golden(artifact, f"its header is said to have {length} bytes")
     header = load_json(
         b"".join(container.chunks(entry.offset + 8, length)),
         where=f"{artifact.path}, entry {GOLDEN_ENTRY}",
-        size_limit=_HEADER_LIMIT,
-        value_limit=_VALUE_LIMIT,
+        limit=GOLDEN_HEADER,
     )
     if not isinstance(header, dict):
         raise malformed_golden(artifact, "it is no safetensors file")

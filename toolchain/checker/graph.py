@@ -9,7 +9,9 @@ from typing import Any
 from toolchain.checker.expressions import is_plain_expression
 from toolchain.errors import MalformedArtifactError
 from toolchain.graph.document import dicts
+from toolchain.graph.facts import Claims
 from toolchain.io.strict_json import load_json
+from toolchain.limits import TREESPEC
 
 # Operators as torch's reader finds them: it takes any attribute of `torch` that can be called, `torch.os.system` too.
 _OPERATOR = re.compile(
@@ -29,7 +31,7 @@ _FACTORIES = {"builtins.list", "builtins.dict", "builtins.int", "builtins.float"
 def is_plain_treespec(text: str) -> bool:
     """Whether a treespec's text names no module to import, as enums and defaultdicts do."""
     try:
-        document = load_json(text.encode(), where="treespec", size_limit=2**20, value_limit=100_000)
+        document = load_json(text.encode(), where="treespec", limit=TREESPEC)
     except (MalformedArtifactError, UnicodeEncodeError):
         return False
     for value in dicts(document):
@@ -50,7 +52,7 @@ def _is_registered_name(context: Any) -> bool:
 
 def _is_plain_context(text: str) -> bool:
     try:
-        context = load_json(text.encode(), where="treespec", size_limit=2**20, value_limit=100_000)
+        context = load_json(text.encode(), where="treespec", limit=TREESPEC)
     except (MalformedArtifactError, UnicodeEncodeError):
         return False
     return all("__enum__" not in value and _is_plain_factory(value) for value in dicts(context))
@@ -62,17 +64,17 @@ def _is_plain_factory(value: dict[str, Any]) -> bool:
     return f"{value['default_factory_module']}.{value.get('default_factory_name')}" in _FACTORIES
 
 
-def graph_problems(graph: dict[str, Any]) -> Iterator[str]:
-    """What in a parsed graph is more than data; a builder asks too, so that it writes nothing that is refused later."""
-    if graph.get("guards_code"):
+def graph_problems(claims: Claims) -> Iterator[str]:
+    """What in a graph is more than data; a builder asks too, so that it writes nothing that is refused later."""
+    if claims.guarded:
         yield "its graph holds Python code (guards_code)"
-    for value in dicts(graph):
-        for key, member in value.items():
-            if key == "target" and not (isinstance(member, str) and _OPERATOR.fullmatch(member)):
-                yield f"a node calls {str(member)[:80]!r}, which is no operator"
-            elif key == "expr_str" and not is_plain_expression(str(member)):
-                yield f"a size is not a plain expression: {str(member)[:80]!r}"
-            elif key in ("in_spec", "out_spec") and not is_plain_treespec(str(member)):
-                yield "a call signature names code to import"
-            elif key == "metadata" and member and "target" in value:
-                yield "a node has metadata, which names code of torch"
+    for operator in sorted(claims.operators):
+        if not _OPERATOR.fullmatch(operator):
+            yield f"a node calls {operator[:80]!r}, which is no operator"
+    for expression in sorted(claims.expressions):
+        if not is_plain_expression(expression):
+            yield f"a size is not a plain expression: {expression[:80]!r}"
+    if not all(map(is_plain_treespec, sorted(claims.treespecs))):
+        yield "a call signature names code to import"
+    if claims.annotated:
+        yield "a node has metadata, which names code of torch"

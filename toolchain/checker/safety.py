@@ -7,11 +7,13 @@ from collections.abc import Iterator
 
 from toolchain.artifact import Artifact
 from toolchain.checker.graph import graph_problems, is_plain_treespec
-from toolchain.container.entry_names import GRAPH_ENTRY, MANIFEST_ENTRY, SAMPLE_INPUTS_ENTRY
+from toolchain.container.entry_names import GRAPH_ENTRY, MANIFEST_ENTRY, SAMPLE_INPUTS_ENTRY, is_tensor_list
 from toolchain.engine.metadata_allowlist import unknown_in_pickle
 from toolchain.engine.metadata_reader import PickleError, read_metadata
 from toolchain.errors import UntrustedError, UsageError
+from toolchain.graph.facts import claims_of
 from toolchain.io.strict_json import load_json
+from toolchain.limits import TENSOR_LIST
 
 # Entries that torch reads as data.
 _KNOWN = re.compile(
@@ -22,9 +24,6 @@ _KNOWN = re.compile(
 )
 
 _PAYLOAD = re.compile(r"(weight|tensor)_[0-9]+")
-
-_CONFIG_LIMIT = 8 * 2**20
-_VALUE_LIMIT = 500_000
 
 
 TRUST = "trust"
@@ -74,9 +73,9 @@ def unsafe_parts(artifact: Artifact) -> Iterator[tuple[str, str]]:
             yield "torch may run code from an entry that trtcross does not write", name
         if name == SAMPLE_INPUTS_ENTRY and entry.size:
             yield "it holds pickled sample inputs", name
-        if name.endswith("_config.json"):
+        if is_tensor_list(name):
             yield from _unsafe_payloads(artifact, name)
-    for problem in graph_problems(artifact.graph()):
+    for problem in graph_problems(artifact.graph_facts.claims):
         yield problem, GRAPH_ENTRY
     for engine in artifact.engines:
         if unknown := _unknown_in_metadata(artifact, engine.info.metadata):
@@ -98,12 +97,7 @@ def _unknown_in_metadata(artifact: Artifact, text: str) -> str | None:
 
 
 def _unsafe_payloads(artifact: Artifact, name: str) -> Iterator[tuple[str, str]]:
-    document = load_json(
-        artifact.read_entry(name, size_limit=_CONFIG_LIMIT),
-        where=name,
-        size_limit=_CONFIG_LIMIT,
-        value_limit=_VALUE_LIMIT,
-    )
+    document = load_json(artifact.read_entry(name, size_limit=TENSOR_LIST.size), where=name, limit=TENSOR_LIST)
     payloads = document.get("config") if isinstance(document, dict) else None
     if not isinstance(payloads, dict):
         yield "its list of tensors is not one that torch writes", name
@@ -112,7 +106,7 @@ def _unsafe_payloads(artifact: Artifact, name: str) -> Iterator[tuple[str, str]]
         path = str(payload.get("path_name")) if isinstance(payload, dict) else ""
         if not _PAYLOAD.fullmatch(path) or payload.get("use_pickle") is not False:
             yield "it holds a pickled tensor or object", f"{name}, {path}"
-    for problem in graph_problems(document):
+    for problem in graph_problems(claims_of(document, where=name)):
         yield problem, name
 
 

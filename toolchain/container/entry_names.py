@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from toolchain.limits import ENTRY_NAME
+
 ROOT = "artifact"
 
 MANIFEST_ENTRY = "extra/trtcross/manifest.json"
@@ -9,7 +11,12 @@ GOLDEN_ENTRY = "trtcross/golden.safetensors"
 GRAPH_ENTRY = "models/model.json"
 SAMPLE_INPUTS_ENTRY = "data/sample_inputs/model.pt"
 
-_LIMIT = 1000
+
+def is_tensor_list(name: str) -> bool:
+    """Whether an entry is a list, in JSON, of the tensors that stay in PyTorch."""
+    return name.endswith("_config.json")
+
+
 _DEVICES = {"con", "prn", "aux", "nul"} | {f"{port}{n}" for port in ("com", "lpt") for n in range(1, 10)}
 
 
@@ -22,6 +29,4 @@ def name_problem(name: str) -> str | None:
         return "holds a character that is not allowed"
     if any(part.split(".")[0].rstrip(" ").casefold() in _DEVICES or part[-1] in ". " for part in parts):
         return "cannot be a file's on Windows"
-    if len(name.encode()) > _LIMIT:
-        return "is too long"
-    return None
+    return ENTRY_NAME.excess(len(name.encode()))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import io
 import os
 import stat
 from collections.abc import Iterator
@@ -14,10 +13,10 @@ from toolchain.container import zip_records
 from toolchain.container.entry_names import name_problem
 from toolchain.errors import MalformedArtifactError, UsageError
 from toolchain.io.hashing import stream_digest
+from toolchain.io.positioned_file import PositionedFile
+from toolchain.limits import DIRECTORY, ENTRIES
 
 READ_CHUNK = 4 * 2**20
-_ENTRY_LIMIT = 20_000
-_DIRECTORY_LIMIT = 8 * 2**20
 
 
 @dataclass(frozen=True)
@@ -47,6 +46,8 @@ class ZipEntry:
 class Container:
     """A ``.pt2`` file opened for reading; only its directory is read until an entry is asked for.
 
+    Threads may read it at once.
+
     Its entries and their headers lie one behind the other from the first byte to the last, with nothing in between.
 
     Attributes:
@@ -63,7 +64,7 @@ class Container:
         self.root = ""
         self._file = self._open()
         try:
-            self._stamp = _stamp(os.fstat(self._file.fileno()))
+            self._stamp = _stamp(self._file.status())
             self.entries: dict[str, ZipEntry] = self._read_directory()
         except BaseException:
             self._file.close()
@@ -76,8 +77,7 @@ class Container:
         """Yields the file's bytes from ``offset`` on, ``chunk`` at a time."""
         end = offset + length
         while offset < end:
-            self._file.seek(offset)  # anew each time: another stream may have read in between
-            data = self._file.read(min(chunk, end - offset))
+            data = self._file.read(offset, min(chunk, end - offset))
             if not data:
                 raise self.damaged("it is shorter than its directory says")
             offset += len(data)
@@ -85,8 +85,7 @@ class Container:
 
     def read_into(self, offset: int, buffer: memoryview) -> int:
         """Fills ``buffer`` from ``offset`` on, without a copy in between; returns how many bytes there were."""
-        self._file.seek(offset)
-        return self._file.readinto(buffer)
+        return self._file.read_into(offset, buffer)
 
     def read(self, name: str, *, size_limit: int | None = None) -> bytes:
         """One entry's bytes, of which there may be ``size_limit``."""
@@ -113,17 +112,17 @@ class Container:
     def check_unchanged(self) -> None:
         """Refuses a file that was written to, or another in its place, since it was opened."""
         try:
-            same = _stamp(os.fstat(self._file.fileno())) == self._stamp == _stamp(self.path.stat())
+            same = _stamp(self._file.status()) == self._stamp == _stamp(self.path.stat())
         except OSError:
             same = False
         if not same:
             raise self.damaged("it changed while it was read")
 
-    def _open(self) -> io.BufferedReader:
+    def _open(self) -> PositionedFile:
         try:
             if not stat.S_ISREG(self.path.stat().st_mode):  # a pipe would block, a device has no end
                 raise OSError(errno.EINVAL, "it is not a regular file")
-            return self.path.open("rb")
+            return PositionedFile(self.path)
         except (OSError, ValueError) as error:
             raise UsageError(
                 f"the artifact cannot be opened: {getattr(error, 'strerror', None) or error}",
@@ -138,11 +137,13 @@ class Container:
             raise self.damaged(str(error)) from error
 
     def _read_entries(self) -> dict[str, ZipEntry]:
-        tail = self._read_at(max(self.size - zip_records.TAIL_SIZE, 0), zip_records.TAIL_SIZE)
+        tail = self._file.read(max(self.size - zip_records.TAIL_SIZE, 0), zip_records.TAIL_SIZE)
         directory = zip_records.read_end(tail, self.size)
-        if not 0 < directory.count <= _ENTRY_LIMIT or directory.size > _DIRECTORY_LIMIT:
-            raise self.damaged(f"it has {directory.count} entries, and at most {_ENTRY_LIMIT} are read")
-        data = self._read_at(directory.offset, directory.size)
+        if problem := ENTRIES.excess(directory.count) or DIRECTORY.excess(directory.size):
+            raise self.damaged(f"it {problem}")
+        if not directory.count:
+            raise self.damaged("it has no entries")
+        data = self._file.read(directory.offset, directory.size)
         entries: dict[str, ZipEntry] = {}
         names: set[str] = set()
         position = end = 0
@@ -171,9 +172,9 @@ class Container:
         """The entry whose local header must lie at ``start``, and where the next one must lie."""
         if record.header_offset != start:
             raise self.damaged(f"the entry {record.name!r} overlaps another, or bytes before it belong to no entry")
-        raw = self._read_at(start, zip_records.LOCAL_SIZE)
+        raw = self._file.read(start, zip_records.LOCAL_SIZE)
         length = zip_records.local_length(record, raw)
-        raw += self._file.read(length - len(raw))
+        raw += self._file.read(start + len(raw), length - len(raw))
         zip_records.check_local(record, raw)
         data = start + length
         end = data + record.size
@@ -183,13 +184,9 @@ class Container:
         if raw != zip_records.local_header(*ours) or central != zip_records.central_record(*ours, start):
             self.foreign_header = record.name
         for descriptor in zip_records.descriptors(record):
-            if not descriptor or self._read_at(end, len(descriptor)) == descriptor:
+            if not descriptor or self._file.read(end, len(descriptor)) == descriptor:
                 return ZipEntry(name, data, record.size, record.crc), end + len(descriptor)
         raise self.damaged(f"what stands behind the entry {record.name!r} does not describe it")
-
-    def _read_at(self, offset: int, length: int) -> bytes:
-        self._file.seek(offset)
-        return self._file.read(length)
 
     def damaged(self, problem: str) -> MalformedArtifactError:
         """The error of a file that is not what it should be."""

@@ -15,6 +15,7 @@ from toolchain.container.reader import Container
 from toolchain.errors import BuildFailedError
 from toolchain.io.atomic import new_part, replace_file
 from toolchain.io.bulk_file import BulkFile
+from toolchain.limits import DIRECTORY, ENTRIES
 
 
 class ContainerWriter:
@@ -26,6 +27,7 @@ class ContainerWriter:
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
         self._directory: dict[str, bytes] = {}
+        self._directory_size = 0
 
     def __enter__(self) -> ContainerWriter:
         try:
@@ -59,9 +61,18 @@ class ContainerWriter:
         return hashlib.sha256(data).hexdigest()
 
     def stream(self, name: str, chunks: Iterable[bytes | memoryview], size: int) -> None:
-        """Writes one entry of ``size`` bytes from an iterable of chunks."""
+        """Writes one entry of ``size`` bytes from an iterable of chunks.
+
+        Raises:
+            BuildFailedError: no reader takes such a name, or as many entries.
+        """
         if problem := name_problem(name):
-            raise ValueError(f"the entry name {name!r} {problem}")
+            raise BuildFailedError(
+                f"no reader would take the artifact: the entry name {name[:80]!r} {problem}",
+                where=str(self.path),
+                remedy="report the model: entries are named by torch and by trtcross",
+            )
+        ENTRIES.require(len(self._directory) + 1, where=str(self.path))
         if name.casefold() in self._directory:
             raise ValueError(f"the entry {name!r} is there twice")
         full, start = f"{ROOT}/{name}".encode(), self._file.position
@@ -75,6 +86,8 @@ class ContainerWriter:
             raise ValueError(f"the entry {name!r} was to have {size} bytes and has {written}")
         self._file.rewrite(start, zip_records.local_header(full, crc, size))
         self._directory[name.casefold()] = zip_records.central_record(full, crc, size, start)
+        self._directory_size += len(self._directory[name.casefold()])
+        DIRECTORY.require(self._directory_size, where=str(self.path))
 
     def copy(self, container: Container, name: str) -> str:
         """Writes an entry of another container as it is and returns its SHA-256."""

@@ -10,7 +10,6 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from toolchain.engine.releases import RELEASES
 from toolchain.errors import BuildFailedError, IncompatibleError, MalformedArtifactError
 from toolchain.targets import ComputeCapability
 
@@ -51,9 +50,6 @@ TARGET_PLATFORM_FIELD = FIELDS.index("target_platform")
 # ABI version -> how many of FIELDS it has. Each release's sources are held against this by a contract test.
 FIELD_COUNT = {6: 9, 7: 10, 8: 11, 9: 12, 10: 13}
 CURRENT_ABI = 10
-
-# Torch-TensorRT release -> its ABI version.
-RELEASE_ABI = {name: release.abi for name, release in RELEASES.items()}
 
 PLACEHOLDER_OPERATOR = "tensorrt::no_op_placeholder_for_execute_engine"
 

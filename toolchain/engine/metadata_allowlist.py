@@ -8,7 +8,7 @@ import re
 
 import pybase64
 
-SIZE_LIMIT = 2**20
+from toolchain.limits import METADATA
 
 _DATA = {
     "PROTO", "FRAME", "STOP", "MARK", "NONE", "NEWTRUE", "NEWFALSE", "BININT", "BININT1", "BININT2", "LONG1",
@@ -36,7 +36,7 @@ _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 def unknown_in_pickle(text: str) -> str | None:
     """What in a base64 pickle is more than shapes: sizes, dtypes and the names of sympy's own classes; or None."""
-    if len(text) > SIZE_LIMIT:
+    if METADATA.excess(len(text)):
         return f"{len(text)} characters of it"
     try:
         data = pybase64.b64decode(text.encode("ascii"), validate=True)

@@ -18,7 +18,8 @@ from typing import Any
 
 import pybase64
 
-from toolchain.engine.metadata_allowlist import SIZE_LIMIT, is_shape_name, is_simple_text
+from toolchain.engine.metadata_allowlist import is_shape_name, is_simple_text
+from toolchain.limits import METADATA
 
 _VALUE_LIMIT = 50_000
 _DEPTH_LIMIT = 60
@@ -75,7 +76,7 @@ def read_metadata(text: str) -> dict[Any, Any]:
     Raises:
         PickleError: it is no such pickle, or names something that is not on the list.
     """
-    if len(text) > SIZE_LIMIT:
+    if METADATA.excess(len(text)):
         raise PickleError(f"{len(text)} characters of it")
     try:
         data = pybase64.b64decode(text.encode("ascii"), validate=True)

@@ -22,12 +22,13 @@ from toolchain.engine.plan_header import HEADER_SIZE, PlanHeader, parse_plan_hea
 from toolchain.engine.releases import RELEASES, release_of
 from toolchain.errors import IncompatibleError, MalformedArtifactError
 from toolchain.foreign.engine_search import find_engines, raw_size
-from toolchain.graph.document import GRAPH_LIMIT, GRAPH_VALUE_LIMIT, PlaceholderNode, parse_graph, placeholder_nodes
+from toolchain.graph.document import PlaceholderNode, drop_code, dump_graph, parse_graph, placeholder_nodes
 from toolchain.graph.skeleton import engine_token
 from toolchain.graph.values import GraphValues
 from toolchain.host.installed import own_version
 from toolchain.io.base64_stream import TEXT_CHUNK, ParallelHash, decode_stream
 from toolchain.io.hashing import stream_digest
+from toolchain.limits import FOREIGN_GRAPH
 from toolchain.manifest.install import install_lines
 from toolchain.manifest.models import (
     Aliased,
@@ -59,26 +60,42 @@ class _Plan:
     span: Span
 
 
-def derive_manifest(container: Container) -> Manifest:
-    """The manifest that a file of Torch-TensorRT's own would have; reads every byte of it once, and its engines twice.
+@dataclass(frozen=True)
+class Derived:
+    """What a file of Torch-TensorRT's own would have.
+
+    Attributes:
+        graph: its graph's text with a token for each engine, without what nobody needs and torch would run or import:
+            guards, and nodes' metadata.
+    """
+
+    manifest: Manifest
+    graph: bytes
+
+
+def derive(container: Container) -> Derived:
+    """Derives a manifest and a graph; reads every byte of the file once, and its engines twice.
 
     Raises:
         MalformedArtifactError: it is damaged, or is no such file.
         IncompatibleError: its engines are for a platform that trtcross does not know.
     """
     try:
-        text = _derived(container).to_json().encode()
+        manifest, document = _derived(container)
+        text = manifest.to_json().encode()
+        drop_code(document)
+        graph = dump_graph(document)
     except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError) as error:
         # The graph is taken apart as torch writes it; whatever is missing or of another kind ends here.
         raise container.damaged(f"its graph is not as torch writes one ({type(error).__name__})") from error
-    return parse_manifest(text, where=str(container.path))  # as strictly as one from a file
+    return Derived(parse_manifest(text, where=str(container.path)), graph)  # as strictly as one from a file
 
 
-def _derived(container: Container) -> Manifest:
+def _derived(container: Container) -> tuple[Manifest, dict[str, Any]]:
     where = f"{container.path}, entry {GRAPH_ENTRY}"
-    found = find_engines(_checked(container, GRAPH_ENTRY), limit=GRAPH_LIMIT, where=where)
+    found = find_engines(_checked(container, GRAPH_ENTRY), where=where)
     skeleton = found.skeleton
-    document = parse_graph(skeleton, where=where, value_limit=GRAPH_VALUE_LIMIT)
+    document = parse_graph(skeleton, where=where, limit=FOREIGN_GRAPH)
     placeholders = placeholder_nodes(document, where=where)
     _check_tokens(container, skeleton, placeholders, len(found.spans))
     values = GraphValues(document, where=where)
@@ -92,7 +109,7 @@ def _derived(container: Container) -> Manifest:
     }
     target = _target(container, infos[0], plans[0], values)
     producer = _producer(target, values)
-    return Manifest(
+    manifest = Manifest(
         created=datetime.fromtimestamp(container.path.stat().st_mtime, timezone.utc),
         stock_readable=True,
         producer=producer,
@@ -112,6 +129,7 @@ def _derived(container: Container) -> Manifest:
         golden=None,
         build=BuildRecord(seconds={}, cache_key=None, from_cache=False),
     )
+    return manifest, document
 
 
 def _check_tokens(container: Container, skeleton: bytes, placeholders: list[PlaceholderNode], engines: int) -> None:

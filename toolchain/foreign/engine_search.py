@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from toolchain.errors import MalformedArtifactError
 from toolchain.graph.skeleton import engine_token
 from toolchain.io.base64_stream import encoded_length
+from toolchain.limits import FOREIGN_ENGINES, FOREIGN_GRAPH
 
 # The quotation mark before a text that begins as the base64 of a plan's magic does. Within a text of JSON a quotation
 # mark is escaped, so one that is not, with letters behind it, begins a text.
 _MARK = re.compile(rb'(?<!\\)"(?=(?:dn|Zn)Ryd)')
 _MARK_LENGTH = 6
-_ENGINE_LIMIT = 10_000
 
 
 @dataclass
@@ -30,7 +30,7 @@ class Found:
     spans: list[tuple[int, int]]
 
 
-def find_engines(chunks: Iterable[bytes], *, limit: int, where: str) -> Found:
+def find_engines(chunks: Iterable[bytes], *, where: str, limit: int = FOREIGN_GRAPH.size) -> Found:
     """Reads a graph's text from its chunks.
 
     Args:
@@ -54,10 +54,8 @@ def find_engines(chunks: Iterable[bytes], *, limit: int, where: str) -> Found:
                 skeleton += text[at : mark.end()] + engine_token(len(spans)).encode()
                 at = mark.end()
                 begin = origin + at
-                if len(spans) > _ENGINE_LIMIT:
-                    raise MalformedArtifactError(
-                        f"the engines in the graph cannot be found: there are more than {_ENGINE_LIMIT}", where=where
-                    )
+                if problem := FOREIGN_ENGINES.excess(len(spans)):
+                    raise MalformedArtifactError(f"the engines in the graph cannot be found: it {problem}", where=where)
             else:
                 settled = max(len(text) - _MARK_LENGTH, at)  # what a mark may begin in, and the character before
                 skeleton += text[at:settled]

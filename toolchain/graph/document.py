@@ -20,30 +20,22 @@ from toolchain.engine.info import (
 )
 from toolchain.errors import MalformedArtifactError
 from toolchain.io.strict_json import load_json
-
-SKELETON_LIMIT = 512 * 2**20
-
-# What is read of a graph before it is trusted: its text without the engines, and how many values may be in it.
-GRAPH_LIMIT = 16 * 2**20
-GRAPH_VALUE_LIMIT = 500_000
-
+from toolchain.limits import OWN_PROGRAM, JsonLimit
 
 PLACEHOLDER_TARGET = f"torch.ops.{PLACEHOLDER_OPERATOR.replace('::', '.')}.default"
 
 
 @dataclass(frozen=True)
-class PlaceholderNode:
-    """A placeholder node of a parsed graph.
+class Placeholder:
+    """What a placeholder node says of its engine.
 
     Attributes:
         name: the node's name.
         fields: its engine info; the engine field is a token.
-        node: the node itself, as parsed.
     """
 
     name: str
     fields: tuple[str, ...]
-    node: dict[str, Any]
 
     @property
     def token(self) -> str:
@@ -51,6 +43,17 @@ class PlaceholderNode:
 
     def info(self, where: str) -> EngineInfo:
         return EngineInfo.parse(self.fields, where=where)
+
+
+@dataclass(frozen=True)
+class PlaceholderNode(Placeholder):
+    """A placeholder node of a parsed graph.
+
+    Attributes:
+        node: the node itself, as parsed.
+    """
+
+    node: dict[str, Any]
 
     @property
     def inputs(self) -> list[Any]:
@@ -66,13 +69,13 @@ class PlaceholderNode:
         return found
 
 
-def parse_graph(skeleton: bytes, *, where: str, value_limit: int | None = None) -> dict[str, Any]:
-    """Parses a skeleton, in which there may be ``value_limit`` values if it is not our own.
+def parse_graph(skeleton: bytes, *, where: str, limit: JsonLimit = OWN_PROGRAM) -> dict[str, Any]:
+    """Parses a skeleton whole; what is not our own needs a limit.
 
     Raises:
         MalformedArtifactError: it is not a graph that torch.export wrote.
     """
-    document = load_json(skeleton, where=where, size_limit=SKELETON_LIMIT, value_limit=value_limit)
+    document = load_json(skeleton, where=where, limit=limit)
     try:
         nodes = document["graph_module"]["graph"]["nodes"]
     except (KeyError, TypeError):
@@ -98,10 +101,18 @@ def placeholder_nodes(document: dict[str, Any], *, where: str) -> list[Placehold
     Raises:
         MalformedArtifactError: a node's arguments are not engine info.
     """
-    return [_placeholder(node, where) for node in nodes(document) if node.get("target") == PLACEHOLDER_TARGET]
+    return [read_placeholder(node, where) for node in nodes(document) if is_placeholder(node)]
 
 
-def _placeholder(node: dict[str, Any], where: str) -> PlaceholderNode:
+def is_placeholder(node: dict[str, Any]) -> bool:
+    return node.get("target") == PLACEHOLDER_TARGET
+
+
+def read_placeholder(node: dict[str, Any], where: str) -> PlaceholderNode:
+    """
+    Raises:
+        MalformedArtifactError: the node's arguments are not engine info.
+    """
     try:
         fields = tuple(argument["arg"]["as_string"] for argument in node["inputs"][1:])
         node["inputs"][0]["arg"]["as_tensors"]

@@ -13,6 +13,7 @@ from typing import Any
 from toolchain.errors import MalformedArtifactError
 from toolchain.graph.document import PLACEHOLDER_TARGET, nodes
 from toolchain.io.strict_json import load_json
+from toolchain.limits import TREESPEC
 from toolchain.manifest.models import Binding, CallSpec, DynamicSize, FallbackOperator, ValueSpec
 from toolchain.targets import DEVICE
 
@@ -23,8 +24,6 @@ _DTYPES = {
     30: "float8_e5m2", 31: "float8_e4m3fnuz", 32: "float8_e5m2fnuz", 33: "float8_e8m0fnu", 34: "uint32", 35: "uint64",
 }  # fmt: skip
 _SYMBOL = re.compile(r"Symbol\('(\w+)'[^()]*\)")
-_SPEC_LIMIT = 2**20
-_SPEC_VALUES = 100_000
 
 
 class GraphValues:
@@ -110,7 +109,7 @@ class GraphValues:
 
     def _spec(self, name: str) -> dict[str, Any]:
         text = self._call[name].encode()
-        version, spec = load_json(text, where=self._where, size_limit=_SPEC_LIMIT, value_limit=_SPEC_VALUES)
+        version, spec = load_json(text, where=self._where, limit=TREESPEC)
         if version != 1 or not isinstance(spec, dict):
             raise MalformedArtifactError(
                 f"the graph cannot be read: its {name} is not one that torch writes", where=self._where
@@ -178,7 +177,7 @@ def _paths(spec: dict[str, Any]) -> Iterator[tuple[Any, ...]]:
 def _keys(context: Any, count: int) -> list[Any]:
     """A container's keys: a dictionary's context is the JSON list of them."""
     try:
-        keys = load_json(str(context).encode(), where="treespec", size_limit=_SPEC_LIMIT, value_limit=_SPEC_VALUES)
+        keys = load_json(str(context).encode(), where="treespec", limit=TREESPEC)
     except (MalformedArtifactError, UnicodeError):
         keys = None
     if isinstance(keys, list) and len(keys) == count and all(isinstance(key, (str, int)) for key in keys):

@@ -5,9 +5,12 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from toolchain.errors import MalformedArtifactError
+from toolchain.limits import JsonLimit
 
 # Deeper than torch's graphs and treespecs ever are, and shallow enough for any reader's recursion.
 DEPTH_LIMIT = 100
@@ -15,44 +18,43 @@ DEPTH_LIMIT = 100
 _DIGITS = 20
 
 
-def load_json(data: bytes, *, where: str, size_limit: int, value_limit: int | None = None) -> Any:
+def load_json(data: bytes, *, where: str, limit: JsonLimit) -> Any:
     """Parses UTF-8 JSON.
 
-    Args:
-        size_limit: how many bytes it may have.
-        value_limit: how many values it may hold, which bounds the memory that it takes: a value of two bytes becomes
-            an object of a hundred.
+    Raises:
+        MalformedArtifactError: more than the limit, too deep, not UTF-8, not JSON, a key twice, or a number beyond
+            64 bits.
+    """
+    if problem := limit.excess(data):
+        raise MalformedArtifactError(f"the JSON cannot be read: it {problem}", where=where)
+    with json_errors(where):
+        document = json.loads(data.decode("utf-8"), object_pairs_hook=unique_members, **STRICT)
+        require_depth(document)
+    return document
+
+
+@contextmanager
+def json_errors(where: str) -> Iterator[None]:
+    """Turns what parsing raises into the one error that says where it was.
 
     Raises:
-        MalformedArtifactError: too long, too deep, not UTF-8, not JSON, a key twice, or a number beyond 64 bits.
+        MalformedArtifactError: for what is no JSON that we accept.
     """
-    if len(data) > size_limit:
-        raise MalformedArtifactError(
-            f"the JSON cannot be read: it has {len(data)} bytes, and at most {size_limit} are read", where=where
-        )
-    # Each value but the first stands behind one of these.
-    if value_limit is not None and sum(map(data.count, (b"[", b"{", b","))) > value_limit:
-        raise MalformedArtifactError(f"the JSON cannot be read: it holds more than {value_limit} values", where=where)
     try:
-        document = json.loads(
-            data.decode("utf-8"),
-            object_pairs_hook=_unique,
-            parse_constant=_refuse_constant,
-            parse_int=_integer,
-            parse_float=_float,
-        )
+        yield
     except UnicodeDecodeError as error:
         raise MalformedArtifactError("the JSON cannot be read: it is not UTF-8", where=where) from error
     except RecursionError as error:
         raise MalformedArtifactError("the JSON cannot be read: it is nested too deeply", where=where) from error
     except ValueError as error:
         raise MalformedArtifactError(f"the JSON cannot be read: {error}", where=where) from error
-    if _depth_exceeds(document, DEPTH_LIMIT):
-        raise MalformedArtifactError("the JSON cannot be read: it is nested too deeply", where=where)
-    return document
 
 
-def _depth_exceeds(document: Any, limit: int) -> bool:
+def require_depth(document: Any, limit: int = DEPTH_LIMIT) -> None:
+    """
+    Raises:
+        ValueError: it is nested too deeply.
+    """
     level = [document]
     for _ in range(limit):
         level = [
@@ -62,8 +64,8 @@ def _depth_exceeds(document: Any, limit: int) -> bool:
             for child in (value.values() if isinstance(value, dict) else value)
         ]
         if not level:
-            return False
-    return True
+            return
+    raise ValueError("it is nested too deeply")
 
 
 def _integer(text: str) -> int:
@@ -79,7 +81,8 @@ def _float(text: str) -> float:
     return number
 
 
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def unique_members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object of its members, none of them twice."""
     document = dict(pairs)
     if len(document) != len(pairs):
         twice, _ = Counter(name for name, _ in pairs).most_common(1)[0]
@@ -89,3 +92,7 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _refuse_constant(text: str) -> None:
     raise ValueError(f"{text} is not a JSON number")
+
+
+STRICT: dict[str, Any] = {"parse_constant": _refuse_constant, "parse_int": _integer, "parse_float": _float}
+"""What a decoder does with numbers: those that a reader could understand in two ways are a ``ValueError``."""

@@ -13,8 +13,6 @@ from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
 from toolchain.targets import Backend, Platform
 
 SCHEMA_VERSION = 1
-SIZE_LIMIT = 8 * 2**20
-VALUE_LIMIT = 250_000
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Count = Annotated[int, Field(ge=0)]

@@ -11,7 +11,8 @@ from pydantic import ValidationError
 from toolchain.engine.info import CONTROL
 from toolchain.errors import MalformedArtifactError
 from toolchain.io.strict_json import load_json
-from toolchain.manifest.models import SCHEMA_VERSION, SIZE_LIMIT, VALUE_LIMIT, Manifest
+from toolchain.limits import MANIFEST
+from toolchain.manifest.models import SCHEMA_VERSION, Manifest
 
 
 def parse_manifest(data: bytes, *, where: str) -> Manifest:
@@ -20,7 +21,7 @@ def parse_manifest(data: bytes, *, where: str) -> Manifest:
     Raises:
         MalformedArtifactError: not JSON, a newer schema version, an unknown or missing field, a wrong type.
     """
-    document = load_json(data, where=where, size_limit=SIZE_LIMIT, value_limit=VALUE_LIMIT)
+    document = load_json(data, where=where, limit=MANIFEST)
     version = document.get("schema_version") if isinstance(document, dict) else None
     if type(version) is not int or version < 1:
         raise MalformedArtifactError(

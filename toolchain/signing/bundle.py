@@ -11,10 +11,9 @@ from typing import Any
 
 from toolchain.errors import MalformedArtifactError, UntrustedError
 from toolchain.io.strict_json import load_json
+from toolchain.limits import SIGNATURE
 
 SUFFIX = ".sig"
-_SIZE_LIMIT = 2**20
-_VALUE_LIMIT = 10_000
 
 
 @dataclass(frozen=True)
@@ -45,7 +44,7 @@ def read_bundle(path: Path) -> Bundle:
     """
     data = signature_bytes(path)
     try:
-        document = load_json(data, where=str(path), size_limit=_SIZE_LIMIT, value_limit=_VALUE_LIMIT)
+        document = load_json(data, where=str(path), limit=SIGNATURE)
         return _bundle(data, document["verificationMaterial"])
     except (MalformedArtifactError, ValueError, KeyError, TypeError) as error:
         raise refused(
@@ -59,7 +58,7 @@ def signature_bytes(path: Path) -> bytes:
         if not stat.S_ISREG(path.stat().st_mode):  # a pipe would block
             raise refused("the signature cannot be read: it is not a regular file", path)
         with path.open("rb") as file:
-            return file.read(_SIZE_LIMIT + 1)
+            return file.read(SIGNATURE.size + 1)
     except FileNotFoundError as error:
         raise refused("the artifact is not signed: there is no signature beside it", path) from error
     except OSError as error:

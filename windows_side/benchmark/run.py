@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -15,12 +15,13 @@ from toolchain.artifact import Artifact
 from toolchain.errors import BuildFailedError, UsageError
 from toolchain.factory import call_factory
 from toolchain.host.gpu_probe import probe_gpus
+from toolchain.host.requirements import Requirement
 from windows_side.benchmark.first_call import FirstCall, measure_first_call
 from windows_side.benchmark.measure import Callee, GpuMemory, Latency, measure_latency, measure_throughput
 from windows_side.execution.call import call_of
 from windows_side.execution.model import LoadedModel
 from windows_side.execution.samples import read_inputs, sample_call
-from windows_side.loader.loading import load_artifact
+from windows_side.loader.loading import load_admitted
 from windows_side.options import LoadOptions
 
 
@@ -78,10 +79,14 @@ def measure_first_calls(artifact: Artifact, loading: LoadOptions) -> Iterator[tu
             yield name, measure_first_call(artifact.path, loading.model_copy(update={"runtime_cache": folder}))
 
 
-def measure_steady(artifact: Artifact, options: BenchmarkOptions) -> Steady:
-    """Loads the artifact, and measures calls."""
+def measure_steady(artifact: Artifact, doubts: Iterable[Requirement], options: BenchmarkOptions) -> Steady:
+    """Loads the artifact, and measures calls.
+
+    Args:
+        doubts: what :func:`.admission.admit` returned for this artifact.
+    """
     memory = GpuMemory(torch.device(options.loading.device))
-    model = load_artifact(artifact, options.loading)
+    model = load_admitted(artifact, doubts, options.loading)
     loaded = memory.look()
     args, kwargs = _call(artifact, model, options.source)
     callees: list[Callee] = [lambda: model(*args, **kwargs)]

@@ -17,7 +17,7 @@ from toolchain.text import size_text
 from windows_side.benchmark.baseline import compare, read_baseline
 from windows_side.commands.load_options import load_options
 from windows_side.options import LoadOptions
-from windows_side.preflight.requirements import require
+from windows_side.preflight.admission import admit
 from windows_side.reports.bench_page import bench_page
 
 if TYPE_CHECKING:
@@ -68,8 +68,7 @@ def bench(
         raise UsageError("--fail-over needs --baseline", remedy="give the file of an earlier `bench --json`")
     earlier = read_baseline(baseline) if baseline else None
     with open_artifact(artifact) as opened:
-        # Before torch, which may be what is missing.
-        require(opened, allow_unlisted_gpu=loading.allow_unlisted_gpu)
+        doubts = admit(opened, loading)  # before torch, which may be what is missing
         from windows_side.benchmark.run import BenchmarkOptions, measure_first_calls, measure_steady
 
         document: dict[str, Any] = {
@@ -81,7 +80,7 @@ def bench(
             for name, first in measure_first_calls(opened, loading):
                 document.setdefault("first_call", {})[name] = asdict(first)
                 _say_first(output, name, first)
-        steady = measure_steady(opened, BenchmarkOptions(loading, **measured))
+        steady = measure_steady(opened, doubts, BenchmarkOptions(loading, **measured))
     document.update(steady.to_json())
     _say_steady(output, steady)
     output.put(**document)

@@ -13,7 +13,7 @@ from toolchain.errors import UsageError
 from toolchain.io.atomic import write_bytes
 from windows_side.commands.load_options import load_options
 from windows_side.options import LoadOptions
-from windows_side.preflight.requirements import require
+from windows_side.preflight.admission import admit
 
 if TYPE_CHECKING:
     import torch
@@ -30,11 +30,10 @@ if TYPE_CHECKING:
 def run(output: Output, artifact: str, source: Path, out: Path, loading: LoadOptions) -> None:
     """Run ARTIFACT on the tensors in a safetensors file, named as `trtcross inspect` names the inputs."""
     with open_artifact(artifact) as opened:
-        # Before torch, which may be what is missing.
-        require(opened, allow_unlisted_gpu=loading.allow_unlisted_gpu)
-        from windows_side.loader.loading import load_artifact
+        doubts = admit(opened, loading)  # before torch, which may be what is missing
+        from windows_side.loader.loading import load_admitted
 
-        model = load_artifact(opened, loading)
+        model = load_admitted(opened, doubts, loading)
         names = run_file(model, opened, source, out)
     output.put(artifact=artifact, output=str(out), tensors=names, trust=loading.trust)
     output.say(f"wrote {', '.join(names)} to {out}")

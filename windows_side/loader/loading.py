@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
 from threading import Lock
@@ -16,15 +16,17 @@ from torch.export import ExportedProgram
 
 from toolchain.artifact import Artifact, open_artifact
 from toolchain.checker.safety import require_safe_to_load
-from toolchain.container.entry_names import GRAPH_ENTRY
+from toolchain.container.entry_names import GRAPH_ENTRY, is_tensor_list
 from toolchain.container.reader import ZipEntry
 from toolchain.container.splice import spliced_archive
 from toolchain.engine.info import ENGINE_FIELD, FIELDS
 from toolchain.errors import IncompatibleError, MalformedArtifactError, TrtcrossError, UsageError
-from toolchain.graph.document import dump_graph, placeholder_nodes, set_devices
+from toolchain.graph.document import set_devices
+from toolchain.graph.text_edits import on_device, with_texts
+from toolchain.host.requirements import Requirement
 from toolchain.io.strict_json import load_json
+from toolchain.limits import TENSOR_LIST
 from toolchain.manifest.models import Manifest
-from toolchain.signing.artifact import require_signature
 from toolchain.signing.policy import Policy, read_policy
 from toolchain.targets import DEVICE, Backend
 from windows_side.execution.current_gpu import keep_current_gpu
@@ -33,7 +35,7 @@ from windows_side.execution.model import LoadedModel
 from windows_side.loader.replace import EngineFactory, replace_nodes
 from windows_side.loader.runtime_library import load_runtime
 from windows_side.options import LoadOptions
-from windows_side.preflight.requirements import require
+from windows_side.preflight.admission import admit
 
 _DEVICE_FIELD = FIELDS.index("device")
 
@@ -102,9 +104,16 @@ def load(
 
 def load_artifact(artifact: Artifact, options: LoadOptions) -> LoadedModel:
     """:func:`load`, of an open artifact and of options as data."""
-    if options.policy is not None:
-        require_signature(artifact, options.policy)
-    for doubt in require(artifact, allow_unlisted_gpu=options.allow_unlisted_gpu):
+    return load_admitted(artifact, admit(artifact, options), options)
+
+
+def load_admitted(artifact: Artifact, doubts: Iterable[Requirement], options: LoadOptions) -> LoadedModel:
+    """The part of :func:`load` behind signature and preflight, for who has asked for both before torch was imported.
+
+    Args:
+        doubts: what :func:`.admission.admit` returned for this artifact.
+    """
+    for doubt in doubts:
         warnings.warn(f"{doubt.name}: needs {doubt.needed}; here: {doubt.found}", stacklevel=3)
     load_runtime(artifact.manifest.target.backend)
     place = _gpu(options.device)
@@ -224,7 +233,7 @@ def _read_program(artifact: Artifact, device: torch.device) -> ExportedProgram:
     for name, entry in artifact.container.entries.items():
         if name == GRAPH_ENTRY:
             entries.append((name, _graph_for_torch(artifact, device)))
-        elif name.endswith("_config.json"):
+        elif is_tensor_list(name):
             entries.append((name, _on_device(artifact.read_entry(name), name, device)))
         elif not name.startswith(("extra/", "trtcross/")):
             entries.append((name, entry))
@@ -243,16 +252,20 @@ def _read_program(artifact: Artifact, device: torch.device) -> ExportedProgram:
 
 
 def _graph_for_torch(artifact: Artifact, device: torch.device) -> bytes:
-    document = artifact.graph()
-    for placeholder in placeholder_nodes(document, where=str(artifact.path)):
-        inputs = placeholder.node["inputs"][0]
-        token = {"name": "token", "arg": {"as_string": placeholder.token}, "kind": inputs["kind"]}
-        placeholder.node.update(target=_ENGINE_TARGET, inputs=[inputs, token])
-    set_devices(document, device.type, device.index)
-    return dump_graph(document)
+    """The graph's text on a device, with an operator of ours in each placeholder's place; edited, not parsed again."""
+    text = artifact.graph_text.decode()
+    replaced = [(node.start, node.end, _engine_node(text[node.start : node.end])) for node in artifact.placeholders]
+    return on_device(with_texts(text, replaced), device.type, device.index).encode()
+
+
+def _engine_node(text: str) -> str:
+    node = json.loads(text)
+    inputs = node["inputs"][0]
+    token = {"name": "token", "arg": node["inputs"][1 + ENGINE_FIELD]["arg"], "kind": inputs["kind"]}
+    return json.dumps({**node, "target": _ENGINE_TARGET, "inputs": [inputs, token]})
 
 
 def _on_device(data: bytes, name: str, device: torch.device) -> bytes:
-    document: dict[str, Any] = load_json(data, where=name, size_limit=64 * 2**20)
+    document: dict[str, Any] = load_json(data, where=name, limit=TENSOR_LIST)
     set_devices(document, device.type, device.index)
     return json.dumps(document).encode()

@@ -17,7 +17,7 @@ from torch.export.graph_signature import (
 
 from toolchain.engine.info import CURRENT_ABI, ENGINE_FIELD, FIELDS, PLACEHOLDER_OPERATOR, check_fields
 from toolchain.errors import IncompatibleError, MalformedArtifactError
-from toolchain.io.base64_stream import TEXT_CHUNK, ParallelHash, decode_stream
+from toolchain.io.base64_stream import TEXT_CHUNK, decode_stream
 from toolchain.names import unique_name
 from windows_side.execution.launch_lock import LAUNCH_LOCK
 
@@ -187,4 +187,4 @@ def _decode(text: object, where: str) -> bytes:
         )
     data = text.encode("ascii")
     chunks = (data[start : start + TEXT_CHUNK] for start in range(0, len(data), TEXT_CHUNK))
-    return b"".join(decode_stream(chunks, ParallelHash(), where=where))
+    return b"".join(decode_stream(chunks, None, where=where))

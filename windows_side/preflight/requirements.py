@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from packaging.version import Version
 
 from toolchain.artifact import Artifact, open_artifact
-from toolchain.engine.info import RELEASE_ABI
+from toolchain.engine.releases import RELEASES
 from toolchain.errors import IncompatibleError
 from toolchain.host.gpu_probe import Gpus, probe_gpus
 from toolchain.host.installed import torch_cuda, torch_version, version_of
@@ -51,11 +51,14 @@ def unmet(requirements: Iterable[Requirement]) -> list[Requirement]:
     return [item for item in requirements if item.state is not State.MET]
 
 
-def require(artifact: Artifact, *, allow_unlisted_gpu: bool = False) -> list[Requirement]:
+def require(
+    artifact: Artifact, *, allow_unlisted_gpu: bool = False, requirements: list[Requirement] | None = None
+) -> list[Requirement]:
     """Refuses an artifact that cannot run here.
 
     Args:
         allow_unlisted_gpu: take a GPU whose compute capability the engine does not list.
+        requirements: what :func:`check` found a moment ago, where it was asked already.
 
     Returns:
         The requirements that were waived, are unknown, or are a risk only, for a warning.
@@ -64,7 +67,7 @@ def require(artifact: Artifact, *, allow_unlisted_gpu: bool = False) -> list[Req
         IncompatibleError: a requirement is not met.
     """
     _require_platform(artifact)
-    doubts = unmet(check(artifact))
+    doubts = unmet(check(artifact) if requirements is None else requirements)
     waived = {*_RISKS, GPU_REQUIREMENT} if allow_unlisted_gpu else _RISKS
     failed = [item for item in doubts if item.state is State.NOT_MET and item.name not in waived]
     if failed:
@@ -183,8 +186,8 @@ def _torch_tensorrt(manifest: Manifest) -> Requirement:
     here, abi = version_of(package.name), manifest.target.abi_version
     found = f"{package.name} {here}" if here else "not installed"
     release = ".".join(here.split(".")[:2]) if here else ""
-    fits = RELEASE_ABI.get(release) == abi
-    releases = " or ".join(name for name, number in RELEASE_ABI.items() if number == abi)
+    fits = release in RELEASES and RELEASES[release].abi == abi
+    releases = " or ".join(name for name, known in RELEASES.items() if known.abi == abi)
     return _compare("torch-tensorrt", f"{package.name} {releases} (ABI {abi})", found, fits, _install(manifest, 2))
 
 

@@ -16,8 +16,6 @@ from typing import Any
 
 from toolchain.artifact import Artifact, open_artifact
 from toolchain.checker.structure import check_structure
-from toolchain.container.entry_names import MANIFEST_ENTRY
-from toolchain.container.reader import Container
 from toolchain.errors import MalformedArtifactError, TrtcrossError, UsageError, unexpected
 from toolchain.host.gpu_probe import probe_gpus
 from toolchain.host.requirements import Requirement, State
@@ -210,8 +208,9 @@ def _without_best(selection: Selection, error: TrtcrossError) -> Selection:
 
 
 def _candidate(path: Path, allow_unlisted_gpu: bool) -> Candidate:
-    _require_manifest(path)
-    with open_artifact(path) as artifact:
+    with Artifact(path) as artifact:
+        if artifact.foreign:  # before every byte of it is read for what it would be
+            raise _no_manifest(path)
         requirements = check(artifact)
         if allow_unlisted_gpu:
             requirements = [item for item in requirements if item.name != GPU_REQUIREMENT]
@@ -231,15 +230,8 @@ def _facts(artifact: Artifact, requirements: list[Requirement]) -> Candidate:
     )
 
 
-def _require_manifest(path: Path) -> None:
-    """Refuses a foreign file before every byte of it is read for what it would be."""
-    container = Container(path)
-    try:
-        if MANIFEST_ENTRY in container.entries:
-            return
-    finally:
-        container.close()
-    raise MalformedArtifactError(
+def _no_manifest(path: Path) -> MalformedArtifactError:
+    return MalformedArtifactError(
         "it has no trtcross manifest: it is a plain program, or was saved by Torch-TensorRT itself",
         where=str(path),
         remedy=f"make an artifact of it: trtcross build, or trtcross convert {path.name} -o OUT",

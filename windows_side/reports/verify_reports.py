@@ -8,11 +8,12 @@ from typing import Any
 
 from toolchain.errors import MalformedArtifactError, UsageError
 from toolchain.io.strict_json import load_json
+from toolchain.limits import JsonLimit
 from toolchain.report.junit import Case, Suite, junit_xml
 from toolchain.report.writing import write_report
 from windows_side.verification.levels import StepResult, Verification, broken_off
 
-_LATENCY_LIMIT = 64 * 2**20
+_LATENCY = JsonLimit("the latency", 64 * 2**20, 1_000_000)
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,7 @@ def read_latency(path: Path) -> dict[str, Any]:
         "these are no figures of a benchmark", where=str(path), remedy="write it by `trtcross bench --json`"
     )
     try:
-        document = load_json(path.read_bytes(), where=str(path), size_limit=_LATENCY_LIMIT, value_limit=1_000_000)
+        document = load_json(path.read_bytes(), where=str(path), limit=_LATENCY)
     except (OSError, MalformedArtifactError) as error:
         raise wrong from error
     latency = document.get("latency") if isinstance(document, dict) else None

@@ -144,12 +144,15 @@ class Verification:
         elif level == "structure":
             details.update(check_structure(artifact, self._loading.trust))
         elif level == "load":
-            # Before torch, which may be what is missing.
-            require(artifact, allow_unlisted_gpu=self._loading.allow_unlisted_gpu)
-            from windows_side.loader.loading import load_artifact
+            # Before torch, which may be what is missing. Without requirements the engines' headers are damaged.
+            doubts = require(
+                artifact,
+                allow_unlisted_gpu=self._loading.allow_unlisted_gpu,
+                requirements=self.requirements or None,
+            )
+            from windows_side.loader.loading import load_admitted
 
-            # The signature was a level of its own.
-            self._model = load_artifact(artifact, self._loading.model_copy(update={"policy": None}))
+            self._model = load_admitted(artifact, doubts, self._loading)
         else:
             self.outputs = golden_errors(artifact, self._model)
             details["outputs"] = [output.to_json() for output in self.outputs]

@@ -6,6 +6,7 @@ import base64
 import binascii
 import hashlib
 import json
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -20,8 +21,9 @@ from toolchain.graph.document import dump_graph, parse_graph, placeholder_nodes,
 from toolchain.graph.skeleton import engine_token, gaps, interleave, lay_out
 from toolchain.io.base64_stream import RAW_CHUNK, TEXT_CHUNK, ParallelHash, decode_stream, encode_stream, encoded_length
 from toolchain.io.strict_json import DEPTH_LIMIT, load_json
+from toolchain.limits import JsonLimit
 
-LIMIT = 10_000
+LIMIT = JsonLimit("the text", 10_000)
 JSON = st.recursive(
     st.none()
     | st.booleans()
@@ -32,13 +34,13 @@ JSON = st.recursive(
 )
 
 
-def load(data: bytes, **limits: int) -> object:
-    return load_json(data, where="test", **{"size_limit": LIMIT, **limits})
+def load(data: bytes, limit: JsonLimit = LIMIT) -> object:
+    return load_json(data, where="test", limit=limit)
 
 
 @given(JSON)
 def test_json_is_read_as_it_was_written(value: object) -> None:
-    assert load(json.dumps(value).encode(), size_limit=10**6) == value
+    assert load(json.dumps(value).encode(), replace(LIMIT, size=10**6)) == value
 
 
 @given(st.binary())
@@ -64,7 +66,7 @@ def test_any_bytes_are_json_or_refused(data: bytes) -> None:
         (b"", "Expecting value"),
         (b"{} {}", "Extra data"),
         (b"\xef\xbb\xbf{}", "BOM"),
-        (b" " * (LIMIT + 1), "bytes, and at most"),
+        (b" " * (LIMIT.size + 1), "bytes, and at most"),
     ],
 )
 def test_json_that_is_refused(data: bytes, problem: str) -> None:
@@ -74,9 +76,9 @@ def test_json_that_is_refused(data: bytes, problem: str) -> None:
 
 def test_json_may_be_as_deep_and_as_full_as_the_limits() -> None:
     load(b"[" * DEPTH_LIMIT + b"]" * DEPTH_LIMIT)
-    load(b"[1,2,3]", value_limit=3)
-    with pytest.raises(MalformedArtifactError, match="more than 2 values"):
-        load(b"[1,2,3]", value_limit=2)
+    load(b"[1,2,3]", replace(LIMIT, values=3))
+    with pytest.raises(MalformedArtifactError, match="has 3 values, and at most 2 are read"):
+        load(b"[1,2,3]", replace(LIMIT, values=2))
 
 
 def decode(text: bytes, chunk: int = TEXT_CHUNK) -> bytes:

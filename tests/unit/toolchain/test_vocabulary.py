@@ -11,7 +11,6 @@ from toolchain import errors
 from toolchain.engine.info import (
     FIELD_COUNT,
     FIELDS,
-    RELEASE_ABI,
     AliasedIO,
     EngineInfo,
     RuntimeDevice,
@@ -19,6 +18,7 @@ from toolchain.engine.info import (
     join_binding_names,
 )
 from toolchain.engine.plan_header import parse_plan_header
+from toolchain.engine.releases import RELEASES
 from toolchain.errors import BuildFailedError, MalformedArtifactError, TrtcrossError, UsageError, error_from_json
 from toolchain.targets import Backend, ComputeCapability, Platform, host_platform
 
@@ -190,4 +190,4 @@ def test_a_separator_in_a_binding_name_fails_the_build(name: str) -> None:
 
 
 def test_every_release_has_a_known_abi() -> None:
-    assert set(RELEASE_ABI.values()) == set(FIELD_COUNT)
+    assert {release.abi for release in RELEASES.values()} == set(FIELD_COUNT)

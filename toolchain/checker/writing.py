@@ -1,0 +1,56 @@
+"""What a writer asks before it writes: the readers' own checks, so that nothing is written that is refused later."""
+
+from __future__ import annotations
+
+import struct
+
+from toolchain.checker.graph import graph_problems
+from toolchain.container.entry_names import GOLDEN_ENTRY, GRAPH_ENTRY
+from toolchain.engine.metadata_allowlist import unknown_in_pickle
+from toolchain.errors import BuildFailedError, MalformedArtifactError
+from toolchain.graph.facts import GraphFacts, read_facts
+from toolchain.limits import GOLDEN_HEADER, GRAPH, METADATA
+
+
+def require_readable_graph(skeleton: bytes) -> GraphFacts:
+    """Refuses a graph's text that no reader would take, or more of it than is read.
+
+    Raises:
+        BuildFailedError: with what is too much.
+    """
+    GRAPH.require(skeleton, where=GRAPH_ENTRY)
+    try:
+        facts = read_facts(skeleton, where=GRAPH_ENTRY)
+    except MalformedArtifactError as error:
+        raise _unreadable(error.problem, GRAPH.remedy) from error
+    for node in facts.placeholders:
+        METADATA.require(len(node.info(GRAPH_ENTRY).metadata), where=f"{GRAPH_ENTRY}, node {node.name}")
+    return facts
+
+
+def require_plain_graph(facts: GraphFacts) -> None:
+    """Refuses a graph that would make torch run code.
+
+    Raises:
+        BuildFailedError: with what is more than data.
+    """
+    problem = next(graph_problems(facts.claims), None)
+    for node in facts.placeholders:
+        if problem is None and (unknown := unknown_in_pickle(node.info(GRAPH_ENTRY).metadata)):
+            problem = f"an engine's metadata pickle holds {unknown}"
+    if problem is not None:
+        raise _unreadable(problem, "let more of the model go into engines; please report it if that is not the reason")
+
+
+def require_readable_golden(data: bytes) -> None:
+    """Refuses golden I/O whose header is longer than is read.
+
+    Raises:
+        BuildFailedError: with what is too much.
+    """
+    (length,) = struct.unpack_from("<Q", data)
+    GOLDEN_HEADER.require(data[8 : 8 + length], where=GOLDEN_ENTRY)
+
+
+def _unreadable(problem: str, remedy: str) -> BuildFailedError:
+    return BuildFailedError(f"no reader would take the artifact: {problem}", where=GRAPH_ENTRY, remedy=remedy)

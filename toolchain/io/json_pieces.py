@@ -1,0 +1,232 @@
+"""A JSON text read piece by piece, so that no more of it is in memory than one piece.
+
+The containers near the root are walked one member at a time; what lies below them is parsed whole, and is a piece.
+"""
+
+from __future__ import annotations
+
+import codecs
+import json
+import re
+from collections.abc import Callable, Iterable, Iterator
+from json.decoder import scanstring  # type: ignore[attr-defined]
+from typing import Any, NamedTuple
+
+from toolchain.io.strict_json import DEPTH_LIMIT, STRICT, json_errors, require_depth, unique_members
+from toolchain.limits import Limit
+
+CHUNK = 2**18
+
+# How much of what was parsed is kept, in characters, and how many texts of one beginning.
+_REMEMBERED, _BEGINNING, _ALIKE = 2**18, 40, 6
+
+_SPACES = " \t\n\r"
+_SPACE = re.compile(f"[{_SPACES}]*")
+
+Path = tuple[str | int, ...]
+
+
+class Piece(NamedTuple):
+    """A value of the document.
+
+    Attributes:
+        path: the keys and indices that lead to it.
+        value: as parsed; of a container that is walked, the empty one, and its members follow as pieces.
+        start: where its text begins, in characters.
+        end: where its text ends; of a container that is walked, where its members begin.
+    """
+
+    path: Path
+    value: Any
+    start: int
+    end: int
+
+
+class PieceLimits(NamedTuple):
+    """What is read of a text: how many pieces, how long each, and the work; a text that repeats is worked on once."""
+
+    pieces: Limit
+    length: Limit
+    values: Limit
+    objects: Limit
+
+
+def json_pieces(
+    chunks: Iterable[bytes],
+    *,
+    depth: int,
+    limits: PieceLimits,
+    where: str,
+    keys: frozenset[str] = frozenset(),
+    on_object: Callable[[dict[str, Any]], None] = lambda _: None,
+) -> Iterator[Piece]:
+    """Parses UTF-8 JSON as strictly as :func:`.strict_json.load_json`.
+
+    Args:
+        chunks: the text, of which :data:`CHUNK` bytes at a time are enough.
+        depth: how many levels of containers are walked.
+        on_object: called with every object that was parsed and has one of ``keys``, before its piece comes.
+
+    Raises:
+        MalformedArtifactError: it is beyond the limits, or no JSON that we accept.
+    """
+    with json_errors(where):
+        yield from _Walk(chunks, depth, limits, _objects(keys, on_object)).pieces()
+
+
+def _objects(
+    keys: frozenset[str], on_object: Callable[[dict[str, Any]], None]
+) -> Callable[[list[tuple[str, Any]]], dict[str, Any]]:
+    # Called for every object of the text: what it does is most of the time that a graph takes.
+    def make(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        made = dict(pairs)
+        if len(made) != len(pairs):
+            return unique_members(pairs)
+        if not keys.isdisjoint(made):
+            on_object(made)
+        return made
+
+    return make
+
+
+class _Walk:
+    def __init__(
+        self,
+        chunks: Iterable[bytes],
+        depth: int,
+        limits: PieceLimits,
+        make_object: Callable[[list[tuple[str, Any]]], dict[str, Any]],
+    ) -> None:
+        self._chunks = iter(chunks)
+        self._decoder = codecs.getincrementaldecoder("utf-8")()
+        self._text = ""  # the part that is in memory
+        self._origin = 0  # where it begins in the whole text
+        self._at = 0  # what was read of it
+        self._ended = False
+        self._fill_at = 0  # from here on, a whole piece might not be in memory
+        self._depth, self._limits = depth, limits
+        self._count = self._values = self._objects = 0
+        self._known: dict[str, list[tuple[str, Any]]] = {}  # by the text's beginning
+        self._remembered = 0
+        self._scan = json.JSONDecoder(object_pairs_hook=make_object, **STRICT).scan_once  # type: ignore[attr-defined]
+
+    def pieces(self) -> Iterator[Piece]:
+        if self._next_character() in ("{", "[") and self._depth:
+            yield from self._container((), 0)
+        else:
+            yield self._parsed((), 0)
+        if self._next_character():
+            raise ValueError(f"there is more behind its end, at {self._origin + self._at}")
+
+    def _container(self, path: Path, depth: int) -> Iterator[Piece]:
+        """Walks the container that begins here, in a list by index, in an object by name."""
+        named = self._text[self._at] == "{"
+        closing = "}" if named else "]"
+        self._at += 1
+        yield Piece(path, {} if named else [], self._origin + self._at - 1, self._origin + self._at)
+        walked, depth, names, index = depth + 1 < self._depth, depth + 1, set[str](), 0
+        following = self._next_character()
+        while following != closing:
+            if index:
+                if following != ",":
+                    raise self._expecting("a comma")
+                self._at += 1
+                following = self._next_character()
+            name = self._name(following, names) if named else index
+            opening = self._next_character() if named else following
+            self._count += 1
+            if problem := self._limits.pieces.excess(self._count):
+                raise ValueError(f"it {problem}")
+            if walked and opening in ("{", "["):
+                yield from self._container((*path, name), depth)
+            elif named:
+                yield self._repeated((*path, name)) or self._parsed((*path, name), depth, repeats=True)
+            else:
+                yield self._parsed((*path, name), depth)
+            index += 1
+            following = self._next_character()
+        self._at += 1
+
+    def _name(self, following: str, names: set[str]) -> str:
+        """Reads a member's name and its colon."""
+        if following != '"':
+            raise self._expecting("a name")
+        name: str
+        name, self._at = scanstring(self._text, self._at + 1, True)
+        if name in names:
+            raise ValueError(f"the key {name[:80]!r} is there twice")
+        names.add(name)
+        if self._next_character() != ":":
+            raise self._expecting("a colon")
+        self._at += 1
+        return name
+
+    def _parsed(self, path: Path, depth: int, repeats: bool = False) -> Piece:
+        """Parses the value that begins here, whole."""
+        text, start = self._text, self._at
+        try:
+            value, end = self._scan(text, start)
+        except StopIteration:
+            raise self._expecting("a value") from None
+        except json.JSONDecodeError as error:
+            if self._ended:
+                raise ValueError(f"{error.msg} at {self._origin + error.pos}") from None
+            owner, most = self._limits.length.owner, self._limits.length.most
+            raise ValueError(f"{error.msg}, or {owner} has over {most} characters") from None
+        objects, lists = text.count("{", start, end), text.count("[", start, end)
+        self._objects += objects
+        self._values += objects + lists + text.count(",", start, end)
+        if problem := (
+            self._limits.length.excess(end - start)
+            or self._limits.objects.excess(self._objects)
+            or self._limits.values.excess(self._values)
+        ):
+            raise ValueError(f"it {problem}")
+        if objects + lists > DEPTH_LIMIT - depth:
+            require_depth(value, DEPTH_LIMIT - depth)
+        if repeats and objects:
+            self._remember(text[start:end], value)
+        self._at = end
+        return Piece(path, value, self._origin + start, self._origin + end)
+
+    def _repeated(self, path: Path) -> Piece | None:
+        """The value that begins here, where its text is one of those that were parsed: a graph describes a few kinds of
+        tensors thousands of times. The text of an object ends where the object does.
+        """
+        start = self._at
+        for known, value in self._known.get(self._text[start : start + _BEGINNING], ()):
+            if self._text.startswith(known, start):
+                self._at += len(known)
+                return Piece(path, value, self._origin + start, self._origin + self._at)
+        return None
+
+    def _remember(self, known: str, value: Any) -> None:
+        if self._remembered > _REMEMBERED:
+            self._known.clear()
+            self._remembered = 0
+        self._remembered += len(known)
+        alike = self._known.setdefault(known[:_BEGINNING], [])
+        alike.insert(0, (known, value))
+        del alike[_ALIKE:]
+
+    def _next_character(self) -> str:
+        """The next one that is no space, with a whole piece behind it in memory; empty at the end."""
+        while True:
+            character = self._text[self._at : self._at + 1]
+            if character and character in _SPACES:
+                self._at = _SPACE.match(self._text, self._at).end()  # type: ignore[union-attr]
+                character = self._text[self._at : self._at + 1]
+            if self._at < self._fill_at or self._ended:
+                return character
+            self._fill()
+
+    def _fill(self) -> None:
+        chunk = next(self._chunks, b"")
+        self._origin += self._at
+        self._text = self._text[self._at :] + self._decoder.decode(chunk, final=not chunk)
+        self._at = 0
+        self._ended = not chunk
+        self._fill_at = len(self._text) - self._limits.length.most
+
+    def _expecting(self, what: str) -> ValueError:
+        return ValueError(f"{what} is missing at {self._origin + self._at}")

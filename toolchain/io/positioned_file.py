@@ -1,0 +1,46 @@
+"""A file that is read by position, so that any number of threads may read it at once."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from threading import Lock
+
+
+class PositionedFile:
+    """A file opened for reading, without a position of its own.
+
+    Raises:
+        OSError: from any method.
+        ValueError: from any method, once the file is closed.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._file = path.open("rb", buffering=0)
+        self._moving = Lock()  # Windows has no read that leaves the file's position alone
+
+    def close(self) -> None:
+        """Not to be called while another thread reads."""
+        self._file.close()
+
+    def status(self) -> os.stat_result:
+        return os.fstat(self._file.fileno())
+
+    def read(self, offset: int, length: int) -> bytes:
+        """The bytes from ``offset`` on; fewer than ``length`` only at the end of the file."""
+        if hasattr(os, "pread"):
+            data = os.pread(self._file.fileno(), length, offset)
+        else:
+            with self._moving:
+                self._file.seek(offset)
+                data = self._file.read(length) or b""
+        # One read may give less than it was asked for.
+        return data if not data or len(data) == length else data + self.read(offset + len(data), length - len(data))
+
+    def read_into(self, offset: int, buffer: memoryview) -> int:
+        """Fills some of ``buffer`` from ``offset`` on, without a copy in between; 0 only at the end of the file."""
+        if hasattr(os, "preadv"):
+            return os.preadv(self._file.fileno(), [buffer], offset)
+        with self._moving:
+            self._file.seek(offset)
+            return self._file.readinto(buffer) or 0

@@ -1,0 +1,119 @@
+"""How much of an artifact a reader takes. A writer asks for the same limits before it writes, and refuses by name.
+
+The limits bound what a hostile file costs whoever opens it: one second of CPU and 200 MB (``docs/security.md``). Each
+number is written here and nowhere else.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from toolchain.errors import BuildFailedError
+
+_REPORT = "report the model, so that the limit can be raised"
+
+
+@dataclass(frozen=True)
+class Limit:
+    """The most of something that is read.
+
+    Attributes:
+        owner: what has it, as an error names it.
+        unit: what is counted, in the plural.
+        most: how many are read.
+        remedy: what the builder of a model does about it.
+    """
+
+    owner: str
+    unit: str
+    most: int
+    remedy: str = _REPORT
+
+    def excess(self, count: int) -> str | None:
+        """What is too much, as the rest of a sentence; None if all of it is read."""
+        return f"has {count} {self.unit}, and at most {self.most} are read" if count > self.most else None
+
+    def require(self, count: int, *, where: str) -> None:
+        """Asks for the limit before anything is written.
+
+        Raises:
+            BuildFailedError: no reader would take it.
+        """
+        _require(self.owner, self.excess(count), where, self.remedy)
+
+
+@dataclass(frozen=True)
+class JsonLimit:
+    """What is read of a JSON text.
+
+    The number of values bounds the memory: a value of two bytes becomes an object of a hundred. It is counted before
+    the text is parsed, as the characters that stand before a value (``[``, ``{`` and ``,``), those within texts too.
+
+    Attributes:
+        owner: the text, as an error names it.
+        size: how many bytes are read.
+        values: how many values, or None where the text is our own.
+    """
+
+    owner: str
+    size: int
+    values: int | None = None
+    remedy: str = _REPORT
+
+    def excess(self, data: bytes) -> str | None:
+        """What is too much, as the rest of a sentence; None if all of it is read."""
+        problem = Limit(self.owner, "bytes", self.size).excess(len(data))
+        if problem is None and self.values is not None:
+            problem = Limit(self.owner, "values", self.values).excess(sum(map(data.count, (b"[", b"{", b","))))
+        return problem
+
+    def require(self, data: bytes, *, where: str) -> None:
+        """Asks for the limit before the text is written.
+
+        Raises:
+            BuildFailedError: no reader would take it.
+        """
+        _require(self.owner, self.excess(data), where, self.remedy)
+
+
+def _require(owner: str, problem: str | None, where: str, remedy: str) -> None:
+    if problem is not None:
+        raise BuildFailedError(f"no reader would take the artifact: {owner} {problem}", where=where, remedy=remedy)
+
+
+_FEWER_OPERATORS = "let more of the model go into engines, or split it: each operator in PyTorch is a part of the graph"
+_FEWER_WEIGHTS = "let more of the model go into engines, or split it: each tensor that stays in PyTorch is an entry"
+
+ENTRIES = Limit("the archive", "entries", 20_000, _FEWER_WEIGHTS)
+DIRECTORY = Limit("the archive's directory", "bytes", 8 * 2**20, _FEWER_WEIGHTS)
+ENTRY_NAME = Limit("an entry's name", "bytes", 1000)
+
+MANIFEST = JsonLimit("the manifest", 8 * 2**20, 250_000, remedy=_FEWER_WEIGHTS)
+TENSOR_LIST = JsonLimit("a list of tensors", 8 * 2**20, 500_000, remedy=_FEWER_WEIGHTS)
+GOLDEN_HEADER = JsonLimit(
+    "the header of the golden I/O", 4 * 2**20, 200_000, remedy="build with fewer --golden samples"
+)
+
+# The graph without its engines. It is read piece by piece, so that memory depends on the length of a piece and time on
+# the values in all of them. A graph of 30,000 operators that stay in PyTorch (16.6 MiB) has 74,000 pieces.
+GRAPH = JsonLimit("the graph", 32 * 2**20, remedy=_FEWER_OPERATORS)
+GRAPH_PIECES = Limit("the graph", "pieces", 150_000, _FEWER_OPERATORS)
+GRAPH_PIECE = Limit("a piece of the graph", "characters", 2 * 2**20)
+GRAPH_VALUES = Limit("the graph", "different values", 1_000_000, _FEWER_OPERATORS)
+GRAPH_OBJECTS = Limit("the graph", "different objects", 350_000, _FEWER_OPERATORS)
+# What torch would look up, import or evaluate, each different text counted once.
+OPERATORS = Limit("the graph", "different operators", 20_000)
+EXPRESSIONS = Limit("the graph", "characters in its different symbolic sizes", 200_000, "give fewer dynamic dimensions")
+EXPRESSION = Limit("a symbolic size", "characters", 10_000, "give fewer dynamic dimensions")
+TREESPECS = Limit("the graph", "characters in its different call signatures", 2 * 2**20)
+TREESPEC = JsonLimit("a call signature", 2**20, 100_000)
+METADATA = Limit("an engine's metadata", "characters", 2**20)
+
+# A graph of Torch-TensorRT's own saver, which is parsed whole.
+FOREIGN_GRAPH = JsonLimit("the graph", 16 * 2**20, 500_000)
+FOREIGN_ENGINES = Limit("the graph", "engines", 10_000)
+
+# A program that torch has just written in this process, or that the caller builds: nobody else's.
+OWN_PROGRAM = JsonLimit("the program's graph", 512 * 2**20)
+
+SIGNATURE = JsonLimit("the signature", 2**20, 10_000)

@@ -1,0 +1,24 @@
+"""Whether an artifact may be loaded, decided before torch is imported: its signature, and its needs of this machine."""
+
+from __future__ import annotations
+
+from toolchain.artifact import Artifact
+from toolchain.host.requirements import Requirement
+from toolchain.signing.artifact import require_signature
+from windows_side.options import LoadOptions
+from windows_side.preflight.requirements import require
+
+
+def admit(artifact: Artifact, loading: LoadOptions) -> list[Requirement]:
+    """Refuses an artifact that nobody trusted has signed, or that cannot run here.
+
+    Returns:
+        The requirements that are not met and that the options let pass.
+
+    Raises:
+        UntrustedError: the policy names nobody who signed it.
+        IncompatibleError, MissingComponentError: a requirement is not met.
+    """
+    if loading.policy is not None:
+        require_signature(artifact, loading.policy)
+    return require(artifact, allow_unlisted_gpu=loading.allow_unlisted_gpu)
