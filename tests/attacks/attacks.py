@@ -541,14 +541,14 @@ def _below_what_is_walked(pieces: list[Any]) -> dict[str, Any]:
 
 @attack(UntrustedError)
 def graph_of_as_many_objects_as_are_read(path: Path) -> None:
-    half = [{"": 0}] * (GRAPH_OBJECTS.most // 2 - 50)
+    half = [{"": 0}] * (GRAPH_OBJECTS.most // 2 - 100)
     pieces = [half, half]
     _with_graph(lambda graph: graph.update(x=_below_what_is_walked(pieces), guards_code=["1"]))(path)
 
 
 @attack(UntrustedError)
 def graph_of_as_many_values_as_are_read(path: Path) -> None:
-    lists, numbers = [[]] * (GRAPH_VALUES.most // 4), [1000] * (GRAPH_VALUES.most // 3)
+    lists, numbers = [[]] * (GRAPH_VALUES.most // 5), [1000] * (GRAPH_VALUES.most // 3)
     pieces = [lists, numbers]
     _with_graph(lambda graph: graph.update(x=_below_what_is_walked(pieces), guards_code=["1"]))(path)
 
@@ -606,10 +606,10 @@ def graph_as_long_as_is_read(path: Path) -> None:
         "guards_code": ["1"],
         "x": [piece] * (GRAPH.size // GRAPH_PIECE.most - 1),
     }
-    _write_graph(path, json.dumps(text, ensure_ascii=False).encode())
+    written_graph(path, json.dumps(text, ensure_ascii=False).encode())
 
 
-def _write_graph(path: Path, text: bytes) -> None:
+def written_graph(path: Path, text: bytes) -> None:
     """An artifact whose graph is this very text."""
     container = Container(Handmade(engines=[]).write(path))
     entries = [(name, container.read(name)) for name in container.entries]

@@ -9,7 +9,7 @@ from toolchain.container.entry_names import GOLDEN_ENTRY, GRAPH_ENTRY
 from toolchain.engine.metadata_allowlist import unknown_in_pickle
 from toolchain.errors import BuildFailedError, MalformedArtifactError
 from toolchain.graph.facts import GraphFacts, read_facts
-from toolchain.limits import GOLDEN_HEADER, GRAPH, METADATA
+from toolchain.limits import GOLDEN_HEADER, GRAPH, METADATA, LimitError
 
 
 def require_readable_graph(skeleton: bytes) -> GraphFacts:
@@ -22,6 +22,9 @@ def require_readable_graph(skeleton: bytes) -> GraphFacts:
     try:
         facts = read_facts(skeleton, where=GRAPH_ENTRY)
     except MalformedArtifactError as error:
+        cause = error.__cause__
+        if isinstance(cause, LimitError):
+            raise _unreadable(str(cause), cause.limit.remedy) from error
         raise _unreadable(error.problem, GRAPH.remedy) from error
     for node in facts.placeholders:
         METADATA.require(len(node.info(GRAPH_ENTRY).metadata), where=f"{GRAPH_ENTRY}, node {node.name}")

@@ -21,6 +21,7 @@ from toolchain.limits import (
     OPERATORS,
     TREESPECS,
     Limit,
+    LimitError,
 )
 
 _NODES = ("graph_module", "graph", "nodes")
@@ -90,8 +91,8 @@ class Claims:
         if text not in texts:
             texts.add(text)
             self._read[limit] += cost
-            if problem := limit.excess(self._read[limit]):
-                raise ValueError(f"it {problem}")
+            if self._read[limit] > limit.most:
+                raise LimitError(limit, self._read[limit])
 
 
 @dataclass(frozen=True)
@@ -120,19 +121,20 @@ def read_facts(text: bytes, *, where: str) -> GraphFacts:
         keys=_KEYS,
         on_object=claims.take,
     )
-    for piece in pieces:
-        if piece.path[:-1] == _NODES:
-            if not isinstance(piece.value, dict):
-                found = False
-                break
-            if is_placeholder(piece.value):
-                placeholders.append(_placed(piece, where))
-        elif piece.path == _NODES:
-            found = isinstance(piece.value, list)
-        elif piece.path and isinstance(piece.path[-1], str) and (name := piece.path[-1]) in _KEYS:
-            claims.take_member(name, piece.value)
-        if piece.path[:1] == (_GUARDS,) and (piece.value or len(piece.path) > 1):
-            claims.guarded = True
+    with json_errors(where):
+        for piece in pieces:
+            if piece.path[:-1] == _NODES:
+                if not isinstance(piece.value, dict):
+                    found = False
+                    break
+                if is_placeholder(piece.value):
+                    placeholders.append(_placed(piece, where))
+            elif piece.path == _NODES:
+                found = isinstance(piece.value, list)
+            elif piece.path and isinstance(piece.path[-1], str) and (name := piece.path[-1]) in _KEYS:
+                claims.take_member(name, piece.value)
+            if piece.path[:1] == (_GUARDS,) and (piece.value or len(piece.path) > 1):
+                claims.guarded = True
     if not found:
         raise MalformedArtifactError("the graph cannot be read: it is not an exported program's graph", where=where)
     return GraphFacts(claims, placeholders)

@@ -13,7 +13,7 @@ from json.decoder import scanstring  # type: ignore[attr-defined]
 from typing import Any, NamedTuple
 
 from toolchain.io.strict_json import DEPTH_LIMIT, STRICT, json_errors, require_depth, unique_members
-from toolchain.limits import Limit
+from toolchain.limits import Limit, LimitError
 
 CHUNK = 2**18
 
@@ -135,8 +135,8 @@ class _Walk:
             name = self._name(following, names) if named else index
             opening = self._next_character() if named else following
             self._count += 1
-            if problem := self._limits.pieces.excess(self._count):
-                raise ValueError(f"it {problem}")
+            if self._count > self._limits.pieces.most:
+                raise self._too_much(0)
             if walked and opening in ("{", "["):
                 yield from self._container((*path, name), depth)
             elif named:
@@ -176,18 +176,21 @@ class _Walk:
         objects, lists = text.count("{", start, end), text.count("[", start, end)
         self._objects += objects
         self._values += objects + lists + text.count(",", start, end)
-        if problem := (
-            self._limits.length.excess(end - start)
-            or self._limits.objects.excess(self._objects)
-            or self._limits.values.excess(self._values)
-        ):
-            raise ValueError(f"it {problem}")
+        limits = self._limits
+        if end - start > limits.length.most or self._objects > limits.objects.most or self._values > limits.values.most:
+            raise self._too_much(end - start)
         if objects + lists > DEPTH_LIMIT - depth:
             require_depth(value, DEPTH_LIMIT - depth)
         if repeats and objects:
             self._remember(text[start:end], value)
         self._at = end
         return Piece(path, value, self._origin + start, self._origin + end)
+
+    def _too_much(self, length: int) -> LimitError:
+        limits = self._limits
+        counts = {limits.pieces: self._count, limits.objects: self._objects, limits.values: self._values}
+        over = (LimitError(limit, count) for limit, count in counts.items() if limit.excess(count))
+        return next(over, LimitError(limits.length, length))
 
     def _repeated(self, path: Path) -> Piece | None:
         """The value that begins here, where its text is one of those that were parsed: a graph describes a few kinds of
