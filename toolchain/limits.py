@@ -112,7 +112,7 @@ GRAPH = JsonLimit("the graph", 32 * 2**20, remedy=_FEWER_OPERATORS)
 GRAPH_PIECES = Limit("the graph", "pieces", 150_000, _FEWER_OPERATORS)
 GRAPH_PIECE = Limit("a piece of the graph", "characters", 2 * 2**20)
 GRAPH_VALUES = Limit("the graph", "different values", 1_000_000, _FEWER_OPERATORS)
-GRAPH_OBJECTS = Limit("the graph", "different objects", 420_000, _FEWER_OPERATORS)
+GRAPH_OBJECTS = Limit("the graph", "different objects", 350_000, _FEWER_OPERATORS)
 # What torch would look up, import or evaluate, each different text counted once.
 OPERATORS = Limit("the graph", "different operators", 20_000)
 EXPRESSIONS = Limit("the graph", "characters in its different symbolic sizes", 200_000, "give fewer dynamic dimensions")

@@ -31,7 +31,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     Foreign().write(folder / "good_foreign")
     before = _state(folder)
     command = [sys.executable, "-m", "tests.attacks.watch", str(folder)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=120)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=400)
     assert done.returncode == 0, done.stderr
     assert _state(folder) == before
     found: dict[str, Any] = json.loads(done.stdout)

