@@ -12,6 +12,7 @@ from toolchain.container.entry_names import MANIFEST_ENTRY
 from toolchain.container.writer import ContainerWriter
 from toolchain.errors import MalformedArtifactError, TrtcrossError, UsageError
 from toolchain.manifest.models import BuildRecord
+from toolchain.manifest.writing import manifest_entry
 from toolchain.text import size_text
 
 # Takes a line for people, of something that did not end the build.
@@ -96,7 +97,7 @@ def _write(artifact: Artifact, out: Path, build: BuildRecord) -> None:
         for name in artifact.container.entries:
             if name != MANIFEST_ENTRY:
                 writer.copy(artifact.container, name)
-        writer.add(MANIFEST_ENTRY, manifest.to_json().encode())
+        writer.add(MANIFEST_ENTRY, manifest_entry(manifest))
         artifact.container.check_unchanged()
 
 

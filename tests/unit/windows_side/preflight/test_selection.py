@@ -193,14 +193,14 @@ def test_the_best_is_one_that_would_be_taken(tmp_path: Path) -> None:
 def test_a_bug_with_one_file_does_not_hide_the_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     artifact(tmp_path / "good.pt2")
     artifact(tmp_path / "odd.pt2")
-    opened = selecting.open_artifact
+    opened = selecting.Artifact
 
     def buggy(path: Path) -> Any:
         if path.name == "odd.pt2":
             raise RecursionError("too deep")
         return opened(path)
 
-    monkeypatch.setattr(selecting, "open_artifact", buggy)
+    monkeypatch.setattr(selecting, "Artifact", buggy)
     rows = found(tmp_path)
     assert rows["good.pt2"]["outcome"] == "best" and "RecursionError" in rows["odd.pt2"]["reasons"][0]
 
