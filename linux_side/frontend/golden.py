@@ -128,8 +128,9 @@ class _TooMuchError(Exception):
 class _Recorder:
     def __init__(self, original: Original, program: ExportedProgram, samples: int, profiles: Profiles) -> None:
         self._original, self._program, self._wanted = original, program, samples
-        self._exported = program.module() if original.eager else original.model
-        guards = getattr(self._exported, "_guards_fn", None)
+        # An example of one row is traced with two, and guards may then refuse it; its numbers tell whether it is right.
+        self._exported = program.module(check_guards=False) if original.eager else original.model
+        guards = getattr(program.module(), "_guards_fn", None) if samples > 1 else None
         self._sizes = SampleSizes(program, profiles, original.leaves, guards)
         self._free = free_memory()
         self._seconds = original.seconds

@@ -96,7 +96,7 @@ def _from_file(path: Path, options: BuildOptions) -> Source:
     golden = Recording()
     if options.golden:
         args, kwargs = program.example_inputs
-        golden = _record(Original(program.module(), args, kwargs, eager=False), program, options)
+        golden = _record(Original(program.module(check_guards=False), args, kwargs, eager=False), program, options)
     return Source(path.stem, program, golden)
 
 
