@@ -91,9 +91,9 @@ def test_the_command_says_what_was_measured_and_compares_it(
     machine = {"gpu": "NVIDIA RTX 4090"}
     steady = Steady(machine, Latency.of([1.12] * 5), back_to_back=0.5, loaded=2**20, peak=2**21, original=None)
     firsts = [(name, FirstCall(1, 2, 0.5, 0.1, name == "with_cache")) for name in ("without_cache", "with_cache")]
-    monkeypatch.setattr("windows_side.commands.bench.require", lambda *_, **__: [])
+    monkeypatch.setattr("windows_side.commands.bench.admit", lambda *_, **__: [])
     monkeypatch.setattr(benchmark, "measure_first_calls", lambda artifact, loading: iter(firsts))
-    monkeypatch.setattr(benchmark, "measure_steady", lambda artifact, options: asked.append(options) or steady)
+    monkeypatch.setattr(benchmark, "measure_steady", lambda artifact, doubts, options: asked.append(options) or steady)
     path = str(Handmade().write(tmp_path / "a.pt2"))
     html = tmp_path / "b.html"
     compared = ["--baseline", str(baseline), "--fail-over", "10%"]

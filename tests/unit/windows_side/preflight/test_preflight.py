@@ -194,5 +194,5 @@ def test_check_takes_a_path_or_an_open_artifact(tmp_path: Path) -> None:
     assert (
         [item.name for item in preflight.check(path)] == [item.name for item in preflight.check(str(path))] == expected
     )
-    with pytest.raises(UsageError, match="there is no"):
+    with pytest.raises(UsageError, match="cannot be opened"):
         preflight.check(tmp_path / "none.pt2")
