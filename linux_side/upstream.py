@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 
+from linux_side.guards.tracing import no_own_guards
 from toolchain.engine.info import AliasedIO, EngineInfo
 from toolchain.graph.writer import EngineSource, engine_from_buffer
 from toolchain.targets import ComputeCapability
@@ -89,7 +90,8 @@ def decompose(program: torch.export.ExportedProgram, settings: Any) -> torch.exp
         settings.use_distributed_mode_trace,
         use_fp32_acc=settings.use_fp32_acc,
     )
-    return program.run_decompositions(decompositions)
+    with no_own_guards(program):
+        return program.run_decompositions(decompositions)
 
 
 def lower(gm: torch.fx.GraphModule, settings: Any) -> torch.fx.GraphModule:

@@ -20,16 +20,19 @@ from linux_side.driver.artifact_writer import Serialized, program_digest, serial
 from linux_side.exporter import export
 from linux_side.exporter.engine_module import CompiledEngine, compiled_engine
 from linux_side.exporter.program import CallStructure
-from linux_side.frontend.dynamic_shapes import Profiles, narrowed_ranges, profiles_for
+from linux_side.frontend.dynamic_shapes import narrowed_ranges, profiles_for, program_guards
 from linux_side.frontend.golden import describe_golden, serialize_golden
 from linux_side.frontend.leaves import describe_inputs, describe_outputs, forward_names
 from linux_side.frontend.source import Source, load_source
 from linux_side.frontend.supported import check_model
+from linux_side.guards.locations import located_guards
+from linux_side.guards.profiles import Profiles, require_guards
 from linux_side.lowering.compile import Compiled, NetworkHook, PartitionHook, convert_partitions, lower_program
 from linux_side.options import BuildOptions
 from toolchain.engine.info import CURRENT_ABI
 from toolchain.engine.plan_header import HEADER_SIZE, PlanHeader, parse_plan_header
 from toolchain.graph.skeleton import engine_token
+from toolchain.guards.grammar import Operation
 from toolchain.host.installed import own_version
 from toolchain.manifest.install import install_lines
 from toolchain.manifest.models import (
@@ -97,10 +100,15 @@ class Pipeline:
         """Builds the artifact of a program at ``out``."""
         program = source.program
         check_model(program, self.options.torch_executed_ops)
-        profiles = profiles_for(program, self.options.dynamic)
+        guards = program_guards(program)
+        profiles = profiles_for(program, self.options.dynamic, guards.sizes)
+        require_guards(guards, profiles, program.range_constraints)
         with self.phase("lower"):
             digest = source.digest or self._digest(program)
-            partitioned = self.partitioned(program)
+            with located_guards():
+                partitioned = self.partitioned(program)
+        require_guards(guards, profiles, program.range_constraints)
+        guards.require_ranges(narrowed_ranges(program, profiles))
         with self.phase("convert"):
             compiled = convert_partitions(
                 partitioned, self.options, self.builder, profiles, self.spool, self.on_partition, self.on_network
@@ -109,10 +117,16 @@ class Pipeline:
             result, serialized = self._serialize(source, compiled, profiles)
             samples = source.golden.samples
             golden = serialize_golden(samples) if samples else None
+            rules = guards.rules(narrowed_ranges(program, profiles))
         with self.phase("write"):
             engines = _engines(compiled)
             return write_artifact(
-                out, serialized, engines, compiled.facts, golden, self._describe(source, digest, result, compiled)
+                out,
+                serialized,
+                engines,
+                compiled.facts,
+                golden,
+                self._describe(source, digest, result, compiled, rules),
             )
 
     def partitioned(self, program: torch.export.ExportedProgram) -> torch.fx.GraphModule:
@@ -142,7 +156,12 @@ class Pipeline:
         return result, serialize_program(result, self.spool)
 
     def _describe(
-        self, source: Source, digest: str, result: torch.export.ExportedProgram, compiled: Compiled
+        self,
+        source: Source,
+        digest: str,
+        result: torch.export.ExportedProgram,
+        compiled: Compiled,
+        rules: list[Operation],
     ) -> dict[str, Any]:
         producer, target = self._producer(), self._target(compiled)
         fallback = [
@@ -168,6 +187,7 @@ class Pipeline:
             "fallback": fallback,
             "coverage": Coverage(operators=total, in_engines=compiled.in_engines),
             "golden": describe_golden(samples, self.options.precision or "fp32") if samples else None,
+            "guards": [str(rule) for rule in rules],
             "build": BuildRecord(seconds=self.seconds, cache_key=self.cache_key, from_cache=False),
         }
 

@@ -7,13 +7,15 @@ from typing import Any
 
 import torch
 from torch.export import Dim, ExportedProgram, ShapesCollection
-from torch.utils._sympy.value_ranges import ValueRanges
+from torch.utils._sympy.value_ranges import ValueRanges, bound_sympy
 
 from linux_side.frontend.leaves import bounds, forward_names, input_names
+from linux_side.guards.collect import ProgramGuards
+from linux_side.guards.profiles import Profiles
+from linux_side.guards.sizes import InputSizes
 from linux_side.options import DynamicDimension
 from toolchain.errors import UsageError
-
-Profiles = list[dict[str, dict[str, int]]]
+from toolchain.guards.grammar import Size
 
 
 def require_dynamic(dynamic: Sequence[DynamicDimension], names: Sequence[str], leaves: Sequence[Any]) -> None:
@@ -62,44 +64,111 @@ def enlarge_unit_dimensions(
     return larger
 
 
-def profiles_for(program: ExportedProgram, dynamic: Sequence[DynamicDimension]) -> Profiles:
+def program_guards(program: ExportedProgram) -> ProgramGuards:
+    """The guards of a program; to be asked for before it is lowered.
+
+    Raises:
+        BuildFailedError: an artifact cannot check a guard, or a size.
+    """
+    names = input_names(program.call_spec.in_spec, forward_names(program))
+    return ProgramGuards(program, names, user_values(program))
+
+
+def profiles_for(program: ExportedProgram, dynamic: Sequence[DynamicDimension], sizes: InputSizes) -> Profiles:
     """For each optimization profile, each symbol's ``min``, ``opt`` and ``max``.
 
     Raises:
-        UsageError: a range goes beyond the program's own, a dimension is fixed, or one has no upper bound.
+        UsageError: a range goes beyond the program's own, a dimension is fixed, one has no upper bound, or sizes that
+            depend on each other are given ranges that do not.
     """
-    symbols: dict[str, DynamicDimension] = {}
     names = input_names(program.call_spec.in_spec, forward_names(program))
     values = user_values(program)
-    for item in dynamic:
-        size = _leaf(item, names, values).shape[item.dim]
-        symbol = _symbol(item, size, program)
-        if symbols.setdefault(symbol, item).ranges != item.ranges:
-            raise UsageError(
-                f"{item.input}.{item.dim} and {symbols[symbol].input}.{symbols[symbol].dim} are always equal, but "
-                "are given different ranges",
-                where="--dynamic",
-                remedy="give both the same ranges",
-            )
-    _check_bounded(values, names, symbols, program)
-    counts = {len(item.ranges) for item in dynamic}
-    if len(counts) > 1:
+    given = {Size(item.input, item.dim): item for item in dynamic}
+    for place, item in given.items():
+        _require_inside(item, _leaf(item, names, values).shape[place.dim], program)
+    _require_equal_counts(dynamic)
+    count = len(dynamic[0].ranges) if dynamic else 0
+    profiles: Profiles = [{} for _ in range(count)]
+    # First the sizes that tell a symbol: the others must then agree with them.
+    for place in sorted(given, key=lambda place: (not sizes.expressions[place].is_Symbol, place not in sizes.rules)):
+        _enter(place, given, sizes, profiles)
+    _check_bounded(values, names, profiles[0] if profiles else {}, program)
+    return profiles
+
+
+def _enter(place: Size, given: Mapping[Size, DynamicDimension], sizes: InputSizes, profiles: Profiles) -> None:
+    """Finds the symbol of a size in each profile, or compares the size with what its symbols make it."""
+    item, expression = given[place], sizes.expressions[place]
+    for profile, wanted in zip(profiles, item.ranges, strict=True):
+        for kind, size in wanted.model_dump().items():
+            known = {symbol: of[kind] for symbol, of in profile.items() if kind in of}
+            if all(str(symbol) in known for symbol in expression.free_symbols):
+                _require_same(place, kind, size, sizes.made_of(place, known), given, sizes)
+            elif (found := sizes.symbol_of(place, size)) is not None:
+                profile.setdefault(found[0], {})[kind] = found[1]
+            else:
+                raise _no_symbol(place, kind, size, sizes)
+
+
+def _require_same(
+    place: Size, kind: str, size: int, made: int, given: Mapping[Size, DynamicDimension], sizes: InputSizes
+) -> None:
+    if size == made:
+        return
+    expression = sizes.expressions[place]
+    others = [str(other) for other in given if other != place and sizes.shares_symbol(other, place)]
+    what = (
+        f"{place} and {others[0]} are always equal"
+        if expression.is_Symbol
+        else f"{place} is always {sizes.said(place)}"
+    )
+    raise UsageError(
+        f"{what}, but their ranges differ: {kind.upper()} of {place} is {size}, which must be {made}",
+        where=f"--dynamic {place}",
+        remedy=f"give ranges that agree: {kind.upper()} of {place} is {made}",
+    )
+
+
+def _no_symbol(place: Size, kind: str, size: int, sizes: InputSizes) -> UsageError:
+    if place not in sizes.rules:
+        return UsageError(
+            f"this dimension is always {sizes.expressions[place]}",
+            where=f"--dynamic {place}",
+            remedy="give ranges for the dimensions that it depends on",
+        )
+    factor, offset = sizes.steps[place]
+    step = abs(factor)
+    below = size - (size - offset) % step
+    return UsageError(
+        f"{kind.upper()} is a size that the program does not take: {place} is always {sizes.expressions[place]}, and "
+        f"{size} is not",
+        where=f"--dynamic {place}",
+        remedy=f"the nearest that it takes: {place} = {below} or {place} = {below + step}",
+    )
+
+
+def _require_equal_counts(dynamic: Sequence[DynamicDimension]) -> None:
+    if len({len(item.ranges) for item in dynamic}) > 1:
         raise UsageError(
             "the dynamic dimensions are given different numbers of profiles",
             where="--dynamic",
             remedy="give each dimension as many ranges as there are profiles",
         )
-    count = counts.pop() if counts else 0
-    return [{symbol: item.ranges[i].model_dump() for symbol, item in symbols.items()} for i in range(count)]
 
 
 def narrowed_ranges(program: ExportedProgram, profiles: Profiles) -> dict[Any, Any]:
     """The program's range constraints, narrowed to what the profiles cover."""
     ranges = dict(program.range_constraints)
+    covered_symbols = set()
     for symbol in ranges:
         covered = [profile[str(symbol)] for profile in profiles if str(symbol) in profile]
         if covered:
+            covered_symbols.add(symbol)
             ranges[symbol] = ValueRanges(min(c["min"] for c in covered), max(c["max"] for c in covered))
+    symbols = {symbol: found for symbol, found in ranges.items() if symbol.is_Symbol}
+    for expression in ranges:
+        if not expression.is_Symbol and expression.free_symbols <= covered_symbols:
+            ranges[expression] = bound_sympy(expression, symbols)
     return ranges
 
 
@@ -116,7 +185,7 @@ def _leaf(item: DynamicDimension, names: Sequence[str], leaves: Sequence[Any]) -
     return value
 
 
-def _symbol(item: DynamicDimension, size: Any, program: ExportedProgram) -> str:
+def _require_inside(item: DynamicDimension, size: Any, program: ExportedProgram) -> None:
     where = f"--dynamic {item.input}.{item.dim}"
     if not isinstance(size, torch.SymInt):
         raise UsageError(
@@ -131,13 +200,13 @@ def _symbol(item: DynamicDimension, size: Any, program: ExportedProgram) -> str:
             where=where,
             remedy=f"use a range inside {low} to {high}: --dynamic can only narrow what the exported program takes",
         )
-    if not size.node.expr.is_Symbol:
+    example = size.node.hint  # torch reads no program whose example is outside its range
+    if example is not None and not item.lowest <= example <= item.highest:
         raise UsageError(
-            f"this dimension is always {size.node.expr}",
+            f"the example's size {example} is outside {item.lowest} to {item.highest}",
             where=where,
-            remedy="give ranges for the dimensions that it depends on",
+            remedy="change the range, or export the program with an example inside it",
         )
-    return str(size.node.expr)
 
 
 def _check_bounded(
@@ -145,7 +214,7 @@ def _check_bounded(
 ) -> None:
     for name, value in zip(names, values, strict=True):
         for dim, size in enumerate(value.shape if isinstance(value, torch.Tensor) else ()):
-            if not isinstance(size, torch.SymInt) or str(size.node.expr) in symbols:
+            if not isinstance(size, torch.SymInt) or {str(s) for s in size.node.expr.free_symbols} <= symbols.keys():
                 continue
             if bounds(size, program.range_constraints)[1] is None:
                 raise UsageError(

@@ -19,7 +19,6 @@ from torch.export import ExportedProgram
 from torch.utils import _pytree as pytree
 
 from linux_side.frontend.casting import changed_inputs
-from linux_side.frontend.dynamic_shapes import Profiles
 from linux_side.frontend.golden_cost import Cost, cost_of
 from linux_side.frontend.golden_doubts import (
     GoldenSample,
@@ -30,6 +29,7 @@ from linux_side.frontend.golden_doubts import (
 )
 from linux_side.frontend.golden_sizes import SampleSizes, Sizes
 from linux_side.fx.modes import draws
+from linux_side.guards.profiles import Profiles
 from toolchain.errors import BuildFailedError
 from toolchain.host.memory import free_memory
 from toolchain.manifest.models import Golden, Tolerance

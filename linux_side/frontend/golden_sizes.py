@@ -10,8 +10,9 @@ import sympy
 import torch
 from torch.export import ExportedProgram
 
-from linux_side.frontend.dynamic_shapes import Profiles, narrowed_ranges, user_values
+from linux_side.frontend.dynamic_shapes import narrowed_ranges, user_values
 from linux_side.frontend.leaves import symbol_bounds
+from linux_side.guards.profiles import Profiles
 
 # How far from a wanted size one is looked for that the program takes, and how many sizes are wanted at most.
 _REACH = 128

@@ -11,13 +11,13 @@ from typing import Any
 import torch
 from torch.export import ExportedProgram
 from torch.export.passes import move_to_device_pass
-from torch.fx.experimental import _config as symbolic_shapes
 from torch.utils import _pytree as pytree
 
 from linux_side.frontend.casting import cast_module
 from linux_side.frontend.dynamic_shapes import (
     enlarge_unit_dimensions,
     profiles_for,
+    program_guards,
     require_dynamic,
     shapes_for_export,
 )
@@ -25,6 +25,9 @@ from linux_side.frontend.golden import Original, Recording, record_golden
 from linux_side.frontend.leaves import input_names
 from linux_side.frontend.mixed_products import unify_product_dtypes
 from linux_side.frontend.training import require_eval
+from linux_side.frontend.unit_sizes import drop_refuted_guards
+from linux_side.guards.locations import located_guards
+from linux_side.guards.tracing import forget_ranges_of_expressions, small_sizes
 from linux_side.options import BuildOptions, DynamicDimension
 from toolchain.errors import BuildFailedError, UsageError
 from toolchain.factory import call_factory
@@ -101,7 +104,8 @@ def _from_file(path: Path, options: BuildOptions) -> Source:
 
 
 def _record(original: Original, program: ExportedProgram, options: BuildOptions) -> Recording:
-    profiles = profiles_for(program, options.dynamic) if options.golden > 1 else []
+    sizes = program_guards(program).sizes
+    profiles = profiles_for(program, options.dynamic, sizes) if options.golden > 1 else []
     return record_golden(original, program, options.golden, profiles, options.precision)
 
 
@@ -120,6 +124,7 @@ def _load_program(path: Path) -> ExportedProgram:
             where=str(path),
             remedy="give the program from which it was built",
         )
+    forget_ranges_of_expressions(program)
     return program
 
 
@@ -185,17 +190,19 @@ def export_program(
     leaves = enlarge_unit_dimensions(dynamic, names, leaves)
     shapes = shapes_for_export(dynamic, names, leaves)
     args, kwargs = pytree.tree_unflatten(leaves, structure)
-    # A size of 0 or 1 is told apart from others while tracing, unless torch is asked not to look.
-    oblivious = any(item.lowest < 2 for item in dynamic)
+    lowest = min((item.lowest for item in dynamic), default=2)
     try:
-        with torch.no_grad(), symbolic_shapes.patch(backed_size_oblivious=oblivious):
-            return torch.export.export(module, args, kwargs, dynamic_shapes=shapes)
+        with torch.no_grad(), small_sizes(lowest), located_guards():
+            program = torch.export.export(module, args, kwargs, dynamic_shapes=shapes)
     except Exception as error:
         raise BuildFailedError(
             f"torch.export could not export the model: {first_line(error)}",
             where=name,
             remedy="make torch.export.export(model, args) work by itself first; -v shows the whole report",
         ) from error
+    if lowest < 2:
+        drop_refuted_guards(program, module, leaves, program_guards(program))
+    return program
 
 
 def _call_factory(model: str) -> tuple[torch.nn.Module, tuple[Any, ...], dict[str, Any]]:

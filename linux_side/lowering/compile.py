@@ -16,10 +16,11 @@ from torch.export import ExportedProgram
 from linux_side import upstream
 from linux_side.backends.base import EngineBuilder
 from linux_side.exporter.engine_module import CompiledEngine, EngineModule
-from linux_side.frontend.dynamic_shapes import Profiles
 from linux_side.frontend.supported import torch_executed_names
 from linux_side.fx.state import STATE, state_to_inputs
 from linux_side.fx.values import output_values
+from linux_side.guards.profiles import Profiles
+from linux_side.guards.tracing import small_sizes_of
 from linux_side.lowering.aliasing import allow_aliasing_of_state_alone
 from linux_side.lowering.complex_io import keep_complex_outside
 from linux_side.lowering.engine_metadata import encode_metadata
@@ -70,12 +71,13 @@ def lower_program(program: ExportedProgram, options: BuildOptions, builder: Engi
         BuildFailedError: an operator is refused, or stays in PyTorch although full coverage was asked for.
     """
     settings = _settings(options, builder)
-    decomposed = upstream.decompose(program, settings)
-    gm = state_to_inputs(decomposed)
-    changes = gm.meta.get(STATE, [])
-    fill_uninitialized(gm)
-    make_draws_readable(gm)
-    gm = upstream.lower(gm, settings)
+    with small_sizes_of(program.range_constraints):
+        decomposed = upstream.decompose(program, settings)
+        gm = state_to_inputs(decomposed)
+        changes = gm.meta.get(STATE, [])
+        fill_uninitialized(gm)
+        make_draws_readable(gm)
+        gm = upstream.lower(gm, settings)
     keep_complex_outside(gm, upstream.complex_io(gm))
     allow_aliasing_of_state_alone(gm, changes)
     settings.torch_executed_ops |= drawing_operators(gm)

@@ -463,7 +463,7 @@ many(
         "unknown_field": _with_manifest(lambda m: m.update(hook="os.system")),
         "missing_field": _with_manifest(lambda m: m.pop("call")),
         "no_version": _with_manifest(lambda m: m.pop("schema_version")),
-        "newer_version": _with_manifest(lambda m: m.update(schema_version=2)),
+        "newer_version": _with_manifest(lambda m: m.update(schema_version=3)),
         "version_is_true": _with_manifest(lambda m: m.update(schema_version=True)),
         "version_is_a_float": _with_manifest(lambda m: m.update(schema_version=1.0)),
         "text_for_a_number": _with_manifest(lambda m: m["coverage"].update(operators="1")),
@@ -641,6 +641,47 @@ many(
     {
         "values": _setting(b"[" + b'{"":0},' * 120_000 + b'{}], "golden": 2'),
         "length": _setting(b'"\xf0\x9f\x92\xa3' + b"x" * 8_000_000 + b'", "golden": 2'),
+    },
+)
+
+# --- guards -----------------------------------------------------------------------------------------------------
+
+
+def _guards(*texts: Any, version: int = 2) -> Callable[[Path], Any]:
+    """A good artifact with these guards; its one input, ``x``, has the shape [1..8, 3]."""
+
+    def change(manifest: dict[str, Any]) -> None:
+        manifest["inputs"][0]["shape"] = [{"symbol": "s0", "min": 1, "max": 8}, 3]
+        manifest.update(schema_version=version, guards=list(texts))
+
+    return _with_manifest(change)
+
+
+many(
+    MalformedArtifactError,
+    "guards",
+    {
+        "in_version_1": _guards("x.0 > 1", version=1),
+        "are_a_text": _with_manifest(lambda m: m.update(schema_version=2, guards="x.0 > 1")),
+        "are_numbers": _guards(1),
+        "too_many": _guards(*["x.0 > 1"] * 501),
+        "too_long": _guards("x.0 > 1" + " and x.0 > 1" * 200),
+        "too_deep": _guards("(" * 900 + "x.0" + ")" * 900 + " > 1"),
+        "too_deep_without_brackets": _guards("not " * 450 + "x.0 > 1"),
+        "too_deep_in_a_chain": _guards("x.0 - " * 300 + "1 > 1"),
+        "a_huge_number": _guards("x.0 > " + "9" * 1900),
+        "a_power": _guards("x.0 ** 9 ** 9 > 1"),
+        "a_call": _guards("__import__('os').system('true') == 0"),
+        "a_float": _guards("x.0 > 1.5"),
+        "a_number_alone": _guards("x.0"),
+        "of_another_input": _guards("y.0 > 1"),
+        "of_another_dimension": _guards("x.2 > 1"),
+        "of_an_output": _guards("output.0 == 1"),
+        "divide_by_zero": _guards("x.0 // 0 == 1"),
+        "divide_by_nothing_but_zero": _guards("x.0 % (x.1 - 3) == 1"),
+        "contradict_the_range": _guards("x.0 > 8"),
+        "contradict_a_fixed_size": _guards("x.1 == 4"),
+        "contradict_each_other": _guards("x.0 % 2 == 0", "x.0 % 7 == 5", "x.0 < 5"),
     },
 )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import tempfile
 import zipfile
 from pathlib import Path
@@ -22,11 +23,17 @@ def seeds() -> dict[str, bytes]:
         opened = Container(path)
         manifest = opened.read(MANIFEST_ENTRY)
         opened.close()
+    document = json.loads(manifest)
+    document["inputs"][0]["shape"] = [{"symbol": "s0", "min": 2, "max": 24}]
+    guarded = json.dumps({**document, "schema_version": 2, "guards": ["x.0 % 8 == 0", "x.0 != 16"]}).encode()
     fields = [str(field) for field in engine_info().fields("")]
     found = {
         "container/artifact": artifact,
         "container/plain_zip": _plain_zip(),
         "manifest/artifact": manifest,
+        "manifest/guards": guarded,
+        "guards/one": b"x.2 % 2 == 0",
+        "guards/several": b'not (x.0 < 1 or "images.0".1 == 2 * x.1)\nmax(x.1, 3, -x.2) - 1 >= x.2 // 2 and x.2 != 3',
         "plan_header/tensorrt_rtx": PLAN_HEADER,
         "plan_header/tensorrt": b"ftrt" + PLAN_HEADER[4:],
     }

@@ -16,6 +16,10 @@ from toolchain.container.reader import Container
 from toolchain.engine.info import ENGINE_FIELD, FIELDS, EngineInfo
 from toolchain.engine.plan_header import parse_plan_header
 from toolchain.errors import MalformedArtifactError
+from toolchain.guards.bounds import Range
+from toolchain.guards.describe import summary
+from toolchain.guards.evaluate import Guards
+from toolchain.guards.grammar import GuardError, Size
 from toolchain.manifest.reading import parse_manifest
 
 _SEPARATOR = "\0"
@@ -72,6 +76,21 @@ def plan_header(data: bytes) -> None:
         assert bool(header.capabilities) <= bool(header.capability_mask)
 
 
+_RANGES: dict[Size, Range] = {Size("x", dim): (dim, dim + 4) for dim in range(3)} | {Size("images.0", 1): (1, None)}
+
+
+def guards(data: bytes) -> None:
+    """Guards, one a line. What is accepted is the same when written and read again, and says yes or no of any sizes."""
+    with suppress(GuardError):
+        parsed = Guards.parse(data.decode("utf-8", "replace").splitlines()[:50], _RANGES)
+        again = Guards.parse(map(str, parsed.rules), _RANGES)
+        assert again.rules == parsed.rules
+        for more in range(5):
+            sizes = {size: low + more for size, (low, _) in _RANGES.items()}
+            assert parsed.holds(sizes) is again.holds(sizes)
+        summary(parsed.rules, _RANGES)
+
+
 TARGETS: dict[str, Callable[[bytes], None]] = {
-    target.__name__: target for target in (container, manifest, engine_info, plan_header)
+    target.__name__: target for target in (container, manifest, engine_info, plan_header, guards)
 }

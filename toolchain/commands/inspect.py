@@ -8,7 +8,9 @@ from toolchain.artifact import Artifact, open_artifact
 from toolchain.checker.safety import TRUST
 from toolchain.cli.output import Output, verb
 from toolchain.foreign.derive import FOREIGN
-from toolchain.manifest.models import Manifest, ValueSpec, golden_warnings
+from toolchain.guards.describe import summary
+from toolchain.guards.evaluate import Guards
+from toolchain.manifest.models import Manifest, ValueSpec, golden_warnings, size_ranges
 from toolchain.text import size_text
 
 
@@ -30,6 +32,7 @@ def inspect(output: Output, artifact: str, digests: bool) -> None:
             foreign=opened.foreign,
             plan_headers_agree=headers_agree,
             manifest=manifest.model_dump(mode="json"),
+            sizes=size_lines(manifest),
         )
         output.say(f"{opened.path}  ({size_text(opened.container.size)})")
     for line in manifest_lines(manifest):
@@ -61,6 +64,7 @@ def manifest_lines(manifest: Manifest) -> list[str]:
         _built_line(manifest),
         *_value_lines("input", manifest.inputs),
         *_value_lines("output", manifest.outputs),
+        *(f"sizes:    {line}" for line in size_lines(manifest)),
     ]
     for engine in manifest.engines:
         names = ", ".join(binding.name for binding in engine.inputs)
@@ -78,6 +82,12 @@ def manifest_lines(manifest: Manifest) -> list[str]:
     lines.append("to set up a machine for it:")
     lines.extend(f"  {line}" for line in manifest.install)
     return lines
+
+
+def size_lines(manifest: Manifest) -> list[str]:
+    """What sizes must be beyond their ranges and equal symbols: ``x.2: 64 to 1024, a multiple of 8``."""
+    ranges = size_ranges(manifest.inputs)
+    return summary(Guards.parse(manifest.guards, ranges).rules, ranges)
 
 
 def _built_line(manifest: Manifest) -> str:

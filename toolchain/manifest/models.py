@@ -1,21 +1,38 @@
-"""The manifest: what an artifact is, what it needs, and where each of its engines lies. Schema version 1.
+"""The manifest: what an artifact is, what it needs, and where each of its engines lies. Schema versions 1 and 2.
 
-``docs/format.md`` describes every field for people; ``schema/manifest-1.json`` is generated from these models.
+``docs/format.md`` describes every field for people; ``schema/manifest-*.json`` are generated from these models.
 """
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from collections import Counter
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal
 
 from packaging.version import InvalidVersion, Version
-from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, JsonValue
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    ConfigDict,
+    Field,
+    JsonValue,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
 
+from toolchain.guards.bounds import Range
+from toolchain.guards.evaluate import Guards
+from toolchain.guards.grammar import LENGTH_LIMIT, Size
 from toolchain.targets import Backend, Platform
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+GUARD_COUNT = 500
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Count = Annotated[int, Field(ge=0)]
+GuardText = Annotated[str, Field(min_length=1, max_length=LENGTH_LIMIT)]
 Capability = Annotated[str, Field(pattern=r"^sm_[0-9]{2,3}$")]
 
 
@@ -215,8 +232,18 @@ class BuildRecord(StrictModel):
     from_cache: bool
 
 
+def size_ranges(inputs: Sequence[ValueSpec]) -> dict[Size, Range]:
+    """The range of each size that guards may speak of: of every dimension of the inputs that have a name alone."""
+    names = Counter(spec.name for spec in inputs)
+    return {
+        Size(spec.name, dim): (size.min, size.max) if isinstance(size, DynamicSize) else (size, size)
+        for spec in inputs
+        if names[spec.name] == 1
+        for dim, size in enumerate(spec.shape or [])
+    }
+
+
 class Manifest(StrictModel):
-    schema_version: Literal[1] = 1
     created: AwareDatetime = Field(strict=False)
     stock_readable: bool = Field(description="whether torch.export.load can hold it without trtcross")
     producer: Producer
@@ -233,7 +260,50 @@ class Manifest(StrictModel):
     files: dict[str, FileEntry]
     golden: Golden | None
     build: BuildRecord
+    # Schema version 2, named in SINCE. The default of each says nothing, so a reader need not ask for the version.
+    guards: list[GuardText] = Field(
+        default=[],
+        max_length=GUARD_COUNT,
+        description="what must be true of the inputs' sizes, more than ranges and equal symbols",
+    )
+
+    @property
+    def schema_version(self) -> int:
+        """The lowest version that has every field in use: what an older reader can read is written for it."""
+        return max([1, *(SINCE[name] for name in self._additions())])
+
+    def _additions(self) -> list[str]:
+        fields = type(self).model_fields
+        return [name for name in SINCE if getattr(self, name) != fields[name].default]
+
+    @model_validator(mode="after")
+    def _check_guards(self) -> Manifest:
+        Guards.parse(self.guards, size_ranges(self.inputs))
+        return self
 
     def to_json(self) -> str:
         """The text that lies in the artifact."""
         return self.model_dump_json(indent=1)
+
+    @model_serializer(mode="wrap")
+    def _in_its_version(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        fields = dump(self)
+        unused = SINCE.keys() - set(self._additions())
+        said = {name: value for name, value in fields.items() if name not in unused}
+        return {"schema_version": self.schema_version, **said}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _check_version(cls, document: Any) -> Any:
+        if not isinstance(document, dict) or "schema_version" not in document:
+            return document
+        version = document["schema_version"]
+        if type(version) is not int or not 1 <= version <= SCHEMA_VERSION:
+            raise ValueError(f"schema_version is none from 1 to {SCHEMA_VERSION}")
+        if newer := next((name for name, since in SINCE.items() if since > version and name in document), None):
+            raise ValueError(f"schema version {version} has no field {newer!r}")
+        return {name: value for name, value in document.items() if name != "schema_version"}
+
+
+# The schema version that brought a field of the manifest, for fields that version 1 does not have.
+SINCE = {"guards": 2}

@@ -12,7 +12,7 @@ from toolchain.engine.info import CONTROL
 from toolchain.errors import MalformedArtifactError
 from toolchain.io.strict_json import load_json
 from toolchain.limits import MANIFEST
-from toolchain.manifest.models import SCHEMA_VERSION, Manifest
+from toolchain.manifest.models import SCHEMA_VERSION, SINCE, Manifest
 
 
 def parse_manifest(data: bytes, *, where: str) -> Manifest:
@@ -62,12 +62,40 @@ def _texts(document: Any) -> Iterator[str]:
             pending += value
 
 
-def json_schema() -> dict[str, Any]:
-    """The JSON Schema of the manifest, as shipped in ``schema/manifest-1.json``."""
+def json_schema(version: int) -> dict[str, Any]:
+    """The JSON Schema of a manifest of this version, as shipped in ``schema/manifest-VERSION.json``."""
     schema = Manifest.model_json_schema()
+    for name, since in SINCE.items():
+        if since > version:
+            del schema["properties"][name]
+    schema["properties"]["schema_version"] = {
+        "const": version,
+        "default": version,
+        "title": "Schema Version",
+        "type": "integer",
+    }
     schema["required"] = ["schema_version", *schema["required"]]
+    definitions = schema.pop("$defs")
+    schema["$defs"] = {name: definitions[name] for name in _referenced(schema, definitions)}
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "trtcross manifest", **schema}
 
 
-def json_schema_text() -> str:
-    return json.dumps(json_schema(), indent=1, sort_keys=True) + "\n"
+def _referenced(schema: Any, definitions: dict[str, Any]) -> set[str]:
+    """The definitions that a schema refers to, by itself or through others."""
+    found: set[str] = set()
+    pending = [schema]
+    while pending:
+        value = pending.pop()
+        if isinstance(value, dict):
+            name = str(value.get("$ref", "")).removeprefix("#/$defs/")
+            if name in definitions and name not in found:
+                found.add(name)
+                pending.append(definitions[name])
+            pending += value.values()
+        elif isinstance(value, list):
+            pending += value
+    return found
+
+
+def json_schema_text(version: int = SCHEMA_VERSION) -> str:
+    return json.dumps(json_schema(version), indent=1, sort_keys=True) + "\n"

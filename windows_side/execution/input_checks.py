@@ -8,27 +8,47 @@ from typing import Any
 import torch
 
 from toolchain.errors import UsageError
-from toolchain.manifest.models import DynamicSize, ValueSpec, allows
+from toolchain.guards.describe import complaint
+from toolchain.guards.evaluate import Guards
+from toolchain.guards.grammar import Size
+from toolchain.manifest.models import DynamicSize, ValueSpec, allows, size_ranges
 
 
 class InputChecks:
     """Compares the leaves of a call with what the manifest says of them."""
 
-    def __init__(self, specs: Sequence[ValueSpec], device: torch.device) -> None:
+    def __init__(self, specs: Sequence[ValueSpec], device: torch.device, guards: Sequence[str] = ()) -> None:
         self._specs = specs
         self._checks = [_LeafCheck(spec, device) for spec in specs]
         self._equal_sizes = _equal_sizes(specs)
+        self._guards = Guards.parse(guards, size_ranges(specs))
+        self._guarded = [_place(size, specs) for size in self._guards.sizes]
+        self._last_sizes: Sequence[int] | None = None
 
     def __call__(self, leaves: Sequence[Any]) -> None:
         """Refuses what the engines cannot take.
 
         Raises:
-            UsageError: an input is on another device, of another dtype, or outside its range.
+            UsageError: an input is on another device, of another dtype, or outside its range, or the sizes violate a
+                guard.
         """
         for check, leaf in zip(self._checks, leaves, strict=True):
             check(leaf)
         for places in self._equal_sizes:
             self._require_equal(places, leaves)
+        if self._guarded:
+            self._require_guards([leaves[index].shape[dim] for index, dim in self._guarded])
+
+    def _require_guards(self, sizes: Sequence[int]) -> None:
+        if sizes == self._last_sizes:
+            return
+        if (rule := self._guards.violated(sizes)) is not None:
+            raise UsageError(
+                complaint(rule, dict(zip(self._guards.sizes, sizes, strict=True))),
+                where="inputs",
+                remedy="`trtcross inspect` lists what sizes must be",
+            )
+        self._last_sizes = sizes
 
     def _require_equal(self, places: list[tuple[int, int]], leaves: Sequence[Any]) -> None:
         sizes = {leaves[index].shape[dim] for index, dim in places}
@@ -42,6 +62,11 @@ class InputChecks:
                 where="inputs",
                 remedy="`trtcross inspect` shows equal sizes by the same symbol",
             )
+
+
+def _place(size: Size, specs: Sequence[ValueSpec]) -> tuple[int, int]:
+    """An input's index and the dimension."""
+    return next(index for index, spec in enumerate(specs) if spec.name == size.input), size.dim
 
 
 def _equal_sizes(specs: Sequence[ValueSpec]) -> list[list[tuple[int, int]]]:

@@ -49,7 +49,7 @@ class LoadedModel(torch.nn.Module):
         self.device = device
         spec = program.call_spec
         self._call = CallConvention(spec.in_spec, spec.out_spec, manifest.call.argument_names)
-        self._checks = InputChecks(manifest.inputs, device)
+        self._checks = InputChecks(manifest.inputs, device, manifest.guards)
         self._flat = _flat_module(program)
         self._captured = CapturedProgram(self._flat, program, device) if cuda_graphs else None
         self._cache = cache
@@ -70,7 +70,8 @@ class LoadedModel(torch.nn.Module):
         """Runs the model.
 
         Raises:
-            UsageError: an input is missing, on another device, of another dtype, or outside its range.
+            UsageError: an input is missing, on another device, of another dtype, or outside its range, or sizes violate
+                a guard.
         """
         leaves = self._call.leaves(args, kwargs)
         with self._lock:

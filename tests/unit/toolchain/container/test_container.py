@@ -26,7 +26,7 @@ from toolchain.convert import convert_artifact
 from toolchain.errors import BuildFailedError, IncompatibleError, MalformedArtifactError, UsageError
 from toolchain.graph.writer import engine_from_file
 from toolchain.manifest.install import install_lines
-from toolchain.manifest.models import Manifest
+from toolchain.manifest.models import SINCE, Manifest
 from toolchain.manifest.reading import json_schema_text, parse_manifest
 from toolchain.targets import Platform
 
@@ -219,7 +219,7 @@ def test_a_manifest_goes_through_its_text_unchanged(tmp_path: Path) -> None:
 
 def test_every_member_of_a_manifest_is_needed_and_no_other_is_taken(tmp_path: Path) -> None:
     document = json.loads(manifest_text(tmp_path))
-    for name in Manifest.model_fields:
+    for name in Manifest.model_fields.keys() - SINCE.keys():
         less = {key: value for key, value in document.items() if key != name}
         for wrong in (less, {**document, name: object.__name__}, {**document, f"{name}_": 1}):
             with pytest.raises(MalformedArtifactError):
@@ -228,15 +228,34 @@ def test_every_member_of_a_manifest_is_needed_and_no_other_is_taken(tmp_path: Pa
 
 def test_a_newer_manifest_asks_for_a_newer_trtcross() -> None:
     with pytest.raises(MalformedArtifactError, match="install a newer trtcross"):
-        parse_manifest(b'{"schema_version": 2, "whatever": true}', where="test")
+        parse_manifest(b'{"schema_version": 3, "whatever": true}', where="test")
 
 
-def test_the_shipped_schema_is_the_models_own() -> None:
+@pytest.mark.parametrize("version", [1, 2])
+def test_the_shipped_schemas_are_the_models_own(version: int) -> None:
     import toolchain
 
-    shipped = Path(toolchain.__file__).parent / "schema" / "manifest-1.json"
-    assert shipped.read_text(encoding="utf-8") == json_schema_text()
-    assert "schema_version" in json.loads(json_schema_text())["required"]
+    shipped = Path(toolchain.__file__).parent / "schema" / f"manifest-{version}.json"
+    assert shipped.read_text(encoding="utf-8") == json_schema_text(version)
+    assert "schema_version" in json.loads(json_schema_text(version))["required"]
+
+
+def test_version_2_is_written_only_for_what_version_1_cannot_say(tmp_path: Path) -> None:
+    manifest = parse_manifest(manifest_text(tmp_path), where="test")
+    plain = json.loads(manifest.to_json())
+    assert plain["schema_version"] == 1 and not plain.keys() & SINCE.keys()
+    guarded = manifest.model_copy(update={"guards": ["x.0 == 1"]})
+    document = json.loads(guarded.to_json())
+    assert (document["schema_version"], document["guards"]) == (2, ["x.0 == 1"])
+    assert parse_manifest(guarded.to_json().encode(), where="test") == guarded
+    assert guarded.model_copy(update={"guards": []}).to_json() == manifest.to_json()
+
+
+def test_a_manifest_of_version_1_has_no_field_of_version_2(tmp_path: Path) -> None:
+    document = json.loads(manifest_text(tmp_path))
+    for name in SINCE:
+        with pytest.raises(MalformedArtifactError, match=f"schema version 1 has no field '{name}'"):
+            parse_manifest(json.dumps({**document, name: []}).encode(), where="test")
 
 
 def test_converting_changes_the_platform_and_no_engine(tmp_path: Path) -> None:

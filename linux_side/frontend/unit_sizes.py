@@ -1,0 +1,92 @@
+"""Sizes of 0 and 1 that torch's guards exclude, though the exported program is right with them.
+
+Some operators ask while they are traced whether a size is 1, to lay out memory. Torch keeps the answer as a guard, and
+its own program then refuses a batch of 1. Where the range asked for has such a size, the program is run with it beside
+the model itself, and a guard is dropped if they agree. A branch of the model's own is never dropped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch.export import ExportedProgram
+from torch.utils import _pytree as pytree
+
+from linux_side.guards.collect import Found, ProgramGuards
+from toolchain.guards.bounds import is_always
+from toolchain.guards.evaluate import Guards
+from toolchain.guards.grammar import Operation, Size, sizes_in
+
+_TOLERANCE = 1e-2
+
+
+def drop_refuted_guards(
+    program: ExportedProgram, module: torch.nn.Module, leaves: Sequence[Any], guards: ProgramGuards
+) -> None:
+    """Drops the guards of operators that exclude a size of 0 or 1 with which the program and the model agree.
+
+    Args:
+        program: of ``module``, just exported.
+        leaves: the example's inputs, from which smaller ones are cut.
+    """
+    agreed: dict[tuple[Size, int], bool] = {}
+    for guard in list(guards.by_operators()):
+        for size, excluded in _excluded(guard, guards):
+            if (size, excluded) not in agreed:
+                cut = _cut(leaves, guards, size, excluded)
+                agreed[size, excluded] = cut is not None and _agree(program, module, cut)
+            if agreed[size, excluded]:
+                guards.drop(guard)
+
+
+def _excluded(guard: Found, guards: ProgramGuards) -> list[tuple[Size, int]]:
+    """The one size that a guard excludes, if that is 0 or 1 and within the range."""
+    sizes = set(sizes_in(guard.rule)) if isinstance(guard.rule, Operation) else set()
+    if len(sizes) != 1 or not isinstance(guard.rule, Operation):
+        return []
+    [size] = sizes
+    low, high = guards.sizes.ranges[size]
+    alone = Guards([guard.rule])
+    found = [value for value in (0, 1) if low <= value and not alone.holds({size: value})]
+    return [(size, found[0])] if len(found) == 1 and is_always(guard.rule, {size: (2, high)}) else []
+
+
+def _cut(leaves: Sequence[Any], guards: ProgramGuards, size: Size, value: int) -> list[Any] | None:
+    """The example with this size, and those that are equal to it or made of it, cut; None where they cannot be."""
+    wanted = guards.sizes.completed({**guards.example(), size: value})
+    if wanted is None:
+        return None
+    indices = {name: index for index, name in enumerate(guards.names)}
+    cut = list(leaves)
+    for place, length in wanted.items():
+        index = indices[place.input]
+        if cut[index].shape[place.dim] < length:
+            return None
+        cut[index] = cut[index].narrow(place.dim, 0, length)
+    return cut
+
+
+def _agree(program: ExportedProgram, module: torch.nn.Module, leaves: Sequence[Any]) -> bool:
+    state = [buffer.clone() for buffer in module.buffers()]
+    results = []
+    for run in (module, program.module(check_guards=False)):
+        copied = [leaf.clone() if isinstance(leaf, torch.Tensor) else leaf for leaf in leaves]
+        args, kwargs = pytree.tree_unflatten(copied, program.call_spec.in_spec)
+        try:
+            with torch.no_grad():
+                results.append(pytree.tree_leaves(run(*args, **kwargs)))
+        except Exception:  # noqa: BLE001 - of the model, which raises whatever its parts raise: then they do not agree
+            return False
+        finally:
+            for buffer, value in zip(module.buffers(), state, strict=True):
+                buffer.copy_(value)
+    return len(results[0]) == len(results[1]) and all(map(_same, *results))
+
+
+def _same(one: Any, other: Any) -> bool:
+    if not isinstance(one, torch.Tensor) or not isinstance(other, torch.Tensor):
+        return bool(one == other)
+    same_kind = one.shape == other.shape and one.dtype == other.dtype
+    return same_kind and torch.allclose(one, other, rtol=_TOLERANCE, atol=_TOLERANCE, equal_nan=True)

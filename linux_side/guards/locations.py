@@ -1,0 +1,103 @@
+"""Where a guard comes from: the line of the model that asked for a size, or the operator that was being lowered."""
+
+from __future__ import annotations
+
+import re
+import sys
+import sysconfig
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import torch
+import torch.fx.traceback
+from torch._guards import SLoc
+from torch.fx.experimental.symbolic_shapes import ShapeEnv
+
+_OURS = str(Path(__file__).parents[1])
+_STDLIB = sysconfig.get_paths()["stdlib"]
+_LIBRARIES = tuple(str(Path(str(sys.modules[name].__file__)).parent) for name in ("torch", "sympy"))
+_OPERATOR = "operator "
+_TRACE_LINE = re.compile(r'File "([^"]+)", line (\d+)')
+
+
+@contextmanager
+def located_guards() -> Iterator[None]:
+    """Lets every guard that torch makes inside know where it comes from, as its ``sloc``'s user location."""
+    original = ShapeEnv._get_sloc
+
+    def located(self: Any, framework_loc: str | None = None) -> SLoc:
+        found = original(self, framework_loc)
+        operator = _running_operator()
+        line = _lowered_operator() or _model_line() or found.maybe_user_loc
+        return SLoc(operator or found.framework_loc, line)
+
+    ShapeEnv._get_sloc = located
+    try:
+        yield
+    finally:
+        ShapeEnv._get_sloc = original
+
+
+def is_of_operator(sloc: Any) -> bool:
+    """Whether a guard, made within :func:`located_guards`, is of an operator and not of the model's own branches."""
+    return sloc is not None and isinstance(sloc.framework_loc, str) and sloc.framework_loc.startswith(_OPERATOR)
+
+
+def location(sloc: Any) -> str | None:
+    """A guard's place in the model, as :func:`located_guards` found it."""
+    return sloc.maybe_user_loc if sloc is not None else None
+
+
+def line_of(node: torch.fx.Node) -> str | None:
+    """The innermost line of the model behind a node."""
+    return _line_in(node.meta.get("stack_trace"))
+
+
+def _running_operator() -> str | None:
+    """The operator that is being traced, where one asks."""
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None:
+        path = frame.f_code.co_filename
+        if path.startswith(_LIBRARIES):
+            if frame.f_code.co_name == "proxy_call":
+                return f"{_OPERATOR}{frame.f_locals.get('func')}"
+        elif path != __file__ and not path.startswith("<") and not _is_library(path):
+            return None
+        frame = frame.f_back
+    return None
+
+
+def _model_line() -> str | None:
+    """The innermost line that runs now and is the model's, where a model is being traced."""
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None:
+        path = frame.f_code.co_filename
+        if path.startswith(_OURS) and path != __file__:
+            return None  # what is further out called the build
+        if path != __file__ and not path.startswith("<") and not _is_library(path):
+            return f"{path}:{frame.f_lineno}"
+        frame = frame.f_back
+    return None
+
+
+def _lowered_operator() -> str | None:
+    """The operator that is being lowered, where one is, and the line of the model that called it."""
+    meta = torch.fx.traceback.get_current_meta()
+    if (operator := meta.get("original_aten")) is None:
+        return None
+    line = _line_in(meta.get("stack_trace"))
+    return f"{_OPERATOR}{operator}" + (f", {line}" if line else "")
+
+
+def _line_in(trace: str | None) -> str | None:
+    lines = [(path, line) for path, line in _TRACE_LINE.findall(trace or "") if not _is_library(path)]
+    return ":".join(lines[-1]) if lines else None
+
+
+def _is_library(path: str) -> bool:
+    if path.startswith(_LIBRARIES) or "/torch_tensorrt/" in path:
+        return True
+    return path.startswith(_STDLIB) and "site-packages" not in path

@@ -1,0 +1,61 @@
+"""How torch treats sizes while it traces a program, or a second time while the program is lowered."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any
+
+import torch
+from torch.export import ExportedProgram
+from torch.fx.experimental import _config as symbolic_shapes
+from torch.fx.experimental.symbolic_shapes import free_unbacked_symbols
+
+
+def small_sizes(lowest: int) -> AbstractContextManager[Any]:
+    """Lets sizes be 0 or 1 where the lowest may be.
+
+    Torch tells those apart from all others while it traces, with a guard that excludes them, unless it is asked not
+    to look. It must not look while a program is lowered either: tracing happens again there.
+    """
+    patched: AbstractContextManager[Any] = symbolic_shapes.patch(backed_size_oblivious=lowest < 2)
+    return patched
+
+
+def small_sizes_of(constraints: Mapping[Any, Any]) -> AbstractContextManager[Any]:
+    """The same for a program's range constraints."""
+    of_inputs = [found for symbol, found in constraints.items() if symbol.is_Symbol and not is_of_data(symbol)]
+    return small_sizes(min((int(found.lower) for found in of_inputs), default=2))
+
+
+def is_of_data(expression: Any) -> bool:
+    """Whether a size depends on the data of a call."""
+    return bool(free_unbacked_symbols(expression))
+
+
+@contextmanager
+def no_own_guards(program: ExportedProgram) -> Iterator[None]:
+    """Keeps torch from running a program's guards inside.
+
+    Traced as a part of the program, ``a or b`` becomes a guard that says which of both was true of the example.
+    """
+    kept, program._guards_code = program._guards_code, []
+    try:
+        yield
+    finally:
+        program._guards_code = kept
+
+
+def forget_ranges_of_expressions(program: ExportedProgram) -> None:
+    """Takes the ranges of expressions (``2*s0``) out of a program's shape environment; those of symbols stay.
+
+    Torch's reader enters them as if they were symbols', and ``run_decompositions`` then fails. The program's own
+    ``range_constraints`` keep them.
+    """
+    for node in program.graph.find_nodes(op="placeholder"):
+        value = node.meta.get("val")
+        for size in value.shape if isinstance(value, torch.Tensor) else ():
+            if isinstance(size, torch.SymInt):
+                known = size.node.shape_env.var_to_range
+                for expression in [found for found in known if not found.is_Symbol]:
+                    del known[expression]
