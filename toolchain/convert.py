@@ -6,7 +6,6 @@ import json
 import os
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
-from pathlib import Path
 from typing import Any
 
 from packaging.version import InvalidVersion, Version
@@ -28,6 +27,7 @@ from toolchain.engine.releases import RELEASES, runs
 from toolchain.errors import IncompatibleError, UsageError
 from toolchain.graph.document import PlaceholderNode, dump_graph, placeholder_nodes, set_devices, set_field, set_fields
 from toolchain.graph.writer import EngineSource, WrittenGraph, write_graph
+from toolchain.io.places import require_own_place
 from toolchain.io.strict_json import load_json
 from toolchain.limits import TENSOR_LIST
 from toolchain.manifest.install import install_lines
@@ -68,8 +68,8 @@ def convert_artifact(
 ) -> Manifest:
     """Writes another artifact; every engine is checked on the way and stays the same to the byte.
 
-    Where ``out`` is the artifact's own file, it is replaced, and ``artifact`` is closed. Of a foreign one, the pickled
-    sample inputs and the guards are left out, and of the engines' metadata nothing stays but shapes.
+    Of a foreign artifact, the pickled sample inputs and the guards are left out, and of the engines' metadata nothing
+    stays but shapes.
 
     Args:
         platform: the new one, or None to stay.
@@ -81,8 +81,9 @@ def convert_artifact(
         IncompatibleError: the engines do not run on that platform, or with that release.
         MalformedArtifactError: a digest does not match.
         UntrustedError: torch would run code from the file, and no reason is given to trust it.
-        UsageError: the artifact has golden I/O already, or there is no such release.
+        UsageError: the artifact has golden I/O already, there is no such release, or ``out`` is the artifact itself.
     """
+    require_own_place(out, artifact.path, where="-o")
     conversion = _Conversion(artifact, platform or artifact.manifest.target.platform, release, trust)
     conversion.check()
     if golden is not None and artifact.manifest.golden is not None:
@@ -92,8 +93,6 @@ def convert_artifact(
     with ContainerWriter(out) as writer:
         converted = conversion.write(writer, golden)
         artifact.container.check_unchanged()
-        if Path(out).exists() and artifact.path.samefile(out):
-            artifact.close()  # Windows replaces no file that is open
     return converted
 
 

@@ -23,6 +23,7 @@ from linux_side.matrix.session import RayOptions, open_matrix, run_folder
 from toolchain.cli.options import SizeType
 from toolchain.cli.output import Output, verb
 from toolchain.errors import IncompatibleError, UsageError
+from toolchain.io.places import require_own_place
 
 _PATH = click.Path(path_type=Path)
 
@@ -176,6 +177,11 @@ def report_command(
 ) -> None:
     """Write how it went: a page for people, and JUnit XML and Markdown for CI."""
     output.put(verb="matrix report")
+    taken = [spec, baseline]
+    for option, path in (("--html", html), ("--junit", junit), ("--markdown", markdown)):
+        if path is not None:
+            require_own_place(path, *taken, where=option)
+            taken.append(path)
     from linux_side.matrix.report.reports import ReportFiles, write_reports
 
     folder = run_folder(spec, out)

@@ -21,6 +21,7 @@ from toolchain.artifact import Artifact, open_artifact
 from toolchain.errors import BuildFailedError, ProcessEnd, TrtcrossError, UsageError, error_from_json
 from toolchain.io.atomic import part_prefix
 from toolchain.io.events import read_events, start_child
+from toolchain.io.places import require_own_place
 from toolchain.manifest.models import golden_warnings
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ def build(
 
     Args:
         model: an exported program, the path of one, or ``module:factory`` (see ``docs/tutorial.md``).
-        out: where the ``.pt2`` file goes; what is there is replaced when the new file is complete.
+        out: where the ``.pt2`` file goes; what is there is replaced when the new file is complete. Not the model's own.
         options: every setting of the build; or give
         settings: the fields of :class:`BuildOptions` as keywords, such as ``precision="fp16"``.
         cache: whether to look in the build cache first, and to keep the artifact there (``docs/cache.md``).
@@ -158,6 +159,8 @@ def _check_early(model: Any, out: Path) -> None:
         raise UsageError(
             "the output is a folder, or its folder does not exist", where=f"-o {out}", remedy="name a file to write"
         )
+    if isinstance(model, (str, os.PathLike)):
+        require_own_place(out, model, where="-o")
 
 
 def _run_child(job: dict[str, Any], on_event: OnEvent, log: IO[bytes]) -> None:

@@ -11,6 +11,7 @@ import click
 from toolchain.artifact import open_artifact
 from toolchain.cli.output import Output, verb
 from toolchain.errors import UsageError
+from toolchain.io.places import require_own_place
 from toolchain.report.render import render
 from toolchain.report.writing import write_report
 from toolchain.text import size_text
@@ -66,6 +67,8 @@ def bench(
     """Measure ARTIFACT's latency, throughput, first call and memory on this machine."""
     if fail_over is not None and baseline is None:
         raise UsageError("--fail-over needs --baseline", remedy="give the file of an earlier `bench --json`")
+    if html:
+        require_own_place(html, artifact, measured["source"], baseline, where="--html")
     earlier = read_baseline(baseline) if baseline else None
     with open_artifact(artifact) as opened:
         doubts = admit(opened, loading)  # before torch, which may be what is missing

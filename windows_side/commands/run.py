@@ -11,6 +11,7 @@ from toolchain.artifact import Artifact, open_artifact
 from toolchain.cli.output import Output, verb
 from toolchain.errors import UsageError
 from toolchain.io.atomic import write_bytes
+from toolchain.io.places import require_own_place
 from windows_side.commands.load_options import load_options
 from windows_side.options import LoadOptions
 from windows_side.preflight.admission import admit
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 @load_options()
 def run(output: Output, artifact: str, source: Path, out: Path, loading: LoadOptions) -> None:
     """Run ARTIFACT on the tensors in a safetensors file, named as `trtcross inspect` names the inputs."""
+    require_own_place(out, artifact, source, where="--output")
     with open_artifact(artifact) as opened:
         doubts = admit(opened, loading)  # before torch, which may be what is missing
         from windows_side.loader.loading import load_admitted

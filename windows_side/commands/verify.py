@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import click
@@ -11,6 +10,7 @@ from toolchain.checker.structure import LEVELS
 from toolchain.cli.options import report_signer
 from toolchain.cli.output import Output, verb
 from toolchain.errors import UsageError
+from toolchain.io.places import require_own_place
 from toolchain.report.writing import require_writable
 from windows_side.commands.load_options import load_options
 from windows_side.options import LoadOptions
@@ -41,7 +41,7 @@ def verify(
 
     The reports are written whatever the outcome, and before loading already, so that a crash in a driver leaves one.
     """
-    _require_places(artifact, html, junit)
+    _require_places(artifact, html, junit, latency)
     reports = Reports(html, junit, read_latency(latency) if latency else None)
     verification = Verification(artifact, level, loading, about_machine=bool(html or junit))
     try:
@@ -59,25 +59,18 @@ def verify(
         raise verification.error
 
 
-def _require_places(artifact: str, *reports: Path | None) -> None:
-    """Refuses reports that cannot be written, or that would take the place of the artifact or of each other.
+def _require_places(artifact: str, html: Path | None, junit: Path | None, latency: Path | None) -> None:
+    """Refuses reports that cannot be written, or that would take the place of what is read or of each other.
 
     Raises:
         UsageError: with the one.
     """
-    taken = {_place(artifact)}
-    for path in filter(None, reports):
-        if (place := _place(path)) in taken:
-            raise UsageError("a report would replace another file", where=str(path), remedy="give it a name of its own")
-        taken.add(place)
-        require_writable(path)
-
-
-def _place(path: str | Path) -> str:
-    try:
-        return os.path.normcase(os.path.realpath(path))
-    except OSError:  # of Windows, for some of its paths
-        return os.path.normcase(Path(path).absolute())
+    taken = [artifact, latency]
+    for option, path in (("--html", html), ("--junit", junit)):
+        if path is not None:
+            require_own_place(path, *taken, where=option)
+            taken.append(path)
+            require_writable(path)
 
 
 def _say(output: Output, result: StepResult) -> None:
