@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from types import SimpleNamespace
 from typing import Any
@@ -126,12 +126,27 @@ def forbid_aliasing(write: torch.fx.Node) -> None:
     write.meta["_trt_no_kv_alias"] = True
 
 
+_IN_TORCH = "trtcross_in_torch"
+
+
+def keep_in_torch(node: torch.fx.Node, reason: str) -> None:
+    """Keeps this one node of a lowered graph out of every engine."""
+    node.meta[_IN_TORCH] = reason
+
+
+def why_in_torch(node: torch.fx.Node) -> str | None:
+    """Why :func:`keep_in_torch` kept this node out, if it did."""
+    return node.meta.get(_IN_TORCH)
+
+
 def partition(gm: torch.fx.GraphModule, settings: Any) -> torch.fx.GraphModule:
     """Splits a lowered graph into ``_run_on_acc_*`` and ``_run_on_gpu_*`` submodules."""
     from torch_tensorrt.dynamo import partitioning
     from torch_tensorrt.dynamo.conversion._ConverterRegistry import DYNAMO_CONVERTERS
 
     _allow_dynamic_gather()
+    _let_nodes_stay()
+    _keep_int64_in_select()
     DYNAMO_CONVERTERS.set_compilation_settings(settings)
     supported, total = partitioning.get_graph_converter_support(gm, settings.torch_executed_ops)
     if not total:  # the partitioner cannot split nothing
@@ -160,6 +175,36 @@ def _allow_dynamic_gather() -> None:
     dynamo_tensorrt_converter(gather, supports_dynamic_shapes=True)(converters[0])
 
 
+@cache
+def _let_nodes_stay() -> None:
+    """Lets no converter take a node that :func:`keep_in_torch` marked: upstream knows operators alone."""
+    from torch_tensorrt.dynamo.conversion._ConverterRegistry import DYNAMO_ATEN_CONVERTERS
+
+    def unless_marked(support: Any) -> Any:
+        def valid(node: torch.fx.Node, settings: Any) -> bool:
+            return not node.meta.get(_IN_TORCH) and bool(support.capability_validator(node, settings))
+
+        return replace(support, capability_validator=valid)
+
+    for target, supports in DYNAMO_ATEN_CONVERTERS.items():
+        DYNAMO_ATEN_CONVERTERS[target] = [unless_marked(support) for support in supports]
+
+
+@cache
+def _keep_int64_in_select() -> None:
+    """Lets ``where`` choose among int64 values, as TensorRT can: its converter makes them int32, whatever is lost."""
+    from torch_tensorrt.dynamo.conversion.impl.condition import ops
+
+    promote = ops.promote_trt_tensors_to_same_dtype
+
+    def promote_but_int64(ctx: Any, lhs: Any, rhs: Any, name_prefix: str) -> tuple[Any, Any]:
+        if lhs.dtype == rhs.dtype:
+            return lhs, rhs
+        return promote(ctx, lhs, rhs, name_prefix)
+
+    ops.promote_trt_tensors_to_same_dtype = promote_but_int64
+
+
 ENGINE_PREFIX = "_run_on_acc_"
 
 
@@ -185,9 +230,28 @@ def output_dtypes(partition: torch.fx.GraphModule) -> list[Any]:
 
 def interpreter(partition: torch.fx.GraphModule, inputs: Sequence[Any], settings: Any) -> Any:
     """An interpreter that makes of a partition a TensorRT network with distinct outputs."""
+    from tensorrt import ITensor
     from torch_tensorrt.dynamo.conversion._TRTInterpreter import TRTInterpreter
 
     class Interpreter(TRTInterpreter):
+        def run_node(self, n: torch.fx.Node) -> Any:
+            # A plain number becomes a constant of shape [1], and what is computed of it and a scalar has that shape
+            # too, where PyTorch's has none: an engine would return [1] for a counter of shape [].
+            result = super().run_node(n)
+            if isinstance(result, (list, tuple)):
+                values = n.meta.get("val")
+                known = isinstance(values, (list, tuple)) and len(values) == len(result)
+                return type(result)(map(self._of_its_rank, result, values)) if known else result
+            return self._of_its_rank(result, n.meta.get("val"))
+
+        def _of_its_rank(self, result: Any, value: Any) -> Any:
+            scalar = isinstance(value, torch.Tensor) and value.dim() == 0
+            if not scalar or not isinstance(result, ITensor) or len(result.shape) != 1:
+                return result
+            reshape = self.ctx.net.add_shuffle(result)
+            reshape.reshape_dims = ()
+            return reshape.get_output(0)
+
         def output(self, target: str, args: Any, kwargs: Any) -> list[Any]:
             # Upstream marks a tensor that is two outputs, or an input that is an output, once or not at all,
             # and the graph would then read an output that the engine does not have.

@@ -25,6 +25,7 @@ from linux_side.lowering.aliasing import allow_aliasing_of_state_alone
 from linux_side.lowering.complex_io import keep_complex_outside
 from linux_side.lowering.engine_metadata import encode_metadata
 from linux_side.lowering.float64 import demote_float64
+from linux_side.lowering.large_numbers import keep_large_numbers_outside
 from linux_side.lowering.randomness import drawing_operators, fill_uninitialized, make_draws_readable
 from linux_side.lowering.symbolic_sizes import keep_sizes_inside
 from linux_side.options import BuildOptions
@@ -81,6 +82,7 @@ def lower_program(program: ExportedProgram, options: BuildOptions, builder: Engi
     keep_complex_outside(gm, upstream.complex_io(gm))
     allow_aliasing_of_state_alone(gm, changes)
     settings.torch_executed_ops |= drawing_operators(gm)
+    keep_large_numbers_outside(gm)
     partitioned = upstream.partition(gm, settings)
     partitioned.meta[STATE] = changes
     for name, partition in list(_partitions(partitioned)):
@@ -90,7 +92,7 @@ def lower_program(program: ExportedProgram, options: BuildOptions, builder: Engi
     partitioned.recompile()
     if options.require_full_coverage and (left := _operators_in_torch(partitioned)):
         raise BuildFailedError(
-            f"{sum(left.values())} operators would stay in PyTorch: {', '.join(sorted(left))}",
+            f"{sum(left.values())} operators would stay in PyTorch: {', '.join(sorted(left))}{_reasons(partitioned)}",
             where="--require-full-coverage",
             remedy="rewrite them in the model, or build without --require-full-coverage",
         )
@@ -140,7 +142,7 @@ def convert_partitions(
         del interpreter
     if not compiled.facts and not options.allow_no_engine:
         raise BuildFailedError(
-            "TensorRT can take no operator of this model",
+            f"TensorRT can take no operator of this model{_reasons(partitioned)}",
             where="partitioning",
             remedy="it needs no TensorRT to run: save it with torch.export.save, or make a plain program of it with "
             "--allow-no-engine",
@@ -233,6 +235,13 @@ def _profile_facts(info: EngineInfo, inputs: Sequence[Any]) -> list[dict[str, Sh
 def _shape_range(shape: dict[str, Sequence[int]]) -> ShapeRange:
     low, opt, high = (list(map(int, shape[f"{kind}_shape"])) for kind in ("min", "opt", "max"))
     return ShapeRange(min=low, opt=opt, max=high)
+
+
+def _reasons(gm: torch.fx.GraphModule) -> str:
+    """Why we kept operators in PyTorch that TensorRT has, in words."""
+    graphs = [module.graph for module in gm.modules() if isinstance(module, torch.fx.GraphModule)]
+    kept = {str(node.target): why for graph in graphs for node in graph.nodes if (why := upstream.why_in_torch(node))}
+    return f" ({'; '.join(f'{name}: {why}' for name, why in sorted(kept.items()))})" if kept else ""
 
 
 def _call_of(gm: torch.fx.GraphModule, name: str) -> torch.fx.Node:
