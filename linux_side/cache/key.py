@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from importlib import util
 from pathlib import Path
 from typing import Any
@@ -34,7 +34,14 @@ def file_key(path: Path, name: str | None, options: BuildOptions) -> str | None:
     return _key({"file": file_digest(path), "name": name or path.stem}, options)
 
 
-def program_key(digest: str, golden: bytes, name: str, gpu: str | None, options: BuildOptions) -> str:
+def program_key(
+    digest: str,
+    golden: bytes,
+    name: str,
+    gpu: str | None,
+    options: BuildOptions,
+    classes: Sequence[dict[str, Any]] = (),
+) -> str:
     """The key of a build from an exported program.
 
     Args:
@@ -42,8 +49,15 @@ def program_key(digest: str, golden: bytes, name: str, gpu: str | None, options:
         golden: the golden entry and what is said of it, which the graph alone does not tell: of a model that was cast,
             or that computes something else outside of torch.export.
         gpu: the GPU at hand, where the backend builds for it.
+        classes: what the manifest says of the call's classes, which the graph does not tell.
     """
-    source = {"program": digest, "golden": hashlib.sha256(golden).hexdigest(), "name": name, "gpu": gpu}
+    source: dict[str, Any] = {
+        "program": digest,
+        "golden": hashlib.sha256(golden).hexdigest(),
+        "name": name,
+        "gpu": gpu,
+        "classes": list(classes),
+    }
     return _key(source, options)
 
 

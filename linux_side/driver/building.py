@@ -138,8 +138,10 @@ def _save(program: Any, spool: Path) -> tuple[str, str]:
             where="build()",
             remedy="pass torch.export.export(model, args)",
         )
+    from linux_side.frontend.program_file import save_program
+
     path = spool / "input.pt2"
-    torch.export.save(program, path)
+    save_program(program, path)
     return type(program.graph_module).__name__, str(path)
 
 

@@ -94,7 +94,8 @@ class Pipeline:
         golden = serialize_golden(source.golden.samples) if source.golden.samples else b""
         golden += json.dumps(source.golden.warnings).encode()
         gpu = None if self.builder.backend.portable else self._producer().gpu
-        return program_key(source.digest, golden, source.name, gpu, self.options)
+        classes = [entry.model_dump() for entry in source.classes]
+        return program_key(source.digest, golden, source.name, gpu, self.options, classes)
 
     def run_source(self, source: Source, out: Path) -> Manifest:
         """Builds the artifact of a program at ``out``."""
@@ -188,6 +189,7 @@ class Pipeline:
             "coverage": Coverage(operators=total, in_engines=compiled.in_engines),
             "golden": describe_golden(samples, self.options.precision or "fp32") if samples else None,
             "guards": [str(rule) for rule in rules],
+            "classes": source.classes,
             "build": BuildRecord(seconds=self.seconds, cache_key=self.cache_key, from_cache=False),
         }
 

@@ -10,6 +10,7 @@ from torch.export import Dim, ExportedProgram, ShapesCollection
 from torch.utils._sympy.value_ranges import ValueRanges, bound_sympy
 
 from linux_side.frontend.leaves import bounds, forward_names, input_names
+from linux_side.frontend.structure import plain_spec
 from linux_side.guards.collect import ProgramGuards
 from linux_side.guards.profiles import Profiles
 from linux_side.guards.sizes import InputSizes
@@ -70,7 +71,7 @@ def program_guards(program: ExportedProgram) -> ProgramGuards:
     Raises:
         BuildFailedError: an artifact cannot check a guard, or a size.
     """
-    names = input_names(program.call_spec.in_spec, forward_names(program))
+    names = input_names(plain_spec(program.call_spec.in_spec), forward_names(program))
     return ProgramGuards(program, names, user_values(program))
 
 
@@ -81,7 +82,7 @@ def profiles_for(program: ExportedProgram, dynamic: Sequence[DynamicDimension], 
         UsageError: a range goes beyond the program's own, a dimension is fixed, one has no upper bound, or sizes that
             depend on each other are given ranges that do not.
     """
-    names = input_names(program.call_spec.in_spec, forward_names(program))
+    names = input_names(plain_spec(program.call_spec.in_spec), forward_names(program))
     values = user_values(program)
     given = {Size(item.input, item.dim): item for item in dynamic}
     for place, item in given.items():

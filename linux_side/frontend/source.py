@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch.export import ExportedProgram
-from torch.export.passes import move_to_device_pass
 from torch.utils import _pytree as pytree
 
 from linux_side.frontend.casting import cast_module
@@ -24,6 +23,8 @@ from linux_side.frontend.dynamic_shapes import (
 from linux_side.frontend.golden import Original, Recording, record_golden
 from linux_side.frontend.leaves import input_names
 from linux_side.frontend.mixed_products import unify_product_dtypes
+from linux_side.frontend.program_file import read_program
+from linux_side.frontend.structure import plain_program, plain_spec
 from linux_side.frontend.training import require_eval
 from linux_side.frontend.unit_sizes import drop_refuted_guards
 from linux_side.guards.locations import located_guards
@@ -31,7 +32,7 @@ from linux_side.guards.tracing import forget_ranges_of_expressions, small_sizes
 from linux_side.options import BuildOptions, DynamicDimension
 from toolchain.errors import BuildFailedError, UsageError
 from toolchain.factory import call_factory
-from toolchain.graph.document import PLACEHOLDER_TARGET
+from toolchain.manifest.models import ClassSpec
 from toolchain.text import first_line
 
 _DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
@@ -45,12 +46,14 @@ class Source:
         name: the model's, for people.
         program: on the CPU, as it will be lowered.
         golden: samples of inputs and outputs, and what is to be said of them.
+        classes: what the program's inputs and outputs were, where a dict or a tuple is in a class's place.
         digest: of the program's graph and weights, once it is known.
     """
 
     name: str
     program: ExportedProgram
     golden: Recording
+    classes: list[ClassSpec] = field(default_factory=list)
     digest: str | None = None
 
 
@@ -80,7 +83,7 @@ def original_model(model: str) -> tuple[torch.nn.Module | ExportedProgram, tuple
         module, args, kwargs = _call_factory(model)
         require_eval(module, where=model)
         return module, args, kwargs
-    program = move_to_device_pass(_load_program(Path(model)), "cpu")
+    program, _ = read_program(Path(model))
     if program.example_inputs is None:
         raise UsageError("the program carries no example inputs", where=model, remedy="save it with its example inputs")
     args, kwargs = program.example_inputs
@@ -88,7 +91,8 @@ def original_model(model: str) -> tuple[torch.nn.Module | ExportedProgram, tuple
 
 
 def _from_file(path: Path, options: BuildOptions) -> Source:
-    program = move_to_device_pass(_load_program(path), "cpu")
+    program, classes = read_program(path)
+    forget_ranges_of_expressions(program)
     _check_precision(program, options, path)
     if options.golden and program.example_inputs is None:
         raise UsageError(
@@ -100,32 +104,13 @@ def _from_file(path: Path, options: BuildOptions) -> Source:
     if options.golden:
         args, kwargs = program.example_inputs
         golden = _record(Original(program.module(check_guards=False), args, kwargs, eager=False), program, options)
-    return Source(path.stem, program, golden)
+    return Source(path.stem, program, golden, classes)
 
 
 def _record(original: Original, program: ExportedProgram, options: BuildOptions) -> Recording:
     sizes = program_guards(program).sizes
     profiles = profiles_for(program, options.dynamic, sizes) if options.golden > 1 else []
     return record_golden(original, program, options.golden, profiles, options.precision)
-
-
-def _load_program(path: Path) -> ExportedProgram:
-    try:
-        program = torch.export.load(path)
-    except Exception as error:
-        raise UsageError(
-            f"this is not a program that torch.export.save wrote: {first_line(error)}",
-            where=str(path),
-            remedy="save the model with torch.export.save(torch.export.export(model, args), path)",
-        ) from error
-    if any(PLACEHOLDER_TARGET.endswith(str(node.target)) for node in program.graph.nodes):
-        raise UsageError(
-            "this is an artifact already: it holds TensorRT engines",
-            where=str(path),
-            remedy="give the program from which it was built",
-        )
-    forget_ranges_of_expressions(program)
-    return program
 
 
 def _check_precision(program: ExportedProgram, options: BuildOptions, path: Path) -> None:
@@ -168,7 +153,7 @@ def export_source(
         program = export_program(name, module, args, kwargs, options.dynamic)
     if dtype is not torch.float32:
         unify_product_dtypes(dtype, program)
-    return Source(name, program, golden)
+    return Source(name, program, golden, plain_program(program))
 
 
 def export_program(
@@ -185,7 +170,7 @@ def export_program(
         BuildFailedError: torch.export fails.
     """
     leaves, structure = pytree.tree_flatten((args, kwargs))
-    names = input_names(structure, _argument_names(module))
+    names = input_names(plain_spec(structure), _argument_names(module))
     require_dynamic(dynamic, names, leaves)
     leaves = enlarge_unit_dimensions(dynamic, names, leaves)
     shapes = shapes_for_export(dynamic, names, leaves)

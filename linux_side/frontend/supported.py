@@ -7,7 +7,6 @@ from collections.abc import Collection, Iterator, Sequence
 import torch
 from torch.export import ExportedProgram
 from torch.export.graph_signature import ConstantArgument
-from torch.utils import _pytree as pytree
 
 from linux_side.frontend.training import check_operators_of_training
 from linux_side.fx.source_line import located
@@ -57,17 +56,6 @@ def _check_operators(program: ExportedProgram, torch_executed_ops: Collection[st
 
 def _check_structure(program: ExportedProgram) -> None:
     """Refuses inputs and outputs that cannot be written to an artifact and read again."""
-    for spec in (program.call_spec.in_spec, program.call_spec.out_spec):
-        try:
-            pytree.treespec_dumps(spec)
-        except NotImplementedError as error:
-            raise BuildFailedError(
-                f"the model's inputs or outputs cannot be written to a file: {error}",
-                where="model",
-                remedy="take and return tuples, lists, dicts and dataclasses; a dataclass needs "
-                "torch.export.register_dataclass(cls, serialized_type_name=...), a named tuple "
-                "torch.utils._pytree._register_namedtuple(cls, serialized_type_name=...)",
-            ) from error
     for spec in program.graph_signature.output_specs:
         if isinstance(spec.arg, ConstantArgument) and isinstance(spec.arg.value, str):
             raise BuildFailedError(

@@ -46,6 +46,13 @@ def is_plain_treespec(text: str) -> bool:
     return True
 
 
+def classes_in(text: str) -> list[str]:
+    """The types that a treespec's text names, those of named tuples too."""
+    document = load_json(text.encode(), where="treespec", limit=TREESPEC)
+    nodes = [value for value in dicts(document) if value.get("type") is not None]
+    return [str(node.get("context") if node["type"] == "collections.namedtuple" else node["type"]) for node in nodes]
+
+
 def _is_registered_name(context: Any) -> bool:
     return isinstance(context, str) and bool(_TYPE_NAME.fullmatch(context)) and not context.startswith("builtins.")
 

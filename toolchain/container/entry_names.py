@@ -10,11 +10,13 @@ MANIFEST_ENTRY = "extra/trtcross/manifest.json"
 GOLDEN_ENTRY = "trtcross/golden.safetensors"
 GRAPH_ENTRY = "models/model.json"
 SAMPLE_INPUTS_ENTRY = "data/sample_inputs/model.pt"
+# Torch's lists of a program's weights and constants: where each lies, and its dtype, sizes and device.
+TENSOR_LISTS = ("data/weights/model_weights_config.json", "data/constants/model_constants_config.json")
 
 
 def is_tensor_list(name: str) -> bool:
     """Whether an entry is a list, in JSON, of the tensors that stay in PyTorch."""
-    return name.endswith("_config.json")
+    return name in TENSOR_LISTS
 
 
 _DEVICES = {"con", "prn", "aux", "nul"} | {f"{port}{n}" for port in ("com", "lpt") for n in range(1, 10)}

@@ -29,9 +29,12 @@ from toolchain.targets import Backend, Platform
 
 SCHEMA_VERSION = 2
 GUARD_COUNT = 500
+CLASS_COUNT = 1000
+CLASS_DEPTH = 50
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Count = Annotated[int, Field(ge=0)]
+FieldName = Annotated[str, Field(min_length=1, max_length=200)]
 GuardText = Annotated[str, Field(min_length=1, max_length=LENGTH_LIMIT)]
 Capability = Annotated[str, Field(pattern=r"^sm_[0-9]{2,3}$")]
 
@@ -121,6 +124,17 @@ class CallSpec(StrictModel):
     in_spec: str
     out_spec: str
     argument_names: list[str]
+
+
+class ClassSpec(StrictModel):
+    """A class of the original's call that a reader need not have: a dict or a tuple is in its place."""
+
+    spec: Literal["in_spec", "out_spec"]
+    path: list[Count] = Field(max_length=CLASS_DEPTH, description="to its place in the spec, by indices of children")
+    name: str = Field(max_length=500, description="its module and name, for people")
+    fields: list[FieldName] = Field(
+        max_length=CLASS_COUNT, description="its attributes; one that the dict lacks was None at export"
+    )
 
 
 class Span(StrictModel):
@@ -267,6 +281,12 @@ class Manifest(StrictModel):
         description="what must be true of the inputs' sizes, more than ranges and equal symbols",
     )
 
+    classes: list[ClassSpec] = Field(
+        default=[],
+        max_length=CLASS_COUNT,
+        description="what of the call were named tuples, dataclasses and the like",
+    )
+
     @property
     def schema_version(self) -> int:
         """The lowest version that has every field in use: what an older reader can read is written for it."""
@@ -306,4 +326,4 @@ class Manifest(StrictModel):
 
 
 # The schema version that brought a field of the manifest, for fields that version 1 does not have.
-SINCE = {"guards": 2}
+SINCE = {"guards": 2, "classes": 2}

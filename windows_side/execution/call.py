@@ -9,7 +9,8 @@ import torch
 from torch.utils import _pytree as pytree
 
 from toolchain.errors import UsageError
-from toolchain.manifest.models import Manifest
+from toolchain.manifest.models import ClassSpec, Manifest
+from windows_side.execution.structure import leaves_of, with_classes
 
 Call = tuple[tuple[Any, ...], dict[str, Any]]
 
@@ -27,20 +28,30 @@ class CallConvention:
     Flat calls, which most models have, skip pytree: it costs some 10 microseconds, as much as a small engine.
     """
 
-    def __init__(self, in_spec: pytree.TreeSpec, out_spec: pytree.TreeSpec, argument_names: Sequence[str]) -> None:
+    def __init__(
+        self,
+        in_spec: pytree.TreeSpec,
+        out_spec: pytree.TreeSpec,
+        argument_names: Sequence[str],
+        classes: Sequence[ClassSpec] = (),
+    ) -> None:
         """
         Args:
             in_spec: of ``(args, kwargs)``.
             argument_names: of the parameters that were positional at export; a caller may name them.
+            classes: what the original has where ``in_spec`` and ``out_spec`` have dicts and tuples.
+
+        Raises:
+            MalformedArtifactError: the classes are not those of the specs.
         """
-        self._in_spec = in_spec
-        self._out_spec = out_spec
+        self._in_spec = with_classes(in_spec, classes, "in_spec")
+        self._out_spec = with_classes(out_spec, classes, "out_spec")
         self._names = argument_names
         positional, keywords = in_spec.child(0), in_spec.child(1)
         self._count = positional.num_children
         self._keywords: list[str] = list(keywords.context or [])
         self._flat_in = all(child.is_leaf() for child in (*positional.children(), *keywords.children()))
-        self._flat_out = out_spec.type is tuple and all(child.is_leaf() for child in out_spec.children())
+        self._flat_out = self._out_spec.type is tuple and all(child.is_leaf() for child in out_spec.children())
 
     def leaves(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Sequence[Any]:
         """The leaves of a call, in the order of the manifest's inputs.
@@ -54,10 +65,10 @@ class CallConvention:
             raise self._wrong_call(args, kwargs)
         if self._flat_in:
             return (*args, *(kwargs[name] for name in self._keywords)) if kwargs else args
-        leaves, spec = pytree.tree_flatten((args, {name: kwargs[name] for name in self._keywords}))
-        if spec != self._in_spec:
-            raise self._wrong_call(args, kwargs)
-        return leaves
+        try:
+            return leaves_of(self._in_spec, (args, {name: kwargs[name] for name in self._keywords}))
+        except ValueError as error:
+            raise self._wrong_call(args, kwargs) from error
 
     def result(self, outputs: Sequence[Any]) -> Any:
         """What the original model returns, of the program's flat outputs."""

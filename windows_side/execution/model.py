@@ -48,7 +48,7 @@ class LoadedModel(torch.nn.Module):
         self.manifest = manifest
         self.device = device
         spec = program.call_spec
-        self._call = CallConvention(spec.in_spec, spec.out_spec, manifest.call.argument_names)
+        self._call = CallConvention(spec.in_spec, spec.out_spec, manifest.call.argument_names, manifest.classes)
         self._checks = InputChecks(manifest.inputs, device, manifest.guards)
         self._flat = _flat_module(program)
         self._captured = CapturedProgram(self._flat, program, device) if cuda_graphs else None

@@ -13,14 +13,22 @@ from typing import Any
 
 import torch
 from torch.export import ExportedProgram
+from torch.utils import _pytree as pytree
 
 from toolchain.artifact import Artifact, open_artifact
+from toolchain.checker.graph import classes_in
 from toolchain.checker.safety import require_safe_to_load
 from toolchain.container.entry_names import GRAPH_ENTRY, is_tensor_list
 from toolchain.container.reader import ZipEntry
 from toolchain.container.splice import spliced_archive
 from toolchain.engine.info import ENGINE_FIELD, FIELDS
-from toolchain.errors import IncompatibleError, MalformedArtifactError, TrtcrossError, UsageError
+from toolchain.errors import (
+    IncompatibleError,
+    MalformedArtifactError,
+    MissingComponentError,
+    TrtcrossError,
+    UsageError,
+)
 from toolchain.graph.document import set_devices
 from toolchain.graph.text_edits import on_device, with_texts
 from toolchain.host.requirements import Requirement
@@ -159,7 +167,7 @@ def load_program(
     infos: dict[str, Callable[[], list[str | bytes]]] = {
         node.name: partial(engine_info, tokens[node.args[1]])
         for node in program.graph.nodes
-        if str(node.target) == "trtcross.engine.default"
+        if node.op == "call_function" and str(node.target) == "trtcross.engine.default"
     }
     if len(infos) != len(tokens):
         raise MalformedArtifactError(
@@ -237,6 +245,7 @@ def _read_program(artifact: Artifact, device: torch.device) -> ExportedProgram:
             entries.append((name, _on_device(artifact.read_entry(name), name, device)))
         elif not name.startswith(("extra/", "trtcross/")):
             entries.append((name, entry))
+    _require_known_classes(artifact)
     # What is loaded in inference mode could not be changed outside of it, and a model may change its buffers.
     with spliced_archive(artifact.container, entries) as file, _READING, torch.inference_mode(False):
         try:
@@ -249,6 +258,23 @@ def _read_program(artifact: Artifact, device: torch.device) -> ExportedProgram:
                 where=str(artifact.path),
                 remedy="use the torch release that `trtcross check` names",
             ) from error
+
+
+def _require_known_classes(artifact: Artifact) -> None:
+    """
+    Raises:
+        MissingComponentError: the call's structure names a class that nobody has registered in this process.
+    """
+    known = pytree.SERIALIZED_TYPE_TO_PYTHON_TYPE
+    for words, text in (("inputs", artifact.manifest.call.in_spec), ("outputs", artifact.manifest.call.out_spec)):
+        if name := next((name for name in classes_in(text) if name not in known), None):
+            package = name.partition(".")[0]
+            raise MissingComponentError(
+                f"the model's {words} are objects of the class {name}, which is not known in this process",
+                where=str(artifact.path),
+                remedy=f"import {package} before load(), where it is installed; or build the model again with this "
+                "trtcross: its artifact then needs no such class",
+            )
 
 
 def _graph_for_torch(artifact: Artifact, device: torch.device) -> bytes:
