@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from collections.abc import Mapping
 from enum import Enum
 from typing import Any, Literal
@@ -145,11 +146,12 @@ def _without_classes(
         return {"type": node["type"], "context": node["context"], "children_spec": children}
     if node["type"] == _NAMED_TUPLE:
         name, kind, context = node["context"], "builtins.tuple", _TUPLE_CONTEXT
-        fields = node.get("fields") or named_tuples.get(name) or [f"_{index}" for index in range(len(children))]
+        fields = node.get("fields") or named_tuples.get(name) or [f"item_{index}" for index in range(len(children))]
     else:
         name, kind = node["type"], "builtins.dict"
         keys, fields = (node["keys"], node["fields"]) if "keys" in node else _members_of_context(node)
         context = json.dumps(keys)
+    name = re.sub(r"[^\w.<>]", "_", name)[:500]  # a serialized name may be any text
     found.insert(before, ClassSpec(spec=side, path=list(path), name=name, fields=fields))
     return {"type": kind, "context": context, "children_spec": children}
 

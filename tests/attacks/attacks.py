@@ -242,6 +242,34 @@ many(
     },
 )
 
+
+def _with_classes(*changes: dict[str, Any], version: int = 2) -> Callable[[Path], Any]:
+    """An artifact whose one argument is said to be a class, or several."""
+    plain = {"spec": "in_spec", "path": [], "name": "evil.Pair", "fields": ["left"]}
+    classes = [{**plain, **change} for change in changes]
+    return _with_manifest(lambda m: m.update(schema_version=version, classes=classes))
+
+
+many(
+    MalformedArtifactError,
+    "class",
+    {
+        "in_version_1": _with_classes({}, version=1),
+        "nowhere": _with_classes({"path": [7]}),
+        "below_zero": _with_classes({"path": [-1]}),
+        "of_a_value": _with_classes({"path": [0]}),
+        "twice": _with_classes({}, {}),
+        "too_deep": _with_classes({"path": [0] * 1000}),
+        "too_many": _with_classes(*[{}] * 5000),
+        "of_too_many_fields": _with_classes({"fields": ["left", "right"]}),
+        "of_no_field": _with_classes({"fields": []}),
+        "field_that_is_code": _with_classes({"fields": ["left=__import__('os').system('echo hurt')"]}),
+        "field_that_python_uses": _with_classes({"fields": ["__class__"]}),
+        "name_that_is_code": _with_classes({"name": "evil', (), {}) or exit("}),
+        "spec_of_another": _with_classes({"spec": "guards"}),
+    },
+)
+
 # --- the zip ----------------------------------------------------------------------------------------------------
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Literal, get_args
 
 from toolchain.artifact import Artifact
+from toolchain.checker.classes import check_classes
 from toolchain.checker.golden_header import check_golden_header
 from toolchain.checker.safety import require_safe_to_load
 from toolchain.errors import MalformedArtifactError
@@ -32,6 +33,7 @@ def check_structure(artifact: Artifact, trust: str | None = None) -> dict[str, A
     """
     require_safe_to_load(artifact, trust)
     check_golden_header(artifact)
+    check_classes(artifact)
     target = artifact.manifest.target
     listed = target.compute_capabilities
     for engine in artifact.engines:

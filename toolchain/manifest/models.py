@@ -131,7 +131,7 @@ class ClassSpec(StrictModel):
 
     spec: Literal["in_spec", "out_spec"]
     path: list[Count] = Field(max_length=CLASS_DEPTH, description="to its place in the spec, by indices of children")
-    name: str = Field(max_length=500, description="its module and name, for people")
+    name: str = Field(pattern=r"^[\w.<>]+$", max_length=500, description="its module and name, for people")
     fields: list[FieldName] = Field(
         max_length=CLASS_COUNT, description="its attributes; one that the dict lacks was None at export"
     )

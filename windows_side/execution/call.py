@@ -40,9 +40,6 @@ class CallConvention:
             in_spec: of ``(args, kwargs)``.
             argument_names: of the parameters that were positional at export; a caller may name them.
             classes: what the original has where ``in_spec`` and ``out_spec`` have dicts and tuples.
-
-        Raises:
-            MalformedArtifactError: the classes are not those of the specs.
         """
         self._in_spec = with_classes(in_spec, classes, "in_spec")
         self._out_spec = with_classes(out_spec, classes, "out_spec")

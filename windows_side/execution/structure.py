@@ -13,7 +13,6 @@ from typing import Any
 import torch
 from torch.utils import _pytree as pytree
 
-from toolchain.errors import MalformedArtifactError
 from toolchain.manifest.models import ClassSpec
 
 
@@ -105,39 +104,27 @@ def _restored(name: str, fields: tuple[str, ...], members: tuple[Any, ...]) -> F
 def with_classes(spec: pytree.TreeSpec, classes: Sequence[ClassSpec], side: str) -> pytree.TreeSpec:
     """A plain structure in which records and tuples of fields are in the original classes' places.
 
-    Raises:
-        MalformedArtifactError: a class is where no dict or tuple is, or its fields are not those.
+    Args:
+        classes: that fit the structure, as :func:`toolchain.checker.classes.check_classes` asks.
+        side: of which spec it is.
     """
     places = {tuple(entry.path): entry for entry in classes if entry.spec == side}
-    if not places:
-        return spec
-    result = _dressed(spec, (), places)
-    if places:
-        raise _malformed(next(iter(places.values())), "is at a place that the call does not have")
-    return result
+    return _with_classes(spec, (), places) if places else spec
 
 
-def _dressed(spec: pytree.TreeSpec, path: tuple[int, ...], places: dict[tuple[int, ...], ClassSpec]) -> pytree.TreeSpec:
-    entry = places.pop(path, None)
+def _with_classes(
+    spec: pytree.TreeSpec, path: tuple[int, ...], places: Mapping[tuple[int, ...], ClassSpec]
+) -> pytree.TreeSpec:
     if spec.is_leaf():
-        if entry:
-            raise _malformed(entry, "is where one value is")
         return spec
-    children = [_dressed(child, (*path, index), places) for index, child in enumerate(spec.children())]
+    children = [_with_classes(child, (*path, index), places) for index, child in enumerate(spec.children())]
+    entry = places.get(path)
     if entry is None:
         return pytree.TreeSpec(spec.type, spec.context, children)
     fields = tuple(entry.fields)
     if spec.type is tuple:
-        if len(fields) != len(children) or len(set(fields)) != len(fields) or not set(fields).isdisjoint(_RESERVED):
-            raise _malformed(entry, "has other fields than the tuple in its place")
         return pytree.TreeSpec(pytree.namedtuple, field_tuple(entry.name.rpartition(".")[2], fields), children)
-    if spec.type is not dict or not set(spec.context) <= set(fields):
-        raise _malformed(entry, "has other fields than the dict in its place")
     return pytree.TreeSpec(Record, (tuple(spec.context), fields), children)
-
-
-# What makes a tuple of fields work; a property in its place would break it.
-_RESERVED = set(vars(FieldTuple)) | {"__class__", "__len__", "__iter__", "__getitem__", "__dict__"}
 
 
 def leaves_of(spec: pytree.TreeSpec, value: Any) -> list[Any]:
@@ -192,11 +179,3 @@ def _members(value: Any, keys: Sequence[str], fields: Sequence[str]) -> Sequence
     if definition is None or type(value).__module__ in ("builtins", "collections"):
         raise ValueError(f"a {type(value).__name__}")
     return list(definition.flatten_fn(value)[0])
-
-
-def _malformed(entry: ClassSpec, problem: str) -> MalformedArtifactError:
-    return MalformedArtifactError(
-        f"the class {entry.name} {problem}",
-        where=f"manifest, classes, {entry.spec}",
-        remedy="get the file again, or build it again",
-    )

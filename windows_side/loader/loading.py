@@ -16,6 +16,7 @@ from torch.export import ExportedProgram
 from torch.utils import _pytree as pytree
 
 from toolchain.artifact import Artifact, open_artifact
+from toolchain.checker.classes import check_classes
 from toolchain.checker.graph import classes_in
 from toolchain.checker.safety import require_safe_to_load
 from toolchain.container.entry_names import GRAPH_ENTRY, is_tensor_list
@@ -153,6 +154,7 @@ def load_program(
         trust: as :func:`load` takes it.
     """
     require_safe_to_load(artifact, trust)
+    check_classes(artifact)
     artifact.check_files()
     program = _read_program(artifact, device)
 
