@@ -260,7 +260,7 @@ def test_a_consumer_without_transformers_loads_it_and_has_its_attributes(tmp_pat
 
     class Model(nn.Module):
         def forward(self, x: Tensor) -> Any:
-            return outputs.MaskedLMOutput(logits=torch.nextafter(x, x), hidden_states=(torch.nextafter(x, -x),))
+            return outputs.MaskedLMOutput(logits=torch.nextafter(x, x), hidden_states=(torch.nextafter(x, x),))
 
     built = build_here(Model(), (X,), folder=tmp_path, allow_no_engine=True)
     code = (
