@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache
 from types import SimpleNamespace
 from typing import Any
@@ -178,16 +178,16 @@ def _allow_dynamic_gather() -> None:
 @cache
 def _let_nodes_stay() -> None:
     """Lets no converter take a node that :func:`keep_in_torch` marked: upstream knows operators alone."""
-    from torch_tensorrt.dynamo.conversion._ConverterRegistry import DYNAMO_ATEN_CONVERTERS
+    from torch_tensorrt.dynamo.conversion._ConverterRegistry import DYNAMO_CONVERTERS
 
-    def unless_marked(support: Any) -> Any:
-        def valid(node: torch.fx.Node, settings: Any) -> bool:
-            return not node.meta.get(_IN_TORCH) and bool(support.capability_validator(node, settings))
+    def unless_marked(valid: Callable[[torch.fx.Node, Any], bool]) -> Callable[[torch.fx.Node, Any], bool]:
+        return lambda node, settings: not why_in_torch(node) and valid(node, settings)
 
-        return replace(support, capability_validator=valid)
-
-    for target, supports in DYNAMO_ATEN_CONVERTERS.items():
-        DYNAMO_ATEN_CONVERTERS[target] = [unless_marked(support) for support in supports]
+    for target in DYNAMO_CONVERTERS.unique_targets():
+        for registry in DYNAMO_CONVERTERS.registries:
+            for support in registry.get(target, ()):
+                # Frozen, and the registry has no way to put another in its place.
+                object.__setattr__(support, "capability_validator", unless_marked(support.capability_validator))
 
 
 @cache
@@ -230,7 +230,6 @@ def output_dtypes(partition: torch.fx.GraphModule) -> list[Any]:
 
 def interpreter(partition: torch.fx.GraphModule, inputs: Sequence[Any], settings: Any) -> Any:
     """An interpreter that makes of a partition a TensorRT network with distinct outputs."""
-    from tensorrt import ITensor
     from torch_tensorrt.dynamo.conversion._TRTInterpreter import TRTInterpreter
 
     class Interpreter(TRTInterpreter):
@@ -246,7 +245,8 @@ def interpreter(partition: torch.fx.GraphModule, inputs: Sequence[Any], settings
 
         def _of_its_rank(self, result: Any, value: Any) -> Any:
             scalar = isinstance(value, torch.Tensor) and value.dim() == 0
-            if not scalar or not isinstance(result, ITensor) or len(result.shape) != 1:
+            # An ITensor alone can be asked that: constants are torch's or numpy's own.
+            if not scalar or not hasattr(result, "is_shape_tensor") or len(result.shape) != 1:
                 return result
             reshape = self.ctx.net.add_shuffle(result)
             reshape.reshape_dims = ()
