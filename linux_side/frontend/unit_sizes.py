@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from torch.export import ExportedProgram
+from torch.export.exported_program import _convert_guards_to_code
 from torch.utils import _pytree as pytree
 
 from linux_side.guards.collect import Found, ProgramGuards
@@ -39,6 +40,8 @@ def drop_refuted_guards(
                 agreed[size, excluded] = cut is not None and _agree(program, module, cut)
             if agreed[size, excluded]:
                 guards.drop(guard)
+    if any(agreed.values()):  # what the program's own module checks
+        program._guards_code = _convert_guards_to_code(program.graph_module)
 
 
 def _excluded(guard: Found, guards: ProgramGuards) -> list[tuple[Size, int]]:
