@@ -8,6 +8,7 @@ from typing import Any
 from toolchain.artifact import Artifact
 from toolchain.errors import MalformedArtifactError
 from toolchain.io.strict_json import load_json
+from toolchain.limits import TREESPEC
 from toolchain.manifest.models import ClassSpec
 
 
@@ -49,7 +50,7 @@ def _problem(entry: ClassSpec, treespec: str) -> str | None:
 def _node_at(path: list[int], treespec: str) -> dict[str, Any]:
     """The treespec's node, or an empty one where there is none; that torch can read the rest is not asked here."""
     try:
-        _, node = load_json(treespec.encode(), where="treespec", size_limit=2**20, value_limit=100_000)
+        _, node = load_json(treespec.encode(), where="treespec", limit=TREESPEC)
         for index in path:
             node = node["children_spec"][index]
         json.loads(node["context"])
