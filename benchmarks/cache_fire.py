@@ -228,7 +228,7 @@ def _tell_phases(tell: Callable[[str], object]) -> None:
     wrap(BuildCache, "_take_away", "evicting")
     wrap(shutil, "rmtree", "evicting")
     wrap(shutil, "copyfile", "copying", _slow_copy)
-    wrap(store, "_sync", "syncing")
+    wrap(store, "sync", "syncing")
     wrap(BuildCache, "_part", "copying")
     wrap(lookup, "open_checked", "checking")
     wrap(lookup, "_write", "writing")
