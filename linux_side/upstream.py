@@ -10,7 +10,7 @@ import contextlib
 import importlib
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from types import SimpleNamespace
 from typing import Any
 
@@ -229,28 +229,30 @@ def output_dtypes(partition: torch.fx.GraphModule) -> list[Any]:
 
 
 def interpreter(partition: torch.fx.GraphModule, inputs: Sequence[Any], settings: Any) -> Any:
-    """An interpreter that makes of a partition a TensorRT network with distinct outputs."""
+    """An interpreter that makes of a partition a TensorRT network with distinct outputs, and remembers what it made."""
+    import tensorrt
     from torch_tensorrt.dynamo.conversion._TRTInterpreter import TRTInterpreter
 
     class Interpreter(TRTInterpreter):
-        def run_node(self, n: torch.fx.Node) -> Any:
-            # A plain number becomes a constant of shape [1], and what is computed of it and a scalar has that shape
-            # too, where PyTorch's has none: an engine would return [1] for a counter of shape [].
-            result = super().run_node(n)
-            if isinstance(result, (list, tuple)):
-                values = n.meta.get("val")
-                known = isinstance(values, (list, tuple)) and len(values) == len(result)
-                return type(result)(map(self._of_its_rank, result, values)) if known else result
-            return self._of_its_rank(result, n.meta.get("val"))
+        @cached_property
+        def _node_results(self) -> list[tuple[torch.fx.Node, Any]]:
+            return []
 
-        def _of_its_rank(self, result: Any, value: Any) -> Any:
-            scalar = isinstance(value, torch.Tensor) and value.dim() == 0
-            # An ITensor alone can be asked that: constants are torch's or numpy's own.
-            if not scalar or not hasattr(result, "is_shape_tensor") or len(result.shape) != 1:
+        def run_node(self, n: torch.fx.Node) -> Any:
+            result = self._scalar(n, super().run_node(n))
+            self._node_results.append((n, result))
+            return result
+
+        def _scalar(self, node: torch.fx.Node, result: Any) -> Any:
+            """Upstream's converters give some scalars as one element in one dimension."""
+            value = node.meta.get("val")
+            is_scalar = isinstance(value, torch.Tensor) and value.dim() == 0
+            if not is_scalar or not isinstance(result, tensorrt.ITensor) or tuple(result.shape) != (1,):
                 return result
-            reshape = self.ctx.net.add_shuffle(result)
-            reshape.reshape_dims = ()
-            return reshape.get_output(0)
+            layer = self.ctx.net.add_shuffle(result)
+            layer.reshape_dims = ()
+            layer.name = f"{node.name} as a scalar"
+            return layer.get_output(0)
 
         def output(self, target: str, args: Any, kwargs: Any) -> list[Any]:
             # Upstream marks a tensor that is two outputs, or an input that is an output, once or not at all,
@@ -280,6 +282,19 @@ def builder_config(interpreter: Any) -> Any:
 def construct_network(interpreter: Any) -> None:
     """Converts every node of the partition."""
     interpreter._construct_trt_network_def()
+
+
+def converted_nodes(ours: Any) -> Iterator[tuple[torch.fx.Node, list[Any]]]:
+    """Each node of a partition and the ``ITensor`` of each of its results, None for a result that is none.
+
+    Args:
+        ours: from :func:`interpreter`, its network constructed.
+    """
+    import tensorrt
+
+    for node, result in ours._node_results:
+        results = result if isinstance(result, (list, tuple)) else [result]
+        yield node, [item if isinstance(item, tensorrt.ITensor) else None for item in results]
 
 
 def network_of(interpreter: Any) -> Any:

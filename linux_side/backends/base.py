@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import torch
@@ -59,25 +59,15 @@ class EngineBuilder(ABC):
     def prepare(self, partition: torch.fx.GraphModule) -> None:
         """Rewrites, in place, what this TensorRT would compute wrongly of a partition."""
 
-    def build(
-        self,
-        interpreter: Any,
-        platform: Platform,
-        gpus: Sequence[ComputeCapability],
-        on_network: Callable[[Any], None] | None = None,
-    ) -> Any:
-        """Converts a partition and builds its engine.
+    def build(self, interpreter: Any, platform: Platform, gpus: Sequence[ComputeCapability]) -> Any:
+        """Builds the engine of a network.
 
         Args:
-            interpreter: from :func:`linux_side.upstream.interpreter`.
-            on_network: sees the ``INetworkDefinition`` while the weights that it refers to are there.
+            interpreter: from :func:`linux_side.upstream.interpreter`, its network constructed.
 
         Returns:
             The plan, an object with the buffer protocol.
         """
-        upstream.construct_network(interpreter)
-        if on_network:
-            on_network(upstream.network_of(interpreter))
         config = upstream.builder_config(interpreter)
         self.configure(config, platform, gpus)
         plan = interpreter.builder.build_serialized_network(upstream.network_of(interpreter), config)

@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +25,7 @@ from linux_side.lowering.complex_io import keep_complex_outside
 from linux_side.lowering.engine_metadata import encode_metadata
 from linux_side.lowering.float64 import demote_float64
 from linux_side.lowering.large_numbers import keep_large_numbers_outside
+from linux_side.lowering.network_check import check_network
 from linux_side.lowering.randomness import drawing_operators, fill_uninitialized, make_draws_readable
 from linux_side.lowering.symbolic_sizes import keep_sizes_inside
 from linux_side.options import BuildOptions
@@ -130,8 +130,11 @@ def convert_partitions(
         with _explained(partition):
             inputs = upstream.partition_inputs(partition, profiles)
             interpreter = upstream.interpreter(partition, inputs, settings)
-            see_network = partial(on_network, name) if on_network else None
-            plan = builder.build(interpreter, options.target, options.capabilities, see_network)
+            upstream.construct_network(interpreter)
+            check_network(interpreter)
+            if on_network:
+                on_network(name, upstream.network_of(interpreter))
+            plan = builder.build(interpreter, options.target, options.capabilities)
         path = spool / f"{name}.plan"
         path.write_bytes(memoryview(plan))
         del plan

@@ -101,7 +101,7 @@ def test_everything_imported_is_used_and_checked(rtx: Sources) -> None:
     texts = [use.text for use in uses if not use.text.startswith("import ")]
     assert len(imported) > 8
     for name in imported:
-        if name != "TRTInterpreter":  # called by the name of our subclass
+        if name not in ("TRTInterpreter", "import tensorrt"):  # our subclass is called, and TensorRT has other sources
             assert any(re.match(rf"{name}\b", text) for text in texts), name
     assert any(text.startswith("Interpreter(") for text in texts)
 

@@ -64,6 +64,7 @@ def _without_a_gpu(partitions: dict[str, torch.fx.GraphModule]) -> Iterator[None
         partitions[f"{name}_engine"] = copy.deepcopy(submodule)
         shapes = extract_symbolic_shape_expressions(submodule)
         interpreter = upstream.interpreter(submodule, inputs, settings)
+        upstream.construct_network(interpreter)
         plan = builder.build(interpreter, options.target, options.capabilities)
         ins, outs = upstream.binding_names(interpreter)
         settings.enable_cross_compile_for_windows = True  # only so that the engine is not loaded here

@@ -1,0 +1,68 @@
+"""Compares the network that was made of a partition with the partition.
+
+A converter may give a tensor another shape or dtype than PyTorch does: ``aten.copy`` without broadcasting made 1x8
+where the program has 4x8. Such an engine fails at every call, or it computes something else without a word.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from linux_side import upstream
+from linux_side.fx.source_line import located
+from linux_side.fx.values import output_values
+from toolchain.errors import BuildFailedError
+
+_DTYPES = {
+    torch.float32: "FLOAT", torch.float16: "HALF", torch.bfloat16: "BF16", torch.bool: "BOOL", torch.int8: "INT8",
+    torch.uint8: "UINT8", torch.int32: "INT32", torch.int64: "INT64",
+}  # fmt: skip
+
+
+def check_network(interpreter: Any) -> None:
+    """Compares the network's tensors with the values of the nodes from which they were made.
+
+    Every operator is compared and not the outputs alone, because a later reduction can hide a wrong shape. Where the
+    program has a symbolic size the network must have a dynamic one, and nowhere else.
+
+    Args:
+        interpreter: from :func:`linux_side.upstream.interpreter`, its network constructed.
+
+    Raises:
+        BuildFailedError: with the first operator whose result differs.
+    """
+    for node, tensors in upstream.converted_nodes(interpreter):
+        for value, tensor in zip(_values(node), tensors, strict=False):
+            if not isinstance(value, torch.Tensor) or tensor is None:
+                continue
+            in_network = tensor.dtype.name, tuple(tensor.shape)
+            if in_network[0] == _DTYPES.get(value.dtype) and _is_shape_of(in_network[1], value):
+                continue
+            raise BuildFailedError(
+                f"{_name(node)} would be wrong in TensorRT: it gives {_text(*in_network)} where the model has "
+                f"{_text(_DTYPES.get(value.dtype, str(value.dtype)), tuple(value.shape))}",
+                where=located(node),
+                remedy=f"keep it in PyTorch with --torch-executed-op {_name(node)}, and report it to trtcross",
+            )
+
+
+def _values(node: torch.fx.Node) -> Sequence[Any]:
+    if node.op == "output":
+        return output_values(node.graph.owning_module)
+    value = node.meta.get("val")
+    return value if isinstance(value, (list, tuple)) else (value,)
+
+
+def _is_shape_of(shape: tuple[int, ...], value: torch.Tensor) -> bool:
+    return shape == tuple(size if isinstance(size, int) else -1 for size in value.shape)
+
+
+def _name(node: torch.fx.Node) -> str:
+    return str(node.target if node.op == "call_function" else node.name)
+
+
+def _text(dtype: str, shape: tuple[Any, ...]) -> str:
+    return f"{dtype} {'x'.join(map(str, shape)) or 'scalar'}"
