@@ -75,12 +75,22 @@ def compilation_settings(
         hardware_compatible=hardware_compatible,
         enable_cross_compile_for_windows=cross_compile_for_windows,
         truncate_double=True,
+        attn_bias_is_causal=False,  # else any bias of memory-efficient attention is taken for a causal mask
         offload_module_to_cpu=True,
     )
 
 
-def decompose(program: torch.export.ExportedProgram, settings: Any) -> torch.export.ExportedProgram:
-    """The first half of Torch-TensorRT's lowering: the program in core operators, without side effects."""
+Decompositions = dict[torch._ops.OpOverload, Callable[..., Any]]
+
+
+def decompose(
+    program: torch.export.ExportedProgram, settings: Any, correct: Callable[[Decompositions], Decompositions]
+) -> torch.export.ExportedProgram:
+    """The first half of Torch-TensorRT's lowering: the program in core operators, without side effects.
+
+    Args:
+        correct: gives the decompositions to use, from upstream's.
+    """
     from torch_tensorrt.dynamo.lowering import get_decompositions, pre_export_lowering
 
     program = pre_export_lowering(program, settings)
@@ -91,7 +101,7 @@ def decompose(program: torch.export.ExportedProgram, settings: Any) -> torch.exp
         use_fp32_acc=settings.use_fp32_acc,
     )
     with no_own_guards(program):
-        return program.run_decompositions(decompositions)
+        return program.run_decompositions(correct(decompositions))
 
 
 def lower(gm: torch.fx.GraphModule, settings: Any) -> torch.fx.GraphModule:
@@ -239,20 +249,36 @@ def interpreter(partition: torch.fx.GraphModule, inputs: Sequence[Any], settings
             return []
 
         def run_node(self, n: torch.fx.Node) -> Any:
-            result = self._scalar(n, super().run_node(n))
+            result = self._shaped(n, super().run_node(n))
             self._node_results.append((n, result))
             return result
 
-        def _scalar(self, node: torch.fx.Node, result: Any) -> Any:
-            """Upstream's converters give some scalars as one element in one dimension."""
+        def _shaped(self, node: torch.fx.Node, result: Any) -> Any:
+            """Gives a tensor the sizes that its node has.
+
+            Upstream's converters give some scalars as one element in one dimension, and TensorRT does not know every
+            size that is fixed: that of the last four rows of a picture of any height, for one.
+            """
             value = node.meta.get("val")
-            is_scalar = isinstance(value, torch.Tensor) and value.dim() == 0
-            if not is_scalar or not isinstance(result, tensorrt.ITensor) or tuple(result.shape) != (1,):
+            if not isinstance(value, torch.Tensor) or not isinstance(result, tensorrt.ITensor):
+                return result
+            result = self._exactly_cast(value.dtype, result)
+            wanted = [size if isinstance(size, int) else -1 for size in value.shape]
+            sizes = list(result.shape)
+            unknown = len(sizes) == len(wanted) and all(s in (-1, w) for s, w in zip(sizes, wanted, strict=True))
+            if sizes == wanted or not (unknown or (not wanted and sizes == [1])):
                 return result
             layer = self.ctx.net.add_shuffle(result)
-            layer.reshape_dims = ()
-            layer.name = f"{node.name} as a scalar"
+            layer.reshape_dims = [0 if size == -1 else size for size in wanted]  # 0 copies the size
+            layer.name = f"{node.name} in its shape"
             return layer.get_output(0)
+
+        def _exactly_cast(self, dtype: torch.dtype, result: Any) -> Any:
+            """Casts where nothing can be lost: upstream's constants are int32, and it multiplies truth values as such."""
+            wanted = {torch.int64: tensorrt.int64, torch.bool: tensorrt.bool}.get(dtype)
+            if wanted is None or result.dtype != tensorrt.int32:
+                return result
+            return self.ctx.net.add_cast(result, wanted).get_output(0)
 
         def output(self, target: str, args: Any, kwargs: Any) -> list[Any]:
             # Upstream marks a tensor that is two outputs, or an input that is an output, once or not at all,

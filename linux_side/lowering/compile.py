@@ -29,6 +29,7 @@ from linux_side.lowering.network_check import check_network
 from linux_side.lowering.randomness import drawing_operators, fill_uninitialized, make_draws_readable
 from linux_side.lowering.symbolic_sizes import keep_sizes_inside
 from linux_side.options import BuildOptions
+from linux_side.rewrites.decompositions import corrected
 from toolchain.engine.info import EngineInfo, RuntimeDevice
 from toolchain.errors import BuildFailedError, TrtcrossError
 from toolchain.graph.writer import engine_from_file
@@ -73,7 +74,7 @@ def lower_program(program: ExportedProgram, options: BuildOptions, builder: Engi
     """
     settings = _settings(options, builder)
     with small_sizes_of(program.range_constraints):
-        decomposed = upstream.decompose(program, settings)
+        decomposed = upstream.decompose(program, settings, corrected)
         gm = state_to_inputs(decomposed)
         changes = gm.meta.get(STATE, [])
         fill_uninitialized(gm)

@@ -1,0 +1,31 @@
+"""Which decompositions a program is lowered with: upstream's, but for those that are wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+
+from linux_side.rewrites import attention, dtypes, empty, functions, slices, softmax, statistics
+
+Decompositions = dict[torch._ops.OpOverload, Callable[..., Any]]
+
+_aten = torch.ops.aten
+
+# Upstream unrolls both over the rows of the example (a size that varies is computed for that one alone), rounds "mean"
+# toward zero and refuses include_self=False. TensorRT has no scatter that reduces, so PyTorch computes them.
+KEPT_IN_PYTORCH = (_aten.scatter_add.default, _aten.scatter_reduce.two)
+
+OURS: Decompositions = {
+    **attention.DECOMPOSITIONS, **dtypes.DECOMPOSITIONS, **empty.DECOMPOSITIONS, **functions.DECOMPOSITIONS, **slices.DECOMPOSITIONS, **softmax.DECOMPOSITIONS,
+    **statistics.DECOMPOSITIONS,
+}  # fmt: skip
+
+
+def corrected(upstream: Mapping[torch._ops.OpOverload, Callable[..., Any]]) -> Decompositions:
+    """Upstream's decompositions with ours in place of the wrong ones."""
+    table = {**upstream, **OURS}
+    for operator in KEPT_IN_PYTORCH:
+        table.pop(operator, None)
+    return table

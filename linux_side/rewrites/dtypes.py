@@ -1,0 +1,78 @@
+"""Dtypes that PyTorch gives to elementwise operators, and upstream's converters do not.
+
+Upstream divides integers as integers, computes ``x**2.0`` of integers in integers, and hands integers to layers that take
+floats alone. Here the operands get the dtype that PyTorch computes in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch._prims_common import ELEMENTWISE_TYPE_PROMOTION_KIND as KIND
+from torch._prims_common import elementwise_dtypes
+
+_aten = torch.ops.aten
+
+_TO_FLOAT = (
+    _aten.acos.default, _aten.acosh.default, _aten.asin.default, _aten.asinh.default, _aten.atan.default,
+    _aten.atanh.default, _aten.cos.default, _aten.cosh.default, _aten.div.Scalar, _aten.div.Tensor, _aten.erf.default,
+    _aten.exp.default, _aten.log.default, _aten.log10.default, _aten.log2.default, _aten.sigmoid.default,
+    _aten.sin.default, _aten.sinh.default, _aten.sqrt.default, _aten.tan.default, _aten.tanh.default,
+)  # fmt: skip
+_COMMON = (
+    _aten.div.Scalar_mode, _aten.div.Tensor_mode, _aten.floor_divide.default, _aten.floor_divide.Scalar,
+    _aten.fmod.Scalar, _aten.fmod.Tensor, _aten.maximum.default, _aten.minimum.default, _aten.pow.Scalar,
+    _aten.pow.Tensor_Scalar, _aten.pow.Tensor_Tensor, _aten.remainder.Scalar, _aten.remainder.Tensor,
+    _aten.clamp.default, _aten.clamp.Tensor,
+)  # fmt: skip
+_WHOLE_ALREADY = (_aten.ceil.default, _aten.floor.default, _aten.round.default, _aten.trunc.default)
+
+
+def _promoting(operator: Any, kind: Any) -> Callable[..., Any]:
+    def promoted(*args: Any, **kwargs: Any) -> Any:
+        operands = [arg for arg in args if isinstance(arg, (Tensor, int, float, bool)) or _is_symbolic(arg)]
+        _, dtype = elementwise_dtypes(*operands, type_promotion_kind=kind)
+        if all(arg.dtype is dtype for arg in args if isinstance(arg, Tensor)):
+            return NotImplemented
+        return operator(*(arg.to(dtype) if isinstance(arg, Tensor) else arg for arg in args), **kwargs)
+
+    return promoted
+
+
+def _is_symbolic(value: Any) -> bool:
+    return isinstance(value, (torch.SymInt, torch.SymFloat, torch.SymBool))
+
+
+def where(condition: Tensor, x: Tensor, y: Tensor) -> Any:
+    """``aten.where``."""
+    dtype = torch.result_type(x, y)
+    if x.dtype is dtype and y.dtype is dtype:
+        return NotImplemented
+    return torch.where(condition, x.to(dtype), y.to(dtype))
+
+
+def _same_if_whole(x: Tensor) -> Any:
+    return NotImplemented if x.is_floating_point() else x.clone()
+
+
+def neg(x: Tensor) -> Any:
+    """``aten.neg``: TensorRT's layer takes floats alone."""
+    return NotImplemented if x.is_floating_point() else x * -1
+
+
+def isinf(x: Tensor) -> Any:
+    """``aten.isinf``: no integer is."""
+    return NotImplemented if x.is_floating_point() else x != x
+
+
+DECOMPOSITIONS = {
+    **{operator: _promoting(operator, KIND.INT_TO_FLOAT) for operator in _TO_FLOAT},
+    **{operator: _promoting(operator, KIND.DEFAULT) for operator in _COMMON},
+    **dict.fromkeys(_WHOLE_ALREADY, _same_if_whole),
+    _aten.where.self: where,
+    _aten.neg.default: neg,
+    _aten.isinf.default: isinf,
+}

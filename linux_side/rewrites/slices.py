@@ -1,0 +1,125 @@
+"""Writing into a part of a tensor, and copying into the whole of it.
+
+Upstream's ``select_scatter`` writes nothing at index -1 (it takes -1 to 0 as the slice), its ``slice_scatter`` counts
+an end beyond the tensor, its converter of ``copy`` does not broadcast, and that of ``slice`` takes a negative bound of a
+size that varies for an empty slice.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import SymInt, Tensor
+from torch.fx.experimental.symbolic_shapes import guard_or_false, statically_known_true
+
+_aten = torch.ops.aten
+Size = int | SymInt
+
+
+def copy(destination: Tensor, source: Tensor, non_blocking: bool = False) -> Tensor:
+    """``aten.copy``: the source in the destination's shape and dtype."""
+    return _as(source, destination.dtype, list(destination.shape)).clone(memory_format=torch.contiguous_format)
+
+
+def select_scatter(x: Tensor, source: Tensor, dim: int, index: Size) -> Tensor:
+    """``aten.select_scatter``: one slice of a tensor replaced."""
+    size = x.shape[dim]
+    index = index + size if guard_or_false(index < 0) else index
+    return slice_scatter(x, source.unsqueeze(dim), dim, index, index + 1)
+
+
+def slice_scatter(
+    x: Tensor, source: Tensor, dim: int = 0, start: Size | None = None, end: Size | None = None, step: Size = 1
+) -> Any:
+    """``aten.slice_scatter``: a slice of a tensor replaced.
+
+    Returns:
+        NotImplemented for what may be a write into a cache, with its bounds in order: upstream's converter can do it in
+        place.
+    """
+    dim = dim % x.dim()
+    size = x.shape[dim]
+    first, last = _bound(start, 0, size), _bound(end, size, size)
+    if step == 1 and statically_known_true(first == 0) and statically_known_true(last == size):
+        return _as(source, x.dtype, list(x.shape)).clone()
+    if _may_be_cache(x, dim, first, last, step):
+        if (dim, first, last) == (dim, start, end):
+            return NotImplemented
+        return _aten.slice_scatter(x, source, dim, first, last, 1)
+    if all(isinstance(bound, int) for bound in (first, last, size)):
+        if first >= last:
+            return x.clone()
+        shape = list(x.shape)
+        shape[dim] = len(range(first, last, step))
+        source = _as(source, x.dtype, shape)
+        if step == 1:
+            return _spliced(x, source, dim, first, last)
+    return _chosen(x, source.to(x.dtype), dim, first, last, step)
+
+
+def _as(source: Tensor, dtype: torch.dtype, shape: list[Size]) -> Tensor:
+    source = source if source.dtype is dtype else source.to(dtype)
+    same = len(shape) == source.dim() and all(
+        statically_known_true(a == b) for a, b in zip(source.shape, shape, strict=True)
+    )
+    return source if same else source.expand(shape)
+
+
+def _bound(bound: Size | None, default: Size, size: Size) -> Size:
+    """A bound of a slice, counted from the front and within the tensor."""
+    if bound is None:
+        return default
+    if guard_or_false(bound < 0):
+        bound = bound + size
+        return bound if statically_known_true(bound >= 0) else torch.sym_max(bound, 0)
+    if statically_known_true(bound >= size):
+        return size
+    return bound if statically_known_true(bound <= size) else torch.sym_min(bound, size)
+
+
+def _may_be_cache(x: Tensor, dim: int, first: Size, last: Size, step: Size) -> bool:
+    """Whether upstream's converter may write in place: a static cache of four dimensions, along the third."""
+    sizes = (*x.shape, first, last, step)
+    return x.dim() == 4 and dim == 2 and all(isinstance(s, int) for s in sizes) and step == 1 and first < last
+
+
+def _spliced(x: Tensor, source: Tensor, dim: int, first: int, last: int) -> Tensor:
+    before = [x.narrow(dim, 0, first)] if first else []
+    behind = [x.narrow(dim, last, x.shape[dim] - last)] if last < x.shape[dim] else []
+    parts = [*before, source, *behind]
+    return torch.cat(parts, dim) if len(parts) > 1 else source.clone()
+
+
+def _chosen(x: Tensor, source: Tensor, dim: int, first: Size, last: Size, step: Size) -> Tensor:
+    """Each element from the one or the other: where it stands says from which, as a symbolic size cannot."""
+    positions = torch.arange(x.shape[dim], device=x.device)
+    relative = positions if statically_known_true(first == 0) else positions - first
+    inside = (relative >= 0) & (positions < last)
+    if step != 1:
+        inside = inside & (relative % step == 0)
+        relative = torch.div(relative, step, rounding_mode="floor")
+    nearest = relative.clamp(min=0).minimum(torch.full_like(relative, 1) * (source.shape[dim] - 1))
+    mask = inside.view([-1 if d == dim else 1 for d in range(x.dim())])
+    return torch.where(mask, source.index_select(dim, nearest), x)
+
+
+def slice_tensor(x: Tensor, dim: int = 0, start: Size | None = None, end: Size | None = None, step: Size = 1) -> Any:
+    """``aten.slice``: bounds from the back of a size that varies are counted from the front.
+
+    Returns:
+        NotImplemented where there is nothing to change.
+    """
+    size = x.shape[dim]
+    bounds = [bound for bound in (start, end) if isinstance(bound, int)]
+    if isinstance(size, int) or all(bound >= 0 for bound in bounds):
+        return NotImplemented
+    return _aten.slice(x, dim, _bound(start, 0, size), _bound(end, size, size), step)
+
+
+DECOMPOSITIONS = {
+    _aten.slice.Tensor: slice_tensor,
+    _aten.copy.default: copy,
+    _aten.select_scatter.default: select_scatter,
+    _aten.slice_scatter.default: slice_scatter,
+}

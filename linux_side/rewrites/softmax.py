@@ -1,0 +1,21 @@
+"""Logarithms of softmax.
+
+Upstream takes the logarithm of the softmax, which is -inf where the softmax is too small for its dtype: from -17 on in
+halves, from -104 on in fp32.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def log_softmax(x: Tensor, dim: int, half_to_float: bool) -> Tensor:
+    """``aten._log_softmax`` from differences to the maximum, computed in fp32 as PyTorch does."""
+    wide = x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
+    shifted = wide - wide.amax(dim, keepdim=True)
+    result = shifted - shifted.exp().sum(dim, keepdim=True).log()
+    return result if half_to_float else result.to(x.dtype)
+
+
+DECOMPOSITIONS = {torch.ops.aten._log_softmax.default: log_softmax}
