@@ -6,13 +6,16 @@ INSTALLED := $(VENV)/.installed
 JOBS ?= 2
 export HF_HUB_OFFLINE = 1
 
-.PHONY: demo test fuzz lint matrix windows-test gpu-test wheel clean
+.PHONY: demo test operators fuzz lint matrix windows-test gpu-test wheel clean
 
 demo: $(INSTALLED)  ## build two trained models for Windows, inspect and check them
 	$(BIN)/python ci/demo.py .demo
 
 test: $(INSTALLED)  ## every test that runs here; those for a GPU or for Windows say that they were skipped
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup
+
+operators: $(INSTALLED)  ## try every operator, compare with eager PyTorch, and write docs/operators.md (about twenty minutes)
+	$(BIN)/python -m tests.operators table
 
 fuzz: $(INSTALLED)  ## half an hour of it; the tests have some seconds
 	$(BIN)/python -m tests.fuzz.run --seconds 1800

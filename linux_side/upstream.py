@@ -274,7 +274,7 @@ def interpreter(partition: torch.fx.GraphModule, inputs: Sequence[Any], settings
             return layer.get_output(0)
 
         def _exactly_cast(self, dtype: torch.dtype, result: Any) -> Any:
-            """Casts where nothing can be lost: upstream's constants are int32, and it multiplies truth values as such."""
+            """Casts where nothing can be lost: upstream's constants are int32, and it multiplies truth values so."""
             wanted = {torch.int64: tensorrt.int64, torch.bool: tensorrt.bool}.get(dtype)
             if wanted is None or result.dtype != tensorrt.int32:
                 return result

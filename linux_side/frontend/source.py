@@ -20,6 +20,7 @@ from linux_side.frontend.dynamic_shapes import (
     require_dynamic,
     shapes_for_export,
 )
+from linux_side.frontend.fp32_tables import fp32_buffers, refuse_complex, restore_tables
 from linux_side.frontend.golden import Original, Recording, record_golden
 from linux_side.frontend.leaves import input_names
 from linux_side.frontend.mixed_products import unify_product_dtypes
@@ -148,10 +149,13 @@ def export_source(
         program = export_program(name, module, args, kwargs, options.dynamic)
         golden = _record(original, program, options)
     if dtype is not torch.float32:
+        refuse_complex(module, options.precision)
+        buffers = fp32_buffers(module)
         cast_module(dtype, module, original.changed if original else None)
     if dtype is not torch.float32 or original is None:
         program = export_program(name, module, args, kwargs, options.dynamic)
     if dtype is not torch.float32:
+        restore_tables(program, buffers)
         unify_product_dtypes(dtype, program)
     return Source(name, program, golden, plain_program(program))
 

@@ -29,6 +29,7 @@ from linux_side.lowering.network_check import check_network
 from linux_side.lowering.randomness import drawing_operators, fill_uninitialized, make_draws_readable
 from linux_side.lowering.symbolic_sizes import keep_sizes_inside
 from linux_side.options import BuildOptions
+from linux_side.rewrites.attention import rewrite_attention
 from linux_side.rewrites.decompositions import corrected
 from toolchain.engine.info import EngineInfo, RuntimeDevice
 from toolchain.errors import BuildFailedError, TrtcrossError
@@ -80,6 +81,7 @@ def lower_program(program: ExportedProgram, options: BuildOptions, builder: Engi
         fill_uninitialized(gm)
         make_draws_readable(gm)
         gm = upstream.lower(gm, settings)
+        rewrite_attention(gm)
     keep_complex_outside(gm, upstream.complex_io(gm))
     allow_aliasing_of_state_alone(gm, changes)
     settings.torch_executed_ops |= drawing_operators(gm)

@@ -1,12 +1,77 @@
 """Attention where TensorRT's layer and PyTorch differ.
 
-A causal mask is aligned at the upper left in PyTorch, and upstream aligns it at the lower right: where there are more keys
-than queries that is another mask. A row that a mask shuts out entirely is zero in PyTorch.
+PyTorch aligns a causal mask at the upper left and upstream asks for one at the lower right: with more keys than queries
+that is another mask. A query whose mask is False for every key gives zero in PyTorch; TensorRT's documentation does not
+say what its layer gives.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
-DECOMPOSITIONS: dict[Any, Callable[..., Any]] = {}
+import torch
+from torch._guards import detect_fake_mode
+from torch.fx.experimental.symbolic_shapes import statically_known_true
+
+_aten = torch.ops.aten
+_ATTENTION = _aten.scaled_dot_product_attention.default
+
+
+def rewrite_attention(gm: torch.fx.GraphModule) -> None:
+    """Rewrites a lowered graph, in place."""
+    for node in gm.graph.find_nodes(op="call_function", target=_ATTENTION):
+        arguments = _arguments(node)
+        if arguments["is_causal"]:
+            _spell_causal_mask_out(gm.graph, node, arguments)
+        elif arguments["attn_mask"] is not None:
+            _zero_shut_out_rows(gm.graph, node, arguments["attn_mask"])
+    gm.graph.lint()
+    gm.recompile()
+
+
+def _arguments(node: torch.fx.Node) -> dict[str, Any]:
+    names = [argument.name for argument in _ATTENTION._schema.arguments]
+    defaults = {argument.name: argument.default_value for argument in _ATTENTION._schema.arguments}
+    return {**defaults, **dict(zip(names, node.args, strict=False)), **node.kwargs}
+
+
+def _spell_causal_mask_out(graph: torch.fx.Graph, node: torch.fx.Node, arguments: dict[str, Any]) -> None:
+    query, key = arguments["query"].meta["val"], arguments["key"].meta["val"]
+    queries, keys = query.shape[-2], key.shape[-2]
+    if statically_known_true(queries == keys):
+        return
+    with graph.inserting_before(node):
+        rows = _positions(graph, arguments["query"], queries)
+        columns = _positions(graph, arguments["key"], keys)
+        rows = _call(graph, _aten.unsqueeze.default, rows, 1)
+        mask = _call(graph, _aten.ge.Tensor, rows, columns)
+    node.args = (arguments["query"], arguments["key"], arguments["value"], mask, arguments["dropout_p"], False)
+    node.kwargs = {name: arguments[name] for name in ("scale", "enable_gqa")}
+
+
+def _positions(graph: torch.fx.Graph, tensor: torch.fx.Node, size: Any) -> torch.fx.Node:
+    count = size if isinstance(size, int) else _call(graph, _aten.sym_size.int, tensor, tensor.meta["val"].dim() - 2)
+    options = {"dtype": torch.int64, "device": tensor.meta["val"].device}
+    return _call(graph, _aten.arange.start_step, 0, count, **options)
+
+
+def _zero_shut_out_rows(graph: torch.fx.Graph, node: torch.fx.Node, mask: torch.fx.Node) -> None:
+    with graph.inserting_after(node):
+        allowed = mask
+        if mask.meta["val"].dtype is not torch.bool:
+            allowed = _call(graph, _aten.ne.Scalar, mask, float("-inf"))
+        seen = _call(graph, _aten.any.dim, allowed, -1, True)
+        zero = _call(graph, _aten.full.default, [], 0.0, dtype=node.meta["val"].dtype, device=node.meta["val"].device)
+        result = _call(graph, _aten.where.self, seen, node, zero)
+    node.replace_all_uses_with(result, delete_user_cb=lambda user: user is not result)
+
+
+def _call(graph: torch.fx.Graph, target: Any, *args: Any, **kwargs: Any) -> torch.fx.Node:
+    node = graph.call_function(target, args, kwargs)
+    values = torch.fx.map_arg((args, kwargs), lambda argument: argument.meta["val"])
+    mode = detect_fake_mode([value for value in values[0] if isinstance(value, torch.Tensor)])
+    if mode is None:
+        mode = detect_fake_mode([n.meta["val"] for n in graph.nodes if isinstance(n.meta.get("val"), torch.Tensor)])
+    with mode:
+        node.meta["val"] = target(*values[0], **values[1])
+    return node

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from linux_side.rewrites import attention, dtypes, empty, functions, slices, softmax, statistics
+from linux_side.rewrites import dtypes, empty, functions, scatter, slices, softmax, statistics
 
 Decompositions = dict[torch._ops.OpOverload, Callable[..., Any]]
 
@@ -18,9 +18,14 @@ _aten = torch.ops.aten
 KEPT_IN_PYTORCH = (_aten.scatter_add.default, _aten.scatter_reduce.two)
 
 OURS: Decompositions = {
-    **attention.DECOMPOSITIONS, **dtypes.DECOMPOSITIONS, **empty.DECOMPOSITIONS, **functions.DECOMPOSITIONS, **slices.DECOMPOSITIONS, **softmax.DECOMPOSITIONS,
+    **dtypes.DECOMPOSITIONS,
+    **empty.DECOMPOSITIONS,
+    **functions.DECOMPOSITIONS,
+    **scatter.DECOMPOSITIONS,
+    **slices.DECOMPOSITIONS,
+    **softmax.DECOMPOSITIONS,
     **statistics.DECOMPOSITIONS,
-}  # fmt: skip
+}
 
 
 def corrected(upstream: Mapping[torch._ops.OpOverload, Callable[..., Any]]) -> Decompositions:

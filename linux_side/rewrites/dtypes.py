@@ -1,7 +1,7 @@
 """Dtypes that PyTorch gives to elementwise operators, and upstream's converters do not.
 
-Upstream divides integers as integers, computes ``x**2.0`` of integers in integers, and hands integers to layers that take
-floats alone. Here the operands get the dtype that PyTorch computes in.
+Upstream divides integers as integers, computes ``x**2.0`` of integers in integers, and hands integers to layers that
+take floats alone. Here the operands get the dtype that PyTorch computes in.
 """
 
 from __future__ import annotations
@@ -68,7 +68,31 @@ def isinf(x: Tensor) -> Any:
     return NotImplemented if x.is_floating_point() else x != x
 
 
-DECOMPOSITIONS = {
+_SMALL = (torch.int32, torch.int8, torch.uint8)
+_KEEPS_DTYPE = (
+    _aten.amax.default, _aten.amin.default, _aten.max.default, _aten.max.dim, _aten.min.default, _aten.min.dim,
+)  # fmt: skip
+_WIDENS = (
+    _aten.sum.default, _aten.sum.dim_IntList, _aten.prod.default, _aten.prod.dim_int, _aten.cumsum.default,
+)  # fmt: skip
+
+
+def _in_int64(operator: Any) -> Callable[..., Any]:
+    """Reduces small integers as int64: upstream reduces int32 as fp32, which has 24 digits, or adds it up in int32."""
+
+    def reduced(x: Tensor, *args: Any, **kwargs: Any) -> Any:
+        if x.dtype not in _SMALL and not (x.dtype is torch.bool and operator in _WIDENS):
+            return NotImplemented
+        result = operator(x.long(), *args, **kwargs)
+        if operator in _WIDENS:
+            return result
+        return result.to(x.dtype) if isinstance(result, Tensor) else (result[0].to(x.dtype), *result[1:])
+
+    return reduced
+
+
+DECOMPOSITIONS: dict[Any, Callable[..., Any]] = {
+    **{operator: _in_int64(operator) for operator in (*_KEEPS_DTYPE, *_WIDENS)},
     **{operator: _promoting(operator, KIND.INT_TO_FLOAT) for operator in _TO_FLOAT},
     **{operator: _promoting(operator, KIND.DEFAULT) for operator in _COMMON},
     **dict.fromkeys(_WHOLE_ALREADY, _same_if_whole),

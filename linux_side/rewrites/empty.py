@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -23,7 +23,7 @@ def _zeros(size: Sequence[int], options: dict[str, Any]) -> Tensor:
     return torch.zeros(size, dtype=options.get("dtype"), device=options.get("device"))
 
 
-DECOMPOSITIONS = {
+DECOMPOSITIONS: dict[Any, Callable[..., Any]] = {
     torch.ops.aten.empty_permuted.default: empty_permuted,
     torch.ops.aten.empty_strided.default: empty_strided,
 }

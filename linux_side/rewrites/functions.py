@@ -1,8 +1,8 @@
 """Functions of elements that upstream spells out in a way that loses digits, or values at the ends of the range.
 
-Upstream computes ``expm1(x)`` as ``exp(x) - 1`` and ``log1p(x)`` as ``log(1 + x)``, which are zero for small x; it passes
-over the factor and the threshold of ``softplus``; its ``atan2`` is NaN at infinities and at zero. Halves are computed in
-fp32, as PyTorch does.
+Upstream computes ``expm1(x)`` as ``exp(x) - 1`` and ``log1p(x)`` as ``log(1 + x)``, which are zero for small x; it
+passes over the factor and the threshold of ``softplus``; its ``atan2`` is NaN at infinities and at zero. Halves are
+computed in fp32, as PyTorch does.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ def _is_negative(x: Tensor) -> Tensor:
     return (x < 0) | ((x == 0) & (1 / x < 0))
 
 
-DECOMPOSITIONS = {
+DECOMPOSITIONS: dict[Any, Callable[..., Any]] = {
     _aten.expm1.default: expm1,
     _aten.log1p.default: log1p,
     _aten.softplus.default: softplus,

@@ -1,20 +1,21 @@
 """Writing into a part of a tensor, and copying into the whole of it.
 
 Upstream's ``select_scatter`` writes nothing at index -1 (it takes -1 to 0 as the slice), its ``slice_scatter`` counts
-an end beyond the tensor, its converter of ``copy`` does not broadcast, and that of ``slice`` takes a negative bound of a
-size that varies for an empty slice.
+an end beyond the tensor, its converter of ``copy`` does not broadcast, and that of ``slice`` takes a negative bound of
+a size that varies for an empty slice.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeAlias
 
 import torch
-from torch import SymInt, Tensor
+from torch import Tensor
 from torch.fx.experimental.symbolic_shapes import guard_or_false, statically_known_true
 
 _aten = torch.ops.aten
-Size = int | SymInt
+Size: TypeAlias = Any  # an int or a SymInt
 
 
 def copy(destination: Tensor, source: Tensor, non_blocking: bool = False) -> Tensor:
@@ -117,7 +118,7 @@ def slice_tensor(x: Tensor, dim: int = 0, start: Size | None = None, end: Size |
     return _aten.slice(x, dim, _bound(start, 0, size), _bound(end, size, size), step)
 
 
-DECOMPOSITIONS = {
+DECOMPOSITIONS: dict[Any, Callable[..., Any]] = {
     _aten.slice.Tensor: slice_tensor,
     _aten.copy.default: copy,
     _aten.select_scatter.default: select_scatter,

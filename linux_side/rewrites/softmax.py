@@ -6,6 +6,9 @@ halves, from -104 on in fp32.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -18,4 +21,4 @@ def log_softmax(x: Tensor, dim: int, half_to_float: bool) -> Tensor:
     return result if half_to_float else result.to(x.dtype)
 
 
-DECOMPOSITIONS = {torch.ops.aten._log_softmax.default: log_softmax}
+DECOMPOSITIONS: dict[Any, Callable[..., Any]] = {torch.ops.aten._log_softmax.default: log_softmax}

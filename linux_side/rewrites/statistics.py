@@ -6,7 +6,9 @@ elements to the example's, and refuses the variance of one element, which is NaN
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,16 +19,20 @@ _HALVES = (torch.float16, torch.bfloat16)
 def var(
     x: Tensor, dims: Sequence[int] | None, correction: float | None = 1, output_dtype: torch.dtype | None = None
 ) -> Tensor:
-    """``prims.var``: mean of squared differences to the mean, over ``n - correction``."""
+    """``prims.var``: the sum of squared differences to the mean, over the number of elements less a correction."""
     dims = list(dims) if dims else list(range(x.dim()))
     wide = x.float() if x.dtype in _HALVES else x
-    count = 1
-    for dim in dims:
-        count = count * x.shape[dim]
     difference = wide - wide.mean(dims, keepdim=True)
-    left = torch.sym_max(count - (1 if correction is None else correction), 0)
-    result = (difference * difference).sum(dims) / left
-    return result.to(output_dtype or x.dtype)
+    squares = (difference * difference).sum(dims)
+    return (squares / _count(wide, dims, 1 if correction is None else correction)).to(output_dtype or x.dtype)
 
 
-DECOMPOSITIONS = {torch.ops.prims.var.default: var}
+def _count(x: Tensor, dims: Sequence[int], correction: float) -> float | Tensor:
+    """How many elements are reduced, less a correction; where sizes vary the engine counts them."""
+    sizes = [x.shape[dim] for dim in dims]
+    if all(isinstance(size, int) for size in sizes):
+        return max(math.prod(sizes) - correction, 0)
+    return (torch.ones_like(x).sum(dims) - correction).clamp(min=0)
+
+
+DECOMPOSITIONS: dict[Any, Callable[..., Any]] = {torch.ops.prims.var.default: var}

@@ -1,0 +1,42 @@
+"""Writes by index.
+
+Upstream's converter of ``index_copy`` writes every row to the first index where the dimension is counted from the back,
+and takes no size that varies; its ``scatter`` of a number makes the number fp32, also among integers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+_aten = torch.ops.aten
+
+
+def index_copy(x: Tensor, dim: int, index: Tensor, source: Tensor) -> Any:
+    """``aten.index_copy``.
+
+    Returns:
+        NotImplemented for what may be a write into a cache, with its dimension counted from the front: upstream's
+        converter can do it in place.
+    """
+    if x.dim() == 0:
+        return source.reshape(x.shape).clone()
+    front = dim % x.dim()
+    if x.dim() == 4 and front == 2 and all(isinstance(size, int) for size in (*x.shape, *source.shape)):
+        return NotImplemented if dim == front else _aten.index_copy(x, front, index, source)
+    shape = [-1 if d == front else 1 for d in range(x.dim())]
+    return torch.scatter(x, front, index.view(shape).expand(source.shape), source)
+
+
+def scatter_value(x: Tensor, dim: int, index: Tensor, value: float) -> Tensor:
+    """``aten.scatter`` of a number."""
+    return torch.scatter(x, dim, index, torch.full_like(index, value, dtype=x.dtype))
+
+
+DECOMPOSITIONS: dict[Any, Callable[..., Any]] = {
+    _aten.index_copy.default: index_copy,
+    _aten.scatter.value: scatter_value,
+}
