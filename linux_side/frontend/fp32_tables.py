@@ -19,6 +19,7 @@ _VIEWS = {
     _aten.select.int, _aten.squeeze.dim, _aten.squeeze.default, _aten.transpose.int, _aten.permute.default,
     _aten.t.default, _aten.alias.default, _aten.detach.default,
 }  # fmt: skip
+_ASSERTION = _aten._assert_tensor_metadata.default
 _CASTS = {_aten.to.dtype, _aten.to.device, _aten.to.dtype_layout, _aten._to_copy.default}
 
 
@@ -61,13 +62,15 @@ def restore_tables(program: ExportedProgram, originals: dict[str, torch.Tensor])
         values[spec.target] = originals[spec.target]
         _widen(node)
         restored.append(spec.target)
+    program.graph_module.recompile()
     return restored
 
 
 def _is_read_in_fp32(node: torch.fx.Node) -> bool:
     """Whether a value goes into casts to fp32 and nothing else, seen in another shape or not."""
     return all(
-        (user.target in _CASTS and user.meta["val"].dtype is torch.float32)
+        user.target is _ASSERTION
+        or (user.target in _CASTS and user.meta["val"].dtype is torch.float32)
         or (user.target in _VIEWS and user.args[0] is node and _is_read_in_fp32(user))
         for user in node.users
     )
@@ -76,6 +79,8 @@ def _is_read_in_fp32(node: torch.fx.Node) -> bool:
 def _widen(node: torch.fx.Node) -> None:
     with node.meta["val"].fake_mode:
         node.meta["val"] = node.meta["val"].float()
-    for user in node.users:
-        if user.target in _VIEWS:
+    for user in list(node.users):
+        if user.target is _ASSERTION:  # of the dtype that it had
+            user.graph.erase_node(user)
+        elif user.target in _VIEWS:
             _widen(user)

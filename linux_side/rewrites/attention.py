@@ -56,7 +56,7 @@ def _positions(graph: torch.fx.Graph, tensor: torch.fx.Node, size: Any) -> torch
 
 
 def _zero_shut_out_rows(graph: torch.fx.Graph, node: torch.fx.Node, mask: torch.fx.Node) -> None:
-    with graph.inserting_after(node):
+    with graph.inserting_before(node.next):
         allowed = mask
         if mask.meta["val"].dtype is not torch.bool:
             allowed = _call(graph, _aten.ne.Scalar, mask, float("-inf"))
