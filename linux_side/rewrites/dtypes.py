@@ -73,7 +73,7 @@ _KEEPS_DTYPE = (
     _aten.amax.default, _aten.amin.default, _aten.max.default, _aten.max.dim, _aten.min.default, _aten.min.dim,
 )  # fmt: skip
 _WIDENS = (
-    _aten.sum.default, _aten.sum.dim_IntList, _aten.prod.default, _aten.prod.dim_int, _aten.cumsum.default,
+    _aten.mean.default, _aten.mean.dim, _aten.sum.default, _aten.sum.dim_IntList, _aten.prod.default, _aten.prod.dim_int, _aten.cumsum.default,
 )  # fmt: skip
 
 
@@ -81,6 +81,9 @@ def _in_int64(operator: Any) -> Callable[..., Any]:
     """Reduces small integers as int64: upstream reduces int32 as fp32, which has 24 digits, or adds it up in int32."""
 
     def reduced(x: Tensor, *args: Any, **kwargs: Any) -> Any:
+        dtype = kwargs.get("dtype")
+        if dtype is not None and x.dtype is not dtype:  # upstream casts nothing
+            return operator(x.to(dtype), *args, **kwargs)
         if x.dtype not in _SMALL and not (x.dtype is torch.bool and operator in _WIDENS):
             return NotImplemented
         result = operator(x.long(), *args, **kwargs)
