@@ -181,12 +181,10 @@ class _Writer:
         self._engines: list[list[tuple[str, dict[str, int]]]] = []
         self.aliases: list[dict[str, str]] = []
 
-    def build(self, interpreter: Any, platform: Any, gpus: Any, on_network: Any) -> Any:
+    def build(self, interpreter: Any, platform: Any, gpus: Any) -> Any:
         from linux_side import upstream
 
-        upstream.construct_network(interpreter)
         network = upstream.network_of(interpreter)
-        on_network(network)
         tensors = list(_inner(network))
         engines = []
         for part in range(ENGINES):

@@ -1,0 +1,119 @@
+"""What Torch-TensorRT computes wrongly is right: through the network, at the example's size and at others."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812 - its usual name
+
+from tests.integration.harness import assert_right, build_here
+
+pytestmark = pytest.mark.rtx
+
+
+@dataclass(frozen=True)
+class Model:
+    """A function of the inputs behind a linear layer, inputs of other sizes, and options of the build."""
+
+    function: Callable[..., Any]
+    calls: list[tuple[Tensor, ...]]
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+class Behind(nn.Module):
+    """The first input goes through a linear layer, so that there is something for TensorRT."""
+
+    def __init__(self, function: Callable[..., Any], width: int) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.linear = nn.Linear(width, width)
+        self.function = function
+
+    def forward(self, x: Tensor, *others: Tensor) -> Any:
+        return self.function(self.linear(x), *others)
+
+
+def _rows(count: int, *others: Callable[[int], Tensor]) -> tuple[Tensor, ...]:
+    torch.manual_seed(count)
+    return (torch.randn(count, 4), *(other(count) for other in others))
+
+
+def _scattered(x: Tensor, index: Tensor) -> Tensor:
+    return torch.zeros(3, 4).scatter_add(0, index[:, None].expand(-1, 4), x)
+
+
+def _averaged(x: Tensor, index: Tensor) -> Tensor:
+    return torch.ones(3, 4).scatter_reduce(0, index[:, None].expand(-1, 4), x, "mean", include_self=False)
+
+
+def _copied(x: Tensor) -> Tensor:
+    y = torch.zeros(4, 4)
+    y.copy_(x.relu())
+    return y
+
+
+def _copied_and_summed(x: Tensor) -> Tensor:
+    return _copied(x).sum(0)
+
+
+def _last_column(x: Tensor) -> Tensor:
+    y = x.clone()
+    y[..., -1] += 5
+    return y
+
+
+def _last_row(x: Tensor) -> Tensor:
+    y = x.clone()
+    y[-1] = 2
+    y[:, -2:] *= 3
+    return y
+
+
+def _indices(count: int) -> Tensor:
+    return torch.arange(count) % 3
+
+
+ROWS = [_rows(6), _rows(2), _rows(16)]
+INDEXED = [_rows(6, _indices), _rows(2, _indices), _rows(16, _indices)]
+VARYING = {"dynamic": ("x.0=2:6:16",)}
+BOTH_VARY = {"dynamic": ("x.0=2:6:16", "others_0.0=2:6:16")}
+MODELS = {
+    "scatter_add": Model(_scattered, INDEXED, BOTH_VARY),
+    "scatter_reduce, mean": Model(_averaged, INDEXED, BOTH_VARY),
+    "index_add": Model(lambda x, i: torch.zeros(3, 4).index_add(0, i, x), INDEXED, BOTH_VARY),
+    "log_softmax, fp16": Model(lambda x: torch.log_softmax(x * 20, -1), ROWS, {**VARYING, "precision": "fp16"}),
+    "log_softmax, fp32": Model(lambda x: torch.log_softmax(x * 200, -1), ROWS, VARYING),
+    "cross entropy": Model(lambda x, i: F.cross_entropy(x * 90, i, reduction="none"), INDEXED, BOTH_VARY),
+    "copy of a row": Model(_copied, [_rows(1)]),
+    "copy of a row, summed": Model(_copied_and_summed, [_rows(1)]),
+    "last column": Model(_last_column, ROWS, VARYING),
+    "last column, one operator in PyTorch": Model(
+        _last_column, ROWS, {**VARYING, "torch_executed_ops": ["aten.slice_scatter.default"]}
+    ),
+    "last row": Model(_last_row, ROWS, VARYING),
+    "variance over rows": Model(lambda x: x.var(0), ROWS, VARYING),
+    "variance of large halves": Model(lambda x: (x * 300).std(1), ROWS, {**VARYING, "precision": "fp16"}),
+    "causal attention with a cache": Model(
+        lambda x: F.scaled_dot_product_attention(x[None, None, :3], x[None, None], x[None, None], is_causal=True),
+        [_rows(6)],
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_model_is_right_at_every_size(tmp_path: Path, name: str) -> None:
+    model = MODELS[name]
+    built = build_here(Behind(model.function, 4).eval(), model.calls[0], folder=tmp_path, **model.options)
+    assert built.original is not None
+    assert_right(built, built.original, model.calls[0], other_args=model.calls[1:])
+
+
+def test_a_scatter_that_adds_stays_in_pytorch(tmp_path: Path) -> None:
+    built = build_here(Behind(_scattered, 4).eval(), INDEXED[0], folder=tmp_path, **BOTH_VARY)
+    assert [entry.operator for entry in built.artifact.manifest.fallback] == ["aten.scatter_add.default"]
