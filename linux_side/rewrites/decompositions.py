@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from linux_side.rewrites import dtypes, empty, functions, scatter, slices, softmax, statistics
+from linux_side.rewrites import dtypes, empty, functions, scans, scatter, slices, softmax, statistics
 
 Decompositions = dict[torch._ops.OpOverload, Callable[..., Any]]
 
@@ -21,6 +21,7 @@ OURS: Decompositions = {
     **dtypes.DECOMPOSITIONS,
     **empty.DECOMPOSITIONS,
     **functions.DECOMPOSITIONS,
+    **scans.DECOMPOSITIONS,
     **scatter.DECOMPOSITIONS,
     **slices.DECOMPOSITIONS,
     **softmax.DECOMPOSITIONS,

@@ -73,7 +73,7 @@ _KEEPS_DTYPE = (
     _aten.amax.default, _aten.amin.default, _aten.max.default, _aten.max.dim, _aten.min.default, _aten.min.dim,
 )  # fmt: skip
 _WIDENS = (
-    _aten.cumsum.default, _aten.mean.default, _aten.mean.dim, _aten.prod.default, _aten.prod.dim_int,
+    _aten.mean.default, _aten.mean.dim, _aten.prod.default, _aten.prod.dim_int,
     _aten.sum.default, _aten.sum.dim_IntList,
 )  # fmt: skip
 

@@ -106,16 +106,20 @@ def _chosen(x: Tensor, source: Tensor, dim: int, first: Size, last: Size, step: 
 
 
 def slice_tensor(x: Tensor, dim: int = 0, start: Size | None = None, end: Size | None = None, step: Size = 1) -> Any:
-    """``aten.slice``: bounds from the back of a size that varies are counted from the front.
+    """``aten.slice``: bounds are counted from the front and lie within the tensor.
 
     Returns:
-        NotImplemented where there is nothing to change.
+        NotImplemented where there is nothing to change, and for bounds that vary.
     """
     size = x.shape[dim]
-    bounds = [bound for bound in (start, end) if isinstance(bound, int)]
-    if isinstance(size, int) or all(bound >= 0 for bound in bounds):
+    if not all(bound is None or isinstance(bound, int) for bound in (start, end)):
         return NotImplemented
-    return _aten.slice(x, dim, _bound(start, 0, size), _bound(end, size, size), step)
+    first, last = _bound(start, 0, size), _bound(end, size, size)
+    if isinstance(first, int) and isinstance(last, int):
+        first, last = max(first, 0), max(last, first, 0)
+    if (start or 0) == first and (end is None or end == 2**63 - 1 or (isinstance(last, int) and end == last)):
+        return NotImplemented
+    return _aten.slice(x, dim, first, last, step)
 
 
 DECOMPOSITIONS: dict[Any, Callable[..., Any]] = {
