@@ -249,17 +249,21 @@ def interpreter(partition: torch.fx.GraphModule, inputs: Sequence[Any], settings
             return []
 
         def run_node(self, n: torch.fx.Node) -> Any:
-            result = self._shaped(n, super().run_node(n))
+            result, value = super().run_node(n), n.meta.get("val")
+            if isinstance(result, (list, tuple)) and isinstance(value, (list, tuple)):
+                values = [*value, *(None for _ in result)]
+                result = [self._shaped(n, *pair) for pair in zip(result, values, strict=False)]
+            elif n.op != "output":
+                result = self._shaped(n, result, value)
             self._node_results.append((n, result))
             return result
 
-        def _shaped(self, node: torch.fx.Node, result: Any) -> Any:
-            """Gives a tensor the sizes that its node has.
+        def _shaped(self, node: torch.fx.Node, result: Any, value: Any) -> Any:
+            """Gives a tensor the sizes that its node's value has.
 
             Upstream's converters give some scalars as one element in one dimension, and TensorRT does not know every
             size that is fixed: that of the last four rows of a picture of any height, for one.
             """
-            value = node.meta.get("val")
             if not isinstance(value, torch.Tensor) or not isinstance(result, tensorrt.ITensor):
                 return result
             result = self._exactly_cast(value.dtype, result)

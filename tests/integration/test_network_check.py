@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from linux_side import upstream
-from tests.integration.harness import assert_same_wiring, build_here, imported_builder
+from tests.integration.harness import assert_right, assert_same_wiring, build_here, imported_builder
 from toolchain.errors import BuildFailedError
 
 pytestmark = pytest.mark.rtx
@@ -100,3 +100,14 @@ def test_a_scalar_is_a_scalar_in_the_network(tmp_path: Path, monkeypatch: pytest
     built = build_here(Counter(), (torch.randn(2, 3),), folder=tmp_path)
     assert shapes == {"FLOAT": (2, 3), "INT64": ()}
     assert_same_wiring(built, torch.randn(2, 3))
+
+
+def test_indices_are_of_pytorchs_dtype(tmp_path: Path) -> None:
+    class Largest(nn.Module):
+        def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+            values, indices = x.relu().topk(2, -1)
+            return values, indices + 1
+
+    built = build_here(Largest(), (torch.randn(4, 6),), folder=tmp_path)
+    assert built.original is not None
+    assert_right(built, built.original, (torch.rand(4, 6),))
