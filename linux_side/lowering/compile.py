@@ -31,6 +31,7 @@ from linux_side.lowering.symbolic_sizes import keep_sizes_inside
 from linux_side.options import BuildOptions
 from linux_side.rewrites.attention import rewrite_attention
 from linux_side.rewrites.decompositions import corrected
+from linux_side.rewrites.resizing import keep_inexact_resizing_outside
 from toolchain.engine.info import EngineInfo, RuntimeDevice
 from toolchain.errors import BuildFailedError, TrtcrossError
 from toolchain.graph.writer import engine_from_file
@@ -86,6 +87,7 @@ def lower_program(program: ExportedProgram, options: BuildOptions, builder: Engi
     allow_aliasing_of_state_alone(gm, changes)
     settings.torch_executed_ops |= drawing_operators(gm)
     keep_large_numbers_outside(gm)
+    keep_inexact_resizing_outside(gm)
     partitioned = upstream.partition(gm, settings)
     partitioned.meta[STATE] = changes
     for name, partition in list(_partitions(partitioned)):

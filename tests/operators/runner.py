@@ -196,6 +196,7 @@ def as_upstream_does() -> Iterator[None]:
     with (
         mock.patch.object(lowering, "corrected", dict),
         mock.patch.object(lowering, "rewrite_attention", lambda gm: None),
+        mock.patch.object(lowering, "keep_inexact_resizing_outside", lambda gm: None),
         mock.patch.object(lowering, "check_network", lambda interpreter: None),
     ):
         yield
