@@ -95,7 +95,7 @@ OPERATORS: Operators = {
     "bitwise_not": unary(torch.bitwise_not, ("usual", "large"), (*WHOLE, torch.bool)),
     "relu": unary(torch.relu, dtypes=MIXED),
     "relu6": unary(F.relu6),
-    # At infinity eager PyTorch itself gives another result for 4 elements than for 16.
+    # At infinity eager PyTorch itself gives another result for one element (inf) than for four (NaN).
     "gelu": choosing(
         ("none", F.gelu),
         ("tanh", lambda x: F.gelu(x, approximate="tanh")),
