@@ -1,0 +1,130 @@
+"""What a caller knows that rules cannot: module paths and operators that stay in fp32, as patterns or as a file."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator, Sequence
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from pydantic import ValidationError
+
+from linux_side.precision.rules import operator_name
+from toolchain.errors import MalformedArtifactError, UsageError
+from toolchain.io.strict_json import load_json
+from toolchain.manifest.models import StrictModel
+
+PLAN_VERSION = 1
+_SIZE_LIMIT = 2**20
+
+
+class PrecisionPlan(StrictModel):
+    """A precision plan as a JSON file, such as ``--precision auto`` writes beside the artifact.
+
+    Attributes:
+        precision: of everything that is not kept.
+        keep_fp32: patterns, as :class:`KeepPatterns` reads them.
+    """
+
+    version: Literal[1] = 1
+    precision: Literal["fp16", "bf16"]
+    keep_fp32: list[str]
+
+
+def read_plan(path: Path) -> PrecisionPlan:
+    """Reads a plan.
+
+    Raises:
+        UsageError: the file cannot be read, or is no plan.
+    """
+    try:
+        document = load_json(path.read_bytes(), where=str(path), size_limit=_SIZE_LIMIT, value_limit=100_000)
+        return PrecisionPlan.model_validate(document)
+    except (OSError, MalformedArtifactError, ValidationError) as error:
+        problem = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error).splitlines()[0]
+        raise UsageError(
+            f"this is no precision plan: {problem}",
+            where=f"--precision-plan {path}",
+            remedy='write {"version": 1, "precision": "fp16", "keep_fp32": ["encoder.layers.3", "aten.softmax"]}',
+        ) from error
+
+
+class KeepPatterns:
+    """Patterns that name nodes of a graph.
+
+    A pattern is a module path (``encoder.layers.*.norm``, with all that is inside), an operator (``aten.softmax``,
+    ``aten.sum.dim_IntList``), or both (``decoder:aten.add``). ``*`` and ``?`` stand for any characters.
+    """
+
+    def __init__(self, patterns: Sequence[str]) -> None:
+        self._patterns = list(dict.fromkeys(patterns))
+        self._matched = set[str]()
+
+    def reason(self, node: torch.fx.Node) -> str | None:
+        """Why a node stays in fp32: the pattern that names it; None where none does."""
+        for pattern in self._patterns:
+            if _matches(pattern, node):
+                self._matched.add(pattern)
+                return f"kept by {pattern}"
+        return None
+
+    def require_all_matched(self, graph: torch.fx.Graph) -> None:
+        """Refuses a pattern that names nothing in a graph.
+
+        Raises:
+            UsageError: with the nearest name that the graph has.
+        """
+        for pattern in self._patterns:
+            if pattern in self._matched or any(_matches(pattern, node) for node in graph.nodes):
+                continue
+            near = difflib.get_close_matches(pattern, sorted({*_module_paths(graph), *_operators(graph)}), 1, 0.4)
+            raise UsageError(
+                f"the pattern {pattern!r} names no module and no operator of this model",
+                where="--keep-fp32 or --precision-plan",
+                remedy=(f"do you mean {near[0]!r}? " if near else "")
+                + "write a module path such as encoder.layers.3, an operator such as aten.softmax, or MODULE:OPERATOR",
+            )
+
+
+def module_path(node: torch.fx.Node) -> str:
+    """The path of the innermost module in which a node was traced; empty for the model itself."""
+    return next(reversed(list(_paths(node))), "")
+
+
+def _matches(pattern: str, node: torch.fx.Node) -> bool:
+    if node.op != "call_function":
+        return False
+    module, colon, operator = pattern.rpartition(":")
+    if not colon and _is_operator(pattern):
+        return _is_named(operator, node)
+    if colon and not _is_named(operator, node):
+        return False
+    wanted = module if colon else pattern
+    return any(fnmatchcase(path, wanted) for path in _paths(node))
+
+
+def _is_operator(text: str) -> bool:
+    return text.removeprefix("torch.ops.").startswith(("aten.", "prims."))
+
+
+def _is_named(pattern: str, node: torch.fx.Node) -> bool:
+    pattern = pattern.removeprefix("torch.ops.")
+    return fnmatchcase(operator_name(node.target), pattern) or fnmatchcase(str(node.target), pattern)
+
+
+def _paths(node: torch.fx.Node) -> Iterator[str]:
+    """The paths of the modules in which a node was traced, from the outside in."""
+    stack: dict[str, Any] = node.meta.get("nn_module_stack") or {}
+    for entry in stack.values():
+        if path := str(entry[0]).removeprefix("L['self'].").removeprefix("L['self']"):
+            yield path
+
+
+def _module_paths(graph: torch.fx.Graph) -> set[str]:
+    return {path for node in graph.nodes for path in _paths(node)}
+
+
+def _operators(graph: torch.fx.Graph) -> set[str]:
+    return {name for node in graph.nodes if (name := operator_name(node.target))}
