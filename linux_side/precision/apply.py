@@ -113,13 +113,14 @@ def _halved_tensors(
         **signature.inputs_to_lifted_tensor_constants,
     }
     halved = {targets[node.name] for node in assignment.half if node.op == "placeholder"}
-    copies: dict[int, torch.Tensor] = {}  # two names of one tensor stay two names of one tensor
+    copies: dict[Any, torch.Tensor] = {}  # two names of one tensor stay two names of one tensor
 
     def half(tensor: torch.Tensor) -> torch.Tensor:
-        if id(tensor) not in copies:
+        place = (tensor.data_ptr(), tensor.shape, tensor.stride())
+        if place not in copies:
             copy = tensor.detach().to(dtype)
-            copies[id(tensor)] = torch.nn.Parameter(copy, False) if isinstance(tensor, torch.nn.Parameter) else copy
-        return copies[id(tensor)]
+            copies[place] = torch.nn.Parameter(copy, False) if isinstance(tensor, torch.nn.Parameter) else copy
+        return copies[place]
 
     state = {name: half(value) if name in halved else value for name, value in program.state_dict.items()}
     constants = {name: half(value) if name in halved else value for name, value in program.constants.items()}

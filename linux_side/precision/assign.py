@@ -190,13 +190,13 @@ class _Assigner:
                 yield user
 
     def _settle_views(self) -> None:
-        """A view of a half is half. Of an fp32 value it is half where nobody reads it in fp32; so are weights and state."""
+        """Views of halves are halves, and others that nobody reads in fp32; weights and state likewise."""
         wanted = {node: self._is_read_in_fp32(node) for node in reversed(self._nodes) if self._is_view(node)}
         for node in self._nodes:
             if not self._is_view(node):
                 continue
             if node.op == "placeholder":
-                half = not wanted[node] and bool(node.users)
+                half = not wanted[node]
             elif node.target is operator.getitem:
                 half = self._kinds[node.args[0]] is Kind.HALF
             else:
