@@ -22,6 +22,7 @@ PHASES = {
     "tensorrt": "importing Torch-TensorRT",
     "export": "exporting, with golden outputs",
     "cache": "looking in the build cache",
+    "precision": "choosing what computes in halves",
     "lower": "lowering and partitioning",
     "convert": "converting: TensorRT builds the engines",
     "serialize": "serializing the program",

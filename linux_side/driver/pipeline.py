@@ -27,8 +27,10 @@ from linux_side.frontend.source import Source, load_source
 from linux_side.frontend.supported import check_model
 from linux_side.guards.locations import located_guards
 from linux_side.guards.profiles import Profiles, require_guards
+from linux_side.guards.tracing import small_sizes_of
 from linux_side.lowering.compile import Compiled, NetworkHook, PartitionHook, convert_partitions, lower_program
 from linux_side.options import BuildOptions
+from linux_side.precision.mixed import DTYPES, mix
 from toolchain.engine.info import CURRENT_ABI
 from toolchain.engine.plan_header import HEADER_SIZE, PlanHeader, parse_plan_header
 from toolchain.graph.skeleton import engine_token
@@ -104,10 +106,11 @@ class Pipeline:
         guards = program_guards(program)
         profiles = profiles_for(program, self.options.dynamic, guards.sizes)
         require_guards(guards, profiles, program.range_constraints)
+        mixed = self._in_precision(source)
         with self.phase("lower"):
             digest = source.digest or self._digest(program)
             with located_guards():
-                partitioned = self.partitioned(program)
+                partitioned = self.partitioned(mixed)
         require_guards(guards, profiles, program.range_constraints)
         guards.require_ranges(narrowed_ranges(program, profiles))
         with self.phase("convert"):
@@ -129,6 +132,15 @@ class Pipeline:
                 golden,
                 self._describe(source, digest, result, compiled, rules),
             )
+
+    def _in_precision(self, source: Source) -> torch.export.ExportedProgram:
+        """The program, in halves where the options ask for them."""
+        precision = self.options.precision
+        if precision not in DTYPES:
+            return source.program
+        with self.phase("precision"), small_sizes_of(source.program.range_constraints):
+            samples = [(sample.inputs, sample.outputs) for sample in source.golden.samples]
+            return mix(source.program, precision, [], samples).program
 
     def partitioned(self, program: torch.export.ExportedProgram) -> torch.fx.GraphModule:
         """The lowered program, split into what TensorRT takes and what stays in PyTorch."""

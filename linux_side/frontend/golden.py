@@ -18,7 +18,6 @@ from safetensors.torch import save
 from torch.export import ExportedProgram
 from torch.utils import _pytree as pytree
 
-from linux_side.frontend.casting import changed_inputs
 from linux_side.frontend.golden_cost import Cost, cost_of
 from linux_side.frontend.golden_doubts import (
     GoldenSample,
@@ -57,11 +56,7 @@ class Recording:
 
 
 class Original:
-    """The original model and its example, run once.
-
-    Attributes:
-        changed: the inputs that the model changed in place; :func:`.casting.changed_inputs` names them.
-    """
+    """The original model and its example, run once."""
 
     def __init__(
         self, model: torch.nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any], *, eager: bool = True
@@ -78,7 +73,7 @@ class Original:
         with _state_kept(model):
             try:
                 start = time.monotonic()
-                self.outputs, self.changed = self.run(model, self.leaves)
+                self.outputs = self.run(model, self.leaves)
                 self.seconds = time.monotonic() - start
             except Exception as error:
                 raise BuildFailedError(
@@ -87,16 +82,14 @@ class Original:
                     remedy="check the example inputs; --golden 0 builds without",
                 ) from error
 
-    def run(self, model: torch.nn.Module, leaves: Sequence[Any]) -> tuple[list[torch.Tensor | None], frozenset[str]]:
-        """The outputs' leaves of a call, and the inputs that it changed; the leaves that are given stay as they are."""
+    def run(self, model: torch.nn.Module, leaves: Sequence[Any]) -> list[torch.Tensor | None]:
+        """The outputs' leaves of a call; the leaves that are given stay as they are."""
         copies = [leaf.clone() if isinstance(leaf, torch.Tensor) else leaf for leaf in leaves]
         args, kwargs = pytree.tree_unflatten(copies, self.structure)
         with torch.no_grad():
             result = model(*args, **kwargs)
-        changed = frozenset(changed_inputs(args, kwargs))
         # Cloned, for an output may be a part of the model's state, which goes on.
-        outputs = [leaf.clone() if isinstance(leaf, torch.Tensor) else None for leaf in pytree.tree_leaves(result)]
-        return outputs, changed
+        return [leaf.clone() if isinstance(leaf, torch.Tensor) else None for leaf in pytree.tree_leaves(result)]
 
 
 def record_golden(
@@ -195,7 +188,7 @@ class _Recorder:
 
     def _timed(self, leaves: Sequence[Any]) -> tuple[GoldenSample, float]:
         start = time.monotonic()
-        outputs, _ = self._original.run(self._exported, leaves)
+        outputs = self._original.run(self._exported, leaves)
         return GoldenSample([_tensor(leaf) for leaf in leaves], outputs), time.monotonic() - start
 
     def _run_original(self, samples: Sequence[GoldenSample]) -> list[list[torch.Tensor | None]]:
@@ -210,7 +203,7 @@ class _Recorder:
         with _state_kept(self._original.model):
             for number, sample in enumerate(samples if self._original.eager else samples[:1]):
                 try:
-                    outputs.append(self._original.run(self._original.model, self._with_plain_values(sample))[0])
+                    outputs.append(self._original.run(self._original.model, self._with_plain_values(sample)))
                 except Exception as error:  # noqa: BLE001 - the model's own, at sizes that it may not take
                     self._warnings.append(
                         f"the model itself raised {type(error).__name__} on golden sample {number}, which the exported "
@@ -247,7 +240,7 @@ class _Recorder:
             return []
         with _state_kept(self._exported):
             try:
-                outputs, _ = self._original.run(self._exported, leaves)
+                outputs = self._original.run(self._exported, leaves)
             except Exception:  # noqa: BLE001 - not every value is an input: offsets, say, must rise
                 return []
         return doubts_of_dependence(example.outputs, outputs, tolerance)

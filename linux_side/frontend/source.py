@@ -12,7 +12,6 @@ import torch
 from torch.export import ExportedProgram
 from torch.utils import _pytree as pytree
 
-from linux_side.frontend.casting import cast_module
 from linux_side.frontend.dynamic_shapes import (
     enlarge_unit_dimensions,
     profiles_for,
@@ -20,10 +19,8 @@ from linux_side.frontend.dynamic_shapes import (
     require_dynamic,
     shapes_for_export,
 )
-from linux_side.frontend.fp32_tables import fp32_buffers, refuse_complex, restore_tables
 from linux_side.frontend.golden import Original, Recording, record_golden
 from linux_side.frontend.leaves import input_names
-from linux_side.frontend.mixed_products import unify_product_dtypes
 from linux_side.frontend.program_file import read_program
 from linux_side.frontend.structure import plain_program, plain_spec
 from linux_side.frontend.training import require_eval
@@ -36,7 +33,7 @@ from toolchain.factory import call_factory
 from toolchain.manifest.models import ClassSpec
 from toolchain.text import first_line
 
-_DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+_HALVES = {"fp16": torch.float16, "bf16": torch.bfloat16}
 
 
 @dataclass
@@ -45,7 +42,7 @@ class Source:
 
     Attributes:
         name: the model's, for people.
-        program: on the CPU, as it will be lowered.
+        program: on the CPU, in the model's own precision.
         golden: samples of inputs and outputs, and what is to be said of them.
         classes: what the program's inputs and outputs were, where a dict or a tuple is in a class's place.
         digest: of the program's graph and weights, once it is known.
@@ -115,15 +112,14 @@ def _record(original: Original, program: ExportedProgram, options: BuildOptions)
 
 
 def _check_precision(program: ExportedProgram, options: BuildOptions, path: Path) -> None:
-    if options.precision is None:
-        return
-    found = {tensor.dtype for tensor in program.state_dict.values() if tensor.is_floating_point()}
-    if found and _DTYPES[options.precision] not in found:
+    """Refuses another precision for a program that is in halves already: what it rounded is lost."""
+    found = {tensor.dtype for tensor in program.state_dict.values() if tensor.dtype in _HALVES.values()}
+    if options.precision is not None and found - {_HALVES.get(options.precision)}:
+        names = ", ".join(sorted(str(dtype).removeprefix("torch.") for dtype in found))
         raise UsageError(
-            f"the program's weights are {', '.join(map(str, found))}, and --precision {options.precision} cannot "
-            "change a program that is already exported",
+            f"the program holds weights in {names} already, so --precision {options.precision} cannot change it",
             where=str(path),
-            remedy="cast the model before torch.export.export, or give module:factory instead",
+            remedy="export the model in fp32, or leave --precision out to build the program as it is",
         )
 
 
@@ -135,28 +131,16 @@ def _from_factory(model: str, options: BuildOptions) -> Source:
 def export_source(
     name: str, module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], options: BuildOptions
 ) -> Source:
-    """Exports a module as the options want it; the module is cast in place where they name a precision.
+    """Exports a module, once and in its own precision; its tensors stay its own.
 
     Raises:
         UsageError: a dynamic dimension does not exist.
         BuildFailedError: the model or torch.export fails.
     """
     require_eval(module, where=name)
-    dtype = _DTYPES[options.precision or "fp32"]
     original = Original(module, args, kwargs) if options.golden else None
-    golden = Recording()
-    if original is not None:
-        program = export_program(name, module, args, kwargs, options.dynamic)
-        golden = _record(original, program, options)
-    if dtype is not torch.float32:
-        refuse_complex(module, options.precision)
-        buffers = fp32_buffers(module)
-        cast_module(dtype, module, original.changed if original else None)
-    if dtype is not torch.float32 or original is None:
-        program = export_program(name, module, args, kwargs, options.dynamic)
-    if dtype is not torch.float32:
-        restore_tables(program, buffers)
-        unify_product_dtypes(dtype, program)
+    program = export_program(name, module, args, kwargs, options.dynamic)
+    golden = _record(original, program, options) if original else Recording()
     return Source(name, program, golden, plain_program(program))
 
 

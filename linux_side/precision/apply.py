@@ -12,6 +12,7 @@ from torch.export import ExportedProgram
 from torch.export.graph_signature import ExportGraphSignature, OutputKind
 from torch.utils import _pytree as pytree
 
+from linux_side.guards.tracing import no_own_guards
 from linux_side.precision.assign import Assignment, is_single
 from linux_side.precision.batch_norm import settle_batch_norms
 
@@ -23,7 +24,8 @@ def functional_program(program: ExportedProgram) -> ExportedProgram:
 
     Its tensors are the given program's own; its state dict is not, so that a tensor of it can be exchanged.
     """
-    found = program.run_decompositions({})
+    with no_own_guards(program):
+        found = program.run_decompositions({})
     for node in found.graph.find_nodes(op="call_function", target=torch.ops.aten._assert_tensor_metadata.default):
         found.graph.erase_node(node)  # it would insist on fp32
     settle_batch_norms(found.graph)

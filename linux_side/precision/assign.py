@@ -76,6 +76,8 @@ class _Assigner:
         self._weights |= {*signature.inputs_to_lifted_tensor_constants}
         new_values = {target: name for name, target in signature.buffers_to_mutate.items()}
         self._new_values = {n: new_values[t] for n, t in signature.inputs_to_buffers.items() if t in new_values}
+        # What is not written in a changed input must stay as the caller has it.
+        self._changed_inputs = set(signature.user_inputs_to_mutate)
         self._beyond = _beyond_half(program) if dtype is torch.float16 else set()
         self._kinds: dict[torch.fx.Node, Kind] = {}
         self._result = Assignment()
@@ -148,9 +150,12 @@ class _Assigner:
                 self._stay(node, "a table: no data goes into it")
 
     def _keep_coordinates(self) -> None:
+        changed = self._changed_inputs
         for node in self._nodes:
             for argument in self._coordinates_of(node):
-                self._keep_back_from(argument)
+                self._keep_back_from(argument, "a coordinate")
+            if node.name in changed:
+                self._keep_back_from(node, "an input that is changed in place")
 
     def _coordinates_of(self, node: torch.fx.Node) -> Iterator[torch.fx.Node]:
         name = operator_name(node.target)
@@ -163,13 +168,13 @@ class _Assigner:
             if isinstance(value, torch.Tensor) and not value.is_floating_point() and value.dtype is not torch.bool:
                 yield node.args[0]
 
-    def _keep_back_from(self, node: torch.fx.Node) -> None:
+    def _keep_back_from(self, node: torch.fx.Node, reason: str) -> None:
         waiting, seen = [node], {node}
         while waiting:
             current = waiting.pop()
             kind = self._kinds[current]
             if kind is Kind.FREE:
-                self._stay(current, "a coordinate")
+                self._stay(current, reason)
             if kind in (Kind.FREE, Kind.VIEW):
                 waiting += [other for other in current.all_input_nodes if other not in seen]
                 seen.update(current.all_input_nodes)

@@ -1,0 +1,114 @@
+"""`build --precision`: numbers, inputs that are changed in place, products of what a model makes itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from examples import models
+from tests.integration.harness import assert_same_wiring, build_here
+
+pytestmark = pytest.mark.rtx
+
+LARGE = 1e5  # more than fp16 holds
+
+Tensor = torch.Tensor
+LIMITS = {"fp16": 5e-3, "bf16": 3e-2}
+
+
+class Writes(nn.Module):
+    """Writes one column of a nested keyword argument, through a view, and scales a copy of the other input."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(4))
+
+    def forward(self, x: torch.Tensor, state: dict[str, torch.Tensor]) -> torch.Tensor:
+        cast = x.to(self.scale.dtype)  # another tensor in fp32 but for x being fp32 itself
+        state["cache"][:, 1].copy_(x[:, 0])
+        return cast + self.scale
+
+
+@pytest.mark.parametrize("precision", ["fp16", "bf16"])
+def test_an_input_is_changed_in_place(tmp_path: Path, precision: str) -> None:
+    original, (total, x) = models.accumulator()
+    built = build_here(models.accumulator()[0], (total.clone(), x.clone()), folder=tmp_path, precision=precision)
+    wanted, untouched = total.clone(), x.clone()
+    for _ in range(3):
+        with torch.no_grad():
+            original(wanted, x)
+        result = built.run(total, x)
+        assert total.dtype is torch.float32
+        torch.testing.assert_close(total, wanted, rtol=2e-2, atol=0)
+        torch.testing.assert_close(result, 2 * wanted, rtol=2e-2, atol=0)
+    assert torch.equal(x, untouched)
+
+
+def test_what_is_not_written_keeps_its_precision(tmp_path: Path) -> None:
+    def call() -> tuple[tuple[torch.Tensor, ...], dict[str, Any]]:
+        return (torch.full((3, 4), 0.5),), {"state": {"cache": torch.full((3, 4), LARGE)}}
+
+    args, kwargs = call()
+    built = build_here(Writes(), args, kwargs, folder=tmp_path, precision="fp16")
+    args, kwargs = call()
+    built.run(*args, **kwargs)
+    wanted = torch.full((3, 4), LARGE)
+    wanted[:, 1] = 0.5
+    assert torch.equal(kwargs["state"]["cache"], wanted)
+    assert torch.equal(args[0], torch.full((3, 4), 0.5))
+
+
+class Product(nn.Module):
+    """What it makes itself stays fp32 when its weights are cast, and meets them in a product."""
+
+    def __init__(self, product: Callable[[Tensor, Tensor], Tensor], weight: Tensor) -> None:
+        super().__init__()
+        self.product = product
+        self.weight = nn.Parameter(weight)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        mixed = x + torch.linspace(0.5, 1.5, x.shape[-1])
+        result = self.product(mixed, self.weight)
+        return result, result.relu() + 1
+
+
+def random(*shape: int) -> Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(sum(shape)))
+
+
+PRODUCTS: dict[str, tuple[Callable[[Tensor, Tensor], Tensor], Tensor, Tensor]] = {
+    "linear": (torch.nn.functional.linear, random(4, 8), random(3, 8)),
+    "matmul": (torch.matmul, random(2, 4, 8), random(8, 3)),
+    "addmm": (lambda x, w: torch.addmm(torch.ones(3), x, w), random(4, 8), random(8, 3)),
+    "convolution": (torch.nn.functional.conv2d, random(1, 3, 8, 8), random(4, 3, 3, 3)),
+}
+
+
+@pytest.mark.parametrize("precision", LIMITS)
+@pytest.mark.parametrize("name", PRODUCTS)
+def test_products_of_two_precisions(tmp_path: Path, name: str, precision: str) -> None:
+    product, x, weight = PRODUCTS[name]
+    want = Product(product, weight.clone())(x)
+    built = build_here(Product(product, weight.clone()), (x,), folder=tmp_path, precision=precision)
+    assert [spec.dtype for spec in built.artifact.manifest.outputs] == ["float32"] * 2
+    for got, expected in zip(assert_same_wiring(built, x), want, strict=True):
+        assert (got - expected).norm() / expected.norm() < LIMITS[precision]
+
+
+@pytest.mark.parametrize("precision", LIMITS)
+def test_the_example_with_parts_in_pytorch(tmp_path: Path, precision: str) -> None:
+    """PyTorch has no `igamma` of halves: the rules keep it in fp32."""
+    model, args = models.mixed()
+    with torch.no_grad():
+        want = model(*args)
+    kept = ["aten.arange.start_step", "aten.full.default"]
+    built = build_here(
+        model, args, folder=tmp_path, precision=precision, dynamic=("x.0=1:4:8",), torch_executed_ops=kept
+    )
+    got = assert_same_wiring(built, *args)
+    assert (got - want).norm() / want.norm() < LIMITS[precision]
