@@ -1,6 +1,7 @@
 """Which nodes of a graph compute in halves: the rules, applied to one exported fp32 graph.
 
-An operator of the rules' tables does what they say. Of the others,
+An operator of the rules' tables does what they say; one that no table names stays in fp32. Of those that follow their
+surroundings,
 
 - what comes from no data (positions, masks, tables of weights) stays in fp32: it is small, and often folded;
 - arithmetic that leads to a coordinate or to a whole number stays in fp32, back to the last operator of the tables;
@@ -29,7 +30,8 @@ from linux_side.precision.rules import Rules, operator_name
 
 Keep = Callable[[torch.fx.Node], "str | None"]
 
-# fp16 holds whole numbers up to 65504, and nothing below 2**-14 in full.
+_TABLE = "a table: no data goes into it"
+# The largest number of fp16, and the smallest that it holds in full.
 _LARGEST, _SMALLEST = 65504.0, 2.0**-14
 
 
@@ -39,7 +41,7 @@ class Kind(Enum):
     HALF = "half"
     FP32 = "fp32"
     VIEW = "view"
-    FREE = "free"  # no table names it
+    FREE = "free"  # it follows its surroundings
     APART = "apart"  # it has values of other dtypes, or none of float32
 
 
@@ -115,10 +117,12 @@ class _Assigner:
             return Kind.VIEW
         if name in self._rules.half:
             return Kind.HALF
-        if not _tensors(node):
-            return self._stay(node, "a number that the program itself reads")
+        if not any(map(is_single, node.all_input_nodes)):
+            return self._stay(node, _TABLE)
         if self._dtype is torch.float16 and (constant := _constant_beyond_half(node)) is not None:
             return self._stay(node, f"the constant {constant:g}, which fp16 cannot hold")
+        if name not in self._rules.follow and name not in self._rules.arithmetic:
+            return self._stay(node, "no rule names it")
         return Kind.FREE
 
     def _is_concerned(self, node: torch.fx.Node) -> bool:
@@ -142,12 +146,14 @@ class _Assigner:
         for node in self._nodes:
             if node.op == "placeholder":
                 from_data = is_single(node) and (node.name not in self._weights or node.name in self._new_values)
+            elif not _tensors(node):  # a size
+                continue
             else:
                 from_data = self._kinds[node] is Kind.HALF or any(other in data for other in node.all_input_nodes)
             if from_data:
                 data.add(node)
             elif self._kinds[node] is Kind.FREE:
-                self._stay(node, "a table: no data goes into it")
+                self._stay(node, _TABLE)
 
     def _keep_coordinates(self) -> None:
         changed = self._changed_inputs

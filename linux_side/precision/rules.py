@@ -24,6 +24,7 @@ class Rules:
         prefixes: beginnings of names of operators that stay in fp32, each with the reason.
         coordinates: positions of arguments that are coordinates.
         arithmetic: operators that stay in fp32 where their result goes to fp32 operators alone.
+        follow: operators that follow their surroundings.
         views: operators that only look at values in another shape or order.
     """
 
@@ -32,6 +33,7 @@ class Rules:
     prefixes: Mapping[str, str]
     coordinates: Mapping[str, tuple[int, ...]]
     arithmetic: frozenset[str]
+    follow: frozenset[str]
     views: frozenset[str]
 
     def reason_for_fp32(self, operator: str) -> str | None:
@@ -62,9 +64,11 @@ def parse_rules(text: str) -> Rules:
         prefixes={prefix: table["reason"] for table in tables for prefix in table.get("prefixes", ())},
         coordinates={name: tuple(positions) for name, positions in document["coordinates"].items()},
         arithmetic=frozenset(document["arithmetic"]["operators"]),
+        follow=frozenset(document["follow"]["operators"]),
         views=frozenset(document["views"]["operators"]),
     )
-    names = [*rules.half, *(name for table in tables for name in table["operators"]), *rules.arithmetic, *rules.views]
+    listed = [name for table in tables for name in table["operators"]]
+    names = [*rules.half, *listed, *rules.arithmetic, *rules.follow, *rules.views]
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise ValueError(f"two rules for {', '.join(twice)}")
     return rules
