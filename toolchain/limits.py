@@ -128,4 +128,5 @@ FOREIGN_ENGINES = Limit("the graph", "engines", 10_000)
 # A program that torch has just written in this process, or that the caller builds: nobody else's.
 OWN_PROGRAM = JsonLimit("the program's graph", 512 * 2**20)
 
+PRECISION_PLAN = JsonLimit("the precision plan", 2**20, 100_000)
 SIGNATURE = JsonLimit("the signature", 2**20, 10_000)

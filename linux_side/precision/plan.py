@@ -14,10 +14,10 @@ from pydantic import ValidationError
 from linux_side.precision.rules import operator_name
 from toolchain.errors import MalformedArtifactError, UsageError
 from toolchain.io.strict_json import load_json
+from toolchain.limits import PRECISION_PLAN
 from toolchain.manifest.models import StrictModel
 
 PLAN_VERSION = 1
-_SIZE_LIMIT = 2**20
 
 
 class PrecisionPlan(StrictModel):
@@ -40,7 +40,7 @@ def read_plan(path: Path) -> PrecisionPlan:
         UsageError: the file cannot be read, or is no plan.
     """
     try:
-        document = load_json(path.read_bytes(), where=str(path), size_limit=_SIZE_LIMIT, value_limit=100_000)
+        document = load_json(path.read_bytes(), where=str(path), limit=PRECISION_PLAN)
         return PrecisionPlan.model_validate(document)
     except (OSError, MalformedArtifactError, ValidationError) as error:
         problem = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error).splitlines()[0]
