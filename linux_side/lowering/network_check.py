@@ -14,6 +14,7 @@ import torch
 from linux_side import upstream
 from linux_side.fx.source_line import located
 from linux_side.fx.values import output_values
+from linux_side.guards.tracing import is_of_data
 from toolchain.errors import BuildFailedError
 
 _DTYPES = {
@@ -57,7 +58,24 @@ def _values(node: torch.fx.Node) -> Sequence[Any]:
 
 
 def _is_shape_of(shape: tuple[int, ...], value: torch.Tensor) -> bool:
-    return shape == tuple(size if isinstance(size, int) else -1 for size in value.shape)
+    return len(shape) == len(value.shape) and all(map(_is_size_of, shape, value.shape))
+
+
+def _is_size_of(size: int, wanted: int | torch.SymInt) -> bool:
+    """Whether a size of the network is one of the program's; TensorRT may see that an expression never changes."""
+    if isinstance(wanted, int):
+        return size == wanted
+    return size == -1 or size == _constant_value(wanted)
+
+
+def _constant_value(size: torch.SymInt) -> int | None:
+    """The value of an expression that is the same at multiples of the example's sizes, such as ``s // (s // 4)``."""
+    expression, environment = size.node.expr, size.node.shape_env
+    if any(is_of_data(symbol) for symbol in expression.free_symbols):
+        return None
+    example = {symbol: int(environment.guarding_hint_or_throw(symbol)) for symbol in expression.free_symbols}
+    found = {int(expression.subs({symbol: times * of for symbol, of in example.items()})) for times in (1, 2, 3)}
+    return found.pop() if len(found) == 1 else None
 
 
 def _name(node: torch.fx.Node) -> str:

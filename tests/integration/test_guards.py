@@ -215,16 +215,16 @@ def test_a_range_that_lowering_narrows_is_refused(tmp_path: Path) -> None:
     """A decomposition that counts rows fixes them at the example's."""
 
     def fixed(linear: nn.Linear, x: Tensor, _: Any) -> Tensor:
-        return linear(x).cumsum(1)
+        return linear(x).cumprod(1)
 
     import torch_tensorrt.dynamo.lowering._decompositions as decompositions
 
     kept = dict(decompositions.TORCH_TRT_DECOMPOSITIONS)
 
     def counts_rows(x: Tensor, dim: int, *, dtype: Any = None) -> Tensor:
-        return torch.stack([x[:, : row + 1].sum(1) for row in range(x.shape[1])], 1)
+        return torch.stack([x[:, : row + 1].prod(1) for row in range(x.shape[1])], 1)
 
-    decompositions.TORCH_TRT_DECOMPOSITIONS[torch.ops.aten.cumsum.default] = counts_rows
+    decompositions.TORCH_TRT_DECOMPOSITIONS[torch.ops.aten.cumprod.default] = counts_rows
     try:
         with pytest.raises(BuildFailedError) as raised:
             built_of(fixed, rows(6), tmp_path, "x.1=2:6:16")
@@ -233,7 +233,7 @@ def test_a_range_that_lowering_narrows_is_refused(tmp_path: Path) -> None:
         decompositions.TORCH_TRT_DECOMPOSITIONS.update(kept)
     text = str(raised.value)
     assert "lowering narrowed" in text and "x: dimension 1 is 2; it must be 6" in text
-    assert "aten.cumsum.default" in text and "test_guards.py" in text
+    assert "aten.cumprod.default" in text and "test_guards.py" in text
 
 
 @pytest.mark.parametrize("dynamic", ["x.0=1:1:4", "x.0=0:1:4", "x.0=1:2:4"])

@@ -15,7 +15,7 @@ from torch import nn
 from torch.utils import _pytree as pytree
 
 from linux_side import upstream
-from linux_side.frontend.dynamic_shapes import profiles_for
+from linux_side.frontend.dynamic_shapes import profiles_for, program_guards
 from linux_side.frontend.source import export_source
 from linux_side.lowering import compile as lowering
 from linux_side.options import BuildOptions, DynamicDimension
@@ -68,7 +68,7 @@ def lower(trial: Trial, build: bool) -> Lowered:
     program = export_source("trial", Operator(trial.function).eval(), trial.calls[0], {}, options).program
     lowered = Lowered(lowering.lower_program(program, options, builder))
     lowered.in_torch = bool(lowering._operators_in_torch(lowered.graph))
-    profiles = profiles_for(program, options.dynamic)
+    profiles = profiles_for(program, options.dynamic, program_guards(program).sizes)
     for name, partition in list(lowering._partitions(lowered.graph)):
         builder.prepare(partition)
         with lowering._explained(partition):

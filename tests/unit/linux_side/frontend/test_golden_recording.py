@@ -41,12 +41,12 @@ def test_the_exported_program_is_right_and_eagers_padding_is_reported() -> None:
 
 
 @pytest.mark.parametrize("precision", ["fp16", "bf16"])
-def test_a_cast_models_golden_outputs_are_of_fp32(precision: str) -> None:
+def test_golden_outputs_are_of_fp32_whatever_the_precision(precision: str) -> None:
     layer = torch.nn.Linear(8, 3).eval()
     with torch.no_grad():
         want = layer(cases.X)
     recording = record((layer, (cases.X,)), precision=precision)
-    assert torch.equal(recording.samples[0].outputs[0], want) and layer.weight.dtype is not torch.float32
+    assert torch.equal(recording.samples[0].outputs[0], want)
 
 
 @pytest.mark.parametrize("name", ["live_noise", "counting"])

@@ -308,6 +308,8 @@ def test_load_takes_what_the_policy_trusts(artifact: Path, key: KeyFiles, monkey
     from windows_side.loader import loading
 
     sign(artifact, key.private)
-    monkeypatch.setattr(loading, "require", lambda *_, **__: (_ for _ in ()).throw(ZeroDivisionError))
+    monkeypatch.setattr(
+        "windows_side.preflight.admission.require", lambda *_, **__: (_ for _ in ()).throw(ZeroDivisionError)
+    )
     with pytest.raises(ZeroDivisionError):  # the next thing that it asks
         loading.load(artifact, policy=Policy((KeySigner(key.public),)))
