@@ -16,6 +16,7 @@ def allow_aliasing_of_state_alone(gm: torch.fx.GraphModule, changes: Sequence[St
 
     It would write into an input of the caller's, or into a tensor that another part of the graph still reads.
     """
+    _drop_copies_of_new_values(gm, len(changes))
     writes = (torch.ops.aten.index_copy.default, torch.ops.aten.slice_scatter.default)
     results = flat_outputs(gm)
     new_values = dict(zip((c.placeholder for c in changes), results[len(results) - len(changes) :], strict=True))
@@ -24,3 +25,14 @@ def allow_aliasing_of_state_alone(gm: torch.fx.GraphModule, changes: Sequence[St
             cache = node.args[0]
             if new_values.get(cache.name) is not node or len(cache.users) > 1:
                 forbid_aliasing(node)
+
+
+def _drop_copies_of_new_values(gm: torch.fx.GraphModule, count: int) -> None:
+    """Gives out new values of state themselves, where a program that is lowered a second time gives out copies."""
+    output = gm.graph.output_node()
+    results = flat_outputs(gm)
+    for copy in results[len(results) - count :]:
+        if copy.target is torch.ops.aten.clone.default and copy.args[0].op == "call_function":
+            output.replace_input_with(copy, copy.args[0])
+            if not copy.users:
+                gm.graph.erase_node(copy)

@@ -13,6 +13,8 @@ import torch
 from torch._guards import detect_fake_mode
 from torch.fx.experimental.symbolic_shapes import statically_known_true
 
+from linux_side.fx.graph_copy import get_attribute
+
 _aten = torch.ops.aten
 _ATTENTION = _aten.scaled_dot_product_attention.default
 
@@ -24,7 +26,7 @@ def rewrite_attention(gm: torch.fx.GraphModule) -> None:
         if arguments["is_causal"]:
             _spell_causal_mask_out(gm.graph, node, arguments)
         elif arguments["attn_mask"] is not None:
-            _zero_shut_out_rows(gm.graph, node, arguments["attn_mask"])
+            _zero_shut_out_rows(gm, node, arguments["attn_mask"])
     gm.graph.lint()
     gm.recompile()
 
@@ -55,15 +57,35 @@ def _positions(graph: torch.fx.Graph, tensor: torch.fx.Node, size: Any) -> torch
     return _call(graph, _aten.arange.start_step, 0, count, **options)
 
 
-def _zero_shut_out_rows(graph: torch.fx.Graph, node: torch.fx.Node, mask: torch.fx.Node) -> None:
+def _zero_shut_out_rows(gm: torch.fx.GraphModule, node: torch.fx.Node, mask: torch.fx.Node) -> None:
+    graph = gm.graph
     with graph.inserting_before(node.next):
-        allowed = mask
-        if mask.meta["val"].dtype is not torch.bool:
-            allowed = _call(graph, _aten.ne.Scalar, mask, float("-inf"))
-        seen = _call(graph, _aten.any.dim, allowed, -1, True)
+        seen = _rows_of_constant(gm, mask) if mask.op == "get_attr" else _rows(graph, mask)
+        if seen is None:
+            return
         zero = _call(graph, _aten.full.default, [], 0.0, dtype=node.meta["val"].dtype, device=node.meta["val"].device)
         result = _call(graph, _aten.where.self, seen, node, zero)
     node.replace_all_uses_with(result, delete_user_cb=lambda user: user is not result)
+
+
+def _rows(graph: torch.fx.Graph, mask: torch.fx.Node) -> torch.fx.Node:
+    """Which queries see a key at all."""
+    allowed = mask if mask.meta["val"].dtype is torch.bool else _call(graph, _aten.ne.Scalar, mask, float("-inf"))
+    return _call(graph, _aten.any.dim, allowed, -1, True)
+
+
+def _rows_of_constant(gm: torch.fx.GraphModule, mask: torch.fx.Node) -> torch.fx.Node | None:
+    """The same of a constant mask, which no converter takes; None where every query sees a key."""
+    value = get_attribute(gm, str(mask.target))
+    seen = (value if value.dtype is torch.bool else value != float("-inf")).any(-1, keepdim=True)
+    if seen.all():
+        return None
+    name = f"{str(mask.target).replace('.', '_')}_rows"
+    gm.register_buffer(name, seen)
+    node = gm.graph.get_attr(name)
+    mode = detect_fake_mode([mask.meta["val"]])
+    node.meta["val"] = mode.from_tensor(seen) if mode else seen
+    return node
 
 
 def _call(graph: torch.fx.Graph, target: Any, *args: Any, **kwargs: Any) -> torch.fx.Node:
