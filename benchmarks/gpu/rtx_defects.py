@@ -63,7 +63,7 @@ class Case:
     @property
     def builds(self) -> tuple[str, ...]:
         """Ours differs only where there is something to avoid."""
-        return BUILDS if self.name.startswith(("relu", "gelu", "power")) else BUILDS[:1]
+        return BUILDS if self.name.startswith(("relu", "gelu", "power", "window")) else BUILDS[:1]
 
     def file(self, folder: Path, build: str) -> Path:
         words = f"{self.form} {self.name} {build}"
@@ -147,6 +147,40 @@ POWERS: dict[str, Tail] = {
     "power; 0.5 of a magnitude": lambda m, x, h: x.abs() ** 0.5,
     "power; 2 to the power of it": lambda m, x, h: 2**x,
 }  # fmt: skip
+
+
+def _image(x: Tensor) -> Tensor:
+    """The input as images of four channels."""
+    return x.reshape(-1, 4, 8, 8)
+
+
+def _resized(mode: str, size: tuple[int, int], corners: bool | None = None) -> Callable[[Tensor], Tensor]:
+    return lambda image: F.interpolate(image, size, mode=mode, align_corners=corners)
+
+
+WINDOWS: dict[str, Callable[[Tensor], Tensor]] = {
+    "nearest": _resized("nearest", (15, 5)),
+    "nearest, larger": _resized("nearest", (16, 24)),
+    "nearest-exact": _resized("nearest-exact", (15, 6)),
+    "bilinear": _resized("bilinear", (14, 6), False),
+    "bilinear, corners": _resized("bilinear", (13, 7), True),
+    "average": lambda image: F.avg_pool2d(image, 3, 2, 1, count_include_pad=False),
+    "average, padding counts": lambda image: F.avg_pool2d(image, 3, 2, 1),
+    "average, no padding": lambda image: F.avg_pool2d(image, 2),
+}
+
+
+def _windows(first: str, second: str, third: str = "") -> Tail:
+    names = [name for name in (first, second, third) if name]
+    return lambda m, x, h: tuple(WINDOWS[name](_image(x)) for name in names)
+
+
+# Several layers that read one tensor.
+SHARED: dict[str, Tail] = {
+    **{f"window; {one} and {other}": _windows(one, other) for one in WINDOWS for other in WINDOWS if one != other},
+    "window; nearest, bilinear, nearest-exact": _windows("nearest", "bilinear", "nearest-exact"),
+    "window; three averages": _windows("average", "average, padding counts", "average, no padding"),
+}
 _FORMS = [(sizes, dynamic) for sizes in ((4, WIDTH), (2, 4, WIDTH)) for dynamic in (False, True)]
 _IN_EVERY_FORM = ("times 2", "times another layer")
 
@@ -165,6 +199,9 @@ def cases() -> Iterator[Case]:
                 for sizes, dynamic in _FORMS:
                     if (sizes, dynamic, precision) != ((4, WIDTH), False, "fp32"):
                         yield Case(tail, f"{name}; {operation}", sizes, dynamic, precision)
+    for name, tail in SHARED.items():
+        for precision in ("fp32", "fp16"):
+            yield Case(tail, name, precision=precision)
     for name, tail in POWERS.items():
         for sizes in ((WIDTH,), (4, WIDTH), (2, 4, WIDTH), (2, 3, 4, WIDTH)):
             for dynamic in (False, True) if len(sizes) > 1 else (False,):

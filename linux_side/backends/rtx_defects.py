@@ -1,9 +1,14 @@
-"""What TensorRT-RTX 1.6 was seen to compute wrongly, said in another way before an engine is built of it.
+"""Graph rewrites that avoid three known defects of TensorRT-RTX 1.6, before an engine is built.
 
-Seen with 1.6.1.120 on NVIDIA GPUs of sm_90, which is not on its list: the lost bias on an H200 and an H100, the powers
-on the H100, on networks that hold what they should; what is said instead was right in each of 282 forms on the H100.
-docs/benchmarks/gpu.md has the tables, ``benchmarks/gpu/rtx_defects.py`` the cases. Nobody saw whether listed GPUs do so
-too. It is the same to the bit, but for the sign of zero and the last bits of a power (three at most, up to the eighth).
+- A bias before ReLU or GELU is left out where a product of elements follows.
+- Powers with whole exponents give NaN for some negative values.
+- Two layers of resizing that read one tensor, or two average pools that differ only in whether padding counts, are
+  taken for one: the second computes what the first one would, at its own size.
+
+All were observed with 1.6.1.120 on NVIDIA GPUs of sm_90, which is not on its list, in networks that hold what they
+should. docs/benchmarks/gpu.md has the tables, ``benchmarks/gpu/rtx_defects.py`` the cases. Nobody has seen whether
+listed GPUs do so too. The rewritten networks give the same to the bit, but for the sign of zero and the last bits of a
+power (three at most, up to the eighth).
 """
 
 from __future__ import annotations
@@ -35,12 +40,28 @@ _POINTWISE = _VIEWS | _PRODUCTS | _PARTS_OF_GELU | {
     _aten.div.Scalar, _aten.pow.Tensor_Scalar, _aten.neg.default,
 }  # fmt: skip
 _LARGEST_POWER = 8
+# Each list is of layers of one kind: two of them on one tensor may be taken for one.
+_WINDOWS = (
+    {
+        _aten.upsample_nearest1d.vec, _aten.upsample_nearest2d.vec, _aten.upsample_nearest3d.vec,
+        _aten.upsample_nearest1d.default, _aten.upsample_nearest2d.default, _aten.upsample_nearest3d.default,
+        _aten._upsample_nearest_exact1d.vec, _aten._upsample_nearest_exact2d.vec, _aten._upsample_nearest_exact3d.vec,
+        _aten.upsample_linear1d.vec, _aten.upsample_bilinear2d.vec, _aten.upsample_trilinear3d.vec,
+        _aten.upsample_linear1d.default, _aten.upsample_bilinear2d.default, _aten.upsample_trilinear3d.default,
+        _aten.upsample_bicubic2d.vec, _aten.upsample_bicubic2d.default,
+    },
+    {
+        _aten.avg_pool1d.default, _aten.avg_pool2d.default, _aten.avg_pool3d.default,
+        _aten._adaptive_avg_pool2d.default, _aten._adaptive_avg_pool3d.default, _aten.adaptive_avg_pool1d.default,
+    },
+)  # fmt: skip
 
 
 def avoid_defects(partition: torch.fx.GraphModule) -> None:
     """Rewrites a partition, in place."""
     _multiply_powers_out(partition.graph)
     _part_activations_from_products(partition.graph)
+    _part_windows_of_one_tensor(partition.graph)
     partition.graph.lint()
     partition.recompile()
 
@@ -59,6 +80,20 @@ def _part_activations_from_products(graph: torch.fx.Graph) -> None:
                 parted = _call(graph, _aten.add.Tensor, node, 0.0)
             for user in users:
                 user.replace_input_with(node, parted)
+
+
+def _part_windows_of_one_tensor(graph: torch.fx.Graph) -> None:
+    """Gives each layer of resizing, and each average pool, a tensor of its own: the one that they share plus zero.
+
+    Of several sums of the same tensor and zero the builder would make one again, so each adds to the one before.
+    """
+    for node in list(graph.nodes):
+        for kind in _WINDOWS if _is_floating(node) else ():
+            shared = node
+            for window in [user for user in node.users if user.target in kind and user.args[0] is node][1:]:
+                with graph.inserting_before(window):
+                    shared = _call(graph, _aten.add.Tensor, shared, 0.0)
+                window.replace_input_with(node, shared)
 
 
 def _products_of(node: torch.fx.Node) -> Iterator[torch.fx.Node]:

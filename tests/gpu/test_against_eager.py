@@ -25,8 +25,9 @@ _DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16}
 @pytest.fixture(autouse=True)
 def full_precision(monkeypatch: pytest.MonkeyPatch) -> None:
     """No TF32 in the reference, and no cuDNN where the host's is older than the one that torch was built with."""
-    monkeypatch.setattr(torch.backends.cuda.matmul, "allow_tf32", False)
-    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
+    # Not by monkeypatch, which looks such attributes up where they are not.
+    torch.backends.cuda.matmul.allow_tf32 = False
+    torch.backends.cudnn.allow_tf32 = False
     try:
         torch.backends.cudnn.version()
     except RuntimeError:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - its usual name
 
 from linux_side import upstream
-from tests.integration.harness import Built, assert_same_wiring, build_here
+from tests.integration.harness import Built, assert_right, assert_same_wiring, build_here
 
 pytestmark = pytest.mark.rtx
 
@@ -198,3 +198,29 @@ def test_other_powers_stay_powers(tmp_path: Path, exponent: float) -> None:
 def test_operators_that_were_added_are_not_counted(tmp_path: Path) -> None:
     made = built(lambda h: (h**5).relu() * 2, tmp_path)
     assert made.artifact.manifest.coverage.operators == 4  # linear, pow, relu, mul
+
+
+SHARED: dict[str, Callable[[Tensor], Any]] = {
+    "nearest and bilinear": lambda x: (
+        F.interpolate(x, (9, 5), mode="nearest"),
+        F.interpolate(x, (9, 5), mode="bilinear"),
+    ),
+    "two sizes": lambda x: (F.interpolate(x, (9, 5), mode="nearest"), F.interpolate(x, (5, 9), mode="nearest")),
+    "a pyramid": lambda x: [F.interpolate(x, (size, size), mode="nearest") for size in (5, 6, 7)],
+    "averages": lambda x: (F.avg_pool2d(x, 3, 2, 1, count_include_pad=False), F.avg_pool2d(x, 3, 2, 1)),
+}
+
+
+@pytest.mark.parametrize("name", SHARED)
+def test_layers_of_resizing_and_averages_share_no_tensor(tmp_path: Path, networks: list[Layers], name: str) -> None:
+    """TensorRT-RTX 1.6 takes two of them that read one tensor for one; benchmarks/gpu/rtx_defects.py shows it."""
+
+    class Shared(nn.Module):
+        def forward(self, x: Tensor) -> Any:
+            return SHARED[name](x)
+
+    x = torch.randn(1, 2, 8, 8)
+    assert_right(build_here(Shared(), (x,), folder=tmp_path), Shared(), (x,))
+    [layers] = networks
+    read = [str(sources[0]) for kind, _, sources in layers if kind in ("RESIZE", "POOLING")]
+    assert len(read) == len(set(read)) > 1
