@@ -170,14 +170,23 @@ WINDOWS: dict[str, Callable[[Tensor], Tensor]] = {
 }
 
 
-def _windows(first: str, second: str, third: str = "") -> Tail:
-    names = [name for name in (first, second, third) if name]
-    return lambda m, x, h: tuple(WINDOWS[name](_image(x)) for name in names)
+def _windows(*names: str, once: bool = True) -> Tail:
+    """The layers, of one image or each of its own view of the input."""
+
+    def tail(m: Layers, x: Tensor, h: Tensor) -> tuple[Tensor, ...]:
+        image = _image(x)
+        return tuple(WINDOWS[name](image if once else _image(x)) for name in names)
+
+    return tail
 
 
 # Several layers that read one tensor.
 SHARED: dict[str, Tail] = {
     **{f"window; {one} and {other}": _windows(one, other) for one in WINDOWS for other in WINDOWS if one != other},
+    **{
+        f"window; {one} and {other}, of two views": _windows(one, other, once=False)
+        for one, other in (("nearest", "bilinear"), ("average", "average, padding counts"))
+    },
     "window; nearest, bilinear, nearest-exact": _windows("nearest", "bilinear", "nearest-exact"),
     "window; three averages": _windows("average", "average, padding counts", "average, no padding"),
 }

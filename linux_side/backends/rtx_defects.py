@@ -14,6 +14,7 @@ power (three at most, up to the eighth).
 from __future__ import annotations
 
 import operator
+from collections import Counter
 from collections.abc import Collection, Iterator
 from typing import Any
 
@@ -83,17 +84,27 @@ def _part_activations_from_products(graph: torch.fx.Graph) -> None:
 
 
 def _part_windows_of_one_tensor(graph: torch.fx.Graph) -> None:
-    """Gives each layer of resizing, and each average pool, a tensor of its own: the one that they share plus zero.
+    """Gives each layer of resizing, and each average pool, a tensor of its own: the one that they share plus zeros.
 
-    Of several sums of the same tensor and zero the builder would make one again, so each adds to the one before.
+    Of several sums of one tensor and zero the builder would make one, so the n-th layer gets n zeros.
     """
-    for node in list(graph.nodes):
-        for kind in _WINDOWS if _is_floating(node) else ():
-            shared = node
-            for window in [user for user in node.users if user.target in kind and user.args[0] is node][1:]:
-                with graph.inserting_before(window):
-                    shared = _call(graph, _aten.add.Tensor, shared, 0.0)
-                window.replace_input_with(node, shared)
+    for kind in _WINDOWS:
+        seen: Counter[torch.fx.Node] = Counter()
+        for window in [node for node in graph.nodes if node.target in kind and _is_floating(node)]:
+            shared = _behind_views(window.args[0])
+            with graph.inserting_before(window):
+                own = window.args[0]
+                for _ in range(seen[shared]):
+                    own = _call(graph, _aten.add.Tensor, own, 0.0)
+            window.args = (own, *window.args[1:])
+            seen[shared] += 1
+
+
+def _behind_views(node: torch.fx.Node) -> torch.fx.Node:
+    """The tensor that a view, or a view of a view, shows."""
+    while node.target in _VIEWS and isinstance(node.args[0], torch.fx.Node):
+        node = node.args[0]
+    return node
 
 
 def _products_of(node: torch.fx.Node) -> Iterator[torch.fx.Node]:

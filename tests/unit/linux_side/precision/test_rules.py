@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import pytest
-import torch
 
-from linux_side.precision.rules import default_rules, parse_rules
+torch = pytest.importorskip("torch")
+
+from linux_side.precision.rules import default_rules, parse_rules  # noqa: E402
 
 TEXT = """
 version = 1

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import psutil
 import pytest
 
 from toolchain.host import memory
+
+psutil = pytest.importorskip("psutil")
 
 
 @pytest.fixture
