@@ -105,7 +105,7 @@ class BuildOptions(Options):
     gpus: Annotated[list[Capability], Flag("--gpu", metavar="sm_NN")] = Field(
         default_factory=list, description="Compute capability; repeatable."
     )
-    precision: Precision | None = Field(default=None, description="Cast the model before export.")
+    precision: Precision | None = Field(default=None, description="fp16, bf16: products in halves, by rules.")
     tf32: Annotated[bool, Flag("--tf32/--no-tf32")] = Field(default=True, description="Let fp32 products use TF32.")
     dynamic: Annotated[list[DynamicDimension], Flag(metavar="NAME.DIM=MIN:OPT:MAX")] = Field(
         default_factory=list, description="A dimension that may vary."

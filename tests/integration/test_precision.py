@@ -112,3 +112,44 @@ def test_the_example_with_parts_in_pytorch(tmp_path: Path, precision: str) -> No
     )
     got = assert_same_wiring(built, *args)
     assert (got - want).norm() / want.norm() < LIMITS[precision]
+
+
+class ComplexBuffer(nn.Module):
+    """A rotary embedding as complex numbers: ``model.half()`` makes the buffer real."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.project = nn.Linear(8, 8)
+        self.register_buffer("turns", torch.polar(torch.ones(4, 4), random(4, 4) * 3))
+
+    def forward(self, x: Tensor) -> Tensor:
+        pairs = torch.view_as_complex(self.project(x).float().reshape(1, 4, 4, 2))
+        return torch.view_as_real(pairs * self.turns).flatten(2).to(x.dtype)
+
+
+class RopeTable(nn.Module):
+    """Angles of 4096 positions: a rounded frequency is off by 0.64 in the cosine of the last one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.project = nn.Linear(8, 8)
+        self.register_buffer("inv_freq", 10000 ** (-torch.arange(0, 8, 2).float() / 8))
+
+    def forward(self, x: Tensor, position: Tensor) -> Tensor:
+        angles = position[:, None].float() * self.inv_freq[None].float()
+        return self.project(x) * torch.cos(angles).repeat(1, 2)
+
+
+@pytest.mark.parametrize("precision", LIMITS)
+@pytest.mark.parametrize(
+    ("model", "args"),
+    [(ComplexBuffer, (random(1, 4, 8),)), (RopeTable, (random(4096, 8), torch.arange(4096)))],
+    ids=["complex_buffer", "rope_table"],
+)
+def test_positions_keep_their_numbers(tmp_path: Path, model: Any, args: tuple[Tensor, ...], precision: str) -> None:
+    torch.manual_seed(0)
+    made = build_here(model(), args, folder=tmp_path, precision=precision)
+    assert made.original is not None
+    with torch.no_grad():
+        got, want = made.run_networks(*args), made.original(*args)
+    assert (got - want).norm() / want.norm() < LIMITS[precision]
