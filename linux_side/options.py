@@ -106,6 +106,9 @@ class BuildOptions(Options):
         default_factory=list, description="Compute capability; repeatable."
     )
     precision: Precision | None = Field(default=None, description="fp16, bf16: products in halves, by rules.")
+    keep_fp32: Annotated[list[str], Flag("--keep-fp32", metavar="PATTERN")] = Field(
+        default_factory=list, description="A module path or an operator that stays in fp32."
+    )
     tf32: Annotated[bool, Flag("--tf32/--no-tf32")] = Field(default=True, description="Let fp32 products use TF32.")
     dynamic: Annotated[list[DynamicDimension], Flag(metavar="NAME.DIM=MIN:OPT:MAX")] = Field(
         default_factory=list, description="A dimension that may vary."

@@ -140,7 +140,7 @@ class Pipeline:
             return source.program
         with self.phase("precision"), small_sizes_of(source.program.range_constraints):
             samples = [(sample.inputs, sample.outputs) for sample in source.golden.samples]
-            return mix(source.program, precision, [], samples).program
+            return mix(source.program, precision, self.options.keep_fp32, samples).program
 
     def partitioned(self, program: torch.export.ExportedProgram) -> torch.fx.GraphModule:
         """The lowered program, split into what TensorRT takes and what stays in PyTorch."""

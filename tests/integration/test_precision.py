@@ -12,6 +12,7 @@ from torch import nn
 
 from examples import models
 from tests.integration.harness import assert_same_wiring, build_here
+from toolchain.errors import UsageError
 
 pytestmark = pytest.mark.rtx
 
@@ -153,3 +154,27 @@ def test_positions_keep_their_numbers(tmp_path: Path, model: Any, args: tuple[Te
     with torch.no_grad():
         got, want = made.run_networks(*args), made.original(*args)
     assert (got - want).norm() / want.norm() < LIMITS[precision]
+
+
+def test_what_the_caller_keeps_stays_in_fp32(tmp_path: Path) -> None:
+    model, (x,) = nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 4)), (random(2, 4),)
+    made = build_here(model, (x,), folder=tmp_path, precision="fp16", keep_fp32=["0", "aten.relu"])
+    (partition,) = made.partitions.values()
+    weights = {n.target: partition.get_parameter(n.target).dtype for n in partition.graph.find_nodes(op="get_attr")}
+    assert weights["0.weight"] is torch.float32 and weights["2.weight"] is torch.float16
+
+
+def test_a_pattern_that_names_nothing_is_refused_with_the_nearest_name(tmp_path: Path) -> None:
+    model = nn.ModuleDict({"encoder": nn.Linear(4, 4)})
+
+    class Model(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.parts = model
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.parts["encoder"](x)
+
+    with pytest.raises(UsageError, match="names no module") as raised:
+        build_here(Model(), (random(2, 4),), folder=tmp_path, precision="fp16", keep_fp32=["parts.encodr"])
+    assert "parts.encoder" in str(raised.value)
