@@ -30,6 +30,7 @@ has() { "$PYTHON" -c "import importlib.util, sys; sys.exit(importlib.util.find_s
 say() { echo "[$(date +%T)] windows: $*"; }
 
 # The tests run beside the wheel, not beside the sources, so that the wheel is what they import.
+unset PYTHONPATH
 work=$dest/run
 rm -rf "$work" && mkdir -p "$work"
 cp -r tests docs pyproject.toml *.md "$work/" # some tests read the documents

@@ -7,12 +7,17 @@ import json
 import os
 import secrets
 import stat
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
+
+IN_USE = "is in use by another process"
+IN_USE_S = 2.0
+"""How long a file that is in use may keep another from its place: readers and virus scanners hold one for less."""
 
 
 def part_prefix(path: Path, pid: int) -> str:
@@ -33,15 +38,30 @@ def new_part(path: Path) -> Path:
 def replace_file(source: Path, destination: Path) -> None:
     """Moves a finished file into place: readers see the old file or the new one, never a part.
 
+    On Windows a file that another process reads or replaces cannot be replaced at that moment: it is tried for a while.
+
     Raises:
         OSError: the destination is a folder, or, on Windows, read-only or open in another process; it says which.
     """
     try:
-        source.replace(destination)
+        _replace(source, destination)
     except (PermissionError, IsADirectoryError) as error:
         raise OSError(error.errno, f"the destination {_why_not_replaced(destination)}", str(destination)) from error
     with contextlib.suppress(OSError):  # a folder cannot be opened, or synced, everywhere
         sync(destination.parent)
+
+
+def _replace(source: Path, destination: Path) -> None:
+    """Tries until ``IN_USE_S`` have passed, where only another process stands in the way."""
+    end = time.monotonic() + IN_USE_S
+    while True:
+        try:
+            source.replace(destination)
+            return
+        except PermissionError:
+            if os.name != "nt" or _why_not_replaced(destination) != IN_USE or time.monotonic() > end:
+                raise
+        time.sleep(0.01)
 
 
 def _why_not_replaced(destination: Path) -> str:
@@ -49,7 +69,7 @@ def _why_not_replaced(destination: Path) -> str:
         return "is a folder"
     if destination.exists() and not destination.stat().st_mode & stat.S_IWUSR:
         return "is read-only"
-    return "is in use by another process"
+    return IN_USE
 
 
 def sync(path: Path, flags: int = os.O_RDONLY) -> None:
