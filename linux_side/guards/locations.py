@@ -20,6 +20,7 @@ _OURS = str(Path(__file__).parents[1])
 _STDLIB = sysconfig.get_paths()["stdlib"]
 _LIBRARIES = tuple(str(Path(str(sys.modules[name].__file__)).parent) for name in ("torch", "sympy"))
 _OPERATOR = "operator "
+_BRANCHES = ("__bool__", "__int__", "__index__")  # how Python, and not an operator, asks for a size
 _TRACE_LINE = re.compile(r'File "([^"]+)", line (\d+)')
 
 
@@ -59,15 +60,24 @@ def line_of(node: torch.fx.Node) -> str | None:
 def _running_operator() -> str | None:
     """The operator that is being traced, where one asks."""
     frame: FrameType | None = sys._getframe(1)
+    called, branch = None, False
     while frame is not None:
-        path = frame.f_code.co_filename
+        path, name = frame.f_code.co_filename, frame.f_code.co_name
         if path.startswith(_LIBRARIES):
-            if frame.f_code.co_name == "proxy_call":
+            if name == "proxy_call":
                 return f"{_OPERATOR}{frame.f_locals.get('func')}"
+            branch = branch or name in _BRANCHES
+            if name == "__torch_function__" and not branch:  # some ask before they are traced, as contiguous() does
+                called = getattr(frame.f_locals.get("func"), "__name__", None)
         elif path != __file__ and not path.startswith("<") and not _is_library(path):
-            return None
+            return f"{_OPERATOR}{called}" if called and not _is_question(called) else None
         frame = frame.f_back
     return None
+
+
+def _is_question(function: str) -> bool:
+    """Whether the model itself asks, as with ``x.is_contiguous()``, and may branch on the answer."""
+    return function.startswith(("is_", "__")) or function in ("dim_order", "equal", "stride")
 
 
 def _model_line() -> str | None:

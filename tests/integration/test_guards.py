@@ -245,6 +245,27 @@ def test_batches_of_0_and_1_are_no_guard(tmp_path: Path, dynamic: str) -> None:
         assert_right(built, by_eight, torch.randn(batch, 24, 4))
 
 
+def test_layouts_that_an_operator_asks_for_are_no_guard(tmp_path: Path) -> None:
+    """``contiguous`` asks before it is traced, and for a batch of 1 it copies nothing: the numbers are the same."""
+
+    def case(linear: nn.Linear, x: Tensor, _: object) -> Tensor:
+        return linear(x) + x[:1].expand(x.shape[0], 8, 4).contiguous()
+
+    built = built_of(case, (torch.randn(3, 8, 4),), tmp_path, "x.0=1:3:5")
+    assert built.artifact.manifest.guards == []
+    for batch in (1, 3, 5):
+        assert_right(built, case, torch.randn(batch, 8, 4))
+
+
+def test_a_branch_on_a_layout_is_a_guard(tmp_path: Path) -> None:
+
+    def case(linear: nn.Linear, x: Tensor, _: object) -> Tensor:
+        return linear(x) * (2 if x[:1].expand(x.shape[0], 8, 4).is_contiguous() else 1)
+
+    with pytest.raises(UsageError, match=r"x: dimension 0 is 1; it must not be 1"):
+        built_of(case, (torch.randn(3, 8, 4),), tmp_path, "x.0=1:3:5")
+
+
 def of_file(
     case: Forward, example: tuple[Tensor, ...], shapes: dict[str, Any], folder: Path, *dynamic: str, **how: Any
 ) -> Built:
