@@ -1,8 +1,9 @@
 """Sizes of 0 and 1 that torch's guards exclude, though the exported program is right with them.
 
 Some operators ask, before or while they are traced, whether a size is 1, to lay out memory (``contiguous`` of an
-expanded tensor). Torch keeps the answer as a guard, and its own program then refuses a batch of 1. Where the range asked for has such a size, the program is run with it beside
-the model itself, and a guard is dropped if they agree. A branch of the model's own is never dropped.
+expanded tensor). Torch keeps the answer as a guard, and its own program then refuses a batch of 1. Where the range
+asked for has such a size, the program is run with it beside the model itself, and a guard is dropped if they agree. A
+branch of the model's own is never dropped.
 """
 
 from __future__ import annotations

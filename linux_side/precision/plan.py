@@ -82,7 +82,7 @@ class KeepPatterns:
             near = difflib.get_close_matches(pattern, sorted({*_module_paths(graph), *_operators(graph)}), 1, 0.4)
             raise UsageError(
                 f"the pattern {pattern!r} names no module and no operator of this model",
-                where="--keep-fp32 or --precision-plan",
+                where="--keep-fp32",
                 remedy=(f"do you mean {near[0]!r}? " if near else "")
                 + "write a module path such as encoder.layers.3, an operator such as aten.softmax, or MODULE:OPERATOR",
             )

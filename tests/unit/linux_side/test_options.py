@@ -19,7 +19,7 @@ from toolchain.errors import UsageError
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="artifacts are built on Linux")
 
-# What design.md has in store, each a kind of its own. Nothing but the class knows of them.
+# Options that are not there yet, each a kind of its own. Nothing but the class knows of them.
 MORE_OPTIONS = """
 import json, sys
 from pathlib import Path
@@ -30,7 +30,7 @@ import linux_side.options as options
 from toolchain.options import Flag
 
 class More(options.BuildOptions):
-    keep_fp32: Annotated[list[str], Flag(metavar="PATTERN")] = Field(default_factory=list, description="Keep in fp32.")
+    keep_int8: Annotated[list[str], Flag(metavar="PATTERN")] = Field(default_factory=list, description="Keep in int8.")
     tolerance: float | None = Field(default=None, ge=0, description="How far outputs may be off.")
     precision_plan: Path | None = Field(default=None, description="A file.")
     require_no_torch: bool = Field(default=False, description="Fail if an operator would stay.")
@@ -46,7 +46,7 @@ from toolchain.cli.main import cli
 
 given = []
 command.build_artifact = lambda *_, options, **__: given.append(options) or sys.exit(0)
-settings = {"keep_fp32": ["*.norm"], "tolerance": 0.5, "require_no_torch": True}
+settings = {"keep_int8": ["*.norm"], "tolerance": 0.5, "require_no_torch": True}
 spec = {"version": 1, "models": {"m": {"model": "tests.models:tiny", **settings}}, "targets": [{}]}
 (cell,) = cells_of(parse_spec(spec, where="spec"))
 CliRunner().invoke(cli, ["build", *cell.build_arguments(), "--precision-plan", "plan.json", "-o", "x.pt2"])
@@ -65,11 +65,11 @@ def test_a_new_field_is_in_the_library_the_command_line_and_the_matrix() -> None
     done = subprocess.run([sys.executable, "-c", MORE_OPTIONS], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     seen: dict[str, Any] = json.loads(done.stdout)
-    for words in ("--keep-fp32 PATTERN", "--tolerance FLOAT RANGE", "--precision-plan PATH", "--require-no-torch"):
+    for words in ("--keep-int8 PATTERN", "--tolerance FLOAT RANGE", "--precision-plan PATH", "--require-no-torch"):
         assert words in seen["help"]
-    assert {"keep_fp32", "tolerance", "precision_plan", "require_no_torch"} <= set(seen["signature"])
-    assert all(f'"{name}"' in seen["schema"] for name in ("keep_fp32", "tolerance", "require_no_torch"))
-    expected = {"keep_fp32": ["*.norm"], "tolerance": 0.5, "require_no_torch": True}
+    assert {"keep_int8", "tolerance", "precision_plan", "require_no_torch"} <= set(seen["signature"])
+    assert all(f'"{name}"' in seen["schema"] for name in ("keep_int8", "tolerance", "require_no_torch"))
+    expected = {"keep_int8": ["*.norm"], "tolerance": 0.5, "require_no_torch": True}
     for options, plan in ((seen["cell"], None), (seen["given"], "plan.json")):
         assert {name: options[name] for name in expected} == expected
         assert options["precision_plan"] == plan
