@@ -265,6 +265,7 @@ CHANGED_OPTIONS: dict[str, Any] = {
     "backend": "tensorrt-rtx",
     "gpus": ["sm_89"],
     "precision": "fp16",
+    "keep_fp32": ["aten.gelu"],
     "tf32": False,
     "dynamic": [DynamicDimension.parse("x.0=1:2:4")],
     "golden": 2,
