@@ -9,14 +9,18 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, ModelWrapValidatorHandler, model_validator
 
+from linux_side.precision_plan import PrecisionPlan
 from toolchain.errors import UsageError
-from toolchain.manifest.models import StrictModel
+from toolchain.manifest.models import NodePattern, StrictModel
 from toolchain.options import Flag, Options, from_text
 from toolchain.targets import Backend, ComputeCapability, Platform
 
 BACKENDS = ("auto", *(backend.value for backend in Backend))
 
-Precision = Literal["fp32", "fp16", "bf16"]
+AUTO_TOLERANCE = 1e-2
+
+Halves = Literal["fp16", "bf16"]
+Precision = Literal["fp32", "fp16", "bf16", "auto"]
 
 
 class SizeRange(StrictModel):
@@ -105,10 +109,22 @@ class BuildOptions(Options):
     gpus: Annotated[list[Capability], Flag("--gpu", metavar="sm_NN")] = Field(
         default_factory=list, description="Compute capability; repeatable."
     )
-    precision: Precision | None = Field(default=None, description="fp16, bf16: products in halves, by rules.")
-    keep_fp32: Annotated[list[str], Flag("--keep-fp32", metavar="PATTERN")] = Field(
+    precision: Precision | None = Field(
+        default=None,
+        description="fp16, bf16: products in halves, by rules; auto: as few as needed stay in fp32.",
+    )
+    tolerance: float | None = Field(
+        default=None,
+        gt=0,
+        allow_inf_nan=False,
+        description="With auto: the relative error that outputs may have; 0.01 if left out.",
+    )
+    keep_fp32: Annotated[list[NodePattern], Flag("--keep-fp32", metavar="PATTERN")] = Field(
         default_factory=list, description="A module path or an operator that stays in fp32."
     )
+    precision_plan: Annotated[
+        PrecisionPlan | None, BeforeValidator(from_text(PrecisionPlan.parse)), Flag(metavar="FILE")
+    ] = Field(default=None, description="What stays in fp32, as --precision auto wrote it.")
     tf32: Annotated[bool, Flag("--tf32/--no-tf32")] = Field(default=True, description="Let fp32 products use TF32.")
     dynamic: Annotated[list[DynamicDimension], Flag(metavar="NAME.DIM=MIN:OPT:MAX")] = Field(
         default_factory=list, description="A dimension that may vary."
@@ -123,6 +139,38 @@ class BuildOptions(Options):
         default=False, description="A plain program, if TensorRT can take nothing of the model."
     )
     workspace: Annotated[int, Flag(metavar="BYTES")] = Field(default=0, ge=0, description="TensorRT's scratch memory.")
+
+    @model_validator(mode="after")
+    def _agree(self) -> BuildOptions:
+        """Refuses options of precision that contradict each other."""
+        plan = self.precision_plan
+        if self.tolerance is not None and self.precision != "auto":
+            raise UsageError(
+                "a tolerance says what --precision auto searches for, and there is no --precision auto",
+                where="--tolerance",
+                remedy="add --precision auto, or leave --tolerance out",
+            )
+        if plan and self.precision not in (None, plan.precision):
+            raise UsageError(
+                f"the plan is for {plan.precision}, not for {self.precision}",
+                where="--precision-plan",
+                remedy="leave --precision out",
+            )
+        return self
+
+    @property
+    def halves(self) -> Halves | Literal["auto"] | None:
+        """What products compute in where that is not fp32; ``auto`` where a search decides."""
+        if self.precision_plan:
+            return self.precision_plan.precision
+        return None if self.precision == "fp32" else self.precision
+
+    @property
+    def relative_l2(self) -> float | None:
+        """The relative error that outputs may have, where it is not the precision's own."""
+        if self.precision_plan:
+            return self.precision_plan.tolerance
+        return (self.tolerance or AUTO_TOLERANCE) if self.precision == "auto" else None
 
     @property
     def capabilities(self) -> list[ComputeCapability]:

@@ -82,3 +82,24 @@ def quantized() -> Any:
 
 def training_batch_norm() -> Any:
     return torch.nn.Sequential(torch.nn.Linear(8, 8), torch.nn.BatchNorm1d(8)).train(), (torch.randn(4, 8),)
+
+
+class Fragile(torch.nn.Module):
+    """A difference of nearly equal large numbers, which halves lose."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return (x * 3 + 2000) - (x * 3 + 1999.9)
+
+
+class PartlyFragile(torch.nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.fragile, self.last = torch.nn.Linear(8, 8), Fragile(), torch.nn.Linear(8, 8)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.last(self.first(x) * self.fragile(x))
+
+
+def partly_fragile() -> Any:
+    torch.manual_seed(0)
+    return PartlyFragile().eval(), (torch.randn(4, 8),)

@@ -17,12 +17,13 @@ from linux_side.cache.key import file_key
 from linux_side.cache.lookup import fetch, keep
 from linux_side.cache.store import BuildCache
 from linux_side.options import BuildOptions
+from linux_side.precision_plan import PrecisionPlan, plan_path
 from toolchain.artifact import Artifact, open_artifact
 from toolchain.errors import BuildFailedError, ProcessEnd, TrtcrossError, UsageError, error_from_json
 from toolchain.io.atomic import part_prefix
 from toolchain.io.events import read_events, start_child
 from toolchain.io.places import require_own_place
-from toolchain.manifest.models import golden_warnings
+from toolchain.manifest.models import build_warnings
 
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
@@ -46,6 +47,7 @@ def build(
     Args:
         model: an exported program, the path of one, or ``module:factory`` (see ``docs/tutorial.md``).
         out: where the ``.pt2`` file goes; what is there is replaced when the new file is complete. Not the model's own.
+            ``--precision auto`` writes its plan beside it: ``model.precision.json`` beside ``model.pt2``.
         options: every setting of the build; or give
         settings: the fields of :class:`BuildOptions` as keywords, such as ``precision="fp16"``.
         cache: whether to look in the build cache first, and to keep the artifact there (``docs/cache.md``).
@@ -83,9 +85,9 @@ def build(
         if builds and key and fetch(builds, key, out, {}, warn):
             report({"event": "cached", "key": key})
             found = open_artifact(out)
-            for text in golden_warnings(found.manifest):
+            for text in build_warnings(found.manifest):
                 warn(text)
-            return found
+            return _with_plan(found, options)
         job = {
             "model": path,
             "name": name,
@@ -100,6 +102,27 @@ def build(
     artifact = open_artifact(out)
     if builds and not artifact.manifest.build.from_cache:
         keep(builds, artifact, warn)
+    return _with_plan(artifact, options)
+
+
+def _with_plan(artifact: Artifact, options: BuildOptions) -> Artifact:
+    """Writes the plan of ``--precision auto`` beside the artifact."""
+    record = artifact.manifest.precision
+    if options.precision == "auto" and record:
+        reached = max((error for error in record.errors if error is not None), default=None)
+        plan = PrecisionPlan(
+            precision=record.halves, keep_fp32=record.keep_fp32, tolerance=options.relative_l2, reached=reached
+        )
+        path = plan_path(artifact.path)
+        try:
+            plan.write(path)
+        except OSError as error:
+            artifact.close()
+            raise BuildFailedError(
+                f"the artifact is written, but its precision plan cannot be: {error}",
+                where=str(path),
+                remedy="make room for it, and build again: the artifact comes from the cache",
+            ) from error
     return artifact
 
 

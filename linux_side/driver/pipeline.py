@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
@@ -21,7 +22,7 @@ from linux_side.exporter import export
 from linux_side.exporter.engine_module import CompiledEngine, compiled_engine
 from linux_side.exporter.program import CallStructure
 from linux_side.frontend.dynamic_shapes import narrowed_ranges, profiles_for, program_guards
-from linux_side.frontend.golden import describe_golden, serialize_golden
+from linux_side.frontend.golden import describe_golden, serialize_golden, tolerance_for
 from linux_side.frontend.leaves import describe_inputs, describe_outputs, forward_names
 from linux_side.frontend.source import Source, load_source
 from linux_side.frontend.supported import check_model
@@ -30,7 +31,7 @@ from linux_side.guards.profiles import Profiles, require_guards
 from linux_side.guards.tracing import small_sizes_of
 from linux_side.lowering.compile import Compiled, NetworkHook, PartitionHook, convert_partitions, lower_program
 from linux_side.options import BuildOptions
-from linux_side.precision.mixed import DTYPES, mix
+from linux_side.precision.mixed import Mixed, mix, mix_within
 from toolchain.engine.info import CURRENT_ABI
 from toolchain.engine.plan_header import HEADER_SIZE, PlanHeader, parse_plan_header
 from toolchain.graph.skeleton import engine_token
@@ -52,6 +53,9 @@ from toolchain.targets import DEVICE
 
 Phase = Callable[[str], AbstractContextManager[None]]
 
+# Of the time before it, which is less than the whole build takes, a search for a precision may take this many times.
+_SEARCH_SHARE = 3.0
+
 
 @dataclass
 class Pipeline:
@@ -66,6 +70,7 @@ class Pipeline:
         on_partition: sees each partition just before it is converted.
         on_network: sees each ``INetworkDefinition`` just before its engine is built.
         cache_key: what names this build in the build cache, if it may go there.
+        warn: takes what whoever builds must know, and the manifest repeats.
     """
 
     options: BuildOptions
@@ -76,6 +81,7 @@ class Pipeline:
     on_partition: PartitionHook | None = None
     on_network: NetworkHook | None = None
     cache_key: str | None = None
+    warn: Callable[[Iterable[str]], None] = lambda _: None
 
     def import_upstream(self) -> None:
         """Imports Torch-TensorRT, which only building needs."""
@@ -110,7 +116,7 @@ class Pipeline:
         with self.phase("lower"):
             digest = source.digest or self._digest(program)
             with located_guards():
-                partitioned = self.partitioned(mixed)
+                partitioned = self.partitioned(mixed.program if mixed else program)
         require_guards(guards, profiles, program.range_constraints)
         guards.require_ranges(narrowed_ranges(program, profiles))
         with self.phase("convert"):
@@ -130,17 +136,25 @@ class Pipeline:
                 engines,
                 compiled.facts,
                 golden,
-                self._describe(source, digest, result, compiled, rules),
+                self._describe(source, digest, result, compiled, rules, mixed),
             )
 
-    def _in_precision(self, source: Source) -> torch.export.ExportedProgram:
-        """The program, in halves where the options ask for them."""
-        precision = self.options.precision
-        if precision not in DTYPES:
-            return source.program
-        with self.phase("precision"), small_sizes_of(source.program.range_constraints):
-            samples = [(sample.inputs, sample.outputs) for sample in source.golden.samples]
-            return mix(source.program, precision, self.options.keep_fp32, samples).program
+    def _in_precision(self, source: Source) -> Mixed | None:
+        """The program in halves, where the options ask for them."""
+        options, program = self.options, source.program
+        if options.halves is None:
+            return None
+        keep = [*options.keep_fp32, *(options.precision_plan.keep_fp32 if options.precision_plan else ())]
+        samples = [(sample.inputs, sample.outputs) for sample in source.golden.samples]
+        budget = _SEARCH_SHARE * sum(self.seconds.values()) or math.inf  # nobody counts the time of a build in tests
+        with self.phase("precision"), small_sizes_of(program.range_constraints):
+            tolerance = tolerance_for(options).relative_l2
+            if options.halves == "auto":
+                mixed = mix_within(program, tolerance, keep, samples, tf32=options.tf32, seconds=budget)
+            else:
+                mixed = mix(program, options.halves, tolerance, keep, samples, tf32=options.tf32)
+        self.warn(mixed.record.warnings)
+        return mixed
 
     def partitioned(self, program: torch.export.ExportedProgram) -> torch.fx.GraphModule:
         """The lowered program, split into what TensorRT takes and what stays in PyTorch."""
@@ -175,6 +189,7 @@ class Pipeline:
         result: torch.export.ExportedProgram,
         compiled: Compiled,
         rules: list[Operation],
+        mixed: Mixed | None,
     ) -> dict[str, Any]:
         producer, target = self._producer(), self._target(compiled)
         fallback = [
@@ -199,9 +214,10 @@ class Pipeline:
             "outputs": describe_outputs(result, result.range_constraints),
             "fallback": fallback,
             "coverage": Coverage(operators=total, in_engines=compiled.in_engines),
-            "golden": describe_golden(samples, self.options.precision or "fp32") if samples else None,
+            "golden": describe_golden(samples, tolerance_for(self.options)) if samples else None,
             "guards": [str(rule) for rule in rules],
             "classes": source.classes,
+            "precision": mixed.record if mixed else None,
             "build": BuildRecord(seconds=self.seconds, cache_key=self.cache_key, from_cache=False),
         }
 

@@ -90,7 +90,7 @@ def build_job(job: dict[str, Any], progress: BuildProgress) -> None:
         builder.check_gpus(options.capabilities)
         from linux_side.driver.pipeline import Pipeline
         from linux_side.frontend.source import is_factory
-    pipeline = Pipeline(options, builder, Path(job["spool"]), progress.phase, progress.seconds)
+    pipeline = Pipeline(options, builder, Path(job["spool"]), progress.phase, progress.seconds, warn=progress.warn)
     factory = is_factory(job["model"])
     if not factory:  # a saved program may hold operators that Torch-TensorRT brings
         pipeline.import_upstream()

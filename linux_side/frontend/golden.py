@@ -29,6 +29,7 @@ from linux_side.frontend.golden_doubts import (
 from linux_side.frontend.golden_sizes import SampleSizes, Sizes
 from linux_side.fx.modes import draws
 from linux_side.guards.profiles import Profiles
+from linux_side.options import BuildOptions
 from toolchain.errors import BuildFailedError
 from toolchain.host.memory import free_memory
 from toolchain.manifest.models import Golden, Tolerance
@@ -93,7 +94,7 @@ class Original:
 
 
 def record_golden(
-    original: Original, program: ExportedProgram, samples: int, profiles: Profiles, precision: str | None
+    original: Original, program: ExportedProgram, samples: int, profiles: Profiles, tolerance: Tolerance
 ) -> Recording:
     """Runs the exported program on the example and on variations of it, and looks at what comes out.
 
@@ -106,12 +107,12 @@ def record_golden(
         original: the model from which the program was exported; or the program's own module.
         samples: how many are wanted.
         profiles: for each optimization profile, each symbol's ``min``, ``opt`` and ``max``.
-        precision: what the artifact computes in, which decides the tolerance.
+        tolerance: of the artifact's outputs.
 
     Raises:
         BuildFailedError: the exported program fails on the example.
     """
-    return _Recorder(original, program, samples, profiles).record(_TOLERANCES[precision or "fp32"].relative_l2)
+    return _Recorder(original, program, samples, profiles).record(tolerance.relative_l2)
 
 
 class _TooMuchError(Exception):
@@ -274,16 +275,27 @@ def serialize_golden(samples: Sequence[GoldenSample]) -> bytes:
     return bytes(save(tensors))
 
 
-def describe_golden(samples: Sequence[GoldenSample], precision: str) -> Golden:
+def tolerance_of(precision: str) -> Tolerance:
+    """How far the outputs of an artifact in ``fp32``, ``fp16`` or ``bf16`` may be from golden."""
+    return _TOLERANCES[precision]
+
+
+def tolerance_for(options: BuildOptions) -> Tolerance:
+    """How far a build's outputs may be from golden: what is asked for, or the precision's own tolerance."""
+    asked = options.relative_l2
+    if asked is None:
+        return tolerance_of(options.halves or "fp32")
+    return Tolerance(relative_l2=asked, max_relative=2 * asked)
+
+
+def describe_golden(samples: Sequence[GoldenSample], tolerance: Tolerance) -> Golden:
     """The manifest's record, with a tolerance for each dtype among the outputs."""
     dtypes = {leaf.dtype for sample in samples for leaf in sample.outputs if leaf is not None}
-    tolerance = {
-        str(dtype).removeprefix("torch."): _TOLERANCES[precision]
-        if dtype.is_floating_point or dtype.is_complex
-        else EXACT
+    by_dtype = {
+        str(dtype).removeprefix("torch."): tolerance if dtype.is_floating_point or dtype.is_complex else EXACT
         for dtype in sorted(dtypes, key=str)
     }
-    return Golden(samples=len(samples), tolerance=tolerance)
+    return Golden(samples=len(samples), tolerance=by_dtype)
 
 
 def _varied(leaves: Sequence[Any], seed: int) -> list[Any]:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch.export import ExportedProgram
 
-from linux_side.frontend.golden import Original, describe_golden, record_golden, serialize_golden
+from linux_side.frontend.golden import Original, describe_golden, record_golden, serialize_golden, tolerance_of
 from linux_side.frontend.golden_doubts import GoldenSample
 from linux_side.frontend.source import export_program, original_model
 from toolchain.artifact import Artifact
@@ -46,8 +46,8 @@ def golden_from(artifact: Artifact, model: str, samples: int) -> tuple[GoldenDat
     else:
         original = Original(found, args, kwargs)
         program = export_program(model, found, args, kwargs)
-    precision = _precision(artifact.manifest)
-    recording = record_golden(original, program, samples, [], precision)
+    tolerance = tolerance_of(_precision(artifact.manifest))
+    recording = record_golden(original, program, samples, [], tolerance)
     if not recording.samples:
         raise BuildFailedError(
             recording.warnings[0], where=f"--golden-from {model}", remedy="convert without --golden-from"
@@ -55,7 +55,7 @@ def golden_from(artifact: Artifact, model: str, samples: int) -> tuple[GoldenDat
     for sample in recording.samples:
         for kind, leaves, specs in _sides(sample, artifact.manifest):
             _check(kind, leaves, specs, model)
-    described = describe_golden(recording.samples, precision)
+    described = describe_golden(recording.samples, tolerance)
     return GoldenData(serialize_golden(recording.samples), described, recording.warnings), source
 
 

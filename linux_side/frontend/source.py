@@ -19,7 +19,7 @@ from linux_side.frontend.dynamic_shapes import (
     require_dynamic,
     shapes_for_export,
 )
-from linux_side.frontend.golden import Original, Recording, record_golden
+from linux_side.frontend.golden import Original, Recording, record_golden, tolerance_for
 from linux_side.frontend.leaves import input_names
 from linux_side.frontend.program_file import read_program
 from linux_side.frontend.structure import plain_program, plain_spec
@@ -91,7 +91,7 @@ def original_model(model: str) -> tuple[torch.nn.Module | ExportedProgram, tuple
 def _from_file(path: Path, options: BuildOptions) -> Source:
     program, classes = read_program(path)
     forget_ranges_of_expressions(program)
-    _check_precision(program, options, path)
+    _check_precision(program, options, str(path))
     if options.golden and program.example_inputs is None:
         raise UsageError(
             "the program carries no example inputs, so there is nothing to make golden outputs from",
@@ -108,17 +108,18 @@ def _from_file(path: Path, options: BuildOptions) -> Source:
 def _record(original: Original, program: ExportedProgram, options: BuildOptions) -> Recording:
     sizes = program_guards(program).sizes
     profiles = profiles_for(program, options.dynamic, sizes) if options.golden > 1 else []
-    return record_golden(original, program, options.golden, profiles, options.precision)
+    return record_golden(original, program, options.golden, profiles, tolerance_for(options))
 
 
-def _check_precision(program: ExportedProgram, options: BuildOptions, path: Path) -> None:
+def _check_precision(program: ExportedProgram, options: BuildOptions, where: str) -> None:
     """Refuses another precision for a program that is in halves already: what it rounded is lost."""
     found = {tensor.dtype for tensor in program.state_dict.values() if tensor.dtype in _HALVES.values()}
-    if options.precision is not None and found - {_HALVES.get(options.precision)}:
+    asked = options.halves or options.precision
+    if asked is not None and found - {_HALVES.get(asked)}:
         names = ", ".join(sorted(str(dtype).removeprefix("torch.") for dtype in found))
         raise UsageError(
-            f"the program holds weights in {names} already, so --precision {options.precision} cannot change it",
-            where=str(path),
+            f"the program holds weights in {names} already, so --precision {asked} cannot change it",
+            where=where,
             remedy="export the model in fp32, or leave --precision out to build the program as it is",
         )
 
@@ -140,6 +141,7 @@ def export_source(
     require_eval(module, where=name)
     original = Original(module, args, kwargs) if options.golden else None
     program = export_program(name, module, args, kwargs, options.dynamic)
+    _check_precision(program, options, name)
     golden = _record(original, program, options) if original else Recording()
     return Source(name, program, golden, plain_program(program))
 

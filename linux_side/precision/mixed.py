@@ -1,24 +1,31 @@
-"""A build's precision: the program in fp32 becomes one in mixed precision, and what that costs is measured."""
+"""``--precision``: a program in mixed precision, and what that loses."""
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
 
 import torch
 from torch.export import ExportedProgram
 
+from linux_side.options import Halves
 from linux_side.precision.apply import functional_program, insert_casts
-from linux_side.precision.assign import Assignment, assign
-from linux_side.precision.plan import KeepPatterns
+from linux_side.precision.assign import Assignment
+from linux_side.precision.patterns import EVERYTHING, KeepPatterns
 from linux_side.precision.rules import default_rules
-from linux_side.precision.simulate import relative_errors, run_rounded
+from linux_side.precision.search import Found, Sample, Setting, choose_precision
+from toolchain.errors import BuildFailedError, UsageError
+from toolchain.manifest.models import PrecisionRecord
 
 DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16}
 
-Sample = tuple[Sequence[Any], Sequence[Any]]
+# The search works towards a part of the tolerance: a GPU rounds elsewhere than the simulation, and as much.
+MARGIN = 0.75
+
+# What fp32 itself differs by from one machine to another.
+FINEST = 1e-6
 
 
 @dataclass(frozen=True)
@@ -27,44 +34,174 @@ class Mixed:
 
     Attributes:
         program: what to lower.
-        kept: how many operators stay in fp32, by reason.
-        errors: of each output, the worst relative L2 error over all samples, measured on the CPU; None where no sample
-            tells.
+        record: what the manifest says of it.
     """
 
     program: ExportedProgram
-    kept: dict[str, int] = field(default_factory=dict)
-    errors: list[float | None] = field(default_factory=list)
+    record: PrecisionRecord
 
 
-def mix(program: ExportedProgram, precision: str, keep: Sequence[str], samples: Sequence[Sample]) -> Mixed:
+def mix(
+    program: ExportedProgram,
+    halves: Halves,
+    tolerance: float,
+    keep: Sequence[str],
+    samples: Sequence[Sample],
+    *,
+    tf32: bool,
+) -> Mixed:
     """Makes a program compute in halves where the rules let it; the given one is not changed.
 
     Args:
-        precision: ``fp16`` or ``bf16``.
+        halves: ``fp16`` or ``bf16``.
+        tolerance: relative L2 error that the artifact's outputs may have; more than that is a warning.
         keep: patterns of what stays in fp32 beyond the rules.
         samples: each the leaves of a call and its outputs' leaves in fp32.
+        tf32: whether products that stay in fp32 use TF32.
 
     Raises:
         UsageError: a pattern names nothing.
+        BuildFailedError: an output that is finite in fp32 is not in halves.
     """
-    dtype = DTYPES[precision]
+    setting = _setting(program, halves, keep, samples, tf32)
+    assignment = setting.assigned()
+    errors = setting.errors(assignment.half)
+    return _mixed(setting, halves, keep, assignment, errors, _over(errors, halves, tolerance))
+
+
+def mix_within(
+    program: ExportedProgram,
+    tolerance: float,
+    keep: Sequence[str],
+    samples: Sequence[Sample],
+    *,
+    tf32: bool,
+    seconds: float = math.inf,
+) -> Mixed:
+    """Makes a program compute in fp16 as far as its outputs keep a tolerance.
+
+    Args:
+        tolerance: relative L2 error of the worst output over all samples.
+        keep: patterns of what stays in fp32 in any case.
+        seconds: how long the search may take.
+
+    Raises:
+        UsageError: there is no sample that tells, a pattern names nothing, or the tolerance is finer than fp32.
+        BuildFailedError: not even fp32 keeps the tolerance.
+    """
+    if tolerance < FINEST:
+        raise UsageError(
+            f"the tolerance {tolerance:g} cannot be met: fp32 itself differs by {FINEST:g} from machine to machine",
+            where="--tolerance",
+            remedy="ask for 1e-5 or more",
+        )
+    setting = _setting(program, "fp16", keep, samples, tf32)
+    _require_samples_that_tell(setting)
+    found = choose_precision(setting, tolerance * MARGIN, seconds=seconds)
+    if found.best.error > tolerance:
+        raise _not_met(tolerance, found, tf32)
+    best = found.best
+    warnings = _search_warnings(tolerance, found)
+    return _mixed(setting, "fp16", [*keep, *best.keep], best.assignment, best.errors, warnings)
+
+
+def _setting(
+    program: ExportedProgram, halves: str, keep: Sequence[str], samples: Sequence[Sample], tf32: bool
+) -> Setting:
     functional = functional_program(program)
-    patterns = KeepPatterns(keep)
-    assignment = assign(functional, default_rules(), dtype, patterns.reason)
-    patterns.require_all_matched(functional.graph)
-    errors = _worst_errors(functional, assignment, dtype, samples)
-    kept = Counter(assignment.reasons.values())
-    return Mixed(insert_casts(functional, assignment, dtype), dict(kept.most_common()), errors)
+    KeepPatterns(keep).require_all_matched(functional.graph)
+    if any(node.users and _is_a_number(node) for node in functional.graph.find_nodes(op="placeholder")):
+        samples = []  # they hold tensors alone
+    return Setting(functional, default_rules(), DTYPES[halves], samples, keep, tf32)
 
 
-def _worst_errors(
-    program: ExportedProgram, assignment: Assignment, dtype: torch.dtype, samples: Sequence[Sample]
-) -> list[float | None]:
-    if any(node.users and _is_a_number(node) for node in program.graph.find_nodes(op="placeholder")):
-        return []  # samples hold tensors alone
-    runs = [relative_errors(run_rounded(program, assignment.half, dtype, inputs), want) for inputs, want in samples]
-    return [max((error for error in errors if error is not None), default=None) for errors in zip(*runs, strict=True)]
+def _mixed(
+    setting: Setting,
+    halves: Halves,
+    keep: Sequence[str],
+    assignment: Assignment,
+    errors: list[float | None],
+    warnings: list[str],
+) -> Mixed:
+    _require_finite(errors, halves)
+    operators = sum(node.op == "call_function" for node in assignment.half)
+    record = PrecisionRecord(
+        halves=halves,
+        in_halves=operators,
+        in_fp32=dict(Counter(assignment.reasons.values()).most_common()),
+        keep_fp32=list(keep),
+        errors=errors,
+        warnings=warnings,
+    )
+    return Mixed(insert_casts(setting.program, assignment, setting.dtype), record)
+
+
+def _require_finite(errors: Sequence[float | None], halves: str) -> None:
+    for index, error in enumerate(errors):
+        if error is not None and not math.isfinite(error):
+            raise BuildFailedError(
+                f"in {halves} the model's output {index} is not finite, where it is in fp32",
+                where=f"--precision {halves}",
+                remedy="use --precision auto, or bf16, which has the range of fp32; or --keep-fp32 MODULE",
+            )
+
+
+def _over(errors: Sequence[float | None], halves: str, tolerance: float) -> list[str]:
+    return [
+        f"{halves} alone makes output {index} differ from fp32 by {error:.1e}, where {tolerance:g} is allowed: "
+        "`verify` will refuse it; use --precision auto, or --keep-fp32"
+        for index, error in enumerate(errors)
+        if error is not None and error > tolerance
+    ]
+
+
+def _require_samples_that_tell(setting: Setting) -> None:
+    where = "--precision auto"
+    if not setting.samples:
+        raise UsageError(
+            "there is no golden sample to measure with",
+            where=where,
+            remedy="build with --golden 1 or more and inputs that are tensors, or choose --precision fp16 by hand",
+        )
+    for number, (inputs, outputs) in enumerate(setting.samples):
+        for kind, leaves in (("input", inputs), ("output", outputs)):
+            for index, leaf in enumerate(leaves):
+                if isinstance(leaf, torch.Tensor) and leaf.is_floating_point() and bool(leaf.isnan().any()):
+                    raise UsageError(
+                        f"the golden sample {number} holds NaN in its {kind} {index}, so no error can be measured",
+                        where=where,
+                        remedy="give the model an example whose inputs and outputs are numbers",
+                    )
+
+
+def _not_met(tolerance: float, found: Found, tf32: bool) -> BuildFailedError:
+    reached = f"in fp32{' with TF32' if tf32 else ''} the outputs differ by {found.best.error:.1e}"
+    return BuildFailedError(
+        f"the tolerance {tolerance:g} cannot be met: {reached}" + _nearest_words(found),
+        where="--tolerance",
+        remedy=("add --no-tf32, or " if tf32 else "") + f"ask for {found.best.error * 2:.0e} or more",
+    )
+
+
+def _search_warnings(tolerance: float, found: Found) -> list[str]:
+    kept = "everything" if found.best.keep == [EVERYTHING] else ", ".join(found.best.keep)
+    if kept == "everything":
+        return [
+            f"--precision auto keeps everything in fp32: nothing in halves holds {tolerance:g}{_nearest_words(found)}"
+        ]
+    if found.ended:
+        return []
+    return [
+        f"the search of --precision auto ended with its passes or its time, after {found.passes} passes; its best plan "
+        f"reaches {found.best.error:.1e} and keeps in fp32 beyond the rules: {kept or 'nothing'}"
+    ]
+
+
+def _nearest_words(found: Found) -> str:
+    if found.nearest is None:
+        return "; there was no time for one pass in halves"
+    keep = ", ".join(found.nearest.keep) or "nothing beyond the rules"
+    return f"; the nearest with halves, keeping {keep} in fp32, gives {found.nearest.error:.1e}"
 
 
 def _is_a_number(node: torch.fx.Node) -> bool:

@@ -20,6 +20,7 @@ class Rules:
 
     Attributes:
         half: operators that compute in halves.
+        tf32: those of them whose factors are rounded to TF32 where they stay in fp32.
         fp32: operators that stay in fp32, each with the reason.
         prefixes: beginnings of names of operators that stay in fp32, each with the reason.
         coordinates: positions of arguments that are coordinates.
@@ -29,6 +30,7 @@ class Rules:
     """
 
     half: frozenset[str]
+    tf32: frozenset[str]
     fp32: Mapping[str, str]
     prefixes: Mapping[str, str]
     coordinates: Mapping[str, tuple[int, ...]]
@@ -60,6 +62,7 @@ def parse_rules(text: str) -> Rules:
     tables = document["fp32"]
     rules = Rules(
         half=frozenset(document["half"]["operators"]),
+        tf32=frozenset(document["tf32"]["operators"]),
         fp32={name: table["reason"] for table in tables for name in table["operators"]},
         prefixes={prefix: table["reason"] for table in tables for prefix in table.get("prefixes", ())},
         coordinates={name: tuple(positions) for name, positions in document["coordinates"].items()},
@@ -69,6 +72,8 @@ def parse_rules(text: str) -> Rules:
     )
     listed = [name for table in tables for name in table["operators"]]
     names = [*rules.half, *listed, *rules.arithmetic, *rules.follow, *rules.views]
+    if other := sorted(rules.tf32 - rules.half):
+        raise ValueError(f"TF32 for what does not compute in halves: {', '.join(other)}")
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise ValueError(f"two rules for {', '.join(twice)}")
     return rules

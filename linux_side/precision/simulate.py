@@ -1,15 +1,15 @@
 """What a graph loses in halves, measured on the CPU: the fp32 graph runs, and values are rounded as in an engine.
 
 An operator in halves gets its float32 arguments rounded, computes in fp32, and its result is rounded: TensorRT
-accumulates products of halves in fp32 too. So one fp32 graph serves for every assignment, and no CPU kernel for
-halves is needed.
+accumulates products of halves in fp32 too. A product that stays in fp32 gets its factors rounded to TF32, where the
+build allows it. So one fp32 graph serves for every assignment, and no CPU kernel for halves is needed.
 """
 
 from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import torch
@@ -17,9 +17,18 @@ from torch.export import ExportedProgram
 from torch.export.graph_signature import OutputKind
 from torch.utils import _pytree as pytree
 
+from linux_side.precision.rules import operator_name
+
+# TF32 has 10 of the 23 bits of an fp32 mantissa.
+_TF32_HALF_UNIT, _TF32_MASK = 0x1000, ~0x1FFF
+
 
 def run_rounded(
-    program: ExportedProgram, half: Collection[torch.fx.Node], dtype: torch.dtype, leaves: Sequence[Any]
+    program: ExportedProgram,
+    half: Collection[torch.fx.Node],
+    dtype: torch.dtype,
+    leaves: Sequence[Any],
+    tf32: Collection[str] = (),
 ) -> list[Any]:
     """Runs a functional fp32 program with some nodes in halves.
 
@@ -27,40 +36,57 @@ def run_rounded(
         half: the nodes whose values are rounded; of none, the program runs in fp32.
         dtype: of the halves.
         leaves: the user inputs, in the order of the graph.
+        tf32: names of operators whose float32 arguments are rounded to TF32 where they are not in halves.
 
     Returns:
         The user outputs, in the order of the graph; new values of state are left out.
     """
     inputs = [*_state(program), *leaves]
     with torch.no_grad():
-        results = _Rounding(program.graph_module, half, dtype).run(*inputs, enable_io_processing=False)
+        results = _Rounding(program.graph_module, half, dtype, tf32).run(*inputs, enable_io_processing=False)
     specs = program.graph_signature.output_specs
     return [value for value, spec in zip(results, specs, strict=True) if spec.kind is OutputKind.USER_OUTPUT]
 
 
 def relative_errors(got: Sequence[Any], want: Sequence[Any]) -> list[float | None]:
-    """``||got - want|| / ||want||`` of each output; None of one that is no tensor of floats."""
+    """``||got - want|| / ||want||`` of each output; None of one that is no tensor of floats.
+
+    Values that are equal, infinities too, or both NaN are no error. Where only one is finite the error is infinite.
+    """
     return [_relative_error(a, b) for a, b in zip(got, want, strict=True)]
 
 
 class _Rounding(torch.fx.Interpreter):
-    def __init__(self, gm: torch.fx.GraphModule, half: Collection[torch.fx.Node], dtype: torch.dtype) -> None:
+    def __init__(
+        self, gm: torch.fx.GraphModule, half: Collection[torch.fx.Node], dtype: torch.dtype, tf32: Collection[str]
+    ) -> None:
         super().__init__(gm)
-        self._half, self._dtype = half, dtype
+        self._half, self._dtype, self._tf32 = half, dtype, tf32
 
     def run_node(self, n: torch.fx.Node) -> Any:
         result = super().run_node(n)
-        return self._rounded(result) if n in self._half and n.target is not operator.getitem else result
+        return _rounded(result, self._to_half) if n in self._half and n.target is not operator.getitem else result
 
     def fetch_args_kwargs_from_env(self, n: torch.fx.Node) -> Any:
         found = super().fetch_args_kwargs_from_env(n)
-        return self._rounded(found) if n in self._half and n.op == "call_function" else found
+        if n.op != "call_function":
+            return found
+        if n in self._half:
+            return _rounded(found, self._to_half)
+        return _rounded(found, _to_tf32) if operator_name(n.target) in self._tf32 else found
 
-    def _rounded(self, values: Any) -> Any:
-        return pytree.tree_map_only(torch.Tensor, self._round, values)
+    def _to_half(self, value: torch.Tensor) -> torch.Tensor:
+        return value.to(self._dtype).float()
 
-    def _round(self, value: torch.Tensor) -> torch.Tensor:
-        return value.to(self._dtype).float() if value.dtype is torch.float32 else value
+
+def _rounded(values: Any, rounding: Callable[[torch.Tensor], torch.Tensor]) -> Any:
+    return pytree.tree_map_only(
+        torch.Tensor, lambda value: rounding(value) if value.dtype is torch.float32 else value, values
+    )
+
+
+def _to_tf32(value: torch.Tensor) -> torch.Tensor:
+    return ((value.contiguous().view(torch.int32) + _TF32_HALF_UNIT) & _TF32_MASK).view(torch.float32)
 
 
 def _state(program: ExportedProgram) -> list[Any]:
@@ -77,9 +103,14 @@ def _state(program: ExportedProgram) -> list[Any]:
 def _relative_error(got: Any, want: Any) -> float | None:
     if not isinstance(want, torch.Tensor) or not (want.is_floating_point() or want.is_complex()):
         return None
-    a, b = got.to(torch.complex128 if want.is_complex() else torch.float64), want
-    if not bool(torch.isfinite(torch.view_as_real(a) if a.is_complex() else a).all()):
+    a, b = _doubles(got), _doubles(want)
+    same = (a == b) | (a.isnan() & b.isnan())
+    if bool((~(a.isfinite() & b.isfinite()) & ~same).any()):
         return math.inf
-    length = b.to(a.dtype).norm().item()
-    error = (a - b).norm().item()
+    error = (a - b).masked_fill(same, 0.0).norm().item()
+    length = b.masked_fill(~b.isfinite(), 0.0).norm().item()
     return error / length if length else (0.0 if error == 0 else math.inf)
+
+
+def _doubles(value: torch.Tensor) -> torch.Tensor:
+    return (torch.view_as_real(value.resolve_conj()) if value.is_complex() else value).double()

@@ -10,7 +10,7 @@ from toolchain.cli.output import Output, verb
 from toolchain.foreign.derive import FOREIGN
 from toolchain.guards.describe import summary
 from toolchain.guards.evaluate import Guards
-from toolchain.manifest.models import Manifest, ValueSpec, golden_warnings, size_ranges
+from toolchain.manifest.models import Manifest, PrecisionRecord, ValueSpec, golden_warnings, size_ranges
 from toolchain.text import size_text
 
 
@@ -74,6 +74,8 @@ def manifest_lines(manifest: Manifest) -> list[str]:
     lines.append(_coverage_line(manifest))
     for operator in manifest.fallback:
         lines.append(f"          in PyTorch: {operator.operator} x{operator.count} on {operator.device}")
+    if manifest.precision:
+        lines.extend(_precision_lines(manifest.precision))
     golden = manifest.golden
     lines.append("golden:   " + (f"{golden.samples} sample(s)" if golden else "none"))
     lines.extend(f"          {text}" for text in golden_warnings(manifest))
@@ -82,6 +84,17 @@ def manifest_lines(manifest: Manifest) -> list[str]:
     lines.append("to set up a machine for it:")
     lines.extend(f"  {line}" for line in manifest.install)
     return lines
+
+
+def _precision_lines(precision: PrecisionRecord) -> list[str]:
+    stayed = sum(precision.in_fp32.values())
+    lines = [f"halves:   {precision.in_halves} operators in {precision.halves}, {stayed} stayed in fp32"]
+    if precision.keep_fp32:
+        lines.append("          kept beyond the rules: " + ", ".join(precision.keep_fp32))
+    lines += [f"          in fp32: {reason} x{count}" for reason, count in precision.in_fp32.items()]
+    known = [(index, error) for index, error in enumerate(precision.errors) if error is not None]
+    lines += [f"          output {index} loses {error:.1e} against fp32" for index, error in known]
+    return [*lines, *(f"          {text}" for text in precision.warnings)]
 
 
 def size_lines(manifest: Manifest) -> list[str]:

@@ -35,6 +35,10 @@ CLASS_DEPTH = 50
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Count = Annotated[int, Field(ge=0)]
 FieldName = Annotated[str, Field(min_length=1, max_length=200)]
+# Relative, in L2.
+FiniteError = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+# Of a module path or an operator.
+NodePattern = Annotated[str, Field(min_length=1, max_length=1000)]
 GuardText = Annotated[str, Field(min_length=1, max_length=LENGTH_LIMIT)]
 Capability = Annotated[str, Field(pattern=r"^sm_[0-9]{2,3}$")]
 
@@ -238,12 +242,31 @@ def golden_warnings(manifest: Manifest) -> list[str]:
     return [str(text) for text in texts] if isinstance(texts, list) else []
 
 
+class PrecisionRecord(StrictModel):
+    """What computes in halves, and what that costs."""
+
+    halves: Literal["fp16", "bf16"]
+    in_halves: Count = Field(description="operators of the exported graph that compute in halves")
+    in_fp32: dict[str, Count] = Field(max_length=CLASS_COUNT, description="operators that stay in fp32, by reason")
+    keep_fp32: list[NodePattern] = Field(max_length=CLASS_COUNT, description="patterns that stay beyond the rules")
+    errors: list[FiniteError | None] = Field(
+        description="of each output, the worst relative L2 error against fp32 over the golden samples, measured on the "
+        "CPU; none where it is not known"
+    )
+    warnings: list[str] = Field(max_length=CLASS_COUNT, description="what whoever built it was told of them")
+
+
 class BuildRecord(StrictModel):
     """How the build went. Differs from build to build."""
 
     seconds: dict[str, float]
     cache_key: str | None
     from_cache: bool
+
+
+def build_warnings(manifest: Manifest) -> list[str]:
+    """What whoever built the artifact was told of it."""
+    return golden_warnings(manifest) + (manifest.precision.warnings if manifest.precision else [])
 
 
 def size_ranges(inputs: Sequence[ValueSpec]) -> dict[Size, Range]:
@@ -287,6 +310,8 @@ class Manifest(StrictModel):
         description="what of the call were named tuples, dataclasses and the like",
     )
 
+    precision: PrecisionRecord | None = Field(default=None, description="none: everything is as the model was exported")
+
     @property
     def schema_version(self) -> int:
         """The lowest version that has every field in use: what an older reader can read is written for it."""
@@ -299,6 +324,15 @@ class Manifest(StrictModel):
     @model_validator(mode="after")
     def _check_guards(self) -> Manifest:
         Guards.parse(self.guards, size_ranges(self.inputs))
+        return self
+
+    @model_validator(mode="after")
+    def _check_errors(self) -> Manifest:
+        """A figure for each output, or for none."""
+        if self.precision and len(self.precision.errors) not in (0, len(self.outputs)):
+            raise ValueError(
+                f"precision.errors has {len(self.precision.errors)} figures for {len(self.outputs)} outputs"
+            )
         return self
 
     def to_json(self) -> str:
@@ -326,4 +360,4 @@ class Manifest(StrictModel):
 
 
 # The schema version that brought a field of the manifest, for fields that version 1 does not have.
-SINCE = {"guards": 2, "classes": 2}
+SINCE = {"guards": 2, "classes": 2, "precision": 2}

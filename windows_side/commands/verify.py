@@ -82,7 +82,14 @@ def _say(output: Output, result: StepResult) -> None:
             f"  sample {item['sample']} {item['name']}: {'ok' if item['within'] else 'WRONG'}, relative error "
             f"{_figure(item['relative_l2'])}, max {_figure(item['max_relative'])}, "
             f"cosine {_figure(item['cosine'], '.6f')}, worst element at {tuple(item['worst_index'])}"
+            + (
+                f"; the precision alone costs {item['precision_error']:.2e}"
+                if item["precision_error"] is not None
+                else ""
+            )
         )
+    for text in result.details.get("warnings", ()):
+        output.say(f"warning: {text}", level=-1)
 
 
 def _figure(value: float | None, form: str = ".2e") -> str:

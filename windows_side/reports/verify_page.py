@@ -19,7 +19,7 @@ from toolchain.errors import (
 )
 from toolchain.host.installed import version_of
 from toolchain.host.requirements import Requirement, State
-from toolchain.manifest.models import Coverage, EngineEntry, Manifest
+from toolchain.manifest.models import Coverage, EngineEntry, Manifest, PrecisionRecord
 from toolchain.report.page import (
     Bar,
     Bars,
@@ -37,7 +37,7 @@ from toolchain.report.page import (
 from toolchain.text import size_text
 from windows_side.preflight.requirements import unmet
 from windows_side.verification.levels import ArtifactSummary, Verification, broken_off
-from windows_side.verification.output_error import ErrorHistogram, OutputError
+from windows_side.verification.output_error import ErrorHistogram, OutputError, doubts_of_added
 
 _BAR_LIMIT = 24
 _HISTOGRAM_LIMIT = 12
@@ -161,6 +161,7 @@ def _artifact(facts: ArtifactSummary) -> Iterator[Facts | Table | Bars]:
             ("size", f"{size_text(facts.size)} ({facts.size:,} bytes)"),
             ("manifest's SHA-256", TableCell(digest, code=True) if digest else "none: saved by Torch-TensorRT itself"),
             ("coverage", _coverage(manifest.coverage)),
+            ("precision", _precision(manifest.precision)),
         ]
     )
     if manifest.fallback:
@@ -168,6 +169,14 @@ def _artifact(facts: ArtifactSummary) -> Iterator[Facts | Table | Bars]:
             [item.operator, TableCell(str(item.count), number=True), item.device] for item in manifest.fallback
         ]
         yield Table(("operator that stays in PyTorch", "times", "on"), rows)
+
+
+def _precision(precision: PrecisionRecord | None) -> str:
+    if precision is None:
+        return "as the model was exported"
+    stayed = sum(precision.in_fp32.values())
+    kept = f"; kept beyond the rules: {', '.join(precision.keep_fp32)}" if precision.keep_fp32 else ""
+    return f"{precision.in_halves} operators in {precision.halves}, {stayed} in fp32{kept}"
 
 
 def _coverage(coverage: Coverage) -> str:
@@ -208,8 +217,20 @@ def _sizes(manifest: Manifest) -> Bars:
 
 
 def _numbers(outputs: Sequence[OutputError]) -> Iterator[Table | Histogram | Text]:
-    columns = ("output", "sample", "within", "relative error", "maximum", "cosine", "worst element", "is", "should be")
+    columns = (
+        "output",
+        "sample",
+        "within",
+        "relative error",
+        "of the precision",
+        "maximum",
+        "cosine",
+        "worst element",
+        "is",
+        "should be",
+    )
     yield Table(columns, [_number_row(error) for error in outputs], "Errors relative to golden, with what is allowed.")
+    yield from (Text(f"Warning: {text}.") for text in doubts_of_added(outputs))
     drawn = sorted(outputs, key=_badness, reverse=True)[:_HISTOGRAM_LIMIT]
     yield from (error_histogram(error) for error in drawn)
     if len(drawn) < len(outputs):
@@ -227,6 +248,7 @@ def _number_row(error: OutputError) -> list[str | TableCell]:
         TableCell(str(error.sample), number=True),
         TableCell("yes", Mark.GOOD) if error.within else TableCell("no", Mark.BAD),
         TableCell(f"{error.relative_l2:.2e} of {error.tolerance.relative_l2:.0e}", number=True),
+        TableCell("" if error.precision_error is None else f"{error.precision_error:.2e}", number=True),
         TableCell(f"{error.max_relative:.2e} of {error.tolerance.max_relative:.0e}", number=True),
         TableCell(f"{error.cosine:.7f}", number=True),
         str(list(error.worst_index)),

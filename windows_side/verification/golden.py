@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -19,12 +20,14 @@ from windows_side.verification.output_error import ErrorHistogram, OutputError
 def compare_golden(artifact: Artifact, model: Any) -> list[OutputError]:
     """Runs every golden sample through a loaded model."""
     errors: list[OutputError] = []
+    precision = artifact.manifest.precision
     for number, (inputs, wanted) in enumerate(read_golden(artifact)):
         args, kwargs = call_of(artifact.manifest, inputs, model.device)
         outputs = pytree.tree_leaves(model(*args, **kwargs))
-        for spec, got, want in zip(artifact.manifest.outputs, outputs, wanted, strict=True):
+        costs = (precision.errors if precision else None) or [None] * len(wanted)
+        for spec, got, want, cost in zip(artifact.manifest.outputs, outputs, wanted, costs, strict=True):
             if want is not None:
-                errors.append(_compare(artifact, number, spec, got, want))
+                errors.append(replace(_compare(artifact, number, spec, got, want), precision_error=cost))
     return errors
 
 

@@ -18,7 +18,7 @@ from toolchain.manifest.models import Manifest, golden_warnings
 from toolchain.signing.artifact import require_signature
 from windows_side.options import LoadOptions
 from windows_side.preflight.requirements import check, require
-from windows_side.verification.output_error import OutputError
+from windows_side.verification.output_error import OutputError, doubts_of_added
 
 
 @dataclass
@@ -156,6 +156,8 @@ class Verification:
         else:
             self.outputs = golden_errors(artifact, self._model)
             details["outputs"] = [output.to_json() for output in self.outputs]
+            if added := doubts_of_added(self.outputs):
+                details["warnings"] = added
             require_within(self.outputs, artifact)
 
 

@@ -3,10 +3,26 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from toolchain.manifest.models import Tolerance
+
+# What fp32 sums in another order may differ by: less than that is no error to compare with.
+ROUNDING = 1e-5
+# More than this many times the precision's own error is a warning.
+MOST_ADDED = 4.0
+
+
+def doubts_of_added(errors: Sequence[OutputError]) -> list[str]:
+    """Outputs whose error is much more than their precision explains."""
+    return [
+        f"{error.name} of sample {error.sample} is off by {error.relative_l2:.1e}, {error.added:.0f} times what its "
+        f"precision alone costs ({error.precision_error:.1e}): TensorRT adds that"
+        for error in errors
+        if error.added is not None and error.added > MOST_ADDED
+    ]
 
 
 @dataclass(frozen=True)
@@ -50,6 +66,8 @@ class OutputError:
         relative_l2: ``||got - want|| / ||want||``.
         max_relative: ``max |got - want| / max |want|``.
         cosine: of the two, flattened.
+        precision_error: what the artifact's precision alone costs, as the build measured it on the CPU (relative L2);
+            None where it is not known.
         worst_index: where the largest difference lies; of a complex output the last number is 0 (real) or 1.
     """
 
@@ -66,6 +84,14 @@ class OutputError:
     worst_want: float
     tolerance: Tolerance
     histogram: ErrorHistogram
+    precision_error: float | None = None
+
+    @property
+    def added(self) -> float | None:
+        """How many times the precision's own error the whole error is: more than about 1 is what TensorRT adds."""
+        if self.precision_error is None:
+            return None
+        return self.relative_l2 / max(self.precision_error, ROUNDING)
 
     @property
     def within(self) -> bool:
@@ -73,7 +99,12 @@ class OutputError:
 
     def to_json(self) -> dict[str, Any]:
         """As plain JSON, which knows no infinity and no NaN: they become null."""
-        document = {**asdict(self), "tolerance": self.tolerance.model_dump(), "within": self.within}
+        document = {
+            **asdict(self),
+            "tolerance": self.tolerance.model_dump(),
+            "within": self.within,
+            "added": self.added,
+        }
         return {
             name: None if isinstance(value, float) and not math.isfinite(value) else value
             for name, value in document.items()

@@ -50,7 +50,7 @@ class Cell(StrictModel):
             backend=self.target.backend.value,
             gpus=self.target.gpus,
             precision=self.precision,
-            **self.settings.chosen(),
+            **_of_precision(self.settings.chosen(), self.precision),
         )
 
     def build_arguments(self) -> list[str]:
@@ -76,6 +76,17 @@ class Cell(StrictModel):
     def spec_digest(self) -> str:
         """Changes with what the spec says of it, and is the same on every machine; not with what it leaves out."""
         return _digest(self.model_dump(mode="json", exclude={"base", "excluded"}, exclude_none=True))
+
+
+def _of_precision(settings: dict[str, Any], precision: Precision) -> dict[str, Any]:
+    """The settings without those of another precision: one table of a spec serves several precisions."""
+    plan = settings.get("precision_plan")
+    unused = {"tolerance"} if precision != "auto" else set()
+    if precision == "fp32":
+        unused.add("keep_fp32")
+    if plan and plan.precision != precision:
+        unused.add("precision_plan")
+    return {name: value for name, value in settings.items() if name not in unused}
 
 
 def cells_of(spec: Spec, base: Path = Path()) -> list[Cell]:

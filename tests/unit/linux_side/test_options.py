@@ -31,8 +31,8 @@ from toolchain.options import Flag
 
 class More(options.BuildOptions):
     keep_int8: Annotated[list[str], Flag(metavar="PATTERN")] = Field(default_factory=list, description="Keep in int8.")
-    tolerance: float | None = Field(default=None, ge=0, description="How far outputs may be off.")
-    precision_plan: Path | None = Field(default=None, description="A file.")
+    share: float | None = Field(default=None, ge=0, description="How much may be off.")
+    some_file: Path | None = Field(default=None, description="A file.")
     require_no_torch: bool = Field(default=False, description="Fail if an operator would stay.")
 
 options.BuildOptions = More
@@ -46,10 +46,10 @@ from toolchain.cli.main import cli
 
 given = []
 command.build_artifact = lambda *_, options, **__: given.append(options) or sys.exit(0)
-settings = {"keep_int8": ["*.norm"], "tolerance": 0.5, "require_no_torch": True}
+settings = {"keep_int8": ["*.norm"], "share": 0.5, "require_no_torch": True}
 spec = {"version": 1, "models": {"m": {"model": "tests.models:tiny", **settings}}, "targets": [{}]}
 (cell,) = cells_of(parse_spec(spec, where="spec"))
-CliRunner().invoke(cli, ["build", *cell.build_arguments(), "--precision-plan", "plan.json", "-o", "x.pt2"])
+CliRunner().invoke(cli, ["build", *cell.build_arguments(), "--some-file", "plan.json", "-o", "x.pt2"])
 print(json.dumps({
     "help": CliRunner().invoke(cli, ["build", "--help"]).output,
     "schema": spec_schema_text(),
@@ -65,14 +65,14 @@ def test_a_new_field_is_in_the_library_the_command_line_and_the_matrix() -> None
     done = subprocess.run([sys.executable, "-c", MORE_OPTIONS], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     seen: dict[str, Any] = json.loads(done.stdout)
-    for words in ("--keep-int8 PATTERN", "--tolerance FLOAT RANGE", "--precision-plan PATH", "--require-no-torch"):
+    for words in ("--keep-int8 PATTERN", "--share FLOAT RANGE", "--some-file PATH", "--require-no-torch"):
         assert words in seen["help"]
-    assert {"keep_int8", "tolerance", "precision_plan", "require_no_torch"} <= set(seen["signature"])
-    assert all(f'"{name}"' in seen["schema"] for name in ("keep_int8", "tolerance", "require_no_torch"))
-    expected = {"keep_int8": ["*.norm"], "tolerance": 0.5, "require_no_torch": True}
+    assert {"keep_int8", "share", "some_file", "require_no_torch"} <= set(seen["signature"])
+    assert all(f'"{name}"' in seen["schema"] for name in ("keep_int8", "share", "require_no_torch"))
+    expected = {"keep_int8": ["*.norm"], "share": 0.5, "require_no_torch": True}
     for options, plan in ((seen["cell"], None), (seen["given"], "plan.json")):
         assert {name: options[name] for name in expected} == expected
-        assert options["precision_plan"] == plan
+        assert options["some_file"] == plan
     assert seen["crossed"]
 
 

@@ -266,6 +266,7 @@ CHANGED_OPTIONS: dict[str, Any] = {
     "gpus": ["sm_89"],
     "precision": "fp16",
     "keep_fp32": ["aten.gelu"],
+    "precision_plan": {"version": 1, "precision": "fp16", "keep_fp32": ["encoder"]},
     "tf32": False,
     "dynamic": [DynamicDimension.parse("x.0=1:2:4")],
     "golden": 2,
@@ -278,9 +279,10 @@ CHANGED_OPTIONS: dict[str, Any] = {
 
 
 def test_every_option_is_in_the_key(source: Path) -> None:
-    assert set(CHANGED_OPTIONS) == set(BuildOptions.model_fields)
+    assert {*CHANGED_OPTIONS, "tolerance"} == set(BuildOptions.model_fields)
     found = [file_key(source, None, BuildOptions(**{name: value})) for name, value in CHANGED_OPTIONS.items()]
-    assert len({file_key(source, None, BuildOptions()), *found}) == len(CHANGED_OPTIONS) + 1
+    found += [file_key(source, None, BuildOptions(precision="auto", tolerance=size)) for size in (0.1, 0.2)]
+    assert len({file_key(source, None, BuildOptions()), *found}) == len(CHANGED_OPTIONS) + 3
 
 
 @pytest.mark.parametrize("changed", ["torch", "torch-tensorrt-rtx", "tensorrt-rtx", "trtcross"])

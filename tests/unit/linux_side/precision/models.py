@@ -113,3 +113,32 @@ class SmallVariance(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.norm(self.convolution(x))
+
+
+class Cancels(nn.Module):
+    """A difference of nearly equal large numbers, which halves lose."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return (x * 3 + 2000) - (x * 3 + 1999.9)
+
+
+class Parts(nn.Module):
+    """One part of three loses its numbers in halves."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.fragile, self.last = nn.Linear(8, 8), Cancels(), nn.Linear(8, 8)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.last(self.first(x) * self.fragile(x))
+
+
+class Overflows(nn.Module):
+    """An inner value beyond 65504, the largest number of fp16."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.large, self.last = nn.Linear(8, 8), nn.Linear(8, 8)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.last(self.large(x * 3e4) * 10) / 1e5

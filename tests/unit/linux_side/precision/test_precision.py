@@ -14,7 +14,7 @@ from torch import nn  # noqa: E402
 
 from linux_side.precision.apply import insert_casts  # noqa: E402
 from linux_side.precision.assign import Assignment, assign  # noqa: E402
-from linux_side.precision.plan import KeepPatterns  # noqa: E402
+from linux_side.precision.patterns import KeepPatterns  # noqa: E402
 from linux_side.precision.rules import default_rules, operator_name  # noqa: E402
 from linux_side.precision.simulate import relative_errors, run_rounded  # noqa: E402
 from tests.unit.linux_side.precision.models import (  # noqa: E402

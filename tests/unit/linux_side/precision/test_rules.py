@@ -12,6 +12,8 @@ TEXT = """
 version = 1
 [half]
 operators = ["aten.linear"]
+[tf32]
+operators = ["aten.linear"]
 [[fp32]]
 reason = "a norm"
 operators = ["aten.layer_norm"]

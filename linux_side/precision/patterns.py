@@ -1,61 +1,26 @@
-"""What a caller knows that rules cannot: module paths and operators that stay in fp32, as patterns or as a file."""
+"""What a caller knows that rules cannot: module paths and operators that stay in fp32, as patterns."""
 
 from __future__ import annotations
 
 import difflib
 from collections.abc import Iterator, Sequence
 from fnmatch import fnmatchcase
-from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
-from pydantic import ValidationError
 
 from linux_side.precision.rules import operator_name
-from toolchain.errors import MalformedArtifactError, UsageError
-from toolchain.io.strict_json import load_json
-from toolchain.limits import PRECISION_PLAN
-from toolchain.manifest.models import StrictModel
+from toolchain.errors import UsageError
 
-PLAN_VERSION = 1
-
-
-class PrecisionPlan(StrictModel):
-    """A precision plan as a JSON file, such as ``--precision auto`` writes beside the artifact.
-
-    Attributes:
-        precision: of everything that is not kept.
-        keep_fp32: patterns, as :class:`KeepPatterns` reads them.
-    """
-
-    version: Literal[1] = 1
-    precision: Literal["fp16", "bf16"]
-    keep_fp32: list[str]
-
-
-def read_plan(path: Path) -> PrecisionPlan:
-    """Reads a plan.
-
-    Raises:
-        UsageError: the file cannot be read, or is no plan.
-    """
-    try:
-        document = load_json(path.read_bytes(), where=str(path), limit=PRECISION_PLAN)
-        return PrecisionPlan.model_validate(document)
-    except (OSError, MalformedArtifactError, ValidationError) as error:
-        problem = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error).splitlines()[0]
-        raise UsageError(
-            f"this is no precision plan: {problem}",
-            where=f"--precision-plan {path}",
-            remedy='write {"version": 1, "precision": "fp16", "keep_fp32": ["encoder.layers.3", "aten.softmax"]}',
-        ) from error
+EVERYTHING = "*"
 
 
 class KeepPatterns:
     """Patterns that name nodes of a graph.
 
     A pattern is a module path (``encoder.layers.*.norm``, with all that is inside), an operator (``aten.softmax``,
-    ``aten.sum.dim_IntList``), or both (``decoder:aten.add``). ``*`` and ``?`` stand for any characters.
+    ``aten.sum.dim_IntList``), or both (``decoder:aten.add``). ``*`` and ``?`` stand for any characters; ``*`` alone
+    names everything.
     """
 
     def __init__(self, patterns: Sequence[str]) -> None:
@@ -96,6 +61,8 @@ def module_path(node: torch.fx.Node) -> str:
 def _matches(pattern: str, node: torch.fx.Node) -> bool:
     if node.op != "call_function":
         return False
+    if pattern == EVERYTHING:
+        return True
     module, colon, operator = pattern.rpartition(":")
     if not colon and _is_operator(pattern):
         return _is_named(operator, node)

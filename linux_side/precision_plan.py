@@ -1,0 +1,77 @@
+"""A precision plan: what computes in halves, and what stays in fp32 beyond the rules. Imports no torch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, ValidationError
+
+from toolchain.errors import MalformedArtifactError, UsageError
+from toolchain.io.atomic import write_text
+from toolchain.io.strict_json import load_json
+from toolchain.limits import PRECISION_PLAN
+from toolchain.manifest.models import NodePattern, StrictModel
+
+_REMEDY = 'write {"version": 1, "precision": "fp16", "keep_fp32": ["encoder.layers.3", "aten.softmax"]}'
+
+
+class PrecisionPlan(StrictModel):
+    """``--precision-plan FILE``: a JSON file, such as ``--precision auto`` writes beside the artifact.
+
+    Attributes:
+        precision: of everything that is not kept.
+        keep_fp32: patterns of module paths and operators that stay in fp32 beyond the rules.
+        tolerance: relative L2 error that the outputs may have; None: that of the precision.
+        reached: the error that the search measured on the CPU, for people.
+    """
+
+    version: Literal[1] = 1
+    precision: Literal["fp16", "bf16"]
+    keep_fp32: list[NodePattern]
+    tolerance: Annotated[float, Field(gt=0)] | None = None
+    reached: Annotated[float, Field(ge=0)] | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> PrecisionPlan:
+        """Reads the plan's file; a text that begins with a brace is the plan itself.
+
+        Raises:
+            UsageError: the file cannot be read, or is no plan.
+        """
+        inline = text.lstrip().startswith("{")
+        where = "--precision-plan" if inline else f"--precision-plan {text}"
+        try:
+            document = load_json(
+                text.encode() if inline else Path(text).read_bytes(), where=where, limit=PRECISION_PLAN
+            )
+            return cls.model_validate(document)
+        except (OSError, MalformedArtifactError, ValidationError) as error:
+            raise UsageError(f"this is no precision plan: {_problem(error)}", where=where, remedy=_REMEDY) from error
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, *_: Any) -> dict[str, Any]:
+        return {"type": "string", "description": "a file, or the plan itself"}
+
+    def __str__(self) -> str:
+        return self.model_dump_json(exclude_none=True)
+
+    def write(self, path: Path) -> None:
+        """Writes the plan as a file, in place of what is there.
+
+        Raises:
+            OSError: it cannot be written.
+        """
+        write_text(path, self.model_dump_json(indent=1, exclude_none=True) + "\n")
+
+
+def plan_path(artifact: Path) -> Path:
+    """Where ``--precision auto`` writes the plan of an artifact: ``model.precision.json`` beside ``model.pt2``."""
+    return artifact.with_suffix(".precision.json")
+
+
+def _problem(error: Exception) -> str:
+    if isinstance(error, ValidationError):
+        item = error.errors()[0]
+        return f"{'.'.join(map(str, item['loc']))}: {item['msg']}"
+    return str(error).splitlines()[0]
