@@ -144,7 +144,7 @@ class Pipeline:
         options, program = self.options, source.program
         if options.halves is None:
             return None
-        keep = [*options.keep_fp32, *(options.precision_plan.keep_fp32 if options.precision_plan else ())]
+        keep, plan = options.keep_fp32, options.precision_plan.keep_fp32 if options.precision_plan else []
         samples = [(sample.inputs, sample.outputs) for sample in source.golden.samples]
         budget = _SEARCH_SHARE * sum(self.seconds.values()) or math.inf  # nobody counts the time of a build in tests
         with self.phase("precision"), small_sizes_of(program.range_constraints):
@@ -152,7 +152,7 @@ class Pipeline:
             if options.halves == "auto":
                 mixed = mix_within(program, tolerance, keep, samples, tf32=options.tf32, seconds=budget)
             else:
-                mixed = mix(program, options.halves, tolerance, keep, samples, tf32=options.tf32)
+                mixed = mix(program, options.halves, tolerance, keep, samples, tf32=options.tf32, plan=plan)
         self.warn(mixed.record.warnings)
         return mixed
 

@@ -49,6 +49,7 @@ def mix(
     samples: Sequence[Sample],
     *,
     tf32: bool,
+    plan: Sequence[str] = (),
 ) -> Mixed:
     """Makes a program compute in halves where the rules let it; the given one is not changed.
 
@@ -58,15 +59,16 @@ def mix(
         keep: patterns of what stays in fp32 beyond the rules.
         samples: each the leaves of a call and its outputs' leaves in fp32.
         tf32: whether products that stay in fp32 use TF32.
+        plan: patterns of a precision plan, which stay in fp32 too.
 
     Raises:
         UsageError: a pattern names nothing.
         BuildFailedError: an output that is finite in fp32 is not in halves.
     """
-    setting = _setting(program, halves, keep, samples, tf32)
+    setting = _setting(program, halves, keep, samples, tf32, plan)
     assignment = setting.assigned()
     errors = setting.errors(assignment.half)
-    return _mixed(setting, halves, keep, assignment, errors, _over(errors, halves, tolerance))
+    return _mixed(setting, halves, setting.keep, assignment, errors, _over(errors, halves, tolerance))
 
 
 def mix_within(
@@ -106,13 +108,19 @@ def mix_within(
 
 
 def _setting(
-    program: ExportedProgram, halves: str, keep: Sequence[str], samples: Sequence[Sample], tf32: bool
+    program: ExportedProgram,
+    halves: str,
+    keep: Sequence[str],
+    samples: Sequence[Sample],
+    tf32: bool,
+    plan: Sequence[str] = (),
 ) -> Setting:
     functional = functional_program(program)
-    KeepPatterns(keep).require_all_matched(functional.graph)
+    KeepPatterns(keep).require_all_matched(functional.graph, "--keep-fp32")
+    KeepPatterns(plan).require_all_matched(functional.graph, "--precision-plan")
     if any(node.users and _is_a_number(node) for node in functional.graph.find_nodes(op="placeholder")):
         samples = []  # they hold tensors alone
-    return Setting(functional, default_rules(), DTYPES[halves], samples, keep, tf32)
+    return Setting(functional, default_rules(), DTYPES[halves], samples, [*keep, *plan], tf32)
 
 
 def _mixed(

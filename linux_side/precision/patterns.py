@@ -35,7 +35,7 @@ class KeepPatterns:
                 return f"kept by {pattern}"
         return None
 
-    def require_all_matched(self, graph: torch.fx.Graph) -> None:
+    def require_all_matched(self, graph: torch.fx.Graph, where: str) -> None:
         """Refuses a pattern that names nothing in a graph.
 
         Raises:
@@ -47,7 +47,7 @@ class KeepPatterns:
             near = difflib.get_close_matches(pattern, sorted({*_module_paths(graph), *_operators(graph)}), 1, 0.4)
             raise UsageError(
                 f"the pattern {pattern!r} names no module and no operator of this model",
-                where="--keep-fp32",
+                where=where,
                 remedy=(f"do you mean {near[0]!r}? " if near else "")
                 + "write a module path such as encoder.layers.3, an operator such as aten.softmax, or MODULE:OPERATOR",
             )

@@ -57,8 +57,9 @@ class Setting:
     def errors(self, half: set[torch.fx.Node], samples: Sequence[Sample] | None = None) -> list[float | None]:
         """Of each output, the worst relative L2 error over the samples; None where no sample tells."""
         tf32 = self.rules.tf32 if self.tf32 else ()
+        state: dict[str, Any] = {}  # it goes on from sample to sample, as it did where the samples were recorded
         runs = [
-            relative_errors(run_rounded(self.program, half, self.dtype, inputs, tf32), want)
+            relative_errors(run_rounded(self.program, half, self.dtype, inputs, tf32, state), want)
             for inputs, want in (self.samples if samples is None else samples)
         ]
         return [

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -29,6 +29,7 @@ def run_rounded(
     dtype: torch.dtype,
     leaves: Sequence[Any],
     tf32: Collection[str] = (),
+    state: dict[str, Any] | None = None,
 ) -> list[Any]:
     """Runs a functional fp32 program with some nodes in halves.
 
@@ -37,21 +38,25 @@ def run_rounded(
         dtype: of the halves.
         leaves: the user inputs, in the order of the graph.
         tf32: names of operators whose float32 arguments are rounded to TF32 where they are not in halves.
+        state: of the calls before this one, by name; its new values are put there. None: the program's own.
 
     Returns:
         The user outputs, in the order of the graph; new values of state are left out.
     """
-    inputs = [*_state(program), *leaves]
+    state = {} if state is None else state
+    inputs = [*_tensors_of(program, state), *leaves]
     with torch.no_grad():
         results = _Rounding(program.graph_module, half, dtype, tf32).run(*inputs, enable_io_processing=False)
-    specs = program.graph_signature.output_specs
-    return [value for value, spec in zip(results, specs, strict=True) if spec.kind is OutputKind.USER_OUTPUT]
+    outputs = list(zip(results, program.graph_signature.output_specs, strict=True))
+    state.update((spec.target, value) for value, spec in outputs if spec.kind is OutputKind.BUFFER_MUTATION)
+    return [value for value, spec in outputs if spec.kind is OutputKind.USER_OUTPUT]
 
 
 def relative_errors(got: Sequence[Any], want: Sequence[Any]) -> list[float | None]:
     """``||got - want|| / ||want||`` of each output; None of one that is no tensor of floats.
 
-    Values that are equal, infinities too, or both NaN are no error. Where only one is finite the error is infinite.
+    Values that are equal, infinities too, or both NaN are no error. Where only one is finite the error is infinite. An
+    output that should be zero everywhere and is not has no relative error: None.
     """
     return [_relative_error(a, b) for a, b in zip(got, want, strict=True)]
 
@@ -89,13 +94,13 @@ def _to_tf32(value: torch.Tensor) -> torch.Tensor:
     return ((value.contiguous().view(torch.int32) + _TF32_HALF_UNIT) & _TF32_MASK).view(torch.float32)
 
 
-def _state(program: ExportedProgram) -> list[Any]:
+def _tensors_of(program: ExportedProgram, state: Mapping[str, Any]) -> list[Any]:
     """The tensors behind the placeholders that are no user inputs; a functional graph does not write into them."""
     signature = program.graph_signature
     found = []
     for spec in signature.input_specs:
         if spec.target is not None:
-            value = program.state_dict.get(spec.target)
+            value = state.get(spec.target, program.state_dict.get(spec.target))
             found.append(program.constants[spec.target] if value is None else value)
     return found
 
@@ -109,7 +114,7 @@ def _relative_error(got: Any, want: Any) -> float | None:
         return math.inf
     error = (a - b).masked_fill(same, 0.0).norm().item()
     length = b.masked_fill(~b.isfinite(), 0.0).norm().item()
-    return error / length if length else (0.0 if error == 0 else math.inf)
+    return error / length if length else (0.0 if error == 0 else None)
 
 
 def _doubles(value: torch.Tensor) -> torch.Tensor:

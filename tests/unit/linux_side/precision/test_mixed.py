@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import pytest
@@ -87,3 +88,30 @@ def test_what_the_caller_keeps_is_kept_by_auto_too() -> None:
     program, samples = model_and_samples(Parts)
     record = mix_within(program, 1e-2, ["last"], samples, tf32=False).record
     assert record.keep_fp32[0] == "last" and record.in_fp32["kept by last"]
+
+
+def test_a_plan_that_names_no_module_is_refused_as_a_plan() -> None:
+    program, samples = model_and_samples(Parts)
+    with pytest.raises(UsageError, match="names no module") as raised:
+        mix(program, "fp16", 1e-2, [], samples, tf32=False, plan=["fragil"])
+    assert "--precision-plan" in str(raised.value) and "fragile" in str(raised.value)
+
+
+def test_state_goes_on_from_sample_to_sample() -> None:
+    class Sums(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.last = torch.nn.Linear(8, 8)
+            self.register_buffer("total", torch.zeros(4, 8))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            self.total += x
+            return self.last(self.total)
+
+    torch.manual_seed(0)
+    model, x = Sums().eval(), torch.randn(4, 8)
+    program = torch.export.export(copy.deepcopy(model), (x,))
+    with torch.no_grad():
+        samples = [([x], [model(x)]) for _ in range(3)]
+    (error,) = mix(program, "fp16", 1e-2, [], samples, tf32=False).record.errors
+    assert error is not None and error < 2e-3
