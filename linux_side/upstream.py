@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import logging
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
@@ -248,6 +249,10 @@ def interpreter(partition: torch.fx.GraphModule, inputs: Sequence[Any], settings
         def _node_results(self) -> list[tuple[torch.fx.Node, Any]]:
             return []
 
+        @cached_property
+        def _layer_nodes(self) -> list[torch.fx.Node]:
+            return []
+
         def run_node(self, n: torch.fx.Node) -> Any:
             result, value = super().run_node(n), n.meta.get("val")
             if isinstance(result, (list, tuple)) and isinstance(value, (list, tuple)):
@@ -256,6 +261,7 @@ def interpreter(partition: torch.fx.GraphModule, inputs: Sequence[Any], settings
             elif n.op != "output":
                 result = self._shaped(n, result, value)
             self._node_results.append((n, result))
+            self._layer_nodes.extend([n] * (self.ctx.net.num_layers - len(self._layer_nodes)))
             return result
 
         def _shaped(self, node: torch.fx.Node, result: Any, value: Any) -> Any:
@@ -312,6 +318,38 @@ def builder_config(interpreter: Any) -> Any:
 def construct_network(interpreter: Any) -> None:
     """Converts every node of the partition."""
     interpreter._construct_trt_network_def()
+
+
+def node_at_fault(ours: Any) -> torch.fx.Node | None:
+    """The node whose converter raised, where :func:`construct_network` did; None where it was no operator's."""
+    node: torch.fx.Node | None = ours._cur_node
+    return node if node is not None and node.op == "call_function" else None
+
+
+def named_nodes(ours: Any, text: str) -> list[torch.fx.Node]:
+    """The nodes of which a text of TensorRT's names layers."""
+    layers = enumerate(ours._layer_nodes)
+    found = {node: None for i, node in layers if (name := network_of(ours).get_layer(i).name) and name in text}
+    return [node for node in found if node.op == "call_function"]
+
+
+@contextlib.contextmanager
+def builder_errors() -> Iterator[list[str]]:
+    """The errors that TensorRT reports inside, in its own words."""
+    from torch_tensorrt.logging import _LOGGER
+
+    said: list[str] = []
+
+    class Listener(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            said.append(record.getMessage())
+
+    listener = Listener(logging.ERROR)
+    _LOGGER.addHandler(listener)
+    try:
+        yield said
+    finally:
+        _LOGGER.removeHandler(listener)
 
 
 def converted_nodes(ours: Any) -> Iterator[tuple[torch.fx.Node, list[Any]]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any, ClassVar
@@ -67,14 +68,18 @@ class EngineBuilder(ABC):
 
         Returns:
             The plan, an object with the buffer protocol.
+
+        Raises:
+            BuildFailedError: TensorRT builds none; with its own words.
         """
         config = upstream.builder_config(interpreter)
         self.configure(config, platform, gpus)
-        plan = interpreter.builder.build_serialized_network(upstream.network_of(interpreter), config)
+        with upstream.builder_errors() as said:
+            plan = interpreter.builder.build_serialized_network(upstream.network_of(interpreter), config)
         upstream.release_weights(interpreter)
         if plan is None:
             raise BuildFailedError(
-                "TensorRT could not build an engine of this part of the model",
+                f"TensorRT's builder refuses it: {_shortened(said)}",
                 where=f"operators {', '.join(sorted(_operators(interpreter.module)))}",
                 remedy="read TensorRT's own words above (-v shows them all); keep an operator in PyTorch with "
                 "--torch-executed-op",
@@ -94,3 +99,8 @@ class EngineBuilder(ABC):
 
 def _operators(partition: Any) -> set[str]:
     return {str(node.target) for node in partition.graph.nodes if node.op == "call_function"}
+
+
+def _shortened(said: Sequence[str]) -> str:
+    texts = [text.removeprefix("IBuilder::buildSerializedNetwork: ") for text in said]
+    return textwrap.shorten("; ".join(texts) or "it does not say why", 300)

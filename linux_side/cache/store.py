@@ -28,6 +28,7 @@ LIMIT_VARIABLE = "TRTCROSS_CACHE_SIZE"
 DEFAULT_LIMIT = 20 * 2**30
 LOCK_SECONDS = 60.0
 ARTIFACT = "artifact.pt2"
+MOST_NOTES = 1000
 _PART = ".part-"
 _KEY = re.compile(r"[0-9a-f]{64}")
 
@@ -146,6 +147,50 @@ class BuildCache:
             for entry in found:
                 self._take_away(entry.folder)
         return found
+
+    def note(self, key: str) -> bytes | None:
+        """What was written down of a key, whether or not it has an entry."""
+        try:
+            return self._note(key).read_bytes()
+        except OSError:
+            return None
+
+    def keep_note(self, key: str, data: bytes) -> None:
+        """Writes something down of a key; of too many notes the oldest goes.
+
+        Raises:
+            OSError: the cache cannot be written to, is full, or is locked for a minute by another process.
+        """
+        with self._locked():
+            part = self._part()
+            part.mkdir()
+            try:
+                (part / ARTIFACT).write_bytes(data)
+                sync(part / ARTIFACT)
+                (part / ARTIFACT).replace(self._note(key))
+            finally:
+                shutil.rmtree(part, ignore_errors=True)
+            for path in self._notes()[:-MOST_NOTES]:
+                path.unlink()
+
+    def remove_notes(self) -> None:
+        """Removes every note.
+
+        Raises:
+            OSError: the cache cannot be written to, or is locked for a minute by another process.
+        """
+        if self.folder.is_dir():
+            with self._locked():
+                for path in self._notes():
+                    path.unlink()
+
+    def _note(self, key: str) -> Path:
+        return self.folder / f"{key}.json"
+
+    def _notes(self) -> list[Path]:
+        """Every note, the oldest first."""
+        found = [path for path in self.folder.glob("*.json") if _KEY.fullmatch(path.stem)]
+        return sorted(found, key=lambda path: (path.stat().st_mtime, path.name))
 
     def _take_away(self, folder: Path) -> None:
         if folder.exists():

@@ -111,6 +111,8 @@ def prune(
     entries = cache.entries()
     chosen = [entry for entry in entries if unwanted(entry)]
     removed = cache.remove([*chosen, *surplus([entry for entry in entries if entry not in chosen], limit)])
+    if everything:
+        cache.remove_notes()
     freed = sum(entry.size for entry in removed)
     for entry in removed:
         output.say(f"removed {entry.key} ({size_text(entry.size)})")

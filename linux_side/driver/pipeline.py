@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import platform
+import time
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
@@ -17,6 +18,7 @@ from torch.utils import _pytree as pytree
 
 from linux_side.backends.base import EngineBuilder
 from linux_side.cache.key import program_key
+from linux_side.cache.notes import Notes
 from linux_side.driver.artifact_writer import Serialized, program_digest, serialize_program, write_artifact
 from linux_side.exporter import export
 from linux_side.exporter.engine_module import CompiledEngine, compiled_engine
@@ -29,7 +31,15 @@ from linux_side.frontend.supported import check_model
 from linux_side.guards.locations import located_guards
 from linux_side.guards.profiles import Profiles, require_guards
 from linux_side.guards.tracing import small_sizes_of
-from linux_side.lowering.compile import Compiled, NetworkHook, PartitionHook, convert_partitions, lower_program
+from linux_side.lowering.compile import (
+    Compiled,
+    NetworkHook,
+    PartitionHook,
+    convert_partitions,
+    lower_program,
+    partition_graph,
+)
+from linux_side.lowering.fallback import Fallback
 from linux_side.options import BuildOptions
 from linux_side.precision.mixed import Mixed, mix, mix_within
 from toolchain.engine.info import CURRENT_ABI
@@ -39,6 +49,7 @@ from toolchain.guards.grammar import Operation
 from toolchain.host.installed import own_version
 from toolchain.manifest.install import install_lines
 from toolchain.manifest.models import (
+    FALLBACK_WARNINGS,
     GOLDEN_WARNINGS,
     BuildRecord,
     CallSpec,
@@ -71,6 +82,8 @@ class Pipeline:
         on_network: sees each ``INetworkDefinition`` just before its engine is built.
         cache_key: what names this build in the build cache, if it may go there.
         warn: takes what whoever builds must know, and the manifest repeats.
+        notes: what earlier builds of the same thing found out.
+        started: when the build began, by ``time.monotonic``.
     """
 
     options: BuildOptions
@@ -82,6 +95,8 @@ class Pipeline:
     on_network: NetworkHook | None = None
     cache_key: str | None = None
     warn: Callable[[Iterable[str]], None] = lambda _: None
+    notes: Notes = field(default_factory=Notes)
+    started: float = field(default_factory=time.monotonic)
 
     def import_upstream(self) -> None:
         """Imports Torch-TensorRT, which only building needs."""
@@ -116,13 +131,20 @@ class Pipeline:
         with self.phase("lower"):
             digest = source.digest or self._digest(program)
             with located_guards():
-                partitioned = self.partitioned(mixed.program if mixed else program)
-        require_guards(guards, profiles, program.range_constraints)
-        guards.require_ranges(narrowed_ranges(program, profiles))
+                lowered = lower_program(mixed.program if mixed else program, self.options, self.builder)
+        refuse = self.options.require_full_coverage
+        fallback = Fallback(lowered, started=self.started, notes=self.notes, warn=self.warn, refuse=refuse)
+
+        def attempt() -> Compiled:
+            with located_guards():
+                partitioned = self.partitioned(lowered)
+            require_guards(guards, profiles, program.range_constraints)
+            guards.require_ranges(narrowed_ranges(program, profiles))
+            hooks = self.on_partition, self.on_network, fallback.deadline
+            return convert_partitions(partitioned, self.options, self.builder, profiles, self.spool, *hooks)
+
         with self.phase("convert"):
-            compiled = convert_partitions(
-                partitioned, self.options, self.builder, profiles, self.spool, self.on_partition, self.on_network
-            )
+            compiled = fallback.run(attempt)
         with self.phase("serialize"):
             result, serialized = self._serialize(source, compiled, profiles)
             samples = source.golden.samples
@@ -136,7 +158,7 @@ class Pipeline:
                 engines,
                 compiled.facts,
                 golden,
-                self._describe(source, digest, result, compiled, rules, mixed),
+                self._describe(source, digest, result, compiled, rules, mixed, fallback.warnings),
             )
 
     def _in_precision(self, source: Source) -> Mixed | None:
@@ -156,9 +178,9 @@ class Pipeline:
         self.warn(mixed.record.warnings)
         return mixed
 
-    def partitioned(self, program: torch.export.ExportedProgram) -> torch.fx.GraphModule:
+    def partitioned(self, lowered: torch.fx.GraphModule) -> torch.fx.GraphModule:
         """The lowered program, split into what TensorRT takes and what stays in PyTorch."""
-        return lower_program(program, self.options, self.builder)
+        return partition_graph(lowered, self.options, self.builder)
 
     def _digest(self, program: torch.export.ExportedProgram) -> str:
         path = self.spool / "model.pt2"
@@ -190,6 +212,7 @@ class Pipeline:
         compiled: Compiled,
         rules: list[Operation],
         mixed: Mixed | None,
+        kept: list[str],
     ) -> dict[str, Any]:
         producer, target = self._producer(), self._target(compiled)
         fallback = [
@@ -197,12 +220,13 @@ class Pipeline:
             for name, count in sorted(compiled.fallback.items())
         ]
         total = compiled.in_engines + sum(compiled.fallback.values())
-        samples, warnings = source.golden.samples, source.golden.warnings
+        samples = source.golden.samples
+        warnings = {GOLDEN_WARNINGS: source.golden.warnings, FALLBACK_WARNINGS: kept}
         return {
             "created": datetime.now(timezone.utc),
             "producer": producer,
             "model": SourceModel(name=source.name, digest=digest),
-            "settings": self.options.model_dump(mode="json") | ({GOLDEN_WARNINGS: warnings} if warnings else {}),
+            "settings": self.options.model_dump(mode="json") | {name: said for name, said in warnings.items() if said},
             "target": target,
             "install": install_lines(target, producer),
             "call": CallSpec(

@@ -107,17 +107,21 @@ def _cached(job: dict[str, Any], pipeline: Pipeline, source: Source, progress: B
     """Sets the cache key; writes the artifact if the caller could not look for it, and the cache has it."""
     from linux_side.cache.key import file_key
     from linux_side.cache.lookup import fetch
+    from linux_side.cache.notes import Notes
     from linux_side.cache.store import BuildCache
 
+    cache = BuildCache()
     if job["cache_key"] is not None:
         # Not if the file was written to since: what was read is then of no known content.
         key = file_key(Path(job["model"]), job["name"], pipeline.options)
         pipeline.cache_key = key if key == job["cache_key"] else None
+        pipeline.notes = Notes(cache, pipeline.cache_key)
         return False
     with progress.phase("cache"):
         pipeline.cache_key = key = pipeline.program_key(source)
         out, seconds = Path(job["out"]), progress.seconds
-        found = fetch(BuildCache(), key, out, seconds, lambda text: progress.send(event="warning", text=text))
+        pipeline.notes = Notes(cache, key)
+        found = fetch(cache, key, out, seconds, lambda text: progress.send(event="warning", text=text))
     if found:
         progress.send(event="cached", key=key)
     return found

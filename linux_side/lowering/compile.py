@@ -22,11 +22,14 @@ from linux_side.guards.profiles import Profiles
 from linux_side.guards.tracing import small_sizes_of
 from linux_side.lowering.aliasing import allow_aliasing_of_state_alone
 from linux_side.lowering.complex_io import keep_complex_outside
+from linux_side.lowering.culprit import OperatorRefusedError, empty_operators, first_refused
 from linux_side.lowering.engine_metadata import encode_metadata
+from linux_side.lowering.fallback import AttemptFailedError
 from linux_side.lowering.float64 import demote_float64
 from linux_side.lowering.large_numbers import keep_large_numbers_outside
 from linux_side.lowering.network_check import check_network
 from linux_side.lowering.randomness import drawing_operators, fill_uninitialized, make_draws_readable
+from linux_side.lowering.requested import keep_requested_outside
 from linux_side.lowering.symbolic_sizes import keep_sizes_inside
 from linux_side.options import BuildOptions
 from linux_side.rewrites.attention import rewrite_attention
@@ -69,10 +72,10 @@ class Compiled:
 
 
 def lower_program(program: ExportedProgram, options: BuildOptions, builder: EngineBuilder) -> torch.fx.GraphModule:
-    """Lowers and partitions a program.
+    """Lowers a program: a graph of core operators, those that must stay in PyTorch marked.
 
     Raises:
-        BuildFailedError: an operator is refused, or stays in PyTorch although full coverage was asked for.
+        UsageError: an operator that shall stay in PyTorch is none of the model's.
     """
     settings = _settings(options, builder)
     with small_sizes_of(program.range_constraints):
@@ -85,15 +88,34 @@ def lower_program(program: ExportedProgram, options: BuildOptions, builder: Engi
         rewrite_attention(gm)
     keep_complex_outside(gm, upstream.complex_io(gm))
     allow_aliasing_of_state_alone(gm, changes)
-    settings.torch_executed_ops |= drawing_operators(gm)
     keep_large_numbers_outside(gm)
     keep_inexact_resizing_outside(gm)
+    keep_requested_outside(gm, program, options.torch_executed_ops)
+    gm.meta[STATE] = changes
+    return gm
+
+
+def partition_graph(gm: torch.fx.GraphModule, options: BuildOptions, builder: EngineBuilder) -> torch.fx.GraphModule:
+    """Splits a lowered graph, which stays as it is, into what TensorRT takes and what stays in PyTorch.
+
+    Raises:
+        BuildFailedError: an operator stays in PyTorch although full coverage was asked for.
+        AttemptFailedError: of a part's operators one belongs into PyTorch.
+    """
+    settings = _settings(options, builder)
+    settings.torch_executed_ops |= drawing_operators(gm)
     partitioned = upstream.partition(gm, settings)
-    partitioned.meta[STATE] = changes
+    partitioned.meta[STATE] = gm.meta[STATE]
+    refusals = []
     for name, partition in list(_partitions(partitioned)):
         call = _call_of(partitioned, name)
-        if keep_sizes_inside(partitioned, call, partition):
-            demote_float64(partitioned, call, partition)
+        try:
+            if keep_sizes_inside(partitioned, call, partition):
+                demote_float64(partitioned, call, partition)
+        except OperatorRefusedError as refusal:
+            refusals.append(refusal)
+    if refusals:
+        raise AttemptFailedError(refusals)
     partitioned.recompile()
     if options.require_full_coverage and (left := _operators_in_torch(partitioned)):
         raise BuildFailedError(
@@ -112,6 +134,7 @@ def convert_partitions(
     spool: Path,
     on_partition: PartitionHook | None = None,
     on_network: NetworkHook | None = None,
+    deadline: Callable[[], float] = lambda: float("inf"),
 ) -> Compiled:
     """Builds an engine for each ``_run_on_acc_*`` submodule and puts an :class:`EngineModule` in its place.
 
@@ -121,25 +144,45 @@ def convert_partitions(
         profiles: for each optimization profile, each symbol's ``min``, ``opt`` and ``max``.
         on_partition: sees each partition just before it is converted.
         on_network: sees each partition's ``INetworkDefinition`` just before its engine is built.
+        deadline: when the search for the operators that TensorRT refuses has to end; asked at the first of them.
 
     Raises:
-        BuildFailedError: there is nothing for TensorRT to do, or TensorRT cannot build an engine.
+        BuildFailedError: there is nothing for TensorRT to do, or a network differs from the model.
+        AttemptFailedError: there are operators that TensorRT does not take. After the first no engine is built.
     """
     settings = _settings(options, builder)
     compiled = Compiled(partitioned, fallback=_operators_in_torch(partitioned))
+    refusals: list[OperatorRefusedError] = []
+
+    def network(part: torch.fx.GraphModule) -> tuple[list[Any], Any]:
+        inputs = upstream.partition_inputs(part, profiles)
+        interpreter = upstream.interpreter(part, inputs, settings)
+        with _node_named(interpreter):
+            upstream.construct_network(interpreter)
+        return inputs, interpreter
+
+    def build(part: torch.fx.GraphModule) -> None:
+        builder.build(network(part)[1], options.target, options.capabilities)
+
     for name, partition in _partitions(partitioned):
         compiled.in_engines += sum(_count_operators(partition).values())
         builder.prepare(partition)
         if on_partition:
             on_partition(name, partition)
-        with _explained(partition):
-            inputs = upstream.partition_inputs(partition, profiles)
-            interpreter = upstream.interpreter(partition, inputs, settings)
-            upstream.construct_network(interpreter)
-            check_network(interpreter)
-            if on_network:
-                on_network(name, upstream.network_of(interpreter))
-            plan = builder.build(interpreter, options.target, options.capabilities)
+        try:
+            with _empty_blamed(partition):
+                with _blamed(partition, build, deadline):
+                    inputs, interpreter = network(partition)
+                check_network(interpreter)
+                if refusals:
+                    continue
+                if on_network:
+                    on_network(name, upstream.network_of(interpreter))
+                with _blamed(partition, build, deadline, interpreter):
+                    plan = builder.build(interpreter, options.target, options.capabilities)
+        except OperatorRefusedError as refusal:
+            refusals.append(refusal)
+            continue
         path = spool / f"{name}.plan"
         path.write_bytes(memoryview(plan))
         del plan
@@ -148,6 +191,8 @@ def convert_partitions(
         _call_of(partitioned, name).meta["val"] = output_values(partition)
         partitioned.add_module(name, EngineModule(CompiledEngine(info, engine_from_file(path))))
         del interpreter
+    if refusals:
+        raise AttemptFailedError(refusals)
     if not compiled.facts and not options.allow_no_engine:
         raise BuildFailedError(
             f"TensorRT can take no operator of this model{_reasons(partitioned)}",
@@ -159,26 +204,61 @@ def convert_partitions(
 
 
 @contextmanager
-def _explained(partition: torch.fx.GraphModule) -> Iterator[None]:
-    """Says which part of the model TensorRT does not take, and why as far as we know."""
+def _node_named(interpreter: Any) -> Iterator[None]:
+    """Makes of what a converter raises a refusal of its operator."""
     try:
         yield
+    except (TrtcrossError, MemoryError):
+        raise
     except Exception as error:
-        empty = [n.name for n in partition.graph.nodes if _is_empty(n.meta.get("val"))]
-        if isinstance(error, TrtcrossError) and not empty:
+        node = upstream.node_at_fault(interpreter)
+        if node is None:
             raise
-        operators = ", ".join(sorted(_count_operators(partition)))
-        raise BuildFailedError(
-            f"TensorRT cannot take tensors with no elements: {', '.join(empty)}"
-            if empty
-            else f"TensorRT cannot take this part of the model: {str(error).strip().splitlines()[0]}",
-            where=f"operators {operators}",
-            remedy="keep those in PyTorch with --torch-executed-op",
+        raise OperatorRefusedError(
+            [node], f"its converter raised {type(error).__name__}: {_line(error)}", by_itself=True
         ) from error
 
 
-def _is_empty(value: Any) -> bool:
-    return isinstance(value, torch.Tensor) and any(isinstance(size, int) and size == 0 for size in value.shape)
+@contextmanager
+def _empty_blamed(partition: torch.fx.GraphModule) -> Iterator[None]:
+    """Makes of any failure a refusal of what computes with tensors that have no elements, where there are such."""
+    try:
+        yield
+    except MemoryError:
+        raise
+    except Exception as error:
+        if empty := empty_operators(partition):
+            reason = "TensorRT cannot take tensors with no elements"
+            raise OperatorRefusedError(empty, reason, by_itself=True) from error
+        raise
+
+
+@contextmanager
+def _blamed(
+    partition: torch.fx.GraphModule,
+    build: Callable[[torch.fx.GraphModule], None],
+    deadline: Callable[[], float],
+    interpreter: Any = None,
+) -> Iterator[None]:
+    """Makes of every other failure a refusal of the operator that is found to be its reason.
+
+    Args:
+        interpreter: of the partition, where the builder is at work.
+    """
+    try:
+        yield
+    except (OperatorRefusedError, MemoryError):
+        raise
+    except Exception as error:
+        if empty_operators(partition):
+            raise
+        if len(named := upstream.named_nodes(interpreter, str(error)) if interpreter else []) != 1:
+            named = [first_refused(partition, build, deadline())]
+        raise OperatorRefusedError(named, _line(error), by_itself=False) from error
+
+
+def _line(error: Exception) -> str:
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
 
 
 def _settings(options: BuildOptions, builder: EngineBuilder) -> Any:

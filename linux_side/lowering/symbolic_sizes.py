@@ -14,7 +14,7 @@ import torch
 from torch.utils._sympy.interp import sympy_interp
 from torch.utils._sympy.reference import PythonReferenceAnalysis
 
-from toolchain.errors import BuildFailedError
+from linux_side.lowering.culprit import OperatorRefusedError
 
 SYMBOLIC = (torch.SymInt, torch.SymFloat, torch.SymBool)
 
@@ -31,7 +31,7 @@ def keep_sizes_inside(gm: torch.fx.GraphModule, call: torch.fx.Node, partition: 
         Whether the partition is still needed: False where it returned nothing but sizes.
 
     Raises:
-        BuildFailedError: an output size depends on data, so that only the engine could know it.
+        OperatorRefusedError: an output size depends on data, so that only the engine could know it.
     """
     _compute_inputs_inside(call, partition)
     still_needed = _compute_outputs_outside(gm, call, partition)
@@ -70,11 +70,8 @@ def _compute_outputs_outside(gm: torch.fx.GraphModule, call: torch.fx.Node, part
         value = results[index].meta["val"]
         unknown = value.node.expr.free_symbols - sources.keys()
         if unknown:
-            raise BuildFailedError(
-                f"the size {value.node.expr} is known only when the engine runs",
-                where=f"operator {results[index].target}",
-                remedy=f"keep it in PyTorch with --torch-executed-op {results[index].target}",
-            )
+            reason = f"the size {value.node.expr} would be known only when the engine runs"
+            raise OperatorRefusedError([results[index]], reason, by_itself=True)
         with gm.graph.inserting_before(call):
             computed = _compute(gm.graph, value, sources)
         _redirect(gm, call, None if bare else index, computed)

@@ -27,6 +27,7 @@ from torch.export import ExportedProgram
 from torch.utils import _pytree as pytree
 
 from linux_side.backends import engine_builder
+from linux_side.cache.notes import Notes
 from linux_side.frontend.structure import plain_spec
 from linux_side.fx.state import STATE
 from linux_side.options import BuildOptions, DynamicDimension
@@ -60,6 +61,7 @@ class Built:
         networks: by the engine's name, the TensorRT network from which it was built.
         unrecorded: by the engine's name, why its network is not there.
         original: a copy of the model, made before it was exported; None where there was a program already.
+        attempts: how often it was partitioned and converted.
     """
 
     artifact: Artifact
@@ -69,6 +71,7 @@ class Built:
     networks: dict[str, Network] = field(default_factory=dict)
     unrecorded: dict[str, NetworkError] = field(default_factory=dict)
     original: torch.nn.Module | None = None
+    attempts: int = 1
 
     def loaded(self) -> ExportedProgram:
         """The artifact's program on the CPU, each engine's stand-in in place: its partition's index, as a tensor."""
@@ -163,6 +166,7 @@ def build_here(
     *,
     folder: Path,
     dynamic: tuple[str, ...] = (),
+    notes: Notes | None = None,
     **options: Any,
 ) -> Built:
     """Exports and builds a model in this process with the real builder.
@@ -171,6 +175,7 @@ def build_here(
         module: put into eval mode here, as a factory does it.
         folder: where the artifact goes.
         dynamic: as on the command line.
+        notes: of earlier builds.
         options: of :class:`linux_side.options.BuildOptions`.
     """
     from linux_side.frontend.source import export_source
@@ -178,20 +183,23 @@ def build_here(
     builder = imported_builder()
     parsed = BuildOptions(dynamic=[DynamicDimension.parse(text) for text in dynamic], **options)
     original = copy.deepcopy(module.eval())
-    built = build_source(export_source("test", module, args, kwargs or {}, parsed), parsed, builder, folder)
+    built = build_source(export_source("test", module, args, kwargs or {}, parsed), parsed, builder, folder, notes)
     built.original = original
     return built
 
 
-def build_source(source: Any, options: BuildOptions, builder: Any, folder: Path) -> Built:
+def build_source(source: Any, options: BuildOptions, builder: Any, folder: Path, notes: Notes | None = None) -> Built:
     """Builds the artifact of a program that is there already."""
     from linux_side.driver import pipeline as pipelines
 
-    taken: dict[str, Any] = {}
+    taken: dict[str, Any] = {"attempts": 0}
 
     class Recording(pipelines.Pipeline):
-        def partitioned(self, program: ExportedProgram) -> torch.fx.GraphModule:
-            partitioned = super().partitioned(program)
+        def partitioned(self, lowered: torch.fx.GraphModule) -> torch.fx.GraphModule:
+            for recorded in (partitions, networks, unrecorded):  # of an attempt before
+                recorded.clear()
+            taken["attempts"] += 1
+            partitioned = super().partitioned(lowered)
             taken["reference"] = copy.deepcopy(partitioned)
             return partitioned
 
@@ -212,9 +220,11 @@ def build_source(source: Any, options: BuildOptions, builder: Any, folder: Path)
     out = Path(tempfile.mkdtemp(dir=folder)) / "artifact.pt2"
     hooks = {"on_partition": remember, "on_network": remember_network}
     with tempfile.TemporaryDirectory() as spool:
-        pipeline = Recording(options, builder, Path(spool), _untimed, **hooks)
+        pipeline = Recording(options, builder, Path(spool), _untimed, notes=notes or Notes(), **hooks)
         pipeline.run_source(source, out)
-    return Built(open_artifact(out), source.program, taken["reference"], partitions, networks, unrecorded)
+    built = Built(open_artifact(out), source.program, taken["reference"], partitions, networks, unrecorded)
+    built.attempts = taken["attempts"]
+    return built
 
 
 def assert_same_wiring(built: Built, *args: Any, **kwargs: Any) -> Any:

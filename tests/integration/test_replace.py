@@ -19,7 +19,7 @@ from torch.export.graph_signature import InputKind
 from examples import models
 from linux_side import export
 from linux_side.exporter.engine_module import EngineModule
-from linux_side.lowering.compile import convert_partitions, lower_program
+from linux_side.lowering.compile import convert_partitions, lower_program, partition_graph
 from linux_side.options import BuildOptions
 from tests.integration.harness import Built, build_here, imported_builder
 from toolchain.errors import BuildFailedError, MalformedArtifactError
@@ -135,7 +135,8 @@ def compiled(tmp_path: Path) -> tuple[torch.fx.GraphModule, torch.nn.Module, tup
     module, args = models.two_outputs()
     partitions: dict[str, torch.fx.GraphModule] = {}
     options, builder = BuildOptions(), imported_builder()
-    partitioned = lower_program(torch.export.export(module, args), options, builder)
+    lowered = lower_program(torch.export.export(module, args), options, builder)
+    partitioned = partition_graph(lowered, options, builder)
 
     def remember(name: str, partition: torch.fx.GraphModule) -> None:
         partitions[name] = copy.deepcopy(partition)  # conversion takes the weights out

@@ -66,23 +66,23 @@ def lower(trial: Trial, build: bool) -> Lowered:
     options = BuildOptions(golden=0, dynamic=[DynamicDimension.parse(text) for text in ranges], allow_no_engine=True)
     builder = imported_builder()
     program = export_source("trial", Operator(trial.function).eval(), trial.calls[0], {}, options).program
-    lowered = Lowered(lowering.lower_program(program, options, builder))
+    graph = lowering.lower_program(program, options, builder)
+    lowered = Lowered(lowering.partition_graph(graph, options, builder))
     lowered.in_torch = bool(lowering._operators_in_torch(lowered.graph))
     profiles = profiles_for(program, options.dynamic, program_guards(program).sizes)
     for name, partition in list(lowering._partitions(lowered.graph)):
         builder.prepare(partition)
-        with lowering._explained(partition):
-            inputs = upstream.partition_inputs(partition, profiles)
-            interpreter = upstream.interpreter(partition, inputs, lowering._settings(options, builder))
-            upstream.construct_network(interpreter)
-            lowering.check_network(interpreter)
-            try:
-                lowered.networks[name] = network = record(upstream.network_of(interpreter))
-            except NetworkError as error:
-                lowered.networks[name] = network = None
-                print("   no interpreter:", error)
-            if build:
-                builder.build(interpreter, options.target, options.capabilities)
+        inputs = upstream.partition_inputs(partition, profiles)
+        interpreter = upstream.interpreter(partition, inputs, lowering._settings(options, builder))
+        upstream.construct_network(interpreter)
+        lowering.check_network(interpreter)
+        try:
+            lowered.networks[name] = network = record(upstream.network_of(interpreter))
+        except NetworkError as error:
+            lowered.networks[name] = network = None
+            print("   no interpreter:", error)
+        if build:
+            builder.build(interpreter, options.target, options.capabilities)
         if network is not None:
             bare = not isinstance(partition.graph.output_node().args[0], (list, tuple))
             names = upstream.binding_names(interpreter)

@@ -10,7 +10,14 @@ from toolchain.cli.output import Output, verb
 from toolchain.foreign.derive import FOREIGN
 from toolchain.guards.describe import summary
 from toolchain.guards.evaluate import Guards
-from toolchain.manifest.models import Manifest, PrecisionRecord, ValueSpec, golden_warnings, size_ranges
+from toolchain.manifest.models import (
+    Manifest,
+    PrecisionRecord,
+    ValueSpec,
+    fallback_warnings,
+    golden_warnings,
+    size_ranges,
+)
 from toolchain.text import size_text
 
 
@@ -74,6 +81,7 @@ def manifest_lines(manifest: Manifest) -> list[str]:
     lines.append(_coverage_line(manifest))
     for operator in manifest.fallback:
         lines.append(f"          in PyTorch: {operator.operator} x{operator.count} on {operator.device}")
+    lines.extend(f"          {text}" for text in fallback_warnings(manifest))
     if manifest.precision:
         lines.extend(_precision_lines(manifest.precision))
     golden = manifest.golden

@@ -238,7 +238,20 @@ GOLDEN_WARNINGS = "golden_warnings"
 
 def golden_warnings(manifest: Manifest) -> list[str]:
     """What whoever built the artifact was told of its golden I/O."""
-    texts = manifest.settings.get(GOLDEN_WARNINGS)
+    return _texts(manifest, GOLDEN_WARNINGS)
+
+
+# Under this name, in the settings, which operators stay in PyTorch because TensorRT did not take them.
+FALLBACK_WARNINGS = "fallback_warnings"
+
+
+def fallback_warnings(manifest: Manifest) -> list[str]:
+    """What whoever built the artifact was told of operators that TensorRT did not take."""
+    return _texts(manifest, FALLBACK_WARNINGS)
+
+
+def _texts(manifest: Manifest, name: str) -> list[str]:
+    texts = manifest.settings.get(name)
     return [str(text) for text in texts] if isinstance(texts, list) else []
 
 
@@ -266,7 +279,8 @@ class BuildRecord(StrictModel):
 
 def build_warnings(manifest: Manifest) -> list[str]:
     """What whoever built the artifact was told of it."""
-    return golden_warnings(manifest) + (manifest.precision.warnings if manifest.precision else [])
+    precision = manifest.precision.warnings if manifest.precision else []
+    return [*golden_warnings(manifest), *precision, *fallback_warnings(manifest)]
 
 
 def size_ranges(inputs: Sequence[ValueSpec]) -> dict[Size, Range]:
