@@ -130,7 +130,9 @@ class BuildOptions(Options):
         default_factory=list, description="A dimension that may vary."
     )
     golden: int = Field(default=1, ge=0, description="Samples of golden I/O: example, least size, greatest, between.")
-    min_block_size: int = Field(default=1, ge=1, description="Fewest operators.")
+    min_block_size: int | None = Field(
+        default=None, ge=1, description="Fewest operators of an engine; else a rule keeps small light ones in PyTorch."
+    )
     torch_executed_ops: Annotated[list[str], Flag("--torch-executed-op", metavar="OP")] = Field(
         default_factory=list, description="Keep in PyTorch."
     )

@@ -22,7 +22,7 @@ from linux_side.guards.profiles import Profiles
 from linux_side.guards.tracing import small_sizes_of
 from linux_side.lowering.aliasing import allow_aliasing_of_state_alone
 from linux_side.lowering.complex_io import keep_complex_outside
-from linux_side.lowering.culprit import OperatorRefusedError, empty_operators, first_refused
+from linux_side.lowering.culprit import OperatorRefusedError, empty_operators, first_refused, remember_names
 from linux_side.lowering.engine_metadata import encode_metadata
 from linux_side.lowering.fallback import AttemptFailedError
 from linux_side.lowering.float64 import demote_float64
@@ -30,6 +30,7 @@ from linux_side.lowering.large_numbers import keep_large_numbers_outside
 from linux_side.lowering.network_check import check_network
 from linux_side.lowering.randomness import drawing_operators, fill_uninitialized, make_draws_readable
 from linux_side.lowering.requested import keep_requested_outside
+from linux_side.lowering.small_engines import keep_small_engines_outside
 from linux_side.lowering.symbolic_sizes import keep_sizes_inside
 from linux_side.options import BuildOptions
 from linux_side.rewrites.attention import rewrite_attention
@@ -92,6 +93,7 @@ def lower_program(program: ExportedProgram, options: BuildOptions, builder: Engi
     keep_inexact_resizing_outside(gm)
     keep_requested_outside(gm, program, options.torch_executed_ops)
     gm.meta[STATE] = changes
+    remember_names(gm)
     return gm
 
 
@@ -105,6 +107,8 @@ def partition_graph(gm: torch.fx.GraphModule, options: BuildOptions, builder: En
     settings = _settings(options, builder)
     settings.torch_executed_ops |= drawing_operators(gm)
     partitioned = upstream.partition(gm, settings)
+    if options.min_block_size is None and keep_small_engines_outside(gm, partitioned):
+        partitioned = upstream.partition(gm, settings)
     partitioned.meta[STATE] = gm.meta[STATE]
     refusals = []
     for name, partition in list(_partitions(partitioned)):
@@ -263,7 +267,7 @@ def _line(error: Exception) -> str:
 
 def _settings(options: BuildOptions, builder: EngineBuilder) -> Any:
     return upstream.compilation_settings(
-        min_block_size=options.min_block_size,
+        min_block_size=options.min_block_size or 1,
         torch_executed_ops=torch_executed_names(options.torch_executed_ops),
         workspace_size=options.workspace,
         disable_tf32=not options.tf32,

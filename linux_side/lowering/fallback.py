@@ -12,7 +12,7 @@ import torch
 from linux_side import upstream
 from linux_side.cache.notes import KeptOperator, Notes
 from linux_side.fx.source_line import source_line
-from linux_side.lowering.culprit import OperatorRefusedError, lowered_name, remember_names
+from linux_side.lowering.culprit import OperatorRefusedError, lowered_name
 from toolchain.errors import BuildFailedError
 
 MOST_REBUILDS = 8
@@ -53,7 +53,6 @@ class Fallback:
         warn: Callable[[Iterable[str]], None] = lambda _: None,
         refuse: bool = False,
     ) -> None:
-        remember_names(gm)
         self._nodes = {node.name: node for node in gm.graph.nodes if node.op == "call_function"}
         self._started = time.monotonic() if started is None else started
         self._notes, self._refuse = notes or Notes(), refuse

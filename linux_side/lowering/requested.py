@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch.export import ExportedProgram
@@ -17,7 +16,7 @@ _NEAREST = 5
 
 
 def keep_requested_outside(gm: torch.fx.GraphModule, program: ExportedProgram, names: Sequence[str]) -> None:
-    """Marks, in a lowered graph, what the requested operators became where lowering made others of them.
+    """Marks, in a lowered graph, the operators of these names and what lowering made of them.
 
     Args:
         program: from which the graph was lowered.
@@ -26,37 +25,31 @@ def keep_requested_outside(gm: torch.fx.GraphModule, program: ExportedProgram, n
     Raises:
         UsageError: the model does not call one of the operators.
     """
-    wanted = {asked.removeprefix("torch.ops."): asked for asked in torch_executed_names(names)}
-    nodes = [node for node in gm.graph.nodes if node.op == "call_function"]
-    known = {str(operator) for node in nodes for operator in _operators(node)}
-    for name in wanted:
-        if name not in known:
-            raise _unknown(name, nodes, program, known)
-    for node in nodes:
-        origin = str(node.meta.get("original_aten"))
-        if origin in wanted and str(node.target) not in wanted:
-            keep_in_torch(node, f"--torch-executed-op {origin}")
+    origins = {node: set(_origins(node)) for node in gm.graph.nodes if node.op == "call_function"}
+    called = {str(node.target) for node in program.graph.nodes}.union(*origins.values())
+    for asked in torch_executed_names(names):
+        name = asked.removeprefix("torch.ops.")
+        if name not in called:
+            raise _unknown(name, sorted(other for other in called if "." in other))
+        for node, of in origins.items():
+            if name in of:
+                keep_in_torch(node, f"--torch-executed-op {name}")
 
 
-def _operators(node: torch.fx.Node) -> list[Any]:
-    """The operator that a node calls, and the one of which lowering made it."""
-    called = (node.target, node.meta.get("original_aten"))
-    return [operator for operator in called if isinstance(operator, torch._ops.OperatorBase)]
+def _origins(node: torch.fx.Node) -> Iterator[str]:
+    """The operator that a node calls, and those of which it was made."""
+    yield str(node.target)
+    yield str(node.meta.get("original_aten"))
+    waiting = list(node.meta.get("from_node", ()))
+    for source in waiting:
+        yield str(source.target)
+        waiting += source.from_node
 
 
-def _unknown(name: str, nodes: Sequence[torch.fx.Node], program: ExportedProgram, known: set[str]) -> UsageError:
-    calls = [node for node in program.graph.nodes if str(node.target) == name]
-    traces = {node.meta.get("stack_trace") for node in calls} - {None}
-    became = sorted({str(node.target) for node in nodes if node.meta.get("stack_trace") in traces and _operators(node)})
-    if calls:
-        return UsageError(
-            f"{name} is made of other operators before TensorRT sees the model",
-            where="--torch-executed-op",
-            remedy=f"name those of them that shall stay in PyTorch: {', '.join(became or sorted(known))}",
-        )
-    near = difflib.get_close_matches(name, sorted(known), _NEAREST, 0.5)
+def _unknown(name: str, called: Sequence[str]) -> UsageError:
+    near = difflib.get_close_matches(name, called, _NEAREST, 0.5)
     return UsageError(
         f"the model does not call the operator {name}",
         where="--torch-executed-op",
-        remedy=f"the nearest that it calls: {', '.join(near)}" if near else f"it calls: {', '.join(sorted(known))}",
+        remedy=f"the nearest that it calls: {', '.join(near)}" if near else f"it calls: {', '.join(called)}",
     )

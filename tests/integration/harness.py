@@ -176,11 +176,12 @@ def build_here(
         folder: where the artifact goes.
         dynamic: as on the command line.
         notes: of earlier builds.
-        options: of :class:`linux_side.options.BuildOptions`.
+        options: of :class:`linux_side.options.BuildOptions`; engines may be of any size unless they say otherwise.
     """
     from linux_side.frontend.source import export_source
 
     builder = imported_builder()
+    options.setdefault("min_block_size", 1)  # wiring is proved by many engines, however small
     parsed = BuildOptions(dynamic=[DynamicDimension.parse(text) for text in dynamic], **options)
     original = copy.deepcopy(module.eval())
     built = build_source(export_source("test", module, args, kwargs or {}, parsed), parsed, builder, folder, notes)

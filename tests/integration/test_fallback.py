@@ -127,10 +127,12 @@ def test_an_operator_that_the_model_lacks_may_not_be_asked_for(tmp_path: Path) -
     with pytest.raises(UsageError, match=r"does not call the operator aten\.relu_\.default") as caught:
         build_here(nn.ReLU(), (X,), folder=tmp_path, torch_executed_ops=["aten.relu_.default"])
     assert "aten.relu.default" in str(caught.value.remedy), "the nearest"
-    norm = nn.LayerNorm(8)
-    with pytest.raises(UsageError, match="made of other operators") as caught:
-        build_here(norm, (X,), folder=tmp_path, torch_executed_ops=["aten.layer_norm.default"])
-    assert "aten.native_layer_norm.default" in str(caught.value.remedy)
+
+
+def test_what_an_operator_becomes_stays_in_pytorch_with_it(tmp_path: Path) -> None:
+    model = nn.Sequential(nn.LayerNorm(8), nn.Linear(8, 8))
+    built = build_here(model, (X,), folder=tmp_path, torch_executed_ops=["aten.layer_norm.default"])
+    assert in_torch(built.artifact.manifest) == {"aten.native_layer_norm.default": 1}
 
 
 def test_the_next_build_of_the_same_model_does_not_fail_again(tmp_path: Path) -> None:
