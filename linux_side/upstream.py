@@ -320,9 +320,9 @@ def construct_network(interpreter: Any) -> None:
     interpreter._construct_trt_network_def()
 
 
-def node_at_fault(ours: Any) -> torch.fx.Node | None:
+def node_at_fault(interpreter: Any) -> torch.fx.Node | None:
     """The node whose converter raised, where :func:`construct_network` did; None where it was no operator's."""
-    node: torch.fx.Node | None = ours._cur_node
+    node: torch.fx.Node | None = interpreter._cur_node
     return node if node is not None and node.op == "call_function" else None
 
 
