@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import logging
+import textwrap
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
@@ -350,6 +351,12 @@ def builder_errors() -> Iterator[list[str]]:
         yield said
     finally:
         _LOGGER.removeHandler(listener)
+
+
+def words(said: Sequence[str]) -> str:
+    """What TensorRT said, as one line that is not too long."""
+    texts = (text.removeprefix("IBuilder::buildSerializedNetwork: ") for text in said)
+    return textwrap.shorten("; ".join(dict.fromkeys(texts)), 300)
 
 
 def converted_nodes(ours: Any) -> Iterator[tuple[torch.fx.Node, list[Any]]]:

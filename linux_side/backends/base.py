@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import textwrap
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any, ClassVar
@@ -79,7 +78,7 @@ class EngineBuilder(ABC):
         upstream.release_weights(interpreter)
         if plan is None:
             raise BuildFailedError(
-                f"TensorRT's builder refuses it: {_shortened(said)}",
+                f"TensorRT's builder refuses it: {upstream.words(said) or 'it does not say why'}",
                 where=f"operators {', '.join(sorted(_operators(interpreter.module)))}",
                 remedy="read TensorRT's own words above (-v shows them all); keep an operator in PyTorch with "
                 "--torch-executed-op",
@@ -99,8 +98,3 @@ class EngineBuilder(ABC):
 
 def _operators(partition: Any) -> set[str]:
     return {str(node.target) for node in partition.graph.nodes if node.op == "call_function"}
-
-
-def _shortened(said: Sequence[str]) -> str:
-    texts = [text.removeprefix("IBuilder::buildSerializedNetwork: ") for text in said]
-    return textwrap.shorten("; ".join(texts) or "it does not say why", 300)

@@ -22,7 +22,13 @@ from linux_side.guards.profiles import Profiles
 from linux_side.guards.tracing import small_sizes_of
 from linux_side.lowering.aliasing import allow_aliasing_of_state_alone
 from linux_side.lowering.complex_io import keep_complex_outside
-from linux_side.lowering.culprit import OperatorRefusedError, empty_operators, first_refused, remember_names
+from linux_side.lowering.culprit import (
+    OperatorRefusedError,
+    empty_operators,
+    first_refused,
+    refused_dtype,
+    remember_names,
+)
 from linux_side.lowering.engine_metadata import encode_metadata
 from linux_side.lowering.fallback import AttemptFailedError
 from linux_side.lowering.float64 import demote_float64
@@ -210,17 +216,18 @@ def convert_partitions(
 @contextmanager
 def _node_named(interpreter: Any) -> Iterator[None]:
     """Makes of what a converter raises a refusal of its operator."""
-    try:
-        yield
-    except (TrtcrossError, MemoryError):
-        raise
-    except Exception as error:
-        node = upstream.node_at_fault(interpreter)
-        if node is None:
+    with upstream.builder_errors() as said:
+        try:
+            yield
+        except (TrtcrossError, MemoryError):
             raise
-        raise OperatorRefusedError(
-            [node], f"its converter raised {type(error).__name__}: {_line(error)}", by_itself=True
-        ) from error
+        except Exception as error:
+            node = upstream.node_at_fault(interpreter)
+            if node is None:
+                raise
+            reason = f"its converter raised {type(error).__name__}: {_line(error)}"
+            reason += f" ({upstream.words(said)})" if said else ""
+            raise OperatorRefusedError([node], reason, by_itself=True) from error
 
 
 @contextmanager
@@ -258,6 +265,12 @@ def _blamed(
             raise
         if len(named := upstream.named_nodes(interpreter, str(error)) if interpreter else []) != 1:
             named = [first_refused(partition, build, deadline())]
+        if dtype := refused_dtype(named[0], build):
+            raise BuildFailedError(
+                f"TensorRT builds no engine in {str(dtype).removeprefix('torch.')} for these GPUs: {_line(error)}",
+                where="--precision and --gpu",
+                remedy="build in another precision (fp16, fp32), or for GPUs that have this one (bf16: from sm_80 on)",
+            ) from error
         raise OperatorRefusedError(named, _line(error), by_itself=False) from error
 
 

@@ -12,6 +12,7 @@ from toolchain.errors import BuildFailedError
 
 Build = Callable[[torch.fx.GraphModule], object]
 
+_HALVES = (torch.float16, torch.bfloat16)
 _LOWERED = "trtcross_lowered"
 
 
@@ -81,6 +82,21 @@ def first_refused(partition: torch.fx.GraphModule, build: Build, deadline: float
         else:
             fails = middle
     return _not_only_getitem(nodes[fails - 1])
+
+
+def refused_dtype(node: torch.fx.Node, build: Build) -> torch.dtype | None:
+    """The dtype of an operator's tensors of which the builder takes nothing at all, not even ReLU; or None."""
+    values = [value for n in (node, *node.all_input_nodes) if isinstance(value := n.meta.get("val"), torch.Tensor)]
+    for value in values:
+        if value.dtype in _HALVES:
+            graph = torch.fx.Graph()
+            source = graph.placeholder("x")
+            result = graph.call_function(torch.ops.aten.relu.default, (source,))
+            source.meta["val"] = result.meta["val"] = value.new_empty(4)
+            graph.output((result,))
+            if not _builds(torch.fx.GraphModule({}, graph), build):
+                return value.dtype
+    return None
 
 
 def _builds(gm: torch.fx.GraphModule | None, build: Build) -> bool:

@@ -114,6 +114,13 @@ def test_a_fallback_that_leaves_nothing_for_tensorrt_is_refused_with_the_reason(
     assert torch.equal(built.run(X), X.nonzero())
 
 
+def test_a_precision_that_the_gpus_lack_is_an_error_and_not_a_fallback_of_everything(tmp_path: Path) -> None:
+    model = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 8))
+    with pytest.raises(BuildFailedError, match="no engine in bfloat16 for these GPUs") as caught:
+        build_here(model, (X,), folder=tmp_path, precision="bf16", gpus=["sm_75"])
+    assert "fp16, fp32" in str(caught.value.remedy)
+
+
 def test_after_so_many_rebuilds_it_gives_up_and_says_what_it_tried(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
