@@ -26,8 +26,9 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from benchmarks.gpu.plans import execute, inner_tensors, sampled
+
 ENGINES = 2
-SAMPLE = 4096
 # Relative L2, fp32 without TF32; integers and booleans must be equal.
 TOLERANCES = {torch.float32: 1e-3, torch.float16: 2e-2, torch.bfloat16: 1e-1}
 HAND_MADE = "hand-made"
@@ -74,14 +75,6 @@ class Case:
     inputs: list[str] = field(default_factory=list)
     outputs: dict[str, tuple[str, str]] = field(default_factory=dict)
     aliases: dict[str, str] = field(default_factory=dict)
-
-
-def sampled(value: Tensor) -> Tensor:
-    """A flat copy of a tensor, or of elements at even distances."""
-    flat = value.reshape(-1)
-    if flat.numel() > SAMPLE:
-        flat = flat[torch.linspace(0, flat.numel() - 1, SAMPLE, dtype=torch.float64).long().to(flat.device)]
-    return flat.clone()
 
 
 # Building
@@ -185,7 +178,7 @@ class _Writer:
         from linux_side import upstream
 
         network = upstream.network_of(interpreter)
-        tensors = list(_inner(network))
+        tensors = list(inner_tensors(network))
         engines = []
         for part in range(ENGINES):
             engines += self._marked(interpreter, tensors[part::ENGINES], f"{self._stem}-{len(self._engines)}-{part}")
@@ -236,27 +229,6 @@ class _Writer:
             yield case
 
 
-def _inner(network: Any) -> Iterator[tuple[int, Any]]:
-    """Each tensor that a layer computes, and its slot in the recording.
-
-    Constants are inputs of other layers, and shape tensors, which TensorRT often refuses as outputs, show in the shapes
-    that they make.
-    """
-    from tests.integration.network import record
-
-    recorded = record(network)
-    inside = {
-        index for step in recorded.steps if hasattr(step, "body") for inner in step.body for index in inner.outputs
-    }
-    for number, step in enumerate(recorded.layers):
-        if step.kind != "CONSTANT":
-            layer = network.get_layer(number)
-            for place, slot in enumerate(step.outputs):
-                tensor = layer.get_output(place)
-                if slot not in inside and step.boundary is None and not tensor.is_shape_tensor:
-                    yield slot, tensor
-
-
 # Running
 
 
@@ -276,7 +248,7 @@ def run(folder: Path, out: Path) -> int:
 
 def _compared(folder: Path, case: Case) -> Iterator[dict[str, Any]]:
     values = load_file(folder / case.values)
-    got = _execute(folder / case.plan, {name: values[f"in.{name}"] for name in case.inputs}, case.aliases)
+    got = execute(folder / case.plan, {name: values[f"in.{name}"] for name in case.inputs}, case.aliases)
     for name, (layer, kind) in case.outputs.items():
         want = values[f"out.{name}"]
         row = {"case": case.name, "kind": kind, "layer": layer, "dtype": str(want.dtype).removeprefix("torch.")}
@@ -296,41 +268,6 @@ def _error(got: Tensor, want: Tensor) -> dict[str, Any]:
     norm = b[finite].norm().item()
     error = (a - b)[finite].norm().item() / norm if norm else (a - b)[finite].norm().item()
     return {"relative_l2": error, "within": error <= TOLERANCES[want.dtype]}
-
-
-def _execute(plan: Path, inputs: dict[str, Tensor], aliases: dict[str, str]) -> dict[str, Tensor]:
-    """Runs an engine through TensorRT-RTX's own interface; gives every output."""
-    import tensorrt_rtx as trt
-
-    dtypes = {
-        trt.float32: torch.float32, trt.float16: torch.float16, trt.bfloat16: torch.bfloat16, trt.int64: torch.int64,
-        trt.int32: torch.int32, trt.int8: torch.int8, trt.uint8: torch.uint8, trt.bool: torch.bool,
-    }  # fmt: skip
-    runtime = trt.Runtime(trt.Logger(trt.Logger.ERROR))
-    engine = runtime.deserialize_cuda_engine(plan.read_bytes())
-    if engine is None:
-        raise RuntimeError("TensorRT-RTX refuses the engine")
-    context = engine.create_execution_context()
-    names = [engine.get_tensor_name(index) for index in range(engine.num_io_tensors)]
-    device = {name: "cpu" if engine.get_tensor_location(name) == trt.TensorLocation.HOST else "cuda" for name in names}
-    bound = {name: value.to(device[name]).clone() for name, value in inputs.items() if name in device}
-    for name, value in bound.items():
-        context.set_input_shape(name, tuple(value.shape))
-    outputs = {}
-    for name in names:
-        if name not in bound:
-            shape = tuple(context.get_tensor_shape(name))
-            source = bound.get(aliases.get(name, ""))
-            outputs[name] = torch.empty(shape, dtype=dtypes[engine.get_tensor_dtype(name)], device=device[name])
-            outputs[name] = outputs[name] if source is None else source
-    for name, value in {**bound, **outputs}.items():
-        # An empty tensor has no address, and TensorRT wants one.
-        context.set_tensor_address(name, value.data_ptr() or torch.empty(1, device=device[name]).data_ptr())
-    torch.cuda.synchronize()
-    if not context.execute_async_v3(torch.cuda.current_stream().cuda_stream):
-        raise RuntimeError("TensorRT-RTX refuses the call")
-    torch.cuda.synchronize()
-    return outputs
 
 
 def _print(rows: list[dict[str, Any]]) -> None:

@@ -35,7 +35,7 @@ def run(folder: Path, monkeypatch: pytest.MonkeyPatch, wrong: str = "") -> tuple
             name: values[f"out.{name}"] + 1 if name in changed else values[f"out.{name}"] for name in case["outputs"]
         }
 
-    monkeypatch.setattr(layers, "_execute", execute)
+    monkeypatch.setattr(layers, "execute", execute)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "no GPU")
     code = layers.run(folder, folder / "out.json")
     return code, json.loads((folder / "out.json").read_text())["rows"]
