@@ -4,7 +4,7 @@
     python -m benchmarks.gpu.bisect prepare MODEL -o FOLDER [OPTION ...]  # without a GPU
     python -m benchmarks.gpu.bisect run FOLDER [OUT.json]                 # on a GPU host
 
-``prepare`` builds the model as ``trtcross build`` does, and a plan for each inner tensor (``benchmarks/gpu/probes.py``).
+``prepare`` builds the model as ``trtcross build`` does, and a plan for each inner tensor (``benchmarks.gpu.probes``).
 ``run`` needs torch, tensorrt_rtx and safetensors alone; it calls each plan and prints, for each network, how far its
 outputs are off, the first layer whose error jumps, and which tensors make the outputs right when they are shown: then
 what is wrong is a fusion across them. An error is relative L2 against the network in fp32; it jumps where it is over

@@ -5,7 +5,7 @@ of its own: the whole network with one more output (``marked``), or the network 
 it is built (``whole``) shows what is to be explained.
 
 Reference is the network itself in fp32 on the CPU (``tests/integration/network/exact.py``), its weights as they are in
-the plan. Beside each tensor stands what rounding alone costs it: the error of the same network when every layer's result
+the plan. Beside each tensor stands what rounding alone costs it: the error of the same network when each layer's result
 is rounded to the dtype that TensorRT gives it.
 """
 
@@ -81,11 +81,12 @@ class Subject:
 
 
 def read_subjects(folder: Path) -> list[Subject]:
-    """What :func:`prepare` left in a folder, or in its folders."""
+    """What :func:`prepare` left in a folder, or in its folders, whose names become part of each network's."""
     return [
         Subject(
             **{
                 **document,
+                "name": str(path.parent.relative_to(folder) / document["name"]),
                 "values": str(path.parent / document["values"]),
                 "tensors": {slot: Inner(**inner) for slot, inner in document["tensors"].items()},
                 "probes": [
@@ -135,13 +136,13 @@ def prepare(
     built.run_networks(*call[0], **call[1])
     subjects = []
     for number, (network, engine) in enumerate(zip(built.networks.values(), built.artifact.engines, strict=True)):
-        subject = _subject(folder, f"{name}-{number}" if number else name, network, inputs[number])
+        subject = subject_of(folder, f"{name}-{number}" if number else name, network, inputs[number])
         subject.aliases = {alias.output: alias.input for alias in engine.info.aliased_io}
         subject.probes = writer.probes[number]
         subjects.append(subject)
     built.artifact.path.unlink()
     built.artifact.path.parent.rmdir()
-    _remember(folder, subjects)
+    remember(folder, subjects)
     return subjects
 
 
@@ -156,7 +157,8 @@ def watch_calls(network: Any, seen: list[dict[str, Tensor]]) -> None:
     object.__setattr__(network, "run", watched)
 
 
-def _remember(folder: Path, subjects: Sequence[Subject]) -> None:
+def remember(folder: Path, subjects: Sequence[Subject]) -> None:
+    """Adds to the list that :func:`read_subjects` reads."""
     path = folder / SUBJECTS
     known = json.loads(path.read_text()) if path.exists() else []
     names = {subject.name for subject in subjects}
@@ -164,7 +166,8 @@ def _remember(folder: Path, subjects: Sequence[Subject]) -> None:
     path.write_text(json.dumps([*known, *map(asdict, subjects)], indent=1))
 
 
-def _subject(folder: Path, name: str, network: Any, inputs: dict[str, Tensor]) -> Subject:
+def subject_of(folder: Path, name: str, network: Any, inputs: dict[str, Tensor]) -> Subject:
+    """Computes a recorded network on the CPU, and writes what its plans must give; it has no plan yet."""
     from tests.integration.network.exact import exact
 
     rounded = network.run_all(inputs)

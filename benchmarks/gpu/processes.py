@@ -32,9 +32,7 @@ def in_processes(
         waiting = interrupted[2 * count :]
 
 
-def _once(
-    work: Callable[[Job], Result], jobs: Sequence[Job], count: int
-) -> Iterator[tuple[Job, Result | Exception]]:
+def _once(work: Callable[[Job], Result], jobs: Sequence[Job], count: int) -> Iterator[tuple[Job, Result | Exception]]:
     with ProcessPoolExecutor(count, mp_context=get_context("spawn")) as pool:
         futures = {pool.submit(work, job): number for number, job in enumerate(jobs)}
         interrupted = []

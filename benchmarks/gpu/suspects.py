@@ -2,10 +2,10 @@
 
     python -m benchmarks.gpu.suspects FOLDER [GROUP ...]
 
-Each is built in fp32, by the rules of ``--precision fp16``, and ``cast``: as the model is after ``.half()``. The groups:
-``interpolation`` (the nets of benchmarks/models, each inner tensor shown), ``resize`` (one layer of resizing between
-others, in many forms), ``ladder`` (from a lone layer of resizing to the whole net of interpolation, a step at a time),
-``masks`` and ``flux`` (each inner tensor shown of small ones, the outputs of larger ones).
+Each is built in fp32, by the rules of ``--precision fp16``, and ``cast``: as the model is after ``.half()``. Groups:
+``interpolation`` (the nets of benchmarks/models), ``ladder`` (from a lone layer of resizing to such a net, a step at a
+time), ``resize`` (one layer of resizing between others, in many forms), ``coarse`` and ``stages`` (the inner tensors of
+two nets of interpolation), ``masks`` and ``flux`` (the inner tensors of small ones, the outputs of larger ones).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - its usual name
 
 from benchmarks import models
-from benchmarks.gpu.probes import CUT, MARKED, WHOLE, prepare
+from benchmarks.gpu.probes import CUT, MARKED, WHOLE, Probe, Subject, prepare, remember, subject_of
 from benchmarks.models.interpolation import sample_along
 from benchmarks.models.weights import drawn, settled
 
@@ -41,72 +41,121 @@ class Suspect:
     precision: str
     forms: tuple[str, ...] = (WHOLE,)
     dynamic: tuple[str, ...] = ()
+    most: int = 48
 
     @property
     def title(self) -> str:
         return f"{self.name}-{self.precision}"
 
 
-# One layer of resizing
-
-
-class Resized(nn.Module):
-    """A layer of resizing, a convolution before or behind it, or both.
-
-    Args:
-        neighbours: ``none``, ``before``, ``behind`` or ``both``.
-        by: ``scale`` or ``size``.
-    """
-
-    def __init__(self, channels: int, factor: float, by: str, neighbours: str, mode: str, corners: bool | None) -> None:
-        super().__init__()
-        self.factor, self.by, self.mode, self.corners = factor, by, mode, corners
-        self.before = nn.Conv2d(channels, channels, 3, padding=1) if neighbours in ("before", "both") else nn.Identity()
-        self.behind = nn.Conv2d(channels, channels, 3, padding=1) if neighbours in ("behind", "both") else nn.Identity()
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.before(x)
-        how = (
-            {"scale_factor": self.factor}
-            if self.by == "scale"
-            else {"size": (int(HEIGHT * self.factor), int(WIDTH * self.factor))}
-        )
-        return self.behind(F.interpolate(x, mode=self.mode, align_corners=self.corners, **how))
-
+# One layer of resizing, by hand: the networks of a build without the time that it takes
 
 HEIGHT, WIDTH = 32, 48
 
 
-def _resized(channels: int, *how: Any) -> Example:
-    return settled(Resized(channels, *how)), (drawn("image", (1, channels, HEIGHT, WIDTH)),)
+@dataclass(frozen=True)
+class Resizing:
+    """A layer of resizing, a convolution before or behind it, or both.
+
+    Attributes:
+        precision: ``fp32``; ``cast``: halves; ``fp16``: resizing in fp32, what stands beside it in halves.
+        by: ``scale`` or ``size``.
+        neighbours: ``none``, ``before``, ``behind`` or ``both``.
+        corners: whether corners are aligned.
+    """
+
+    precision: str
+    factor: float
+    by: str
+    neighbours: str
+    dynamic: bool
+    mode: str = "linear"
+    corners: bool = False
+    channels: int = 5
+
+    @property
+    def title(self) -> str:
+        words = ["resize", self.mode, f"{self.factor:g}", self.by, self.neighbours, str(self.channels)]
+        return "-".join(words + ["corners"] * self.corners + ["dynamic"] * self.dynamic + [self.precision])
 
 
-def _resize_forms() -> Iterator[Suspect]:
-    def form(
-        factor: float, by: str, neighbours: str, dynamic: bool, precision: str, *, channels: int = 5,
-        mode: str = "bilinear", corners: bool | None = False,
-    ) -> Suspect:  # fmt: skip
-        corners = corners if mode.startswith("bi") else None
-        ranges = ("x.0=1:1:2", *(("x.2=8:32:64", "x.3=8:48:64") if factor > 1 else ())) if dynamic else ()
-        name = "-".join(
-            ("resize", mode, *("corners",) * bool(corners), f"{factor:g}", by, neighbours, str(channels))
-            + ("dynamic",) * dynamic
-        )
-        make = partial(_resized, channels, factor, by, neighbours, mode, corners)
-        return Suspect("resize", name, make, precision, dynamic=ranges)
-
-    for precision in (FP32, FP16, CAST):
+def resizings() -> Iterator[Resizing]:
+    for precision in (CAST, FP16, FP32):
+        # With nothing beside it, what the rules make is the network in fp32.
+        places = {FP32: ("none", "both"), FP16: ("before", "behind", "both")}
         for dynamic in (False, True):
             for by in ("scale", "size"):
                 for factor in (2.0, 4.0, 0.5, 0.25):
-                    for neighbours in ("none", "both") if precision == FP32 else ("none", "before", "behind", "both"):
-                        yield form(factor, by, neighbours, dynamic, precision)
+                    for neighbours in places.get(precision, ("none", "before", "behind", "both")):
+                        yield Resizing(precision, factor, by, neighbours, dynamic)
                 for factor in (4.0, 0.5):
-                    yield form(factor, by, "both", dynamic, precision, corners=True)
-                    if precision != FP32:
-                        yield form(factor, by, "both", dynamic, precision, mode="nearest")
-                        yield form(factor, by, "both", dynamic, precision, channels=8)
-        yield form(4.0, "scale", "both", False, precision, mode="bicubic")
+                    yield Resizing(precision, factor, by, "both", dynamic, corners=True)
+                    yield Resizing(precision, factor, by, "both", dynamic, mode="nearest")
+                    yield Resizing(precision, factor, by, "both", dynamic, mode="cubic")
+                    yield Resizing(precision, factor, by, "both", dynamic, channels=8)
+
+
+def build_resizing(folder: Path, form: Resizing) -> list[Subject]:
+    from tests.integration.network import record
+    from tests.integration.network.hand_made import HandMade
+
+    net = HandMade()
+    half = torch.float32 if form.precision == FP32 else torch.float16
+    own = torch.float16 if form.precision == CAST else torch.float32
+    image = drawn("image", (1, form.channels, HEIGHT, WIDTH))
+    x = net.input(image.to(own), dynamic=form.dynamic, static=(1,))
+    if form.neighbours in ("before", "both"):
+        x = _convolution(net, _cast(net, x, half), half, form.channels, "before")
+    x = _cast(net, _resize(net, _cast(net, x, own), form), half)
+    if form.neighbours in ("behind", "both"):
+        x = _convolution(net, x, half, form.channels, "behind")
+    net.output(_cast(net, x, own), image)
+    network = record(net.network)
+    plan = net.plan()
+    if plan is None:
+        raise RuntimeError("TensorRT refuses it")
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / f"{form.title}.plan").write_bytes(memoryview(plan))
+    subject = subject_of(folder, form.title, network, net.inputs)
+    subject.probes = [Probe(f"{form.title}.plan", WHOLE)]
+    remember(folder, [subject])
+    return [subject]
+
+
+def _cast(net: Any, x: Any, dtype: torch.dtype) -> Any:
+    from tests.integration.network.hand_made import tensorrt_dtype
+
+    wanted = tensorrt_dtype(dtype)
+    return x if x.dtype == wanted else net.network.add_cast(x, wanted).get_output(0)
+
+
+def _convolution(net: Any, x: Any, dtype: torch.dtype, channels: int, name: str) -> Any:
+    kernel = drawn(name, (channels, channels, 3, 3)) * (9 * channels) ** -0.5
+    weights = [net.weights(value.to(dtype).contiguous()) for value in (kernel, 0.1 * drawn(name + "bias", (channels,)))]
+    layer = net.network.add_convolution_nd(x, channels, (3, 3), *weights)
+    layer.padding_nd = (1, 1)
+    return layer.get_output(0)
+
+
+def _resize(net: Any, x: Any, form: Resizing) -> Any:
+    import tensorrt_rtx as trt
+
+    layer = net.network.add_resize(x)
+    layer.resize_mode = getattr(trt.InterpolationMode, form.mode.upper())
+    kinds = trt.ResizeCoordinateTransformation
+    layer.coordinate_transformation = kinds.ALIGN_CORNERS if form.corners else kinds.HALF_PIXEL
+    if form.mode == "nearest":
+        layer.coordinate_transformation = kinds.ASYMMETRIC
+    size = [int(HEIGHT * form.factor), int(WIDTH * form.factor)]
+    if form.by == "scale":
+        layer.scales = [1.0, 1.0, form.factor, form.factor]
+    elif not form.dynamic:
+        layer.shape = [1, form.channels, *size]
+    else:  # as it is converted: the first sizes are the input's own
+        first = net.network.add_slice(net.network.add_shape(x).get_output(0), (0,), (2,), (1,)).get_output(0)
+        whole = net.network.add_concatenation([first, net.constant(size, torch.int64)])
+        layer.set_input(1, whole.get_output(0))
+    return layer.get_output(0)
 
 
 # From a layer of resizing to interpolation
@@ -151,11 +200,9 @@ def _large_masks(scale: int) -> Example:
 
 
 def suspects() -> Iterator[Suspect]:
-    inside = (WHOLE, MARKED, CUT)
-    for precision in (FP16, CAST):
-        yield Suspect("interpolation", "one_stage", models.one_stage, precision, (WHOLE, MARKED))
-        yield Suspect("interpolation", "one_coarse_stage", models.one_coarse_stage, precision, inside)
-        yield Suspect("interpolation", "three_stages", models.three_stages, precision, (WHOLE, MARKED))
+    for precision in (CAST, FP16):
+        yield Suspect("coarse", "one_coarse_stage", models.one_coarse_stage, precision, (WHOLE, MARKED, CUT))
+        yield Suspect("stages", "three_stages", models.three_stages, precision, (WHOLE, MARKED))
         yield Suspect("masks", "mask_decoder_block", models.mask_decoder_block, precision, (WHOLE, MARKED))
         yield Suspect("flux", "flux_block", models.flux_block, precision, (WHOLE, MARKED))
     for precision in (FP32, FP16, CAST):
@@ -166,26 +213,28 @@ def suspects() -> Iterator[Suspect]:
             for height in range(4):
                 name = f"rung-{height}-{mode}"
                 yield Suspect("ladder", name, partial(_rung, height, mode), precision)
-    for name in ("one_stage", "one_coarse_stage", "three_stages"):
-        yield Suspect("interpolation", name, getattr(models, name), FP32)
-    yield from _resize_forms()
+        for name in ("one_stage", "one_coarse_stage", "three_stages"):
+            yield Suspect("interpolation", name, getattr(models, name), precision)
 
 
-GROUPS = ("interpolation", "ladder", "resize", "masks", "flux")
+GROUPS = ("interpolation", "ladder", "resize", "masks", "flux", "coarse", "stages")
 
 
 def build(folder: Path, groups: Sequence[str]) -> None:
-    for suspect in suspects():
-        if suspect.group in groups:
-            try:
+    forms = resizings() if "resize" in groups else ()
+    for suspect in (*(s for s in suspects() if s.group in groups), *forms):
+        try:
+            if isinstance(suspect, Resizing):
+                made = build_resizing(folder / "resize", suspect)
+            else:
                 made = build_one(folder / suspect.group, suspect)
-            except Exception as error:  # noqa: BLE001 - one network's trouble is not the others'
-                print("FAILED", suspect.title, type(error).__name__, str(error)[:300], flush=True)
-                continue
-            print(suspect.title, [(len(subject.tensors), len(subject.probes)) for subject in made], flush=True)
+        except Exception as error:  # noqa: BLE001 - one network's trouble is not the others'
+            print("FAILED", suspect.title, type(error).__name__, str(error)[:300], flush=True)
+            continue
+        print(suspect.title, [(len(subject.tensors), len(subject.probes)) for subject in made], flush=True)
 
 
-def build_one(folder: Path, suspect: Suspect) -> list[Any]:
+def build_one(folder: Path, suspect: Suspect) -> list[Subject]:
     from linux_side.frontend.source import export_source
     from linux_side.options import BuildOptions, DynamicDimension
 
@@ -198,7 +247,7 @@ def build_one(folder: Path, suspect: Suspect) -> list[Any]:
         golden=0,
     )
     source = export_source(suspect.name, module, args, {}, options)
-    return prepare(folder, suspect.title, source, options, (args, {}), forms=suspect.forms, most=64)
+    return prepare(folder, suspect.title, source, options, (args, {}), forms=suspect.forms, most=suspect.most)
 
 
 def cast(module: nn.Module, args: tuple[Any, ...], dtype: torch.dtype) -> Example:

@@ -143,9 +143,7 @@ class Flux(nn.Module):
         rows = torch.arange(self.side, device=image.device).repeat_interleave(self.side)
         columns = torch.arange(self.side, device=image.device).repeat(self.side)
         nowhere = torch.zeros(self.words, dtype=rows.dtype, device=rows.device)
-        table = torch.cat(
-            [rotation(torch.cat((nowhere, places)), self.axis) for places in (rows, columns)], -1
-        )
+        table = torch.cat([rotation(torch.cat((nowhere, places)), self.axis) for places in (rows, columns)], -1)
         condition = self.time_in(waves(time, 64))
         image, text = self.image_in(image), self.text_in(text)
         for block in self.pairs:

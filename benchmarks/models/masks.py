@@ -1,4 +1,4 @@
-"""A decoder of masks, after Segment Anything: a few tokens and a picture attend to one another, and each token paints."""
+"""A decoder of masks, after Segment Anything: tokens and a picture attend to one another, and each token paints."""
 
 from __future__ import annotations
 

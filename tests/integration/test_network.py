@@ -10,6 +10,7 @@ import torch
 
 from tests.integration.harness import network_call
 from tests.integration.network import NetworkError, UnknownLayerError, record
+from tests.integration.network.exact import exact
 from tests.integration.network.hand_made import CASES, HandMade, ramp
 from tests.integration.network.layers import READERS
 from toolchain.engine.info import AliasedIO, EngineInfo, RuntimeDevice
@@ -115,6 +116,27 @@ def test_inputs_are_checked(value: torch.Tensor, words: str) -> None:
     net.output(net.network.add_identity(net.input(ramp(2, 3))).get_output(0), ramp(2, 3))
     with pytest.raises(NetworkError, match=words):
         record(net.network).run({"input0": value})
+
+
+def test_an_exact_network_rounds_nothing_on_the_way() -> None:
+    net = HandMade()
+    x = torch.tensor([1.0, 1.0 + 2**-12, 3.0])
+    half = net.network.add_cast(net.input(x), trt.float16).get_output(0)
+    double = net.network.add_elementwise(half, half, trt.ElementWiseOperation.SUM).get_output(0)
+    net.output(net.network.add_cast(double, trt.float32).get_output(0), x)
+    network = record(net.network)
+    assert torch.equal(network.run(net.inputs)["output0"], torch.tensor([2.0, 2.0, 6.0]))
+    assert torch.equal(exact(network).run(net.inputs)["output0"], 2 * x)
+
+
+def test_an_exact_network_takes_halves_as_fp32_and_keeps_loops() -> None:
+    for name, case in CASES.items():
+        net = HandMade()
+        case(net)
+        network = exact(record(net.network))
+        assert all(slot.dtype not in (torch.float16, torch.bfloat16) for slot in network.slots), name
+        if all(value.dtype not in (torch.float16, torch.bfloat16) for value in net.inputs.values()):
+            assert network.run(net.inputs).keys() == net.expected.keys()
 
 
 def test_a_recording_outlives_the_network_and_its_weights() -> None:

@@ -5,7 +5,7 @@ They are compared with the interpreter here, and with engines on a GPU by ``benc
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 import tensorrt_rtx as trt
@@ -26,6 +26,11 @@ _DTYPES = {
 }
 
 
+def tensorrt_dtype(dtype: torch.dtype) -> Any:
+    """TensorRT's dtype for PyTorch's."""
+    return _DTYPES[dtype]
+
+
 class HandMade:
     """A network under construction, the values of its inputs, and what its outputs must be.
 
@@ -44,14 +49,24 @@ class HandMade:
         self.inputs: dict[str, Tensor] = {}
         self.expected: dict[str, Tensor] = {}
 
-    def input(self, value: Tensor, *, dynamic: bool = False) -> Any:
-        """An input of the network, all its sizes from 1 to twice the value's if it is dynamic."""
+    def input(self, value: Tensor, *, dynamic: bool = False, static: Collection[int] = ()) -> Any:
+        """An input of the network, all its sizes from 1 to twice the value's if it is dynamic.
+
+        Args:
+            static: dimensions that keep their size even so.
+        """
         name = f"input{len(self.inputs)}"
         self.inputs[name] = value
         shape = tuple(value.shape)
+        fixed = range(value.ndim) if not dynamic else static
         if dynamic:
-            self._profile.set_shape(name, [1] * value.ndim, shape, [2 * size for size in shape])
-        return self.network.add_input(name, _DTYPES[value.dtype], [-1] * value.ndim if dynamic else shape)
+            least, most = (
+                [size if dim in fixed else other for dim, (size, other) in enumerate(zip(shape, others, strict=True))]
+                for others in ([1] * value.ndim, [2 * size for size in shape])
+            )
+            self._profile.set_shape(name, least, shape, most)
+        sizes = [size if dim in fixed else -1 for dim, size in enumerate(shape)]
+        return self.network.add_input(name, _DTYPES[value.dtype], sizes)
 
     def constant(self, value: Any, dtype: torch.dtype | None = None) -> Any:
         """The output of a constant layer."""
