@@ -3,6 +3,7 @@
     python -m benchmarks.gpu.bisect ARTIFACT [--model MODEL]            # on a GPU host that can build
     python -m benchmarks.gpu.bisect prepare MODEL -o FOLDER [OPTION ...]  # without a GPU
     python -m benchmarks.gpu.bisect run FOLDER [OUT.json]                 # on a GPU host
+    python -m benchmarks.gpu.bisect report FOLDER OUT.json                # what a run found, once more
 
 ``prepare`` builds the model as ``trtcross build`` does, and a plan for each inner tensor (``benchmarks.gpu.probes``).
 ``run`` needs torch, tensorrt_rtx and safetensors alone; it calls each plan and prints, for each network, how far its
@@ -106,12 +107,19 @@ def run(folder: Path, out: Path, processes: int = PROCESSES) -> int:
         rows.append({"network": subject.name, "form": probe.form, "slot": probe.slot, **row})
         if len(rows) % 20 == 0 or len(rows) == len(jobs):
             _write(out, rows, time.monotonic() - began)
-    wrong = 0
+            print(f"{len(rows)} of {len(jobs)} plans, {time.monotonic() - began:.0f} s", file=sys.stderr, flush=True)
+    return print_report(subjects, rows)
+
+
+def print_report(subjects: Sequence[Subject], rows: Sequence[Row]) -> int:
+    """Prints what is known of each network, and at the end which are wrong; returns how many are."""
+    wrong = []
     for subject in subjects:
         mine = [row for row in rows if row["network"] == subject.name]
-        wrong += _is_wrong(subject, mine)
+        wrong += [subject.name] * _is_wrong(subject, mine)
         print("\n".join(report(subject, mine)), flush=True)
-    return wrong
+    print(f"{len(wrong)} of {len(subjects)} networks are wrong{': ' * bool(wrong)}{', '.join(wrong)}", flush=True)
+    return len(wrong)
 
 
 def _write(out: Path, rows: list[Row], seconds: float) -> None:
@@ -264,6 +272,9 @@ def main(arguments: Sequence[str]) -> int:
         parser.add_argument("out", type=Path, nargs="?")
         parsed = parser.parse_args(arguments[1:])
         return min(run(parsed.folder, parsed.out or parsed.folder / "out.json"), 1)
+    if arguments and arguments[0] == "report":
+        folder, out = map(Path, arguments[1:])
+        return min(print_report(read_subjects(folder), json.loads(out.read_text())["rows"]), 1)
     parser = argparse.ArgumentParser("bisect")
     parser.add_argument("artifact", type=Path)
     parser.add_argument("--model", help="what it was built from, unless it is a model of this repository")

@@ -1,7 +1,7 @@
 """What each precision costs and gains: errors, latency and engine size of the models of ``benchmarks/models``.
 
     python -m benchmarks.gpu.precision build FOLDER [MODEL ...]           # where artifacts are built; needs no GPU
-    python -m benchmarks.gpu.precision run FOLDER OUT.json                # on a GPU host
+    python -m benchmarks.gpu.precision run FOLDER OUT.json [--raw]        # on a GPU host
     python -m benchmarks.gpu.precision eager FOLDER EAGER.json            # there, on a torch that runs eager models
     python -m benchmarks.gpu.precision report OUT.json EAGER.json         # a Markdown table, anywhere
 
@@ -10,8 +10,9 @@ Each model is built in fp32, by the rules of fp16 and bf16, with ``--precision a
 eager PyTorch in the same precision on the same GPU, and none slower than the whole cast by more than 5%. Latency is of
 the loaded model with CUDA graphs, the variants of one model in turn, call by call.
 
-``run`` first loads everything in $TRTCROSS_PROCESSES (8) processes, which fills the runtime cache, and then measures
-alone. Files are written as results come.
+With ``--raw`` an artifact's one engine is called through TensorRT-RTX's own interface, as a CUDA graph, which needs no
+Torch-TensorRT and no particular torch. ``run`` first loads everything in $TRTCROSS_PROCESSES (8) processes, which fills
+the runtime cache, and then measures alone. Files are written as results come.
 """
 
 from __future__ import annotations
@@ -133,12 +134,12 @@ def worst_error(got: Sequence[Tensor], want: Sequence[Tensor]) -> float:
 # On the GPU host
 
 
-def run(folder: Path, out: Path) -> None:
+def run(folder: Path, out: Path, raw: bool = False) -> None:
     import tensorrt_rtx
 
     document: dict[str, Any] = {
         "gpu": torch.cuda.get_device_name(), "torch": torch.__version__, "tensorrt_rtx": tensorrt_rtx.__version__,
-        "rows": [],
+        "raw": raw, "rows": [],
     }  # fmt: skip
     rows: dict[str, Row] = {}
 
@@ -146,8 +147,8 @@ def run(folder: Path, out: Path) -> None:
         document["rows"] = list(rows.values())
         out.write_text(json.dumps(document, indent=1))
 
-    jobs = [(str(folder), name, variant) for name, variant in artifacts(folder)]
-    for (_, name, variant), result in in_processes(measure_error, jobs, min(PROCESSES, len(jobs))):
+    jobs = [(str(folder), name, variant, raw) for name, variant in artifacts(folder)]
+    for (_, name, variant, _), result in in_processes(measure_error, jobs, min(PROCESSES, len(jobs))):
         row = result if isinstance(result, dict) else {"failed": f"{type(result).__name__}: {result}"[:300]}
         rows[f"{name}-{variant}"] = {"model": name, "variant": variant, **row}
         print(json.dumps(rows[f"{name}-{variant}"]), flush=True)
@@ -155,7 +156,7 @@ def run(folder: Path, out: Path) -> None:
     for name in dict.fromkeys(name for name, _ in artifacts(folder)):
         variants = [v for n, v in artifacts(folder) if n == name and "failed" not in rows[f"{n}-{v}"]]
         try:
-            for variant, latency in measure_latencies(folder, name, variants).items():
+            for variant, latency in measure_latencies(folder, name, variants, raw).items():
                 rows[f"{name}-{variant}"] |= latency
                 print(name, variant, json.dumps(latency), flush=True)
         except Exception as error:  # noqa: BLE001 - one model's trouble is not the others'
@@ -168,39 +169,62 @@ def artifacts(folder: Path) -> Iterator[tuple[str, str]]:
         yield from ((name, variant) for variant in VARIANTS if artifact_of(folder, name, variant).exists())
 
 
-def measure_error(job: tuple[str, str, str]) -> Row:
+def measure_error(job: tuple[str, str, str, bool]) -> Row:
     """Loads an artifact and calls it once; what its kernels are is in the runtime cache then."""
     from toolchain import open_artifact
 
-    folder, name, variant = Path(job[0]), *job[1:]
+    folder, name, variant, raw = Path(job[0]), *job[1:]
     with open_artifact(artifact_of(folder, name, variant)) as artifact:
         facts = {
             "engines": len(artifact.engines),
             "engine_bytes": sum(len(engine.read()) for engine in artifact.engines),
             "in_torch": sum(operator.count for operator in artifact.manifest.fallback),
         }
-    call, want = loaded(folder, name, variant, cuda_graphs=False)
+    leaves, want = read_golden(folder, name)
     began = time.monotonic()
-    got = pytree.tree_leaves(call())
-    error = worst_error(got, want)
+    call = called(folder, name, variant, leaves, raw=raw, first=True)
+    error = worst_error(pytree.tree_leaves(call()), want)
     return {**facts, "error": error, "first_call": time.monotonic() - began}
 
 
-def loaded(folder: Path, name: str, variant: str, *, cuda_graphs: bool) -> tuple[Callable[[], Any], list[Tensor]]:
-    """The loaded model as a call of its golden inputs, and what that must give."""
-    from windows_side import load
+def called(
+    folder: Path, name: str, variant: str, leaves: Sequence[Tensor], *, raw: bool, first: bool = False
+) -> Callable[[], Any]:
+    """An artifact as a call that gives its outputs.
 
-    leaves, want = read_golden(folder, name)
-    model = load(artifact_of(folder, name, variant), allow_unlisted_gpu=True, cuda_graphs=cuda_graphs)
+    Args:
+        first: fill the runtime cache, and do without CUDA graphs.
+    """
+    path = artifact_of(folder, name, variant)
     args = placed(leaves, "fp16" if variant == "cast" else "fp32", "cuda")
-    return lambda: model(*args), want
+    if not raw:
+        from windows_side import load
+
+        model = load(path, allow_unlisted_gpu=True, cuda_graphs=not first)
+        return lambda: model(*args)
+    from benchmarks.gpu.raw import RawEngine, captured
+    from toolchain import open_artifact
+
+    with open_artifact(path) as artifact:
+        (info,) = (engine.info for engine in artifact.engines)
+        given = dict(zip((spec.name for spec in artifact.manifest.inputs), args, strict=True))
+        inputs = [given[binding].contiguous() for binding in info.input_names]
+        engine = RawEngine(artifact.engines[0], inputs, path.with_suffix(".kernels"))
+    if first:
+        engine()
+        torch.cuda.synchronize()
+        engine.keep_kernels()
+        return lambda: engine.outputs
+    replay = captured(engine)
+    return lambda: (replay(), engine.outputs)[1]
 
 
-def measure_latencies(folder: Path, name: str, variants: Sequence[str]) -> dict[str, Row]:
+def measure_latencies(folder: Path, name: str, variants: Sequence[str], raw: bool) -> dict[str, Row]:
     from windows_side.benchmark.measure import measure_latency, measure_throughput
 
-    calls = {variant: loaded(folder, name, variant, cuda_graphs=True)[0] for variant in variants}
+    leaves, _ = read_golden(folder, name)
     with torch.no_grad():
+        calls = {variant: called(folder, name, variant, leaves, raw=raw) for variant in variants}
         latencies = measure_latency(list(calls.values()), calls=CALLS, warm_up=30)
         return {
             variant: {
@@ -296,7 +320,7 @@ def main(arguments: Sequence[str]) -> None:
     if verb == "build":
         build(Path(rest[0]), rest[1:])
     elif verb == "run":
-        run(Path(rest[0]), Path(rest[1]))
+        run(Path(rest[0]), Path(rest[1]), raw="--raw" in rest)
     elif verb == "eager":
         eager(Path(rest[0]), Path(rest[1]))
     else:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import tensorrt_rtx as trt
 import torch
 
 from toolchain.artifact import Engine
-from windows_side.execution.model import LoadedModel
+
+if TYPE_CHECKING:
+    from windows_side.execution.model import LoadedModel
 
 _DTYPES = {
     trt.float32: torch.float32, trt.float16: torch.float16, trt.bfloat16: torch.bfloat16,
@@ -36,13 +39,21 @@ class RawEngine:
     """An engine with its inputs and outputs bound; calling it enqueues it, and nothing else.
 
     Dynamic shapes get kernels for the very shapes before the first call, as with our CUDA graphs.
+
+    Args:
+        inputs: in the order of the engine info.
+        cache: a file of compiled kernels, read if it is there; :meth:`keep_kernels` writes it.
     """
 
-    def __init__(self, engine: Engine, inputs: Sequence[torch.Tensor]) -> None:
+    def __init__(self, engine: Engine, inputs: Sequence[torch.Tensor], cache: Path | None = None) -> None:
         self._runtime = trt.Runtime(trt.Logger(trt.Logger.ERROR))
         self._engine = self._runtime.deserialize_cuda_engine(engine.read())
         config = self._engine.create_runtime_config()
         config.dynamic_shapes_kernel_specialization_strategy = trt.DynamicShapesKernelSpecializationStrategy.EAGER
+        self._cache, self._cache_file = config.create_runtime_cache(), cache
+        if cache and cache.exists():
+            self._cache.deserialize(cache.read_bytes())
+        config.set_runtime_cache(self._cache)
         self._context = self._engine.create_execution_context(config)
         info = engine.info
         bound = dict(zip(info.input_names, inputs, strict=True))
@@ -58,6 +69,13 @@ class RawEngine:
     def __call__(self) -> None:
         if not self._context.execute_async_v3(torch.cuda.current_stream().cuda_stream):
             raise RuntimeError("TensorRT-RTX refused the call")
+
+    def keep_kernels(self) -> None:
+        """Writes the file of kernels; call it after a first call."""
+        if self._cache_file:
+            part = self._cache_file.with_suffix(".part")
+            part.write_bytes(memoryview(self._cache.serialize()))
+            part.replace(self._cache_file)
 
     def _empty(self, name: str) -> torch.Tensor:
         shape = tuple(self._context.get_tensor_shape(name))
