@@ -284,8 +284,8 @@ def report(rows: Sequence[Row], peers: Sequence[Row]) -> Iterator[str]:
     cast = {row["model"]: row for row in rows if row["variant"] == "cast" and "one_at_a_time" in row}
     missed = []
     header = (
-        "model", "precision", "error", "on the CPU", "eager", "error / eager", "latency, ms", "/ cast", "back to back, ms", "/ cast",
-        "eager, ms", "engine, MiB", "first call, s",
+        "model", "precision", "error", "on the CPU", "eager", "error / eager", "latency, ms", "/ cast",
+        "back to back, ms", "/ cast", "eager, ms", "engine, MiB", "first call, s",
     )  # fmt: skip
     yield "| " + " | ".join(header) + " |"
     yield "| " + " | ".join(["---"] * len(header)) + " |"
