@@ -5,7 +5,8 @@
 Each is built in fp32, by the rules of ``--precision fp16``, and ``cast``: as the model is after ``.half()``. Groups:
 ``interpolation`` (the nets of benchmarks/models), ``ladder`` (from a lone layer of resizing to such a net, a step at a
 time), ``resize`` (one layer of resizing between others, in many forms), ``coarse`` and ``stages`` (the inner tensors of
-two nets of interpolation), ``masks`` and ``flux`` (the inner tensors of small ones, the outputs of larger ones).
+two nets of interpolation), ``masks`` and ``flux`` (the inner tensors of small ones, the outputs of larger ones), and
+``random`` (these with the weights with which PyTorch begins).
 """
 
 from __future__ import annotations
@@ -199,6 +200,16 @@ def _large_masks(scale: int) -> Example:
     return model, call
 
 
+def _random(make: Callable[[], Example]) -> Example:
+    """The same model with the weights with which PyTorch itself begins: is it ill-conditioned then?"""
+    model, call = make()
+    torch.manual_seed(0)
+    for part in model.modules():
+        if hasattr(part, "reset_parameters"):
+            part.reset_parameters()
+    return model, call
+
+
 def suspects() -> Iterator[Suspect]:
     for precision in (CAST, FP16):
         yield Suspect("coarse", "one_coarse_stage", models.one_coarse_stage, precision, (WHOLE, MARKED, CUT))
@@ -209,6 +220,8 @@ def suspects() -> Iterator[Suspect]:
         yield Suspect("masks", "mask_decoder", models.mask_decoder, precision)
         yield Suspect("masks", "mask_decoder-resized", partial(_large_masks, 2), precision)
         yield Suspect("flux", "flux", models.flux, precision)
+        for make in (models.mask_decoder, models.flux):
+            yield Suspect("random", f"{make.__name__}-random", partial(_random, make), precision)
         for mode in ("bilinear", "nearest"):
             for height in range(4):
                 name = f"rung-{height}-{mode}"
@@ -217,7 +230,7 @@ def suspects() -> Iterator[Suspect]:
             yield Suspect("interpolation", name, getattr(models, name), precision)
 
 
-GROUPS = ("interpolation", "ladder", "resize", "masks", "flux", "coarse", "stages")
+GROUPS = ("interpolation", "ladder", "resize", "masks", "flux", "coarse", "stages", "random")
 
 
 def build(folder: Path, groups: Sequence[str]) -> None:
