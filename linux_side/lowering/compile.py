@@ -16,6 +16,7 @@ from linux_side import upstream
 from linux_side.backends.base import EngineBuilder
 from linux_side.exporter.engine_module import CompiledEngine, EngineModule
 from linux_side.frontend.supported import torch_executed_names
+from linux_side.fx.source_line import located
 from linux_side.fx.state import STATE, state_to_inputs
 from linux_side.fx.values import output_values
 from linux_side.guards.profiles import Profiles
@@ -26,6 +27,7 @@ from linux_side.lowering.culprit import (
     OperatorRefusedError,
     empty_operators,
     first_refused,
+    operators_of,
     refused_dtype,
     remember_names,
 )
@@ -127,9 +129,10 @@ def partition_graph(gm: torch.fx.GraphModule, options: BuildOptions, builder: En
     if refusals:
         raise AttemptFailedError(refusals)
     partitioned.recompile()
-    if options.require_full_coverage and (left := _operators_in_torch(partitioned)):
+    if options.require_full_coverage and (left := _nodes_in_torch(partitioned)):
+        places = "; ".join(sorted({located(node) for node in left}))
         raise BuildFailedError(
-            f"{sum(left.values())} operators would stay in PyTorch: {', '.join(sorted(left))}{_reasons(partitioned)}",
+            f"{len(left)} operators would stay in PyTorch: {places}{_reasons(partitioned)}",
             where="--require-full-coverage",
             remedy="rewrite them in the model, or build without --require-full-coverage",
         )
@@ -175,7 +178,7 @@ def convert_partitions(
         builder.build(network(part)[1], options.target, options.capabilities)
 
     for name, partition in _partitions(partitioned):
-        compiled.in_engines += sum(_count_operators(partition).values())
+        compiled.in_engines += len(_operators(partition))
         builder.prepare(partition)
         if on_partition:
             on_partition(name, partition)
@@ -354,13 +357,17 @@ def _call_of(gm: torch.fx.GraphModule, name: str) -> torch.fx.Node:
 
 
 def _operators_in_torch(gm: torch.fx.GraphModule) -> Counter[str]:
-    count = _count_operators(gm)
-    for node in gm.graph.nodes:
-        if node.op == "call_module" and not node.target.startswith(upstream.ENGINE_PREFIX):
-            count += _count_operators(gm.get_submodule(node.target))
-    return count
+    return Counter(str(node.target) for node in _nodes_in_torch(gm))
 
 
-def _count_operators(gm: torch.fx.GraphModule) -> Counter[str]:
-    calls = [node.target for node in gm.graph.nodes if node.op == "call_function"]
-    return Counter(str(target) for target in calls if isinstance(target, torch._ops.OperatorBase))
+def _nodes_in_torch(gm: torch.fx.GraphModule) -> list[torch.fx.Node]:
+    graphs = [gm, *(gm.get_submodule(node.target) for node in gm.graph.nodes if _is_in_torch(node))]
+    return [node for graph in graphs for node in _operators(graph)]
+
+
+def _is_in_torch(call: torch.fx.Node) -> bool:
+    return call.op == "call_module" and not call.target.startswith(upstream.ENGINE_PREFIX)
+
+
+def _operators(gm: torch.fx.GraphModule) -> list[torch.fx.Node]:
+    return [node for node in operators_of(gm) if isinstance(node.target, torch._ops.OperatorBase)]

@@ -66,6 +66,13 @@ class OnlyRows(nn.Module):
         return torch.nonzero(x)
 
 
+class NextAfter(nn.Module):
+    """There is no converter for it."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.nextafter(x.relu(), x)
+
+
 def in_torch(manifest: Any) -> dict[str, int]:
     return {item.operator: item.count for item in manifest.fallback}
 
@@ -97,6 +104,7 @@ def test_the_one_operator_is_found_that_the_builder_refuses_and_its_like_in_othe
     manifest = built.artifact.manifest
     assert in_torch(manifest) == {"aten.permute.default": 3}, "three of nine, one in each layer"
     assert len(built.artifact.engines) == 4
+    assert built.attempts == 2, "those of the other layers are not found one by one"
     (text,) = fallback_warnings(manifest)
     assert "Myelin" in text and "test_fallback.py:" in text
 
@@ -105,6 +113,8 @@ def test_full_coverage_refuses_with_the_operator_the_line_and_the_reason(tmp_pat
     with pytest.raises(BuildFailedError, match=r"aten\.nonzero.*test_fallback\.py:\d+.*raised") as caught:
         build_here(Rows(), (X,), folder=tmp_path, require_full_coverage=True)
     assert caught.value.where == "--require-full-coverage" and caught.value.remedy
+    with pytest.raises(BuildFailedError, match=r"1 operators would stay .*aten\.nextafter.*, .*test_fallback\.py:\d+"):
+        build_here(NextAfter(), (X,), folder=tmp_path, require_full_coverage=True)
 
 
 def test_a_fallback_that_leaves_nothing_for_tensorrt_is_refused_with_the_reason(tmp_path: Path) -> None:
