@@ -1,14 +1,15 @@
-"""Graph rewrites that avoid three known defects of TensorRT-RTX 1.6, before an engine is built.
+"""Graph rewrites that avoid four known defects of TensorRT-RTX 1.6, before an engine is built.
 
 - A bias before ReLU or GELU is left out where a product of elements follows.
 - Powers with whole exponents give NaN for some negative values.
 - Two layers of resizing that read one tensor, or two average pools that differ only in whether padding counts, are
   taken for one: the second computes what the first one would, at its own size.
+- The builder takes no transposed convolution in bf16: they compute in fp32, which rounds no more.
 
-All were observed with 1.6.1.120 on NVIDIA GPUs of sm_90, which is not on its list, in networks that hold what they
-should. docs/benchmarks/gpu.md has the tables, ``benchmarks/gpu/rtx_defects.py`` the cases. Nobody has seen whether
-listed GPUs do so too. The rewritten networks give the same to the bit, but for the sign of zero and the last bits of a
-power (three at most, up to the eighth).
+But for the last, which the builder itself reports, all were observed with 1.6.1.120 on NVIDIA GPUs of sm_90, which is
+not on its list, in networks that hold what they should. docs/benchmarks/gpu.md has the tables,
+``benchmarks/gpu/rtx_defects.py`` the cases. Nobody has seen whether listed GPUs do so too. The rewritten networks give
+the same to the bit, but for the sign of zero and the last bits of a power (three at most, up to the eighth).
 """
 
 from __future__ import annotations
@@ -41,6 +42,8 @@ _POINTWISE = _VIEWS | _PRODUCTS | _PARTS_OF_GELU | {
     _aten.div.Scalar, _aten.pow.Tensor_Scalar, _aten.neg.default,
 }  # fmt: skip
 _LARGEST_POWER = 8
+# The place of the flag among the arguments of aten.convolution.
+_TRANSPOSED = 6
 # Each list is of layers of one kind: two of them on one tensor may be taken for one.
 _WINDOWS = (
     {
@@ -63,6 +66,7 @@ def avoid_defects(partition: torch.fx.GraphModule) -> None:
     _multiply_powers_out(partition.graph)
     _part_activations_from_products(partition.graph)
     _part_windows_of_one_tensor(partition.graph)
+    _keep_transposed_convolutions_out_of_bf16(partition)
     partition.graph.lint()
     partition.recompile()
 
@@ -98,6 +102,37 @@ def _part_windows_of_one_tensor(graph: torch.fx.Graph) -> None:
                     own = _call(graph, _aten.add.Tensor, own, 0.0)
             window.args = (own, *window.args[1:])
             seen[shared] += 1
+
+
+def _keep_transposed_convolutions_out_of_bf16(partition: torch.fx.GraphModule) -> None:
+    graph = partition.graph
+    for node in graph.find_nodes(op="call_function", target=_aten.convolution.default):
+        if node.args[_TRANSPOSED] and node.meta["val"].dtype is torch.bfloat16:
+            value = node.meta["val"]
+            with graph.inserting_before(node):
+                operands = [_in_fp32(partition, operand) for operand in node.args[:3]]
+            node.args = (*operands, *node.args[3:])
+            node.meta = {**node.meta, "val": value.float()}
+            with graph.inserting_after(node):
+                rounded = graph.call_function(_aten._to_copy.default, (node,), {"dtype": torch.bfloat16})
+            rounded.meta = {**node.meta, "val": value}
+            node.replace_all_uses_with(rounded, delete_user_cb=lambda user, own=rounded: user is not own)
+
+
+def _in_fp32(partition: torch.fx.GraphModule, operand: torch.fx.Node | None) -> torch.fx.Node | None:
+    """An operand in fp32; of a weight a copy, because the converter wants constants."""
+    if operand is None:
+        return None
+    value = operand.meta["val"].float()
+    if operand.op == "get_attr":
+        name = f"{str(operand.target).replace('.', '_')}_fp32"
+        weight = operator.attrgetter(str(operand.target))(partition)
+        partition.register_buffer(name, weight.detach().float())
+        cast = partition.graph.get_attr(name)
+    else:
+        cast = partition.graph.call_function(_aten._to_copy.default, (operand,), {"dtype": torch.float32})
+    cast.meta = {**operand.meta, "val": value}
+    return cast
 
 
 def _behind_views(node: torch.fx.Node) -> torch.fx.Node:

@@ -9,10 +9,12 @@ import torch
 from torch.export import ExportedProgram
 
 from linux_side.frontend.supported import torch_executed_names
+from linux_side.guards.tracing import no_own_guards
 from linux_side.upstream import keep_in_torch
 from toolchain.errors import UsageError
 
 _NEAREST = 5
+_VIEW_WRITES = {"aten.slice_scatter.default", "aten.select_scatter.default", "aten.diagonal_scatter.default"}
 
 
 def keep_requested_outside(gm: torch.fx.GraphModule, program: ExportedProgram, names: Sequence[str]) -> None:
@@ -29,11 +31,23 @@ def keep_requested_outside(gm: torch.fx.GraphModule, program: ExportedProgram, n
     called = {str(node.target) for node in program.graph.nodes}.union(*origins.values())
     for asked in torch_executed_names(names):
         name = asked.removeprefix("torch.ops.")
-        if name not in called:
+        if name not in called and name not in _functional_operators(program):
             raise _unknown(name, sorted(other for other in called if "." in other))
         for node, of in origins.items():
             if name in of:
                 keep_in_torch(node, f"--torch-executed-op {name}")
+
+
+def _functional_operators(program: ExportedProgram) -> set[str]:
+    """The operators that functionalization makes of writes in place, such as ``slice_scatter`` of an assignment.
+
+    A rewrite may have replaced them: there is nothing left to keep then. Which of them a write into a view becomes is
+    a matter of torch's release.
+    """
+    with no_own_guards(program):
+        functional = program.run_decompositions({})
+    found = {str(node.target) for node in functional.graph.nodes}
+    return found | _VIEW_WRITES if found & _VIEW_WRITES else found
 
 
 def _origins(node: torch.fx.Node) -> Iterator[str]:

@@ -94,7 +94,7 @@ MODELS = {
     "copy of a row, summed": Model(_copied_and_summed, [_rows(1)]),
     "last column": Model(_last_column, ROWS, VARYING),
     "last column, one operator in PyTorch": Model(
-        _last_column, ROWS, {**VARYING, "torch_executed_ops": ["aten.cat.default"]}
+        _last_column, ROWS, {**VARYING, "torch_executed_ops": ["aten.slice_scatter.default"]}
     ),
     "last row": Model(_last_row, ROWS, VARYING),
     "variance over rows": Model(lambda x: x.var(0), ROWS, VARYING),

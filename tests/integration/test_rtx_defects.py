@@ -224,3 +224,46 @@ def test_layers_of_resizing_and_averages_share_no_tensor(tmp_path: Path, network
     [layers] = networks
     read = [str(sources[0]) for kind, _, sources in layers if kind in ("RESIZE", "POOLING")]
     assert len(read) == len(set(read)) > 1
+
+
+class Upsampler(nn.Module):
+    def __init__(self, layer: nn.Module) -> None:
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layer(x).relu()
+
+
+class ComputedWeight(nn.Module):
+    """A transposed convolution whose weight is no constant."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = nn.Linear(8, 8)
+
+    def forward(self, x: Tensor, weight: Tensor) -> Tensor:
+        return F.conv_transpose2d(self.scale(x.mT).mT.relu(), weight * 2, stride=2)
+
+
+@pytest.mark.parametrize(
+    "layer, shape",
+    [
+        (nn.ConvTranspose1d(8, 4, 4, stride=2, padding=1), (2, 8, 6)),
+        (nn.ConvTranspose2d(8, 4, 2, stride=2, bias=False), (2, 8, 6, 6)),
+        (nn.ConvTranspose3d(8, 4, 2, stride=2), (2, 8, 4, 4, 4)),
+    ],
+    ids=["1d", "2d without bias", "3d"],
+)
+def test_a_transposed_convolution_in_bf16_is_in_the_engine(tmp_path: Path, layer: Any, shape: tuple[int, ...]) -> None:
+    x = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    options: dict[str, Any] = {"precision": "bf16", "dynamic": ("x.0=1:2:4",), "require_full_coverage": True}
+    model = Upsampler(layer)
+    built = build_here(model, (x,), folder=tmp_path, **options)
+    assert_right(built, model, (x,), other_args=[(x[:1],)])
+
+
+def test_one_whose_weight_is_computed_too(tmp_path: Path) -> None:
+    model, x, weight = ComputedWeight(), torch.rand(1, 8, 8, 8), torch.rand(8, 4, 2, 2)
+    built = build_here(model, (x, weight), folder=tmp_path, precision="bf16", require_full_coverage=True)
+    assert_right(built, model, (x, weight))
