@@ -11,7 +11,6 @@ import importlib
 import logging
 import textwrap
 from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import dataclass
 from functools import cache, cached_property
 from types import SimpleNamespace
 from typing import Any
@@ -110,27 +109,19 @@ def lower(gm: torch.fx.GraphModule, settings: Any) -> torch.fx.GraphModule:
     """The second half: passes over the graph."""
     from torch_tensorrt.dynamo.lowering import post_lowering
 
+    _leave_complex_numbers()
     return post_lowering(gm, settings)
 
 
-@dataclass(frozen=True)
-class ComplexIO:
-    """What lowering made pairs of real numbers.
+@cache
+def _leave_complex_numbers() -> None:
+    """Takes out the pass that makes pairs of complex numbers: it fails for Fourier transforms and for products."""
+    from torch_tensorrt.dynamo.lowering.passes._aten_lowering_pass import (
+        ATEN_POST_LOWERING_PASSES,
+        complex_lowering_pass,
+    )
 
-    Attributes:
-        inputs: by the placeholder's name after lowering, the dtype that it had.
-        outputs: by index.
-    """
-
-    inputs: dict[str, torch.dtype]
-    outputs: list[int]
-
-
-def complex_io(gm: torch.fx.GraphModule) -> ComplexIO:
-    """The complex inputs and outputs that lowering rewrote."""
-    dtypes = gm.meta.get("complex_input_dtypes", {})
-    inputs = {f"{name}_unpacked_complex": dtypes[name] for name in gm.meta.get("complex_input_names", [])}
-    return ComplexIO(inputs, list(gm.meta.get("complex_output_indices", [])))
+    ATEN_POST_LOWERING_PASSES.passes.remove(complex_lowering_pass)
 
 
 def forbid_aliasing(write: torch.fx.Node) -> None:
@@ -156,7 +147,7 @@ def partition(gm: torch.fx.GraphModule, settings: Any) -> torch.fx.GraphModule:
     from torch_tensorrt.dynamo import partitioning
     from torch_tensorrt.dynamo.conversion._ConverterRegistry import DYNAMO_CONVERTERS
 
-    _allow_dynamic_gather()
+    _allow_dynamic_sizes()
     _let_nodes_stay()
     _keep_int64_in_select()
     DYNAMO_CONVERTERS.set_compilation_settings(settings)
@@ -174,17 +165,20 @@ def partition(gm: torch.fx.GraphModule, settings: Any) -> torch.fx.GraphModule:
 
 
 @cache
-def _allow_dynamic_gather() -> None:
-    """Lets ``gather`` go into an engine where sizes vary.
+def _allow_dynamic_sizes() -> None:
+    """Lets ``gather``, ``clone`` and casts go into an engine where sizes vary.
 
-    Its converter adds one layer that knows no sizes, and is not marked as one that takes dynamic shapes. Without it, a
-    BERT of dynamic length becomes two engines with a gather of token types between them.
+    Their converters add one layer that knows no sizes, and are not marked as taking dynamic shapes: those of ``clone``
+    and of a cast where they are all that an engine does, which is known only once the graph is parted. Without
+    ``gather``, a BERT of dynamic length becomes two engines with a gather of token types between them.
     """
-    from torch_tensorrt.dynamo.conversion._ConverterRegistry import DYNAMO_CONVERTERS, dynamo_tensorrt_converter
+    from torch_tensorrt.dynamo.conversion._ConverterRegistry import DYNAMO_CONVERTERS
 
-    gather = torch.ops.aten.gather.default
-    converters, _ = DYNAMO_CONVERTERS.get_all_converters_with_target(gather)
-    dynamo_tensorrt_converter(gather, supports_dynamic_shapes=True)(converters[0])
+    for name in ("gather", "clone", "_to_copy"):
+        for registry in DYNAMO_CONVERTERS.registries:
+            for support in registry.get(getattr(torch.ops.aten, name).default, ()):
+                # Frozen, and the registry has no way to put another in its place.
+                object.__setattr__(support, "supports_dynamic_shapes", True)
 
 
 @cache

@@ -15,6 +15,8 @@ from torch.export.graph_signature import InputSpec, OutputKind
 
 from linux_side.fx.graph_copy import set_attribute
 
+# A token orders an operator that only checks, as linear algebra has it.
+_NO_STATE = (OutputKind.USER_OUTPUT, OutputKind.TOKEN)
 # Under this name a graph's metadata holds its list of changes.
 STATE = "trtcross_state"
 
@@ -42,7 +44,7 @@ def state_to_inputs(program: ExportedProgram) -> torch.fx.GraphModule:
     New values come behind the user's outputs, and the old values of buffers behind the user's inputs.
     """
     gm = program.module(check_guards=False)
-    specs = [s for s in program.graph_signature.output_specs if s.kind is not OutputKind.USER_OUTPUT]
+    specs = [s for s in program.graph_signature.output_specs if s.kind not in _NO_STATE]
     if not specs:
         return gm
     output = gm.graph.output_node()

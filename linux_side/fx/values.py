@@ -6,6 +6,7 @@ import operator
 from typing import Any
 
 import torch
+from torch.utils import _pytree as pytree
 
 
 def flat_outputs(gm: torch.fx.GraphModule) -> list[Any]:
@@ -17,6 +18,12 @@ def flat_outputs(gm: torch.fx.GraphModule) -> list[Any]:
 def output_values(gm: torch.fx.GraphModule) -> list[Any]:
     """The value of each output of a graph."""
     return [value.meta.get("val") if isinstance(value, torch.fx.Node) else value for value in flat_outputs(gm)]
+
+
+def is_complex(node: torch.fx.Node) -> bool:
+    """Whether a node's value is, or holds, a complex tensor."""
+    leaves = pytree.tree_leaves(node.meta.get("val"))
+    return any(isinstance(leaf, torch.Tensor) and leaf.is_complex() for leaf in leaves)
 
 
 def annotate_calls(gm: torch.fx.GraphModule) -> None:

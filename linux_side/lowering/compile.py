@@ -22,7 +22,7 @@ from linux_side.fx.values import output_values
 from linux_side.guards.profiles import Profiles
 from linux_side.guards.tracing import small_sizes_of
 from linux_side.lowering.aliasing import allow_aliasing_of_state_alone
-from linux_side.lowering.complex_io import keep_complex_outside
+from linux_side.lowering.complex_numbers import keep_complex_in_torch
 from linux_side.lowering.culprit import (
     OperatorRefusedError,
     empty_operators,
@@ -31,6 +31,7 @@ from linux_side.lowering.culprit import (
     refused_dtype,
     remember_names,
 )
+from linux_side.lowering.data_sizes import keep_data_sizes_in_torch
 from linux_side.lowering.engine_metadata import encode_metadata
 from linux_side.lowering.fallback import AttemptFailedError
 from linux_side.lowering.float64 import demote_float64
@@ -42,6 +43,7 @@ from linux_side.lowering.small_engines import keep_small_engines_outside
 from linux_side.lowering.symbolic_sizes import keep_sizes_inside
 from linux_side.options import BuildOptions
 from linux_side.rewrites.attention import rewrite_attention
+from linux_side.rewrites.complex_products import rewrite_complex_products
 from linux_side.rewrites.decompositions import corrected
 from linux_side.rewrites.resizing import keep_inexact_resizing_outside
 from toolchain.engine.info import EngineInfo, RuntimeDevice
@@ -95,7 +97,9 @@ def lower_program(program: ExportedProgram, options: BuildOptions, builder: Engi
         make_draws_readable(gm)
         gm = upstream.lower(gm, settings)
         rewrite_attention(gm)
-    keep_complex_outside(gm, upstream.complex_io(gm))
+        rewrite_complex_products(gm)
+    keep_complex_in_torch(gm)
+    keep_data_sizes_in_torch(gm)
     allow_aliasing_of_state_alone(gm, changes)
     keep_large_numbers_outside(gm)
     keep_inexact_resizing_outside(gm)
