@@ -8,7 +8,6 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -27,6 +26,7 @@ from linux_side.frontend.golden_doubts import (
     doubts_of_values,
 )
 from linux_side.frontend.golden_sizes import SampleSizes, Sizes
+from linux_side.frontend.hidden_state import own_copy, state_kept
 from linux_side.fx.modes import draws
 from linux_side.guards.profiles import Profiles
 from linux_side.options import BuildOptions
@@ -69,12 +69,14 @@ class Original:
         Raises:
             BuildFailedError: the model itself fails.
         """
-        self.model, self.eager = model, eager
+        self.eager = eager
+        # A run may change what is no tensor, such as the length of a cache, and torch.export is to see it as it was.
+        self.model = (own_copy(model) if eager else None) or model
         self.leaves, self.structure = pytree.tree_flatten((tuple(args), dict(kwargs)))
-        with _state_kept(model):
+        with state_kept(self.model):
             try:
                 start = time.monotonic()
-                self.outputs = self.run(model, self.leaves)
+                self.outputs = self.run(self.model, self.leaves)
                 self.seconds = time.monotonic() - start
             except Exception as error:
                 raise BuildFailedError(
@@ -131,7 +133,7 @@ class _Recorder:
         self._warnings: list[str] = []
 
     def record(self, tolerance: float) -> Recording:
-        with _state_kept(self._exported):
+        with state_kept(self._exported):
             samples = [self._first_sample(), *self._further_samples()]
         originals = self._run_original(samples)
         if self._differs_from_itself(samples[0], originals):
@@ -164,7 +166,7 @@ class _Recorder:
         for sizes, leaves in calls:
             try:
                 self._require_modest(sizes)
-                with _state_kept(self._exported, after_errors_alone=True):
+                with state_kept(self._exported, after_errors_alone=True):
                     sample, _ = self._timed(leaves)
             except Exception as error:  # noqa: BLE001 - whatever a model says of inputs that it does not take
                 self._leave_out(leaves, error)
@@ -201,7 +203,7 @@ class _Recorder:
             )
             return []
         outputs: list[list[torch.Tensor | None]] = []
-        with _state_kept(self._original.model):
+        with state_kept(self._original.model):
             for number, sample in enumerate(samples if self._original.eager else samples[:1]):
                 try:
                     outputs.append(self._original.run(self._original.model, self._with_plain_values(sample)))
@@ -223,7 +225,7 @@ class _Recorder:
             return True
         if not any(draws(node) for node in self._program.graph.nodes):
             return False
-        with _state_kept(self._exported):
+        with state_kept(self._exported):
             return are_different(self._timed(self._original.leaves)[0].outputs, example.outputs)
 
     def _why_different(self) -> str:
@@ -239,29 +241,12 @@ class _Recorder:
         )
         if not changed or self._seconds > LONGEST_RUN:
             return []
-        with _state_kept(self._exported):
+        with state_kept(self._exported):
             try:
                 outputs = self._original.run(self._exported, leaves)
             except Exception:  # noqa: BLE001 - not every value is an input: offsets, say, must rise
                 return []
         return doubts_of_dependence(example.outputs, outputs, tolerance)
-
-
-@contextmanager
-def _state_kept(model: torch.nn.Module, *, after_errors_alone: bool = False) -> Iterator[None]:
-    """Puts a module's buffers back to what they were."""
-    buffers = list(model.buffers())
-    state = [buffer.clone() for buffer in buffers]
-    keep = not after_errors_alone
-    try:
-        yield
-    except BaseException:
-        keep = True
-        raise
-    finally:
-        for buffer, value in zip(buffers, state, strict=True):
-            if keep and not torch.equal(buffer, value):
-                buffer.copy_(value)
 
 
 def serialize_golden(samples: Sequence[GoldenSample]) -> bytes:

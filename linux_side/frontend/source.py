@@ -20,6 +20,7 @@ from linux_side.frontend.dynamic_shapes import (
     shapes_for_export,
 )
 from linux_side.frontend.golden import Original, Recording, record_golden, tolerance_for
+from linux_side.frontend.hidden_state import adopt_written_constants, export_with_state
 from linux_side.frontend.leaves import input_names
 from linux_side.frontend.program_file import read_program
 from linux_side.frontend.structure import plain_program, plain_spec
@@ -91,6 +92,7 @@ def original_model(model: str) -> tuple[torch.nn.Module | ExportedProgram, tuple
 def _from_file(path: Path, options: BuildOptions) -> Source:
     program, classes = read_program(path)
     forget_ranges_of_expressions(program)
+    program = adopt_written_constants(program)
     _check_precision(program, options, str(path))
     if options.golden and program.example_inputs is None:
         raise UsageError(
@@ -166,9 +168,13 @@ def export_program(
     shapes = shapes_for_export(dynamic, names, leaves)
     args, kwargs = pytree.tree_unflatten(leaves, structure)
     lowest = min((item.lowest for item in dynamic), default=2)
-    try:
+
+    def export(model: torch.nn.Module) -> ExportedProgram:
         with torch.no_grad(), small_sizes(lowest), located_guards():
-            program = torch.export.export(module, args, kwargs, dynamic_shapes=shapes)
+            return torch.export.export(model, args, kwargs, dynamic_shapes=shapes)
+
+    try:
+        program = export_with_state(export, module)
     except Exception as error:
         raise BuildFailedError(
             f"torch.export could not export the model: {first_line(error)}",

@@ -16,6 +16,7 @@ from torch.export import ExportedProgram
 from torch.export.exported_program import _convert_guards_to_code
 from torch.utils import _pytree as pytree
 
+from linux_side.frontend.hidden_state import state_kept
 from linux_side.guards.collect import Found, ProgramGuards
 from toolchain.guards.bounds import is_always
 from toolchain.guards.evaluate import Guards
@@ -73,19 +74,15 @@ def _cut(leaves: Sequence[Any], guards: ProgramGuards, size: Size, value: int) -
 
 
 def _agree(program: ExportedProgram, module: torch.nn.Module, leaves: Sequence[Any]) -> bool:
-    state = [buffer.clone() for buffer in module.buffers()]
     results = []
     for run in (module, program.module(check_guards=False)):
         copied = [leaf.clone() if isinstance(leaf, torch.Tensor) else leaf for leaf in leaves]
         args, kwargs = pytree.tree_unflatten(copied, program.call_spec.in_spec)
         try:
-            with torch.no_grad():
+            with torch.no_grad(), state_kept(module):
                 results.append(pytree.tree_leaves(run(*args, **kwargs)))
         except Exception:  # noqa: BLE001 - of the model, which raises whatever its parts raise: then they do not agree
             return False
-        finally:
-            for buffer, value in zip(module.buffers(), state, strict=True):
-                buffer.copy_(value)
     return len(results[0]) == len(results[1]) and all(map(_same, *results))
 
 

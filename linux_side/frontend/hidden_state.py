@@ -1,0 +1,215 @@
+"""State that a model reaches in another way than as a buffer: through a list, or in an object such as a cache.
+
+torch.export takes such a tensor for a constant although the program writes into it, and may take its first value for
+good. Where that happens the model is exported once more, with those tensors as buffers.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch.export import ExportedProgram
+from torch.export.graph_signature import ConstantArgument, ExportGraphSignature, InputKind, InputSpec
+
+_DEPTH = 8  # of attributes and elements, from the module down
+_OF_TORCH = ("_parameters", "_buffers", "_modules")
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a tensor is held: an attribute of an object, an element of a list, or a value of a dict."""
+
+    holder: Any
+    key: Any
+    path: str
+
+    def put(self, tensor: torch.Tensor) -> None:
+        if isinstance(self.holder, (list, dict)):
+            self.holder[self.key] = tensor
+        else:
+            setattr(self.holder, self.key, tensor)
+
+
+def own_copy(module: torch.nn.Module) -> torch.nn.Module | None:
+    """A copy that shares the module's parameters and has all else of its own: buffers, caches, counters.
+
+    Returns:
+        None where the module cannot be copied.
+    """
+    shared: dict[int, Any] = {id(parameter): parameter for parameter in module.parameters()}
+    try:
+        return copy.deepcopy(module, shared)
+    except Exception:  # noqa: BLE001 - whatever an attribute says of being copied: a lock, a file, a non-leaf tensor
+        return None
+
+
+def held_tensors(module: torch.nn.Module) -> dict[str, torch.Tensor]:
+    """The tensors that a module holds without their being buffers or parameters, by the names that they get here."""
+    known = {id(tensor) for tensor in (*module.buffers(), *module.parameters())}
+    return {_buffer_name(p): _at(p) for p in _places(module) if id(_at(p)) not in known}
+
+
+@contextmanager
+def state_kept(module: torch.nn.Module, *, after_errors_alone: bool = False) -> Iterator[None]:
+    """Puts back to what they were a module's buffers, and the other tensors that it holds but for its parameters."""
+    held = {id(tensor): tensor for tensor in (*module.buffers(), *held_tensors(module).values())}
+    tensors = [tensor for tensor in held.values() if not tensor.requires_grad]
+    before = [tensor.clone() for tensor in tensors]
+    keep = not after_errors_alone
+    try:
+        yield
+    except BaseException:
+        keep = True
+        raise
+    finally:
+        for tensor, value in zip(tensors, before, strict=True):
+            if keep and not torch.equal(tensor, value):
+                tensor.copy_(value)
+
+
+def export_with_state(export: Callable[[torch.nn.Module], ExportedProgram], module: torch.nn.Module) -> ExportedProgram:
+    """Exports a module, with every tensor that its program writes into as a buffer.
+
+    Args:
+        export: gives the program of a module.
+        module: its tensors stay as they are.
+    """
+    fresh = own_copy(module) or module  # a trace may change what is no tensor, such as the length of a cache
+    with state_kept(module):
+        program = export(module)
+    written = {id(program.constants[target]) for target in _written_constants(program).values()}
+    by_path = {place.path: place for place in _places(fresh)}
+    places = [by_path[p.path] for p in _places(module) if id(_at(p)) in written and p.path in by_path]
+    if places:
+        with state_kept(fresh), _as_buffers(fresh, places):
+            program = export(fresh)
+    return adopt_written_constants(program)
+
+
+def adopt_written_constants(program: ExportedProgram) -> ExportedProgram:
+    """Declares as buffers the constants that a program writes into; the given program stays as it is."""
+    written = _written_constants(program)
+    return _with_buffers(program, written) if written else program
+
+
+@contextmanager
+def _as_buffers(module: torch.nn.Module, places: list[Place]) -> Iterator[None]:
+    """Makes buffers of the tensors at these places, which then hold whatever the buffers are while forward runs."""
+    forward = module.forward
+    originals = [_at(place) for place in places]
+    names = {id(buffer): name for name, buffer in module.named_buffers()}
+    added = []
+    for place, tensor in zip(places, originals, strict=True):
+        if id(tensor) not in names:
+            names[id(tensor)] = _buffer_name(place)
+            module.register_buffer(names[id(tensor)], tensor, persistent=False)
+            added.append(names[id(tensor)])
+
+    def put(tensors: list[torch.Tensor]) -> None:
+        for place, tensor in zip(places, tensors, strict=True):
+            place.put(tensor)
+
+    def forward_with_buffers(*args: Any, **kwargs: Any) -> Any:
+        put([module.get_buffer(names[id(tensor)]) for tensor in originals])
+        try:
+            return forward(*args, **kwargs)
+        finally:
+            put(originals)
+
+    forward_with_buffers.__wrapped__ = forward  # type: ignore[attr-defined]  # for its signature
+    vars(module)["forward"] = forward_with_buffers
+    try:
+        yield
+    finally:
+        del vars(module)["forward"]
+        for name in added:
+            delattr(module, name)
+
+
+def _buffer_name(place: Place) -> str:
+    return place.path.replace(".", "_")
+
+
+def _at(place: Place) -> Any:
+    return place.holder[place.key] if isinstance(place.holder, (list, dict)) else getattr(place.holder, place.key)
+
+
+def _places(module: torch.nn.Module) -> Iterator[Place]:
+    """Everywhere that a module holds a tensor which is no parameter, but for its buffers' own places."""
+    seen: set[int] = set()
+
+    def inside(holder: Any, path: str, depth: int) -> Iterator[Place]:
+        if id(holder) in seen or depth == 0:
+            return
+        seen.add(id(holder))
+        for key, value in _members(holder):
+            here = f"{path}.{key}" if path else str(key)
+            if isinstance(value, torch.Tensor):
+                if not isinstance(value, torch.nn.Parameter) and not isinstance(holder, tuple):
+                    yield Place(holder, key, here)
+            else:
+                yield from inside(value, here, depth - 1)
+
+    yield from inside(module, "", _DEPTH)
+
+
+def _members(holder: Any) -> list[tuple[Any, Any]]:
+    if isinstance(holder, dict):
+        return list(holder.items())
+    if isinstance(holder, (list, tuple)):
+        return list(enumerate(holder))
+    if isinstance(holder, torch.nn.Module):
+        own = [(name, value) for name, value in vars(holder).items() if name not in _OF_TORCH]
+        return [*holder.named_children(), *own]
+    return list(vars(holder).items()) if hasattr(holder, "__dict__") and not isinstance(holder, type) else []
+
+
+def _written_constants(program: ExportedProgram) -> dict[str, str]:
+    """The constants into which operators write, by their placeholders' names."""
+    constants = program.graph_signature.inputs_to_lifted_tensor_constants
+    return {name: constants[name] for name in _written(program.graph) if name in constants}
+
+
+def _written(graph: torch.fx.Graph) -> Iterator[str]:
+    """The placeholders into which operators write, directly or through views."""
+    origins: dict[torch.fx.Node, torch.fx.Node] = {node: node for node in graph.find_nodes(op="placeholder")}
+    for node in graph.nodes:
+        if node.op != "call_function":
+            continue
+        if not isinstance(node.target, torch._ops.OpOverload):  # getitem of a split
+            if node.args and node.args[0] in origins:
+                origins[node] = origins[node.args[0]]
+            continue
+        for argument, value in zip(node.target._schema.arguments, node.args, strict=False):
+            if isinstance(value, torch.fx.Node) and value in origins and argument.alias_info is not None:
+                origins.setdefault(node, origins[value])
+                if argument.alias_info.is_write:
+                    yield origins[value].name
+
+
+def _with_buffers(program: ExportedProgram, names: Mapping[str, str]) -> ExportedProgram:
+    """The program with these constants, by their placeholders' names, as buffers."""
+    specs: list[InputSpec] = [
+        replace(spec, kind=InputKind.BUFFER, persistent=False)
+        if not isinstance(spec.arg, ConstantArgument) and spec.arg.name in names
+        else spec
+        for spec in program.graph_signature.input_specs
+    ]
+    adopted = ExportedProgram(
+        root=program.graph_module,
+        graph=copy.deepcopy(program.graph),
+        graph_signature=ExportGraphSignature(specs, list(program.graph_signature.output_specs)),
+        state_dict=program.state_dict,
+        range_constraints=program.range_constraints,
+        module_call_graph=program.module_call_graph,
+        example_inputs=program.example_inputs,
+        constants=program.constants,
+        verifiers=program.verifiers,
+    )
+    adopted._guards_code = program._guards_code
+    return adopted
