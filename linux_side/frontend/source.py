@@ -23,16 +23,16 @@ from linux_side.frontend.golden import Original, Recording, record_golden, toler
 from linux_side.frontend.hidden_state import adopt_written_constants, export_with_state
 from linux_side.frontend.leaves import input_names
 from linux_side.frontend.program_file import read_program
+from linux_side.frontend.specialization import export_at_free_sizes
 from linux_side.frontend.structure import plain_program, plain_spec
 from linux_side.frontend.training import require_eval
-from linux_side.frontend.unit_sizes import drop_refuted_guards
+from linux_side.frontend.unit_sizes import allow_example, drop_refuted_guards
 from linux_side.guards.locations import located_guards
 from linux_side.guards.tracing import forget_ranges_of_expressions, small_sizes
 from linux_side.options import BuildOptions, DynamicDimension
-from toolchain.errors import BuildFailedError, UsageError
+from toolchain.errors import UsageError
 from toolchain.factory import call_factory
 from toolchain.manifest.models import ClassSpec
-from toolchain.text import first_line
 
 _HALVES = {"fp16": torch.float16, "bf16": torch.bfloat16}
 
@@ -165,22 +165,19 @@ def export_program(
     names = input_names(plain_spec(structure), _argument_names(module))
     require_dynamic(dynamic, names, leaves)
     leaves = enlarge_unit_dimensions(dynamic, names, leaves)
-    shapes = shapes_for_export(dynamic, names, leaves)
-    args, kwargs = pytree.tree_unflatten(leaves, structure)
     lowest = min((item.lowest for item in dynamic), default=2)
 
-    def export(model: torch.nn.Module) -> ExportedProgram:
+    def export(inputs: Sequence[Any]) -> ExportedProgram:
+        shapes = shapes_for_export(dynamic, names, inputs)
+        args, kwargs = pytree.tree_unflatten(list(inputs), structure)
         with torch.no_grad(), small_sizes(lowest), located_guards():
-            return torch.export.export(model, args, kwargs, dynamic_shapes=shapes)
+            return export_with_state(
+                lambda model: torch.export.export(model, args, kwargs, dynamic_shapes=shapes), module
+            )
 
-    try:
-        program = export_with_state(export, module)
-    except Exception as error:
-        raise BuildFailedError(
-            f"torch.export could not export the model: {first_line(error)}",
-            where=name,
-            remedy="make torch.export.export(model, args) work by itself first; -v shows the whole report",
-        ) from error
+    program, exported_with = export_at_free_sizes(export, module, dynamic, names, leaves, name)
+    if exported_with is not leaves:
+        allow_example(program, module, leaves, program_guards(program), name)
     if lowest < 2:
         drop_refuted_guards(program, module, leaves, program_guards(program))
     return program

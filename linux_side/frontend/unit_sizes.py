@@ -18,6 +18,7 @@ from torch.utils import _pytree as pytree
 
 from linux_side.frontend.hidden_state import state_kept
 from linux_side.guards.collect import Found, ProgramGuards
+from toolchain.errors import BuildFailedError
 from toolchain.guards.bounds import is_always
 from toolchain.guards.evaluate import Guards
 from toolchain.guards.grammar import Operation, Size, sizes_in
@@ -44,6 +45,37 @@ def drop_refuted_guards(
                 guards.drop(guard)
     if any(agreed.values()):  # what the program's own module checks
         program._guards_code = _convert_guards_to_code(program.graph_module)
+
+
+def allow_example(
+    program: ExportedProgram, module: torch.nn.Module, leaves: Sequence[Any], guards: ProgramGuards, where: str
+) -> None:
+    """Drops the guards that exclude the user's example from a program that was exported with another one.
+
+    Such a guard says that a size is not the model's own number, and there the model's other branch gives the same.
+
+    Raises:
+        BuildFailedError: the program gives other numbers than the model for the user's example.
+    """
+    indices = {name: index for index, name in enumerate(guards.names)}
+    example = {size: leaves[indices[size.input]].shape[size.dim] for size in guards.sizes.expressions}
+    excluding = [
+        guard
+        for guard in guards.traced()
+        if isinstance(guard.rule, Operation) and not Guards([guard.rule]).holds(example)
+    ]
+    if not excluding:
+        return
+    if not _agree(program, module, leaves):
+        said = ", ".join(f"{size} = {value}" for size, value in example.items())
+        raise BuildFailedError(
+            f"torch.export fixes the example's sizes ({said}), and a program of other sizes gives other numbers for them",
+            where=where,
+            remedy="give an example of sizes that the model itself does not know; those that it knows are then refused",
+        )
+    for guard in excluding:
+        guards.drop(guard)
+    program._guards_code = _convert_guards_to_code(program.graph_module)
 
 
 def _excluded(guard: Found, guards: ProgramGuards) -> list[tuple[Size, int]]:

@@ -114,12 +114,15 @@ class ProgramGuards:
 
     def by_operators(self) -> Iterator[Found]:
         """The guards of operators, and not of the model's own branches, where torch still knows."""
+        return (guard for guard in self.traced() if is_of_operator(guard.origin.sloc))
+
+    def traced(self) -> Iterator[Found]:
+        """The guards that torch made while it traced, where it still knows."""
         for guard in self._environment.guards if self._environment else ():
-            if is_of_operator(guard.sloc):
-                yield replace(self._from(guard.expr, location(guard.sloc)), origin=guard)
+            yield replace(self._from(guard.expr, location(guard.sloc)), origin=guard)
 
     def drop(self, guard: Found) -> None:
-        """Takes a guard of :meth:`by_operators` out of the program."""
+        """Takes a guard of :meth:`traced` out of the program."""
         if self._environment and guard.origin in self._environment.guards:
             self._environment.guards.remove(guard.origin)
 

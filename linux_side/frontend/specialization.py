@@ -1,0 +1,178 @@
+"""Sizes that torch fixes: an example's size that is also one of the model's own, and loops over a size.
+
+A model that compares a size with a number of its own (SwinIR has its masks ready for 64 x 64) takes the branch of that
+number when the example has it, and torch.export then fits no other size. So it is exported with another size of the
+range. A size that is fixed at whatever the example has is a loop that torch unrolls, as in a recurrent layer over time.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch.export import ExportedProgram
+
+from linux_side.options import DynamicDimension
+from toolchain.errors import BuildFailedError
+from toolchain.guards.grammar import Size
+from toolchain.text import first_line
+
+_ATTEMPTS = 4
+_FIXED = re.compile(
+    r"You marked (\S+)\.size\(\)\[(\d+)\] as dynamic but your code specialized it to be a constant \((\d+)\)"
+)
+# What torch says of every error, and how to debug torch itself.
+_BOILERPLATE = re.compile(
+    r"(The error above occurred|For more information|For extended logs|For more debugging|For C\+\+|If you suspect"
+    r"|Caused by: \(_|The following call raised|\(unhinted)"
+)
+_EMPTY = re.compile(r"Constraints violated|Could not guard on data-dependent|\S*$")
+
+Leaves = Sequence[Any]
+
+
+def export_at_free_sizes(
+    export: Callable[[Leaves], ExportedProgram],
+    module: torch.nn.Module,
+    dynamic: Sequence[DynamicDimension],
+    names: Sequence[str],
+    leaves: Leaves,
+    where: str,
+) -> tuple[ExportedProgram, Leaves]:
+    """Exports a model, with other sizes than the example's where torch fixes those.
+
+    Args:
+        export: gives the program of inputs' leaves.
+        names: of the leaves.
+        where: the model's name, for errors.
+
+    Returns:
+        The program, and the leaves with which it was exported.
+
+    Raises:
+        BuildFailedError: torch.export fails, or fixes a dynamic size whatever the example has.
+    """
+    tried: list[dict[Size, int]] = []
+    for sizes in _attempts(dynamic, names, leaves):
+        given = _resized(leaves, names, sizes) if sizes else leaves
+        try:
+            return export(given), given
+        except Exception as error:
+            fixed = _fixed_sizes(error, dynamic, names, given)
+            tried.append(fixed)
+            if not fixed:
+                raise _failed(error, where) from error
+            if _follow_the_example(tried) or len(tried) == _ATTEMPTS:
+                raise _always_fixed(error, fixed, tried, module, where) from error
+            last = error
+    raise _always_fixed(last, fixed, tried, module, where) from last
+
+
+def _attempts(dynamic: Sequence[DynamicDimension], names: Sequence[str], leaves: Leaves) -> Iterator[dict[Size, int]]:
+    """The example's own sizes, then others of the ranges; sizes that are equal in the example stay equal."""
+    places = {Size(item.input, item.dim): item for item in dynamic}
+    example = {place: leaves[list(names).index(place.input)].shape[place.dim] for place in places}
+    yield {}
+    others = {
+        size: list(_others(size, [places[place] for place in places if example[place] == size]))
+        for size in set(example.values())
+    }
+    for number in range(max(map(len, others.values()), default=0)):
+        yield {
+            place: others[size][min(number, len(others[size]) - 1)] for place, size in example.items() if others[size]
+        }
+
+
+def _others(size: int, items: Sequence[DynamicDimension]) -> Iterator[int]:
+    """Other sizes in all ranges: those first that are multiples of much that the size is a multiple of."""
+    low, high = max(max(item.lowest, 2) for item in items), min(item.highest for item in items)
+    step = size & -size  # the largest power of two that divides it
+    while step >= 1:
+        for distance in (step // 2 or 1, step):
+            for other in (size + distance, size - distance):
+                if low <= other <= high:
+                    yield other
+        step //= 4
+
+
+def _resized(leaves: Leaves, names: Sequence[str], sizes: Mapping[Size, int]) -> list[Any]:
+    """The leaves with other sizes: rows are left out at the end, or come again from the start."""
+    resized = list(leaves)
+    for place, size in sizes.items():
+        index = list(names).index(place.input)
+        rows = torch.arange(size) % resized[index].shape[place.dim]
+        resized[index] = resized[index].index_select(place.dim, rows)
+    return resized
+
+
+def _fixed_sizes(
+    error: Exception, dynamic: Sequence[DynamicDimension], names: Sequence[str], leaves: Leaves
+) -> dict[Size, int]:
+    """The dynamic sizes that torch fixed at the example's, by what its error says; none for any other error."""
+    found = {}
+    for source, dim, value in _FIXED.findall(str(error)):
+        keys = re.findall(r"\['?(\w+)'?\]|\.(\w+)", source)
+        name = ".".join(first or second for first, second in keys)
+        for item in dynamic:
+            if item.dim == int(dim) and item.input in (name, name.replace(".", "_")):
+                found[Size(item.input, item.dim)] = int(value)
+    return found
+
+
+def _follow_the_example(tried: Sequence[Mapping[Size, int]]) -> bool:
+    """Whether a size was fixed at another example's size, too."""
+    return len(tried) > 1 and any(tried[0].get(place, size) != size for place, size in tried[-1].items())
+
+
+def _always_fixed(
+    error: Exception,
+    fixed: Mapping[Size, int],
+    tried: Sequence[Mapping[Size, int]],
+    module: torch.nn.Module,
+    where: str,
+) -> BuildFailedError:
+    first = {place: size for attempt in reversed(tried) for place, size in attempt.items() if place in fixed}
+    said = ", ".join(f"{place} at {size}" for place, size in first.items())
+    recurrent = [
+        f"{name or 'the model'} ({type(part).__name__})"
+        for name, part in module.named_modules()
+        if isinstance(part, torch.nn.RNNBase)
+    ]
+    if recurrent and _follow_the_example(tried):
+        return BuildFailedError(
+            f"torch.export fixes {said}: it unrolls time, one copy of a recurrent layer for each step of the example; "
+            f"recurrent here: {', '.join(recurrent[:3])}",
+            where=where,
+            remedy=f"leave --dynamic {' and '.join(map(str, first))} out and build for that length: pad shorter inputs to "
+            "it, build an artifact for each length, or let forward do one step, with the hidden state in and out",
+        )
+    at = f"; with other sizes of the range it fixes {', '.join(f'{p} at {s}' for p, s in fixed.items())}"
+    return BuildFailedError(
+        f"torch.export fixes {said}, the example's size{at if len(tried) > 1 else ''}: the model loops over it, or uses "
+        "it as a plain number",
+        where=where,
+        remedy=f"leave --dynamic {' and '.join(map(str, first))} out, or write what the model does with that size with "
+        "tensors; -v shows torch's whole report",
+    )
+
+
+def _failed(error: Exception, where: str) -> BuildFailedError:
+    return BuildFailedError(
+        f"torch.export could not export the model: {torch_reason(error)}",
+        where=where,
+        remedy="make torch.export.export(model, args) work by itself first; -v shows the whole report",
+    )
+
+
+def torch_reason(error: BaseException) -> str:
+    """What torch says of an error: its first line, or all that says something where the first line does not."""
+    first = first_line(error)
+    if not _EMPTY.match(first):
+        return first
+    lines = [line.strip() for line in str(error).splitlines()]
+    told = [line for line in lines if line and not _BOILERPLATE.match(line)]
+    if len(told) < 2:  # an operator's name, say
+        told = [f"{type(error).__name__}: {first}"]
+    return "\n  ".join(told)

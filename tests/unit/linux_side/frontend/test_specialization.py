@@ -1,0 +1,142 @@
+"""An example's size that is one of the model's own fixes nothing; what torch cannot leave free is explained."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812 - its usual name
+
+from linux_side.frontend.dynamic_shapes import program_guards
+from linux_side.frontend.source import export_program
+from linux_side.options import DynamicDimension
+from toolchain.errors import BuildFailedError
+from toolchain.guards.grammar import Size
+
+
+class WindowMask(nn.Module):
+    """SwinIR: the mask of the model's own size is ready, any other is computed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.own = (16, 16)
+        self.register_buffer("mask", self.computed(16, 16))
+
+    def computed(self, height: Any, width: Any) -> Tensor:
+        return (torch.arange(height)[:, None] + torch.arange(width)).remainder(4).float()
+
+    def forward(self, x: Tensor) -> Tensor:
+        size = (x.shape[2], x.shape[3])
+        return x * (self.mask if size == self.own else self.computed(*size))
+
+
+class Positions(nn.Module):
+    """A vision transformer: its table of positions is resized for any other number of rows than its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table = nn.Parameter(torch.randn(1, 4, 16))
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.shape[2] == self.table.shape[2]:
+            return x + self.table
+        return x + F.interpolate(self.table, size=x.shape[2], mode="linear")
+
+
+class OnlyAt(nn.Module):
+    """It computes something else at its own size."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * 2 if x.shape[2] == 16 else x * 3
+
+
+class OverTime(nn.Module):
+    def __init__(self, layer: type[nn.RNNBase]) -> None:
+        super().__init__()
+        self.encoder = nn.ModuleDict({"time": layer(4, 4, batch_first=True)})
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.encoder["time"](x)[0]
+
+
+class Loop(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        total = x[:, 0]
+        for row in range(1, x.shape[1]):
+            total = total * 0.5 + x[:, row]
+        return total
+
+
+class Branch(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        if x.sum() > 0:
+            return x * 2
+        return x * 3
+
+
+class LeastSquares(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.linalg.lstsq(x, x).solution
+
+
+def _export(model: nn.Module, x: Tensor, *dynamic: str) -> Any:
+    return export_program("model", model.eval(), (x,), {}, [DynamicDimension.parse(text) for text in dynamic])
+
+
+IMAGE = ("x.2=8:16:32", "x.3=8:16:32")
+
+
+@pytest.mark.parametrize(
+    ("make", "shape", "dynamic", "others"),
+    [
+        (WindowMask, (1, 3, 16, 16), IMAGE, [(1, 3, 8, 8), (1, 3, 16, 20), (1, 3, 31, 32)]),
+        (WindowMask, (1, 3, 16, 24), IMAGE, [(1, 3, 16, 16), (1, 3, 8, 32)]),
+        (Positions, (2, 4, 16), ("x.2=8:16:32",), [(2, 4, 8), (2, 4, 32)]),
+    ],
+)
+def test_a_size_of_the_models_own_stays_free(
+    make: Callable[[], nn.Module], shape: tuple[int, ...], dynamic: tuple[str, ...], others: list[tuple[int, ...]]
+) -> None:
+    torch.manual_seed(0)
+    model = make()
+    program = _export(model, torch.randn(shape), *dynamic)
+    guards, module = program_guards(program), program.module()
+    for other in (shape, *others):
+        assert guards.allows({size: other[size.dim] for size in guards.sizes.expressions})
+        x = torch.randn(other)
+        torch.testing.assert_close(module(x), model(x))
+
+
+def test_a_model_that_gives_something_else_at_its_own_size_is_refused() -> None:
+    with pytest.raises(BuildFailedError, match=r"fixes the example's sizes \(x\.2 = 16\)"):
+        _export(OnlyAt(), torch.randn(1, 3, 16), "x.2=8:16:32")
+    assert Size("x", 2) in program_guards(_export(OnlyAt(), torch.randn(1, 3, 12), "x.2=8:12:32")).sizes.expressions
+
+
+@pytest.mark.parametrize("layer", [nn.LSTM, nn.GRU, nn.RNN])
+def test_a_recurrent_layer_over_time_is_explained(layer: type[nn.RNNBase]) -> None:
+    with pytest.raises(BuildFailedError) as caught:
+        _export(OverTime(layer), torch.randn(2, 5, 4), "x.1=2:5:9")
+    assert "fixes x.1 at 5: it unrolls time" in caught.value.problem
+    assert f"encoder.time ({layer.__name__})" in caught.value.problem
+    assert "leave --dynamic x.1 out" in str(caught.value.remedy)
+
+
+def test_a_recurrent_layer_takes_any_batch() -> None:
+    assert _export(OverTime(nn.GRU), torch.randn(3, 5, 4), "x.0=2:3:9").range_constraints
+
+
+def test_a_loop_over_a_size_is_explained() -> None:
+    with pytest.raises(BuildFailedError, match=r"fixes x\.1 at 5, the example's size; .* x\.1 at 6: the model loops"):
+        _export(Loop(), torch.randn(2, 5), "x.1=2:5:9")
+
+
+def test_torchs_reason_is_whole_where_its_first_line_says_nothing() -> None:
+    with pytest.raises(BuildFailedError) as caught:
+        _export(Branch(), torch.randn(2, 5))
+    assert "if x.sum() > 0" in caught.value.problem and "draft_export" not in caught.value.problem
+    with pytest.raises(BuildFailedError, match=r"DynamicOutputShapeException: aten\.linalg_lstsq\.default"):
+        _export(LeastSquares(), torch.randn(2, 4, 4))
