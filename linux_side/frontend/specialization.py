@@ -135,6 +135,7 @@ def _always_fixed(
 ) -> BuildFailedError:
     first = {place: size for attempt in reversed(tried) for place, size in attempt.items() if place in fixed}
     said = ", ".join(f"{place} at {size}" for place, size in first.items())
+    names = " and ".join(map(str, first))
     recurrent = [
         f"{name or 'the model'} ({type(part).__name__})"
         for name, part in module.named_modules()
@@ -145,15 +146,15 @@ def _always_fixed(
             f"torch.export fixes {said}: it unrolls time, one copy of a recurrent layer for each step of the example; "
             f"recurrent here: {', '.join(recurrent[:3])}",
             where=where,
-            remedy=f"leave --dynamic {' and '.join(map(str, first))} out and build for that length: pad shorter inputs to "
-            "it, build an artifact for each length, or let forward do one step, with the hidden state in and out",
+            remedy=f"leave --dynamic {names} out and build for that length: pad shorter inputs, build an artifact for "
+            "each length, or let forward do one step, with the hidden state in and out",
         )
     at = f"; with other sizes of the range it fixes {', '.join(f'{p} at {s}' for p, s in fixed.items())}"
+    at = at if len(tried) > 1 else ""
     return BuildFailedError(
-        f"torch.export fixes {said}, the example's size{at if len(tried) > 1 else ''}: the model loops over it, or uses "
-        "it as a plain number",
+        f"torch.export fixes {said}, the example's size{at}: the model loops over it, or uses it as a plain number",
         where=where,
-        remedy=f"leave --dynamic {' and '.join(map(str, first))} out, or write what the model does with that size with "
+        remedy=f"leave --dynamic {names} out, or write what the model does with that size with "
         "tensors; -v shows torch's whole report",
     )
 

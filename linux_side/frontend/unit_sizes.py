@@ -69,7 +69,7 @@ def allow_example(
     if not _agree(program, module, leaves):
         said = ", ".join(f"{size} = {value}" for size, value in example.items())
         raise BuildFailedError(
-            f"torch.export fixes the example's sizes ({said}), and a program of other sizes gives other numbers for them",
+            f"torch.export fixes the example's sizes ({said}): a program of other sizes gives other numbers there",
             where=where,
             remedy="give an example of sizes that the model itself does not know; those that it knows are then refused",
         )

@@ -66,6 +66,44 @@ class LoadedModel(torch.nn.Module):
         """Whether the first call finds its kernels compiled; otherwise it takes seconds."""
         return self._cache is not None and self._cache.warm
 
+    @property
+    def state(self) -> dict[str, torch.Tensor]:
+        """What calls change and later calls read, such as a key-value cache: the model's own tensors, by name."""
+        names = self.program.graph_signature.buffers_to_mutate.values()
+        return {name: self._flat.get_buffer(name) for name in names}
+
+    def share_state(self, other: LoadedModel) -> None:
+        """Lets this model read and write another one's state in the place of its own, which is dropped.
+
+        So a prefill and a decode artifact of one language model have one key-value cache. Calls of both are then queued
+        one after another. Graphs that were captured before are captured again.
+
+        Args:
+            other: a model on the same device that has all of this one's state, by name, shape and dtype.
+
+        Raises:
+            UsageError: it has not.
+        """
+        theirs = other.state
+        for name, tensor in self.state.items():
+            _require_same_state(name, tensor, theirs.get(name))
+        with self._lock:
+            self._order.wait_for_the_last_call()
+            for name in self.state:
+                self._put_state(name, theirs[name])
+            if self._captured is not None:
+                self._captured = CapturedProgram(self._flat, self.program, self.device)
+            self._order = other._order
+            self._owner = _LastOwner(self._order, self.device, self.program, self._flat, self._captured)
+        self._lock = other._lock
+
+    def _put_state(self, name: str, tensor: torch.Tensor) -> None:
+        path, _, leaf = name.rpartition(".")
+        setattr(self._flat.get_submodule(path), leaf, tensor)
+        for kept in (self.program.state_dict, self.program.constants):
+            if name in kept:
+                kept[name] = tensor
+
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """Runs the model.
 
@@ -139,6 +177,19 @@ class _LastOwner:
         # TensorRT leaves an engine's GPU the current one.
         with torch.cuda.device(self._device) if self._device.type == "cuda" else _HERE:
             del self._parts
+
+
+def _require_same_state(name: str, ours: torch.Tensor, theirs: torch.Tensor | None) -> None:
+    def said(tensor: torch.Tensor) -> str:
+        return f"{str(tensor.dtype).removeprefix('torch.')} {list(tensor.shape)} on {tensor.device}"
+
+    if theirs is None or (ours.shape, ours.dtype, ours.device) != (theirs.shape, theirs.dtype, theirs.device):
+        there = said(theirs) if theirs is not None else "missing"
+        raise UsageError(
+            f"the state {name} is {said(ours)}, and {there} in the other model",
+            where="share_state()",
+            remedy="build both artifacts from one model, with one --precision, and load them on one device",
+        )
 
 
 def _flat_module(program: ExportedProgram) -> torch.fx.GraphModule:
