@@ -27,6 +27,7 @@ from linux_side.frontend.golden_doubts import (
 )
 from linux_side.frontend.golden_sizes import SampleSizes, Sizes
 from linux_side.frontend.hidden_state import own_copy, state_kept
+from linux_side.frontend.sliding_caches import ring_caches
 from linux_side.fx.modes import draws
 from linux_side.guards.profiles import Profiles
 from linux_side.options import BuildOptions
@@ -89,7 +90,7 @@ class Original:
         """The outputs' leaves of a call; the leaves that are given stay as they are."""
         copies = [leaf.clone() if isinstance(leaf, torch.Tensor) else leaf for leaf in leaves]
         args, kwargs = pytree.tree_unflatten(copies, self.structure)
-        with torch.no_grad():
+        with torch.no_grad(), ring_caches(model):
             result = model(*args, **kwargs)
         # Cloned, for an output may be a part of the model's state, which goes on.
         return [leaf.clone() if isinstance(leaf, torch.Tensor) else None for leaf in pytree.tree_leaves(result)]

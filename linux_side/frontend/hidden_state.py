@@ -141,19 +141,29 @@ def _at(place: Place) -> Any:
 
 def _places(module: torch.nn.Module) -> Iterator[Place]:
     """Everywhere that a module holds a tensor which is no parameter, but for its buffers' own places."""
+    for holder, path in _holders(module):
+        for key, value in _members(holder):
+            kept = isinstance(value, torch.Tensor) and not isinstance(value, torch.nn.Parameter)
+            if kept and not isinstance(holder, tuple):
+                yield Place(holder, key, f"{path}.{key}" if path else str(key))
+
+
+def holders(module: torch.nn.Module) -> Iterator[Any]:
+    """Every module, list, dict and object that a module reaches through attributes and elements."""
+    for holder, _ in _holders(module):
+        yield holder
+
+
+def _holders(module: torch.nn.Module) -> Iterator[tuple[Any, str]]:
     seen: set[int] = set()
 
-    def inside(holder: Any, path: str, depth: int) -> Iterator[Place]:
-        if id(holder) in seen or depth == 0:
+    def inside(holder: Any, path: str, depth: int) -> Iterator[tuple[Any, str]]:
+        if isinstance(holder, torch.Tensor) or id(holder) in seen or depth == 0:
             return
         seen.add(id(holder))
+        yield holder, path
         for key, value in _members(holder):
-            here = f"{path}.{key}" if path else str(key)
-            if isinstance(value, torch.Tensor):
-                if not isinstance(value, torch.nn.Parameter) and not isinstance(holder, tuple):
-                    yield Place(holder, key, here)
-            else:
-                yield from inside(value, here, depth - 1)
+            yield from inside(value, f"{path}.{key}" if path else str(key), depth - 1)
 
     yield from inside(module, "", _DEPTH)
 

@@ -23,6 +23,7 @@ from linux_side.frontend.golden import Original, Recording, record_golden, toler
 from linux_side.frontend.hidden_state import adopt_written_constants, export_with_state
 from linux_side.frontend.leaves import input_names
 from linux_side.frontend.program_file import read_program
+from linux_side.frontend.sliding_caches import ring_caches
 from linux_side.frontend.specialization import export_at_free_sizes
 from linux_side.frontend.structure import plain_program, plain_spec
 from linux_side.frontend.training import require_eval
@@ -171,9 +172,7 @@ def export_program(
         shapes = shapes_for_export(dynamic, names, inputs)
         args, kwargs = pytree.tree_unflatten(list(inputs), structure)
         with torch.no_grad(), small_sizes(lowest), located_guards():
-            return export_with_state(
-                lambda model: torch.export.export(model, args, kwargs, dynamic_shapes=shapes), module
-            )
+            return export_with_state(lambda model: _exported(model, args, kwargs, shapes), module)
 
     program, exported_with = export_at_free_sizes(export, module, dynamic, names, leaves, name)
     if exported_with is not leaves:
@@ -181,6 +180,11 @@ def export_program(
     if lowest < 2:
         drop_refuted_guards(program, module, leaves, program_guards(program))
     return program
+
+
+def _exported(model: torch.nn.Module, args: Any, kwargs: Any, shapes: Any) -> ExportedProgram:
+    with ring_caches(model):
+        return torch.export.export(model, args, kwargs, dynamic_shapes=shapes)
 
 
 def _call_factory(model: str) -> tuple[torch.nn.Module, tuple[Any, ...], dict[str, Any]]:

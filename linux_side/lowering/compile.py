@@ -46,6 +46,7 @@ from linux_side.rewrites.attention import rewrite_attention
 from linux_side.rewrites.complex_products import rewrite_complex_products
 from linux_side.rewrites.decompositions import corrected
 from linux_side.rewrites.resizing import keep_inexact_resizing_outside
+from linux_side.rewrites.whole_numbers import bound_casts_to_whole_numbers
 from toolchain.engine.info import EngineInfo, RuntimeDevice
 from toolchain.errors import BuildFailedError, TrtcrossError
 from toolchain.graph.writer import engine_from_file
@@ -98,6 +99,7 @@ def lower_program(program: ExportedProgram, options: BuildOptions, builder: Engi
         gm = upstream.lower(gm, settings)
         rewrite_attention(gm)
         rewrite_complex_products(gm)
+        bound_casts_to_whole_numbers(gm)
     keep_complex_in_torch(gm)
     keep_data_sizes_in_torch(gm)
     allow_aliasing_of_state_alone(gm, changes)

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from linux_side.rewrites import dtypes, empty, functions, scans, scatter, slices, softmax, statistics
+from linux_side.rewrites import dtypes, empty, empty_parts, functions, scans, scatter, slices, softmax, statistics
 
 Decompositions = dict[torch._ops.OpOverload, Callable[..., Any]]
 
@@ -20,6 +20,7 @@ KEPT_IN_PYTORCH = (_aten.scatter_add.default, _aten.scatter_reduce.two)
 OURS: Decompositions = {
     **dtypes.DECOMPOSITIONS,
     **empty.DECOMPOSITIONS,
+    **empty_parts.DECOMPOSITIONS,
     **functions.DECOMPOSITIONS,
     **scans.DECOMPOSITIONS,
     **scatter.DECOMPOSITIONS,
