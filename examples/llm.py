@@ -5,8 +5,9 @@
     trtcross build examples.llm:decode -o decode.pt2 --precision fp16
     python -m examples.llm prefill.pt2 decode.pt2 --json
 
-The last line needs a GPU and no producer. It generates tokens, greedy and sampled, compares 64 steps of decoding with
-eager PyTorch, and measures tokens a second beside eager and compiled PyTorch.
+`prefill_large` and `decode_large` are 20 times as large (`--large`). The last line needs a GPU and no producer. It
+generates tokens, greedy and sampled, compares 64 steps of decoding with eager PyTorch, and measures tokens a second beside
+eager and compiled PyTorch.
 """
 
 from __future__ import annotations
@@ -24,7 +25,8 @@ from torch.nn import functional as F  # noqa: N812 - its usual name
 
 Step = Callable[[Tensor, Tensor], Tensor]
 
-VOCABULARY, WIDTH, LAYERS, HEADS, LENGTH = 8192, 1024, 12, 16, 512
+# Vocabulary, width, layers, heads, length of the cache: 9 million weights, and 180 million.
+SMALL, LARGE = (2048, 384, 4, 6, 512), (8192, 1024, 12, 16, 512)
 PROMPT, STEPS = 64, 64
 
 
@@ -94,7 +96,7 @@ class Llama(nn.Module):
 def model(*sizes: int) -> Llama:
     """Random weights from a fixed seed."""
     torch.manual_seed(0)
-    return Llama(*(sizes or (VOCABULARY, WIDTH, LAYERS, HEADS, LENGTH))).eval()
+    return Llama(*(sizes or SMALL)).eval()
 
 
 def prefill(*sizes: int) -> tuple[nn.Module, tuple[Any, ...]]:
@@ -105,6 +107,14 @@ def prefill(*sizes: int) -> tuple[nn.Module, tuple[Any, ...]]:
 def decode(*sizes: int) -> tuple[nn.Module, tuple[Any, ...]]:
     """One token: its key and value are written into the cache in place."""
     return model(*sizes), (torch.tensor([[1]]), torch.tensor([0]))
+
+
+def prefill_large() -> tuple[nn.Module, tuple[Any, ...]]:
+    return prefill(*LARGE)
+
+
+def decode_large() -> tuple[nn.Module, tuple[Any, ...]]:
+    return decode(*LARGE)
 
 
 def greedy(logits: Tensor) -> Tensor:
@@ -187,16 +197,16 @@ def _compiled(original: nn.Module) -> Step:
     return torch.compile(original, mode="reduce-overhead", fullgraph=True)
 
 
-def report(paths: tuple[str, str]) -> dict[str, Any]:
+def report(paths: tuple[str, str], sizes: tuple[int, ...] = SMALL) -> dict[str, Any]:
     """What the two artifacts do on this GPU, beside PyTorch in fp32 and in fp16."""
     torch.manual_seed(1)
-    prompt = torch.randint(1, VOCABULARY, (1, PROMPT), device="cuda:0")
+    prompt = torch.randint(1, sizes[0], (1, PROMPT), device="cuda:0")
     ours = _loaded(paths)
     result: dict[str, Any] = {"gpu": torch.cuda.get_device_name(), "torch": torch.__version__}
     with torch.inference_mode():
-        exact = model().cuda()
+        exact = model(*sizes).cuda()
         result["against_eager_fp32"] = compare(ours, (exact, exact), prompt)
-        half = model().half().cuda()
+        half = model(*sizes).half().cuda()
         result["eager_fp16_against_eager_fp32"] = compare((half, half), (exact, exact), prompt)
         result["greedy"] = [int(token) for token, _ in generate(*ours, prompt, 16)]
         result["sampled"] = [int(token) for token, _ in generate(*ours, prompt, 16, sampled)]
@@ -212,9 +222,10 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Runs a prefill and a decode artifact that share one cache.")
     parser.add_argument("prefill")
     parser.add_argument("decode")
+    parser.add_argument("--large", action="store_true", help="they were built from prefill_large and decode_large")
     parser.add_argument("--json", action="store_true", help="print the figures as one JSON document")
     options = parser.parse_args()
-    result = report((options.prefill, options.decode))
+    result = report((options.prefill, options.decode), LARGE if options.large else SMALL)
     if options.json:
         print(json.dumps(result))
     else:

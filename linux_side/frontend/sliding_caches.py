@@ -23,9 +23,9 @@ _LAYER = ("transformers.cache_utils", "StaticSlidingWindowLayer")
 def ring_caches(module: torch.nn.Module) -> Iterator[None]:
     """Lets the sliding-window layers that a module holds work as rings."""
     layers = [holder for holder in holders(module) if _is_sliding(type(holder))]
-    kinds = [type(layer) for layer in layers]
-    for layer in layers:
-        layer.__class__ = _ring(type(layer))
+    kinds: list[Any] = [type(layer) for layer in layers]
+    for layer, kind in zip(layers, kinds, strict=True):
+        layer.__class__ = _ring(kind)
     try:
         yield
     finally:
@@ -39,7 +39,7 @@ def _is_sliding(kind: type) -> bool:
 
 @cache
 def _ring(kind: Any) -> Any:
-    class Ring(kind):  # type: ignore[misc]  # known at run time alone
+    class Ring(kind):
         is_ring = True
 
         def update(self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
