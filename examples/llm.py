@@ -6,8 +6,8 @@
     python -m examples.llm prefill.pt2 decode.pt2 --json
 
 `prefill_large` and `decode_large` are 20 times as large (`--large`). The last line needs a GPU and no producer. It
-generates tokens, greedy and sampled, compares 64 steps of decoding with eager PyTorch, and measures tokens a second beside
-eager and compiled PyTorch.
+generates tokens, greedy and sampled, compares 64 steps of decoding with eager PyTorch, and measures tokens a second
+beside eager and compiled PyTorch.
 """
 
 from __future__ import annotations

@@ -11,11 +11,15 @@ from linux_side.fx.values import flat_outputs
 from linux_side.upstream import forbid_aliasing
 
 
-def allow_aliasing_of_state_alone(gm: torch.fx.GraphModule, changes: Sequence[StateChange]) -> None:
+def allow_aliasing_of_state_alone(gm: torch.fx.GraphModule, changes: Sequence[StateChange]) -> list[torch.fx.Node]:
     """Lets TensorRT write in place into a cache that is state and that nobody else reads, and into nothing else.
 
     It would write into an input of the caller's, or into a tensor that another part of the graph still reads.
+
+    Returns:
+        The writes that are allowed.
     """
+    allowed = []
     _drop_copies_of_new_values(gm, len(changes))
     writes = (torch.ops.aten.index_copy.default, torch.ops.aten.slice_scatter.default)
     results = flat_outputs(gm)
@@ -25,6 +29,9 @@ def allow_aliasing_of_state_alone(gm: torch.fx.GraphModule, changes: Sequence[St
             cache = node.args[0]
             if new_values.get(cache.name) is not node or len(cache.users) > 1:
                 forbid_aliasing(node)
+            else:
+                allowed.append(node)
+    return allowed
 
 
 def _drop_copies_of_new_values(gm: torch.fx.GraphModule, count: int) -> None:

@@ -22,6 +22,7 @@ from linux_side.fx.values import output_values
 from linux_side.guards.profiles import Profiles
 from linux_side.guards.tracing import small_sizes_of
 from linux_side.lowering.aliasing import allow_aliasing_of_state_alone
+from linux_side.lowering.cache_views import view_caches
 from linux_side.lowering.complex_numbers import keep_complex_in_torch
 from linux_side.lowering.culprit import (
     OperatorRefusedError,
@@ -102,7 +103,7 @@ def lower_program(program: ExportedProgram, options: BuildOptions, builder: Engi
         bound_casts_to_whole_numbers(gm)
     keep_complex_in_torch(gm)
     keep_data_sizes_in_torch(gm)
-    allow_aliasing_of_state_alone(gm, changes)
+    view_caches(gm, allow_aliasing_of_state_alone(gm, changes))
     keep_large_numbers_outside(gm)
     keep_inexact_resizing_outside(gm)
     keep_requested_outside(gm, program, options.torch_executed_ops)

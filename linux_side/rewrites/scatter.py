@@ -25,7 +25,8 @@ def index_copy(x: Tensor, dim: int, index: Tensor, source: Tensor) -> Any:
     if x.dim() == 0:
         return source.reshape(x.shape).clone()
     front = dim % x.dim()
-    if x.dim() == 4 and front == 2 and all(isinstance(size, int) for size in (*x.shape, *source.shape)):
+    is_static = all(isinstance(size, int) for size in (*x.shape, *source.shape))
+    if is_static and (source.shape[front] == 1 or (x.dim() == 4 and front == 2)):
         return NotImplemented if dim == front else _aten.index_copy(x, front, index, source)
     shape = [-1 if d == front else 1 for d in range(x.dim())]
     return torch.scatter(x, front, index.view(shape).expand(source.shape), source)
