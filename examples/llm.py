@@ -26,7 +26,7 @@ from torch.nn import functional as F  # noqa: N812 - its usual name
 Step = Callable[[Tensor, Tensor], Tensor]
 
 # Vocabulary, width, layers, heads, length of the cache: 9 million weights, and 180 million.
-SMALL, LARGE = (2048, 384, 4, 6, 512), (8192, 1024, 12, 16, 512)
+SMALL, LARGE = (1024, 384, 4, 6, 512), (8192, 1024, 12, 16, 512)
 PROMPT, STEPS = 64, 64
 
 

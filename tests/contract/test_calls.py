@@ -100,7 +100,7 @@ def test_everything_imported_is_used_and_checked(rtx: Sources) -> None:
     imported = [use.text.rpartition(".")[2] for use in uses if use.text.startswith("import ")]
     texts = [use.text for use in uses if not use.text.startswith("import ")]
     assert len(imported) > 8
-    # Called by the name of our subclass; a dictionary; not in Torch-TensorRT's sources; a logger; a list and its element.
+    # Called by the name of our subclass; a dictionary; not in its sources; a logger; a list and its element.
     passes = ("ATEN_POST_LOWERING_PASSES", "complex_lowering_pass")
     uncalled = ("TRTInterpreter", "DYNAMO_ATEN_CONVERTERS", "import tensorrt", "_LOGGER", *passes)
     for name in imported:

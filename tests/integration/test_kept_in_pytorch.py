@@ -140,7 +140,6 @@ SOUNDS = [(_random(2, 8, 8),)]
 SQUARES = [(_random(2, 4, 4),), (_random(1, 4, 4),), (_random(8, 4, 4),)]
 
 CASES = {
-    "FFT filter": Case(_filtered, IMAGES, "aten._fft_r2c.default", BATCH),
     "FFT filter, fp16": Case(_filtered, IMAGES, "aten._fft_r2c.default", {**BATCH, "precision": "fp16"}),
     "long convolution, bf16": Case(
         _long_convolution, [(_random(2, 4, 8),)], "aten._fft_c2r.default", {"precision": "bf16"}
@@ -164,11 +163,9 @@ CASES = {
         _rotary_of_positions, [(_random(1, n, 8),) for n in (4, 2, 16)], None, {"dynamic": ("x.1=2:4:16",)}
     ),
     "solve": Case(_solved, SQUARES, "aten._linalg_solve_ex.default", BATCH),
-    "solve, fp16": Case(_solved, SQUARES[:1], "aten._linalg_solve_ex.default", {"precision": "fp16"}),
     "eigenvalues and Cholesky": Case(_factorized, SQUARES, "aten._linalg_eigh.default", BATCH),
     "determinant and pseudo-inverse": Case(_determined, SQUARES, "aten._linalg_slogdet.default", BATCH),
     "mask": Case(lambda _, x: x[x > 0], OF_ROWS, "aten.index.Tensor", ROWS),
-    "mixture of experts": Case(_chosen_rows, OF_ROWS, "aten.nonzero.default", ROWS),
     "mixture of experts, fp16": Case(_chosen_rows, OF_ROWS, "aten.nonzero.default", {**ROWS, "precision": "fp16"}),
     "assignment by a mask": Case(_doubled_where_positive, OF_ROWS, "aten.index_put.default", ROWS),
     "repeat by data": Case(
@@ -189,16 +186,12 @@ def _build(name: str, folder: Path) -> Built:
 def test_a_model_is_right_with_a_part_in_pytorch(tmp_path: Path, name: str) -> None:
     case, built = CASES[name], _build(name, tmp_path)
     kept = [entry.operator for entry in built.artifact.manifest.fallback]
-    assert case.kept in kept if case.kept else not kept
+    assert case.kept in kept if case.kept else not kept and len(built.artifact.engines) == 1
     assert built.original is not None
     assert_right(built, built.original, case.calls[0], other_args=case.calls[1:])
 
 
-def test_a_rotary_embedding_is_one_engine(tmp_path: Path) -> None:
-    assert len(_build("rotary embedding of any length", tmp_path).artifact.engines) == 1
-
-
 def test_full_coverage_is_refused_with_the_reason(tmp_path: Path) -> None:
-    case = CASES["FFT filter"]
+    case = CASES["FFT filter, fp16"]
     with pytest.raises(BuildFailedError, match="it computes with complex numbers"):
         build_here(Behind(case.function, 8), case.calls[0], folder=tmp_path, require_full_coverage=True)
