@@ -37,7 +37,7 @@ PHASES = {
 @click.option("--cache/--no-cache", default=True, show_default=True, help="Use the build cache (see `store`).")
 @verb
 def build(output: Output, model: str, out: Path, cache: bool, **options: Any) -> None:
-    """Compile MODEL, a .pt2 exported program or module:factory, into an artifact.
+    """Compile MODEL, a .pt2 exported program, module:factory or ./file.py:factory, into an artifact.
 
     A factory is a function without arguments that returns (nn.Module, example_args) or (nn.Module, example_args,
     example_kwargs).

@@ -20,6 +20,7 @@ from linux_side.options import BuildOptions
 from linux_side.precision_plan import PrecisionPlan, plan_path
 from toolchain.artifact import Artifact, open_artifact
 from toolchain.errors import BuildFailedError, ProcessEnd, TrtcrossError, UsageError, error_from_json
+from toolchain.factory import is_factory
 from toolchain.io.atomic import part_prefix
 from toolchain.io.events import read_events, start_child
 from toolchain.io.places import require_own_place
@@ -45,7 +46,8 @@ def build(
     """Compiles a model into an artifact. The caller's own torch is never touched.
 
     Args:
-        model: an exported program, the path of one, or ``module:factory`` (see ``docs/tutorial.md``).
+        model: an exported program, the path of one, ``module:factory`` or ``./file.py:factory``
+            (``docs/tutorial.md``).
         out: where the ``.pt2`` file goes; what is there is replaced when the new file is complete. Not the model's own.
             ``--precision auto`` writes its plan beside it: ``model.precision.json`` beside ``model.pt2``.
         options: every setting of the build; or give
@@ -170,11 +172,11 @@ def _save(program: Any, spool: Path) -> tuple[str, str]:
 
 def _check_early(model: Any, out: Path) -> None:
     """What is wrong for certain is said at once, not after seconds of imports in the child."""
-    if isinstance(model, (str, os.PathLike)) and ":" not in str(model) and not Path(model).is_file():
+    if isinstance(model, (str, os.PathLike)) and not is_factory(str(model)) and not Path(model).is_file():
         raise UsageError(
             f"there is no model {str(model)!r}",
             where="MODEL",
-            remedy="give a .pt2 file that torch.export.save wrote, or module:factory",
+            remedy="give a .pt2 file that torch.export.save wrote, module:factory or ./file.py:factory",
         )
     if out.suffix != ".pt2":
         raise UsageError(

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from linux_side.driver.end_with_parent import end_with_parent
 from toolchain.errors import BuildFailedError, TrtcrossError
+from toolchain.factory import is_factory
 from toolchain.io.events import EventWriter, events_to_parent
 
 if TYPE_CHECKING:
@@ -89,7 +90,6 @@ def build_job(job: dict[str, Any], progress: BuildProgress) -> None:
         builder.packages()
         builder.check_gpus(options.capabilities)
         from linux_side.driver.pipeline import Pipeline
-        from linux_side.frontend.source import is_factory
     pipeline = Pipeline(options, builder, Path(job["spool"]), progress.phase, progress.seconds, warn=progress.warn)
     factory = is_factory(job["model"])
     if not factory:  # a saved program may hold operators that Torch-TensorRT brings

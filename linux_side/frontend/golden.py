@@ -90,7 +90,8 @@ class Original:
         """The outputs' leaves of a call; the leaves that are given stay as they are."""
         copies = [leaf.clone() if isinstance(leaf, torch.Tensor) else leaf for leaf in leaves]
         args, kwargs = pytree.tree_unflatten(copies, self.structure)
-        with torch.no_grad(), ring_caches(model):
+        eager = torch.compiler.set_stance("force_eager")  # what the model compiled runs as it was written
+        with torch.no_grad(), ring_caches(model), eager:
             result = model(*args, **kwargs)
         # Cloned, for an output may be a part of the model's state, which goes on.
         return [leaf.clone() if isinstance(leaf, torch.Tensor) else None for leaf in pytree.tree_leaves(result)]

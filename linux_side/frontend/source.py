@@ -20,6 +20,7 @@ from linux_side.frontend.dynamic_shapes import (
     shapes_for_export,
 )
 from linux_side.frontend.golden import Original, Recording, record_golden, tolerance_for
+from linux_side.frontend.factory_result import read_result
 from linux_side.frontend.hidden_state import adopt_written_constants, export_with_state
 from linux_side.frontend.leaves import input_names
 from linux_side.frontend.program_file import read_program
@@ -31,8 +32,8 @@ from linux_side.frontend.unit_sizes import allow_example, drop_refuted_guards
 from linux_side.guards.locations import located_guards
 from linux_side.guards.tracing import forget_ranges_of_expressions, small_sizes
 from linux_side.options import BuildOptions, DynamicDimension
-from toolchain.errors import UsageError
-from toolchain.factory import call_factory
+from toolchain.errors import BuildFailedError, UsageError
+from toolchain.factory import FactoryName, call_factory, is_factory
 from toolchain.manifest.models import ClassSpec
 
 _HALVES = {"fp16": torch.float16, "bf16": torch.bfloat16}
@@ -58,18 +59,13 @@ class Source:
 
 
 def load_source(model: str, options: BuildOptions) -> Source:
-    """Reads ``MODEL``: a ``.pt2`` program, or ``module:factory``.
+    """Reads ``MODEL``: a ``.pt2`` program, ``module:factory`` or ``FILE.py:factory``.
 
     Raises:
         UsageError: there is no such file, module or factory, or it holds or returns the wrong thing.
         BuildFailedError: the factory, the model or torch.export fails.
     """
     return _from_factory(model, options) if is_factory(model) else _from_file(Path(model), options)
-
-
-def is_factory(model: str) -> bool:
-    """Whether ``MODEL`` is ``module:factory`` and not a file."""
-    return ":" in model and not Path(model).exists()
 
 
 def original_model(model: str) -> tuple[torch.nn.Module | ExportedProgram, tuple[Any, ...], dict[str, Any]]:
@@ -80,7 +76,7 @@ def original_model(model: str) -> tuple[torch.nn.Module | ExportedProgram, tuple
         BuildFailedError: the factory fails.
     """
     if is_factory(model):
-        module, args, kwargs = _call_factory(model)
+        module, args, kwargs = read_result(call_factory(model), model)
         require_eval(module, where=model)
         return module, args, kwargs
     program, _ = read_program(Path(model))
@@ -128,8 +124,8 @@ def _check_precision(program: ExportedProgram, options: BuildOptions, where: str
 
 
 def _from_factory(model: str, options: BuildOptions) -> Source:
-    module, args, kwargs = _call_factory(model)
-    return export_source(model.partition(":")[2], module, args, kwargs, options)
+    module, args, kwargs = read_result(call_factory(model), model)
+    return export_source(FactoryName.parse(model).function, module, args, kwargs, options)
 
 
 def export_source(
@@ -185,20 +181,6 @@ def export_program(
 def _exported(model: torch.nn.Module, args: Any, kwargs: Any, shapes: Any) -> ExportedProgram:
     with ring_caches(model):
         return torch.export.export(model, args, kwargs, dynamic_shapes=shapes)
-
-
-def _call_factory(model: str) -> tuple[torch.nn.Module, tuple[Any, ...], dict[str, Any]]:
-    result = call_factory(model)
-    result = result if isinstance(result, tuple) else (result,)
-    if len(result) not in (2, 3) or not isinstance(result[0], torch.nn.Module):
-        raise UsageError(
-            "the factory does not return (nn.Module, example_args) or (nn.Module, example_args, example_kwargs)",
-            where=model,
-            remedy="return the model in eval mode, and its example arguments as a tuple",
-        )
-    module, args, kwargs = (*result, {}) if len(result) == 2 else result
-    args = tuple(args) if isinstance(args, (tuple, list)) else (args,)
-    return module.cpu(), pytree.tree_map_only(torch.Tensor, torch.Tensor.cpu, args), dict(kwargs)
 
 
 def _argument_names(module: torch.nn.Module) -> list[str]:

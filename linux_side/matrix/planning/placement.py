@@ -9,6 +9,7 @@ from linux_side.matrix.planning.hosts import Host
 from linux_side.matrix.spec.cells import Cell
 from toolchain.checker.structure import LEVELS
 from toolchain.engine.plan_header import CAPABILITY_BITS
+from toolchain.factory import FactoryName, is_factory
 from toolchain.targets import Backend, Platform
 from toolchain.text import size_text
 
@@ -31,13 +32,15 @@ def spec_blocker(cell: Cell) -> str | None:
 
 def _no_model(cell: Cell) -> str | None:
     """Nothing is imported for it: a factory that its module does not hold is found by the build."""
-    module, colon, _ = cell.model.partition(":")
     base = cell.base.absolute()
     if (base / cell.model).is_file():
         return None
-    if not colon:
+    if not is_factory(cell.model):
         return f"there is no file {cell.model}, looked for in {base}"
-    package = module.partition(".")[0]
+    factory = FactoryName.parse(cell.model)
+    if factory.path:
+        return None if factory.source(base) else f"there is no file {factory.path}, looked for in {base}"
+    package = factory.module.partition(".")[0]
     found = PathFinder.find_spec(package, [str(base), *sys.path])
     return None if found else f"there is no module {package}, looked for in {base} and in this environment"
 

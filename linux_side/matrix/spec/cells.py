@@ -14,6 +14,7 @@ from linux_side.options import BuildOptions, Precision
 from toolchain.checker.structure import Level
 from toolchain.cli.fields import words_of
 from toolchain.errors import UsageError
+from toolchain.factory import FactoryName, is_factory
 from toolchain.host.installed import version_of
 from toolchain.io.hashing import file_digest
 from toolchain.manifest.models import StrictModel
@@ -131,11 +132,10 @@ def source_digest(model: str, base: Path = Path()) -> str | None:
 
     What that module imports in its turn is not seen.
     """
-    path = base / model
-    if not path.is_file() and ":" in model:
-        module = base.joinpath(*model.partition(":")[0].split("."))
-        path = next((p for p in (module.with_suffix(".py"), module / "__init__.py") if p.is_file()), path)
-    return file_digest(path) if path.is_file() else None
+    path: Path | None = base / model
+    if is_factory(model):
+        path = FactoryName.parse(model).source(base)
+    return file_digest(path) if path and path.is_file() else None
 
 
 def _digest(document: Any) -> str:

@@ -92,7 +92,8 @@ def test_what_a_spec_leaves_out_is_not_in_a_cells_digest(monkeypatch: pytest.Mon
 
 
 def test_models_are_looked_up_in_the_base(tmp_path: Path) -> None:
-    models = {"module": {"model": "only_there:model"}, "file": {"model": "only_there.pt2"}}
+    models = {"module": {"model": "only_there:model"}, "path": {"model": "./only_there.py:model"}}
+    models["file"] = {"model": "only_there.pt2"}
     (tmp_path / "only_there.py").write_text("")
     (tmp_path / "only_there.pt2").write_bytes(b"12345")
     here, there = (cells_of(parse_spec(document(models=models), where="spec"), base) for base in (Path(), tmp_path))
