@@ -125,6 +125,9 @@ class BuildOptions(Options):
     precision_plan: Annotated[
         PrecisionPlan | None, BeforeValidator(from_text(PrecisionPlan.parse)), Flag(metavar="FILE")
     ] = Field(default=None, description="What stays in fp32, as --precision auto wrote it.")
+    task: str | None = Field(
+        default=None, description="Of a Hugging Face model folder: fill-mask, image-classification, ..."
+    )
     tf32: Annotated[bool, Flag("--tf32/--no-tf32")] = Field(default=True, description="Let fp32 products use TF32.")
     dynamic: Annotated[list[DynamicDimension], Flag(metavar="NAME.DIM=MIN:OPT:MAX")] = Field(
         default_factory=list, description="A dimension that may vary."

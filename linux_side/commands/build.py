@@ -39,6 +39,8 @@ PHASES = {
 def build(output: Output, model: str, out: Path, cache: bool, **options: Any) -> None:
     """Compile MODEL, a .pt2 exported program, module:factory or ./file.py:factory, into an artifact.
 
+    With --task MODEL is a Hugging Face model folder.
+
     A factory is a function without arguments that returns (nn.Module, example_args) or (nn.Module, example_args,
     example_kwargs).
     """

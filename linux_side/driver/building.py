@@ -16,6 +16,7 @@ from typing import IO, TYPE_CHECKING, Any
 from linux_side.cache.key import file_key
 from linux_side.cache.lookup import fetch, keep
 from linux_side.cache.store import BuildCache
+from linux_side.frontend.hub.folder import open_folder, require_task_of_folder
 from linux_side.options import BuildOptions
 from linux_side.precision_plan import PrecisionPlan, plan_path
 from toolchain.artifact import Artifact, open_artifact
@@ -46,8 +47,8 @@ def build(
     """Compiles a model into an artifact. The caller's own torch is never touched.
 
     Args:
-        model: an exported program, the path of one, ``module:factory`` or ``./file.py:factory``
-            (``docs/tutorial.md``).
+        model: an exported program, the path of one, ``module:factory``, ``./file.py:factory``, or with ``task``
+            a Hugging Face model folder (``docs/models.md``).
         out: where the ``.pt2`` file goes; what is there is replaced when the new file is complete. Not the model's own.
             ``--precision auto`` writes its plan beside it: ``model.precision.json`` beside ``model.pt2``.
         options: every setting of the build; or give
@@ -72,7 +73,7 @@ def build(
     out = Path(out)
     options = BuildOptions(**settings) if options is None else options
     report: OnEvent = progress or on_event or (lambda _: None)
-    _check_early(model, out)
+    _check_early(model, out, options.task)
     builds = BuildCache() if cache else None
     if builds and not builds.limit:
         builds = None
@@ -170,14 +171,12 @@ def _save(program: Any, spool: Path) -> tuple[str, str]:
     return type(program.graph_module).__name__, str(path)
 
 
-def _check_early(model: Any, out: Path) -> None:
+def _check_early(model: Any, out: Path, task: str | None) -> None:
     """What is wrong for certain is said at once, not after seconds of imports in the child."""
-    if isinstance(model, (str, os.PathLike)) and not is_factory(str(model)) and not Path(model).is_file():
-        raise UsageError(
-            f"there is no model {str(model)!r}",
-            where="MODEL",
-            remedy="give a .pt2 file that torch.export.save wrote, module:factory or ./file.py:factory",
-        )
+    if isinstance(model, (str, os.PathLike)):
+        _check_model(str(model), task)
+    elif task is not None:
+        require_task_of_folder(type(model).__name__, task)
     if out.suffix != ".pt2":
         raise UsageError(
             f"the artifact {out.name!r} must end in .pt2", where="-o", remedy="torch.export.load asks for it"
@@ -188,6 +187,18 @@ def _check_early(model: Any, out: Path) -> None:
         )
     if isinstance(model, (str, os.PathLike)):
         require_own_place(out, model, where="-o")
+
+
+def _check_model(model: str, task: str | None) -> None:
+    require_task_of_folder(model, task)
+    if Path(model).is_dir():
+        open_folder(Path(model), task)
+    elif not is_factory(model) and not Path(model).is_file():
+        raise UsageError(
+            f"there is no model {model!r}",
+            where="MODEL",
+            remedy="give a .pt2 file that torch.export.save wrote, module:factory, ./file.py:factory or a model folder",
+        )
 
 
 def _run_child(job: dict[str, Any], on_event: OnEvent, log: IO[bytes]) -> None:

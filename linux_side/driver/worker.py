@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Any
 
 from linux_side.driver.end_with_parent import end_with_parent
 from toolchain.errors import BuildFailedError, TrtcrossError
-from toolchain.factory import is_factory
 from toolchain.io.events import EventWriter, events_to_parent
 
 if TYPE_CHECKING:
@@ -77,7 +76,7 @@ def build_job(job: dict[str, Any], progress: BuildProgress) -> None:
     """Builds one artifact.
 
     Args:
-        job: ``model`` (a path or ``module:factory``), ``name`` or None, ``out``, ``spool``, ``options`` as JSON;
+        job: ``model`` (a path or a factory's name), ``name`` or None, ``out``, ``spool``, ``options`` as JSON;
             ``cache``: whether to use the build cache, and ``cache_key``, under which the caller found nothing, or None.
     """
     from linux_side.options import BuildOptions
@@ -91,14 +90,14 @@ def build_job(job: dict[str, Any], progress: BuildProgress) -> None:
         builder.check_gpus(options.capabilities)
         from linux_side.driver.pipeline import Pipeline
     pipeline = Pipeline(options, builder, Path(job["spool"]), progress.phase, progress.seconds, warn=progress.warn)
-    factory = is_factory(job["model"])
-    if not factory:  # a saved program may hold operators that Torch-TensorRT brings
+    saved = Path(job["model"]).is_file()
+    if saved:  # a saved program may hold operators that Torch-TensorRT brings
         pipeline.import_upstream()
     source = pipeline.load(job["model"], job["name"])
     progress.warn(source.golden.warnings)
     if job["cache"] and _cached(job, pipeline, source, progress):
         return
-    if factory:
+    if not saved:
         pipeline.import_upstream()
     pipeline.run_source(source, Path(job["out"]))
 

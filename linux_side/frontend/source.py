@@ -22,6 +22,7 @@ from linux_side.frontend.dynamic_shapes import (
 from linux_side.frontend.golden import Original, Recording, record_golden, tolerance_for
 from linux_side.frontend.factory_result import read_result
 from linux_side.frontend.hidden_state import adopt_written_constants, export_with_state
+from linux_side.frontend.hub.folder import open_folder, require_task_of_folder
 from linux_side.frontend.leaves import input_names
 from linux_side.frontend.program_file import read_program
 from linux_side.frontend.sliding_caches import ring_caches
@@ -59,13 +60,16 @@ class Source:
 
 
 def load_source(model: str, options: BuildOptions) -> Source:
-    """Reads ``MODEL``: a ``.pt2`` program, ``module:factory`` or ``FILE.py:factory``.
+    """Reads ``MODEL``: a ``.pt2`` program, ``module:factory``, ``FILE.py:factory`` or a Hugging Face model folder.
 
     Raises:
         UsageError: there is no such file, module or factory, or it holds or returns the wrong thing.
         BuildFailedError: the factory, the model or torch.export fails.
     """
-    return _from_factory(model, options) if is_factory(model) else _from_file(Path(model), options)
+    require_task_of_folder(model, options.task)
+    if is_factory(model):
+        return _from_factory(model, options)
+    return _from_folder(Path(model), options) if Path(model).is_dir() else _from_file(Path(model), options)
 
 
 def original_model(model: str) -> tuple[torch.nn.Module | ExportedProgram, tuple[Any, ...], dict[str, Any]]:
@@ -126,6 +130,15 @@ def _check_precision(program: ExportedProgram, options: BuildOptions, where: str
 def _from_factory(model: str, options: BuildOptions) -> Source:
     module, args, kwargs = read_result(call_factory(model), model)
     return export_source(FactoryName.parse(model).function, module, args, kwargs, options)
+
+
+def _from_folder(path: Path, options: BuildOptions) -> Source:
+    from linux_side.frontend.hub.examples import within
+    from linux_side.frontend.hub.loading import load_model
+
+    folder = open_folder(path, options.task)
+    module, kwargs = load_model(folder, options.task or "")
+    return export_source(folder.name, module, (), within(kwargs, options.dynamic), options)
 
 
 def export_source(

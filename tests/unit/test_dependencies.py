@@ -58,7 +58,7 @@ def _listed(*extras: str) -> set[str]:
     ("package", "extras"),
     [
         (toolchain, ("sign", "consumer", "producer")),  # GPUs for the one, memory for the other
-        (linux_side, ("producer", "tensorrt", "cluster")),
+        (linux_side, ("producer", "tensorrt", "cluster", "hub")),
         (windows_side, ("consumer",)),
     ],
     ids=lambda value: getattr(value, "__name__", None),

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from linux_side.matrix.spec.cells import Cell
+from linux_side.matrix.spec.cells import Cell, folder_weights
 from toolchain.host.memory import free_memory
 from toolchain.io.atomic import read_json, write_json
 
@@ -57,6 +57,8 @@ class Memory:
     def weights_of(self, cell: Cell) -> int | None:
         if cell.program:
             return cell.program.stat().st_size
+        if files := folder_weights(cell.base / cell.model):
+            return sum(file.stat().st_size for file in files)
         return self.weights.get(cell.model)
 
 

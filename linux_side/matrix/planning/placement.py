@@ -33,7 +33,7 @@ def spec_blocker(cell: Cell) -> str | None:
 def _no_model(cell: Cell) -> str | None:
     """Nothing is imported for it: a factory that its module does not hold is found by the build."""
     base = cell.base.absolute()
-    if (base / cell.model).is_file():
+    if (base / cell.model).exists():
         return None
     if not is_factory(cell.model):
         return f"there is no file {cell.model}, looked for in {base}"

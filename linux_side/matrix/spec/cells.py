@@ -127,12 +127,20 @@ def identifier(name: str, precision: str, target: Target) -> str:
     return "-".join(parts)
 
 
+def folder_weights(path: Path) -> list[Path]:
+    """The weights in a Hugging Face model folder; none where it is none."""
+    return sorted(path.glob("*.safetensors")) if path.is_dir() else []
+
+
 def source_digest(model: str, base: Path = Path()) -> str | None:
-    """Of the file that a model comes from: the ``.pt2`` itself, or the factory's module, where it is a file here.
+    """Of what a model comes from: the ``.pt2`` or the model folder itself, or the factory's module, where it is here.
 
     What that module imports in its turn is not seen.
     """
     path: Path | None = base / model
+    if (base / model).is_dir():
+        files = [*sorted((base / model).glob("*.json")), *folder_weights(base / model)]
+        return _digest({file.name: file_digest(file) for file in files})
     if is_factory(model):
         path = FactoryName.parse(model).source(base)
     return file_digest(path) if path and path.is_file() else None

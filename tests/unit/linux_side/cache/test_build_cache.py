@@ -267,6 +267,7 @@ CHANGED_OPTIONS: dict[str, Any] = {
     "precision": "fp16",
     "keep_fp32": ["aten.gelu"],
     "precision_plan": {"version": 1, "precision": "fp16", "keep_fp32": ["encoder"]},
+    "task": "fill-mask",
     "tf32": False,
     "dynamic": [DynamicDimension.parse("x.0=1:2:4")],
     "golden": 2,

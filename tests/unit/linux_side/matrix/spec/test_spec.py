@@ -93,8 +93,11 @@ def test_what_a_spec_leaves_out_is_not_in_a_cells_digest(monkeypatch: pytest.Mon
 
 def test_models_are_looked_up_in_the_base(tmp_path: Path) -> None:
     models = {"module": {"model": "only_there:model"}, "path": {"model": "./only_there.py:model"}}
+    models["folder"] = {"model": "only_there", "task": "fill-mask"}
     models["file"] = {"model": "only_there.pt2"}
     (tmp_path / "only_there.py").write_text("")
+    (tmp_path / "only_there").mkdir()
+    (tmp_path / "only_there" / "model.safetensors").write_bytes(b"123")
     (tmp_path / "only_there.pt2").write_bytes(b"12345")
     here, there = (cells_of(parse_spec(document(models=models), where="spec"), base) for base in (Path(), tmp_path))
     assert all(spec_blocker(cell) for cell in here)
@@ -102,7 +105,8 @@ def test_models_are_looked_up_in_the_base(tmp_path: Path) -> None:
     assert all(
         a.digest() != b.digest() and a.spec_digest() == b.spec_digest() for a, b in zip(here, there, strict=True)
     )
-    assert [Memory().weights_of(cell) for cell in (here[-1], there[-1])] == [None, 5]
+    weights = {cell.name: Memory().weights_of(cell) for cell in there}
+    assert weights == {"module": None, "path": None, "folder": 3, "file": 5} and not Memory().weights_of(here[-1])
 
 
 @pytest.mark.parametrize(
