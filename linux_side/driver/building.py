@@ -6,7 +6,6 @@ import inspect
 import json
 import os
 import subprocess
-import sys
 import tempfile
 from collections.abc import Callable
 from contextlib import suppress
@@ -26,6 +25,7 @@ from toolchain.io.atomic import part_prefix
 from toolchain.io.events import read_events, start_child
 from toolchain.io.places import require_own_place
 from toolchain.manifest.models import build_warnings
+from toolchain.io.python_child import python_child
 
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
@@ -203,7 +203,7 @@ def _check_model(model: str, task: str | None) -> None:
 
 def _run_child(job: dict[str, Any], on_event: OnEvent, log: IO[bytes]) -> None:
     start = log.tell() if log.seekable() else None
-    command = [sys.executable, "-m", "linux_side.driver.worker", str(os.getpid())]
+    command = python_child("linux_side.driver.worker", str(os.getpid()))
     child, events = start_child(command, stdin=subprocess.PIPE, stdout=log, stderr=log)
     error: TrtcrossError | None = None
     jobs = child.stdin

@@ -33,11 +33,14 @@ if __name__ == "__main__":
 """
 
 
-def test_a_file_in_another_folder_is_built_and_an_edit_beside_it_is_a_new_build(
+def test_a_file_in_another_folder_is_built_whatever_is_in_this_one_and_an_edit_beside_it_is_a_new_build(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TRTCROSS_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("TRTCROSS_CACHE_SIZE", "1GiB")
+    for name in ("torch", "torch_tensorrt", "select", "toolchain", "linux_side", "sympy"):  # of the current folder
+        (tmp_path / f"{name}.py").write_text("raise SystemExit('it was imported')")
+    monkeypatch.chdir(tmp_path)
     (tmp_path / "models").mkdir()
     (tmp_path / "models" / "model.py").write_text(MODEL)
     model, out, keys = f"{tmp_path / 'models' / 'model.py'}:factory", tmp_path / "out.pt2", []

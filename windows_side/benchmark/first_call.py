@@ -16,6 +16,7 @@ from typing import Any
 
 from toolchain.errors import IncompatibleError, TrtcrossError, error_from_json
 from toolchain.io.atomic import read_json
+from toolchain.io.python_child import python_child
 from windows_side.options import LoadOptions
 
 _TIMEOUT = 600.0
@@ -50,7 +51,7 @@ def measure_first_call(artifact: Path, loading: LoadOptions) -> FirstCall:
     with tempfile.TemporaryDirectory() as folder:
         answer = Path(folder) / "answer.json"
         options = loading.model_dump_json(exclude={"policy", "progress"})
-        command = [sys.executable, "-m", "windows_side.benchmark.first_call", str(artifact), options, str(answer)]
+        command = python_child("windows_side.benchmark.first_call", str(artifact), options, str(answer))
         result = subprocess.run(command, capture_output=True, text=True, timeout=_TIMEOUT, check=False)
         document = read_json(answer) or {}
     if "error" in document:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -13,6 +12,7 @@ from typing import IO, Any
 
 from toolchain.errors import BuildFailedError, ProcessEnd, TrtcrossError, error_from_json
 from toolchain.io.events import read_events, start_child
+from toolchain.io.python_child import python_child
 
 
 class Cancelled(Exception):  # noqa: N818 - not an error: somebody pressed Ctrl-C
@@ -80,7 +80,7 @@ class Processes:
         Raises:
             Cancelled: ``stop`` was called meanwhile.
         """
-        command = [sys.executable, "-m", "linux_side.matrix.execution.child", str(os.getpid()), *arguments]
+        command = python_child("linux_side.matrix.execution.child", str(os.getpid()), *arguments)
         start, expired = time.monotonic(), threading.Event()
         child, events = self._start(command, log, cwd)
         timer = threading.Timer(timeout or 0, _expire, (child, expired))

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from toolchain.factory import call_factory
 from toolchain.io.events import events_to_parent, read_events, start_child
+from toolchain.io.python_child import python_child
 
 _TIMEOUT = 300.0
 
@@ -23,7 +24,7 @@ def estimate_weights(models: Sequence[str], base: Path = Path()) -> dict[str, in
     Args:
         base: the folder in which modules are looked up.
     """
-    command = [sys.executable, "-m", "linux_side.matrix.planning.weights", json.dumps(list(models))]
+    command = python_child("linux_side.matrix.planning.weights", json.dumps(list(models)))
     quiet = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     child, events = start_child(command, cwd=base, **quiet)
     timer = threading.Timer(_TIMEOUT, child.kill)
