@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, ModelWrapValidatorHandler, model_validator
 
 from linux_side.precision_plan import PrecisionPlan
+from toolchain.engine.plan_header import CAPABILITY_BITS
 from toolchain.errors import UsageError
 from toolchain.manifest.models import NodePattern, StrictModel
 from toolchain.options import Flag, Options, from_text
@@ -21,6 +22,9 @@ AUTO_TOLERANCE = 1e-2
 
 Halves = Literal["fp16", "bf16"]
 Precision = Literal["fp32", "fp16", "bf16", "auto"]
+# What TensorRT-RTX builds engines for, by name.
+GPUS = tuple(map(str, CAPABILITY_BITS.values()))
+
 
 
 class SizeRange(StrictModel):
@@ -103,10 +107,10 @@ class BuildOptions(Options):
     target: Annotated[Platform, BeforeValidator(from_text(Platform.parse))] = Field(
         default=Platform.WINDOWS_X86_64, description="Platform: windows-x86_64, linux-x86_64."
     )
-    backend: Annotated[str, AfterValidator(from_text(_backend))] = Field(
+    backend: Annotated[str, AfterValidator(from_text(_backend)), Flag(offers=BACKENDS)] = Field(
         default="auto", description="auto, tensorrt-rtx or tensorrt."
     )
-    gpus: Annotated[list[Capability], Flag("--gpu", metavar="sm_NN")] = Field(
+    gpus: Annotated[list[Capability], Flag("--gpu", metavar="sm_NN", offers=GPUS)] = Field(
         default_factory=list, description="Compute capability; repeatable."
     )
     precision: Precision | None = Field(

@@ -28,10 +28,12 @@ class Flag:
     Attributes:
         name: the flag; the field's own name, with hyphens, where it is None.
         metavar: what the help writes for the value.
+        offers: values that a shell offers on Tab; others are taken too.
     """
 
     name: str | None = None
     metavar: str | None = None
+    offers: tuple[str, ...] = ()
 
 
 class Options(StrictModel):

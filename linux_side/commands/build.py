@@ -13,6 +13,7 @@ from linux_side.driver.building import build as build_artifact
 from linux_side.options import BuildOptions
 from toolchain.artifact import Artifact
 from toolchain.cli.fields import field_options
+from toolchain.cli.offers import files
 from toolchain.cli.output import Output, verb
 from toolchain.errors import TrtcrossError
 from toolchain.text import size_text
@@ -31,7 +32,7 @@ PHASES = {
 
 
 @click.command()
-@click.argument("model")
+@click.argument("model", shell_complete=files)
 @click.option("-o", "--out", required=True, type=click.Path(path_type=Path), help="The .pt2 file to write.")
 @field_options(BuildOptions)
 @click.option("--cache/--no-cache", default=True, show_default=True, help="Use the build cache (see `store`).")

@@ -10,6 +10,7 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin
 
 import click
 
+from toolchain.cli.offers import one_of
 from toolchain.options import Options, flag_marker, flag_of
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -64,6 +65,11 @@ def _option(options: type[Options], name: str) -> Callable[[F], F]:
     if default is not None:
         shown = default if isinstance(default, (bool, int, float)) else _text(default)
         settings.update(default=shown, show_default=bool(shown))
+    offers = marker.offers or (
+        [item.value for item in kind] if isinstance(kind, type) and issubclass(kind, Enum) else ()
+    )
+    if offers:
+        settings.update(shell_complete=one_of(offers))
     return click.option(flag_of(options, name), name, type=_click_type(kind, field.metadata), **settings)
 
 

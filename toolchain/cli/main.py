@@ -5,8 +5,12 @@ from __future__ import annotations
 import os
 import sys
 from importlib import metadata
+from typing import TYPE_CHECKING
 
 import click
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
 
 from toolchain.errors import MissingComponentError, TrtcrossError, UsageError
 from toolchain.host.installed import own_version
@@ -27,6 +31,7 @@ SUMMARIES = {
     "sign": "Sign an artifact, in a file beside it.",
     "store": "List, verify and prune the build cache.",
     "doctor": "Say what this machine can build, what it can run, and what is missing.",
+    "completion": "Print the script that completes this command in a shell.",
 }
 
 
@@ -37,6 +42,10 @@ class Verbs(click.Group):
         return list(SUMMARIES)
 
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        if name == "completion":
+            from toolchain.cli.completion import completion
+
+            return completion
         for entry in metadata.entry_points(group=GROUP, name=name):
             try:
                 command: click.Command = entry.load()
@@ -49,6 +58,13 @@ class Verbs(click.Group):
                 ) from error
             return command
         return None
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Verbs by their summaries: none is imported for it."""
+        from click.shell_completion import CompletionItem
+
+        offered = [CompletionItem(name, help=text) for name, text in SUMMARIES.items() if name.startswith(incomplete)]
+        return offered or click.Command.shell_complete(self, ctx, incomplete)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Verbs"):
@@ -93,6 +109,8 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")
+    if "_TRTCROSS_COMPLETE" in os.environ:
+        import toolchain.cli.completion  # noqa: F401 - makes PowerShell known
     try:
         cli(prog_name="trtcross", standalone_mode=False)
     except (click.ClickException, TrtcrossError) as error:

@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from toolchain.cli.fields import field_options
+from toolchain.cli.offers import files
 from toolchain.cli.output import Output
 from toolchain.errors import UsageError
 from toolchain.options import TrustOptions
@@ -46,7 +47,11 @@ def signer_options(function: Callable[..., None]) -> Callable[..., None]:
     """
 
     @click.option("--policy", type=_PATH, help="Who may have signed it: a TOML file; see docs/security.md.")
-    @click.option("--signer", help="Who must have signed it: a public key's file, or an identity with --signer-ca.")
+    @click.option(
+        "--signer",
+        shell_complete=files,
+        help="Who must have signed it: a public key's file, or an identity with --signer-ca.",
+    )
     @click.option("--signer-ca", type=_PATH, help="The authority's certificates (PEM) that vouch for the identity.")
     @wraps(function)
     def command(

@@ -7,6 +7,7 @@ from importlib import metadata
 import click
 
 from toolchain.artifact import Artifact, open_artifact
+from toolchain.cli.offers import files, one_of
 from toolchain.cli.options import trust_option
 from toolchain.cli.output import Output, verb
 from toolchain.convert import GoldenData, convert_artifact
@@ -19,11 +20,20 @@ GOLDEN_GROUP = "trtcross.golden"
 
 
 @click.command()
-@click.argument("artifact")
-@click.option("-o", "--out", required=True, help="Where to write the new artifact.")
-@click.option("--target", help="The platform to convert to: windows-x86_64 or linux-x86_64.")
+@click.argument("artifact", shell_complete=files)
+@click.option("-o", "--out", required=True, shell_complete=files, help="Where to write the new artifact.")
+@click.option(
+    "--target",
+    shell_complete=one_of([platform.value for platform in Platform]),
+    help="The platform to convert to: windows-x86_64 or linux-x86_64.",
+)
 @click.option("--torch-tensorrt", "release", metavar="RELEASE", help="Write this release's engine info, such as 2.14.")
-@click.option("--golden-from", metavar="MODEL", help="The original (a .pt2 program or module:factory), for golden I/O.")
+@click.option(
+    "--golden-from",
+    metavar="MODEL",
+    shell_complete=files,
+    help="The original (a .pt2 program, module:factory or ./file.py:factory), for golden I/O.",
+)
 @click.option("--golden", default=1, show_default=True, type=click.IntRange(1), help="Samples, with --golden-from.")
 @trust_option
 @verb

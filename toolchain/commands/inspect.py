@@ -6,6 +6,7 @@ import click
 
 from toolchain.artifact import Artifact, open_artifact
 from toolchain.checker.safety import TRUST
+from toolchain.cli.offers import files
 from toolchain.cli.output import Output, verb
 from toolchain.foreign.derive import FOREIGN
 from toolchain.guards.describe import summary
@@ -22,7 +23,7 @@ from toolchain.text import size_text
 
 
 @click.command()
-@click.argument("artifact")
+@click.argument("artifact", shell_complete=files)
 @click.option("--digests", is_flag=True, help="Read every byte and check its digest.")
 @verb
 def inspect(output: Output, artifact: str, digests: bool) -> None:

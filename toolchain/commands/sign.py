@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from toolchain.artifact import open_artifact
+from toolchain.cli.offers import files
 from toolchain.cli.output import Output, verb
 from toolchain.signing.artifact import sign_artifact
 
@@ -14,7 +15,7 @@ _PATH = click.Path(path_type=Path)
 
 
 @click.command()
-@click.argument("artifact")
+@click.argument("artifact", shell_complete=files)
 @click.option("--key", required=True, type=_PATH, help="The private key: PEM, of the curve P-256, P-384 or P-521.")
 @click.option(
     "--certificate",

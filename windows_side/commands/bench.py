@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from toolchain.artifact import open_artifact
+from toolchain.cli.offers import files
 from toolchain.cli.output import Output, verb
 from toolchain.errors import UsageError
 from toolchain.io.places import require_own_place
@@ -38,12 +39,17 @@ _PATH = click.Path(path_type=Path)
 
 
 @click.command()
-@click.argument("artifact")
+@click.argument("artifact", shell_complete=files)
 @click.option("--input", "source", type=_PATH, help="Tensors by input name; else golden I/O, else random ones.")
 @click.option("--calls", type=click.IntRange(min=5), default=200, show_default=True, help="Calls that are measured.")
 @click.option("--warm-up", type=click.IntRange(min=1), default=20, show_default=True, help="Calls before those.")
 @click.option("--first-call/--no-first-call", default=True, help="Time fresh processes, without and with the cache.")
-@click.option("--original", metavar="MODULE:FACTORY", help="Measure the original model in eager PyTorch beside it.")
+@click.option(
+    "--original",
+    metavar="MODULE:FACTORY",
+    shell_complete=files,
+    help="Measure the original model in eager PyTorch beside it.",
+)
 @click.option("--baseline", type=_PATH, help="Compare with what `bench --json` printed before.")
 @click.option(
     "--fail-over",

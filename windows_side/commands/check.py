@@ -6,6 +6,7 @@ import click
 
 from toolchain.artifact import Artifact, open_artifact
 from toolchain.checker.safety import require_safe_to_load
+from toolchain.cli.offers import files
 from toolchain.cli.options import report_signer, signer_options, trust_option
 from toolchain.cli.output import Output, requirement_lines, verb
 from toolchain.errors import IncompatibleError, UntrustedError
@@ -17,7 +18,7 @@ from windows_side.preflight.requirements import unmet
 
 
 @click.command()
-@click.argument("artifact")
+@click.argument("artifact", shell_complete=files)
 @trust_option
 @verb
 @signer_options

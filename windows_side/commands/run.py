@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from toolchain.artifact import Artifact, open_artifact
+from toolchain.cli.offers import files
 from toolchain.cli.output import Output, verb
 from toolchain.errors import UsageError
 from toolchain.io.atomic import write_bytes
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("artifact")
+@click.argument("artifact", shell_complete=files)
 @click.option("--input", "source", required=True, type=click.Path(path_type=Path), help="Tensors by input name.")
 @click.option("--output", "out", required=True, type=click.Path(path_type=Path), help="Where outputs go, by name.")
 @verb

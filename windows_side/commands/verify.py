@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from toolchain.checker.structure import LEVELS
+from toolchain.cli.offers import files
 from toolchain.cli.options import report_signer
 from toolchain.cli.output import Output, verb
 from toolchain.errors import UsageError
@@ -21,7 +22,7 @@ _PATH = click.Path(path_type=Path)
 
 
 @click.command()
-@click.argument("artifact")
+@click.argument("artifact", shell_complete=files)
 @click.option("--level", type=click.Choice(LEVELS), default="numbers", show_default=True, help="How far to go.")
 @click.option("--html", type=_PATH, help="Write a page for people: one file that needs no network.")
 @click.option("--junit", type=_PATH, help="Write JUnit XML for CI: one test case a level.")
