@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import Any
 
 from toolchain.container.entry_names import GRAPH_ENTRY, MANIFEST_ENTRY, ROOT
+from toolchain.container.file_kind import file_kind
 from toolchain.container.reader import Container
 from toolchain.engine.info import EngineInfo
 from toolchain.engine.plan_header import HEADER_SIZE, PlanHeader, parse_plan_header
@@ -296,10 +297,19 @@ def open_artifact(path: str | os.PathLike[str]) -> Artifact:
         UsageError: there is no such file.
         MalformedArtifactError: it is damaged, malformed, newer than this release, or holds no engines.
     """
-    artifact = Artifact(path)
     try:
-        _ = artifact.manifest
-    except BaseException:
-        artifact.close()
+        artifact = Artifact(path)
+        try:
+            _ = artifact.manifest
+        except BaseException:
+            artifact.close()
+            raise
+    except MalformedArtifactError as error:
+        if kind := file_kind(path):
+            raise MalformedArtifactError(
+                f"this is {kind.what}, not an artifact",
+                where=os.fspath(path),
+                remedy=f"give a .pt2 file that `trtcross build` wrote; to build one, {kind.build_from}",
+            ) from error
         raise
     return artifact

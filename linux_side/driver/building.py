@@ -19,6 +19,7 @@ from linux_side.frontend.hub.folder import open_folder, require_task_of_folder
 from linux_side.options import BuildOptions
 from linux_side.precision_plan import PrecisionPlan, plan_path
 from toolchain.artifact import Artifact, open_artifact
+from toolchain.container.file_kind import file_kind
 from toolchain.errors import BuildFailedError, ProcessEnd, TrtcrossError, UsageError, error_from_json
 from toolchain.factory import is_factory
 from toolchain.io.atomic import part_prefix
@@ -193,11 +194,24 @@ def _check_model(model: str, task: str | None) -> None:
     require_task_of_folder(model, task)
     if Path(model).is_dir():
         open_folder(Path(model), task)
-    elif not is_factory(model) and not Path(model).is_file():
+    elif Path(model).is_file():
+        _check_kind(Path(model))
+    elif not is_factory(model):
         raise UsageError(
             f"there is no model {model!r}",
             where="MODEL",
             remedy="give a .pt2 file that torch.export.save wrote, module:factory, ./file.py:factory or a model folder",
+        )
+
+
+def _check_kind(model: Path) -> None:
+    if model.suffix == ".py":
+        raise UsageError("this is a Python file", where=str(model), remedy=f"name a function in it: {model}:FACTORY")
+    if kind := file_kind(model):
+        raise UsageError(
+            f"this is {kind.what}, not a program that torch.export.save wrote",
+            where=str(model),
+            remedy=kind.build_from,
         )
 
 

@@ -120,6 +120,8 @@ class Container:
 
     def _open(self) -> PositionedFile:
         try:
+            if self.path.is_dir():
+                raise _is_folder(self.path)
             if not stat.S_ISREG(self.path.stat().st_mode):  # a pipe would block, a device has no end
                 raise OSError(errno.EINVAL, "it is not a regular file")
             return PositionedFile(self.path)
@@ -191,3 +193,11 @@ class Container:
     def damaged(self, problem: str) -> MalformedArtifactError:
         """The error of a file that is not what it should be."""
         return MalformedArtifactError(f"the artifact is damaged: {problem}", where=str(self.path))
+
+
+def _is_folder(path: Path) -> UsageError:
+    return UsageError(
+        "this is a folder, not an artifact",
+        where=str(path),
+        remedy=f"name a .pt2 file in it, or let `trtcross select {path}` choose",
+    )

@@ -75,6 +75,8 @@ def _require_places(artifact: str, html: Path | None, junit: Path | None, latenc
 
 
 def _say(output: Output, result: StepResult) -> None:
+    if isinstance(result.error, UsageError):  # there is no such file: nothing of an artifact failed
+        return
     output.say(f"{result.level}: {'ok' if result.passed else 'FAILED'}  ({result.seconds:.2f} s)")
     if "signer" in result.details:
         report_signer(output, result.details["signer"])
