@@ -26,7 +26,6 @@ Precision = Literal["fp32", "fp16", "bf16", "auto"]
 GPUS = tuple(map(str, CAPABILITY_BITS.values()))
 
 
-
 class SizeRange(StrictModel):
     """One optimization profile's range of a dimension."""
 

@@ -25,8 +25,8 @@ from toolchain.factory import is_factory
 from toolchain.io.atomic import part_prefix
 from toolchain.io.events import read_events, start_child
 from toolchain.io.places import require_own_place
-from toolchain.manifest.models import build_warnings
 from toolchain.io.python_child import python_child
+from toolchain.manifest.models import build_warnings
 
 if TYPE_CHECKING:
     from torch.export import ExportedProgram

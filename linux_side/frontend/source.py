@@ -19,9 +19,9 @@ from linux_side.frontend.dynamic_shapes import (
     require_dynamic,
     shapes_for_export,
 )
-from linux_side.frontend.golden import Original, Recording, record_golden, tolerance_for
 from linux_side.frontend.factory_result import read_result
 from linux_side.frontend.hidden_state import adopt_written_constants, export_with_state
+from linux_side.frontend.golden import Original, Recording, record_golden, tolerance_for
 from linux_side.frontend.hub.folder import open_folder, require_task_of_folder
 from linux_side.frontend.leaves import input_names
 from linux_side.frontend.program_file import read_program
