@@ -14,6 +14,7 @@ from toolchain.engine.plan_header import CAPABILITY_BITS
 from toolchain.errors import UsageError
 from toolchain.manifest.models import NodePattern, StrictModel
 from toolchain.options import Flag, Options, from_text
+from toolchain.sizes import parse_size
 from toolchain.targets import Backend, ComputeCapability, Platform
 
 BACKENDS = ("auto", *(backend.value for backend in Backend))
@@ -24,6 +25,9 @@ Halves = Literal["fp16", "bf16"]
 Precision = Literal["fp32", "fp16", "bf16", "auto"]
 # What TensorRT-RTX builds engines for, by name.
 GPUS = tuple(map(str, CAPABILITY_BITS.values()))
+
+
+_DIGITS = 18  # of a size: more than any tensor has
 
 
 class SizeRange(StrictModel):
@@ -43,19 +47,20 @@ class DynamicDimension(StrictModel):
 
     @classmethod
     def parse(cls, text: str) -> DynamicDimension:
-        name, _, rest = text.partition("=")
-        path, _, dim = name.rpartition(".")
+        place, equals, rest = text.partition("=")
+        name, dot, dim = place.strip().rpartition(".")
         try:
-            ranges = [_range(part) for part in rest.split(",")]
-            if not path or not dim.isdigit():
-                raise ValueError("no input name and dimension")
-        except ValueError:
+            if not equals:
+                raise ValueError("there is no '=' between the dimension and its range")
+            if not dot or not name:
+                raise ValueError(f"{place.strip()!r} is not an input and a dimension, with a dot between")
+            return cls(input=name, dim=_number(dim, "a dimension"), ranges=[_range(part) for part in rest.split(",")])
+        except ValueError as error:
             raise UsageError(
-                f"{text!r} is not a dynamic dimension",
+                f"{text!r} is not a dynamic dimension: {error}",
                 where="--dynamic",
                 remedy="write NAME.DIM=MIN:OPT:MAX, such as x.0=1:4:8; several profiles: x.0=1:1:1,2:8:16",
             ) from None
-        return cls(input=path, dim=int(dim), ranges=ranges)
 
     @model_validator(mode="wrap")
     @classmethod
@@ -79,14 +84,30 @@ class DynamicDimension(StrictModel):
 
 
 def _range(text: str) -> SizeRange:
-    low, opt, high = (int(part) for part in text.split(":"))
-    if not 0 <= low <= opt <= high or high < 1:
-        raise ValueError(text)
+    parts = text.split(":")
+    if len(parts) != 3:
+        raise ValueError(f"{text!r} is not three sizes with colons between")
+    low, opt, high = (_number(part, "a size") for part in parts)
+    if not low <= opt <= high:
+        raise ValueError(f"{text!r} is not in order: MIN may not exceed OPT, nor OPT MAX")
+    if high < 1:
+        raise ValueError(f"{text!r} allows no size but 0")
     return SizeRange(min=low, opt=opt, max=high)
+
+
+def _number(text: str, what: str) -> int:
+    text = text.strip()
+    if not (text.isascii() and text.isdecimal()) or len(text) > _DIGITS:
+        raise ValueError(f"{text!r} is not {what}, which is a number from 0 on")
+    return int(text)
 
 
 def _capability(text: str) -> str:
     return str(ComputeCapability.parse(text))
+
+
+def _bytes(text: str) -> int:
+    return parse_size(text, where="--workspace")
 
 
 def _backend(name: str) -> str:
@@ -146,7 +167,9 @@ class BuildOptions(Options):
     allow_no_engine: bool = Field(
         default=False, description="A plain program, if TensorRT can take nothing of the model."
     )
-    workspace: Annotated[int, Flag(metavar="BYTES")] = Field(default=0, ge=0, description="TensorRT's scratch memory.")
+    workspace: Annotated[int, BeforeValidator(from_text(_bytes)), Flag(metavar="SIZE")] = Field(
+        default=0, ge=0, description="TensorRT's scratch memory, as 1GiB or a number of bytes."
+    )
 
     @model_validator(mode="after")
     def _agree(self) -> BuildOptions:

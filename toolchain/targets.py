@@ -68,7 +68,15 @@ class Backend(str, Enum):
         return "torch-tensorrt", "tensorrt"
 
 
-_CAPABILITY = re.compile(r"sm_(\d+)(\d)", re.ASCII)
+# Names as people know GPUs by, and the capability that NVIDIA's list gives them.
+_GPU_NAMES = {
+    "sm_75": r"(RTX|GTX)?20[5678]0.*|GTX16[56]0.*|T4|T1000|QUADRORTX\d+",
+    "sm_80": r"A100.*|A30",
+    "sm_86": r"(RTX)?30[5678]0.*|(RTX)?3090.*|A10G?|A16|A2|A40|(RTX)?A[2456]\d00",
+    "sm_89": r"(RTX)?40[5678]0.*|(RTX)?4090.*|L4|L40S?|(RTX)?\d000ADA",
+    "sm_90": r"H[12]00.*|GH200",
+    "sm_120": r"(RTX)?50[5678]0.*|(RTX)?5090.*|RTXPRO\d000.*",
+}
 
 
 @dataclass(frozen=True, order=True)
@@ -80,18 +88,32 @@ class ComputeCapability:
 
     @classmethod
     def parse(cls, text: str) -> ComputeCapability:
-        match = _CAPABILITY.fullmatch(text)
-        if not match:
-            raise UsageError(
-                f"{text!r} is not a GPU compute capability",
-                where="--gpu",
-                remedy="write it as sm_86, sm_89, sm_120; "
-                "`nvidia-smi --query-gpu=compute_cap --format=csv` tells a machine's own",
-            )
-        return cls(int(match[1]), int(match[2]))
+        """Reads ``sm_89``, ``sm89`` or ``8.9``.
+
+        Raises:
+            UsageError: it is none of these; of a GPU's name, with the capability that it has.
+        """
+        match = re.fullmatch(r"sm_?(\d{1,2})(\d)|(\d{1,2})\.(\d)", text, re.ASCII | re.IGNORECASE)
+        if match:
+            return cls(int(match[1] or match[3]), int(match[2] or match[4]))
+        named = capability_of_gpu(text)
+        raise UsageError(
+            f"{text!r} is not a GPU compute capability",
+            where="--gpu",
+            remedy=f"a GPU of that name has {named}: write --gpu {named}"
+            if named
+            else "write it as sm_86, sm_89, sm_120; "
+            "`nvidia-smi --query-gpu=compute_cap --format=csv` tells a machine's own",
+        )
 
     def __str__(self) -> str:
         return f"sm_{self.major}{self.minor}"
 
 
 AMPERE = ComputeCapability(8, 0)
+
+
+def capability_of_gpu(name: str) -> str | None:
+    """The capability of a GPU by its name, such as ``RTX 4090``; None for a name that is not known here."""
+    bare = re.sub(r"nvidia|geforce|[\s_-]", "", name, flags=re.IGNORECASE).upper()
+    return next((capability for capability, names in _GPU_NAMES.items() if re.fullmatch(names, bare)), None)

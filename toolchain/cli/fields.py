@@ -9,6 +9,7 @@ from types import UnionType
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin
 
 import click
+from pydantic import BeforeValidator
 
 from toolchain.cli.offers import one_of
 from toolchain.options import Options, flag_marker, flag_of
@@ -83,7 +84,7 @@ def _click_type(kind: Any, metadata: list[Any]) -> Any:
     low, high = (next((getattr(item, name) for item in metadata if hasattr(item, name)), None) for name in ("ge", "le"))
     if get_origin(kind) is Literal:
         return click.Choice(get_args(kind))
-    if kind is bool:
+    if kind is bool or any(isinstance(item, BeforeValidator) for item in metadata):  # which reads the text
         return None
     if kind is int:
         return click.IntRange(low, high)

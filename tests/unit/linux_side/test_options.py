@@ -88,11 +88,12 @@ def test_the_library_takes_the_names_of_the_fields() -> None:
         ({"precision": "half"}, ["precision", "'half'", "'fp16'"]),
         ({"golden": -1}, ["golden", "-1", "greater than or equal to 0"]),
         ({"golden": "1"}, ["golden", "'1'", "integer"]),
-        ({"gpus": "8.6"}, ["'8.6'", "compute capability", "--gpu"]),
+        ({"gpus": "4090"}, ["'4090'", "compute capability", "--gpu sm_89"]),
         ({"gpus": None}, ["gpus", "None"]),
         ({"target": "amiga"}, ["'amiga'", "windows-x86_64"]),
         ({"backend": "magic"}, ["'magic'", "tensorrt-rtx"]),
         ({"dynamic": "x=1"}, ["'x=1'", "NAME.DIM=MIN:OPT:MAX"]),
+        ({"workspace": "1GiBs"}, ["'1GiBs' is not a size", "16GiB"]),
         ({"dynamic": [3]}, ["dynamic", "3"]),
         ({"presicion": "fp16"}, ["'presicion'", "do you mean 'precision'"]),
         ({"options": BuildOptions(), "tf32": False}, ["options=", "tf32"]),
@@ -103,6 +104,48 @@ def test_a_wrong_value_is_a_usage_error(settings: dict[str, Any], words: list[st
     with pytest.raises(UsageError) as caught:
         build("tests.models:tiny", tmp_path / "x.pt2", **settings)
     assert all(word in str(caught.value) for word in words), str(caught.value)
+
+
+WRONG_DYNAMIC = {
+    "": "no '='",
+    "x": "no '='",
+    "x.0": "no '='",
+    "x.0:1:2:4": "no '='",
+    "x=1:2:4": "'x' is not an input and a dimension",
+    ".0=1:2:4": "'.0' is not an input and a dimension",
+    "x[0]=1:2:4": "'x[0]' is not an input and a dimension",
+    "x.=1:2:4": "'' is not a dimension",
+    "x.a=1:2:4": "'a' is not a dimension",
+    "x.-1=1:2:4": "'-1' is not a dimension",
+    "x.\u00b2=1:2:4": "'\u00b2' is not a dimension",
+    "x.0=": "'' is not three sizes",
+    "x.0=4": "'4' is not three sizes",
+    "x.0=1:4": "'1:4' is not three sizes",
+    "x.0=1:2:4:8": "'1:2:4:8' is not three sizes",
+    "x.0=1-4": "'1-4' is not three sizes",
+    "x.0=1,2,4": "'1' is not three sizes",
+    "x.0=1:2:4,": "'' is not three sizes",
+    "x.0==1:2:4": "'=1' is not a size",
+    "x.0=a:2:4": "'a' is not a size",
+    "x.0=1.5:2:4": "'1.5' is not a size",
+    "x.0=-1:2:4": "'-1' is not a size",
+    "x.0=1::4": "'' is not a size",
+    "x.0=4:2:1": "'4:2:1' is not in order",
+    "x.0=1:8:4": "'1:8:4' is not in order",
+    "x.0=0:0:0": "no size but 0",
+    "x.0=1:2:9999999999999999999": "'9999999999999999999' is not a size",
+}
+
+
+@pytest.mark.parametrize("text", WRONG_DYNAMIC)
+def test_a_wrong_dynamic_dimension_is_told_which_part_is_wrong(text: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        DynamicDimension.parse(text)
+    assert WRONG_DYNAMIC[text] in caught.value.problem and "such as x.0=1:4:8" in str(caught.value.remedy)
+
+
+def test_spaces_in_a_dynamic_dimension_are_no_mistake() -> None:
+    assert str(DynamicDimension.parse("state.key.1 = 1 : 2 : 4, 8:8:8")) == "state.key.1=1:2:4,8:8:8"
 
 
 def test_a_list_is_any_iterable_or_its_only_element() -> None:

@@ -63,7 +63,7 @@ def test_compute_capabilities(text: str, major: int, minor: int) -> None:
     assert (capability, str(capability)) == (ComputeCapability(major, minor), text)
 
 
-@pytest.mark.parametrize("text", ["8.6", "sm86", "sm_8", "sm_\uff18\uff16", "sm_86\n", ""])
+@pytest.mark.parametrize("text", ["8.6.1", "86", "sm_8", "sm_\uff18\uff16", "sm_86\n", ""])
 def test_what_is_no_compute_capability(text: str) -> None:
     with pytest.raises(UsageError):
         ComputeCapability.parse(text)
@@ -191,3 +191,30 @@ def test_a_separator_in_a_binding_name_fails_the_build(name: str) -> None:
 
 def test_every_release_has_a_known_abi() -> None:
     assert {release.abi for release in RELEASES.values()} == set(FIELD_COUNT)
+
+
+def test_compute_capabilities_are_read_as_people_write_them() -> None:
+    for text in ("sm_89", "sm89", "SM_89", "8.9"):
+        assert str(ComputeCapability.parse(text)) == "sm_89"
+    assert str(ComputeCapability.parse("12.0")) == str(ComputeCapability.parse("sm120")) == "sm_120"
+
+
+GPU_NAMES = {
+    "2080 Ti": "sm_75", "T4": "sm_75", "RTX 3060": "sm_86", "3090": "sm_86", "A6000": "sm_86", "A10G": "sm_86",
+    "A100-80GB": "sm_80", "4090": "sm_89", "NVIDIA GeForce RTX 4060 Ti": "sm_89", "L40S": "sm_89",
+    "RTX 6000 Ada": "sm_89", "H100": "sm_90", "rtx5090": "sm_120",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", GPU_NAMES)
+def test_a_gpus_name_is_told_its_compute_capability(name: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        ComputeCapability.parse(name)
+    assert f"--gpu {GPU_NAMES[name]}" in str(caught.value.remedy)
+
+
+@pytest.mark.parametrize("text", ["", "sm_", "sm_8", "89", "8.95", "sm_8.9", "ada", "1090"])
+def test_what_is_no_gpu_is_refused(text: str) -> None:
+    with pytest.raises(UsageError, match="is not a GPU compute capability") as caught:
+        ComputeCapability.parse(text)
+    assert "nvidia-smi" in str(caught.value.remedy)

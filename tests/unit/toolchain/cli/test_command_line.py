@@ -76,6 +76,11 @@ def test_inspect_says_what_it_is_and_what_it_needs(tmp_path: Path) -> None:
     assert (document["ok"], document["digests_checked"], document["plan_headers_agree"]) == (True, True, True)
 
 
+def test_a_verb_that_is_not_there_is_told_the_nearest() -> None:
+    result = CliRunner().invoke(cli, ["bulid", "x"])
+    assert result.exit_code == 2 and "there is no verb 'bulid': do you mean 'build'?" in result.output
+
+
 def test_a_bug_is_exit_code_1_with_a_document() -> None:
     @click.command()
     @verb

@@ -118,7 +118,7 @@ def test_models_are_looked_up_in_the_base(tmp_path: Path) -> None:
         ({"include": [{"model": "vit", "precision": "fp32", "gpu": ["sm_89"]}]}, ["'include.0.gpu'", "'gpus'"]),
         ({"exclude": [{"select": "*", "because": "no"}]}, ["'exclude.0.because'", "reason"]),
         ({"targets": [{"platform": "amiga"}]}, ["'targets.0.platform'", "windows-x86_64"]),
-        ({"targets": [{"gpus": ["8.9"]}]}, ["'targets.0.gpus.0'", "compute capability"]),
+        ({"targets": [{"gpus": ["4090"]}]}, ["'targets.0.gpus.0'", "compute capability"]),
         ({"precisions": ["fp8"]}, ["'precisions.0'", "bf16"]),
         ({"precisions": []}, ["'precisions'"]),
         ({"models": {}}, ["'models'"]),
