@@ -20,6 +20,7 @@ from linux_side.matrix.planning.plan import Action, Planned
 from linux_side.matrix.planning.plan_text import show_plan
 from linux_side.matrix.records import own_command
 from linux_side.matrix.session import RayOptions, open_matrix, run_folder
+from toolchain.cli.group import VerbGroup
 from toolchain.cli.options import SizeType
 from toolchain.cli.output import Output, verb
 from toolchain.errors import IncompatibleError, UsageError
@@ -65,7 +66,7 @@ def _executor_options(function: Callable[..., None]) -> Callable[..., None]:
     return command
 
 
-@click.group()
+@click.group(cls=VerbGroup)
 def matrix() -> None:
     """Build and verify many models for many targets, as SPEC, a matrix.toml, says."""
 

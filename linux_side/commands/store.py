@@ -12,6 +12,7 @@ import click
 from linux_side.cache.lookup import open_checked
 from linux_side.cache.store import BuildCache, CacheEntry, surplus
 from toolchain.artifact import open_artifact
+from toolchain.cli.group import VerbGroup
 from toolchain.cli.options import SIZE
 from toolchain.cli.output import Output, verb
 from toolchain.errors import MalformedArtifactError, TrtcrossError, UsageError
@@ -19,7 +20,7 @@ from toolchain.manifest.models import Manifest
 from toolchain.text import size_text
 
 
-@click.group()
+@click.group(cls=VerbGroup)
 def store() -> None:
     """The build cache: what is in it, whether it is sound, and making room.
 

@@ -120,12 +120,11 @@ def main() -> None:
             stream.reconfigure(errors="replace")
     if "_TRTCROSS_COMPLETE" in os.environ:
         import toolchain.cli.completion  # noqa: F401 - makes PowerShell known
+    plain = bool(os.environ.get("NO_COLOR")) or os.environ.get("TERM") == "dumb"
     try:
-        cli(prog_name="trtcross", standalone_mode=False)
+        code = cli(prog_name="trtcross", standalone_mode=False, color=False if plain else None)
     except (click.ClickException, TrtcrossError) as error:
-        sys.exit(_refused(error))
+        code = _refused(error)
     except click.Abort:
-        sys.exit(130)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(0)
+        code = 130
+    sys.exit(code)

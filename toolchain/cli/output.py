@@ -6,6 +6,10 @@ A parent that passes a pipe (``toolchain.io.events``), as the matrix does, hears
 from __future__ import annotations
 
 import json
+import os
+import shutil
+import sys
+import textwrap
 import traceback
 from collections.abc import Callable, Iterable
 from functools import wraps
@@ -13,7 +17,7 @@ from typing import Any
 
 import click
 
-from toolchain.errors import TrtcrossError, unexpected
+from toolchain.errors import TrtcrossError, UsageError, unexpected
 from toolchain.host.requirements import Requirement, State
 from toolchain.io.events import EventWriter, events_to_parent
 
@@ -26,6 +30,7 @@ class Output:
     Attributes:
         as_json: whether ``--json`` was given; text for people then goes to stderr.
         verbosity: -1 with ``-q``, 1 and more with ``-v``.
+        unwritable: why stdout took no more, but for a reader that went away.
     """
 
     def __init__(self, verb: str, as_json: bool, verbosity: int, events: EventWriter | None = None) -> None:
@@ -35,6 +40,7 @@ class Output:
         """
         self.as_json = as_json
         self.verbosity = verbosity
+        self.unwritable: OSError | None = None
         self._events = events
         self._document: dict[str, Any] = {"version": DOCUMENT_VERSION, "verb": verb, "ok": True}
 
@@ -45,7 +51,7 @@ class Output:
     def say(self, text: str = "", *, level: int = 0) -> None:
         """Prints a line for people; ``level`` 1 only with ``-v``, -1 even with ``-q``."""
         if level <= self.verbosity:
-            click.echo(text, err=self.as_json)
+            self._print(text, err=self.as_json)
 
     def send(self, **event: Any) -> None:
         """Tells the parent process what happens, where it listens."""
@@ -58,8 +64,23 @@ class Output:
 
     def finish(self) -> None:
         if self.as_json:
-            click.echo(json.dumps(self._document, indent=1))
+            self._print(json.dumps(self._document, indent=1), err=False)
         self.send(event="document", document=self._document)
+
+    def _print(self, text: str, *, err: bool) -> None:
+        """Prints a text. Where stdout takes no more, the verb goes on: its work is not to be lost for it."""
+        try:
+            click.echo(text, err=err)
+        except OSError as error:
+            if err:
+                raise
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            if not isinstance(error, BrokenPipeError):  # else a reader such as `head` has what it wanted
+                self.unwritable = error
+
+    def say_unwritable(self, error: OSError) -> None:
+        problem = UsageError(f"stdout cannot be written to: {error.strerror}", remedy="make room, or write elsewhere")
+        click.echo(f"error: {problem}", err=True)
 
 
 def verb(function: Callable[..., None]) -> Callable[..., None]:
@@ -72,23 +93,31 @@ def verb(function: Callable[..., None]) -> Callable[..., None]:
     def command(*, as_json: bool, quiet: bool, verbose: int, **options: Any) -> None:
         name = click.get_current_context().info_name or ""
         output = Output(name, as_json, -1 if quiet else verbose, events_to_parent())
-        code = 0
-        try:
-            function(output, **options)
-        except TrtcrossError as error:
-            output.fail(error)
-            code = error.exit_code
-        except (click.ClickException, click.exceptions.Exit, click.Abort, BrokenPipeError):
-            raise
-        except Exception as error:  # noqa: BLE001 - a bug of ours, and scripts still get their document
-            traceback.print_exc()
-            output.fail(unexpected(error))
-            code = TrtcrossError.exit_code
+        code = _run(function, output, options)
         output.finish()
+        if output.unwritable:
+            output.say_unwritable(output.unwritable)
+            code = code or UsageError.exit_code
         if code:
             raise SystemExit(code)
 
     return command
+
+
+def _run(function: Callable[..., None], output: Output, options: dict[str, Any]) -> int:
+    """Runs a verb; says what went wrong, and gives the exit code."""
+    try:
+        function(output, **options)
+    except TrtcrossError as error:
+        output.fail(error)
+        return error.exit_code
+    except (click.ClickException, click.exceptions.Exit, click.Abort):
+        raise
+    except Exception as error:  # noqa: BLE001 - a bug of ours, and scripts still get their document
+        traceback.print_exc()
+        output.fail(unexpected(error))
+        return TrtcrossError.exit_code
+    return 0
 
 
 _MARKS = {State.MET: ("ok", "green"), State.NOT_MET: ("no", "red"), State.UNKNOWN: ("??", "yellow")}
@@ -99,7 +128,21 @@ def requirement_lines(requirements: Iterable[Requirement]) -> list[str]:
     lines = []
     for item in requirements:
         mark, color = _MARKS[item.state]
-        lines.append(f"  {click.style(mark, fg=color)}  {item.name}: needs {item.needed}; here: {item.found}")
+        text = f"{item.name}: needs {item.needed}; here: {item.found}"
+        lines.append(f"  {click.style(mark, fg=color)}  {_wrapped(text)}")
         if item.state is not State.MET and item.remedy:
-            lines.append(f"      what to do: {item.remedy}")
+            lines.append(f"      {_wrapped(f'what to do: {item.remedy}')}")
     return lines
+
+
+_INDENT = 6
+
+
+def _wrapped(text: str) -> str:
+    """A text in lines that fit into the terminal, the further ones indented; one line where there is no terminal."""
+    if not sys.stdout.isatty():
+        return text
+    width = max(shutil.get_terminal_size().columns - _INDENT, 20)
+    return f"\n{' ' * (_INDENT + 2)}".join(
+        textwrap.wrap(text, width - 2, break_long_words=False, break_on_hyphens=False)
+    )

@@ -121,3 +121,66 @@ def test_a_reader_that_goes_away_is_no_bug(tmp_path: Path) -> None:
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120)
     assert "should not have happened" not in result.stderr
     assert "Traceback" not in result.stderr
+
+
+def on_stdout(stdout: str, *words: str) -> subprocess.CompletedProcess[str]:
+    """A verb whose stdout is what a line of Python makes of it."""
+    program = f"import os, sys; {stdout}; sys.argv = {['trtcross', *words]}\n"
+    program += "from toolchain.cli.main import main; main()"
+    return subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=False)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such devices")
+@pytest.mark.parametrize("words", [("inspect",), ("inspect", "--json")])
+def test_a_reader_that_stops_reading_is_success_and_a_full_disk_an_error(
+    words: tuple[str, ...], tmp_path: Path
+) -> None:
+    artifact = tmp_path / "a.pt2"
+    Handmade([plan(b"engine")]).write(artifact)
+    closed = on_stdout("r, w = os.pipe(); os.close(r); os.dup2(w, 1)", *words, str(artifact))
+    assert (closed.returncode, closed.stderr if "--json" not in words else "") == (0, "")
+    full = on_stdout("os.dup2(os.open('/dev/full', os.O_WRONLY), 1)", *words, str(artifact))
+    assert full.returncode == 2 and "stdout cannot be written to: No space left on device" in full.stderr
+    assert "Traceback" not in full.stderr and "Exception ignored" not in full.stderr
+
+
+def at_a_terminal(columns: int, *words: str, **environment: str) -> str:
+    """What a verb prints at a terminal of so many columns."""
+    import fcntl
+    import os
+    import pty
+    import struct
+    import termios
+
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+    child = subprocess.Popen(
+        [sys.executable, "-m", "toolchain", *words],
+        stdout=theirs,
+        env={"TERM": "xterm"} | {k: v for k, v in os.environ.items() if k not in ("COLUMNS", "NO_COLOR")} | environment,
+    )
+    os.close(theirs)
+    text = b""
+    try:
+        while chunk := os.read(ours, 4096):
+            text += chunk
+    except OSError:  # the end, on Linux
+        pass
+    child.wait()
+    os.close(ours)
+    return text.decode().replace("\r", "")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such terminals")
+def test_a_terminal_gets_colours_and_lines_that_fit_and_a_plain_one_no_colours() -> None:
+    coloured = at_a_terminal(60, "doctor", TERM="xterm")
+    lines = click.unstyle(coloured).splitlines()
+    assert "\x1b[" in coloured and any(line.startswith(" " * 8) for line in lines)
+    assert all(len(line) <= 60 for line in lines if not any(len(word) > 40 for word in line.split()))
+    assert "\x1b" not in at_a_terminal(60, "doctor", NO_COLOR="1") + at_a_terminal(60, "doctor", TERM="dumb")
+
+
+@pytest.mark.parametrize("group", ["matrix", "store"])
+def test_the_help_of_a_group_has_every_summary_whole(group: str) -> None:
+    result = CliRunner().invoke(cli, [group, "--help"])
+    assert result.exit_code == 0 and "..." not in result.output.partition("Verbs:")[2] and "Verbs:" in result.output
