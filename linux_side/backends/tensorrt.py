@@ -10,13 +10,14 @@ import torch
 
 from linux_side.backends.base import EngineBuilder
 from toolchain.errors import IncompatibleError, UsageError
+from toolchain.host.installed import install_line
 from toolchain.targets import Backend, ComputeCapability, Platform
 
 
 class TensorRTBuilder(EngineBuilder):
     backend: ClassVar[Backend] = Backend.TENSORRT
     install_command: ClassVar[str] = (
-        'python -m pip install "trtcross[tensorrt]" --extra-index-url https://pypi.nvidia.com, in an environment '
+        f"{install_line('tensorrt')} --extra-index-url https://pypi.nvidia.com, in an environment "
         "of its own: it cannot share one with torch-tensorrt-rtx"
     )
 

@@ -12,6 +12,7 @@ from linux_side.backends.base import EngineBuilder
 from linux_side.backends.rtx_defects import avoid_defects
 from toolchain.engine.plan_header import CAPABILITY_BITS
 from toolchain.errors import UsageError
+from toolchain.host.installed import install_line
 from toolchain.targets import AMPERE, Backend, ComputeCapability, Platform
 
 TURING = ComputeCapability(7, 5)
@@ -19,7 +20,7 @@ TURING = ComputeCapability(7, 5)
 
 class TensorRTRTXBuilder(EngineBuilder):
     backend: ClassVar[Backend] = Backend.TENSORRT_RTX
-    install_command: ClassVar[str] = 'python -m pip install "trtcross[producer]"'
+    install_command: ClassVar[str] = install_line("producer")
 
     def check_gpus(self, gpus: Sequence[ComputeCapability]) -> None:
         known = sorted(CAPABILITY_BITS.values())

@@ -5,12 +5,12 @@ from __future__ import annotations
 import shutil
 import tempfile
 
-from toolchain.host.installed import version_of
+from toolchain.host.installed import install_line, version_of
 from toolchain.host.requirements import Requirement, State
 from toolchain.targets import Platform, host_platform
 from toolchain.text import size_text
 
-_INSTALL = 'python -m pip install "trtcross[producer]"'
+_INSTALL = install_line("producer")
 _DISK = 2 * 2**30
 
 

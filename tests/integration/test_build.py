@@ -148,7 +148,7 @@ REFUSED = {
     "quantized": (["tests.models:quantized"], 7, "quantized"),
     "batch norm in training": (["tests.models:training_batch_norm"], 7, "model.eval()"),
     "no such operator": (["tests.models:tiny", "--torch-executed-op", "aten.nothing"], 2, "no operator"),
-    "the other backend is missing": (["tests.models:tiny", "--backend", "tensorrt"], 8, "trtcross[tensorrt]"),
+    "the other backend is missing": (["tests.models:tiny", "--backend", "tensorrt"], 8, "[tensorrt]"),
 }
 
 

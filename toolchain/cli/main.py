@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
 from toolchain.errors import MissingComponentError, TrtcrossError, UsageError
-from toolchain.host.installed import own_version
+from toolchain.host.installed import install_line, own_version
 
 GROUP = "trtcross.commands"
 
@@ -55,7 +55,7 @@ class Verbs(click.Group):
                 extra = {"linux": "producer", "windows": "consumer"}.get(side, "dev")
                 raise MissingComponentError(
                     f"{name} needs the module {error.name}, which is not installed here",
-                    remedy=f"python -m pip install 'trtcross[{extra}]'",
+                    remedy=install_line(extra),
                 ) from error
             return command
         return None

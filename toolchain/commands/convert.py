@@ -12,6 +12,7 @@ from toolchain.cli.options import trust_option
 from toolchain.cli.output import Output, verb
 from toolchain.convert import GoldenData, convert_artifact
 from toolchain.errors import MissingComponentError, UsageError
+from toolchain.host.installed import install_line
 from toolchain.manifest.models import golden_warnings
 from toolchain.targets import Platform
 
@@ -90,5 +91,5 @@ def _golden(opened: Artifact, model: str, samples: int) -> tuple[GoldenData, str
         missing = f"the module {error.name}"
     raise MissingComponentError(
         f"--golden-from needs {missing}, which is not installed here",
-        remedy="python -m pip install 'trtcross[producer]'",
+        remedy=install_line("producer"),
     )

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import ast
 import importlib.util
+import json
 from importlib import metadata
 from pathlib import Path
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 
 def version_of(distribution: str) -> str | None:
@@ -19,6 +22,30 @@ def version_of(distribution: str) -> str | None:
 def own_version() -> str:
     """The version of trtcross."""
     return version_of("trtcross") or "0+uninstalled"
+
+
+def install_line(extra: str) -> str:
+    """The command that installs trtcross with an extra.
+
+    It is on no index, where its name could be anybody's: it is installed from where this one came from, or from its
+    wheel.
+    """
+    return f'python -m pip install "{_origin() or _wheel()}[{extra}]"'
+
+
+def _origin() -> str | None:
+    """The checkout or the wheel that pip installed this trtcross from, where it is still there."""
+    try:
+        text = metadata.distribution("trtcross").read_text("direct_url.json") or "{}"
+    except metadata.PackageNotFoundError:
+        return None
+    url = urlsplit(json.loads(text).get("url", ""))
+    path = url2pathname(url.path) if url.scheme == "file" else ""
+    return path if path and Path(path).exists() else None
+
+
+def _wheel() -> str:
+    return f"trtcross-{own_version()}-py3-none-any.whl"
 
 
 def torch_version() -> str | None:

@@ -14,6 +14,7 @@ from typing import Any
 
 from toolchain.artifact import Artifact
 from toolchain.errors import MissingComponentError, UntrustedError, UsageError
+from toolchain.host.installed import install_line
 from toolchain.io.atomic import replacing
 from toolchain.signing.bundle import read_bundle, refused, signature_bytes, signature_path
 from toolchain.signing.policy import Policy, Signer
@@ -100,6 +101,6 @@ def _library() -> Any:
     except ImportError as error:
         raise MissingComponentError(
             f"signatures need the module {error.name or 'model_signing'}, which is not installed here",
-            remedy="python -m pip install 'trtcross[sign]'",
+            remedy=install_line("sign"),
         ) from error
     return openssf

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from toolchain.host.gpu_probe import probe_gpus
-from toolchain.host.installed import torch_cuda, torch_version, version_of
+from toolchain.host.installed import install_line, torch_cuda, torch_version, version_of
 from toolchain.host.requirements import Requirement, State
 from toolchain.targets import Platform, host_platform
 
-_INSTALL = 'python -m pip install "trtcross[consumer]"; on Windows, torch from its CUDA index first'
+_INSTALL = f"{install_line('consumer')}; on Windows, torch from its CUDA index first"
 
 
 def run_requirements() -> list[Requirement]:

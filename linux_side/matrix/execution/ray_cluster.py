@@ -16,6 +16,7 @@ from typing import Any
 from linux_side.matrix.execution.ray_executor import RayExecutor
 from linux_side.matrix.planning.hosts import ACCELERATORS, Host, installed_backends
 from toolchain.errors import MissingComponentError, UsageError
+from toolchain.host.installed import install_line
 from toolchain.targets import Platform
 
 _ACCELERATOR = "accelerator_type:"
@@ -92,7 +93,7 @@ def _import_ray() -> Any:
         raise MissingComponentError(
             "--executor ray needs Ray, which is not installed",
             where="this Python environment",
-            remedy='python -m pip install "trtcross[cluster]"',
+            remedy=install_line("cluster"),
         ) from error
     return ray
 
