@@ -10,6 +10,7 @@ import torch
 from linux_side import upstream
 from linux_side.backends.base import EngineBuilder
 from linux_side.backends.rtx_defects import avoid_defects
+from linux_side.backends.turing import refuse_for_turing
 from toolchain.engine.plan_header import CAPABILITY_BITS
 from toolchain.errors import UsageError
 from toolchain.host.installed import install_line
@@ -55,6 +56,11 @@ class TensorRTRTXBuilder(EngineBuilder):
         for index, gpu in enumerate(wanted):
             capability = getattr(tensorrt.ComputeCapability, f"SM{gpu.major}{gpu.minor}")
             config.set_compute_capability(capability, index)
+
+    def build(self, interpreter: Any, platform: Platform, gpus: Sequence[ComputeCapability]) -> Any:
+        if TURING in gpus:
+            refuse_for_turing(upstream.network_of(interpreter))
+        return super().build(interpreter, platform, gpus)
 
     def hardware_compatible(self, gpus: Sequence[ComputeCapability]) -> bool:
         # Without it the C++ runtime demands the very compute capability that the device field names.
