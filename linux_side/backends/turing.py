@@ -1,7 +1,7 @@
 """What TensorRT-RTX does not compute on Turing (sm_75), where it builds an engine for it all the same.
 
-Its support matrix has no fp32 matrix products and no 3D convolutions there, and Turing has no bfloat16. Such engines are
-reported (pytorch/TensorRT 4546, 4643) to give zeros in silence, to have no execution context, or to crash.
+Its support matrix has no fp32 matrix products and no 3D convolutions there, and Turing has no bfloat16. Such engines
+are reported (pytorch/TensorRT 4546, 4643) to give zeros in silence, to have no execution context, or to crash.
 """
 
 from __future__ import annotations

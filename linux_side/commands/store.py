@@ -55,6 +55,8 @@ def list_entries(output: Output, cache: BuildCache) -> None:
     entries = cache.entries()[::-1]
     total = sum(entry.size for entry in entries)
     output.say(f"{cache.folder}: {len(entries)} build(s), {size_text(total)} of {size_text(cache.limit)}")
+    if not cache.limit:
+        output.say("it is off: $TRTCROSS_CACHE_SIZE is 0, so builds are neither looked up nor kept")
     listed = []
     for entry in entries:
         manifest = _manifest(entry)

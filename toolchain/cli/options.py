@@ -20,6 +20,7 @@ from toolchain.sizes import parse_size
 trust_option = field_options(TrustOptions)
 
 _PATH = click.Path(path_type=Path)
+_KEY_SIZE = 2**16
 
 
 class SizeType(click.ParamType):  # type: ignore[type-arg] # newer click: generic
@@ -68,13 +69,40 @@ def chosen_policy(policy: Path | None, signer: str | None, ca: Path | None) -> P
     Raises:
         UsageError: they contradict each other, or the policy's file cannot be read.
     """
-    if (policy and signer) or (ca and not signer):
-        raise UsageError("--policy, or --signer with or without --signer-ca", remedy="give one of them")
+    if policy and signer:
+        raise UsageError("--policy and --signer both say who may have signed", remedy="give one of them")
+    if ca and not signer:
+        raise UsageError(
+            "--signer-ca vouches for an identity, and none is given",
+            where="--signer-ca",
+            remedy="add --signer IDENTITY, as the certificate has it",
+        )
     if policy:
         return read_policy(policy)
     if signer is None:
         return None
-    return Policy((CertificateSigner(signer, ca) if ca else KeySigner(Path(signer)),))
+    return Policy((CertificateSigner(signer, ca) if ca else KeySigner(_public_key(signer)),))
+
+
+def _public_key(signer: str) -> Path:
+    """The file that ``--signer`` names alone; what is wrong with it is told before the artifact is looked at."""
+    path, where = Path(signer), f"--signer {signer}"
+    if not path.is_file():
+        if "@" in signer or "://" in signer or "=" in signer:
+            raise UsageError(
+                "an identity needs the authority that vouches for it", where=where, remedy="add --signer-ca CA.pem"
+            )
+        raise UsageError("there is no such key", where=where, remedy="give the file of a public key in PEM")
+    head = path.read_bytes()[:_KEY_SIZE]
+    if b"PRIVATE KEY" in head:
+        raise UsageError(
+            "this is a private key, and who checks a signature needs the public one",
+            where=where,
+            remedy=f"openssl pkey -in {signer} -pubout -out {path.stem}.pub",
+        )
+    if b"BEGIN PUBLIC KEY" not in head:
+        raise UsageError("this is no public key in PEM", where=where, remedy="give the file of a public key in PEM")
+    return path
 
 
 def report_signer(output: Output, signer: object) -> None:

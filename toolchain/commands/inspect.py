@@ -70,6 +70,7 @@ def manifest_lines(manifest: Manifest) -> list[str]:
         f"target:   {target.platform.value}, {target.backend.value} {target.runtime}, "
         f"GPUs {' '.join(target.compute_capabilities) or 'as the engine decides'}, ABI {target.abi_version}",
         _built_line(manifest),
+        *_precision_line(manifest),
         *_value_lines("input", manifest.inputs),
         *_value_lines("output", manifest.outputs),
         *(f"sizes:    {line}" for line in size_lines(manifest)),
@@ -93,6 +94,13 @@ def manifest_lines(manifest: Manifest) -> list[str]:
     lines.append("to set up a machine for it:")
     lines.extend(f"  {line}" for line in manifest.install)
     return lines
+
+
+def _precision_line(manifest: Manifest) -> list[str]:
+    """What the build was asked for; nothing is known of a foreign file."""
+    if manifest.settings.get(FOREIGN):
+        return []
+    return [f"precision: {manifest.settings.get('precision') or 'as the model has it'}"]
 
 
 def _precision_lines(precision: PrecisionRecord) -> list[str]:

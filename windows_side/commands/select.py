@@ -43,9 +43,17 @@ def select(output: Output, directory: Path, model: str | None, allow_unlisted_gp
 
 
 def _say_others(output: Output, selection: Selection) -> None:
-    for candidate in selection.candidates:
-        for reason in reasons(candidate, selection.best):
-            output.say(_line(f"  {candidate.path.name}: {reason}"))
+    losers = [candidate for candidate in selection.candidates if candidate != selection.best]
+    others = {candidate: reasons(candidate, selection.best) for candidate in losers}
+    common = [reason for reason in next(iter(others.values()), []) if all(reason in own for own in others.values())]
+    for reason in common if len(others) > 1 else []:
+        output.say(
+            _line(f"  all {len(others)} others: {reason}" if selection.best else f"  all {len(others)}: {reason}")
+        )
+    for candidate, own in others.items():
+        for reason in own:
+            if len(others) == 1 or reason not in common:
+                output.say(_line(f"  {candidate.path.name}: {reason}"))
     for refused in selection.refused:
         output.say(_line(f"  {refused.path.name}: refused: {refused.error.problem}"))
     models = sorted({candidate.model for candidate in selection.candidates})

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import sys
 import tempfile
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 
 from packaging.version import Version
 
@@ -87,7 +89,7 @@ def _require_platform(artifact: Artifact) -> None:
     Raises:
         IncompatibleError: its engines are not for this platform.
     """
-    needed = _platform(artifact.manifest)
+    needed = _platform(artifact.manifest, artifact.path)
     if needed.state is not State.MET:
         raise IncompatibleError(
             f"the artifact is for {needed.needed}, and this machine is {needed.found}",
@@ -98,7 +100,7 @@ def _require_platform(artifact: Artifact) -> None:
 
 def _requirements(artifact: Artifact, gpus: Gpus) -> Iterator[Requirement]:
     manifest = artifact.manifest
-    yield _platform(manifest)
+    yield _platform(manifest, artifact.path)
     if sys.platform == "linux":
         yield wsl.wsl_requirement(manifest)
     yield _driver(gpus)
@@ -114,9 +116,10 @@ def _requirements(artifact: Artifact, gpus: Gpus) -> Iterator[Requirement]:
         yield _visual_cpp()
 
 
-def _platform(manifest: Manifest) -> Requirement:
+def _platform(manifest: Manifest, path: Path) -> Requirement:
     needed, here = manifest.target.platform.value, host_platform()
-    remedy = f"on this machine: trtcross convert ARTIFACT --target {here} -o OUT"
+    out = path.with_name(f"{path.stem}-{here.partition('-')[0]}.pt2")
+    remedy = f"on this machine: trtcross convert {shlex.quote(str(path))} --target {here} -o {shlex.quote(str(out))}"
     if not manifest.target.backend.portable or here not in {p.value for p in Platform}:
         remedy = f"use a {needed} machine"
     return _compare("platform", needed, here, needed == here, remedy)

@@ -76,6 +76,24 @@ def test_inspect_says_what_it_is_and_what_it_needs(tmp_path: Path) -> None:
     assert (document["ok"], document["digests_checked"], document["plan_headers_agree"]) == (True, True, True)
 
 
+def test_a_cache_that_is_off_is_said_to_be_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TRTCROSS_CACHE", str(tmp_path))
+    monkeypatch.setenv("TRTCROSS_CACHE_SIZE", "0")
+    result = CliRunner().invoke(cli, ["store", "list"])
+    assert result.exit_code == 0 and "it is off: $TRTCROSS_CACHE_SIZE is 0" in result.output
+    monkeypatch.setenv("TRTCROSS_CACHE_SIZE", "1GiB")
+    assert "it is off" not in CliRunner().invoke(cli, ["store", "list"]).output
+
+
+def test_the_remedy_for_another_platform_is_a_command_to_be_pasted(tmp_path: Path) -> None:
+    path = Handmade().write(tmp_path / "my model.pt2")
+    result = CliRunner().invoke(cli, ["check", str(path), "--json"])
+    remedy = next(item["remedy"] for item in json.loads(result.stdout)["requirements"] if item["name"] == "platform")
+    if sys.platform == "linux":
+        out = tmp_path / "my model-linux.pt2"
+        assert remedy == f"on this machine: trtcross convert '{path}' --target linux-x86_64 -o '{out}'"
+
+
 def test_a_verb_that_is_not_there_is_told_the_nearest() -> None:
     result = CliRunner().invoke(cli, ["bulid", "x"])
     assert result.exit_code == 2 and "there is no verb 'bulid': do you mean 'build'?" in result.output

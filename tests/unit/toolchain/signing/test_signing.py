@@ -295,6 +295,30 @@ def test_options_that_contradict(artifact: Path, options: list[str]) -> None:
     assert (done.exit_code, json.loads(done.stdout)["error"]["kind"]) == (2, "UsageError")
 
 
+SIGNERS = {
+    "me@example.com": ([], "an identity needs the authority", "add --signer-ca"),
+    "nobody.pub": ([], "there is no such key", "a public key in PEM"),
+    "private": ([], "this is a private key", "openssl pkey -in"),
+    "artifact": ([], "this is no public key in PEM", "a public key in PEM"),
+    "with a policy": (["--policy", "a"], "both say who may have signed", "give one of them"),
+}
+
+
+@pytest.mark.parametrize("name", SIGNERS)
+def test_a_wrong_signer_is_told_before_a_signature_is_missed(name: str, artifact: Path, key: KeyFiles) -> None:
+    more, problem, remedy = SIGNERS[name]
+    signer = {"private": str(key.private), "artifact": str(artifact)}.get(name, name)
+    done = click.testing.CliRunner().invoke(cli, ["check", str(artifact), "--signer", signer, *more, "--json"])
+    error = json.loads(done.stdout)["error"]
+    assert (done.exit_code, error["kind"]) == (2, "UsageError")
+    assert problem in error["problem"] and remedy in error["remedy"]
+
+
+def test_an_authority_without_an_identity(artifact: Path) -> None:
+    done = click.testing.CliRunner().invoke(cli, ["check", str(artifact), "--signer-ca", "ca.pem"])
+    assert done.exit_code == 2 and "add --signer IDENTITY" in done.output
+
+
 def test_without_the_library(artifact: Path, key: KeyFiles, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "model_signing", None)
     monkeypatch.delitem(sys.modules, "toolchain.signing.openssf", raising=False)

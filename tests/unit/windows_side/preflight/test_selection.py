@@ -108,6 +108,18 @@ def test_each_loser_has_its_reason(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("machine")
+def test_a_reason_that_all_have_is_said_once(tmp_path: Path) -> None:
+    for name in ("a", "b", "c"):
+        artifact(tmp_path / f"{name}.pt2", target__platform="linux-x86_64")
+    artifact(tmp_path / "d.pt2", mask=SM86, target__platform="linux-x86_64")
+    text = select(tmp_path).output
+    assert text.count("platform not met") == 1 and "  all 4: platform not met: needs linux-x86_64" in text
+    assert text.count("gpu not met") == 1 and "  d.pt2: gpu not met" in text
+    artifact(tmp_path / "best.pt2", mask=SM89)
+    assert "  all 4 others: platform not met" in select(tmp_path).output
+
+
+@pytest.mark.usefixtures("machine")
 def test_the_release_counts_to_its_last_number(tmp_path: Path) -> None:
     """The plan's own header says which, whatever the manifest claims."""
     header = bytearray(plan(b"engine"))
