@@ -42,7 +42,17 @@ class Output:
         self.verbosity = verbosity
         self.unwritable: OSError | None = None
         self._events = events
+        self._verb = verb
         self._document: dict[str, Any] = {"version": DOCUMENT_VERSION, "verb": verb, "ok": True}
+
+    @property
+    def document(self) -> dict[str, Any]:
+        """What ``--json`` prints, as far as it is known."""
+        return self._document
+
+    def part(self) -> Output:
+        """For one of several things that a verb does, with a document of its own, which nobody prints."""
+        return Output(self._verb, self.as_json, self.verbosity)
 
     def put(self, **members: Any) -> None:
         """Adds members to the JSON document."""

@@ -6,8 +6,8 @@ import click
 
 from toolchain.artifact import Artifact, open_artifact
 from toolchain.checker.safety import TRUST
-from toolchain.cli.offers import files
 from toolchain.cli.output import Output, verb
+from toolchain.cli.several import artifacts_argument, each
 from toolchain.foreign.derive import FOREIGN
 from toolchain.guards.describe import summary
 from toolchain.guards.evaluate import Guards
@@ -23,11 +23,15 @@ from toolchain.text import size_text
 
 
 @click.command()
-@click.argument("artifact", shell_complete=files)
+@artifacts_argument
 @click.option("--digests", is_flag=True, help="Read every byte and check its digest.")
 @verb
-def inspect(output: Output, artifact: str, digests: bool) -> None:
-    """Say what ARTIFACT is, what it needs, its engines, and what stays in PyTorch."""
+def inspect(output: Output, artifacts: tuple[str, ...], digests: bool) -> None:
+    """Say what each ARTIFACT is, what it needs, its engines, and what stays in PyTorch."""
+    each(output, artifacts, lambda part, artifact: _inspect(part, artifact, digests))
+
+
+def _inspect(output: Output, artifact: str, digests: bool) -> None:
     with open_artifact(artifact) as opened:
         headers_agree = all(_header_agrees(opened, index) for index in range(len(opened.engines)))
         if digests:

@@ -6,9 +6,9 @@ import click
 
 from toolchain.artifact import Artifact, open_artifact
 from toolchain.checker.safety import require_safe_to_load
-from toolchain.cli.offers import files
 from toolchain.cli.options import report_signer, signer_options, trust_option
 from toolchain.cli.output import Output, requirement_lines, verb
+from toolchain.cli.several import artifacts_argument, each
 from toolchain.errors import IncompatibleError, UntrustedError
 from toolchain.host.requirements import Requirement, State
 from toolchain.signing.artifact import require_signature
@@ -18,12 +18,16 @@ from windows_side.preflight.requirements import unmet
 
 
 @click.command()
-@click.argument("artifact", shell_complete=files)
+@artifacts_argument
 @trust_option
 @verb
 @signer_options
-def check(output: Output, artifact: str, trust: str | None, policy: Policy | None) -> None:
-    """Decide whether ARTIFACT can run on this machine: every requirement, met or not, and how to meet it."""
+def check(output: Output, artifacts: tuple[str, ...], trust: str | None, policy: Policy | None) -> None:
+    """Decide whether each ARTIFACT can run on this machine: every requirement, met or not, and how to meet it."""
+    each(output, artifacts, lambda part, artifact: _check(part, artifact, trust, policy))
+
+
+def _check(output: Output, artifact: str, trust: str | None, policy: Policy | None) -> None:
     with open_artifact(artifact) as opened:
         if policy:
             report_signer(output, require_signature(opened, policy))

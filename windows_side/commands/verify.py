@@ -7,9 +7,9 @@ from pathlib import Path
 import click
 
 from toolchain.checker.structure import LEVELS
-from toolchain.cli.offers import files
 from toolchain.cli.options import report_signer
 from toolchain.cli.output import Output, verb
+from toolchain.cli.several import artifacts_argument, each, expanded
 from toolchain.errors import UsageError
 from toolchain.io.places import require_own_place
 from toolchain.report.writing import require_writable
@@ -22,7 +22,7 @@ _PATH = click.Path(path_type=Path)
 
 
 @click.command()
-@click.argument("artifact", shell_complete=files)
+@artifacts_argument
 @click.option("--level", type=click.Choice(LEVELS), default="numbers", show_default=True, help="How far to go.")
 @click.option("--html", type=_PATH, help="Write a page for people: one file that needs no network.")
 @click.option("--junit", type=_PATH, help="Write JUnit XML for CI: one test case a level.")
@@ -31,6 +31,26 @@ _PATH = click.Path(path_type=Path)
 @load_options()
 def verify(
     output: Output,
+    artifacts: tuple[str, ...],
+    level: str,
+    html: Path | None,
+    junit: Path | None,
+    latency: Path | None,
+    loading: LoadOptions,
+) -> None:
+    """Check each ARTIFACT level by level: integrity, structure, load, numbers; each includes those before it.
+
+    The reports are written whatever the outcome, and before loading already, so that a crash in a driver leaves one.
+    """
+    if (html or junit or latency) and len(expanded(artifacts)) > 1:
+        raise UsageError(
+            "a report is of one artifact", where="--html, --junit, --latency", remedy="verify one artifact at a time"
+        )
+    each(output, artifacts, lambda part, artifact: _verify(part, artifact, level, html, junit, latency, loading))
+
+
+def _verify(
+    output: Output,
     artifact: str,
     level: str,
     html: Path | None,
@@ -38,10 +58,6 @@ def verify(
     latency: Path | None,
     loading: LoadOptions,
 ) -> None:
-    """Check ARTIFACT level by level: integrity, structure, load, numbers; each includes those before it.
-
-    The reports are written whatever the outcome, and before loading already, so that a crash in a driver leaves one.
-    """
     _require_places(artifact, html, junit, latency)
     reports = Reports(html, junit, read_latency(latency) if latency else None)
     verification = Verification(artifact, level, loading, about_machine=bool(html or junit))
