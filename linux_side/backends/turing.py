@@ -15,7 +15,7 @@ _WITH_3D_IMAGES = 5  # dimensions: batch, channels, and three of the image
 
 
 def refuse_for_turing(network: Any) -> None:
-    """Refuses a network that a Turing GPU would run wrongly or not at all.
+    """Refuses a network that a Turing GPU would run wrongly or not at all; its operator then stays in PyTorch.
 
     Args:
         network: an ``INetworkDefinition``.

@@ -1,4 +1,4 @@
-"""Engines for Turing that are reported to be wrong there are not built."""
+"""What is reported to be wrong in engines on Turing is in none."""
 
 from __future__ import annotations
 
@@ -10,26 +10,36 @@ import torch
 
 from tests.integration.harness import build_here
 from toolchain.errors import BuildFailedError
+from toolchain.manifest.models import build_warnings
 
 pytestmark = pytest.mark.rtx
 
 LINEAR = torch.nn.Sequential(torch.nn.Linear(8, 8), torch.nn.ReLU())
 FLAT, VOLUME = torch.nn.Conv2d(3, 4, 3), torch.nn.Conv3d(3, 4, 3)
-REFUSED: dict[str, tuple[torch.nn.Module, list[int], dict[str, Any], str, str]] = {
-    "fp32 products": (LINEAR, [4, 8], {}, "no fp32 matrix products on Turing", "--precision fp16"),
-    "dynamic fp32 products": (LINEAR, [4, 8], {"dynamic": ("input.0=1:4:8",)}, "no fp32 matrix products", "fp16"),
-    "bf16": (FLAT, [1, 3, 8, 8], {"precision": "bf16"}, "no bfloat16 on Turing", "--precision fp16"),
-    "3D convolutions": (VOLUME, [1, 3, 8, 8, 8], {}, "no 3D convolutions on Turing", "aten.convolution.default"),
-}
 
 
-@pytest.mark.parametrize("name", REFUSED)
-def test_what_turing_would_compute_wrongly_is_refused(name: str, tmp_path: Path) -> None:
-    model, shape, options, problem, remedy = REFUSED[name]
-    with pytest.raises(BuildFailedError) as caught:
-        build_here(model, (torch.randn(shape),), folder=tmp_path, gpus=["sm_75"], **options)
-    assert problem in caught.value.problem and remedy in str(caught.value.remedy)
-    assert "--gpu sm_75, layer " in str(caught.value.where)
+@pytest.mark.parametrize("dynamic", [(), ("input.0=1:4:8",)])
+def test_fp32_products_stay_in_pytorch_and_are_named(dynamic: tuple[str, ...], tmp_path: Path) -> None:
+    manifest = build_here(
+        LINEAR, (torch.randn(4, 8),), folder=tmp_path, dynamic=dynamic, gpus=["sm_75"], min_block_size=1
+    ).artifact.manifest
+    assert any("linear" in item.operator or "addmm" in item.operator for item in manifest.fallback)
+    assert any("no fp32 matrix products on Turing" in text for text in build_warnings(manifest))
+
+
+def test_3d_convolutions_stay_in_pytorch(tmp_path: Path) -> None:
+    model = torch.nn.Sequential(VOLUME, torch.nn.GELU())
+    manifest = build_here(
+        model, (torch.randn(1, 3, 8, 8, 8),), folder=tmp_path, gpus=["sm_75"], min_block_size=1
+    ).artifact.manifest
+    assert [item.operator for item in manifest.fallback] == ["aten.convolution.default"]
+    assert any("no 3D convolutions on Turing" in text for text in build_warnings(manifest))
+
+
+def test_bfloat16_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(BuildFailedError, match="no bfloat16 on Turing") as caught:
+        build_here(FLAT, (torch.randn(1, 3, 8, 8),), folder=tmp_path, gpus=["sm_75"], precision="bf16")
+    assert "fp16" in str(caught.value.remedy)
 
 
 @pytest.mark.parametrize(
