@@ -58,6 +58,8 @@ _HEADLINES: list[tuple[type[TrtcrossError], Mark, str]] = [
     (UsageError, Mark.DOUBT, "Not verified"),
     (TrtcrossError, Mark.DOUBT, "Not verified: an unexpected error"),
 ]
+# Sections that show why a verification failed.
+_NEEDS, _NUMBERS = "What the artifact needs", "Numbers"
 _STATES = {State.MET: Mark.GOOD, State.NOT_MET: Mark.BAD, State.UNKNOWN: Mark.DOUBT}
 
 
@@ -69,11 +71,12 @@ def verify_page(verification: Verification, latency: dict[str, Any] | None = Non
     """
     facts = verification.facts
     model = f"{facts.manifest.model.name}, " if facts else ""
+    done = "checked" if verification.error or verification.running else "verified"
     return Page(
         title=Path(verification.path).name,
-        subtitle=f"{model}verified on {verification.started:%Y-%m-%d at %H:%M} UTC, level {verification.level}",
+        subtitle=f"{model}{done} on {verification.started:%Y-%m-%d at %H:%M} UTC, level {verification.level}",
         verdict=_verdict(verification),
-        sections=list(_sections(verification, latency)),
+        sections=_failed_first(verification, list(_sections(verification, latency))),
         footer=f"trtcross {version_of('trtcross')}; artifact {verification.path}",
     )
 
@@ -83,17 +86,25 @@ def _sections(verification: Verification, latency: dict[str, Any] | None) -> Ite
     if verification.machine:
         yield Section("This machine", [Facts(list(verification.machine.items()))])
     if verification.requirements:
-        yield Section("What the artifact needs", [requirement_table(verification.requirements)])
+        asked = verification.level in ("load", "numbers")
+        yield Section(_NEEDS, [requirement_table(verification.requirements, asked=asked)])
     if verification.facts:
         yield Section("The artifact", list(_artifact(verification.facts)))
         yield Section("Engines", list(_engines(verification.facts.manifest)))
     if verification.outputs:
-        yield Section("Numbers", list(_numbers(verification.outputs)))
+        yield Section(_NUMBERS, list(_numbers(verification.outputs)))
     if latency:
         yield Section("Latency", list(_latency(latency["latency"])))
     if verification.facts:
         install = verification.facts.manifest.install
         yield Section("To set up a machine for it", [Text("\n".join(install), code=True)])
+
+
+def _failed_first(verification: Verification, sections: list[Section]) -> list[Section]:
+    """The sections, with the one first that shows why the verification failed."""
+    shown = {IncompatibleError: _NEEDS, WrongNumbersError: _NUMBERS}
+    failed = [title for kind, title in shown.items() if isinstance(verification.error, kind)]
+    return sorted(sections, key=lambda section: section.title not in failed)
 
 
 def _verdict(verification: Verification) -> Verdict:
@@ -131,10 +142,15 @@ def _levels(verification: Verification) -> Table:
     return Table(("level", "outcome", "what it covers", "seconds"), rows)
 
 
-def requirement_table(requirements: Sequence[Requirement]) -> Table:
-    """Every requirement, and what to do where one is not met."""
+def requirement_table(requirements: Sequence[Requirement], *, asked: bool = True) -> Table:
+    """Every requirement, and what to do where one is not met.
+
+    Args:
+        asked: False where nobody asked whether it runs here: what is not met is then no failure.
+    """
     rows: list[list[str | TableCell]] = [
-        [item.name, TableCell(item.state.value, _STATES[item.state]), item.needed, item.found] for item in requirements
+        [item.name, TableCell(item.state.value, _mark(item.state, asked)), item.needed, item.found]
+        for item in requirements
     ]
     columns = ["requirement", "state", "needs", "here"]
     if unmet(requirements):
@@ -142,6 +158,10 @@ def requirement_table(requirements: Sequence[Requirement]) -> Table:
         for row, item in zip(rows, requirements, strict=True):
             row.append("" if item.state is State.MET else item.remedy or "")
     return Table(columns, rows)
+
+
+def _mark(state: State, asked: bool) -> Mark:
+    return _STATES[state] if asked or state is State.MET else Mark.NONE
 
 
 def _artifact(facts: ArtifactSummary) -> Iterator[Facts | Table | Bars]:

@@ -27,6 +27,7 @@ class RunProgress:
         self._lock = threading.Lock()
 
     def __enter__(self) -> RunProgress:
+        self._output.say(f"[0/{self._total}] cells to build and verify")
         return self
 
     def __exit__(

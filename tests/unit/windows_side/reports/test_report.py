@@ -237,6 +237,26 @@ def test_verify_writes_them_for_a_damaged_file_too(tmp_path: Path, damage: Any, 
     assert error["problem"] in (root.find(".//failure").text or "")  # type: ignore[union-attr]
 
 
+def classes_in(html: Path) -> set[str]:
+    """Of the cells in the table of requirements."""
+    table = html.read_text("utf-8").partition("What the artifact needs")[2].partition("</table>")[0]
+    return {word for value in re.findall(r'<td[^>]*class="([^"]*)"', table) for word in value.split()}
+
+
+@pytest.mark.parametrize("level", ["structure", "load"])
+def test_what_failed_stands_first_and_what_was_not_asked_for_is_no_failure(tmp_path: Path, level: str) -> None:
+    html = tmp_path / "r.html"
+    result = verify(Handmade().write(tmp_path / "a.pt2"), "--level", level, "--html", html)
+    text = Tags(html.read_text("utf-8")).text
+    needs, levels = (text.index(title) for title in ("What the artifact needs", "what it covers"))
+    if level == "structure":
+        assert result.exit_code == 0 and levels < needs and "bad" not in classes_in(html)
+        assert ", verified on " in text
+    else:
+        assert result.exit_code == 3 and needs < levels and "bad" in classes_in(html)
+        assert ", checked on " in text and "verified on" not in text
+
+
 def test_verify_says_what_this_machine_lacks(tmp_path: Path) -> None:
     html = tmp_path / "r.html"
     result = verify(Handmade().write(tmp_path / "a.pt2"), "--html", html, "--json")
