@@ -129,10 +129,10 @@ def test_precision_casts_inside_and_keeps_the_outside(tmp_path: Path, precision:
 
 REFUSED = {
     "no such file": (["nowhere.pt2"], 2, "there is no model"),
-    "no such module": (["nowhere.models:tiny"], 2, "no factory"),
-    "no such factory": (["tests.models:nothing"], 2, "no factory"),
+    "no such module": (["nowhere.models:tiny"], 2, "no module 'nowhere'"),
+    "no such factory": (["tests.models:nothing"], 2, "no 'nothing' in tests.models"),
     "factory raises": (["tests.models:raises"], 7, "the weights are gone"),
-    "factory returns nonsense": (["tests.models:returns_nonsense"], 2, "does not return"),
+    "factory returns nonsense": (["tests.models:returns_nonsense"], 2, "must return"),
     "model fails": (["tests.models:failing"], 7, "never worked"),
     "no such input": (["tests.models:tiny", "--dynamic", "y.0=1:2:4"], 2, "no input 'y'"),
     "no such dimension": (["tests.models:tiny", "--dynamic", "x.7=1:2:4"], 2, "2 dimensions"),
