@@ -20,8 +20,8 @@ from linux_side.frontend.dynamic_shapes import (
     shapes_for_export,
 )
 from linux_side.frontend.factory_result import read_result
-from linux_side.frontend.hidden_state import adopt_written_constants, export_with_state
 from linux_side.frontend.golden import Original, Recording, record_golden, tolerance_for
+from linux_side.frontend.hidden_state import adopt_written_constants, export_with_state
 from linux_side.frontend.hub.folder import open_folder, require_task_of_folder
 from linux_side.frontend.leaves import input_names
 from linux_side.frontend.program_file import read_program
@@ -33,7 +33,7 @@ from linux_side.frontend.unit_sizes import allow_example, drop_refuted_guards
 from linux_side.guards.locations import located_guards
 from linux_side.guards.tracing import forget_ranges_of_expressions, small_sizes
 from linux_side.options import BuildOptions, DynamicDimension
-from toolchain.errors import BuildFailedError, UsageError
+from toolchain.errors import UsageError
 from toolchain.factory import FactoryName, call_factory, is_factory
 from toolchain.manifest.models import ClassSpec
 
