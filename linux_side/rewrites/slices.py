@@ -100,6 +100,8 @@ def _chosen(x: Tensor, source: Tensor, dim: int, first: Size, last: Size, step: 
     if step != 1:
         inside = inside & (relative % step == 0)
         relative = torch.div(relative, step, rounding_mode="floor")
+    if not statically_known_true(source.shape[dim] > 0):  # nothing can be read of no rows
+        source = torch.cat([source, torch.zeros_like(source.sum(dim, keepdim=True))], dim)
     nearest = relative.clamp(min=0).minimum(torch.full_like(relative, 1) * (source.shape[dim] - 1))
     mask = inside.view([-1 if d == dim else 1 for d in range(x.dim())])
     return torch.where(mask, source.index_select(dim, nearest), x)
