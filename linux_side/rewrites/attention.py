@@ -2,7 +2,8 @@
 
 PyTorch aligns a causal mask at the upper left and upstream asks for one at the lower right: with more keys than queries
 that is another mask. A query whose mask is False for every key gives zero in PyTorch; TensorRT's documentation does not
-say what its layer gives.
+say what its layer gives. TensorRT-RTX has a layer for four dimensions, with keys and values of one shape; what else
+there is becomes products and a softmax.
 """
 
 from __future__ import annotations
@@ -23,10 +24,14 @@ def rewrite_attention(gm: torch.fx.GraphModule) -> None:
     """Rewrites a lowered graph, in place."""
     for node in gm.graph.find_nodes(op="call_function", target=_ATTENTION):
         arguments = _arguments(node)
+        has_layer = _has_layer(arguments)
         if arguments["is_causal"]:
-            _spell_causal_mask_out(gm.graph, node, arguments)
+            _spell_causal_mask_out(gm.graph, node, arguments, square=not has_layer)
         elif arguments["attn_mask"] is not None:
-            _zero_shut_out_rows(gm, node, arguments["attn_mask"])
+            node = _zero_shut_out_rows(gm, node, arguments["attn_mask"])
+        if not has_layer:
+            _spell_out(gm.graph, node, _arguments(node))
+    gm.graph.eliminate_dead_code()
     gm.graph.lint()
     gm.recompile()
 
@@ -37,10 +42,56 @@ def _arguments(node: torch.fx.Node) -> dict[str, Any]:
     return {**defaults, **dict(zip(names, node.args, strict=False)), **node.kwargs}
 
 
-def _spell_causal_mask_out(graph: torch.fx.Graph, node: torch.fx.Node, arguments: dict[str, Any]) -> None:
+def _has_layer(arguments: dict[str, Any]) -> bool:
+    query, key, value = (arguments[name].meta["val"].shape for name in ("query", "key", "value"))
+    if len(query) != 4 or len(key) != 4 or len(value) != 4:
+        return False
+    same = [(key[dim], value[dim]) for dim in range(4)] + [(query[0], key[0]), (query[3], key[3])]
+    if not arguments["enable_gqa"]:
+        same.append((query[1], key[1]))
+    return all(statically_known_true(one == other) for one, other in same)
+
+
+def _spell_out(graph: torch.fx.Graph, node: torch.fx.Node, arguments: dict[str, Any]) -> None:
+    """The softmax of scaled products, in fp32 as PyTorch computes it."""
+    query, key, value, mask = (arguments[name] for name in ("query", "key", "value", "attn_mask"))
+    dtype, scale = query.meta["val"].dtype, arguments["scale"]
+    with graph.inserting_before(node):
+        if arguments["enable_gqa"]:
+            key, value = (_for_all_heads(graph, heads, query) for heads in (key, value))
+        scale = query.meta["val"].shape[-1] ** -0.5 if scale is None else scale
+        query = _call(graph, _aten.mul.Tensor, query, scale)
+        dims = list(range(key.meta["val"].dim()))
+        transposed = _call(graph, _aten.permute.default, key, [*dims[:-2], dims[-1], dims[-2]])
+        scores = _call(graph, _aten.matmul.default, query, transposed)
+        if mask is not None and mask.meta["val"].dtype is torch.bool:
+            shut_out = _call(graph, _aten.full.default, [], float("-inf"), dtype=dtype, device=query.meta["val"].device)
+            scores = _call(graph, _aten.where.self, mask, scores, shut_out)
+        elif mask is not None:
+            scores = _call(graph, _aten.add.Tensor, scores, mask)
+        if dtype in (torch.float16, torch.bfloat16):
+            scores = _call(graph, _aten._to_copy.default, scores, dtype=torch.float32)
+        weights = _call(graph, _aten._softmax.default, scores, -1, False)
+        if dtype in (torch.float16, torch.bfloat16):
+            weights = _call(graph, _aten._to_copy.default, weights, dtype=dtype)
+        node.replace_all_uses_with(_call(graph, _aten.matmul.default, weights, value))
+    graph.erase_node(node)
+
+
+def _for_all_heads(graph: torch.fx.Graph, heads: torch.fx.Node, query: torch.fx.Node) -> torch.fx.Node:
+    """Each head of keys or values, as often as there are queries for it."""
+    times = query.meta["val"].shape[-3] // heads.meta["val"].shape[-3]
+    indices = [head for head in range(heads.meta["val"].shape[-3]) for _ in range(times)]
+    parts = [_call(graph, _aten.slice.Tensor, heads, -3, head, head + 1) for head in indices]
+    return _call(graph, _aten.cat.default, parts, -3)
+
+
+def _spell_causal_mask_out(
+    graph: torch.fx.Graph, node: torch.fx.Node, arguments: dict[str, Any], *, square: bool
+) -> None:
     query, key = arguments["query"].meta["val"], arguments["key"].meta["val"]
     queries, keys = query.shape[-2], key.shape[-2]
-    if statically_known_true(queries == keys):
+    if statically_known_true(queries == keys) and not square:
         return
     with graph.inserting_before(node):
         rows = _positions(graph, arguments["query"], queries)
@@ -57,15 +108,17 @@ def _positions(graph: torch.fx.Graph, tensor: torch.fx.Node, size: Any) -> torch
     return _call(graph, _aten.arange.start_step, 0, count, **options)
 
 
-def _zero_shut_out_rows(gm: torch.fx.GraphModule, node: torch.fx.Node, mask: torch.fx.Node) -> None:
+def _zero_shut_out_rows(gm: torch.fx.GraphModule, node: torch.fx.Node, mask: torch.fx.Node) -> torch.fx.Node:
+    """Returns the attention itself."""
     graph = gm.graph
     with graph.inserting_before(node.next):
         seen = _rows_of_constant(gm, mask) if mask.op == "get_attr" else _rows(graph, mask)
         if seen is None:
-            return
+            return node
         zero = _call(graph, _aten.full.default, [], 0.0, dtype=node.meta["val"].dtype, device=node.meta["val"].device)
         result = _call(graph, _aten.where.self, seen, node, zero)
     node.replace_all_uses_with(result, delete_user_cb=lambda user: user is not result)
+    return node
 
 
 def _rows(graph: torch.fx.Graph, mask: torch.fx.Node) -> torch.fx.Node:
