@@ -150,6 +150,9 @@ def partition(gm: torch.fx.GraphModule, settings: Any) -> torch.fx.GraphModule:
     _allow_dynamic_sizes()
     _let_nodes_stay()
     _keep_int64_in_select()
+    _resize_to_any_sizes()
+    _compare_sizes()
+    _attend_to_constants()
     DYNAMO_CONVERTERS.set_compilation_settings(settings)
     supported, total = partitioning.get_graph_converter_support(gm, settings.torch_executed_ops)
     if not total:  # the partitioner cannot split nothing
@@ -209,6 +212,53 @@ def _keep_int64_in_select() -> None:
         return promote(ctx, lhs, rhs, name_prefix)
 
     ops.promote_trt_tensors_to_same_dtype = promote_but_int64
+
+
+@cache
+def _resize_to_any_sizes() -> None:
+    """Lets resizing go to sizes that vary where the batch varies too: upstream takes the one or the other."""
+    from torch_tensorrt.dynamo.conversion.impl import upsample
+    from torch_tensorrt.dynamo.conversion.impl.shape import shape
+
+    def sizes(ctx: Any, target: Any, source_ir: Any, name: str, wanted: Sequence[Any], tensor: Any) -> Any:
+        known = [
+            shape(ctx, target, source_ir, f"{name}_{dim}", tensor, dim) if isinstance(size, int) and size < 0 else size
+            for dim, size in enumerate(wanted)
+        ]
+        return upsample.unify_trt_shape_tensors(ctx, target, name, known, concat_axis=0, force_trt_output=True)
+
+    upsample.get_shape_with_dynamic_shape = sizes
+
+
+@cache
+def _compare_sizes() -> None:
+    """Lets an engine tell the larger and the smaller of two sizes."""
+    from torch_tensorrt.dynamo._SourceIR import SourceIR
+    from torch_tensorrt.dynamo.conversion._ConverterRegistry import dynamo_tensorrt_converter
+    from torch_tensorrt.dynamo.conversion.impl import elementwise
+
+    for target, layer in ((torch.sym_max, elementwise.max), (torch.sym_min, elementwise.min)):
+
+        def compare(ctx: Any, target: Any, args: Any, kwargs: Any, name: str, layer: Callable[..., Any] = layer) -> Any:
+            return layer(ctx, target, SourceIR.ATEN, name, *args)
+
+        dynamo_tensorrt_converter(target, supports_dynamic_shapes=True)(compare)
+
+
+@cache
+def _attend_to_constants() -> None:
+    """Lets queries, keys and values be constants, as a detector's queries are: upstream asks them for their layer."""
+    from torch_tensorrt.dynamo.conversion.converter_utils import get_trt_tensor
+    from torch_tensorrt.dynamo.conversion.impl import attention
+
+    layer = attention.scaled_dot_product_attention
+
+    def attend(ctx: Any, target: Any, source_ir: Any, name: str, *args: Any, **kwargs: Any) -> Any:
+        for part in ("query", "key", "value"):
+            kwargs[part] = get_trt_tensor(ctx, kwargs[part], f"{name}_{part}")
+        return layer(ctx, target, source_ir, name, *args, **kwargs)
+
+    attention.scaled_dot_product_attention = attend
 
 
 ENGINE_PREFIX = "_run_on_acc_"

@@ -7,7 +7,23 @@ from typing import Any
 
 import torch
 
-from linux_side.rewrites import dtypes, empty, empty_parts, functions, scans, scatter, slices, softmax, statistics
+from linux_side.rewrites import (
+    dtypes,
+    empty,
+    empty_parts,
+    functions,
+    masks,
+    padding,
+    pooling,
+    resizing,
+    scans,
+    scatter,
+    sizes,
+    slices,
+    softmax,
+    splitting,
+    statistics,
+)
 
 Decompositions = dict[torch._ops.OpOverload, Callable[..., Any]]
 
@@ -22,10 +38,16 @@ OURS: Decompositions = {
     **empty.DECOMPOSITIONS,
     **empty_parts.DECOMPOSITIONS,
     **functions.DECOMPOSITIONS,
+    **masks.DECOMPOSITIONS,
+    **padding.DECOMPOSITIONS,
+    **pooling.DECOMPOSITIONS,
+    **resizing.DECOMPOSITIONS,
     **scans.DECOMPOSITIONS,
     **scatter.DECOMPOSITIONS,
+    **sizes.DECOMPOSITIONS,
     **slices.DECOMPOSITIONS,
     **softmax.DECOMPOSITIONS,
+    **splitting.DECOMPOSITIONS,
     **statistics.DECOMPOSITIONS,
 }
 
