@@ -1,0 +1,51 @@
+"""Sizes that go through a factor are whole expressions, where those say the same as floats do."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import sympy
+from torch.utils._sympy.functions import CeilToInt, FloatTrueDiv, FloorToInt, IntTrueDiv, ToFloat, TruncToInt
+
+from linux_side.guards.whole import whole_sizes
+
+SIZE = sympy.Symbol("s0", integer=True, positive=True)
+ROUNDING: dict[Any, Callable[[float], int]] = {TruncToInt: math.trunc, FloorToInt: math.floor, CeilToInt: math.ceil}
+
+
+def _floats(expression: Any) -> bool:
+    return bool(expression.has(ToFloat, TruncToInt, FloorToInt, CeilToInt, IntTrueDiv, FloatTrueDiv))
+
+
+@pytest.mark.parametrize("function", ROUNDING)
+@pytest.mark.parametrize("factor", [0.5, 1.5, 2.0, 0.3, 1 / 3])
+def test_a_size_times_a_factor_is_what_python_computes(function: Any, factor: float) -> None:
+    with whole_sizes():
+        expression = function(sympy.Float(factor) * ToFloat(SIZE))
+    assert not _floats(expression)
+    for size in range(1, 100):
+        assert expression.subs(SIZE, size) == ROUNDING[function](size * factor)
+
+
+@pytest.mark.parametrize("factor", [0.7, 2.7, 1 / 49])
+def test_a_factor_whose_products_are_not_exact_stays_a_float(factor: float) -> None:
+    with whole_sizes():
+        assert _floats(TruncToInt(sympy.Float(factor) * ToFloat(SIZE)))
+    assert _floats(TruncToInt(sympy.Float(0.5) * ToFloat(SIZE)))  # torch's own is back
+
+
+def test_quotients_and_sums_of_sizes_are_what_python_computes() -> None:
+    half, one = sympy.Float(0.5), sympy.Float(1.0)
+    with whole_sizes():
+        expressions: list[tuple[Any, Callable[[int], int]]] = [
+            (CeilToInt(IntTrueDiv(SIZE, 16)), lambda n: math.ceil(n / 16)),
+            (TruncToInt(IntTrueDiv(SIZE, 3)), lambda n: int(n / 3)),
+            (TruncToInt(FloatTrueDiv(ToFloat(SIZE), sympy.Float(2.0))), lambda n: int(n / 2.0)),
+            (FloorToInt((ToFloat(SIZE) - one) * half), lambda n: math.floor((n - 1.0) * 0.5)),
+        ]
+    for expression, python in expressions:
+        assert not _floats(expression)
+        assert all(expression.subs(SIZE, size) == python(size) for size in range(1, 100))
