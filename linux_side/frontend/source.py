@@ -30,8 +30,9 @@ from linux_side.frontend.specialization import export_at_free_sizes
 from linux_side.frontend.structure import plain_program, plain_spec
 from linux_side.frontend.training import require_eval
 from linux_side.frontend.unit_sizes import allow_example, drop_refuted_guards
+from linux_side.fx.sizes import compute_sizes_wholly
 from linux_side.guards.locations import located_guards
-from linux_side.guards.tracing import forget_ranges_of_expressions, small_sizes
+from linux_side.guards.tracing import forget_ranges_of_expressions, sizes_as_asked_for
 from linux_side.options import BuildOptions, DynamicDimension
 from toolchain.errors import UsageError
 from toolchain.factory import FactoryName, call_factory, is_factory
@@ -180,13 +181,15 @@ def export_program(
     def export(inputs: Sequence[Any]) -> ExportedProgram:
         shapes = shapes_for_export(dynamic, names, inputs)
         args, kwargs = pytree.tree_unflatten(list(inputs), structure)
-        with torch.no_grad(), small_sizes(lowest), located_guards():
-            return export_with_state(lambda model: _exported(model, args, kwargs, shapes), module)
+        with torch.no_grad(), located_guards(), sizes_as_asked_for(lowest):
+            program = export_with_state(lambda model: _exported(model, args, kwargs, shapes), module)
+            compute_sizes_wholly(program.graph_module)
+        return program
 
     program, exported_with = export_at_free_sizes(export, module, dynamic, names, leaves, name)
     if exported_with is not leaves:
         allow_example(program, module, leaves, program_guards(program), name)
-    if lowest < 2:
+    if dynamic:
         drop_refuted_guards(program, module, leaves, program_guards(program))
     return program
 

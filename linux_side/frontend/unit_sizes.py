@@ -1,9 +1,10 @@
-"""Sizes of 0 and 1 that torch's guards exclude, though the exported program is right with them.
+"""Small sizes that torch's guards exclude, though the exported program is right with them.
 
 Some operators ask, before or while they are traced, whether a size is 1, to lay out memory (``contiguous`` of an
-expanded tensor). Torch keeps the answer as a guard, and its own program then refuses a batch of 1. Where the range
-asked for has such a size, the program is run with it beside the model itself, and a guard is dropped if they agree. A
-branch of the model's own is never dropped.
+expanded tensor, a convolution behind channels-last activations), and whether a part of a tensor has one row. Torch
+keeps the answer as a guard, and its own program then refuses a batch of 1, or three rows of which one lies between the
+first and the last. Where the range asked for has such a size, the program is run with it beside the model itself, and a
+guard is dropped if they agree. A branch of the model's own is never dropped.
 """
 
 from __future__ import annotations
@@ -23,13 +24,14 @@ from toolchain.guards.bounds import is_always
 from toolchain.guards.evaluate import Guards
 from toolchain.guards.grammar import Operation, Size, sizes_in
 
+_FEW = 4  # sizes, about, that are tried for one guard: all that it excludes, or the ends and some between
 _TOLERANCE = 1e-2
 
 
 def drop_refuted_guards(
     program: ExportedProgram, module: torch.nn.Module, leaves: Sequence[Any], guards: ProgramGuards
 ) -> None:
-    """Drops the guards of operators that exclude a size of 0 or 1 with which the program and the model agree.
+    """Drops the guards of operators that exclude small sizes alone, with which program and model agree.
 
     Args:
         program: of ``module``, just exported.
@@ -37,12 +39,13 @@ def drop_refuted_guards(
     """
     agreed: dict[tuple[Size, int], bool] = {}
     for guard in list(guards.by_operators()):
-        for size, excluded in _excluded(guard, guards):
-            if (size, excluded) not in agreed:
-                cut = _cut(leaves, guards, size, excluded)
-                agreed[size, excluded] = cut is not None and _agree(program, module, cut)
-            if agreed[size, excluded]:
-                guards.drop(guard)
+        excluded = _excluded(guard, guards)
+        for place in excluded:
+            if place not in agreed:
+                cut = _cut(leaves, guards, *place)
+                agreed[place] = cut is not None and _agree(program, module, cut)
+        if excluded and all(agreed[place] for place in excluded):
+            guards.drop(guard)
     if any(agreed.values()):  # what the program's own module checks
         program._guards_code = _convert_guards_to_code(program.graph_module)
 
@@ -79,15 +82,22 @@ def allow_example(
 
 
 def _excluded(guard: Found, guards: ProgramGuards) -> list[tuple[Size, int]]:
-    """The one size that a guard excludes, if that is 0 or 1 and within the range."""
+    """The smallest sizes of a range, or a few of them, where a guard excludes those and no others."""
     sizes = set(sizes_in(guard.rule)) if isinstance(guard.rule, Operation) else set()
     if len(sizes) != 1 or not isinstance(guard.rule, Operation):
         return []
     [size] = sizes
     low, high = guards.sizes.ranges[size]
+    first, last = low, guards.example()[size]
+    if first >= last or not is_always(guard.rule, {size: (last, high)}):
+        return []
+    while first < last:  # the smallest size from which on it is always true
+        middle = (first + last) // 2
+        first, last = (first, middle) if is_always(guard.rule, {size: (middle, high)}) else (middle + 1, last)
     alone = Guards([guard.rule])
-    found = [value for value in (0, 1) if low <= value and not alone.holds({size: value})]
-    return [(size, found[0])] if len(found) == 1 and is_always(guard.rule, {size: (2, high)}) else []
+    excluded = [value for value in range(low, first) if not alone.holds({size: value})]
+    step = max(1, (len(excluded) - 1) // (_FEW - 1))
+    return [(size, value) for value in sorted({*excluded[::step], *excluded[-1:]})]
 
 
 def _cut(leaves: Sequence[Any], guards: ProgramGuards, size: Size, value: int) -> list[Any] | None:

@@ -16,6 +16,7 @@ import torch.fx.traceback
 from torch._guards import SLoc
 from torch.fx.experimental.symbolic_shapes import ShapeEnv
 
+_HERE = str(Path(__file__).parent)
 _OURS = str(Path(__file__).parents[1])
 _STDLIB = sysconfig.get_paths()["stdlib"]
 _LIBRARIES = tuple(str(Path(str(sys.modules[name].__file__)).parent) for name in ("torch", "sympy"))
@@ -69,7 +70,7 @@ def _running_operator() -> str | None:
             branch = branch or name in _BRANCHES
             if name == "__torch_function__" and not branch:  # some ask before they are traced, as contiguous() does
                 called = getattr(frame.f_locals.get("func"), "__name__", None)
-        elif path != __file__ and not path.startswith("<") and not _is_library(path):
+        elif not path.startswith((_HERE, "<")) and not _is_library(path):
             return f"{_OPERATOR}{called}" if called and not _is_question(called) else None
         frame = frame.f_back
     return None
@@ -85,9 +86,9 @@ def _model_line() -> str | None:
     frame: FrameType | None = sys._getframe(1)
     while frame is not None:
         path = frame.f_code.co_filename
-        if path.startswith(_OURS) and path != __file__:
+        if path.startswith(_OURS) and not path.startswith(_HERE):
             return None  # what is further out called the build
-        if path != __file__ and not path.startswith("<") and not _is_library(path):
+        if not path.startswith((_HERE, "<")) and not _is_library(path):
             return f"{path}:{frame.f_lineno}"
         frame = frame.f_back
     return None

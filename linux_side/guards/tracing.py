@@ -11,6 +11,10 @@ from torch.export import ExportedProgram
 from torch.fx.experimental import _config as symbolic_shapes
 from torch.fx.experimental.symbolic_shapes import free_unbacked_symbols
 
+from linux_side.guards.fixing import SizesInFunctions
+from linux_side.guards.layout import operators_narrow_no_range, unguarded_layouts
+from linux_side.guards.whole import whole_sizes
+
 
 def small_sizes(lowest: int) -> AbstractContextManager[Any]:
     """Lets sizes be 0 or 1 where the lowest may be.
@@ -22,10 +26,24 @@ def small_sizes(lowest: int) -> AbstractContextManager[Any]:
     return patched
 
 
-def small_sizes_of(constraints: Mapping[Any, Any]) -> AbstractContextManager[Any]:
-    """The same for a program's range constraints."""
+@contextmanager
+def sizes_as_asked_for(lowest: int) -> Iterator[None]:
+    """Traces a model so that as few as possible of its sizes are fixed or narrowed.
+
+    Args:
+        lowest: of the ranges asked for.
+    """
+    with small_sizes(lowest), whole_sizes(), operators_narrow_no_range(), SizesInFunctions():
+        yield
+
+
+@contextmanager
+def small_sizes_of(constraints: Mapping[Any, Any]) -> Iterator[None]:
+    """The same for a program that was exported, by its range constraints."""
     of_inputs = [found for symbol, found in constraints.items() if symbol.is_Symbol and not is_of_data(symbol)]
-    return small_sizes(min((int(found.lower) for found in of_inputs), default=2))
+    lowest = min((int(found.lower) for found in of_inputs), default=2)
+    with small_sizes(lowest), unguarded_layouts(), whole_sizes():
+        yield
 
 
 def is_of_data(expression: Any) -> bool:

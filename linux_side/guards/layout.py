@@ -1,0 +1,77 @@
+"""Small sizes that operators tell from others while a program is traced, most of them to lay out memory.
+
+A convolution behind channels-last activations asks whether its input lies channels last. The answer is another for a
+batch of 1, so torch guards it, and narrows a range from 1 to one from 2.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import partial
+from typing import Any
+from unittest.mock import patch
+
+import torch
+from torch.fx.experimental import proxy_tensor
+from torch.fx.experimental.symbolic_shapes import ShapeEnv
+
+from linux_side.guards.locations import is_of_operator
+
+
+@contextmanager
+def operators_narrow_no_range() -> Iterator[None]:
+    """Keeps the smallest sizes in their ranges where an operator excludes them.
+
+    The guard stays: :mod:`linux_side.frontend.unit_sizes` tries the program at those sizes.
+    """
+    original = ShapeEnv._refine_ranges
+
+    def refine(env: ShapeEnv, expression: Any) -> None:
+        before = dict(env.var_to_range)
+        original(env, expression)
+        narrowed = {symbol: known for symbol, known in before.items() if known != env.var_to_range[symbol]}
+        if narrowed and is_of_operator(env._get_sloc()):
+            for symbol, known in narrowed.items():
+                if symbol in env.backed_var_to_val and known.upper == env.var_to_range[symbol].upper:
+                    env.var_to_range[symbol] = known
+            env._maybe_evaluate_static.cache_clear()
+
+    backend = _unguarded("_select_conv_backend")  # whose answer depends on how many elements there are
+    with patch.object(ShapeEnv, "_refine_ranges", refine), _no_record_of_layouts(), backend:
+        yield
+
+
+def _no_record_of_layouts() -> AbstractContextManager[Any]:
+    """Lets torch not ask of each result whether it is contiguous, only to write that down beside its node."""
+    record = partial(proxy_tensor._extract_tensor_metadata, include_contiguity=False)
+    patched: AbstractContextManager[Any] = patch.object(proxy_tensor, "_extract_tensor_metadata", record)
+    return patched
+
+
+@contextmanager
+def unguarded_layouts() -> Iterator[None]:
+    """Lets convolutions ask of a memory layout without a guard: the answer is that of the example's sizes.
+
+    For a program that was exported. Its operators write nothing, so that none sees whether another's result is a view,
+    and TensorRT knows no strides.
+    """
+    with (
+        _no_record_of_layouts(),
+        _unguarded("_select_conv_backend"),
+        _unguarded("_conv_determine_backend_memory_format"),
+    ):
+        yield
+
+
+def _unguarded(name: str) -> AbstractContextManager[Any]:
+    """Runs a function of torch's own, of a tensor and more, without guards."""
+    asked: Callable[..., Any] = getattr(torch._C, name)
+
+    def answer(x: torch.Tensor, *others: Any, **options: Any) -> Any:
+        environments = [size.node.shape_env for size in x.shape if isinstance(size, torch.SymInt)]
+        with environments[0].suppress_guards() if environments else nullcontext():
+            return asked(x, *others, **options)
+
+    patched: AbstractContextManager[Any] = patch.object(torch._C, name, answer)
+    return patched
