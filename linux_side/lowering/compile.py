@@ -16,6 +16,7 @@ from linux_side import upstream
 from linux_side.backends.base import EngineBuilder
 from linux_side.exporter.engine_module import CompiledEngine, EngineModule
 from linux_side.frontend.supported import torch_executed_names
+from linux_side.fx.sizes import compute_sizes_wholly
 from linux_side.fx.source_line import located
 from linux_side.fx.state import STATE, state_to_inputs
 from linux_side.fx.values import output_values
@@ -40,12 +41,15 @@ from linux_side.lowering.large_numbers import keep_large_numbers_outside
 from linux_side.lowering.network_check import check_network
 from linux_side.lowering.randomness import drawing_operators, fill_uninitialized, make_draws_readable
 from linux_side.lowering.requested import keep_requested_outside
+from linux_side.lowering.size_numbers import take_floats_as_tensors
 from linux_side.lowering.small_engines import keep_small_engines_outside
 from linux_side.lowering.symbolic_sizes import keep_sizes_inside
 from linux_side.options import BuildOptions
 from linux_side.rewrites.attention import rewrite_attention
+from linux_side.rewrites.bytes import move_bytes_as_floats
 from linux_side.rewrites.complex_products import rewrite_complex_products
 from linux_side.rewrites.decompositions import corrected
+from linux_side.rewrites.pooling import keep_adaptive_pooling_outside
 from linux_side.rewrites.resizing import keep_inexact_resizing_outside
 from linux_side.rewrites.whole_numbers import bound_casts_to_whole_numbers
 from toolchain.engine.info import EngineInfo, RuntimeDevice
@@ -101,11 +105,15 @@ def lower_program(program: ExportedProgram, options: BuildOptions, builder: Engi
         rewrite_attention(gm)
         rewrite_complex_products(gm)
         bound_casts_to_whole_numbers(gm)
+        move_bytes_as_floats(gm)
+        compute_sizes_wholly(gm)
+        take_floats_as_tensors(gm)
     keep_complex_in_torch(gm)
     keep_data_sizes_in_torch(gm)
     view_caches(gm, allow_aliasing_of_state_alone(gm, changes))
     keep_large_numbers_outside(gm)
     keep_inexact_resizing_outside(gm)
+    keep_adaptive_pooling_outside(gm)
     keep_requested_outside(gm, program, options.torch_executed_ops)
     gm.meta[STATE] = changes
     remember_names(gm)

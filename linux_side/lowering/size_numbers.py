@@ -1,0 +1,117 @@
+"""Numbers that are made of sizes and that tensors are computed with (``x / ((width - 1.0) / 2)``), as tensors.
+
+There are no converters for floats that are made of sizes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import sympy
+import torch
+from torch._guards import detect_fake_mode
+from torch.utils._sympy.functions import (
+    FloatPow,
+    FloatTrueDiv,
+    IntTrueDiv,
+    OpaqueUnaryFn_log,
+    OpaqueUnaryFn_sqrt,
+    ToFloat,
+)
+
+from linux_side.fx.sizes import Sources, compute, is_known, sources_of, spelled_out
+
+_aten = torch.ops.aten
+_OF_TENSOR = {
+    _aten.add.Scalar: _aten.add.Tensor,
+    _aten.sub.Scalar: _aten.sub.Tensor,
+    _aten.mul.Scalar: _aten.mul.Tensor,
+    _aten.div.Scalar: _aten.div.Tensor,
+    _aten.pow.Tensor_Scalar: _aten.pow.Tensor_Tensor,
+    _aten.clamp.default: _aten.clamp.Tensor,
+}
+_TAKE_TENSORS = (*_OF_TENSOR.values(), _aten.maximum.default, _aten.minimum.default)
+_FUNCTIONS: dict[Any, Any] = {
+    sympy.Add: _aten.add.Tensor,
+    sympy.Mul: _aten.mul.Tensor,
+    FloatTrueDiv: _aten.div.Tensor,
+    FloatPow: _aten.pow.Tensor_Scalar,
+    OpaqueUnaryFn_sqrt: _aten.sqrt.default,
+    OpaqueUnaryFn_log: _aten.log.default,
+}
+
+
+def take_floats_as_tensors(gm: torch.fx.GraphModule) -> None:
+    """Puts tensors in the place of floats that are made of sizes, in place."""
+    sources = sources_of(gm.graph.find_nodes(op="placeholder"))
+    for node in list(gm.graph.nodes):
+        if isinstance(node.meta.get("val"), torch.Tensor) and node.op == "call_function":
+            _take_as_tensors(gm.graph, node, sources)
+    gm.graph.eliminate_dead_code()
+    gm.recompile()
+
+
+def _take_as_tensors(graph: torch.fx.Graph, node: torch.fx.Node, sources: Sources) -> None:
+    target = _OF_TENSOR.get(node.target, node.target)
+    numbers = [n for n in node.all_input_nodes if isinstance(n.meta.get("val"), torch.SymFloat)]
+    if target not in (*_TAKE_TENSORS, _aten.full.default) or not all(is_known(n.meta["val"], sources) for n in numbers):
+        return
+    for number in numbers:
+        with graph.inserting_before(node):
+            found = _tensor(graph, number.meta["val"].node.expr, sources, node)
+        if not isinstance(found, torch.fx.Node):
+            return
+        node.replace_input_with(number, found)
+    if numbers and target is _aten.full.default:
+        with graph.inserting_before(node):
+            value = _call(graph, _aten._to_copy.default, node.args[1], dtype=node.meta["val"].dtype)
+            node.replace_all_uses_with(_call(graph, _aten.expand.default, value, node.args[0]))
+    elif numbers:
+        if target in (_aten.clamp.Tensor, _aten.pow.Tensor_Tensor):
+            node.args = tuple(_number_as_tensor(graph, node, argument) for argument in node.args)
+        node.target = target
+
+
+def _number_as_tensor(graph: torch.fx.Graph, near: torch.fx.Node, argument: Any) -> Any:
+    if not isinstance(argument, (int, float)):
+        return argument
+    with graph.inserting_before(near):
+        return _constant(graph, argument, near)
+
+
+def _constant(graph: torch.fx.Graph, value: float, near: torch.fx.Node) -> torch.fx.Node:
+    return _call(graph, _aten.full.default, [], value, dtype=torch.float32, device=near.meta["val"].device)
+
+
+def _tensor(graph: torch.fx.Graph, expression: Any, sources: Sources, near: torch.fx.Node) -> Any:
+    """A float expression of sizes: a number, a node of a tensor in fp32, or None where it cannot be said."""
+    if expression.is_number:
+        return float(expression)
+    if isinstance(expression, IntTrueDiv):
+        expression = FloatTrueDiv(*map(ToFloat, expression.args))
+    if isinstance(expression, ToFloat):
+        size = compute(graph, spelled_out(expression.args[0]), sources)
+        options = {"dtype": torch.int64, "device": near.meta["val"].device}
+        whole = _call(graph, _aten.scalar_tensor.default, size, **options)
+        return _call(graph, _aten._to_copy.default, whole, dtype=torch.float32)
+    if (target := _FUNCTIONS.get(expression.func)) is None:
+        return None
+    parts = [_tensor(graph, part, sources, near) for part in expression.args]
+    if any(part is None for part in parts):
+        return None
+    if isinstance(parts[0], float):  # the operators take a tensor first
+        parts[0] = _constant(graph, parts[0], near)
+    result = _call(graph, target, *parts[:2])
+    for part in parts[2:]:
+        result = _call(graph, target, result, part)
+    return result
+
+
+def _call(graph: torch.fx.Graph, target: Callable[..., Any], *args: Any, **kwargs: Any) -> torch.fx.Node:
+    node = graph.call_function(target, args, kwargs)
+    values, keywords = torch.fx.map_arg((args, kwargs), lambda argument: argument.meta["val"])
+    mode = detect_fake_mode([n.meta["val"] for n in graph.nodes if isinstance(n.meta.get("val"), torch.Tensor)])
+    with mode:
+        node.meta["val"] = target(*values, **keywords)
+    return node
