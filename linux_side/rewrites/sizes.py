@@ -23,9 +23,13 @@ def repeat(x: Tensor, repeats: Sequence[Size]) -> Any:
         return (
             x.reshape(shape).expand([size if _is_one(r) else r for size, r in zip(shape, repeats, strict=True)]).clone()
         )
-    pairs = list(zip(repeats, shape, strict=True))
-    in_front = x.reshape([size for _, length in pairs for size in (1, length)])
-    return in_front.expand([size for pair in pairs for size in pair]).reshape([times * size for times, size in pairs])
+    x = x[(None,) * (len(repeats) - x.dim())]
+    for dim in range(len(repeats)):
+        x = x.unsqueeze(2 * dim)
+    x = x.expand([size for pair in zip(repeats, shape, strict=True) for size in pair])
+    # A view of what lies in order asks no size whether it is 1.
+    x = x.clone(memory_format=torch.contiguous_format)
+    return x.view([times * size for times, size in zip(repeats, shape, strict=True)])
 
 
 def _is_one(size: Size) -> bool:
