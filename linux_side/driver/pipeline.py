@@ -135,16 +135,20 @@ class Pipeline:
         refuse = self.options.require_full_coverage
         fallback = Fallback(lowered, started=self.started, notes=self.notes, warn=self.warn, refuse=refuse)
 
+        def require_ranges() -> None:
+            require_guards(guards, profiles, program.range_constraints)
+            guards.require_ranges(narrowed_ranges(program, profiles))
+
         def attempt() -> Compiled:
             with located_guards():
                 partitioned = self.partitioned(lowered)
-            require_guards(guards, profiles, program.range_constraints)
-            guards.require_ranges(narrowed_ranges(program, profiles))
+            require_ranges()
             hooks = self.on_partition, self.on_network, fallback.deadline
             return convert_partitions(partitioned, self.options, self.builder, profiles, self.spool, *hooks)
 
-        with self.phase("convert"):
+        with self.phase("convert"), small_sizes_of(program.range_constraints):
             compiled = fallback.run(attempt)
+            require_ranges()  # a rewrite of a partition may ask of sizes too
         with self.phase("serialize"):
             result, serialized = self._serialize(source, compiled, profiles)
             samples = source.golden.samples
