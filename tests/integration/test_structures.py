@@ -24,7 +24,7 @@ from linux_side.frontend.program_file import read_program
 from tests.conftest import ROOT
 from tests.integration.harness import Built, assert_same_wiring, build_here
 from toolchain.errors import UsageError
-from windows_side.execution.structure import FieldTuple, Record
+from windows_side.calling.records import FieldTuple, Record
 
 pytestmark = pytest.mark.rtx
 

@@ -10,6 +10,7 @@ from torch.utils import _pytree as pytree
 
 from toolchain.errors import UsageError
 from toolchain.manifest.models import ClassSpec, Manifest
+from windows_side.calling.input_rules import with_positional, wrong_call
 from windows_side.execution.structure import leaves_of, with_classes
 
 Call = tuple[tuple[Any, ...], dict[str, Any]]
@@ -57,7 +58,7 @@ class CallConvention:
             UsageError: the call has another structure than the one that was exported.
         """
         if len(args) < self._count:
-            args, kwargs = self._positional(args, kwargs)
+            args, kwargs = with_positional(self._names[: self._count], args, kwargs)
         if len(args) != self._count or kwargs.keys() != set(self._keywords):
             raise self._wrong_call(args, kwargs)
         if self._flat_in:
@@ -73,17 +74,5 @@ class CallConvention:
             return outputs[0]
         return tuple(outputs) if self._flat_out else pytree.tree_unflatten(list(outputs), self._out_spec)
 
-    def _positional(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        """Takes arguments that were positional at export from the keywords."""
-        rest = dict(kwargs)
-        names = self._names[len(args) : self._count]
-        return (*args, *(rest.pop(name) for name in names if name in rest)), rest
-
     def _wrong_call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> UsageError:
-        names = ", ".join([*self._names[: self._count], *self._keywords])
-        given = f"{len(args)} positional" + (f" and {', '.join(kwargs)}" if kwargs else "")
-        return UsageError(
-            f"the model was called with {given} arguments, not in the structure that it was exported with",
-            where=f"arguments {names}",
-            remedy="call it as the original model; `trtcross inspect` lists its inputs",
-        )
+        return wrong_call([*self._names[: self._count], *self._keywords], len(args), list(kwargs))

@@ -6,99 +6,21 @@ In an artifact a dict or a tuple is in each one's place, and its manifest says w
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import cache
-from operator import itemgetter
 from typing import Any
 
 import torch
 from torch.utils import _pytree as pytree
 
 from toolchain.manifest.models import ClassSpec
-
-
-class Record(dict[str, Any]):
-    """A dict whose members are attributes too: ``y.logits``, ``y["logits"]`` and ``y[0]`` are one.
-
-    It iterates over its keys, as a dict does. A field that was None in the original's result is None as an attribute,
-    and is no member of the dict.
-    """
-
-    def __init__(self, members: Mapping[str, Any] | Sequence[tuple[str, Any]] = (), fields: Sequence[str] = ()) -> None:
-        super().__init__()
-        self.__dict__.update(dict.fromkeys(fields))  # a field goes before a method of the same name
-        for name, value in dict(members).items():
-            self[name] = value
-
-    def __getitem__(self, key: Any) -> Any:
-        return super().__getitem__(key) if isinstance(key, str) else _values(self)[key]
-
-    def __setitem__(self, key: str, value: Any) -> None:
-        super().__setitem__(key, value)
-        self.__dict__[key] = value
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        self[name] = value
-
-    def to_tuple(self) -> tuple[Any, ...]:
-        """The members, in their order."""
-        return _values(self)
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return _unflatten, _flatten(self)
-
-
-def _values(record: Record) -> tuple[Any, ...]:
-    return tuple(dict.values(record))  # a field may have any name, `values` too
-
-
-def _flatten(record: Record) -> tuple[list[Any], tuple[tuple[str, ...], tuple[str, ...]]]:
-    return list(_values(record)), (tuple(dict.keys(record)), tuple(record.__dict__))
-
-
-def _unflatten(values: Any, context: tuple[tuple[str, ...], tuple[str, ...]]) -> Record:
-    keys, fields = context
-    return Record(list(zip(keys, values, strict=True)), fields)
+from windows_side.calling.records import Record, field_tuple, flatten_record, unflatten_record
 
 
 def _flatten_with_keys(record: Record) -> tuple[list[tuple[Any, Any]], Any]:
-    values, context = _flatten(record)
+    values, context = flatten_record(record)
     return [(pytree.MappingKey(key), value) for key, value in zip(context[0], values, strict=True)], context
 
 
-pytree.register_pytree_node(Record, _flatten, _unflatten, flatten_with_keys_fn=_flatten_with_keys)
-
-
-class FieldTuple(tuple[Any, ...]):
-    """A tuple whose members are attributes too, as a named tuple's are; pytree takes it for one."""
-
-    _fields: tuple[str, ...] = ()
-
-    def __new__(cls, *members: Any) -> FieldTuple:
-        return super().__new__(cls, members)
-
-    @classmethod
-    def _make(cls, members: Any) -> FieldTuple:
-        return cls(*members)
-
-    def _asdict(self) -> dict[str, Any]:
-        return dict(zip(self._fields, self, strict=True))
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in self._asdict().items())})"
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return _restored, (type(self).__name__, self._fields, tuple(self))
-
-
-@cache
-def field_tuple(name: str, fields: tuple[str, ...]) -> type[FieldTuple]:
-    """The class of tuples with these fields. ``collections.namedtuple`` would evaluate source text made of them."""
-    members: dict[str, Any] = {field: property(itemgetter(index)) for index, field in enumerate(fields)}
-    return type(name, (FieldTuple,), {**members, "_fields": fields, "__module__": __name__})
-
-
-def _restored(name: str, fields: tuple[str, ...], members: tuple[Any, ...]) -> FieldTuple:
-    return field_tuple(name, fields)(*members)
+pytree.register_pytree_node(Record, flatten_record, unflatten_record, flatten_with_keys_fn=_flatten_with_keys)
 
 
 def with_classes(spec: pytree.TreeSpec, classes: Sequence[ClassSpec], side: str) -> pytree.TreeSpec:

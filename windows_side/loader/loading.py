@@ -39,8 +39,9 @@ from toolchain.manifest.models import Manifest
 from toolchain.signing.policy import Policy, read_policy
 from toolchain.targets import DEVICE, Backend
 from windows_side.execution.current_gpu import keep_current_gpu
-from windows_side.execution.kernel_cache import RuntimeCache, default_folder, identity_of
+from windows_side.execution.kernel_cache import RuntimeCache, identity_on
 from windows_side.execution.model import LoadedModel
+from windows_side.kernel_files import default_folder
 from windows_side.loader.replace import EngineFactory, replace_nodes
 from windows_side.loader.runtime_library import load_runtime
 from windows_side.options import LoadOptions
@@ -211,7 +212,7 @@ def _require_fixed_outputs(artifact: Artifact) -> None:
 def _runtime_cache(
     manifest: Manifest, device: torch.device, wanted: bool | str | os.PathLike[str]
 ) -> RuntimeCache | None:
-    identity = identity_of(manifest, device) if wanted is not False else None
+    identity = identity_on(manifest, device) if wanted is not False else None
     if identity is None:
         return None
     return RuntimeCache(default_folder() if isinstance(wanted, bool) else Path(wanted), identity, device)

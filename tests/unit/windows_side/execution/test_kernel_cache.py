@@ -15,7 +15,8 @@ pytest.importorskip("torch")
 import torch
 
 from windows_side.execution import kernel_cache as runtime_cache
-from windows_side.execution.kernel_cache import KernelFile, RuntimeCache, prune
+from windows_side.execution.kernel_cache import RuntimeCache
+from windows_side.kernel_files import KernelFile, prune
 
 OF = {"engines": "ab", "gpu": "NVIDIA RTX 4090 sm_89", "driver": "580.1", "runtime": "1.6.1.120", "platform": "w"}
 
