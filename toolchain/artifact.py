@@ -9,14 +9,14 @@ import zlib
 from collections.abc import Iterator
 from functools import cached_property
 from types import TracebackType
-from typing import Any
+from typing import IO, Any
 
 from toolchain.container.entry_names import GRAPH_ENTRY, MANIFEST_ENTRY, ROOT
 from toolchain.container.file_kind import file_kind
 from toolchain.container.reader import Container
 from toolchain.engine.info import EngineInfo
 from toolchain.engine.plan_header import HEADER_SIZE, PlanHeader, parse_plan_header
-from toolchain.errors import MalformedArtifactError
+from toolchain.errors import MalformedArtifactError, UsageError
 from toolchain.foreign.derive import Derived, derive
 from toolchain.graph.document import parse_graph
 from toolchain.graph.facts import GraphFacts, PlacedNode, read_facts
@@ -114,8 +114,12 @@ class Artifact:
         foreign: whether it was saved by Torch-TensorRT itself; its manifest is then derived from what is in it.
     """
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.container = Container(path)
+    def __init__(self, source: str | os.PathLike[str] | bytes) -> None:
+        """
+        Args:
+            source: the file's path, or all its bytes.
+        """
+        self.container = Container(source)
         self.path = self.container.path
         self.manifest_sha256 = ""
         self.foreign = GRAPH_ENTRY in self.container.entries and MANIFEST_ENTRY not in self.container.entries
@@ -284,32 +288,56 @@ class Artifact:
         return f"{self.path}, entry {entry}"
 
 
-def open_artifact(path: str | os.PathLike[str]) -> Artifact:
+def open_artifact(source: str | os.PathLike[str] | bytes | IO[bytes]) -> Artifact:
     """Opens an artifact for reading; no engine is read and nothing in the file is run.
 
     Args:
-        path: the ``.pt2`` file.
+        source: the path of the ``.pt2`` file; or its bytes, or a file object, which is read into memory to its end: a
+            program may decrypt an artifact itself.
 
     Returns:
         An object that is usable with and without ``with``.
 
     Raises:
-        UsageError: there is no such file.
+        UsageError: there is no such file, or it cannot be read.
         MalformedArtifactError: it is damaged, malformed, newer than this release, or holds no engines.
     """
+    path_or_bytes = source if isinstance(source, (str, bytes, os.PathLike)) else _read_whole(source)
     try:
-        artifact = Artifact(path)
+        artifact = Artifact(path_or_bytes)
         try:
             _ = artifact.manifest
         except BaseException:
             artifact.close()
             raise
     except MalformedArtifactError as error:
-        if kind := file_kind(path):
+        if not isinstance(path_or_bytes, bytes) and (kind := file_kind(path_or_bytes)):
             raise MalformedArtifactError(
                 f"this is {kind.what}, not an artifact",
-                where=os.fspath(path),
+                where=os.fspath(path_or_bytes),
                 remedy=f"give a .pt2 file that `trtcross build` wrote; to build one, {kind.build_from}",
             ) from error
         raise
     return artifact
+
+
+def _read_whole(file: IO[bytes]) -> bytes:
+    """
+    Raises:
+        UsageError: it is no file of bytes, or reading fails.
+    """
+    try:
+        data = file.read()
+    except (AttributeError, OSError, ValueError) as error:
+        raise UsageError(
+            f"the artifact cannot be read: {error}",
+            where="artifact",
+            remedy="pass a path, bytes, or an open binary file",
+        ) from error
+    if not isinstance(data, (bytes, bytearray, memoryview)):
+        raise UsageError(
+            f"the artifact's file gave {type(data).__name__} instead of bytes",
+            where="artifact",
+            remedy="open it as 'rb'",
+        )
+    return bytes(data)

@@ -10,6 +10,9 @@
     model = load("resnet50.pt2", device="cuda:0")  # digests, preflight, engines
     y = model(x)  # same call signature and output structure as the original model
 
+    session = Session("resnet50.pt2", device=0)  # the same without PyTorch: numpy's arrays, or any on the GPU
+    y = session(x)
+
 ``replace_execute_engine_no_op_node`` puts engines in the place of an exported program's placeholder nodes.
 Everything else in this package is internal (``docs/api.md``).
 """
@@ -24,11 +27,13 @@ if TYPE_CHECKING:
     from windows_side.loader.loading import load
     from windows_side.loader.replace import replace_execute_engine_no_op_node
     from windows_side.preflight.requirements import check
+    from windows_side.session.session import Session
 
-__all__ = ["LoadedModel", "check", "load", "replace_execute_engine_no_op_node"]
+__all__ = ["LoadedModel", "Session", "check", "load", "replace_execute_engine_no_op_node"]
 
 _HOMES = {
     "LoadedModel": "windows_side.execution.model",
+    "Session": "windows_side.session.session",
     "check": "windows_side.preflight.requirements",
     "load": "windows_side.loader.loading",
     "replace_execute_engine_no_op_node": "windows_side.loader.replace",

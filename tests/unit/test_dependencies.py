@@ -22,6 +22,8 @@ DISTRIBUTIONS = {
     "pynvml": "nvidia-ml-py",
     "model_signing": "model-signing",
     "OpenSSL": "pyopenssl",
+    "cuda": "cuda-bindings",
+    "tensorrt_rtx": "tensorrt-rtx",
 }
 # Used without an import statement: torch gives arrays of it; read by name on Python 3.10; its plans are built by it.
 WITHOUT_IMPORT = {"numpy", "tomli", "torch-tensorrt"}
@@ -59,7 +61,7 @@ def _listed(*extras: str) -> set[str]:
     [
         (toolchain, ("sign", "consumer", "producer")),  # GPUs for the one, memory for the other
         (linux_side, ("producer", "tensorrt", "cluster", "hub")),
-        (windows_side, ("consumer",)),
+        (windows_side, ("consumer", "runtime")),
     ],
     ids=lambda value: getattr(value, "__name__", None),
 )
@@ -68,5 +70,5 @@ def test_what_is_imported_is_listed(package: object, extras: tuple[str, ...]) ->
 
 
 def test_what_is_listed_is_used() -> None:
-    listed = _listed("producer", "consumer", "tensorrt", "sign", "cluster")
+    listed = _listed("producer", "consumer", "runtime", "tensorrt", "sign", "cluster")
     assert listed - _used(toolchain, linux_side, windows_side) <= WITHOUT_IMPORT

@@ -13,10 +13,12 @@ from toolchain.container import zip_records
 from toolchain.container.entry_names import name_problem
 from toolchain.errors import MalformedArtifactError, UsageError
 from toolchain.io.hashing import stream_digest
-from toolchain.io.positioned_file import PositionedFile
+from toolchain.io.positioned_file import PositionedBytes, PositionedFile
 from toolchain.limits import DIRECTORY, ENTRIES
 
 READ_CHUNK = 4 * 2**20
+# In the place of a path, in errors.
+_IN_MEMORY = "<bytes>"
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,9 @@ class Container:
     Its entries and their headers lie one behind the other from the first byte to the last, with nothing in between.
 
     Attributes:
+        path: of the file; for bytes, words that say so.
+        size: of the whole file, in bytes.
+        modified: when the file was last written, in seconds since 1970; 0 for bytes.
         foreign_header: an entry whose headers are not byte for byte those that our writer makes, if there is one.
 
     Raises:
@@ -58,13 +63,20 @@ class Container:
         MalformedArtifactError: it is not a zip of stored entries under one root folder.
     """
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.path = Path(path)
+    def __init__(self, source: str | os.PathLike[str] | bytes) -> None:
+        """
+        Args:
+            source: the file's path, or all its bytes.
+        """
+        self.path = Path(_IN_MEMORY) if isinstance(source, bytes) else Path(source)
         self.foreign_header: str | None = None
         self.root = ""
-        self._file = self._open()
+        self._file: PositionedFile | PositionedBytes = (
+            PositionedBytes(source) if isinstance(source, bytes) else self._open()
+        )
         try:
-            self._stamp = _stamp(self._file.status())
+            self._stamp = self._now()
+            self.size, self.modified = self._stamp.size, self._stamp.modified / 1e9
             self.entries: dict[str, ZipEntry] = self._read_directory()
         except BaseException:
             self._file.close()
@@ -94,11 +106,6 @@ class Container:
             raise self.damaged(f"the entry {name} has {entry.size} bytes, and at most {size_limit} are read")
         return b"".join(self.chunks(entry.offset, entry.size))
 
-    @property
-    def size(self) -> int:
-        """Of the whole file, in bytes."""
-        return self._stamp.size
-
     def entry(self, name: str) -> ZipEntry:
         try:
             return self.entries[name]
@@ -111,12 +118,19 @@ class Container:
 
     def check_unchanged(self) -> None:
         """Refuses a file that was written to, or another in its place, since it was opened."""
+        if isinstance(self._file, PositionedBytes):
+            return
         try:
-            same = _stamp(self._file.status()) == self._stamp == _stamp(self.path.stat())
+            same = self._now() == self._stamp == _stamp(self.path.stat())
         except OSError:
             same = False
         if not same:
             raise self.damaged("it changed while it was read")
+
+    def _now(self) -> _Stamp:
+        if isinstance(self._file, PositionedBytes):
+            return _Stamp(0, 0, self._file.size, 0)
+        return _stamp(self._file.status())
 
     def _open(self) -> PositionedFile:
         try:

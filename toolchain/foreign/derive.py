@@ -110,7 +110,7 @@ def _derived(container: Container) -> tuple[Manifest, dict[str, Any]]:
     target = _target(container, infos[0], plans[0], values)
     producer = _producer(target, values)
     manifest = Manifest(
-        created=datetime.fromtimestamp(container.path.stat().st_mtime, timezone.utc),
+        created=datetime.fromtimestamp(container.modified, timezone.utc),
         stock_readable=True,
         producer=producer,
         model=SourceModel(name=container.path.stem, digest=_model_digest(files)),

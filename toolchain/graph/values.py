@@ -18,7 +18,7 @@ from toolchain.manifest.models import Binding, CallSpec, DynamicSize, FallbackOp
 from toolchain.targets import DEVICE
 
 # torch/_export/serde/schema.py, ScalarType
-_DTYPES = {
+SCALAR_TYPES = {
     1: "uint8", 2: "int8", 3: "int16", 4: "int32", 5: "int64", 6: "float16", 7: "float32", 8: "float64",
     9: "complex32", 10: "complex64", 11: "complex128", 12: "bool", 13: "bfloat16", 28: "uint16", 29: "float8_e4m3fn",
     30: "float8_e5m2", 31: "float8_e4m3fnuz", 32: "float8_e5m2fnuz", 33: "float8_e8m0fnu", 34: "uint32", 35: "uint64",
@@ -90,7 +90,7 @@ class GraphValues:
                 where=self._where,
             )
         return [
-            Binding(name=name, dtype=_DTYPES[tensor["dtype"]], shape=[_fixed(size) for size in tensor["sizes"]])
+            Binding(name=name, dtype=SCALAR_TYPES[tensor["dtype"]], shape=[_fixed(size) for size in tensor["sizes"]])
             for name, tensor in zip(names, tensors, strict=True)
         ]
 
@@ -130,7 +130,7 @@ class GraphValues:
             return ValueSpec(name=name, dtype=None, device=None, shape=None, value=constant)
         tensor = self._tensors[value["name"]]
         shape = [self._size(size) for size in tensor["sizes"]]
-        return ValueSpec(name=name, dtype=_DTYPES[tensor["dtype"]], device=DEVICE, shape=shape)
+        return ValueSpec(name=name, dtype=SCALAR_TYPES[tensor["dtype"]], device=DEVICE, shape=shape)
 
     def _size(self, size: dict[str, Any]) -> int | DynamicSize:
         if "as_int" in size:

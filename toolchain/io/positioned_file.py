@@ -1,4 +1,4 @@
-"""A file that is read by position, so that any number of threads may read it at once."""
+"""A file, or bytes in memory, read by position, so that any number of threads may read it at once."""
 
 from __future__ import annotations
 
@@ -44,3 +44,25 @@ class PositionedFile:
         with self._moving:
             self._file.seek(offset)
             return self._file.readinto(buffer) or 0
+
+
+class PositionedBytes:
+    """Bytes in memory, read as a file is."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = memoryview(data)
+        self.size = len(data)
+
+    def close(self) -> None:
+        """Not to be called while another thread reads."""
+        self._data.release()
+
+    def read(self, offset: int, length: int) -> bytes:
+        """The bytes from ``offset`` on; fewer than ``length`` only at the end."""
+        return bytes(self._data[offset : offset + length])
+
+    def read_into(self, offset: int, buffer: memoryview) -> int:
+        """Fills some of ``buffer`` from ``offset`` on; 0 only at the end."""
+        piece = self._data[offset : offset + len(buffer)]
+        buffer[: len(piece)] = piece
+        return len(piece)

@@ -6,11 +6,14 @@ from toolchain.artifact import Artifact
 from toolchain.host.requirements import Requirement
 from toolchain.signing.artifact import require_signature
 from windows_side.options import LoadOptions
-from windows_side.preflight.requirements import require
+from windows_side.preflight.requirements import Runtime, require
 
 
-def admit(artifact: Artifact, loading: LoadOptions) -> list[Requirement]:
+def admit(artifact: Artifact, loading: LoadOptions, runtime: Runtime = Runtime.TORCH) -> list[Requirement]:
     """Refuses an artifact that nobody trusted has signed, or that cannot run here.
+
+    Args:
+        runtime: what shall run it.
 
     Returns:
         The requirements that are not met and that the options let pass.
@@ -21,4 +24,4 @@ def admit(artifact: Artifact, loading: LoadOptions) -> list[Requirement]:
     """
     if loading.policy is not None:
         require_signature(artifact, loading.policy)
-    return require(artifact, allow_unlisted_gpu=loading.allow_unlisted_gpu)
+    return require(artifact, allow_unlisted_gpu=loading.allow_unlisted_gpu, runtime=runtime)

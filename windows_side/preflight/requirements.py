@@ -8,6 +8,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Iterable, Iterator
+from enum import Enum
 from pathlib import Path
 
 from packaging.version import Version
@@ -33,19 +34,27 @@ _MEMORY_FACTOR = 1.5
 _RISKS = {search_path.NAME, wsl.NAME}
 
 
-def check(artifact: Artifact | str | os.PathLike[str]) -> list[Requirement]:
+class Runtime(str, Enum):
+    """What runs an artifact: PyTorch and Torch-TensorRT (``load``), or TensorRT's own Python package (``Session``)."""
+
+    TORCH = "torch"
+    TENSORRT = "tensorrt"
+
+
+def check(artifact: Artifact | str | os.PathLike[str], runtime: Runtime = Runtime.TORCH) -> list[Requirement]:
     """Every requirement of an artifact on this machine, met, not met or unknown.
 
     Args:
         artifact: open, or the path of one.
+        runtime: what shall run it.
 
     Raises:
         UsageError, MalformedArtifactError: there is no such file, or it is damaged.
     """
     if isinstance(artifact, Artifact):
-        return list(_requirements(artifact, probe_gpus()))
+        return list(_requirements(artifact, probe_gpus(), Runtime(runtime)))
     with open_artifact(artifact) as opened:
-        return check(opened)
+        return check(opened, runtime)
 
 
 def unmet(requirements: Iterable[Requirement]) -> list[Requirement]:
@@ -54,13 +63,18 @@ def unmet(requirements: Iterable[Requirement]) -> list[Requirement]:
 
 
 def require(
-    artifact: Artifact, *, allow_unlisted_gpu: bool = False, requirements: list[Requirement] | None = None
+    artifact: Artifact,
+    *,
+    allow_unlisted_gpu: bool = False,
+    requirements: list[Requirement] | None = None,
+    runtime: Runtime = Runtime.TORCH,
 ) -> list[Requirement]:
     """Refuses an artifact that cannot run here.
 
     Args:
         allow_unlisted_gpu: take a GPU whose compute capability the engine does not list.
         requirements: what :func:`check` found a moment ago, where it was asked already.
+        runtime: what shall run it.
 
     Returns:
         The requirements that were waived, are unknown, or are a risk only, for a warning.
@@ -69,7 +83,7 @@ def require(
         IncompatibleError: a requirement is not met.
     """
     _require_platform(artifact)
-    doubts = unmet(check(artifact) if requirements is None else requirements)
+    doubts = unmet(check(artifact, runtime) if requirements is None else requirements)
     waived = {*_RISKS, GPU_REQUIREMENT} if allow_unlisted_gpu else _RISKS
     failed = [item for item in doubts if item.state is State.NOT_MET and item.name not in waived]
     if failed:
@@ -98,7 +112,7 @@ def _require_platform(artifact: Artifact) -> None:
         )
 
 
-def _requirements(artifact: Artifact, gpus: Gpus) -> Iterator[Requirement]:
+def _requirements(artifact: Artifact, gpus: Gpus, runtime: Runtime) -> Iterator[Requirement]:
     manifest = artifact.manifest
     yield _platform(manifest, artifact.path)
     if sys.platform == "linux":
@@ -106,10 +120,16 @@ def _requirements(artifact: Artifact, gpus: Gpus) -> Iterator[Requirement]:
     yield _driver(gpus)
     yield _gpu(listed_capabilities(artifact), gpus)
     yield _gpu_memory(manifest, gpus)
-    yield _torch(manifest)
-    yield _torch_cuda(manifest)
-    yield _torch_tensorrt(manifest)
-    yield _runtime(artifact)
+    if runtime is Runtime.TORCH:
+        yield _torch(manifest)
+        yield _torch_cuda(manifest)
+        yield _torch_tensorrt(manifest)
+        yield _runtime(artifact, _install(manifest, 2))
+    else:
+        yield _installed("cuda-bindings")
+        yield _installed("numpy")
+        package = manifest.producer.tensorrt
+        yield _runtime(artifact, f"python -m pip install {package.name}=={manifest.target.runtime}")
     yield search_path.search_path_requirement(manifest, _install(manifest, 2))
     yield _disk(manifest)
     if sys.platform == "win32":
@@ -194,7 +214,13 @@ def _torch_tensorrt(manifest: Manifest) -> Requirement:
     return _compare("torch-tensorrt", f"{package.name} {releases} (ABI {abi})", found, fits, _install(manifest, 2))
 
 
-def _runtime(artifact: Artifact) -> Requirement:
+def _installed(package: str) -> Requirement:
+    here = version_of(package)
+    found = f"{package} {here}" if here else "not installed"
+    return _compare(package, package, found, here is not None, f"python -m pip install {package}")
+
+
+def _runtime(artifact: Artifact, remedy: str) -> Requirement:
     package, release = artifact.manifest.producer.tensorrt.name, artifact.manifest.target.runtime
     releases = sorted({engine.plan_header().release or release for engine in artifact.engines} or {release})
     here = version_of(package)
@@ -202,10 +228,10 @@ def _runtime(artifact: Artifact) -> Requirement:
     if here and [release.count(".") for release in releases] == [1]:
         # All that is known of TensorRT's own plans where a foreign file holds them.
         fits = here.startswith(f"{releases[0]}.")
-        return _compare("runtime", f"{package} {releases[0]}", found, fits, _install(artifact.manifest, 2))
+        return _compare("runtime", f"{package} {releases[0]}", found, fits, remedy)
     needed = f"{package} {' and '.join(releases)} exactly"
     # Engines do not work across releases, not even across the last of the four numbers.
-    return _compare("runtime", needed, found, releases == [here], _install(artifact.manifest, 2))
+    return _compare("runtime", needed, found, releases == [here], remedy)
 
 
 def _disk(manifest: Manifest) -> Requirement:

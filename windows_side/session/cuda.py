@@ -1,0 +1,225 @@
+"""The few functions of the CUDA runtime that a session needs, with our errors in the place of return codes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from functools import cached_property
+from typing import Any
+
+from toolchain.errors import IncompatibleError, MissingComponentError, TrtcrossError, UsageError
+
+try:
+    from cuda.bindings import runtime as _cuda
+except ImportError as error:
+    raise MissingComponentError(
+        f"CUDA's Python bindings cannot be imported: {error}",
+        where="this Python environment",
+        remedy="python -m pip install cuda-bindings",
+    ) from error
+
+# A stream's handle.
+Stream = int
+
+_SUCCESS = _cuda.cudaError_t.cudaSuccess
+_NO_GPU = (
+    _cuda.cudaError_t.cudaErrorNoDevice,
+    _cuda.cudaError_t.cudaErrorInsufficientDriver,
+    _cuda.cudaError_t.cudaErrorInitializationError,
+)
+_TO_DEVICE = _cuda.cudaMemcpyKind.cudaMemcpyHostToDevice
+_TO_HOST = _cuda.cudaMemcpyKind.cudaMemcpyDeviceToHost
+_WITHIN_DEVICE = _cuda.cudaMemcpyKind.cudaMemcpyDeviceToDevice
+_HOST_MEMORY = (_cuda.cudaMemoryType.cudaMemoryTypeHost, _cuda.cudaMemoryType.cudaMemoryTypeUnregistered)
+
+
+class OutOfMemoryError(IncompatibleError):
+    """The GPU, or the host, has not enough memory left."""
+
+
+class Gpu:
+    """One GPU of this machine.
+
+    Raises:
+        UsageError: there is no GPU of that index.
+        IncompatibleError: there is no GPU, or no driver for it.
+    """
+
+    def __init__(self, index: int) -> None:
+        count = int(_checked(_cuda.cudaGetDeviceCount()))
+        if not 0 <= index < count:
+            raise UsageError(
+                f"there is no GPU 'cuda:{index}' here",
+                where="device",
+                remedy=f"engines run on cuda:0 to cuda:{count - 1}",
+            )
+        self.index = index
+
+    def __str__(self) -> str:
+        return f"cuda:{self.index}"
+
+    @cached_property
+    def name(self) -> str:
+        """Its name, as torch and NVML give it."""
+        return bytes(self._properties.name).partition(b"\0")[0].decode()
+
+    @cached_property
+    def capability(self) -> tuple[int, int]:
+        """Its compute capability."""
+        return int(self._properties.major), int(self._properties.minor)
+
+    @cached_property
+    def _properties(self) -> Any:
+        return _checked(_cuda.cudaGetDeviceProperties(self.index))
+
+    def make_current(self) -> int:
+        """Makes it this thread's current GPU.
+
+        Returns:
+            The index of the one before.
+        """
+        before = int(_checked(_cuda.cudaGetDevice()))
+        if before != self.index:
+            _checked(_cuda.cudaSetDevice(self.index))
+        return before
+
+    @contextmanager
+    def current(self) -> Iterator[None]:
+        """Makes it this thread's current GPU within a block; TensorRT may have made another one current by its end."""
+        before = self.make_current()
+        try:
+            yield
+        finally:
+            _checked(_cuda.cudaSetDevice(before))
+
+    def start(self) -> None:
+        """Creates its context, which takes a fifth of a second the first time."""
+        _checked(_cuda.cudaSetDevice(self.index))
+        _checked(_cuda.cudaFree(0))
+
+
+class Event:
+    """A point in a stream's work."""
+
+    def __init__(self) -> None:
+        self._event = _checked(_cuda.cudaEventCreateWithFlags(_cuda.cudaEventDisableTiming))
+
+    def record(self, stream: Stream) -> None:
+        _checked(_cuda.cudaEventRecord(self._event, stream))
+
+    def hold_up(self, stream: Stream) -> None:
+        """Lets what is enqueued on a stream from now on wait for this point."""
+        _checked(_cuda.cudaStreamWaitEvent(stream, self._event, 0))
+
+    def synchronize(self) -> None:
+        _checked(_cuda.cudaEventSynchronize(self._event))
+
+    def close(self) -> None:
+        _cuda.cudaEventDestroy(self._event)
+
+
+def create_stream() -> Stream:
+    """A stream that does not wait for the legacy default stream."""
+    return int(_checked(_cuda.cudaStreamCreateWithFlags(_cuda.cudaStreamNonBlocking)))
+
+
+def destroy_stream(stream: Stream) -> None:
+    _cuda.cudaStreamDestroy(stream)
+
+
+def synchronize(stream: Stream) -> None:
+    """Waits for all work of a stream.
+
+    Raises:
+        TrtcrossError: some of it failed.
+    """
+    _checked(_cuda.cudaStreamSynchronize(stream))
+
+
+def synchronize_device() -> None:
+    """Waits for all work of the current GPU."""
+    _checked(_cuda.cudaDeviceSynchronize())
+
+
+def allocate(size: int) -> int:
+    """Memory of the current GPU.
+
+    Raises:
+        OutOfMemoryError: there is not as much left.
+    """
+    return int(_checked(_cuda.cudaMalloc(size)))
+
+
+def free(pointer: int) -> None:
+    """Waits for the GPU's work, and frees memory of :func:`allocate`."""
+    with suppress(TypeError):  # the interpreter is about to end
+        _cuda.cudaFree(pointer)
+
+
+def allocate_pinned(size: int) -> int:
+    """Host memory between which and the GPU copies run beside other work."""
+    return int(_checked(_cuda.cudaMallocHost(size)))
+
+
+def free_pinned(pointer: int) -> None:
+    with suppress(TypeError):
+        _cuda.cudaFreeHost(pointer)
+
+
+def upload(target: int, data: bytes) -> None:
+    """Copies bytes of the host's, and waits for it."""
+    _checked(_cuda.cudaMemcpy(target, data, len(data), _TO_DEVICE))
+
+
+def copy_to_device(target: int, source: int, size: int, stream: Stream) -> None:
+    _checked(_cuda.cudaMemcpyAsync(target, source, size, _TO_DEVICE, stream))
+
+
+def copy_to_host(target: int, source: int, size: int, stream: Stream) -> None:
+    _checked(_cuda.cudaMemcpyAsync(target, source, size, _TO_HOST, stream))
+
+
+def copy_within_device(target: int, source: int, size: int, stream: Stream) -> None:
+    _checked(_cuda.cudaMemcpyAsync(target, source, size, _WITHIN_DEVICE, stream))
+
+
+def current_gpu() -> int:
+    """The index of this thread's current GPU."""
+    return int(_checked(_cuda.cudaGetDevice()))
+
+
+def gpu_of(pointer: int) -> int | None:
+    """The index of the GPU to which memory belongs, or None for host memory."""
+    attributes = _checked(_cuda.cudaPointerGetAttributes(pointer))
+    return None if attributes.type in _HOST_MEMORY else int(attributes.device)
+
+
+def _checked(result: tuple[Any, ...]) -> Any:
+    """What a function of CUDA returned beside its code.
+
+    Raises:
+        IncompatibleError: there is no GPU or no driver, or memory is short.
+        TrtcrossError: anything else, with CUDA's own words.
+    """
+    if result[0] != _SUCCESS:
+        raise _error(result[0])
+    return result[1] if len(result) > 1 else None
+
+
+def _error(code: Any) -> TrtcrossError:
+    text = _cuda.cudaGetErrorString(code)[1].decode()
+    if code in _NO_GPU:
+        return IncompatibleError(
+            f"there is no GPU to run on: {text}",
+            where="CUDA",
+            remedy="install NVIDIA's current driver; in a child process, start it with spawn instead of fork",
+        )
+    if code == _cuda.cudaError_t.cudaErrorMemoryAllocation:
+        return OutOfMemoryError(
+            "the GPU has not enough memory left", where="CUDA", remedy="close what uses it, or use smaller inputs"
+        )
+    return IncompatibleError(
+        f"the GPU failed: {text} ({code.name})",
+        where="CUDA",
+        remedy="start the process again; if it stays so, look for Xid errors in the system's log",
+    )

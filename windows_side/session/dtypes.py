@@ -1,0 +1,52 @@
+"""Types of elements by the names that the manifest has for them, and numpy's own, which lacks bfloat16 and float8."""
+
+from __future__ import annotations
+
+import importlib
+from functools import cache
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from toolchain.errors import IncompatibleError, MissingComponentError
+
+_SIZES = {
+    "bool": 1, "uint8": 1, "int8": 1, "int16": 2, "uint16": 2, "int32": 4, "uint32": 4, "int64": 8, "uint64": 8,
+    "float16": 2, "bfloat16": 2, "float32": 4, "float64": 8, "complex64": 8, "complex128": 16,
+    "float8_e4m3fn": 1, "float8_e5m2": 1, "float8_e4m3fnuz": 1, "float8_e5m2fnuz": 1, "float8_e8m0fnu": 1,
+}  # fmt: skip
+_BEYOND_NUMPY = {name for name in _SIZES if name.startswith(("bfloat", "float8"))}
+
+
+def size_in_bytes(shape: tuple[int, ...], dtype: str) -> int:
+    """
+    Raises:
+        IncompatibleError: it is a dtype that is not known here.
+    """
+    try:
+        return prod(shape) * _SIZES[dtype]
+    except KeyError:
+        raise IncompatibleError(
+            f"a session has no tensors of dtype {dtype}", where="Session", remedy="use windows_side.load"
+        ) from None
+
+
+@cache
+def numpy_dtype(name: str) -> np.dtype[Any]:
+    """numpy's dtype; those that numpy lacks are ml_dtypes'.
+
+    Raises:
+        MissingComponentError: ml_dtypes is needed and not installed.
+    """
+    if name not in _BEYOND_NUMPY:
+        return np.dtype(name)
+    try:
+        ml_dtypes = importlib.import_module("ml_dtypes")
+    except ImportError as error:
+        raise MissingComponentError(
+            f"numpy has no {name}, and ml_dtypes, which brings it, is not installed",
+            where="Session",
+            remedy="python -m pip install ml_dtypes; or pass torch tensors or arrays on the GPU",
+        ) from error
+    return np.dtype(getattr(ml_dtypes, name))

@@ -1,0 +1,228 @@
+"""One engine on the GPU, and execution contexts of it: profiles, shapes and addresses."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from toolchain.artifact import Engine
+from toolchain.errors import IncompatibleError, MalformedArtifactError, MissingComponentError
+from toolchain.manifest.models import EngineEntry
+from windows_side.session.cuda import Stream
+
+try:
+    import tensorrt_rtx as _trt
+except (ImportError, OSError) as error:
+    raise MissingComponentError(
+        f"TensorRT-RTX cannot be imported: {error}",
+        where="this Python environment",
+        remedy="python -m pip install tensorrt-rtx; `trtcross check ARTIFACT` says which release",
+    ) from error
+
+Shape = tuple[int, ...]
+_Bounds = tuple[Shape, Shape]
+# Says where an output of a shape shall be, by its index.
+Place = Callable[[int, Shape], int]
+
+_OWN_WORDS = "TensorRT-RTX printed its reason on stderr"
+
+
+class LoadedEngine:
+    """An engine whose weights are on the current GPU.
+
+    Attributes:
+        entry: what the manifest says of it.
+    """
+
+    def __init__(self, runtime: Any, engine: Engine, kernels: Any) -> None:
+        """
+        Args:
+            runtime: TensorRT's, of :func:`create_runtime`.
+            kernels: what shares compiled kernels with it: :meth:`.kernels.Kernels.attach`.
+
+        Raises:
+            IncompatibleError: it needs what a session lacks.
+            MalformedArtifactError: its digest is wrong, or TensorRT does not take it.
+        """
+        self.entry = engine.entry
+        _require_simple(engine.entry)
+        self._engine = runtime.deserialize_cuda_engine(engine.read())  # its digest is checked by the time it is read
+        if self._engine is None:
+            raise MalformedArtifactError(
+                f"TensorRT-RTX does not take the engine {engine.name}: {_OWN_WORDS}",
+                where=f"engine {engine.name}",
+                remedy="`trtcross check` says whether it fits this machine; otherwise build it again",
+            )
+        self._require_bindings()
+        self._config = self._engine.create_runtime_config()
+        # Better kernels for a call's very sizes are compiled beside the calls, as `load` has it.
+        strategies = _trt.DynamicShapesKernelSpecializationStrategy
+        self._config.dynamic_shapes_kernel_specialization_strategy = strategies.LAZY
+        kernels.attach(self._config)
+
+    def create_context(self) -> EngineContext:
+        """What runs the engine, one call at a time, with scratch memory of its own.
+
+        Raises:
+            IncompatibleError: the GPU has no memory left for it.
+        """
+        context = self._engine.create_execution_context(self._config)
+        if context is None:
+            raise IncompatibleError(
+                f"TensorRT-RTX makes no execution context of the engine {self.entry.name}: {_OWN_WORDS}",
+                where=f"engine {self.entry.name}",
+                remedy="it is most often the GPU's memory: close what uses it, or ask for fewer contexts",
+            )
+        return EngineContext(self._engine, context, self.entry)
+
+    def _require_bindings(self) -> None:
+        """
+        Raises:
+            MalformedArtifactError: the engine has other inputs and outputs than the manifest says.
+            IncompatibleError: it wants one of them in host memory.
+        """
+        names = [self._engine.get_tensor_name(index) for index in range(self._engine.num_io_tensors)]
+        listed = [binding.name for binding in (*self.entry.inputs, *self.entry.outputs)]
+        if sorted(names) != sorted(listed):
+            raise MalformedArtifactError(
+                "the engine has other inputs and outputs than the manifest lists", where=f"engine {self.entry.name}"
+            )
+        for name in names:
+            if self._engine.get_tensor_location(name) != _trt.TensorLocation.DEVICE:
+                raise IncompatibleError(
+                    f"the engine {self.entry.name} takes {name} from the host's memory",
+                    where="Session",
+                    remedy="use windows_side.load",
+                )
+
+
+class EngineContext:
+    """Runs an engine on addresses."""
+
+    def __init__(self, engine: Any, context: Any, entry: EngineEntry) -> None:
+        self._context = context
+        self._inputs = [binding.name for binding in entry.inputs]
+        self._outputs = [binding.name for binding in entry.outputs]
+        self._aliases = _aliases(entry)
+        self._profiles = _profiles(engine, self._inputs)
+        self._profile = 0
+        self._shapes: list[Shape] | None = None
+        self._output_shapes: list[Shape] = []
+        self._addresses = dict.fromkeys([*self._inputs, *self._outputs], -1)
+        self._name = entry.name
+
+    def run(
+        self, stream: Stream, shapes: list[Shape], pointers: Sequence[int], place: Place
+    ) -> list[tuple[int, Shape]]:
+        """Enqueues the engine.
+
+        Args:
+            shapes: of the inputs, in the order of the bindings.
+            pointers: of the inputs.
+            place: says where each output shall be; one that shares an input's memory is not asked for.
+
+        Returns:
+            Where the outputs are, and their shapes.
+
+        Raises:
+            IncompatibleError: no profile takes these shapes, or TensorRT fails.
+        """
+        if shapes != self._shapes:
+            self._set_shapes(stream, shapes)
+        for name, pointer in zip(self._inputs, pointers, strict=True):
+            self._set_address(name, pointer)
+        results = []
+        for index, (name, shape) in enumerate(zip(self._outputs, self._output_shapes, strict=True)):
+            alias = self._aliases[index]
+            pointer = place(index, shape) if alias is None else pointers[alias]
+            self._set_address(name, pointer)
+            results.append((pointer, shape))
+        if not self._context.execute_async_v3(stream):
+            raise self._failed("does not run")
+        return results
+
+    def _set_address(self, name: str, pointer: int) -> None:
+        if self._addresses[name] != pointer:
+            if not self._context.set_tensor_address(name, pointer):
+                raise self._failed(f"does not take an address for {name}")
+            self._addresses[name] = pointer
+
+    def _set_shapes(self, stream: Stream, shapes: list[Shape]) -> None:
+        self._shapes = None
+        self._choose_profile(stream, shapes)
+        for name, shape in zip(self._inputs, shapes, strict=True):
+            if not self._context.set_input_shape(name, shape):
+                raise self._failed(f"does not take the shape {shape} for {name}")
+        self._output_shapes = [tuple(self._context.get_tensor_shape(name)) for name in self._outputs]
+        if any(size < 0 for shape in self._output_shapes for size in shape):
+            raise self._failed("has outputs whose sizes are known only when it has run")
+        self._shapes = list(shapes)
+
+    def _choose_profile(self, stream: Stream, shapes: Sequence[Shape]) -> None:
+        """Keeps the profile that is active if it fits, else takes the first one that does."""
+        if len(self._profiles) < 2:
+            return  # TensorRT itself compares shapes with the only one
+        order = [self._profile, *(index for index in range(len(self._profiles)) if index != self._profile)]
+        for index in order:
+            if all(_fits(shape, bounds) for shape, bounds in zip(shapes, self._profiles[index], strict=True)):
+                break
+        else:
+            raise self._failed(f"has no optimization profile for the shapes {shapes}")
+        if index != self._profile:
+            if not self._context.set_optimization_profile_async(index, stream):
+                raise self._failed(f"does not change to its profile {index}")
+            self._profile = index
+
+    def _failed(self, problem: str) -> IncompatibleError:
+        return IncompatibleError(
+            f"the engine {self._name} {problem}: {_OWN_WORDS}",
+            where=f"engine {self._name}",
+            remedy="`trtcross inspect` lists profiles and ranges; if the GPU failed, start the process again",
+        )
+
+
+def create_runtime() -> Any:
+    """TensorRT's runtime for the current GPU."""
+    # Its logger is native: one of Python's could wait for ever for a thread of TensorRT's that wants to say something.
+    return _trt.Runtime(_trt.Logger(_trt.Logger.ERROR))
+
+
+def _aliases(entry: EngineEntry) -> list[int | None]:
+    """For each output the index of the input whose memory it shares, if it does."""
+    inputs = [binding.name for binding in entry.inputs]
+    shared = {alias.output: inputs.index(alias.input) for alias in entry.aliased_io}
+    return [shared.get(binding.name) for binding in entry.outputs]
+
+
+def _profiles(engine: Any, names: Sequence[str]) -> list[list[_Bounds | None]]:
+    """The least and the greatest shape of each input in each profile; none of inputs whose shape is fixed."""
+    dynamic = [name if -1 in tuple(engine.get_tensor_shape(name)) else None for name in names]
+    return [
+        [_bounds(engine, name, index) if name else None for name in dynamic]
+        for index in range(engine.num_optimization_profiles)
+    ]
+
+
+def _bounds(engine: Any, name: str, profile: int) -> _Bounds:
+    low, _, high = engine.get_tensor_profile_shape(name, profile)
+    return tuple(low), tuple(high)
+
+
+def _fits(shape: Shape, bounds: _Bounds | None) -> bool:
+    if bounds is None:
+        return True
+    low, high = bounds
+    return len(shape) == len(low) and all(a <= size <= b for a, size, b in zip(low, shape, high, strict=True))
+
+
+def _require_simple(entry: EngineEntry) -> None:
+    """
+    Raises:
+        IncompatibleError: the sizes of its outputs depend on values.
+    """
+    if entry.requires_output_allocator:
+        raise IncompatibleError(
+            f"the outputs of {entry.name} have sizes that depend on values",
+            where="Session",
+            remedy="use windows_side.load",
+        )

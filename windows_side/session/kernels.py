@@ -1,0 +1,82 @@
+"""The runtime cache of one session: compiled kernels from the file that ``load`` shares, and back into it."""
+
+from __future__ import annotations
+
+import atexit
+from pathlib import Path
+from typing import Any
+from weakref import WeakSet
+
+from filelock import Timeout
+
+from windows_side.kernel_files import MOST_SHAPES, Identity, KernelFile, logger
+from windows_side.session.cuda import Gpu
+
+
+class Kernels:
+    """Compiled kernels of a session's engines, all in one cache of TensorRT-RTX's.
+
+    They are kept after the first call of each set of shapes, when the session is closed, and when Python exits.
+
+    Attributes:
+        warm: whether they were there.
+    """
+
+    def __init__(self, folder: Path | None, identity: Identity | None, gpu: Gpu) -> None:
+        """
+        Args:
+            folder: of the files, or None: nothing is kept.
+            identity: what kernels depend on, or None where it is not known.
+        """
+        self._file = KernelFile(folder, identity) if folder is not None and identity is not None else None
+        self._gpu = gpu
+        self._cache: Any = None
+        self._seen: set[tuple[Any, ...]] = set()
+        self.warm = False
+
+    def attach(self, config: Any) -> None:
+        """Lets an engine use them, by its runtime configuration."""
+        if self._file is None:
+            return
+        if self._cache is None:
+            self._cache = config.create_runtime_cache()
+            kernels = self._file.read()
+            # TensorRT-RTX takes none of another machine, and compiles them anew.
+            self.warm = kernels is not None and bool(self._cache.deserialize(kernels))
+        config.set_runtime_cache(self._cache)
+
+    def after_call(self, shapes: tuple[Any, ...]) -> None:
+        """Keeps what a call has compiled, where its inputs are of new shapes."""
+        if self._cache is None or shapes in self._seen or len(self._seen) == MOST_SHAPES:
+            return
+        self._seen.add(shapes)
+        self.save()
+        _CALLED.add(self)
+
+    def save(self) -> None:
+        """A session runs without its cache as well, so a full disk is no error."""
+        if self._file is None or not self._seen:
+            return
+        try:
+            with self._gpu.current():  # whose name TensorRT-RTX writes into it
+                kernels = self._cache.serialize()
+            if kernels is not None:
+                self._file.write(bytes(memoryview(kernels)))
+        except (OSError, RuntimeError, Timeout) as error:
+            logger.warning("compiled kernels are not kept in %s: %s", self._file.path, error)
+
+    def close(self) -> None:
+        """Keeps them, and lets go of the cache."""
+        self.save()
+        self._seen.clear()
+        self._cache = None
+        _CALLED.discard(self)
+
+
+_CALLED: WeakSet[Kernels] = WeakSet()
+
+
+@atexit.register
+def _save_all() -> None:
+    for kernels in list(_CALLED):
+        kernels.save()

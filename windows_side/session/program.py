@@ -1,0 +1,237 @@
+"""What an artifact's graph does, as steps for a session: engines, and whole numbers computed of sizes. No torch.
+
+A graph that has other operators needs PyTorch, and says which.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from toolchain.artifact import Artifact
+from toolchain.container.entry_names import GRAPH_ENTRY
+from toolchain.errors import IncompatibleError, MalformedArtifactError
+from toolchain.graph.document import is_placeholder, nodes, read_placeholder
+
+_SIZE = "torch.ops.aten.sym_size.int"
+_ARITHMETIC: dict[str, Callable[..., int]] = {
+    "_operator.add": operator.add,
+    "_operator.sub": operator.sub,
+    "_operator.mul": operator.mul,
+    "_operator.floordiv": operator.floordiv,
+    "_operator.mod": operator.mod,
+    "_operator.neg": operator.neg,
+    "torch.sym_max": max,
+    "torch.sym_min": min,
+}
+
+
+@dataclass(frozen=True)
+class EngineStep:
+    """Runs an engine.
+
+    Attributes:
+        engine: its index in the artifact.
+        inputs: the values that it takes, in the order of its bindings.
+        outputs: the values that it gives.
+    """
+
+    engine: int
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class SizeStep:
+    """Takes a tensor's size in a dimension."""
+
+    output: str
+    tensor: str
+    dim: int
+
+
+@dataclass(frozen=True)
+class ArithmeticStep:
+    """Computes a whole number of others; a text is the name of a value."""
+
+    output: str
+    function: Callable[..., int]
+    operands: tuple[str | int, ...]
+
+
+@dataclass(frozen=True)
+class Output:
+    """One of the model's outputs: the value of that name, or a constant."""
+
+    name: str | None
+    constant: Any = None
+
+
+@dataclass(frozen=True)
+class Program:
+    """What a call computes.
+
+    Attributes:
+        state: weights and buffers that it uses, by the names of their values: how torch names them.
+        inputs: the names of the values of a call's leaves, None for one that is no tensor.
+        steps: in order.
+        outputs: of the model, in the manifest's order.
+        state_updates: after a call, the state of the first name becomes the value of the second.
+        input_updates: after a call, the leaf of that index becomes the value of that name.
+    """
+
+    state: Mapping[str, str]
+    inputs: tuple[str | None, ...]
+    steps: tuple[EngineStep | SizeStep | ArithmeticStep, ...]
+    outputs: tuple[Output, ...]
+    state_updates: tuple[tuple[str, str], ...]
+    input_updates: tuple[tuple[int, str], ...]
+
+
+def read_program(artifact: Artifact) -> Program:
+    """Reads the graph of an open artifact.
+
+    Raises:
+        IncompatibleError: it has operators that need PyTorch.
+        MalformedArtifactError: it is not a graph that trtcross or Torch-TensorRT writes.
+    """
+    where = f"{artifact.path}, entry {GRAPH_ENTRY}"
+    document = artifact.graph()
+    if blockers := operators_for_torch(document):
+        raise IncompatibleError(
+            "the model has parts that run in PyTorch, which a session does without: " + _listed(blockers),
+            where=str(artifact.path),
+            remedy="use windows_side.load; `trtcross build --require-full-coverage` makes artifacts of engines alone",
+        )
+    try:
+        program = _Reader(document, [engine.token for engine in artifact.engines], where).program()
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        raise MalformedArtifactError(
+            f"the graph cannot be read: {type(error).__name__}: {error}", where=where
+        ) from error
+    if len(program.inputs) != len(artifact.manifest.inputs) or len(program.outputs) != len(artifact.manifest.outputs):
+        raise MalformedArtifactError("the graph has other inputs or outputs than the manifest lists", where=where)
+    return program
+
+
+def operators_for_torch(document: dict[str, Any]) -> Counter[str]:
+    """The operators of a parsed graph that only PyTorch runs, and how often each is there."""
+    others = (
+        str(node.get("target"))
+        for node in nodes(document)
+        if not is_placeholder(node) and node.get("target") != _SIZE and node.get("target") not in _ARITHMETIC
+    )
+    return Counter(name.removeprefix("torch.ops.") for name in others)
+
+
+def _listed(blockers: Counter[str]) -> str:
+    return ", ".join(f"{name} ({count} times)" if count > 1 else name for name, count in sorted(blockers.items()))
+
+
+class _Reader:
+    """Reads one graph; every value must have been given a name before it is used."""
+
+    def __init__(self, document: dict[str, Any], tokens: Sequence[str], where: str) -> None:
+        module = document["graph_module"]
+        self._nodes = nodes(document)
+        self._signature = module["signature"]
+        self._tokens = tokens
+        self._where = where
+        self._state: dict[str, str] = {}
+        self._inputs: list[str | None] = []
+        self._known: set[str] = set()
+
+    def program(self) -> Program:
+        for spec in self._signature["input_specs"]:
+            self._read_input(spec)
+        steps = tuple(self._step(node) for node in self._nodes)
+        outputs: list[Output] = []
+        state_updates: list[tuple[str, str]] = []
+        input_updates: list[tuple[int, str]] = []
+        for spec in self._signature["output_specs"]:
+            [(kind, content)] = spec.items()
+            if kind in ("user_output", "loss_output"):
+                outputs.append(self._output(content["arg"]))
+            elif kind == "buffer_mutation":
+                state_updates.append((self._state_name(content["buffer_name"]), self._use(content["arg"]["name"])))
+            elif kind == "user_input_mutation":
+                index = self._inputs.index(content["user_input_name"])
+                input_updates.append((index, self._use(content["arg"]["name"])))
+            else:
+                raise ValueError(f"an output of the kind {kind!r}")
+        used = {name for step in steps if isinstance(step, EngineStep) for name in step.inputs}
+        used |= {output.name for output in outputs if output.name} | {name for name, _ in state_updates}
+        used |= {name for _, name in (*state_updates, *input_updates)}
+        used |= {step.tensor for step in steps if isinstance(step, SizeStep)}
+        return Program(
+            state={name: fqn for name, fqn in self._state.items() if name in used},
+            inputs=tuple(self._inputs),
+            steps=steps,
+            outputs=tuple(outputs),
+            state_updates=tuple(state_updates),
+            input_updates=tuple(input_updates),
+        )
+
+    def _read_input(self, spec: dict[str, Any]) -> None:
+        [(kind, content)] = spec.items()
+        if kind == "user_input":
+            [(tag, value)] = content["arg"].items()
+            self._inputs.append(self._new(value["name"]) if tag == "as_tensor" else None)
+        elif kind == "constant_input":
+            self._inputs.append(None)
+        elif kind in ("parameter", "buffer", "tensor_constant"):
+            self._state[self._new(content["arg"]["name"])] = str(content[f"{kind}_name"])
+        else:
+            raise ValueError(f"an input of the kind {kind!r}")
+
+    def _step(self, node: dict[str, Any]) -> EngineStep | SizeStep | ArithmeticStep:
+        if is_placeholder(node):
+            placeholder = read_placeholder(node, self._where)
+            inputs = tuple(self._use(value["name"]) for value in placeholder.inputs)
+            outputs = tuple(self._new(value["name"]) for value in placeholder.outputs)
+            return EngineStep(self._tokens.index(placeholder.token), inputs, outputs)
+        arguments = [self._operand(argument["arg"]) for argument in node["inputs"]]
+        [result] = node["outputs"]
+        if node["target"] == _SIZE:
+            tensor, dim = arguments
+            return SizeStep(self._new(result["as_sym_int"]["as_name"]), str(tensor), int(dim))
+        return ArithmeticStep(self._new(result["as_sym_int"]["as_name"]), _ARITHMETIC[node["target"]], tuple(arguments))
+
+    def _operand(self, argument: dict[str, Any]) -> str | int:
+        [(tag, value)] = argument.items()
+        if tag == "as_int":
+            return int(value)
+        if tag == "as_tensor":
+            return self._use(value["name"])
+        [(tag, value)] = argument["as_sym_int"].items()
+        return self._use(value) if tag == "as_name" else int(value)
+
+    def _output(self, argument: dict[str, Any]) -> Output:
+        [(tag, value)] = argument.items()
+        if tag == "as_tensor":
+            return Output(self._use(value["name"]))
+        if tag == "as_sym_int":
+            [(tag, value)] = value.items()
+            return Output(self._use(value)) if tag == "as_name" else Output(None, int(value))
+        if tag == "as_none":
+            return Output(None, None)
+        if tag in ("as_int", "as_float", "as_bool", "as_string"):
+            return Output(None, value)
+        raise ValueError(f"an output of the kind {tag!r}")
+
+    def _state_name(self, fqn: str) -> str:
+        return next(name for name, other in self._state.items() if other == fqn)
+
+    def _new(self, name: str) -> str:
+        if name in self._known:
+            raise ValueError(f"two values are called {name!r}")
+        self._known.add(name)
+        return name
+
+    def _use(self, name: str) -> str:
+        if name not in self._known:
+            raise ValueError(f"{name!r} is used before it is there")
+        return name
