@@ -29,3 +29,5 @@ done
 build mixed-fp32 mixed --dynamic x.0=1:4:8 --torch-executed-op aten.arange.start_step \
   --torch-executed-op aten.full.default
 build gates-dynamic-fp32 gates --dynamic x.0=1:4:8
+build nested-fp32 nested
+build patches-fp32 patches --dynamic signal.1=16:64:256

@@ -210,3 +210,21 @@ def accumulator() -> Example:
     """The caller's tensor is changed, as the original changes it."""
     torch.manual_seed(0)
     return Accumulator().eval(), (torch.zeros(4, 64), torch.randn(4, 64))
+
+
+class Patches(torch.nn.Module):
+    """A token for each eight samples of a signal, whose length must be a multiple of eight."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = torch.nn.Linear(8, 16)
+
+    def forward(self, signal: torch.Tensor) -> torch.Tensor:
+        batch, length = signal.shape
+        return self.linear(signal.view(batch, length // 8, 8)).relu()
+
+
+def patches() -> Example:
+    """Built with `--dynamic signal.1=16:64:256` it has a guard."""
+    torch.manual_seed(0)
+    return Patches().eval(), (torch.randn(2, 64),)

@@ -18,6 +18,7 @@ if "TRTCROSS_GPUS" in os.environ:
 import torch
 from torch.utils import _pytree as pytree
 
+ROOT_OF_TESTS = Path(__file__).parent.parent.parent
 ARTIFACTS = Path(os.environ.get("TRTCROSS_ARTIFACTS", ".artifacts"))
 # Where each measured error is appended, one JSON document a line.
 REPORT = Path(os.environ["TRTCROSS_GPU_REPORT"]) if "TRTCROSS_GPU_REPORT" in os.environ else None

@@ -17,6 +17,8 @@ from windows_side.session import cuda, dlpack
 from windows_side.session.device_array import DeviceArray
 from windows_side.session.dtypes import numpy_dtype
 
+# What DLPack calls the default stream, which is 0 elsewhere.
+_LEGACY_STREAM = 1
 # Makes the error of an input, of what is wrong with it.
 Complain = Callable[[str], Exception]
 
@@ -87,7 +89,8 @@ class TorchTensors(Kind):
         return tensor, tensor.data_ptr()
 
     def stream(self) -> int | None:
-        return int(self._torch.cuda.current_stream(self._device).cuda_stream) if self.on_gpu else None
+        # Inductor's generated code asks in the same way; torch.cuda.current_stream takes microseconds.
+        return int(self._torch._C._cuda_getCurrentRawStream(self._device.index)) if self.on_gpu else None
 
 
 class DeviceArrays(Kind):
@@ -184,7 +187,7 @@ def _dlpack(value: Any, complain: Complain, own_stream: int) -> Given:
     if kind in (dlpack.CPU, dlpack.CUDA_HOST):
         capsule = value.__dlpack__()
     elif kind in (dlpack.CUDA, dlpack.CUDA_MANAGED):
-        capsule = value.__dlpack__(stream=own_stream)
+        capsule = value.__dlpack__(stream=own_stream or _LEGACY_STREAM)
     else:
         raise complain(f"is on a device of DLPack's kind {kind}, which a session does not read")
     described = dlpack.describe(capsule)

@@ -90,7 +90,8 @@ class Gpu:
         try:
             yield
         finally:
-            _checked(_cuda.cudaSetDevice(before))
+            if _cuda.cudaGetDevice()[1] != before:
+                _cuda.cudaSetDevice(before)
 
     def start(self) -> None:
         """Creates its context, which takes a fifth of a second the first time."""

@@ -11,6 +11,9 @@ from windows_side.session.cuda import Gpu, Stream
 from windows_side.session.dtypes import numpy_dtype, size_in_bytes
 from windows_side.session.memory import DeviceMemory
 
+# What the interface of CUDA arrays calls the default stream, which is 0 elsewhere.
+_LEGACY_STREAM = 1
+
 
 class DeviceArray:
     """An array on a GPU. cupy, numba, torch and others take it without a copy: ``cupy.asarray(array)``.
@@ -76,7 +79,7 @@ class DeviceArray:
             "typestr": self.dtype.str,
             "data": (self.pointer if self.nbytes else 0, False),
             "strides": None,
-            "stream": self.stream,
+            "stream": None if self.stream is None else self.stream or _LEGACY_STREAM,
             "version": 3,
         }
 

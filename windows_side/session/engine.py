@@ -172,6 +172,7 @@ class EngineContext:
             if not self._context.set_optimization_profile_async(index, stream):
                 raise self._failed(f"does not change to its profile {index}")
             self._profile = index
+            self._addresses = dict.fromkeys(self._addresses, -1)
 
     def _failed(self, problem: str) -> IncompatibleError:
         return IncompatibleError(

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import atexit
 from pathlib import Path
 from typing import Any
-from weakref import WeakSet
 
 from filelock import Timeout
 
@@ -16,7 +14,7 @@ from windows_side.session.cuda import Gpu
 class Kernels:
     """Compiled kernels of a session's engines, all in one cache of TensorRT-RTX's.
 
-    They are kept after the first call of each set of shapes, when the session is closed, and when Python exits.
+    They are kept after the first call of each set of shapes, and when the session is closed.
 
     Attributes:
         warm: whether they were there.
@@ -45,17 +43,16 @@ class Kernels:
             self.warm = kernels is not None and bool(self._cache.deserialize(kernels))
         config.set_runtime_cache(self._cache)
 
-    def after_call(self, shapes: tuple[Any, ...]) -> None:
-        """Keeps what a call has compiled, where its inputs are of new shapes."""
+    def are_new(self, shapes: tuple[Any, ...]) -> bool:
+        """Whether a call with inputs of these shapes may have compiled some, so that they are to be kept."""
         if self._cache is None or shapes in self._seen or len(self._seen) == MOST_SHAPES:
-            return
+            return False
         self._seen.add(shapes)
-        self.save()
-        _CALLED.add(self)
+        return True
 
     def save(self) -> None:
         """A session runs without its cache as well, so a full disk is no error."""
-        if self._file is None or not self._seen:
+        if self._file is None or self._cache is None or not self._seen:
             return
         try:
             with self._gpu.current():  # whose name TensorRT-RTX writes into it
@@ -66,17 +63,5 @@ class Kernels:
             logger.warning("compiled kernels are not kept in %s: %s", self._file.path, error)
 
     def close(self) -> None:
-        """Keeps them, and lets go of the cache."""
-        self.save()
-        self._seen.clear()
+        """Lets go of the cache, when no engine is left that uses it."""
         self._cache = None
-        _CALLED.discard(self)
-
-
-_CALLED: WeakSet[Kernels] = WeakSet()
-
-
-@atexit.register
-def _save_all() -> None:
-    for kernels in list(_CALLED):
-        kernels.save()

@@ -19,6 +19,7 @@ from windows_side.session.engine import EngineContext, Shape
 from windows_side.session.memory import DeviceMemory, PinnedMemory
 from windows_side.session.program import ArithmeticStep, EngineStep, Program, SizeStep
 
+_DEFAULT_STREAM = 0
 _ALIGNMENT = 256  # of what TensorRT reads and writes
 
 
@@ -85,8 +86,11 @@ class Lane:
             IncompatibleError: memory is short, or the GPU failed.
         """
         theirs = None if self.named else kind.stream()
-        stream = self.stream if theirs is None else theirs
+        stream = theirs or self.stream
         if self._pending is not None and self._pending != stream:
+            self._done.hold_up(stream)
+        if theirs == _DEFAULT_STREAM:  # on which TensorRT would wait for the whole GPU
+            self._done.record(_DEFAULT_STREAM)
             self._done.hold_up(stream)
         run = _Run(self, leaves, kind, stream)
         try:
@@ -97,6 +101,8 @@ class Lane:
             else:
                 self._done.record(stream)
                 self._pending = stream
+                if theirs == _DEFAULT_STREAM:
+                    self._done.hold_up(_DEFAULT_STREAM)
         except BaseException:
             run.abandon()
             raise
@@ -195,9 +201,12 @@ class _Run:
                 self._tensors[name], self._given[name] = self._on_gpu(leaf), leaf
 
     def _on_gpu(self, leaf: Given) -> Tensor:
-        if leaf.stream is not None and leaf.stream != self._stream:
+        made_on = leaf.stream
+        if made_on is None and leaf.kind is not self._kind and not self._lane.named:
+            made_on = leaf.kind.stream()
+        if made_on is not None and made_on != self._stream:
             ready = cuda.Event()
-            ready.record(leaf.stream)
+            ready.record(made_on)
             ready.hold_up(self._stream)
             ready.close()
         if leaf.pointer and not leaf.pointer % _ALIGNMENT:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import atexit
+import ctypes
 import os
 import re
+import sys
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from queue import SimpleQueue
 from threading import Lock
 from types import TracebackType
 from typing import IO, Any
+from weakref import WeakSet
 
 from toolchain.artifact import Artifact, open_artifact
 from toolchain.checker.classes import check_classes
@@ -38,6 +42,8 @@ from windows_side.session.program import EngineStep, Program, read_program
 from windows_side.session.weights import Weight, read_weights
 
 _CONTEXTS_LIMIT = 64
+# Sessions that are closed when Python exits: TensorRT's objects must go before CUDA does.
+_OPEN: WeakSet[Session] = WeakSet()
 
 
 class Session:
@@ -90,6 +96,14 @@ class Session:
             UntrustedError: it holds more than data, or nobody whom the policy names has signed it.
             UsageError: there is no such file or GPU, or the policy cannot be read.
         """
+        self._closed = True  # until all is there
+        self._process = os.getpid()
+        self._lock = Lock()
+        self._runtime: Any = None
+        self._engines: list[LoadedEngine] = []
+        self._lanes: SimpleQueue[Lane] = SimpleQueue()
+        self._state: dict[str, Tensor] = {}
+        self._state_memory = DeviceMemory()
         options = LoadOptions(
             device=device,  # type: ignore[arg-type]  # an index is read too
             allow_unlisted_gpu=allow_unlisted_gpu,
@@ -101,15 +115,13 @@ class Session:
             raise UsageError(
                 f"{contexts!r} is no number of contexts", where="contexts", remedy=f"1 to {_CONTEXTS_LIMIT}"
             )
+        self._count = contexts
         named = None if stream is None else _stream_handle(stream)
-        self._closed = True
-        self._process = os.getpid()
-        self._lock = Lock()
         if isinstance(artifact, Artifact):
-            self._load(artifact, options, named, contexts)
+            self._load(artifact, options, named)
         else:
             with open_artifact(artifact) as opened:
-                self._load(opened, options, named, contexts)
+                self._load(opened, options, named)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Runs the model: the original's arguments in, its structure of results out.
@@ -137,17 +149,7 @@ class Session:
 
     def close(self) -> None:
         """Waits for calls that run, and frees engines and memory. Arrays that calls returned stay."""
-        with self._lock:
-            if self._closed or os.getpid() != self._process:
-                return
-            self._closed = True
-        lanes = [self._idle.get() for _ in range(self._count)]
-        with self._gpu.current():
-            self._kernels.close()
-            for lane in lanes:
-                lane.close()
-            self._engines.clear()
-            self._state_memory.close()
+        self._close(keep_kernels=True)
 
     def __enter__(self) -> Session:
         return self
@@ -161,7 +163,40 @@ class Session:
         state = " (closed)" if self._closed else ""
         return f"<Session of {self.manifest.model.name} on {self.device}{state}>"
 
-    def _load(self, artifact: Artifact, options: LoadOptions, stream: int | None, contexts: int) -> None:
+    def __del__(self, is_finalizing: Callable[[], bool] = sys.is_finalizing) -> None:
+        if not is_finalizing() or self._process != os.getpid():
+            # TensorRT-RTX has crashed where the cache of something that was collected was serialized.
+            self._close(keep_kernels=False)
+
+    def _close(self, *, keep_kernels: bool) -> None:
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
+        _OPEN.discard(self)
+        if os.getpid() != self._process:
+            # Nothing of CUDA may be called in a forked child, so TensorRT's objects must never be released there.
+            for kept in (self._engines, self._lanes, self._kernels, self._runtime):
+                ctypes.pythonapi.Py_IncRef(ctypes.py_object(kept))
+            return
+        lanes = [self._lanes.get() for _ in range(self._count)]
+        with self._gpu.current():
+            if keep_kernels:
+                self._kernels.save()
+            self._release(lanes)
+
+    def _release(self, lanes: list[Lane]) -> None:
+        """Frees what is on the GPU: contexts before engines, engines before the cache and the runtime."""
+        for lane in lanes:
+            lane.close()
+        self._engines.clear()
+        self._kernels.close()
+        self._runtime = None
+        for tensor in self._state.values():
+            self._state_memory.give_back(tensor.pointer)
+        self._state_memory.close()
+
+    def _load(self, artifact: Artifact, options: LoadOptions, stream: int | None) -> None:
         for doubt in admit(artifact, options, Runtime.TENSORRT):
             warnings.warn(f"{doubt.name}: needs {doubt.needed}; here: {doubt.found}", stacklevel=4)
         self.manifest = manifest = artifact.manifest
@@ -170,7 +205,7 @@ class Session:
         check_classes(artifact)
         artifact.check_files()
         program = read_program(artifact)
-        _require_one_context(program, contexts, artifact)
+        _require_one_context(program, self._count, artifact)
         self._convention = Convention(manifest, str(artifact.path))
         self._checks = [_InputCheck(spec, name) for spec, name in zip(manifest.inputs, program.inputs, strict=True)]
         self._rules = SizeRules(manifest.inputs, manifest.guards)
@@ -179,21 +214,29 @@ class Session:
         weights = read_weights(artifact, set(program.state.values()))
         with self._gpu.current():
             self._gpu.start()
-            self._kernels = Kernels(
-                _folder(options), identity_of(manifest, self._gpu.name, self._gpu.capability), self._gpu
-            )
-            runtime = create_runtime()
-            self._engines = [LoadedEngine(runtime, engine, self._kernels) for engine in artifact.engines]
-            artifact.container.check_unchanged()
-            self._state_memory = DeviceMemory()
-            state = {name: _uploaded(weights[fqn], self._state_memory) for name, fqn in program.state.items()}
-            plan = Plan(program, _dtypes(program, manifest, weights), manifest.inputs)
-            self._idle: SimpleQueue[Lane] = SimpleQueue()
-            self._count = contexts
-            for _ in range(contexts):
-                made = [engine.create_context() for engine in self._engines]
-                self._idle.put(Lane(plan, made, state, self._gpu, stream))
+            identity = identity_of(manifest, self._gpu.name, self._gpu.capability)
+            self._kernels = Kernels(_folder(options), identity, self._gpu)
+            try:
+                self._load_onto_gpu(artifact, program, weights, stream)
+            except BaseException:
+                self._release([self._lanes.get() for _ in range(self._lanes.qsize())])
+                raise
         self._closed = False
+        _OPEN.add(self)
+
+    def _load_onto_gpu(
+        self, artifact: Artifact, program: Program, weights: Mapping[str, Weight], stream: int | None
+    ) -> None:
+        self._runtime = create_runtime()
+        for engine in artifact.engines:
+            self._engines.append(LoadedEngine(self._runtime, engine, self._kernels))
+        artifact.container.check_unchanged()
+        for name, fqn in program.state.items():
+            self._state[name] = _uploaded(weights[fqn], self._state_memory)
+        plan = Plan(program, _dtypes(program, artifact.manifest, weights), artifact.manifest.inputs)
+        for _ in range(self._count):
+            contexts = [engine.create_context() for engine in self._engines]
+            self._lanes.put(Lane(plan, contexts, self._state, self._gpu, stream))
 
     def _call(self, leaves: Sequence[Any]) -> list[Any]:
         with self._lane() as lane, self._gpu.current():
@@ -202,7 +245,9 @@ class Session:
             self._rules(shapes)
             with LAUNCH_LOCK.launching:
                 outputs = lane.call(given, _kind_of(given))
-            self._kernels.after_call(shapes)
+            if self._kernels.are_new(shapes):
+                with LAUNCH_LOCK.capturing():  # no engine is launched while the cache is read
+                    self._kernels.save()
         return outputs
 
     @contextmanager
@@ -215,16 +260,22 @@ class Session:
                 remedy="make the session in the process that uses it",
             )
         self._require_open()
-        lane = self._idle.get()
+        lane = self._lanes.get()
         try:
             self._require_open()
             yield lane
         finally:
-            self._idle.put(lane)
+            self._lanes.put(lane)
 
     def _require_open(self) -> None:
         if self._closed:
             raise UsageError("the session is closed", where="Session", remedy="make another one")
+
+
+@atexit.register
+def _close_all() -> None:
+    for session in list(_OPEN):
+        session.close()
 
 
 class _InputCheck:

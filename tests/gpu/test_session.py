@@ -1,0 +1,322 @@
+"""``Session`` on this GPU: against golden I/O and ``load``, to the bit; arrays, state, profiles, threads, ends."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch.utils import _pytree as pytree
+
+from tests.gpu.conftest import ROOT_OF_TESTS, named, record
+from toolchain import open_artifact
+from toolchain.errors import IncompatibleError, UsageError
+from windows_side import LoadedModel, Session, load
+from windows_side.execution.samples import read_golden
+from windows_side.verification.golden import compare_output
+
+# Engines alone, one kind of call each.
+STATIC = ["two_outputs-fp32", "nested-fp32", "kv_cache-fp32", "accumulator-fp32", "minilm-fp16"]
+DYNAMIC = ["gates-dynamic-fp32", "patches-fp32", "efficientnet_lite0-fp16", "resnet18-profiles-fp16"]
+
+
+@pytest.fixture(scope="module")
+def kernels(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One folder for both runtimes: each model's kernels are compiled once."""
+    return tmp_path_factory.mktemp("kernels")
+
+
+@pytest.fixture
+def opened(kernels: Path) -> Iterator[Any]:
+    """Opens sessions, and closes them in the end."""
+    made = []
+
+    def make(name: str, **options: Any) -> Session:
+        made.append(Session(named(name), allow_unlisted_gpu=True, runtime_cache=kernels, **options))
+        return made[-1]
+
+    yield make
+    for session in made:
+        session.close()
+
+
+def loaded(name: str, kernels: Path) -> LoadedModel:
+    return load(named(name), allow_unlisted_gpu=True, runtime_cache=kernels)
+
+
+def samples(name: str) -> list[tuple[list[Any], list[Any]]]:
+    with open_artifact(named(name)) as artifact:
+        return read_golden(artifact)
+
+
+def call(callee: Any, leaves: list[Any]) -> list[Any]:
+    """Calls a session or a model with leaves, and gives the leaves of its result."""
+    args, kwargs = pytree.tree_unflatten(leaves, pytree.treespec_loads(callee.manifest.call.in_spec))
+    return pytree.tree_leaves(callee(*args, **kwargs))
+
+
+def on_gpu(leaves: list[Any]) -> list[Any]:
+    return [leaf.cuda() if isinstance(leaf, torch.Tensor) else leaf for leaf in leaves]
+
+
+def in_numpy(leaves: list[Any]) -> list[Any]:
+    return [leaf.clone().numpy() if isinstance(leaf, torch.Tensor) else leaf for leaf in leaves]
+
+
+@pytest.mark.parametrize("name", [*STATIC, *DYNAMIC])
+def test_golden_numbers_from_numpy(name: str, opened: Any) -> None:
+    session = opened(name)
+    golden = session.manifest.golden
+    for inputs, wanted in samples(name):
+        got = call(session, in_numpy(inputs))
+        for spec, value, want in zip(session.manifest.outputs, got, wanted, strict=True):
+            assert isinstance(value, np.ndarray)
+            error = compare_output(torch.from_numpy(value), want, golden.tolerance[str(spec.dtype)], name=spec.name)
+            record({"against": "golden", "runtime": "session", "artifact": name, "relative_l2": error.relative_l2})
+            assert error.within
+
+
+@pytest.mark.parametrize("name", STATIC)
+def test_equal_to_load_to_the_bit(name: str, opened: Any, kernels: Path) -> None:
+    model, session, second = loaded(name, kernels), opened(name), opened(name)
+    for inputs, _ in samples(name):
+        want = call(model, on_gpu(inputs))
+        device = call(session, on_gpu(inputs))
+        host = call(second, in_numpy(inputs))
+        for a, b, c in zip(want, device, host, strict=True):
+            assert b.is_cuda and torch.equal(a, b)
+            assert torch.equal(a.cpu(), torch.from_numpy(c))
+
+
+@pytest.mark.parametrize("name", DYNAMIC)
+def test_equal_to_load_where_sizes_vary(name: str, opened: Any, kernels: Path) -> None:
+    """Kernels for a call's very sizes come some calls later, so that bits may differ until both have them."""
+    model, session = loaded(name, kernels), opened(name)
+    (inputs, _), *_ = samples(name)
+    leaves = on_gpu(inputs)
+    deadline = time.monotonic() + 6
+    while True:
+        want, got = call(model, leaves), call(session, leaves)
+        equal = all(torch.equal(a, b) for a, b in zip(want, got, strict=True))
+        if equal or time.monotonic() > deadline:
+            break
+        time.sleep(0.2)
+    record({"against": "load", "artifact": name, "equal_to_the_bit": equal})
+    for a, b in zip(want, got, strict=True):
+        error = (a.double() - b.double()).norm() / a.double().norm().clamp(min=1e-30)
+        assert error <= 2e-3
+
+
+def test_state_goes_on_as_with_load(opened: Any, kernels: Path) -> None:
+    model, session = loaded("kv_cache-fp32", kernels), opened("kv_cache-fp32")
+    torch.manual_seed(1)
+    for position in range(6):
+        x, place = torch.randn(1, 1, 64), torch.tensor([position])
+        want = model(x.cuda(), place.cuda())
+        got = session(x.numpy(), place.numpy()) if position % 2 else session(x.cuda(), place.cuda())
+        assert torch.equal(want.cpu(), torch.as_tensor(got).cpu())
+
+
+def test_an_input_that_the_model_changes_is_changed(opened: Any) -> None:
+    session = opened("accumulator-fp32")
+    x = torch.randn(4, 64)
+    in_torch, in_host = torch.zeros(4, 64, device="cuda"), np.zeros((4, 64), np.float32)
+    for _ in range(3):
+        y, z = session(in_torch, x.cuda()), session(in_host, x.numpy())
+        assert torch.equal(y, in_torch * 2) and np.array_equal(z, in_host * 2)
+    assert np.array_equal(in_torch.cpu().numpy(), in_host) and in_host.any()
+    with pytest.raises(UsageError, match="not in C order, and the model changes it"):
+        session(torch.zeros(64, 4, device="cuda").t(), x.cuda())
+
+
+@pytest.mark.parametrize("rows", [1, 2, 8, 16, 1, 3])
+def test_each_size_takes_its_profile(rows: int, opened: Any, kernels: Path) -> None:
+    session = opened("resnet18-profiles-fp16")
+    torch.manual_seed(0)
+    x = torch.randn(rows, 3, 224, 224)
+    y = session(x.cuda())
+    z = session.run({"x": x.numpy()})["output"]
+    assert y.shape == z.shape == (rows, 1000)
+    each = torch.cat([session(x[i : i + 1].cuda()) for i in range(rows)])
+    error = (y.double() - each.double()).norm() / each.double().norm()
+    assert error < 1e-2, f"{error:.1e}"
+
+
+def test_a_guard_and_a_range_refuse_as_load_does(opened: Any, kernels: Path) -> None:
+    session, model = opened("patches-fp32"), loaded("patches-fp32", kernels)
+    for length in (20, 512):
+        messages = []
+        for callee, x in ((session, np.zeros((2, length), np.float32)), (model, torch.zeros(2, length).cuda())):
+            with pytest.raises(UsageError) as caught:
+                callee(x)
+            messages.append(str(caught.value))
+        assert messages[0] == messages[1]
+
+
+class Interface:
+    """A tensor of torch's as a library that has nothing but ``__cuda_array_interface__`` would give it."""
+
+    def __init__(self, tensor: torch.Tensor) -> None:
+        self._tensor = tensor
+        self.__cuda_array_interface__ = tensor.__cuda_array_interface__
+
+
+class Packed:
+    """The same of DLPack."""
+
+    def __init__(self, tensor: torch.Tensor) -> None:
+        self._tensor = tensor
+
+    def __dlpack__(self, **options: Any) -> Any:
+        return self._tensor.__dlpack__(**options)
+
+    def __dlpack_device__(self) -> Any:
+        return self._tensor.__dlpack_device__()
+
+
+@pytest.mark.parametrize("kind", [Interface, Packed])
+def test_other_libraries_arrays_on_the_gpu(kind: Any, opened: Any) -> None:
+    session = opened("two_outputs-fp32")
+    x = torch.randn(2, 8, device="cuda")
+    want = session(x)
+    got = session(kind(x))
+    again = session(got[1].numpy().repeat(8).reshape(2, 8))  # numpy of a result of ours
+    assert len(again) == 2
+    for a, b in zip(want, got, strict=True):
+        assert torch.equal(a, torch.as_tensor(b, device="cuda"))
+        assert np.array_equal(a.cpu().numpy(), b.numpy())
+
+
+def test_the_callers_stream_and_torchs_current_one(opened: Any) -> None:
+    stream = torch.cuda.Stream()
+    named_stream, session = opened("two_outputs-fp32", stream=stream), opened("two_outputs-fp32")
+    x = torch.randn(2, 8, device="cuda")
+    want = session(x)
+    torch.cuda.synchronize()
+    results = []
+    for turn in range(20):
+        with torch.cuda.stream(stream):
+            results.append((named_stream if turn % 2 else session)(x.clone()))
+    torch.cuda.synchronize()
+    assert all(torch.equal(a, b) for result in results for a, b in zip(want, result, strict=True))
+
+
+def test_wrong_inputs_are_named(opened: Any) -> None:
+    session = opened("two_outputs-fp32")
+    with pytest.raises(UsageError, match="'x' has dtype float16, not float32"):
+        session(torch.zeros(2, 8, device="cuda", dtype=torch.float16))
+    with pytest.raises(UsageError, match="not in C order"):
+        session(Interface(torch.zeros(8, 2, device="cuda").t()))
+    if torch.cuda.device_count() > 1:
+        with pytest.raises(UsageError, match="'x' is on cuda:1, not on cuda:0"):
+            session(torch.zeros(2, 8, device="cuda:1"))
+    with pytest.raises(UsageError, match="there is no GPU 'cuda:99'"):
+        opened("two_outputs-fp32", device=99)
+    with pytest.raises(IncompatibleError, match=r"aten\.igamma\.default"):
+        opened("mixed-fp32")
+
+
+@pytest.mark.parametrize("contexts", [1, 4])
+def test_threads_get_equal_results(contexts: int, opened: Any) -> None:
+    session = opened("minilm-fp16", contexts=contexts)
+    (inputs, _), *_ = samples("minilm-fp16")
+    calls = [in_numpy(inputs), on_gpu(inputs)]
+    want = torch.from_numpy(call(session, calls[0])[0])
+    torch.cuda.synchronize()
+    wrong, counts, errors = [], [0] * 4, []
+    deadline = time.monotonic() + 5
+
+    def work(number: int) -> None:
+        try:
+            with torch.cuda.stream(torch.cuda.Stream()):
+                while time.monotonic() < deadline:
+                    got = torch.as_tensor(call(session, calls[number % 2])[0])
+                    if not torch.equal(got.cpu(), want):
+                        wrong.append(number)
+                    counts[number] += 1
+        except Exception as error:  # noqa: BLE001
+            errors.append(error)
+
+    threads = [Thread(target=work, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    record({"threads": 4, "contexts": contexts, "calls": counts, "wrong": len(wrong)})
+    assert not errors and not wrong and min(counts) > 10
+
+
+def test_closing_frees_the_gpus_memory(kernels: Path) -> None:
+    path = named("efficientnet_lite0-fp16")
+
+    def one() -> None:
+        with Session(path, allow_unlisted_gpu=True, runtime_cache=kernels) as session:
+            session(np.zeros((1, 3, 224, 224), np.float32))
+
+    one()
+    before = torch.cuda.mem_get_info()[0]
+    for _ in range(3):
+        one()
+    assert before - torch.cuda.mem_get_info()[0] < 8 * 2**20
+
+
+def test_kernels_are_shared_with_load(kernels: Path, tmp_path: Path) -> None:
+    path = named("two_outputs-fp32")
+    x = torch.zeros(2, 8)
+    load(path, allow_unlisted_gpu=True, runtime_cache=tmp_path)(x.cuda())
+    with Session(path, allow_unlisted_gpu=True, runtime_cache=tmp_path) as session:
+        assert session.kernels_are_cached
+        session(x.numpy())
+    assert load(path, allow_unlisted_gpu=True, runtime_cache=tmp_path).kernels_are_cached
+    assert len(list(tmp_path.glob("*.kernels"))) == 1
+
+
+_WITHOUT_TORCH = """
+import sys
+class Forbidden:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in ("torch", "torch_tensorrt"):
+            raise ImportError("no torch here")
+sys.meta_path.insert(0, Forbidden())
+import os, numpy as np
+from windows_side import Session
+from toolchain.errors import UsageError
+with Session(sys.argv[1], allow_unlisted_gpu=True, runtime_cache=sys.argv[2]) as session:
+    x = np.arange(16, dtype=np.float32).reshape(2, 8)
+    y = session(x)
+    if not os.fork():  # nothing of CUDA goes on there
+        try:
+            session(x)
+        except UsageError as error:
+            print("child:", error.problem, flush=True)
+        del session
+        sys.exit(0)
+    os.wait()
+    assert (session(x)[0] == y[0]).all()
+assert not {"torch", "torch_tensorrt"} & sys.modules.keys()
+print("sum:", float(y[0].sum()))
+try:
+    session(x)
+except UsageError as error:
+    print("closed:", error.problem)
+"""
+
+
+def test_a_process_without_torch_and_its_forked_child(kernels: Path) -> None:
+    path = named("two_outputs-fp32")
+    command = [sys.executable, "-c", _WITHOUT_TORCH, str(path), str(kernels)]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT_OF_TESTS, env=os.environ, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert "child: the session was made in another process" in done.stdout
+    assert "closed: the session is closed" in done.stdout
+    with Session(path, allow_unlisted_gpu=True, runtime_cache=kernels) as session:
+        want = float(session(np.arange(16, dtype=np.float32).reshape(2, 8))[0].sum())
+    assert f"sum: {want}" in done.stdout

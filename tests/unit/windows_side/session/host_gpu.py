@@ -1,0 +1,206 @@
+"""A GPU that is the host's memory, and engines that are functions of numpy's arrays.
+
+TensorRT deserializes no engine and CUDA has no memory without a GPU, and what a session does between engines is ours:
+where values are, in which order state is written, what happens to errors. tests/gpu runs the same on real ones.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import pytest
+import tensorrt_rtx as trt
+
+from toolchain.artifact import Engine
+from toolchain.manifest.models import EngineEntry
+from windows_side.session import cuda
+from windows_side.session import session as sessions
+from windows_side.session.cuda import OutOfMemoryError
+from windows_side.session.dtypes import numpy_dtype
+from windows_side.session.engine import LoadedEngine
+
+# Of input and output arrays, by the names of bindings.
+Function = Callable[[dict[str, Any], dict[str, Any]], None]
+
+
+class HostMemory:
+    """CUDA's memory functions; each block is checked for being freed once, and is filled with rubbish at first."""
+
+    def __init__(self) -> None:
+        self.blocks: dict[int, Any] = {}
+        self.limit: int | None = None
+        self.streams: list[int] = []
+
+    def allocate(self, size: int) -> int:
+        if self.limit is not None and size > self.limit:
+            raise OutOfMemoryError("the GPU has not enough memory left")
+        block = np.full(size + 256, 0xA5, np.uint8)
+        pointer = -(-block.ctypes.data // 256) * 256
+        self.blocks[pointer] = block
+        return pointer
+
+    def free(self, pointer: int) -> None:
+        del self.blocks[pointer]
+
+    def copy(self, target: int, source: int, size: int, stream: int) -> None:
+        self.streams.append(stream)
+        ctypes.memmove(target, source, size)
+
+
+class HostGpu:
+    """A GPU with an index."""
+
+    def __init__(self, index: int) -> None:
+        self.index = index
+        self.name, self.capability = "Host", (8, 9)
+
+    def __str__(self) -> str:
+        return f"cuda:{self.index}"
+
+    @contextmanager
+    def current(self) -> Iterator[None]:
+        yield
+
+    def start(self) -> None:
+        pass
+
+
+class _Event:
+    def record(self, stream: int) -> None: ...
+    def hold_up(self, stream: int) -> None: ...
+    def synchronize(self) -> None: ...
+    def close(self) -> None: ...
+
+
+class _Context:
+    """TensorRT's execution context."""
+
+    def __init__(self, engine: HostEngine) -> None:
+        self.engine = engine
+        self.shapes = {binding.name: tuple(binding.shape) for binding in engine.entry.inputs}
+        self.addresses: dict[str, int] = {}
+        self.profile = 0
+
+    def set_input_shape(self, name: str, shape: tuple[int, ...]) -> bool:
+        self.shapes[name] = shape
+        return True
+
+    def set_optimization_profile_async(self, index: int, stream: int) -> bool:
+        self.profile = index
+        self.engine.profiles_used.append(index)
+        return True
+
+    def get_tensor_shape(self, name: str) -> tuple[int, ...]:
+        [binding] = [binding for binding in self.engine.entry.outputs if binding.name == name]
+        varying = [
+            size
+            for given in self.engine.entry.inputs
+            for size, stated in zip(self.shapes[given.name], given.shape, strict=True)
+            if stated == -1
+        ]
+        return tuple(varying[0] if size == -1 else size for size in binding.shape)
+
+    def set_tensor_address(self, name: str, pointer: int) -> bool:
+        assert pointer and not pointer % 256
+        self.addresses[name] = pointer
+        return True
+
+    def execute_async_v3(self, stream: int) -> bool:
+        entry = self.engine.entry
+        inputs = {b.name: self._array(b.name, self.shapes[b.name], b.dtype) for b in entry.inputs}
+        outputs = {b.name: self._array(b.name, self.get_tensor_shape(b.name), b.dtype) for b in entry.outputs}
+        self.engine.calls += 1
+        if self.engine.fails:
+            return False
+        self.engine.function(inputs, outputs)
+        return True
+
+    def _array(self, name: str, shape: tuple[int, ...], dtype: str) -> Any:
+        size = int(np.prod(shape)) * numpy_dtype(dtype).itemsize
+        memory = (ctypes.c_uint8 * size).from_address(self.addresses[name])
+        return np.ndarray(shape, numpy_dtype(dtype), memory)
+
+
+class HostEngine:
+    """TensorRT's engine."""
+
+    def __init__(self, entry: EngineEntry, function: Function) -> None:
+        self.entry, self.function = entry, function
+        self.calls, self.fails = 0, False
+        self.profiles_used: list[int] = []
+        self.names = [binding.name for binding in (*entry.inputs, *entry.outputs)]
+        self.num_io_tensors = len(self.names)
+        self.num_optimization_profiles = max(len(entry.profiles), 1)
+
+    def get_tensor_name(self, index: int) -> str:
+        return self.names[index]
+
+    def get_tensor_location(self, name: str) -> Any:
+        return trt.TensorLocation.DEVICE
+
+    def get_tensor_shape(self, name: str) -> list[int]:
+        return next(b.shape for b in (*self.entry.inputs, *self.entry.outputs) if b.name == name)
+
+    def get_tensor_profile_shape(self, name: str, index: int) -> list[list[int]]:
+        shapes = self.entry.profiles[index][name]
+        return [shapes.min, shapes.opt, shapes.max]
+
+    def create_runtime_config(self) -> Any:
+        return type("Config", (), {})()
+
+    def create_execution_context(self, config: Any) -> _Context:
+        return _Context(self)
+
+
+class Host:
+    """What tests look at.
+
+    Attributes:
+        functions: what engines compute, by their index; sums of their inputs unless a test says otherwise.
+    """
+
+    def __init__(self) -> None:
+        self.memory = HostMemory()
+        self.pinned = HostMemory()
+        self.functions: dict[int, Function] = {}
+        self.engines: list[HostEngine] = []
+
+    def load(self, runtime: Any, engine: Engine, kernels: Any) -> LoadedEngine:
+        def deserialize(plan: bytes) -> HostEngine:
+            self.engines.append(HostEngine(engine.entry, self.functions.get(engine.index, sums)))
+            return self.engines[-1]
+
+        return LoadedEngine(
+            type("Runtime", (), {"deserialize_cuda_engine": staticmethod(deserialize)})(), engine, kernels
+        )
+
+
+def sums(inputs: dict[str, Any], outputs: dict[str, Any]) -> None:
+    """Fills the n-th output with the sum of all inputs, plus n."""
+    total = sum(float(array.astype(np.float64).sum()) for array in inputs.values())
+    for index, array in enumerate(outputs.values()):
+        array[...] = total + index
+
+
+@pytest.fixture
+def host(monkeypatch: pytest.MonkeyPatch) -> Host:
+    """Sessions in this test run on the host."""
+    made = Host()
+    for name, value in {
+        "allocate": made.memory.allocate, "free": made.memory.free,
+        "allocate_pinned": made.pinned.allocate, "free_pinned": made.pinned.free,
+        "upload": lambda target, data: ctypes.memmove(target, data, len(data)),
+        "copy_to_device": made.memory.copy, "copy_to_host": made.memory.copy, "copy_within_device": made.memory.copy,
+        "create_stream": lambda: 77, "destroy_stream": lambda stream: None, "synchronize": lambda stream: None,
+        "synchronize_device": lambda: None, "gpu_of": lambda pointer: 0, "current_gpu": lambda: 0, "Event": _Event,
+    }.items():  # fmt: skip
+        monkeypatch.setattr(cuda, name, value)
+    monkeypatch.setattr(sessions, "Gpu", HostGpu)
+    monkeypatch.setattr(sessions, "admit", lambda artifact, options, runtime: [])
+    monkeypatch.setattr(sessions, "create_runtime", lambda: None)
+    monkeypatch.setattr(sessions, "LoadedEngine", made.load)
+    return made
