@@ -9,7 +9,7 @@ import zlib
 from collections.abc import Iterator
 from functools import cached_property
 from types import TracebackType
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from toolchain.container.entry_names import GRAPH_ENTRY, MANIFEST_ENTRY, ROOT
 from toolchain.container.file_kind import file_kind
@@ -17,7 +17,6 @@ from toolchain.container.reader import Container
 from toolchain.engine.info import EngineInfo
 from toolchain.engine.plan_header import HEADER_SIZE, PlanHeader, parse_plan_header
 from toolchain.errors import MalformedArtifactError, UsageError
-from toolchain.foreign.derive import Derived, derive
 from toolchain.graph.document import parse_graph
 from toolchain.graph.facts import GraphFacts, PlacedNode, read_facts
 from toolchain.graph.skeleton import engine_token, gaps
@@ -25,6 +24,9 @@ from toolchain.io.base64_stream import TEXT_CHUNK, ParallelHash, decode_stream, 
 from toolchain.limits import GRAPH, MANIFEST
 from toolchain.manifest.models import EngineEntry, Manifest
 from toolchain.manifest.reading import parse_manifest
+
+if TYPE_CHECKING:
+    from toolchain.foreign.derive import Derived
 
 
 class Engine:
@@ -153,6 +155,8 @@ class Artifact:
 
     @cached_property
     def _derived(self) -> Derived:
+        from toolchain.foreign.derive import derive  # few files are foreign, and it takes time to import
+
         return derive(self.container)
 
     def close(self) -> None:

@@ -59,7 +59,7 @@ PackageName = Annotated[str, Field(pattern=r"^[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z
 class StrictModel(BaseModel):
     """Strict and frozen: an unknown field is refused, and a number is never read from a string."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, defer_build=True)
 
 
 class Package(StrictModel):
