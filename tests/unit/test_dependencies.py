@@ -23,10 +23,10 @@ DISTRIBUTIONS = {
     "model_signing": "model-signing",
     "OpenSSL": "pyopenssl",
     "cuda": "cuda-bindings",
-    "tensorrt_rtx": "tensorrt-rtx",
 }
-# Used without an import statement: torch gives arrays of it; read by name on Python 3.10; its plans are built by it.
-WITHOUT_IMPORT = {"numpy", "tomli", "torch-tensorrt"}
+# Used without an import statement: torch gives arrays of it; read by name on Python 3.10; its plans are built by it;
+# imported by name when a session is made.
+WITHOUT_IMPORT = {"numpy", "tomli", "torch-tensorrt", "tensorrt-rtx"}
 OURS = {"toolchain", "linux_side", "windows_side"}
 
 

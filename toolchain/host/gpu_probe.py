@@ -7,10 +7,12 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from functools import lru_cache
+from threading import Lock, Thread
 
 from toolchain.targets import ComputeCapability
 
 TIMEOUT = 10.0
+_PROBING = Lock()
 
 # Not from the current folder: it may be where downloads lie, a pynvml.py among them.
 _PROGRAM = "import sys; sys.path[:] = filter(None, sys.path); from toolchain.host.nvml import main; main()"
@@ -44,9 +46,19 @@ class Gpus:
     known: bool = True
 
 
-@lru_cache(maxsize=1)
 def probe_gpus() -> Gpus:
-    """Runs the probe, once in a process."""
+    """Runs the probe, once in a process; waits for one that :func:`probe_ahead` has begun."""
+    with _PROBING:
+        return _probed()
+
+
+def probe_ahead() -> None:
+    """Begins the probe while the caller does something else."""
+    Thread(target=probe_gpus, name="trtcross-probe", daemon=True).start()
+
+
+@lru_cache(maxsize=1)
+def _probed() -> Gpus:
     try:
         command = [sys.executable, "-c", _PROGRAM]
         result = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=TIMEOUT, check=False)

@@ -2,22 +2,15 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable, Sequence
+from functools import cache
 from typing import Any
 
 from toolchain.artifact import Engine
 from toolchain.errors import IncompatibleError, MalformedArtifactError, MissingComponentError
 from toolchain.manifest.models import EngineEntry
 from windows_side.session.cuda import Stream
-
-try:
-    import tensorrt_rtx as _trt
-except (ImportError, OSError) as error:
-    raise MissingComponentError(
-        f"TensorRT-RTX cannot be imported: {error}",
-        where="this Python environment",
-        remedy="python -m pip install tensorrt-rtx; `trtcross check ARTIFACT` says which release",
-    ) from error
 
 Shape = tuple[int, ...]
 _Bounds = tuple[Shape, Shape]
@@ -56,7 +49,7 @@ class LoadedEngine:
         self._require_bindings()
         self._config = self._engine.create_runtime_config()
         # Better kernels for a call's very sizes are compiled beside the calls, as `load` has it.
-        strategies = _trt.DynamicShapesKernelSpecializationStrategy
+        strategies = import_tensorrt().DynamicShapesKernelSpecializationStrategy
         self._config.dynamic_shapes_kernel_specialization_strategy = strategies.LAZY
         kernels.attach(self._config)
 
@@ -88,7 +81,7 @@ class LoadedEngine:
                 "the engine has other inputs and outputs than the manifest lists", where=f"engine {self.entry.name}"
             )
         for name in names:
-            if self._engine.get_tensor_location(name) != _trt.TensorLocation.DEVICE:
+            if self._engine.get_tensor_location(name) != import_tensorrt().TensorLocation.DEVICE:
                 raise IncompatibleError(
                     f"the engine {self.entry.name} takes {name} from the host's memory",
                     where="Session",
@@ -182,10 +175,28 @@ class EngineContext:
         )
 
 
+@cache
+def import_tensorrt() -> Any:
+    """TensorRT-RTX's Python package.
+
+    Raises:
+        MissingComponentError: it is not installed, or its library does not load.
+    """
+    try:
+        return importlib.import_module("tensorrt_rtx")
+    except (ImportError, OSError) as error:
+        raise MissingComponentError(
+            f"TensorRT-RTX cannot be imported: {error}",
+            where="this Python environment",
+            remedy="python -m pip install tensorrt-rtx; `trtcross check ARTIFACT` says which release",
+        ) from error
+
+
 def create_runtime() -> Any:
     """TensorRT's runtime for the current GPU."""
     # Its logger is native: one of Python's could wait for ever for a thread of TensorRT's that wants to say something.
-    return _trt.Runtime(_trt.Logger(_trt.Logger.ERROR))
+    trt = import_tensorrt()
+    return trt.Runtime(trt.Logger(trt.Logger.ERROR))
 
 
 def _aliases(entry: EngineEntry) -> list[int | None]:

@@ -17,8 +17,7 @@ import tensorrt_rtx as trt
 
 from toolchain.artifact import Engine
 from toolchain.manifest.models import EngineEntry
-from windows_side.session import cuda
-from windows_side.session import session as sessions
+from windows_side.session import cuda, running
 from windows_side.session.cuda import OutOfMemoryError
 from windows_side.session.dtypes import numpy_dtype
 from windows_side.session.engine import LoadedEngine
@@ -189,6 +188,11 @@ def sums(inputs: dict[str, Any], outputs: dict[str, Any]) -> None:
 @pytest.fixture
 def host(monkeypatch: pytest.MonkeyPatch) -> Host:
     """Sessions in this test run on the host."""
+    return on_host(monkeypatch)
+
+
+def on_host(monkeypatch: pytest.MonkeyPatch) -> Host:
+    """Lets sessions run on the host from now on."""
     made = Host()
     for name, value in {
         "allocate": made.memory.allocate, "free": made.memory.free,
@@ -199,8 +203,8 @@ def host(monkeypatch: pytest.MonkeyPatch) -> Host:
         "synchronize_device": lambda: None, "gpu_of": lambda pointer: 0, "current_gpu": lambda: 0, "Event": _Event,
     }.items():  # fmt: skip
         monkeypatch.setattr(cuda, name, value)
-    monkeypatch.setattr(sessions, "Gpu", HostGpu)
-    monkeypatch.setattr(sessions, "admit", lambda artifact, options, runtime: [])
-    monkeypatch.setattr(sessions, "create_runtime", lambda: None)
-    monkeypatch.setattr(sessions, "LoadedEngine", made.load)
+    monkeypatch.setattr(running, "Gpu", HostGpu)
+    monkeypatch.setattr(running, "admit", lambda artifact, options, runtime: [])
+    monkeypatch.setattr(running, "create_runtime", lambda: None)
+    monkeypatch.setattr(running, "LoadedEngine", made.load)
     return made

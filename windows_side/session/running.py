@@ -1,0 +1,371 @@
+"""What is behind a session: an artifact's engines on a GPU, and calls of them."""
+
+from __future__ import annotations
+
+import atexit
+import ctypes
+import os
+import re
+import sys
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from queue import SimpleQueue
+from threading import Lock
+from typing import IO, Any
+from weakref import WeakSet
+
+from toolchain.artifact import Artifact, open_artifact
+from toolchain.checker.classes import check_classes
+from toolchain.checker.safety import require_safe_to_load
+from toolchain.errors import IncompatibleError, UsageError
+from toolchain.manifest.models import Manifest, ValueSpec
+from toolchain.signing.policy import Policy, read_policy
+from toolchain.targets import Backend
+from windows_side.calling.input_rules import SizeRules, check_fixed_value, check_shape, wrong_input
+from windows_side.execution.launch_lock import LAUNCH_LOCK
+from windows_side.kernel_files import default_folder, identity_of
+from windows_side.options import LoadOptions
+from windows_side.preflight.admission import admit
+from windows_side.preflight.requirements import Runtime
+from windows_side.session import cuda
+from windows_side.session.arrays import NUMPY, Given, Kind, read
+from windows_side.session.calling import Convention
+from windows_side.session.cuda import Gpu
+from windows_side.session.engine import LoadedEngine, create_runtime, import_tensorrt
+from windows_side.session.kernels import Kernels
+from windows_side.session.lane import Lane, Plan, Tensor
+from windows_side.session.memory import DeviceMemory
+from windows_side.session.program import EngineStep, Program, read_program
+from windows_side.session.weights import Weight, read_weights
+
+Source = str | os.PathLike[str] | bytes | IO[bytes] | Artifact
+
+_CONTEXTS_LIMIT = 64
+# Sessions that are closed when Python exits: TensorRT's objects must go before CUDA does.
+_OPEN: WeakSet[Running] = WeakSet()
+
+
+@dataclass(frozen=True)
+class Request:
+    """What :class:`.session.Session` was asked for; its docstring says what each means."""
+
+    artifact: Source
+    device: int | str
+    stream: Any
+    contexts: int
+    allow_unlisted_gpu: bool
+    policy: str | os.PathLike[str] | Policy | None
+    runtime_cache: bool | str | os.PathLike[str]
+    trust: str | None
+
+
+class Running:
+    """A session's engines, execution contexts and state.
+
+    Attributes:
+        manifest: the artifact's.
+        device: where everything runs.
+    """
+
+    def __init__(self, request: Request) -> None:
+        self._closed = True  # until all is there
+        self._process = os.getpid()
+        self._lock = Lock()
+        self._runtime: Any = None
+        self._engines: list[LoadedEngine] = []
+        self._lanes: SimpleQueue[Lane] = SimpleQueue()
+        self._state: dict[str, Tensor] = {}
+        self._state_memory = DeviceMemory()
+        options = LoadOptions(
+            device=request.device,  # type: ignore[arg-type]  # an index is read too
+            allow_unlisted_gpu=request.allow_unlisted_gpu,
+            policy=None if request.policy is None else read_policy(request.policy),
+            runtime_cache=request.runtime_cache,
+            trust=request.trust,
+        )
+        self._count = _checked_count(request.contexts)
+        stream = None if request.stream is None else _stream_handle(request.stream)
+        if isinstance(request.artifact, Artifact):
+            self._load(request.artifact, options, stream)
+        else:
+            with open_artifact(request.artifact) as opened:
+                self._load(opened, options, stream)
+
+    def call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Runs the model on arguments."""
+        return self._convention.result(self._call(self._convention.leaves(args, kwargs)))
+
+    def run(self, feed: Mapping[str, Any]) -> dict[str, Any]:
+        """Runs the model on inputs by name."""
+        return self._convention.named_result(self._call(self._convention.leaves_of_feed(feed)))
+
+    @property
+    def kernels_are_cached(self) -> bool:
+        return self._kernels.warm
+
+    @property
+    def closed(self) -> bool:
+        return self._closed
+
+    def close(self) -> None:
+        """Waits for calls that run, keeps compiled kernels, and frees engines and memory."""
+        self._close(keep_kernels=True)
+
+    def __del__(self, is_finalizing: Callable[[], bool] = sys.is_finalizing) -> None:
+        if not is_finalizing() or self._process != os.getpid():
+            # TensorRT-RTX has crashed where the cache of something that was collected was serialized.
+            self._close(keep_kernels=False)
+
+    def _close(self, *, keep_kernels: bool) -> None:
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
+        _OPEN.discard(self)
+        if os.getpid() != self._process:
+            # Nothing of CUDA may be called in a forked child, so TensorRT's objects must never be released there.
+            for kept in (self._engines, self._lanes, self._kernels, self._runtime):
+                ctypes.pythonapi.Py_IncRef(ctypes.py_object(kept))
+            return
+        lanes = [self._lanes.get() for _ in range(self._count)]
+        with self._gpu.current():
+            if keep_kernels:
+                self._kernels.save()
+            self._release(lanes)
+
+    def _release(self, lanes: list[Lane]) -> None:
+        """Frees what is on the GPU: contexts before engines, engines before the cache and the runtime."""
+        for lane in lanes:
+            lane.close()
+        self._engines.clear()
+        self._kernels.close()
+        self._runtime = None
+        for tensor in self._state.values():
+            self._state_memory.give_back(tensor.pointer)
+        self._state_memory.close()
+
+    def _load(self, artifact: Artifact, options: LoadOptions, stream: int | None) -> None:
+        for doubt in admit(artifact, options, Runtime.TENSORRT):
+            warnings.warn(f"{doubt.name}: needs {doubt.needed}; here: {doubt.found}", stacklevel=5)
+        self.manifest = manifest = artifact.manifest
+        _require_rtx(artifact)
+        starting = _in_thread(partial(_started, _gpu_index(options.device)))  # meanwhile the rest is read
+        require_safe_to_load(artifact, options.trust)
+        check_classes(artifact)
+        artifact.check_files()
+        program = read_program(artifact)
+        _require_one_context(program, self._count, artifact)
+        self._convention = Convention(manifest, str(artifact.path))
+        self._checks = [_InputCheck(spec, name) for spec, name in zip(manifest.inputs, program.inputs, strict=True)]
+        self._rules = SizeRules(manifest.inputs, manifest.guards)
+        weights = read_weights(artifact, set(program.state.values()))
+        import_tensorrt()
+        self._gpu = starting.result()
+        self.device = str(self._gpu)
+        with self._gpu.current():
+            identity = identity_of(manifest, self._gpu.name, self._gpu.capability)
+            self._kernels = Kernels(_folder(options), identity, self._gpu)
+            try:
+                self._load_onto_gpu(artifact, program, weights, stream)
+            except BaseException:
+                self._release([self._lanes.get() for _ in range(self._lanes.qsize())])
+                raise
+        self._closed = False
+        _OPEN.add(self)
+
+    def _load_onto_gpu(
+        self, artifact: Artifact, program: Program, weights: Mapping[str, Weight], stream: int | None
+    ) -> None:
+        self._runtime = create_runtime()
+        for engine in artifact.engines:
+            self._engines.append(LoadedEngine(self._runtime, engine, self._kernels))
+        artifact.container.check_unchanged()
+        for name, fqn in program.state.items():
+            self._state[name] = _uploaded(weights[fqn], self._state_memory)
+        plan = Plan(program, _dtypes(program, artifact.manifest, weights), artifact.manifest.inputs)
+        for _ in range(self._count):
+            contexts = [engine.create_context() for engine in self._engines]
+            self._lanes.put(Lane(plan, contexts, self._state, self._gpu, stream))
+
+    def _call(self, leaves: Sequence[Any]) -> list[Any]:
+        with self._lane() as lane, self._gpu.current():
+            given = [check(leaf, self._gpu, lane.stream) for check, leaf in zip(self._checks, leaves, strict=True)]
+            shapes = tuple([leaf.shape if leaf is not None else () for leaf in given])
+            self._rules(shapes)
+            with LAUNCH_LOCK.launching:
+                outputs = lane.call(given, _kind_of(given))
+            if self._kernels.are_new(shapes):
+                with LAUNCH_LOCK.capturing():  # no engine is launched while the cache is read
+                    self._kernels.save()
+        return outputs
+
+    @contextmanager
+    def _lane(self) -> Iterator[Lane]:
+        """A free execution context; waits for one."""
+        if os.getpid() != self._process:
+            raise UsageError(
+                "the session was made in another process, and CUDA does not go on in a forked child",
+                where="Session",
+                remedy="make the session in the process that uses it",
+            )
+        self._require_open()
+        lane = self._lanes.get()
+        try:
+            self._require_open()
+            yield lane
+        finally:
+            self._lanes.put(lane)
+
+    def _require_open(self) -> None:
+        if self._closed:
+            raise UsageError("the session is closed", where="Session", remedy="make another one")
+
+
+@atexit.register
+def _close_all() -> None:
+    for running in list(_OPEN):
+        running.close()
+
+
+class _InputCheck:
+    """Looks at one leaf of a call, and compares it with what the manifest says of it."""
+
+    def __init__(self, spec: ValueSpec, name: str | None) -> None:
+        """
+        Args:
+            name: of its value in the program, None where it is no tensor.
+        """
+        self._spec = spec
+        self._is_tensor = spec.dtype is not None and name is not None
+        shape = tuple(spec.shape or ())
+        self._static = shape if all(isinstance(size, int) for size in shape) else None
+
+    def __call__(self, leaf: Any, gpu: Gpu, stream: int) -> Given | None:
+        """
+        Raises:
+            UsageError: the engines cannot take it.
+        """
+        if not self._is_tensor:
+            check_fixed_value(self._spec, leaf)
+            return None
+        given = read(leaf, self._wrong, stream)
+        if given.dtype != self._spec.dtype:
+            raise self._wrong(f"has dtype {given.dtype}, not {self._spec.dtype}")
+        if given.gpu is not None and given.gpu != gpu.index:
+            raise self._wrong(f"is on cuda:{given.gpu}, not on {gpu}")
+        if given.shape != self._static:
+            check_shape(self._spec, given.shape)
+        return given
+
+    def _wrong(self, problem: str) -> UsageError:
+        return wrong_input(self._spec, problem)
+
+
+def _kind_of(given: Sequence[Given | None]) -> Kind:
+    """That of the first array; numpy's where there is none."""
+    return next((leaf.kind for leaf in given if leaf is not None), NUMPY)
+
+
+def _require_rtx(artifact: Artifact) -> None:
+    """
+    Raises:
+        IncompatibleError: its engines are TensorRT's own.
+    """
+    if artifact.manifest.target.backend is not Backend.TENSORRT_RTX:
+        raise IncompatibleError(
+            "a session runs engines of TensorRT-RTX, and this artifact's are TensorRT's",
+            where=str(artifact.path),
+            remedy="use windows_side.load, or build it with --backend tensorrt-rtx",
+        )
+
+
+def _require_one_context(program: Program, contexts: int, artifact: Artifact) -> None:
+    """
+    Raises:
+        UsageError: several calls at once would share the state that each changes.
+    """
+    changed = {target for target, _ in program.state_updates}
+    if changed and contexts > 1:
+        raise UsageError(
+            f"the model has state that its calls change ({', '.join(sorted(changed)[:3])}): no two can run at once",
+            where=f"{artifact.path}, contexts",
+            remedy="use contexts=1, and a session for each sequence of calls",
+        )
+
+
+def _in_thread(work: Callable[[], Gpu]) -> Future[Gpu]:
+    executor = ThreadPoolExecutor(1, "trtcross-gpu")
+    future = executor.submit(work)
+    executor.shutdown(wait=False)
+    return future
+
+
+def _started(index: int) -> Gpu:
+    gpu = Gpu(index)
+    gpu.start()
+    return gpu
+
+
+def _checked_count(contexts: int) -> int:
+    """
+    Raises:
+        UsageError: it is no number of contexts.
+    """
+    if type(contexts) is not int or not 1 <= contexts <= _CONTEXTS_LIMIT:
+        raise UsageError(f"{contexts!r} is no number of contexts", where="contexts", remedy=f"1 to {_CONTEXTS_LIMIT}")
+    return contexts
+
+
+def _gpu_index(device: str) -> int:
+    match = re.fullmatch(r"cuda(?::([0-9]+))?", device)
+    if not match:
+        raise UsageError(f"there is no GPU {device!r} here", where="device", remedy="pass a GPU's index, or 'cuda:0'")
+    return int(match[1] or 0)
+
+
+def _stream_handle(stream: Any) -> int:
+    """The number of a CUDA stream.
+
+    Raises:
+        UsageError: it is none.
+    """
+    if hasattr(stream, "__cuda_stream__"):
+        return int(stream.__cuda_stream__()[1])
+    for name in ("cuda_stream", "ptr", "handle"):
+        if hasattr(stream, name):
+            return int(getattr(stream, name))
+    try:
+        return int(stream)
+    except (TypeError, ValueError) as error:
+        raise UsageError(
+            f"{stream!r} is no CUDA stream", where="stream", remedy="pass its number, or torch's or cupy's object"
+        ) from error
+
+
+def _folder(options: LoadOptions) -> Path | None:
+    wanted = options.runtime_cache
+    if isinstance(wanted, bool):
+        return default_folder() if wanted else None
+    return Path(wanted)
+
+
+def _uploaded(weight: Weight, memory: DeviceMemory) -> Tensor:
+    pointer = memory.take(len(weight.data))
+    if weight.data:
+        cuda.upload(pointer, weight.data)
+    return Tensor(pointer, weight.shape)
+
+
+def _dtypes(program: Program, manifest: Manifest, weights: Mapping[str, Weight]) -> dict[str, str]:
+    """The dtype of each value that is a tensor and no input."""
+    found = {name: weights[fqn].dtype for name, fqn in program.state.items()}
+    for step in program.steps:
+        if isinstance(step, EngineStep):
+            bindings = manifest.engines[step.engine].outputs
+            found |= {name: binding.dtype for name, binding in zip(step.outputs, bindings, strict=True)}
+    return found
