@@ -83,6 +83,11 @@ class Gpu:
             _checked(_cuda.cudaSetDevice(self.index))
         return before
 
+    def put_back(self, before: int) -> None:
+        """Makes the GPU current again that was before :meth:`make_current`, where that was another."""
+        if before != self.index:
+            _cuda.cudaSetDevice(before)
+
     @contextmanager
     def current(self) -> Iterator[None]:
         """Makes it this thread's current GPU within a block; TensorRT may have made another one current by its end."""

@@ -5,13 +5,14 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from toolchain.errors import TrtcrossError
 from toolchain.manifest.models import ValueSpec
 from windows_side.calling.input_rules import wrong_input
 from windows_side.session import cuda
-from windows_side.session.arrays import DeviceArrays, Given, Kind
+from windows_side.session.arrays import NUMPY, DeviceArrays, Given, Kind
 from windows_side.session.cuda import Gpu, Stream
 from windows_side.session.device_array import DeviceArray
 from windows_side.session.dtypes import size_in_bytes
@@ -44,6 +45,16 @@ class Plan:
     dtypes: dict[str, str]
     inputs: Sequence[ValueSpec]
 
+    @cached_property
+    def results(self) -> frozenset[str]:
+        """The values that are outputs."""
+        return frozenset(output.name for output in self.program.outputs if output.name)
+
+    @cached_property
+    def names(self) -> list[tuple[int, str]]:
+        """The leaves that are tensors, and the names of their values."""
+        return [(index, name) for index, name in enumerate(self.program.inputs) if name]
+
     def size(self, name: str, shape: Shape) -> int:
         return size_in_bytes(shape, self.dtypes[name])
 
@@ -72,19 +83,24 @@ class Lane:
         self._done = cuda.Event()
         self._pending: Stream | None = None
 
-    def call(self, leaves: Sequence[Given | None], kind: Kind) -> list[Any]:
+    def call(self, leaves: Sequence[Given | None]) -> list[Any]:
         """Runs the program; returns when its results are there.
 
         With a stream of the caller's, and with torch's tensors on the GPU, it returns when all is enqueued.
 
         Args:
-            leaves: of the call, None where the input is no tensor.
-            kind: of the outputs.
+            leaves: of the call, None where the input is no tensor. Outputs are of the kind of the first that is one.
 
         Raises:
             UsageError: an input that the model changes cannot be written to.
             IncompatibleError: memory is short, or the GPU failed.
         """
+        kind: Kind = NUMPY
+        on_host = True
+        for leaf in leaves:
+            if leaf is not None:
+                kind, on_host = leaf.kind, not leaf.kind.on_gpu
+                break
         theirs = None if self.named else kind.stream()
         stream = theirs or self.stream
         if self._pending is not None and self._pending != stream:
@@ -95,7 +111,7 @@ class Lane:
         run = _Run(self, leaves, kind, stream)
         try:
             outputs = run.outputs()
-            if run.on_host or (theirs is None and not self.named):
+            if on_host or run.reads_host or (theirs is None and not self.named):
                 cuda.synchronize(stream)
                 self._pending = None
             else:
@@ -126,7 +142,7 @@ class _Run:
     """One call's values.
 
     Attributes:
-        on_host: whether some of its inputs or outputs are on the host.
+        reads_host: whether some of its inputs are on the host.
     """
 
     def __init__(self, lane: Lane, leaves: Sequence[Given | None], kind: Kind, stream: Stream) -> None:
@@ -141,25 +157,27 @@ class _Run:
         self._results: dict[str, Any] = {}
         self._blocks: list[int] = []
         self._to_host: list[tuple[int, int, int]] = []  # target, source, size
-        self.on_host = not kind.on_gpu or any(leaf is not None and leaf.gpu is None for leaf in leaves)
+        self.reads_host = False
 
     def outputs(self) -> list[Any]:
         """Enqueues everything; arrays of the host are filled by :meth:`finish`."""
-        self._require_writable()
+        program = self._program
+        if program.input_updates:
+            self._require_writable()
         self._read_inputs()
-        wanted = {output.name for output in self._program.outputs if output.name} if self._kind.on_gpu else set()
-        for step in self._program.steps:
+        wanted = self._plan.results if self._kind.on_gpu else frozenset()
+        for step in program.steps:
             if isinstance(step, EngineStep):
                 self._run_engine(step, wanted)
             elif isinstance(step, SizeStep):
                 self._sizes[step.output] = self._tensors[step.tensor].shape[step.dim]
             else:
                 self._sizes[step.output] = self._computed(step)
-        results = [
-            output.constant if output.name is None else self._result(output.name) for output in self._program.outputs
-        ]
-        self._update()
-        self._copy_to_host()
+        results = [output.constant if output.name is None else self._result(output.name) for output in program.outputs]
+        if program.state_updates or program.input_updates:
+            self._update()
+        if self._to_host:
+            self._copy_to_host()
         return results
 
     def finish(self) -> None:
@@ -188,17 +206,23 @@ class _Run:
                 raise wrong_input(self._plan.inputs[index], f"is {words}, and the model changes it in place")
 
     def _read_inputs(self) -> None:
-        pairs = [(name, leaf) for name, leaf in zip(self._program.inputs, self._leaves, strict=True) if name and leaf]
-        host = [(name, leaf, size_in_bytes(leaf.shape, leaf.dtype)) for name, leaf in pairs if leaf.gpu is None]
-        pieces = self._lane.to_gpu.reserve([size for _, _, size in host])
-        for piece, (name, leaf, size) in zip(pieces, host, strict=True):
-            ctypes.memmove(piece, leaf.pointer, size)
-            tensor = self._new(leaf.shape, size)
-            cuda.copy_to_device(tensor.pointer, piece, size, self._stream)
-            self._tensors[name], self._given[name] = tensor, leaf
-        for name, leaf in pairs:
-            if leaf.gpu is not None:
-                self._tensors[name], self._given[name] = self._on_gpu(leaf), leaf
+        host: list[tuple[str, Given, int]] = []
+        for index, name in self._plan.names:
+            leaf = self._leaves[index]
+            if leaf is None:
+                continue
+            self._given[name] = leaf
+            if leaf.gpu is None:
+                host.append((name, leaf, size_in_bytes(leaf.shape, leaf.dtype)))
+            else:
+                self._tensors[name] = self._on_gpu(leaf)
+        if host:
+            self.reads_host = True
+            pieces = self._lane.to_gpu.reserve([size for _, _, size in host])
+            for piece, (name, leaf, size) in zip(pieces, host, strict=True):
+                ctypes.memmove(piece, leaf.pointer, size)
+                tensor = self._tensors[name] = self._new(leaf.shape, size)
+                cuda.copy_to_device(tensor.pointer, piece, size, self._stream)
 
     def _on_gpu(self, leaf: Given) -> Tensor:
         made_on = leaf.stream
@@ -217,7 +241,7 @@ class _Run:
             cuda.copy_within_device(tensor.pointer, leaf.pointer, size, self._stream)
         return tensor
 
-    def _run_engine(self, step: EngineStep, wanted: set[str]) -> None:
+    def _run_engine(self, step: EngineStep, wanted: frozenset[str]) -> None:
         inputs = [self._tensors[name] for name in step.inputs]
 
         def place(index: int, shape: Shape) -> int:

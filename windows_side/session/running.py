@@ -8,9 +8,8 @@ import os
 import re
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -33,7 +32,7 @@ from windows_side.options import LoadOptions
 from windows_side.preflight.admission import admit
 from windows_side.preflight.requirements import Runtime
 from windows_side.session import cuda
-from windows_side.session.arrays import NUMPY, Given, Kind, read
+from windows_side.session.arrays import Given, read
 from windows_side.session.calling import Convention
 from windows_side.session.cuda import Gpu
 from windows_side.session.engine import LoadedEngine, create_runtime, import_tensorrt
@@ -193,35 +192,37 @@ class Running:
             self._lanes.put(Lane(plan, contexts, self._state, self._gpu, stream))
 
     def _call(self, leaves: Sequence[Any]) -> list[Any]:
-        with self._lane() as lane, self._gpu.current():
-            given = [check(leaf, self._gpu, lane.stream) for check, leaf in zip(self._checks, leaves, strict=True)]
-            shapes = tuple([leaf.shape if leaf is not None else () for leaf in given])
+        self._require_usable()
+        lane = self._lanes.get()
+        try:
+            self._require_usable()  # it may have been closed meanwhile
+            before = self._gpu.make_current()
+            try:
+                return self._call_in(lane, leaves)
+            finally:
+                self._gpu.put_back(before)
+        finally:
+            self._lanes.put(lane)
+
+    def _call_in(self, lane: Lane, leaves: Sequence[Any]) -> list[Any]:
+        given = [check(leaf, self._gpu, lane.stream) for check, leaf in zip(self._checks, leaves, strict=True)]
+        shapes = tuple([leaf.shape if leaf is not None else () for leaf in given])
+        if self._rules:
             self._rules(shapes)
-            with LAUNCH_LOCK.launching:
-                outputs = lane.call(given, _kind_of(given))
-            if self._kernels.are_new(shapes):
-                with LAUNCH_LOCK.capturing():  # no engine is launched while the cache is read
-                    self._kernels.save()
+        with LAUNCH_LOCK.launching:
+            outputs = lane.call(given)
+        if self._kernels.are_new(shapes):
+            with LAUNCH_LOCK.capturing():  # no engine is launched while the cache is read
+                self._kernels.save()
         return outputs
 
-    @contextmanager
-    def _lane(self) -> Iterator[Lane]:
-        """A free execution context; waits for one."""
+    def _require_usable(self) -> None:
         if os.getpid() != self._process:
             raise UsageError(
                 "the session was made in another process, and CUDA does not go on in a forked child",
                 where="Session",
                 remedy="make the session in the process that uses it",
             )
-        self._require_open()
-        lane = self._lanes.get()
-        try:
-            self._require_open()
-            yield lane
-        finally:
-            self._lanes.put(lane)
-
-    def _require_open(self) -> None:
         if self._closed:
             raise UsageError("the session is closed", where="Session", remedy="make another one")
 
@@ -264,11 +265,6 @@ class _InputCheck:
 
     def _wrong(self, problem: str) -> UsageError:
         return wrong_input(self._spec, problem)
-
-
-def _kind_of(given: Sequence[Given | None]) -> Kind:
-    """That of the first array; numpy's where there is none."""
-    return next((leaf.kind for leaf in given if leaf is not None), NUMPY)
 
 
 def _require_rtx(artifact: Artifact) -> None:

@@ -64,6 +64,12 @@ class HostGpu:
     def current(self) -> Iterator[None]:
         yield
 
+    def make_current(self) -> int:
+        return self.index
+
+    def put_back(self, before: int) -> None:
+        assert before == self.index
+
     def start(self) -> None:
         pass
 
