@@ -164,6 +164,7 @@ class BuildOptions(Options):
         default_factory=list, description="Keep in PyTorch."
     )
     require_full_coverage: bool = Field(default=False, description="Fail if an operator would stay in PyTorch.")
+    require_no_torch: bool = Field(default=False, description="Fail if the artifact could not run without PyTorch.")
     allow_no_engine: bool = Field(
         default=False, description="A plain program, if TensorRT can take nothing of the model."
     )

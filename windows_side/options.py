@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, InstanceOf
 
@@ -32,3 +32,11 @@ class LoadOptions(TrustOptions):
     cuda_graphs: bool = Field(default=False, description="Replay the whole program as a CUDA graph.")
     runtime_cache: Annotated[bool | str | os.PathLike[str], BeforeValidator(_folder)] = True
     progress: bool = False
+
+
+class RunOptions(LoadOptions):
+    """What a verb asks for that runs an artifact by either runtime."""
+
+    runtime: Literal["auto", "torch", "tensorrt"] = Field(
+        default="auto", description="PyTorch, TensorRT alone, or what the artifact needs and is installed."
+    )

@@ -42,6 +42,7 @@ from linux_side.lowering.compile import (
 from linux_side.lowering.fallback import Fallback
 from linux_side.options import BuildOptions
 from linux_side.precision.mixed import Mixed, mix, mix_within
+from toolchain.checker.writing import require_no_torch
 from toolchain.engine.info import CURRENT_ABI
 from toolchain.engine.plan_header import HEADER_SIZE, PlanHeader, parse_plan_header
 from toolchain.graph.skeleton import engine_token
@@ -151,6 +152,8 @@ class Pipeline:
             require_ranges()  # a rewrite of a partition may ask of sizes too
         with self.phase("serialize"):
             result, serialized = self._serialize(source, compiled, profiles)
+            if self.options.require_no_torch:
+                require_no_torch(serialized.skeleton)
             samples = source.golden.samples
             golden = serialize_golden(samples) if samples else None
             rules = guards.rules(narrowed_ranges(program, profiles))

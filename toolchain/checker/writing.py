@@ -8,7 +8,9 @@ from toolchain.checker.graph import graph_problems
 from toolchain.container.entry_names import GOLDEN_ENTRY, GRAPH_ENTRY
 from toolchain.engine.metadata_allowlist import unknown_in_pickle
 from toolchain.errors import BuildFailedError, MalformedArtifactError
+from toolchain.graph.document import parse_graph
 from toolchain.graph.facts import GraphFacts, read_facts
+from toolchain.graph.torch_free import listed, operators_for_torch
 from toolchain.limits import GOLDEN_HEADER, GRAPH, METADATA, LimitError
 
 
@@ -43,6 +45,20 @@ def require_plain_graph(facts: GraphFacts) -> None:
             problem = f"an engine's metadata pickle holds {unknown}"
     if problem is not None:
         raise _unreadable(problem, "let more of the model go into engines; please report it if that is not the reason")
+
+
+def require_no_torch(skeleton: bytes) -> None:
+    """Refuses a graph that does not run without PyTorch.
+
+    Raises:
+        BuildFailedError: with the operators that need it.
+    """
+    if blockers := operators_for_torch(parse_graph(skeleton, where=GRAPH_ENTRY)):
+        raise BuildFailedError(
+            f"the artifact could not run without PyTorch, which runs {listed(blockers)}",
+            where="--require-no-torch",
+            remedy="rewrite these in the model, or build without --require-no-torch and run it with PyTorch",
+        )
 
 
 def require_readable_golden(data: bytes) -> None:

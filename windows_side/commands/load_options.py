@@ -10,24 +10,25 @@ from toolchain.cli.fields import field_options
 from toolchain.cli.options import signer_options
 from toolchain.cli.output import Output
 from toolchain.signing.policy import Policy
-from windows_side.options import LoadOptions
+from windows_side.options import LoadOptions, RunOptions
 
 
 def load_options(*more: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Gives a verb options of ``load``, and its function one argument, ``loading``. It stands below ``@verb``.
 
     Args:
-        more: fields of :class:`LoadOptions` besides those that every verb has.
+        more: fields of :class:`RunOptions` besides those that every verb has; with ``runtime``, ``loading`` is one.
     """
+    kind = RunOptions if "runtime" in more else LoadOptions
     fields = ("device", "allow_unlisted_gpu", *more, "trust")
 
     def decorate(function: Callable[..., None]) -> Callable[..., None]:
-        @field_options(LoadOptions, *fields)
+        @field_options(kind, *fields)
         @signer_options
         @wraps(function)
         def command(output: Output, *, policy: Policy | None, **options: Any) -> None:
             chosen = {name: options.pop(name) for name in fields}
-            loading = LoadOptions(policy=policy, progress=output.verbosity >= 0, **chosen)
+            loading = kind(policy=policy, progress=output.verbosity >= 0, **chosen)
             function(output, loading=loading, **options)
 
         return command

@@ -14,8 +14,11 @@ from toolchain.errors import UsageError
 from toolchain.io.atomic import write_bytes
 from toolchain.io.places import require_own_place
 from windows_side.commands.load_options import load_options
-from windows_side.options import LoadOptions
+from windows_side.options import RunOptions
 from windows_side.preflight.admission import admit
+from windows_side.preflight.requirements import Runtime
+from windows_side.preflight.runtimes import choose_runtime
+from windows_side.session.opening import open_session
 
 if TYPE_CHECKING:
     import torch
@@ -28,18 +31,32 @@ if TYPE_CHECKING:
 @click.option("--input", "source", required=True, type=click.Path(path_type=Path), help="Tensors by input name.")
 @click.option("--output", "out", required=True, type=click.Path(path_type=Path), help="Where outputs go, by name.")
 @verb
-@load_options()
-def run(output: Output, artifact: str, source: Path, out: Path, loading: LoadOptions) -> None:
+@load_options("runtime")
+def run(output: Output, artifact: str, source: Path, out: Path, loading: RunOptions) -> None:
     """Run ARTIFACT on the tensors in a safetensors file, named as `trtcross inspect` names the inputs."""
     require_own_place(out, artifact, source, where="--output")
     with open_artifact(artifact) as opened:
-        doubts = admit(opened, loading)  # before torch, which may be what is missing
-        from windows_side.loader.loading import load_admitted
+        runtime = choose_runtime(opened, loading.runtime)
+        if runtime is Runtime.TENSORRT:
+            names = _run_in_session(opened, loading, source, out)
+        else:
+            doubts = admit(opened, loading)  # before torch, which may be what is missing
+            from windows_side.loader.loading import load_admitted
 
-        model = load_admitted(opened, doubts, loading)
-        names = run_file(model, opened, source, out)
-    output.put(artifact=artifact, output=str(out), tensors=names, trust=loading.trust)
+            names = run_file(load_admitted(opened, doubts, loading), opened, source, out)
+    output.put(artifact=artifact, output=str(out), tensors=names, trust=loading.trust, runtime=runtime.value)
     output.say(f"wrote {', '.join(names)} to {out}")
+
+
+def _run_in_session(artifact: Artifact, loading: RunOptions, source: Path, out: Path) -> list[str]:
+    """:func:`run_file` without torch."""
+    with open_session(artifact, loading) as session:
+        from windows_side.session.samples import read_feed, write_arrays
+
+        outputs = session.run(read_feed(artifact.manifest, source))
+    named = {spec.name: outputs[spec.name] for spec in artifact.manifest.outputs if spec.dtype is not None}
+    write_arrays(named, out)
+    return list(named)
 
 
 def run_file(model: LoadedModel, artifact: Artifact, source: Path, out: Path) -> list[str]:

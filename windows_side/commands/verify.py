@@ -14,7 +14,7 @@ from toolchain.errors import UsageError
 from toolchain.io.places import require_own_place
 from toolchain.report.writing import require_writable
 from windows_side.commands.load_options import load_options
-from windows_side.options import LoadOptions
+from windows_side.options import RunOptions
 from windows_side.reports.verify_reports import Reports, read_latency
 from windows_side.verification.levels import StepResult, Verification
 
@@ -28,7 +28,7 @@ _PATH = click.Path(path_type=Path)
 @click.option("--junit", type=_PATH, help="Write JUnit XML for CI: one test case a level.")
 @click.option("--latency", type=_PATH, help="What `bench --json` printed, to be shown on the page.")
 @verb
-@load_options()
+@load_options("runtime")
 def verify(
     output: Output,
     artifacts: tuple[str, ...],
@@ -56,7 +56,7 @@ def _verify(
     html: Path | None,
     junit: Path | None,
     latency: Path | None,
-    loading: LoadOptions,
+    loading: RunOptions,
 ) -> None:
     _require_places(artifact, html, junit, latency)
     reports = Reports(html, junit, read_latency(latency) if latency else None)

@@ -5,8 +5,6 @@ A graph that has other operators needs PyTorch, and says which.
 
 from __future__ import annotations
 
-import operator
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,18 +13,7 @@ from toolchain.artifact import Artifact
 from toolchain.container.entry_names import GRAPH_ENTRY
 from toolchain.errors import IncompatibleError, MalformedArtifactError
 from toolchain.graph.document import is_placeholder, nodes, read_placeholder
-
-_SIZE = "torch.ops.aten.sym_size.int"
-_ARITHMETIC: dict[str, Callable[..., int]] = {
-    "_operator.add": operator.add,
-    "_operator.sub": operator.sub,
-    "_operator.mul": operator.mul,
-    "_operator.floordiv": operator.floordiv,
-    "_operator.mod": operator.mod,
-    "_operator.neg": operator.neg,
-    "torch.sym_max": max,
-    "torch.sym_min": min,
-}
+from toolchain.graph.torch_free import ARITHMETIC, SIZE, listed, operators_for_torch
 
 
 @dataclass(frozen=True)
@@ -102,9 +89,9 @@ def read_program(artifact: Artifact) -> Program:
     document = artifact.graph()
     if blockers := operators_for_torch(document):
         raise IncompatibleError(
-            "the model has parts that run in PyTorch, which a session does without: " + _listed(blockers),
+            "the model has parts that run in PyTorch, which a session does without: " + listed(blockers),
             where=str(artifact.path),
-            remedy="use windows_side.load; `trtcross build --require-full-coverage` makes artifacts of engines alone",
+            remedy="use windows_side.load (--runtime torch); `trtcross build --require-no-torch` makes none such",
         )
     try:
         program = _Reader(document, [engine.token for engine in artifact.engines], where).program()
@@ -115,20 +102,6 @@ def read_program(artifact: Artifact) -> Program:
     if len(program.inputs) != len(artifact.manifest.inputs) or len(program.outputs) != len(artifact.manifest.outputs):
         raise MalformedArtifactError("the graph has other inputs or outputs than the manifest lists", where=where)
     return program
-
-
-def operators_for_torch(document: dict[str, Any]) -> Counter[str]:
-    """The operators of a parsed graph that only PyTorch runs, and how often each is there."""
-    others = (
-        str(node.get("target"))
-        for node in nodes(document)
-        if not is_placeholder(node) and node.get("target") != _SIZE and node.get("target") not in _ARITHMETIC
-    )
-    return Counter(name.removeprefix("torch.ops.") for name in others)
-
-
-def _listed(blockers: Counter[str]) -> str:
-    return ", ".join(f"{name} ({count} times)" if count > 1 else name for name, count in sorted(blockers.items()))
 
 
 class _Reader:
@@ -195,10 +168,10 @@ class _Reader:
             return EngineStep(self._tokens.index(placeholder.token), inputs, outputs)
         arguments = [self._operand(argument["arg"]) for argument in node["inputs"]]
         [result] = node["outputs"]
-        if node["target"] == _SIZE:
+        if node["target"] == SIZE:
             tensor, dim = arguments
             return SizeStep(self._new(result["as_sym_int"]["as_name"]), str(tensor), int(dim))
-        return ArithmeticStep(self._new(result["as_sym_int"]["as_name"]), _ARITHMETIC[node["target"]], tuple(arguments))
+        return ArithmeticStep(self._new(result["as_sym_int"]["as_name"]), ARITHMETIC[node["target"]], tuple(arguments))
 
     def _operand(self, argument: dict[str, Any]) -> str | int:
         [(tag, value)] = argument.items()

@@ -103,6 +103,10 @@ class Running:
         """Runs the model on inputs by name."""
         return self._convention.named_result(self._call(self._convention.leaves_of_feed(feed)))
 
+    def run_leaves(self, leaves: Sequence[Any]) -> list[Any]:
+        """Runs the model on the leaves of a call, in the order of the manifest's inputs; gives those of its result."""
+        return self._call(leaves)
+
     @property
     def kernels_are_cached(self) -> bool:
         return self._kernels.warm

@@ -6,7 +6,7 @@ Imports little: what takes time to import is imported while the driver is asked 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import IO, TYPE_CHECKING, Any
 
@@ -106,6 +106,17 @@ class Session:
             IncompatibleError: as a call does; or names do not tell inputs or outputs apart.
         """
         return self._running.run(feed)
+
+    def run_leaves(self, leaves: Sequence[Any]) -> list[Any]:
+        """Runs the model on the leaves of a call in the order of ``manifest.inputs``, those with a fixed value too.
+
+        Returns:
+            The leaves of the result, in the order of ``manifest.outputs``.
+
+        Raises:
+            UsageError, IncompatibleError: as a call does.
+        """
+        return self._running.run_leaves(leaves)
 
     @property
     def kernels_are_cached(self) -> bool:

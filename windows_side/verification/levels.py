@@ -16,8 +16,11 @@ from toolchain.host.machine import machine_facts
 from toolchain.host.requirements import Requirement
 from toolchain.manifest.models import Manifest, golden_warnings
 from toolchain.signing.artifact import require_signature
-from windows_side.options import LoadOptions
-from windows_side.preflight.requirements import check, require
+from windows_side.options import RunOptions
+from windows_side.preflight.requirements import Runtime, check, require
+from windows_side.preflight.runtimes import choose_runtime
+from windows_side.session.opening import open_session
+from windows_side.session.session import Session
 from windows_side.verification.output_error import OutputError, doubts_of_added
 
 
@@ -60,7 +63,7 @@ class Verification:
         self,
         path: str | os.PathLike[str],
         level: str,
-        loading: LoadOptions = LoadOptions(),  # noqa: B008 - it is frozen
+        loading: RunOptions = RunOptions(),  # noqa: B008 - it is frozen
         *,
         about_machine: bool = False,
     ) -> None:
@@ -82,6 +85,7 @@ class Verification:
         self._loading = loading
         self._about_machine = about_machine or level in ("load", "numbers")
         self._model: Any = None
+        self._runtime = Runtime.TORCH
 
     @property
     def error(self) -> TrtcrossError | None:
@@ -116,6 +120,8 @@ class Verification:
                 if error:
                     return
         finally:
+            if isinstance(self._model, Session):
+                self._model.close()
             if artifact is not None:
                 artifact.close()
 
@@ -130,7 +136,8 @@ class Verification:
         self.facts = ArtifactSummary(artifact.manifest, digest, artifact.container.size)
         if self._about_machine:
             try:
-                self.requirements = check(artifact)
+                self._runtime = choose_runtime(artifact, self._loading.runtime)
+                self.requirements = check(artifact, self._runtime)
             except TrtcrossError:
                 self.requirements = []  # the engines' headers are damaged; a level will say so
         return artifact
@@ -149,16 +156,33 @@ class Verification:
                 artifact,
                 allow_unlisted_gpu=self._loading.allow_unlisted_gpu,
                 requirements=self.requirements or None,
+                runtime=self._runtime,
             )
-            from windows_side.loader.loading import load_admitted
-
-            self._model = load_admitted(artifact, doubts, self._loading)
+            details["runtime"] = self._runtime.value
+            self._model = self._loaded(artifact, doubts)
         else:
             self.outputs = golden_errors(artifact, self._model)
             details["outputs"] = [output.to_json() for output in self.outputs]
             if added := doubts_of_added(self.outputs):
                 details["warnings"] = added
             require_within(self.outputs, artifact)
+
+    def _loaded(self, artifact: Artifact, doubts: list[Requirement]) -> Any:
+        if self._runtime is Runtime.TENSORRT:
+            return open_session(artifact, self._loading)
+        from windows_side.loader.loading import load_admitted
+
+        return load_admitted(artifact, doubts, self._loading)
+
+
+def _golden_of(artifact: Artifact, model: Any) -> list[OutputError]:
+    if isinstance(model, Session):
+        from windows_side.verification.session_golden import compare_session
+
+        return compare_session(artifact, model)
+    from windows_side.verification.golden import compare_golden
+
+    return compare_golden(artifact, model)
 
 
 def golden_errors(artifact: Artifact, model: Any) -> list[OutputError]:
@@ -174,9 +198,7 @@ def golden_errors(artifact: Artifact, model: Any) -> list[OutputError]:
             where=str(artifact.path),
             remedy="verify with --level load" if why else "build it with --golden 1, or verify with --level load",
         )
-    from windows_side.verification.golden import compare_golden
-
-    return compare_golden(artifact, model)
+    return _golden_of(artifact, model)
 
 
 def require_within(errors: Sequence[OutputError], artifact: Artifact) -> None:

@@ -274,6 +274,7 @@ CHANGED_OPTIONS: dict[str, Any] = {
     "min_block_size": 2,
     "torch_executed_ops": ["aten.relu"],
     "require_full_coverage": True,
+    "require_no_torch": True,
     "allow_no_engine": True,
     "workspace": 1,
 }

@@ -1,0 +1,115 @@
+"""``run`` and ``verify`` without torch, on a GPU that is the host's memory (``host_gpu``); the choice of a runtime."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+from safetensors.numpy import load_file, save_file
+
+pytest.importorskip("tensorrt_rtx")
+
+from tests.conftest import ROOT
+from tests.unit.windows_side.session.host_gpu import Host, host
+from toolchain import open_artifact
+from toolchain.container.entry_names import GOLDEN_ENTRY
+from windows_side.commands.run import run
+from windows_side.commands.verify import verify
+from windows_side.preflight import runtimes
+from windows_side.preflight.requirements import Runtime, check
+from windows_side.preflight.runtimes import choose_runtime
+from windows_side.session import samples
+from windows_side.verification import levels
+
+__all__ = ["host"]
+
+SCHEMA1 = ROOT / "tests" / "compatibility" / "schema1"
+
+
+def invoke(verb: click.Command, *words: object) -> tuple[Result, dict[str, Any]]:
+    result = CliRunner().invoke(verb, [*map(str, words), "--json"])
+    return result, json.loads(result.stdout)
+
+
+def test_run_writes_what_a_session_gives(host: Host, tmp_path: Path) -> None:
+    save_file({"x": np.ones((2, 8), np.float32)}, tmp_path / "in.safetensors")
+    result, document = invoke(
+        run, SCHEMA1 / "static.pt2", "--runtime", "tensorrt", "--input", tmp_path / "in.safetensors",
+        "--output", tmp_path / "out.safetensors",
+    )  # fmt: skip
+    assert result.exit_code == 0 and document["runtime"] == "tensorrt"
+    assert (load_file(tmp_path / "out.safetensors")["output"] == 16).all()
+
+
+def test_run_names_an_input_that_the_file_lacks(host: Host, tmp_path: Path) -> None:
+    save_file({"y": np.ones((2, 8), np.float32)}, tmp_path / "in.safetensors")
+    result, document = invoke(
+        run, SCHEMA1 / "static.pt2", "--runtime", "tensorrt", "--input", tmp_path / "in.safetensors",
+        "--output", tmp_path / "out.safetensors",
+    )  # fmt: skip
+    assert result.exit_code == 2 and "lacks the input x" in document["error"]["problem"]
+
+
+def _golden(wrong: float = 0.0) -> Any:
+    with open_artifact(SCHEMA1 / "static.pt2") as artifact:
+        [(_, [want])] = samples.read_golden(artifact)
+
+    def function(inputs: dict[str, Any], outputs: dict[str, Any]) -> None:
+        outputs["output0"][...] = want + wrong
+
+    return function
+
+
+@pytest.mark.parametrize(("wrong", "code"), [(0.0, 0), (1.0, 6)])
+def test_verify_compares_a_session_with_golden(
+    host: Host, monkeypatch: pytest.MonkeyPatch, wrong: float, code: int
+) -> None:
+    monkeypatch.setattr(levels, "require", lambda *_, **__: [])
+    host.functions[0] = _golden(wrong)
+    result, document = invoke(verify, SCHEMA1 / "static.pt2", "--runtime", "tensorrt")
+    assert result.exit_code == code
+    assert [level["level"] for level in document["levels"]] == ["integrity", "structure", "load", "numbers"]
+    assert document["levels"][2]["details"]["runtime"] == "tensorrt"
+    assert {"cuda-bindings", "numpy", "runtime"} <= {item["name"] for item in document["requirements"]}
+    assert not {"torch", "torch-cuda", "torch-tensorrt"} & {item["name"] for item in document["requirements"]}
+    assert not host.memory.blocks  # the session is closed
+
+
+@pytest.mark.parametrize(
+    ("name", "torch", "wanted", "chosen"),
+    [
+        ("static", "2.14.1", "auto", Runtime.TORCH),
+        ("static", None, "auto", Runtime.TENSORRT),
+        ("mixed", None, "auto", Runtime.TORCH),
+        ("static", "2.14.1", "tensorrt", Runtime.TENSORRT),
+        ("mixed", None, "torch", Runtime.TORCH),
+    ],
+)
+def test_the_runtime_is_what_is_asked_for_else_what_is_needed_and_there(
+    name: str, torch: str | None, wanted: str, chosen: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runtimes, "torch_version", lambda: torch)
+    with open_artifact(SCHEMA1 / f"{name}.pt2") as artifact:
+        assert choose_runtime(artifact, wanted) is chosen
+
+
+def test_a_session_asks_for_the_release_by_the_line_that_installs_it() -> None:
+    found = {item.name: item for item in check(SCHEMA1 / "static.pt2", Runtime.TENSORRT)}
+    assert found["runtime"].needed == "tensorrt-rtx 1.6.1.120 exactly"
+
+
+def test_numpys_golden_is_torchs() -> None:
+    pytest.importorskip("torch")
+    from windows_side.execution import samples as of_torch
+
+    for name in ("static", "dynamic", "kv_cache", "half", "fp16", "mixed"):
+        with open_artifact(SCHEMA1 / f"{name}.pt2") as artifact:
+            assert artifact.read_entry(GOLDEN_ENTRY)
+            for ours, theirs in zip(samples.read_golden(artifact), of_torch.read_golden(artifact), strict=True):
+                for a, b in zip((*ours[0], *ours[1]), (*theirs[0], *theirs[1]), strict=True):
+                    assert np.array_equal(a, b.numpy())

@@ -1,0 +1,22 @@
+"""A session of an open artifact, by the options that verbs have."""
+
+from __future__ import annotations
+
+from toolchain.artifact import Artifact
+from windows_side.options import LoadOptions
+from windows_side.session.session import Session
+
+
+def open_session(artifact: Artifact, options: LoadOptions) -> Session:
+    """
+    Raises:
+        Those of :class:`.Session`.
+    """
+    return Session(
+        artifact,
+        options.device,
+        allow_unlisted_gpu=options.allow_unlisted_gpu,
+        policy=options.policy,
+        runtime_cache=options.runtime_cache,
+        trust=options.trust,
+    )

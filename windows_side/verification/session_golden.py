@@ -1,0 +1,39 @@
+"""Comparing a session with golden I/O, without torch."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from toolchain.artifact import Artifact
+from toolchain.checker.golden_header import malformed_golden
+from windows_side.session.samples import Array, read_golden
+from windows_side.session.session import Session
+from windows_side.verification.array_error import compare_arrays
+from windows_side.verification.output_error import OutputError
+
+
+def compare_session(artifact: Artifact, session: Session) -> list[OutputError]:
+    """Runs every golden sample through a session.
+
+    Raises:
+        MalformedArtifactError: golden I/O is not what the manifest describes.
+    """
+    errors: list[OutputError] = []
+    precision = artifact.manifest.precision
+    for number, (inputs, wanted) in enumerate(read_golden(artifact)):
+        outputs = session.run_leaves(inputs)
+        costs = (precision.errors if precision else None) or [None] * len(wanted)
+        for index, (got, want, cost) in enumerate(zip(outputs, wanted, costs, strict=True)):
+            if want is not None:
+                errors.append(replace(_compare(artifact, number, index, got, want), precision_error=cost))
+    return errors
+
+
+def _compare(artifact: Artifact, sample: int, index: int, got: Array, want: Array) -> OutputError:
+    spec, golden = artifact.manifest.outputs[index], artifact.manifest.golden
+    if got.shape != want.shape or got.dtype != want.dtype:
+        raise malformed_golden(artifact, f"output {spec.name} is {got.dtype} {got.shape}")
+    tolerance = golden.tolerance.get(str(spec.dtype)) if golden else None
+    if tolerance is None:
+        raise malformed_golden(artifact, f"the manifest gives no tolerance for {spec.dtype}")
+    return compare_arrays(got, want, tolerance, name=spec.name, dtype=str(spec.dtype), sample=sample)
