@@ -117,6 +117,14 @@ def test_full_coverage_refuses_with_the_operator_the_line_and_the_reason(tmp_pat
         build_here(NextAfter(), (X,), folder=tmp_path, require_full_coverage=True)
 
 
+def test_an_artifact_that_needs_torch_is_refused_where_none_must_be_needed(tmp_path: Path) -> None:
+    with pytest.raises(BuildFailedError, match=r"PyTorch, which runs .*aten\.nonzero\.default") as caught:
+        build_here(Rows(), (X,), folder=tmp_path, require_no_torch=True)
+    assert caught.value.where == "--require-no-torch"
+    built = build_here(nn.Linear(8, 8), (X,), folder=tmp_path, require_no_torch=True)
+    assert not in_torch(built.artifact.manifest)
+
+
 def test_a_fallback_that_leaves_nothing_for_tensorrt_is_refused_with_the_reason(tmp_path: Path) -> None:
     with pytest.raises(BuildFailedError, match=r"can take no operator of this model \(aten\.nonzero.*raised"):
         build_here(OnlyRows(), (X,), folder=tmp_path)

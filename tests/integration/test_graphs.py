@@ -19,7 +19,10 @@ from linux_side.frontend.structure import plain_spec
 from tests.integration import harness
 from tests.integration.graphs import GRAPHS, Graph, random
 from tests.integration.harness import Built, assert_same_wiring, build_here
-from toolchain.errors import UsageError
+from tests.integration.sessions import session_of
+from tests.unit.windows_side.session.host_gpu import on_host
+from toolchain.errors import IncompatibleError, UsageError
+from toolchain.graph.torch_free import operators_for_torch
 from toolchain.manifest.models import DynamicSize
 
 pytestmark = pytest.mark.rtx
@@ -89,6 +92,31 @@ def test_graph(built_once: Callable[[str], Built], name: str) -> None:
 @pytest.mark.parametrize("name", each_graph(wrong=WRONG_NETWORKS))
 def test_networks_do_what_the_model_does(built_once: Callable[[str], Built], name: str) -> None:
     assert_networks_right(built_once(name), GRAPHS[name])
+
+
+@pytest.mark.parametrize("name", each_graph(wrong={}))
+def test_a_session_does_what_load_does_to_the_bit(
+    built_once: Callable[[str], Built], name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    built, graph = built_once(name), GRAPHS[name]
+    host = on_host(monkeypatch)
+    if blockers := operators_for_torch(built.artifact.graph()):
+        with pytest.raises(IncompatibleError, match=next(iter(blockers))):
+            session_of(built, host)
+        return
+    model = built._model(list(built.partitions.values()))  # with a state of its own
+    with session_of(built, host) as session:
+        for call in graph.all_calls():
+            ours, theirs = (pytree.tree_map_only(torch.Tensor, torch.clone, call) for _ in range(2))
+            got, want = session(*ours[0], **ours[1]), model(*theirs[0], **theirs[1])
+            assert pytree.tree_structure(got) == pytree.tree_structure(want)
+            pairs = zip(pytree.tree_leaves((got, ours)), pytree.tree_leaves((want, theirs)), strict=True)
+            for a, b in pairs:
+                if isinstance(b, torch.Tensor):
+                    assert a.dtype == b.dtype and torch.equal(a.nan_to_num(), b.nan_to_num())
+                else:
+                    assert a == b and type(a) is type(b)
+    assert not host.memory.blocks
 
 
 @pytest.mark.parametrize("name", ["profiles", "profiles and sizes"])

@@ -19,7 +19,6 @@ from toolchain.artifact import Engine
 from toolchain.manifest.models import EngineEntry
 from windows_side.session import cuda, running
 from windows_side.session.cuda import OutOfMemoryError
-from windows_side.session.dtypes import numpy_dtype
 from windows_side.session.engine import LoadedEngine
 
 # Of input and output arrays, by the names of bindings.
@@ -100,6 +99,9 @@ class _Context:
         return True
 
     def get_tensor_shape(self, name: str) -> tuple[int, ...]:
+        if hasattr(self.engine.function, "shapes"):
+            shape: tuple[int, ...] = self.engine.function.shapes(self.shapes)[name]
+            return shape
         [binding] = [binding for binding in self.engine.entry.outputs if binding.name == name]
         varying = [
             size
@@ -125,9 +127,9 @@ class _Context:
         return True
 
     def _array(self, name: str, shape: tuple[int, ...], dtype: str) -> Any:
-        size = int(np.prod(shape)) * numpy_dtype(dtype).itemsize
-        memory = (ctypes.c_uint8 * size).from_address(self.addresses[name])
-        return np.ndarray(shape, numpy_dtype(dtype), memory)
+        of_numpy = np.dtype("uint16" if dtype == "bfloat16" else dtype)  # which numpy lacks
+        memory = (ctypes.c_uint8 * (int(np.prod(shape)) * of_numpy.itemsize)).from_address(self.addresses[name])
+        return np.ndarray(shape, of_numpy, memory)
 
 
 class HostEngine:
