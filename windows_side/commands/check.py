@@ -6,33 +6,43 @@ import click
 
 from toolchain.artifact import Artifact, open_artifact
 from toolchain.checker.safety import require_safe_to_load
+from toolchain.cli.fields import field_options
 from toolchain.cli.options import report_signer, signer_options, trust_option
 from toolchain.cli.output import Output, requirement_lines, verb
 from toolchain.cli.several import artifacts_argument, each
 from toolchain.errors import IncompatibleError, UntrustedError
+from toolchain.graph.torch_free import listed, operators_for_torch
 from toolchain.host.requirements import Requirement, State
 from toolchain.signing.artifact import require_signature
 from toolchain.signing.policy import Policy
+from windows_side.options import RunOptions
+from windows_side.preflight.requirements import Runtime, unmet
 from windows_side.preflight.requirements import check as check_requirements
-from windows_side.preflight.requirements import unmet
+from windows_side.preflight.runtimes import choose_runtime
 
 
 @click.command()
 @artifacts_argument
 @trust_option
+@field_options(RunOptions, "runtime")
 @verb
 @signer_options
-def check(output: Output, artifacts: tuple[str, ...], trust: str | None, policy: Policy | None) -> None:
+def check(output: Output, artifacts: tuple[str, ...], trust: str | None, runtime: str, policy: Policy | None) -> None:
     """Decide whether each ARTIFACT can run on this machine: every requirement, met or not, and how to meet it."""
-    each(output, artifacts, lambda part, artifact: _check(part, artifact, trust, policy))
+    each(output, artifacts, lambda part, artifact: _check(part, artifact, trust, runtime, policy))
 
 
-def _check(output: Output, artifact: str, trust: str | None, policy: Policy | None) -> None:
+def _check(output: Output, artifact: str, trust: str | None, runtime: str, policy: Policy | None) -> None:
     with open_artifact(artifact) as opened:
         if policy:
             report_signer(output, require_signature(opened, policy))
-        requirements = [*check_requirements(opened), *_trust(opened, trust)]
-    output.put(artifact=artifact, trust=trust, requirements=[item.to_json() for item in requirements])
+        chosen = choose_runtime(opened, runtime)
+        requirements = [*check_requirements(opened, chosen), *_trust(opened, trust)]
+        if chosen is Runtime.TENSORRT:
+            requirements.append(_graph(opened))
+    output.put(
+        artifact=artifact, trust=trust, runtime=chosen.value, requirements=[item.to_json() for item in requirements]
+    )
     output.say(f"{artifact} on this machine:")
     for line in requirement_lines(requirements):
         output.say(line)
@@ -43,6 +53,14 @@ def _check(output: Output, artifact: str, trust: str | None, policy: Policy | No
             remedy="see each requirement above",
         )
     output.say("it can run here")
+
+
+def _graph(artifact: Artifact) -> Requirement:
+    """Whether the graph runs without PyTorch."""
+    needed, found = "a graph of engines alone", operators_for_torch(artifact.graph())
+    if not found:
+        return Requirement("graph", State.MET, needed, "engines alone", None)
+    return Requirement("graph", State.NOT_MET, needed, f"PyTorch runs {listed(found)}", "use --runtime torch")
 
 
 def _trust(artifact: Artifact, reason: str | None) -> list[Requirement]:

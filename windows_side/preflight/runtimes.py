@@ -15,12 +15,15 @@ def choose_runtime(artifact: Artifact, wanted: str) -> Runtime:
     """The runtime of an artifact.
 
     Args:
-        wanted: its name; or ``auto``: PyTorch where it is installed or needed, else TensorRT alone.
+        wanted: its name; or ``auto``: TensorRT alone where that is installed, is enough, and PyTorch is not there; else
+            PyTorch.
     """
     if wanted != AUTO:
         return Runtime(wanted)
-    package = artifact.manifest.producer.torch_tensorrt.name
-    if torch_version() and version_of(package):
+    manifest = artifact.manifest
+    if torch_version() and version_of(manifest.producer.torch_tensorrt.name):
         return Runtime.TORCH
-    needs_torch = artifact.manifest.target.backend is not Backend.TENSORRT_RTX or operators_for_torch(artifact.graph())
+    if not all(map(version_of, (manifest.producer.tensorrt.name, "cuda-bindings"))):
+        return Runtime.TORCH
+    needs_torch = manifest.target.backend is not Backend.TENSORRT_RTX or operators_for_torch(artifact.graph())
     return Runtime.TORCH if needs_torch else Runtime.TENSORRT

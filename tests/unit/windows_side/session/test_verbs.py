@@ -18,6 +18,7 @@ from tests.conftest import ROOT
 from tests.unit.windows_side.session.host_gpu import Host, host
 from toolchain import open_artifact
 from toolchain.container.entry_names import GOLDEN_ENTRY
+from windows_side.commands.check import check as check_verb
 from windows_side.commands.run import run
 from windows_side.commands.verify import verify
 from windows_side.preflight import runtimes
@@ -80,20 +81,25 @@ def test_verify_compares_a_session_with_golden(
     assert not host.memory.blocks  # the session is closed
 
 
+BOTH = {"torch-tensorrt-rtx", "tensorrt-rtx", "cuda-bindings"}
+
+
 @pytest.mark.parametrize(
-    ("name", "torch", "wanted", "chosen"),
+    ("name", "installed", "wanted", "chosen"),
     [
-        ("static", "2.14.1", "auto", Runtime.TORCH),
-        ("static", None, "auto", Runtime.TENSORRT),
-        ("mixed", None, "auto", Runtime.TORCH),
-        ("static", "2.14.1", "tensorrt", Runtime.TENSORRT),
-        ("mixed", None, "torch", Runtime.TORCH),
+        ("static", BOTH, "auto", Runtime.TORCH),
+        ("static", {"tensorrt-rtx", "cuda-bindings"}, "auto", Runtime.TENSORRT),
+        ("static", {"tensorrt-rtx"}, "auto", Runtime.TORCH),
+        ("static", set(), "auto", Runtime.TORCH),
+        ("mixed", {"tensorrt-rtx", "cuda-bindings"}, "auto", Runtime.TORCH),
+        ("static", BOTH, "tensorrt", Runtime.TENSORRT),
+        ("mixed", set(), "torch", Runtime.TORCH),
     ],
 )
 def test_the_runtime_is_what_is_asked_for_else_what_is_needed_and_there(
-    name: str, torch: str | None, wanted: str, chosen: Runtime, monkeypatch: pytest.MonkeyPatch
+    name: str, installed: set[str], wanted: str, chosen: Runtime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(runtimes, "torch_version", lambda: torch)
+    monkeypatch.setattr(runtimes, "version_of", lambda package: "1" if package in installed else None)
     with open_artifact(SCHEMA1 / f"{name}.pt2") as artifact:
         assert choose_runtime(artifact, wanted) is chosen
 
@@ -113,3 +119,11 @@ def test_numpys_golden_is_torchs() -> None:
             for ours, theirs in zip(samples.read_golden(artifact), of_torch.read_golden(artifact), strict=True):
                 for a, b in zip((*ours[0], *ours[1]), (*theirs[0], *theirs[1]), strict=True):
                     assert np.array_equal(a, b.numpy())
+
+
+@pytest.mark.parametrize(("name", "state"), [("static", "met"), ("mixed", "not met")])
+def test_check_says_whether_the_graph_needs_torch(name: str, state: str) -> None:
+    result, document = invoke(check_verb, SCHEMA1 / f"{name}.pt2", "--runtime", "tensorrt")
+    found = {item["name"]: item for item in document["requirements"]}
+    assert result.exit_code == 3 and found["graph"]["state"] == state
+    assert ("aten.cumsum.default" in found["graph"]["found"]) == (name == "mixed")
