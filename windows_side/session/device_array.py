@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
 
+from toolchain.errors import TrtcrossError
 from windows_side.session import cuda
 from windows_side.session.cuda import Gpu, Stream
 from windows_side.session.dtypes import numpy_dtype, size_in_bytes
@@ -91,6 +93,6 @@ class DeviceArray:
         if pointer is None:
             return
         if self.shared:  # other libraries' work may still read it, on streams that we do not know
-            with self.gpu.current():
+            with suppress(TrtcrossError, TypeError), self.gpu.current():  # CUDA is gone at the end of a process
                 cuda.synchronize_device()
         self._memory.give_back(pointer)
