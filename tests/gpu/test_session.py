@@ -321,3 +321,17 @@ def test_a_process_without_torch_and_its_forked_child(kernels: Path) -> None:
     with Session(path, allow_unlisted_gpu=True, runtime_cache=kernels) as session:
         want = float(session(np.arange(16, dtype=np.float32).reshape(2, 8))[0].sum())
     assert f"sum: {want}" in done.stdout
+
+
+def test_a_named_stream_beside_torchs_own_work(opened: Any) -> None:
+    """Torch makes inputs, drops them, and makes others in their place, while the session's stream may still read."""
+    session = opened("two_outputs-fp32", stream=torch.cuda.Stream())
+    values = [torch.full((2, 8), float(value)) for value in range(50)]
+    want = [session(value.cuda()) for value in values]
+    torch.cuda.synchronize()
+    wrong = 0
+    for _ in range(20):
+        got = [session(value.cuda(non_blocking=True) * 1) for value in values]
+        torch.cuda.synchronize()
+        wrong += sum(not torch.equal(a, b) for x, y in zip(got, want, strict=True) for a, b in zip(x, y, strict=True))
+    assert not wrong

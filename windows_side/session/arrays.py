@@ -69,6 +69,9 @@ class Kind:
         """The stream on which the library works now, if it has one."""
         return None
 
+    def keep_for(self, array: Any, stream: int) -> None:
+        """Tells the library that a stream of others uses an array, so that its memory serves again only behind that."""
+
 
 class NumpyArrays(Kind):
     def empty(self, shape: tuple[int, ...], dtype: str) -> tuple[Any, int]:
@@ -91,6 +94,10 @@ class TorchTensors(Kind):
     def stream(self) -> int | None:
         # Inductor's generated code asks in the same way; torch.cuda.current_stream takes microseconds.
         return int(self._torch._C._cuda_getCurrentRawStream(self._device.index)) if self.on_gpu else None
+
+    def keep_for(self, array: Any, stream: int) -> None:
+        if self.on_gpu and isinstance(array, self._torch.Tensor):
+            array.record_stream(self._torch.cuda.ExternalStream(stream, self._device))
 
 
 class DeviceArrays(Kind):

@@ -20,7 +20,6 @@ from windows_side.session.engine import EngineContext, Shape
 from windows_side.session.memory import DeviceMemory, PinnedMemory
 from windows_side.session.program import ArithmeticStep, EngineStep, Program, SizeStep
 
-_DEFAULT_STREAM = 0
 _ALIGNMENT = 256  # of what TensorRT reads and writes
 
 
@@ -101,28 +100,36 @@ class Lane:
             if leaf is not None:
                 kind, on_host = leaf.kind, not leaf.kind.on_gpu
                 break
-        theirs = None if self.named else kind.stream()
-        stream = theirs or self.stream
+        current = kind.stream()
+        # On the default stream TensorRT would wait for the whole GPU.
+        stream = self.stream if self.named or not current else current
+        apart = current is not None and current != stream
         if self._pending is not None and self._pending != stream:
             self._done.hold_up(stream)
-        if theirs == _DEFAULT_STREAM:  # on which TensorRT would wait for the whole GPU
-            self._done.record(_DEFAULT_STREAM)
+        if current is not None and apart:
+            self._done.record(current)
             self._done.hold_up(stream)
         run = _Run(self, leaves, kind, stream)
         try:
             outputs = run.outputs()
-            if on_host or run.reads_host or (theirs is None and not self.named):
+            if on_host or run.reads_host or (current is None and not self.named):
                 cuda.synchronize(stream)
                 self._pending = None
             else:
                 self._done.record(stream)
                 self._pending = stream
-                if theirs == _DEFAULT_STREAM:
-                    self._done.hold_up(_DEFAULT_STREAM)
+                if current is not None and apart and not self.named:
+                    self._done.hold_up(current)
         except BaseException:
             run.abandon()
             raise
         run.finish()
+        if apart and self.named:
+            for leaf in leaves:
+                if leaf is not None:
+                    leaf.kind.keep_for(leaf.keeps, stream)
+            for output in outputs:
+                kind.keep_for(output, stream)
         return outputs
 
     def close(self) -> None:
