@@ -36,7 +36,7 @@ def verify(
     html: Path | None,
     junit: Path | None,
     latency: Path | None,
-    loading: LoadOptions,
+    loading: RunOptions,
 ) -> None:
     """Check each ARTIFACT level by level: integrity, structure, load, numbers; each includes those before it.
 
