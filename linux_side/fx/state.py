@@ -49,13 +49,14 @@ def state_to_inputs(program: ExportedProgram) -> torch.fx.GraphModule:
         return gm
     output = gm.graph.output_node()
     copies = [n for n in gm.graph.nodes if n.target is torch.ops.aten.copy_.default and n.next is not None]
-    changes, results = [], list(output.args[0])
+    changes, results = [], list[torch.fx.Node]()
     for spec, copied in zip(specs, copies[-len(specs) :], strict=True):
         old, new = copied.args
         changes.append(_change(gm, program, spec.kind, str(spec.target), old))
         results.append(new)
+        copied.replace_all_uses_with(new)  # what was changed in place may be returned too
         gm.graph.erase_node(copied)
-    output.args = (tuple(results),)
+    output.args = ((*output.args[0], *results),)
     gm.graph.set_codegen(torch.fx.graph.CodeGen())
     gm.meta[STATE] = changes
     gm.recompile()

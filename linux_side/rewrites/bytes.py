@@ -1,7 +1,8 @@
-"""``uint8``, as a camera gives it. TensorRT has bytes at the border of an engine alone, and casts them to floats.
+"""``uint8``, as a camera gives it. TensorRT has bytes at the border of an engine alone, and Torch-TensorRT not there.
 
-What moves bytes about moves floats, which hold a byte exactly; what computes with bytes, and wraps around at 256, stays
-in PyTorch.
+What moves bytes about moves floats, which hold a byte exactly. The casts between bytes and floats stay in PyTorch,
+because an engine with a binding of bytes is refused when it is loaded (``trt_util.cpp``: unknown data type, seen on a
+GPU). So does what computes with bytes, and wraps around at 256.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from linux_side.upstream import keep_in_torch
 
 _aten = torch.ops.aten
 _CAST = _aten._to_copy.default
+_WHY = "Torch-TensorRT's runtime binds no uint8"
 _ROUNDED = "trtcross_bytes"  # of floats: whether each is a byte's value already
 _MOVES = (
     _aten._reshape_copy.default, _aten.alias.default, _aten.cat.default, _aten.clone.default, _aten.expand.default,
@@ -53,14 +55,12 @@ class _Rewrite:
         if node.target in _MOVES and _is_bytes(node):
             node.meta[_ROUNDED] = self._take_floats(node, rounded=False)
             with self.graph.inserting_after(node):
-                result = self._call(_CAST, node, dtype=torch.uint8)
+                result = self._cast(node, torch.uint8)
             node.replace_all_uses_with(result, delete_user_cb=lambda user: user is not result)
         elif (node.target is _CAST or node.target in _ASKS) and takes_bytes and not _is_bytes(node):
             self._take_floats(node, rounded=True)
         elif node.target is _CAST and _is_bytes(node):
-            source = node.args[0]
-            if not takes_bytes and not source.meta["val"].is_floating_point():
-                keep_in_torch(node, "TensorRT makes bytes of floats alone")
+            keep_in_torch(node, _WHY)
         else:
             keep_in_torch(node, "TensorRT computes with no uint8")
 
@@ -80,13 +80,14 @@ class _Rewrite:
         if of_floats and (made_of.meta.get(_ROUNDED) or not rounded):  # casts to bytes behind each other are one
             return made_of
         with self.graph.inserting_before(user):
-            floats = self._call(_CAST, source, dtype=torch.float32)
+            floats = self._cast(source, torch.float32)
         floats.meta[_ROUNDED] = True
         return floats
 
-    def _call(self, target: Any, *args: Any, **kwargs: Any) -> torch.fx.Node:
-        node = self.graph.call_function(target, args, kwargs)
+    def _cast(self, source: torch.fx.Node, dtype: torch.dtype) -> torch.fx.Node:
+        node = self.graph.call_function(_CAST, (source,), {"dtype": dtype})
         self._refresh(node)
+        keep_in_torch(node, _WHY)
         return node
 
     def _refresh(self, node: torch.fx.Node) -> None:

@@ -573,7 +573,7 @@ GRAPHS: dict[str, Graph] = {
     "same names": Graph(SameNames, (X,), options=in_torch("aten.mul.Tensor")),
     "strides and gradients": Graph(StridesAndGradients, (random(4, 6),), options=in_torch("aten.mul.Tensor")),
     "every kind of output": Graph(EveryKindOfOutput, (random(2, 3), random(5), random(2, 3) * 2)),
-    "unused parts": Graph(UnusedParts, (X, X + 1, X + 2, random(2, 2)), options=in_torch("aten.roll.default")),
+    "unused parts": Graph(UnusedParts, (X, X + 1, X + 2, random(2, 2))),
     "many engines": Graph(ManyEngines, (X,), options=in_torch("aten.roll.default")),
     "two readers": Graph(TwoReadersOfOneOutput, (X,), options=in_torch("aten.roll.default")),
     "several results in PyTorch": Graph(SeveralResultsInTorch, (random(2, 6),), options=in_torch("aten.split.Tensor")),

@@ -130,7 +130,8 @@ def _requirements(artifact: Artifact, gpus: Gpus, runtime: Runtime) -> Iterator[
         yield _installed("numpy")
         package = manifest.producer.tensorrt
         yield _runtime(artifact, f"python -m pip install {package.name}=={manifest.target.runtime}")
-    yield search_path.search_path_requirement(manifest, _install(manifest, 2))
+    through_torch = runtime is Runtime.TORCH
+    yield search_path.search_path_requirement(manifest, _install(manifest, 2), through_torch=through_torch)
     yield _disk(manifest)
     if sys.platform == "win32":
         yield _visual_cpp()

@@ -54,15 +54,17 @@ _ON_LINUX = {
 }
 
 
-def search_path_requirement(manifest: Manifest, reinstall: str) -> Requirement:
+def search_path_requirement(manifest: Manifest, reinstall: str, *, through_torch: bool = True) -> Requirement:
     """Whether the libraries are where their packages put them, and have no second copy on the search path.
 
     Args:
         reinstall: the line that installs them.
+        through_torch: whether torch's and Torch-TensorRT's libraries are used too.
     """
     known = _ON_WINDOWS if WINDOWS else _ON_LINUX
-    libraries = [*known[None], *known[manifest.target.backend]]
-    needed = "torch's, Torch-TensorRT's and TensorRT's libraries, each found once"
+    libraries = [*(known[None] if through_torch else ()), *known[manifest.target.backend]]
+    whose = "torch's, Torch-TensorRT's and TensorRT's" if through_torch else "TensorRT's"
+    needed = f"{whose} libraries, each found once"
     if absent := sorted({library.package for library in libraries if package_folder(library.package) is None}):
         found = f"not installed: {', '.join(absent)}"
         return Requirement(NAME, State.UNKNOWN, needed, found, reinstall)

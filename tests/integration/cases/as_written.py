@@ -315,7 +315,9 @@ MODELS = {
     "empty_of_transposed": Model(
         lambda s, x: torch.empty_like(s.l(x).transpose(1, 2)).copy_(s.l(x).transpose(1, 2)) + 1, [(2, 4, 8)], linear
     ),
-    "camera_image": Model(camera, [(1, 8, 8, 3)], conv(), {"x.1": (8, 8, 16)}, data=bytes_of),
+    "camera_image": Model(
+        camera, [(1, 8, 8, 3)], conv(), {"x.1": (8, 8, 16)}, data=bytes_of, in_torch=("aten._to_copy.default",)
+    ),
     "camera image in and out": Model(
         camera_and_back, [(1, 8, 8, 3)], conv(), data=bytes_of, in_torch=("aten._to_copy.default",)
     ),

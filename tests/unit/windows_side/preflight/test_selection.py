@@ -43,7 +43,7 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(preflight, "version_of", versions.get)
     monkeypatch.setattr(preflight, "torch_version", lambda: "2.14.1+cu130")
     monkeypatch.setattr(preflight, "torch_cuda", lambda: "13.0")
-    monkeypatch.setattr(preflight.search_path, "search_path_requirement", lambda *_: met)
+    monkeypatch.setattr(preflight.search_path, "search_path_requirement", lambda *_, **__: met)
 
 
 def artifact(path: Path, *, mask: int = DEFAULT, **changes: Any) -> Path:
