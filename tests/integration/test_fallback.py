@@ -13,6 +13,7 @@ from torch import nn
 from linux_side.cache.notes import Notes
 from linux_side.cache.store import BuildCache
 from linux_side.driver.building import build
+from linux_side.lowering import compile as compiling
 from linux_side.lowering import fallback
 from tests.integration.harness import assert_right, assert_same_wiring, build_here
 from toolchain.errors import BuildFailedError, UsageError
@@ -25,6 +26,16 @@ X = torch.randn(4, 8, generator=torch.Generator().manual_seed(0))
 TOKENS = torch.randn(1, 8, 16, generator=torch.Generator().manual_seed(0))
 
 
+@pytest.fixture
+def _unmarked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lets nonzero reach its converter, which raises in TensorRT-RTX.
+
+    A build keeps it in PyTorch beforehand, because its sizes are the data's. No other operator of core ATen is known
+    whose converter still raises: each that did is rewritten or kept outside.
+    """
+    monkeypatch.setattr(compiling, "keep_data_sizes_in_torch", lambda gm: None)
+
+
 class Rows(nn.Module):
     """The converter of nonzero raises in TensorRT-RTX."""
 
@@ -34,6 +45,18 @@ class Rows(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return torch.nonzero(self.layer(x) > 0) * 2  # the line that is named
+
+
+class Layered(nn.Module):
+    """TensorRT has no int16: what takes it stays in PyTorch, the rest is an engine."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(8, 8)
+
+    def forward(self, x: Tensor) -> Tensor:
+        result: Tensor = self.layer(x.float())
+        return result
 
 
 class Short(nn.Module):
@@ -77,6 +100,7 @@ def in_torch(manifest: Any) -> dict[str, int]:
     return {item.operator: item.count for item in manifest.fallback}
 
 
+@pytest.mark.usefixtures("_unmarked")
 def test_an_operator_whose_converter_raises_stays_in_pytorch_and_is_named_with_its_line(tmp_path: Path) -> None:
     built = build_here(Rows(), (X,), folder=tmp_path)
     assert_same_wiring(built, X)
@@ -109,6 +133,7 @@ def test_the_one_operator_is_found_that_the_builder_refuses_and_its_like_in_othe
     assert "Myelin" in text and "test_fallback.py:" in text
 
 
+@pytest.mark.usefixtures("_unmarked")
 def test_full_coverage_refuses_with_the_operator_the_line_and_the_reason(tmp_path: Path) -> None:
     with pytest.raises(BuildFailedError, match=r"aten\.nonzero.*test_fallback\.py:\d+.*raised") as caught:
         build_here(Rows(), (X,), folder=tmp_path, require_full_coverage=True)
@@ -125,6 +150,7 @@ def test_an_artifact_that_needs_torch_is_refused_where_none_must_be_needed(tmp_p
     assert not in_torch(built.artifact.manifest)
 
 
+@pytest.mark.usefixtures("_unmarked")
 def test_a_fallback_that_leaves_nothing_for_tensorrt_is_refused_with_the_reason(tmp_path: Path) -> None:
     with pytest.raises(BuildFailedError, match=r"can take no operator of this model \(aten\.nonzero.*raised"):
         build_here(OnlyRows(), (X,), folder=tmp_path)
@@ -139,6 +165,7 @@ def test_a_precision_that_the_gpus_lack_is_an_error_and_not_a_fallback_of_everyt
     assert "fp16, fp32" in str(caught.value.remedy)
 
 
+@pytest.mark.usefixtures("_unmarked")
 def test_after_so_many_rebuilds_it_gives_up_and_says_what_it_tried(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -160,6 +187,7 @@ def test_what_an_operator_becomes_stays_in_pytorch_with_it(tmp_path: Path) -> No
     assert in_torch(built.artifact.manifest) == {"aten.native_layer_norm.default": 1}
 
 
+@pytest.mark.usefixtures("_unmarked")
 def test_the_next_build_of_the_same_model_does_not_fail_again(tmp_path: Path) -> None:
     cache = BuildCache(tmp_path / "cache", 2**30)
     notes = Notes(cache, "0" * 64)
@@ -178,8 +206,8 @@ def test_a_build_warns_and_remembers_and_the_cache_warns_again(
 ) -> None:
     monkeypatch.setenv("TRTCROSS_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("TRTCROSS_CACHE_SIZE", "1GiB")
-    model = tmp_path / "rows.pt2"
-    torch.export.save(torch.export.export(Rows().eval(), (X,)), model)
+    model = tmp_path / "layered.pt2"
+    torch.export.save(torch.export.export(Layered().eval(), (X.to(torch.int16),)), model)
     events: list[dict[str, Any]] = []
     artifact = build(model, tmp_path / "out.pt2", on_event=events.append, golden=0)
     warnings = fallback_warnings(artifact.manifest)
@@ -187,7 +215,7 @@ def test_a_build_warns_and_remembers_and_the_cache_warns_again(
     assert [said.replace(f"{Path(__file__).parent}/", "")] == warnings, "the artifact names no folder"
     key = artifact.manifest.build.cache_key
     (note,) = json.loads((tmp_path / "cache" / f"{key}.json").read_text())
-    assert note["operator"] == "aten.nonzero.default" and note["reason"] in warnings[0]
+    assert note["operator"] == "aten._to_copy.default" and note["reason"] in warnings[0]
     events.clear()
     build(model, tmp_path / "again.pt2", on_event=events.append, golden=0).close()
     assert [event["event"] for event in events] == ["cached", "warning"] and events[1]["text"] == warnings[0]
