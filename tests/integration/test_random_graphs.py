@@ -78,10 +78,21 @@ def recipes(draw: st.DrawFn) -> Recipe:
         steps.append(Step(operator, tuple(arguments)))
         count += 1
     outputs = draw(st.lists(st.integers(0, count - 1), min_size=1, max_size=5))
-    used = sorted({step.operator for step in steps})
+    used = _used(steps, inputs + len(STATE_OPERATORS), (*outputs, count - 1))
     in_torch = draw(st.sets(st.sampled_from(used), min_size=1, max_size=max(1, len(used) // 2)))
     names = tuple(OPERATORS[name][0] for name in sorted(in_torch))
     return Recipe(inputs, tuple(steps), (*outputs, count - 1), names, draw(st.booleans()))
+
+
+def _used(steps: list[Step], first: int, outputs: tuple[int, ...]) -> list[str]:
+    """The operators that outputs are made of; an export leaves the others out."""
+    waiting, used = list(outputs), set()
+    while waiting:
+        index = waiting.pop()
+        if index >= first:
+            used.add(steps[index - first].operator)
+            waiting += steps[index - first].arguments
+    return sorted(used)
 
 
 class Random(nn.Module):

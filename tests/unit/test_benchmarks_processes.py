@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import os
 
+import pytest
+
+pytest.importorskip("benchmarks", reason="the sources are not here")
+
 from benchmarks.gpu.processes import in_processes
 
 

@@ -6,15 +6,17 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-import torch
-from torch import Tensor, nn
-from torch.nn import functional as F  # noqa: N812 - its usual name
 
-from linux_side.frontend.dynamic_shapes import program_guards
-from linux_side.frontend.source import export_program
-from linux_side.options import DynamicDimension
-from toolchain.errors import BuildFailedError
-from toolchain.guards.grammar import Size
+torch = pytest.importorskip("torch")
+
+from torch import Tensor, nn  # noqa: E402
+from torch.nn import functional as F  # noqa: E402, N812 - its usual name
+
+from linux_side.frontend.dynamic_shapes import program_guards  # noqa: E402
+from linux_side.frontend.source import export_program  # noqa: E402
+from linux_side.options import DynamicDimension  # noqa: E402
+from toolchain.errors import BuildFailedError  # noqa: E402
+from toolchain.guards.grammar import Size  # noqa: E402
 
 
 class WindowMask(nn.Module):

@@ -7,11 +7,11 @@ from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 import pytest
 
 pytest.importorskip("cuda.bindings")
 
+import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 

@@ -10,10 +10,11 @@ from pathlib import Path
 from threading import Thread
 from typing import Any
 
-import numpy as np
 import pytest
 
 pytest.importorskip("tensorrt_rtx")
+
+import numpy as np
 
 from tests.conftest import ROOT
 from tests.unit.windows_side.session.host_gpu import Host, host

@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import click
-import numpy as np
 import pytest
 from click.testing import CliRunner, Result
-from safetensors.numpy import load_file, save_file
 
 pytest.importorskip("tensorrt_rtx")
+
+import numpy as np
+from safetensors.numpy import load_file, save_file
 
 from tests.conftest import ROOT
 from tests.unit.windows_side.session.host_gpu import Host, host
