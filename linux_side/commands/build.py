@@ -24,6 +24,7 @@ PHASES = {
     "export": "exporting, with golden outputs",
     "cache": "looking in the build cache",
     "precision": "choosing what computes in halves",
+    "digest": "taking the digest of graph and weights",
     "lower": "lowering and partitioning",
     "convert": "converting: TensorRT builds the engines",
     "serialize": "serializing the program",

@@ -28,6 +28,7 @@ from linux_side.frontend.golden import describe_golden, serialize_golden, tolera
 from linux_side.frontend.leaves import describe_inputs, describe_outputs, forward_names
 from linux_side.frontend.source import Source, load_source
 from linux_side.frontend.supported import check_model
+from linux_side.guards.layout import copy_explicitly
 from linux_side.guards.locations import located_guards
 from linux_side.guards.profiles import Profiles, require_guards
 from linux_side.guards.tracing import small_sizes_of
@@ -128,9 +129,11 @@ class Pipeline:
         guards = program_guards(program)
         profiles = profiles_for(program, self.options.dynamic, guards.sizes)
         require_guards(guards, profiles, program.range_constraints)
+        with self.phase("digest"):
+            digest = source.digest or self._digest(program)
+            copy_explicitly(program)
         mixed = self._in_precision(source)
         with self.phase("lower"):
-            digest = source.digest or self._digest(program)
             with located_guards():
                 lowered = lower_program(mixed.program if mixed else program, self.options, self.builder)
         refuse = self.options.require_full_coverage

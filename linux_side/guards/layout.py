@@ -13,6 +13,7 @@ from typing import Any
 from unittest.mock import patch
 
 import torch
+from torch.export import ExportedProgram
 from torch.fx.experimental import proxy_tensor
 from torch.fx.experimental.symbolic_shapes import ShapeEnv
 
@@ -69,9 +70,30 @@ def _unguarded(name: str) -> AbstractContextManager[Any]:
     asked: Callable[..., Any] = getattr(torch._C, name)
 
     def answer(x: torch.Tensor, *others: Any, **options: Any) -> Any:
-        environments = [size.node.shape_env for size in x.shape if isinstance(size, torch.SymInt)]
-        with environments[0].suppress_guards() if environments else nullcontext():
+        with _suppressed(x):
             return asked(x, *others, **options)
 
     patched: AbstractContextManager[Any] = patch.object(torch._C, name, answer)
     return patched
+
+
+def copy_explicitly(program: ExportedProgram) -> None:
+    """Makes a copy of each ``contiguous`` that is one at the example's sizes, in place.
+
+    An expanded tensor of one row lies as its copy would: traced again, ``contiguous`` excludes a batch of 1 with a guard.
+    """
+    for node in program.graph.find_nodes(op="call_function", target=torch.ops.aten.contiguous.default):
+        value = node.args[0].meta["val"]
+        layout = node.kwargs.get("memory_format", torch.contiguous_format)
+        with _suppressed(value):
+            is_copy = not value.is_contiguous(memory_format=layout)
+        if is_copy:
+            node.target = torch.ops.aten.clone.default
+            node.kwargs = {"memory_format": layout}
+    program.graph_module.recompile()
+
+
+def _suppressed(value: torch.Tensor) -> AbstractContextManager[Any]:
+    environments = [size.node.shape_env for size in value.shape if isinstance(size, torch.SymInt)]
+    suppressed: AbstractContextManager[Any] = environments[0].suppress_guards() if environments else nullcontext()
+    return suppressed

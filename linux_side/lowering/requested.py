@@ -9,7 +9,7 @@ import torch
 from torch.export import ExportedProgram
 
 from linux_side.frontend.supported import torch_executed_names
-from linux_side.guards.tracing import no_own_guards
+from linux_side.guards.tracing import no_own_guards, small_sizes_of
 from linux_side.upstream import keep_in_torch
 from toolchain.errors import UsageError
 
@@ -44,7 +44,7 @@ def _functional_operators(program: ExportedProgram) -> set[str]:
     A rewrite may have replaced them: there is nothing left to keep then. Which of them a write into a view becomes is
     a matter of torch's release.
     """
-    with no_own_guards(program):
+    with no_own_guards(program), small_sizes_of(program.range_constraints):
         functional = program.run_decompositions({})
     found = {str(node.target) for node in functional.graph.nodes}
     return found | _VIEW_WRITES if found & _VIEW_WRITES else found

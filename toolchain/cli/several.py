@@ -64,7 +64,9 @@ def expanded(names: Sequence[str]) -> list[str]:
     """
     found: dict[str, None] = {}
     for name in names:
-        pattern = glob.has_magic(name) and not Path(name).exists()
+        # The prefix of long Windows paths has a question mark of its own.
+        plain = name.removeprefix("\\\\?\\")
+        pattern = glob.has_magic(plain) and not Path(name).exists()
         paths = sorted(glob.glob(name)) if pattern else [name]  # noqa: PTH207 - its folder is in the pattern
         if not paths:
             raise UsageError(f"no file matches {name}", where="ARTIFACT", remedy="name a .pt2 file, or another pattern")

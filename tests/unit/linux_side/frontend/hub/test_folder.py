@@ -14,6 +14,8 @@ from linux_side.frontend.hub.folder import open_folder, require_task_of_folder
 from linux_side.frontend.hub.tasks import TASKS, task_of
 from toolchain.errors import TrtcrossError, UntrustedError, UsageError
 
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="artifacts are built on Linux")
+
 INDEX = "model.safetensors.index.json"
 TASK = "fill-mask"
 
