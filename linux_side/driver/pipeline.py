@@ -133,9 +133,8 @@ class Pipeline:
             digest = source.digest or self._digest(program)
             copy_explicitly(program)
         mixed = self._in_precision(source)
-        with self.phase("lower"):
-            with located_guards():
-                lowered = lower_program(mixed.program if mixed else program, self.options, self.builder)
+        with self.phase("lower"), located_guards():
+            lowered = lower_program(mixed.program if mixed else program, self.options, self.builder)
         refuse = self.options.require_full_coverage
         fallback = Fallback(lowered, started=self.started, notes=self.notes, warn=self.warn, refuse=refuse)
 

@@ -80,7 +80,7 @@ def _unguarded(name: str) -> AbstractContextManager[Any]:
 def copy_explicitly(program: ExportedProgram) -> None:
     """Makes a copy of each ``contiguous`` that is one at the example's sizes, in place.
 
-    An expanded tensor of one row lies as its copy would: traced again, ``contiguous`` excludes a batch of 1 with a guard.
+    An expanded tensor of one row lies as its copy would: traced again, ``contiguous`` excludes a batch of 1.
     """
     for node in program.graph.find_nodes(op="call_function", target=torch.ops.aten.contiguous.default):
         value = node.args[0].meta["val"]
