@@ -41,12 +41,12 @@ def keep_requested_outside(gm: torch.fx.GraphModule, program: ExportedProgram, n
 def _functional_operators(program: ExportedProgram) -> set[str]:
     """The operators that functionalization makes of writes in place, such as ``slice_scatter`` of an assignment.
 
-    A rewrite may have replaced them: there is nothing left to keep then. Which of them a write into a view becomes is
-    a matter of torch's release.
+    Those of core ATen too. A rewrite may have replaced them, or they were computed from constants: there is nothing
+    left to keep then. Which of them a write into a view becomes is a matter of torch's release.
     """
     with no_own_guards(program), small_sizes_of(program.range_constraints):
-        functional = program.run_decompositions({})
-    found = {str(node.target) for node in functional.graph.nodes}
+        stages = program.run_decompositions({}), program.run_decompositions()
+    found = {str(node.target) for stage in stages for node in stage.graph.nodes}
     return found | _VIEW_WRITES if found & _VIEW_WRITES else found
 
 
