@@ -171,7 +171,7 @@ def prepared(module: Any, spool: Path) -> Callable[[Path, bytes | None], Manifes
     from linux_side.driver.artifact_writer import serialize_program, write_artifact
     from linux_side.exporter import export
     from linux_side.exporter.engine_module import CompiledEngine
-    from linux_side.lowering.compile import EngineFacts
+    from linux_side.lowering.convert import EngineFacts
     from toolchain.graph.skeleton import engine_token
 
     engines: list[CompiledEngine] = []

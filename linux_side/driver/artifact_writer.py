@@ -12,7 +12,7 @@ import torch
 from torch.export import ExportedProgram
 
 from linux_side.exporter.engine_module import CompiledEngine
-from linux_side.lowering.compile import EngineFacts
+from linux_side.lowering.convert import EngineFacts
 from toolchain.checker.writing import require_plain_graph, require_readable_golden, require_readable_graph
 from toolchain.container.entry_names import (
     GOLDEN_ENTRY,

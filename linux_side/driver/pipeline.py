@@ -32,15 +32,9 @@ from linux_side.guards.layout import copy_explicitly
 from linux_side.guards.locations import located_guards
 from linux_side.guards.profiles import Profiles, require_guards
 from linux_side.guards.tracing import small_sizes_of
-from linux_side.lowering.compile import (
-    Compiled,
-    NetworkHook,
-    PartitionHook,
-    convert_partitions,
-    lower_program,
-    partition_graph,
-)
+from linux_side.lowering.convert import Compiled, NetworkHook, PartitionHook, convert_partitions
 from linux_side.lowering.fallback import Fallback
+from linux_side.lowering.lower import lower_program, partition_graph
 from linux_side.options import BuildOptions
 from linux_side.precision.mixed import Mixed, mix, mix_within
 from toolchain.checker.writing import require_no_torch

@@ -21,7 +21,7 @@ from .wheels import Wheel, locked_wheels
 
 REPOSITORY = Path(__file__).parents[2]
 ROOT = REPOSITORY / "linux_side"
-SHARED = ("upstream.py", "lowering/compile.py", "backends/base.py")
+SHARED = ("upstream.py", "lowering/lower.py", "lowering/convert.py", "lowering/parts.py", "backends/base.py")
 BACKENDS = {"torch-tensorrt": "backends/tensorrt.py", "torch-tensorrt-rtx": "backends/tensorrt_rtx.py"}
 FOREIGN = {"torch_tensorrt", "tensorrt", "tensorrt_rtx"}
 

@@ -13,8 +13,8 @@ from torch import nn
 from linux_side.cache.notes import Notes
 from linux_side.cache.store import BuildCache
 from linux_side.driver.building import build
-from linux_side.lowering import compile as compiling
 from linux_side.lowering import fallback
+from linux_side.lowering import lower as lowering
 from tests.integration.harness import assert_right, assert_same_wiring, build_here
 from toolchain.errors import BuildFailedError, UsageError
 from toolchain.manifest.models import fallback_warnings
@@ -33,7 +33,7 @@ def _unmarked(monkeypatch: pytest.MonkeyPatch) -> None:
     A build keeps it in PyTorch beforehand, because its sizes are the data's. No other operator of core ATen is known
     whose converter still raises: each that did is rewritten or kept outside.
     """
-    monkeypatch.setattr(compiling, "keep_data_sizes_in_torch", lambda gm: None)
+    monkeypatch.setattr(lowering, "keep_data_sizes_in_torch", lambda gm: None)
 
 
 class Rows(nn.Module):

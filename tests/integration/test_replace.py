@@ -19,7 +19,8 @@ from torch.export.graph_signature import InputKind
 from examples import models
 from linux_side import export
 from linux_side.exporter.engine_module import EngineModule
-from linux_side.lowering.compile import convert_partitions, lower_program, partition_graph
+from linux_side.lowering.convert import convert_partitions
+from linux_side.lowering.lower import lower_program, partition_graph
 from linux_side.options import BuildOptions
 from tests.integration.harness import Built, build_here, imported_builder
 from toolchain.errors import BuildFailedError, MalformedArtifactError

@@ -17,7 +17,10 @@ from torch.utils import _pytree as pytree
 from linux_side import upstream
 from linux_side.frontend.dynamic_shapes import profiles_for, program_guards
 from linux_side.frontend.source import export_source
-from linux_side.lowering import compile as lowering
+from linux_side.lowering import lower
+from linux_side.lowering.lower import lower_program, partition_graph
+from linux_side.lowering.network_check import check_network
+from linux_side.lowering.parts import engine_parts, operators_in_torch, settings_of
 from linux_side.options import BuildOptions, DynamicDimension
 from tests.integration.harness import TOLERANCES, _assert_close, imported_builder
 from tests.integration.network import Network, NetworkError, record
@@ -66,16 +69,16 @@ def lower(trial: Trial, build: bool) -> Lowered:
     options = BuildOptions(golden=0, dynamic=[DynamicDimension.parse(text) for text in ranges], allow_no_engine=True)
     builder = imported_builder()
     program = export_source("trial", Operator(trial.function).eval(), trial.calls[0], {}, options).program
-    graph = lowering.lower_program(program, options, builder)
-    lowered = Lowered(lowering.partition_graph(graph, options, builder))
-    lowered.in_torch = bool(lowering._operators_in_torch(lowered.graph))
+    graph = lower_program(program, options, builder)
+    lowered = Lowered(partition_graph(graph, options, builder))
+    lowered.in_torch = bool(operators_in_torch(lowered.graph))
     profiles = profiles_for(program, options.dynamic, program_guards(program).sizes)
-    for name, partition in list(lowering._partitions(lowered.graph)):
+    for name, partition in list(engine_parts(lowered.graph)):
         builder.prepare(partition)
         inputs = upstream.partition_inputs(partition, profiles)
-        interpreter = upstream.interpreter(partition, inputs, lowering._settings(options, builder))
+        interpreter = upstream.interpreter(partition, inputs, settings_of(options, builder))
         upstream.construct_network(interpreter)
-        lowering.check_network(interpreter)
+        check_network(interpreter)
         try:
             lowered.networks[name] = network = record(upstream.network_of(interpreter))
         except NetworkError as error:
@@ -194,9 +197,9 @@ def run_operator(name: str, make: Callable[[Draw], Trial], count: int, build: bo
 def as_upstream_does() -> Iterator[None]:
     """Decompositions and conversion without what we correct."""
     with (
-        mock.patch.object(lowering, "corrected", dict),
-        mock.patch.object(lowering, "rewrite_attention", lambda gm: None),
-        mock.patch.object(lowering, "keep_inexact_resizing_outside", lambda gm: None),
-        mock.patch.object(lowering, "check_network", lambda interpreter: None),
+        mock.patch.object(lower, "corrected", dict),
+        mock.patch.object(lower, "rewrite_attention", lambda gm: None),
+        mock.patch.object(lower, "keep_inexact_resizing_outside", lambda gm: None),
+        mock.patch(f"{__name__}.check_network", lambda interpreter: None),
     ):
         yield

@@ -12,7 +12,8 @@ from toolchain.io.strict_json import load_json
 from toolchain.limits import GOLDEN_HEADER
 from toolchain.manifest.models import DynamicSize, ValueSpec, allows
 
-_DTYPES = {
+# What safetensors calls the manifest's dtypes.
+SAFETENSORS_DTYPES = {
     "BOOL": "bool", "U8": "uint8", "I8": "int8", "I16": "int16", "U16": "uint16", "I32": "int32", "U32": "uint32",
     "I64": "int64", "U64": "uint64", "F16": "float16", "BF16": "bfloat16", "F32": "float32", "F64": "float64",
     "C64": "complex64", "F8_E4M3": "float8_e4m3fn", "F8_E5M2": "float8_e5m2",
@@ -64,7 +65,7 @@ def _check_tensor(artifact: Artifact, name: str, tensor: Any, spec: ValueSpec) -
     if not isinstance(tensor, dict):
         raise malformed_golden(artifact, f"the tensor {name} is missing")
     dtype, shape = tensor.get("dtype"), tensor.get("shape")
-    if _DTYPES.get(str(dtype)) != spec.dtype:
+    if SAFETENSORS_DTYPES.get(str(dtype)) != spec.dtype:
         raise malformed_golden(artifact, f"the tensor {name} is {dtype}, the manifest says {spec.dtype}")
     sizes = spec.shape or []
     fits = isinstance(shape, list) and len(shape) == len(sizes) and all(map(_fits, sizes, shape))

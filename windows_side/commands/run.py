@@ -10,9 +10,8 @@ import click
 from toolchain.artifact import Artifact, open_artifact
 from toolchain.cli.offers import files
 from toolchain.cli.output import Output, verb
-from toolchain.errors import UsageError
-from toolchain.io.atomic import write_bytes
 from toolchain.io.places import require_own_place
+from windows_side.calling.files import write_outputs
 from windows_side.commands.load_options import load_options
 from windows_side.options import RunOptions
 from windows_side.preflight.admission import admit
@@ -21,8 +20,6 @@ from windows_side.preflight.runtimes import choose_runtime
 from windows_side.session.opening import open_session
 
 if TYPE_CHECKING:
-    import torch
-
     from windows_side.execution.model import LoadedModel
 
 
@@ -65,6 +62,7 @@ def run_file(model: LoadedModel, artifact: Artifact, source: Path, out: Path) ->
     Raises:
         UsageError: the input file cannot be read, an input is missing, or the outputs cannot be written.
     """
+    from safetensors.torch import save
     from torch.utils import _pytree as pytree
 
     from windows_side.execution.call import call_of
@@ -77,23 +75,5 @@ def run_file(model: LoadedModel, artifact: Artifact, source: Path, out: Path) ->
         for spec, value in zip(artifact.manifest.outputs, outputs, strict=True)
         if spec.dtype is not None
     }
-    write_outputs(named, out)
+    write_outputs(save(named), out)
     return list(named)
-
-
-def write_outputs(tensors: dict[str, torch.Tensor], out: Path) -> None:
-    """Writes a safetensors file, whole or not at all.
-
-    Raises:
-        UsageError: it cannot be written; what was there before is still there.
-    """
-    from safetensors.torch import save
-
-    try:
-        write_bytes(out, save(tensors))
-    except OSError as error:
-        raise UsageError(
-            f"the outputs cannot be written: {error.strerror or error}",
-            where=str(out),
-            remedy="name a file in a folder that exists and can be written to, and look at the free disk space",
-        ) from error

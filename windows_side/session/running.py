@@ -22,20 +22,20 @@ from toolchain.artifact import Artifact, open_artifact
 from toolchain.checker.classes import check_classes
 from toolchain.checker.safety import require_safe_to_load
 from toolchain.errors import IncompatibleError, UsageError
-from toolchain.manifest.models import Manifest, ValueSpec
+from toolchain.manifest.models import Manifest
 from toolchain.signing.policy import Policy, read_policy
 from toolchain.targets import Backend
-from windows_side.calling.input_rules import SizeRules, check_fixed_value, check_shape, wrong_input
+from windows_side.calling.input_rules import SizeRules
 from windows_side.execution.launch_lock import LAUNCH_LOCK
 from windows_side.kernel_files import default_folder, identity_of
 from windows_side.options import LoadOptions
 from windows_side.preflight.admission import admit
 from windows_side.preflight.requirements import Runtime
 from windows_side.session import cuda
-from windows_side.session.arrays import Given, read
 from windows_side.session.calling import Convention
 from windows_side.session.cuda import Gpu
 from windows_side.session.engine import LoadedEngine, create_runtime, import_tensorrt
+from windows_side.session.input_check import InputCheck
 from windows_side.session.kernels import Kernels
 from windows_side.session.lane import Lane, Plan, Tensor
 from windows_side.session.memory import DeviceMemory
@@ -164,7 +164,7 @@ class Running:
         program = read_program(artifact)
         _require_one_context(program, self._count, artifact)
         self._convention = Convention(manifest, str(artifact.path))
-        self._checks = [_InputCheck(spec, name) for spec, name in zip(manifest.inputs, program.inputs, strict=True)]
+        self._checks = [InputCheck(spec, name) for spec, name in zip(manifest.inputs, program.inputs, strict=True)]
         self._rules = SizeRules(manifest.inputs, manifest.guards)
         weights = read_weights(artifact, set(program.state.values()))
         import_tensorrt()
@@ -235,40 +235,6 @@ class Running:
 def _close_all() -> None:
     for running in list(_OPEN):
         running.close()
-
-
-class _InputCheck:
-    """Looks at one leaf of a call, and compares it with what the manifest says of it."""
-
-    def __init__(self, spec: ValueSpec, name: str | None) -> None:
-        """
-        Args:
-            name: of its value in the program, None where it is no tensor.
-        """
-        self._spec = spec
-        self._is_tensor = spec.dtype is not None and name is not None
-        shape = tuple(spec.shape or ())
-        self._static = shape if all(isinstance(size, int) for size in shape) else None
-
-    def __call__(self, leaf: Any, gpu: Gpu, stream: int) -> Given | None:
-        """
-        Raises:
-            UsageError: the engines cannot take it.
-        """
-        if not self._is_tensor:
-            check_fixed_value(self._spec, leaf)
-            return None
-        given = read(leaf, self._wrong, stream)
-        if given.dtype != self._spec.dtype:
-            raise self._wrong(f"has dtype {given.dtype}, not {self._spec.dtype}")
-        if given.gpu is not None and given.gpu != gpu.index:
-            raise self._wrong(f"is on cuda:{given.gpu}, not on {gpu}")
-        if given.shape != self._static:
-            check_shape(self._spec, given.shape)
-        return given
-
-    def _wrong(self, problem: str) -> UsageError:
-        return wrong_input(self._spec, problem)
 
 
 def _require_rtx(artifact: Artifact) -> None:

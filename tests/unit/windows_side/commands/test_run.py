@@ -11,17 +11,17 @@ import pytest
 pytest.importorskip("torch")
 
 import torch
-from safetensors.torch import load
+from safetensors.torch import load, save
 
 from toolchain.errors import UsageError
-from windows_side.commands.run import write_outputs
+from windows_side.calling.files import write_outputs
 
 SIZE = 2**20
 
 
 def _write_for_ever(out: Path, outputs: dict[str, torch.Tensor]) -> None:
     while True:
-        write_outputs(outputs, out)
+        write_outputs(save(outputs), out)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="torch takes too long to import in three processes")
@@ -59,5 +59,5 @@ def test_a_place_where_nothing_can_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
     for out in (tmp_path / "none" / "out.safetensors", tmp_path / "folder"):
         with pytest.raises(UsageError, match="the outputs cannot be written") as caught:
-            write_outputs({"y": torch.ones(2)}, out)
+            write_outputs(save({"y": torch.ones(2)}), out)
         assert caught.value.where == str(out)

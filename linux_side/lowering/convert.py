@@ -1,4 +1,4 @@
-"""Lower, partition, convert: an exported program becomes a graph that calls engines."""
+"""Convert: each partition becomes a network, and the network an engine."""
 
 from __future__ import annotations
 
@@ -10,48 +10,30 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch.export import ExportedProgram
 
 from linux_side import upstream
 from linux_side.backends.base import EngineBuilder
 from linux_side.exporter.engine_module import CompiledEngine, EngineModule
-from linux_side.frontend.supported import torch_executed_names
-from linux_side.fx.sizes import compute_sizes_wholly
-from linux_side.fx.source_line import located
-from linux_side.fx.state import STATE, state_to_inputs
 from linux_side.fx.values import output_values
 from linux_side.guards.profiles import Profiles
-from linux_side.guards.tracing import small_sizes_of
-from linux_side.lowering.aliasing import allow_aliasing_of_state_alone
-from linux_side.lowering.cache_views import view_caches
-from linux_side.lowering.complex_numbers import keep_complex_in_torch
 from linux_side.lowering.culprit import (
     OperatorRefusedError,
     empty_operators,
     first_refused,
-    operators_of,
     refused_dtype,
-    remember_names,
 )
-from linux_side.lowering.data_sizes import keep_data_sizes_in_torch
 from linux_side.lowering.engine_metadata import encode_metadata
 from linux_side.lowering.fallback import AttemptFailedError
-from linux_side.lowering.float64 import demote_float64
-from linux_side.lowering.large_numbers import keep_large_numbers_outside
 from linux_side.lowering.network_check import check_network
-from linux_side.lowering.randomness import drawing_operators, fill_uninitialized, make_draws_readable
-from linux_side.lowering.requested import keep_requested_outside
-from linux_side.lowering.size_numbers import take_floats_as_tensors
-from linux_side.lowering.small_engines import keep_small_engines_outside
-from linux_side.lowering.symbolic_sizes import keep_sizes_inside
+from linux_side.lowering.parts import (
+    call_of,
+    engine_parts,
+    graph_operators,
+    operators_in_torch,
+    reasons_in_torch,
+    settings_of,
+)
 from linux_side.options import BuildOptions
-from linux_side.rewrites.attention import rewrite_attention
-from linux_side.rewrites.bytes import move_bytes_as_floats
-from linux_side.rewrites.complex_products import rewrite_complex_products
-from linux_side.rewrites.decompositions import corrected
-from linux_side.rewrites.pooling import keep_adaptive_pooling_outside
-from linux_side.rewrites.resizing import keep_inexact_resizing_outside
-from linux_side.rewrites.whole_numbers import bound_casts_to_whole_numbers
 from toolchain.engine.info import EngineInfo, RuntimeDevice
 from toolchain.errors import BuildFailedError, TrtcrossError
 from toolchain.graph.writer import engine_from_file
@@ -88,72 +70,6 @@ class Compiled:
     in_engines: int = 0
 
 
-def lower_program(program: ExportedProgram, options: BuildOptions, builder: EngineBuilder) -> torch.fx.GraphModule:
-    """Lowers a program: a graph of core operators, those that must stay in PyTorch marked.
-
-    Raises:
-        UsageError: an operator that shall stay in PyTorch is none of the model's.
-    """
-    settings = _settings(options, builder)
-    with small_sizes_of(program.range_constraints):
-        decomposed = upstream.decompose(program, settings, corrected)
-        gm = state_to_inputs(decomposed)
-        changes = gm.meta.get(STATE, [])
-        fill_uninitialized(gm)
-        make_draws_readable(gm)
-        gm = upstream.lower(gm, settings)
-        rewrite_attention(gm)
-        rewrite_complex_products(gm)
-        bound_casts_to_whole_numbers(gm)
-        move_bytes_as_floats(gm)
-        compute_sizes_wholly(gm)
-        take_floats_as_tensors(gm)
-    keep_complex_in_torch(gm)
-    keep_data_sizes_in_torch(gm)
-    view_caches(gm, allow_aliasing_of_state_alone(gm, changes))
-    keep_large_numbers_outside(gm)
-    keep_inexact_resizing_outside(gm)
-    keep_adaptive_pooling_outside(gm)
-    keep_requested_outside(gm, program, options.torch_executed_ops)
-    gm.meta[STATE] = changes
-    remember_names(gm)
-    return gm
-
-
-def partition_graph(gm: torch.fx.GraphModule, options: BuildOptions, builder: EngineBuilder) -> torch.fx.GraphModule:
-    """Splits a lowered graph, which stays as it is, into what TensorRT takes and what stays in PyTorch.
-
-    Raises:
-        BuildFailedError: an operator stays in PyTorch although full coverage was asked for.
-        AttemptFailedError: of a part's operators one belongs into PyTorch.
-    """
-    settings = _settings(options, builder)
-    settings.torch_executed_ops |= drawing_operators(gm)
-    partitioned = upstream.partition(gm, settings)
-    if options.min_block_size is None and keep_small_engines_outside(gm, partitioned):
-        partitioned = upstream.partition(gm, settings)
-    partitioned.meta[STATE] = gm.meta[STATE]
-    refusals = []
-    for name, partition in list(_partitions(partitioned)):
-        call = _call_of(partitioned, name)
-        try:
-            if keep_sizes_inside(partitioned, call, partition):
-                demote_float64(partitioned, call, partition)
-        except OperatorRefusedError as refusal:
-            refusals.append(refusal)
-    if refusals:
-        raise AttemptFailedError(refusals)
-    partitioned.recompile()
-    if options.require_full_coverage and (left := _nodes_in_torch(partitioned)):
-        places = "; ".join(sorted({located(node) for node in left}))
-        raise BuildFailedError(
-            f"{len(left)} operators would stay in PyTorch: {places}{_reasons(partitioned)}",
-            where="--require-full-coverage",
-            remedy="rewrite them in the model, or build without --require-full-coverage",
-        )
-    return partitioned
-
-
 def convert_partitions(
     partitioned: torch.fx.GraphModule,
     options: BuildOptions,
@@ -178,8 +94,8 @@ def convert_partitions(
         BuildFailedError: there is nothing for TensorRT to do, or a network differs from the model.
         AttemptFailedError: there are operators that TensorRT does not take. After the first no engine is built.
     """
-    settings = _settings(options, builder)
-    compiled = Compiled(partitioned, fallback=_operators_in_torch(partitioned))
+    settings = settings_of(options, builder)
+    compiled = Compiled(partitioned, fallback=operators_in_torch(partitioned))
     refusals: list[OperatorRefusedError] = []
 
     def network(part: torch.fx.GraphModule) -> tuple[list[Any], Any]:
@@ -192,8 +108,8 @@ def convert_partitions(
     def build(part: torch.fx.GraphModule) -> None:
         builder.build(network(part)[1], options.target, options.capabilities)
 
-    for name, partition in _partitions(partitioned):
-        compiled.in_engines += len(_operators(partition))
+    for name, partition in engine_parts(partitioned):
+        compiled.in_engines += len(graph_operators(partition))
         builder.prepare(partition)
         if on_partition:
             on_partition(name, partition)
@@ -216,14 +132,14 @@ def convert_partitions(
         del plan
         info = _engine_info(name, partition, interpreter, options, builder)
         compiled.facts[info.name] = EngineFacts(*_bindings(interpreter), _profile_facts(info, inputs))
-        _call_of(partitioned, name).meta["val"] = output_values(partition)
+        call_of(partitioned, name).meta["val"] = output_values(partition)
         partitioned.add_module(name, EngineModule(CompiledEngine(info, engine_from_file(path))))
         del interpreter
     if refusals:
         raise AttemptFailedError(refusals)
     if not compiled.facts and not options.allow_no_engine:
         raise BuildFailedError(
-            f"TensorRT can take no operator of this model{_reasons(partitioned)}",
+            f"TensorRT can take no operator of this model{reasons_in_torch(partitioned)}",
             where="partitioning",
             remedy="it needs no TensorRT to run: save it with torch.export.save, or make a plain program of it with "
             "--allow-no-engine",
@@ -296,22 +212,6 @@ def _line(error: Exception) -> str:
     return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
 
 
-def _settings(options: BuildOptions, builder: EngineBuilder) -> Any:
-    return upstream.compilation_settings(
-        min_block_size=options.min_block_size or 1,
-        torch_executed_ops=torch_executed_names(options.torch_executed_ops),
-        workspace_size=options.workspace,
-        disable_tf32=not options.tf32,
-        **builder.setting_overrides(options.target),
-    )
-
-
-def _partitions(gm: torch.fx.GraphModule) -> Iterator[tuple[str, torch.fx.GraphModule]]:
-    for node in gm.graph.nodes:
-        if node.op == "call_module" and node.target.startswith(upstream.ENGINE_PREFIX):
-            yield node.target, gm.get_submodule(node.target)
-
-
 def _engine_info(
     name: str, partition: torch.fx.GraphModule, interpreter: Any, options: BuildOptions, builder: EngineBuilder
 ) -> EngineInfo:
@@ -358,31 +258,3 @@ def _profile_facts(info: EngineInfo, inputs: Sequence[Any]) -> list[dict[str, Sh
 def _shape_range(shape: dict[str, Sequence[int]]) -> ShapeRange:
     low, opt, high = (list(map(int, shape[f"{kind}_shape"])) for kind in ("min", "opt", "max"))
     return ShapeRange(min=low, opt=opt, max=high)
-
-
-def _reasons(gm: torch.fx.GraphModule) -> str:
-    """Why we kept operators in PyTorch that TensorRT has, in words."""
-    graphs = [module.graph for module in gm.modules() if isinstance(module, torch.fx.GraphModule)]
-    kept = {str(node.target): why for graph in graphs for node in graph.nodes if (why := upstream.why_in_torch(node))}
-    return f" ({'; '.join(f'{name}: {why}' for name, why in sorted(kept.items()))})" if kept else ""
-
-
-def _call_of(gm: torch.fx.GraphModule, name: str) -> torch.fx.Node:
-    return gm.graph.find_nodes(op="call_module", target=name)[0]
-
-
-def _operators_in_torch(gm: torch.fx.GraphModule) -> Counter[str]:
-    return Counter(str(node.target) for node in _nodes_in_torch(gm))
-
-
-def _nodes_in_torch(gm: torch.fx.GraphModule) -> list[torch.fx.Node]:
-    graphs = [gm, *(gm.get_submodule(node.target) for node in gm.graph.nodes if _is_in_torch(node))]
-    return [node for graph in graphs for node in _operators(graph)]
-
-
-def _is_in_torch(call: torch.fx.Node) -> bool:
-    return call.op == "call_module" and not call.target.startswith(upstream.ENGINE_PREFIX)
-
-
-def _operators(gm: torch.fx.GraphModule) -> list[torch.fx.Node]:
-    return [node for node in operators_of(gm) if isinstance(node.target, torch._ops.OperatorBase)]

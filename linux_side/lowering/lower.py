@@ -1,0 +1,111 @@
+"""Lower and partition: an exported program becomes a graph whose parts are TensorRT's or PyTorch's."""
+
+from __future__ import annotations
+
+import torch
+from torch.export import ExportedProgram
+
+from linux_side import upstream
+from linux_side.backends.base import EngineBuilder
+from linux_side.fx.sizes import compute_sizes_wholly
+from linux_side.fx.source_line import located
+from linux_side.fx.state import STATE, state_to_inputs
+from linux_side.guards.tracing import small_sizes_of
+from linux_side.lowering.aliasing import allow_aliasing_of_state_alone
+from linux_side.lowering.cache_views import view_caches
+from linux_side.lowering.complex_numbers import keep_complex_in_torch
+from linux_side.lowering.culprit import (
+    OperatorRefusedError,
+    remember_names,
+)
+from linux_side.lowering.data_sizes import keep_data_sizes_in_torch
+from linux_side.lowering.fallback import AttemptFailedError
+from linux_side.lowering.float64 import demote_float64
+from linux_side.lowering.large_numbers import keep_large_numbers_outside
+from linux_side.lowering.parts import (
+    call_of,
+    engine_parts,
+    nodes_in_torch,
+    reasons_in_torch,
+    settings_of,
+)
+from linux_side.lowering.randomness import drawing_operators, fill_uninitialized, make_draws_readable
+from linux_side.lowering.requested import keep_requested_outside
+from linux_side.lowering.size_numbers import take_floats_as_tensors
+from linux_side.lowering.small_engines import keep_small_engines_outside
+from linux_side.lowering.symbolic_sizes import keep_sizes_inside
+from linux_side.options import BuildOptions
+from linux_side.rewrites.attention import rewrite_attention
+from linux_side.rewrites.bytes import move_bytes_as_floats
+from linux_side.rewrites.complex_products import rewrite_complex_products
+from linux_side.rewrites.decompositions import corrected
+from linux_side.rewrites.pooling import keep_adaptive_pooling_outside
+from linux_side.rewrites.resizing import keep_inexact_resizing_outside
+from linux_side.rewrites.whole_numbers import bound_casts_to_whole_numbers
+from toolchain.errors import BuildFailedError
+
+
+def lower_program(program: ExportedProgram, options: BuildOptions, builder: EngineBuilder) -> torch.fx.GraphModule:
+    """Lowers a program: a graph of core operators, those that must stay in PyTorch marked.
+
+    Raises:
+        UsageError: an operator that shall stay in PyTorch is none of the model's.
+    """
+    settings = settings_of(options, builder)
+    with small_sizes_of(program.range_constraints):
+        decomposed = upstream.decompose(program, settings, corrected)
+        gm = state_to_inputs(decomposed)
+        changes = gm.meta.get(STATE, [])
+        fill_uninitialized(gm)
+        make_draws_readable(gm)
+        gm = upstream.lower(gm, settings)
+        rewrite_attention(gm)
+        rewrite_complex_products(gm)
+        bound_casts_to_whole_numbers(gm)
+        move_bytes_as_floats(gm)
+        compute_sizes_wholly(gm)
+        take_floats_as_tensors(gm)
+    keep_complex_in_torch(gm)
+    keep_data_sizes_in_torch(gm)
+    view_caches(gm, allow_aliasing_of_state_alone(gm, changes))
+    keep_large_numbers_outside(gm)
+    keep_inexact_resizing_outside(gm)
+    keep_adaptive_pooling_outside(gm)
+    keep_requested_outside(gm, program, options.torch_executed_ops)
+    gm.meta[STATE] = changes
+    remember_names(gm)
+    return gm
+
+
+def partition_graph(gm: torch.fx.GraphModule, options: BuildOptions, builder: EngineBuilder) -> torch.fx.GraphModule:
+    """Splits a lowered graph, which stays as it is, into what TensorRT takes and what stays in PyTorch.
+
+    Raises:
+        BuildFailedError: an operator stays in PyTorch although full coverage was asked for.
+        AttemptFailedError: of a part's operators one belongs into PyTorch.
+    """
+    settings = settings_of(options, builder)
+    settings.torch_executed_ops |= drawing_operators(gm)
+    partitioned = upstream.partition(gm, settings)
+    if options.min_block_size is None and keep_small_engines_outside(gm, partitioned):
+        partitioned = upstream.partition(gm, settings)
+    partitioned.meta[STATE] = gm.meta[STATE]
+    refusals = []
+    for name, partition in list(engine_parts(partitioned)):
+        call = call_of(partitioned, name)
+        try:
+            if keep_sizes_inside(partitioned, call, partition):
+                demote_float64(partitioned, call, partition)
+        except OperatorRefusedError as refusal:
+            refusals.append(refusal)
+    if refusals:
+        raise AttemptFailedError(refusals)
+    partitioned.recompile()
+    if options.require_full_coverage and (left := nodes_in_torch(partitioned)):
+        places = "; ".join(sorted({located(node) for node in left}))
+        raise BuildFailedError(
+            f"{len(left)} operators would stay in PyTorch: {places}{reasons_in_torch(partitioned)}",
+            where="--require-full-coverage",
+            remedy="rewrite them in the model, or build without --require-full-coverage",
+        )
+    return partitioned

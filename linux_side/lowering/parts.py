@@ -1,0 +1,65 @@
+"""A partitioned graph: its parts, what of it stays in PyTorch, and the settings that parted it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+
+from linux_side import upstream
+from linux_side.backends.base import EngineBuilder
+from linux_side.frontend.supported import torch_executed_names
+from linux_side.lowering.culprit import operators_of
+from linux_side.options import BuildOptions
+
+
+def settings_of(options: BuildOptions, builder: EngineBuilder) -> Any:
+    """Torch-TensorRT's settings of a build."""
+    return upstream.compilation_settings(
+        min_block_size=options.min_block_size or 1,
+        torch_executed_ops=torch_executed_names(options.torch_executed_ops),
+        workspace_size=options.workspace,
+        disable_tf32=not options.tf32,
+        **builder.setting_overrides(options.target),
+    )
+
+
+def engine_parts(gm: torch.fx.GraphModule) -> Iterator[tuple[str, torch.fx.GraphModule]]:
+    """The parts that become engines, by name, in the order of the graph."""
+    for node in gm.graph.nodes:
+        if node.op == "call_module" and node.target.startswith(upstream.ENGINE_PREFIX):
+            yield node.target, gm.get_submodule(node.target)
+
+
+def reasons_in_torch(gm: torch.fx.GraphModule) -> str:
+    """Why we kept operators in PyTorch that TensorRT has, in words."""
+    graphs = [module.graph for module in gm.modules() if isinstance(module, torch.fx.GraphModule)]
+    kept = {str(node.target): why for graph in graphs for node in graph.nodes if (why := upstream.why_in_torch(node))}
+    return f" ({'; '.join(f'{name}: {why}' for name, why in sorted(kept.items()))})" if kept else ""
+
+
+def call_of(gm: torch.fx.GraphModule, name: str) -> torch.fx.Node:
+    """The node that calls a part."""
+    return gm.graph.find_nodes(op="call_module", target=name)[0]
+
+
+def operators_in_torch(gm: torch.fx.GraphModule) -> Counter[str]:
+    """How often each operator stays in PyTorch."""
+    return Counter(str(node.target) for node in nodes_in_torch(gm))
+
+
+def nodes_in_torch(gm: torch.fx.GraphModule) -> list[torch.fx.Node]:
+    """The operators outside of engines."""
+    graphs = [gm, *(gm.get_submodule(node.target) for node in gm.graph.nodes if _is_in_torch(node))]
+    return [node for graph in graphs for node in graph_operators(graph)]
+
+
+def _is_in_torch(call: torch.fx.Node) -> bool:
+    return call.op == "call_module" and not call.target.startswith(upstream.ENGINE_PREFIX)
+
+
+def graph_operators(gm: torch.fx.GraphModule) -> list[torch.fx.Node]:
+    """A graph's own operators, without what only takes results apart."""
+    return [node for node in operators_of(gm) if isinstance(node.target, torch._ops.OperatorBase)]
