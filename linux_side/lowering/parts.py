@@ -61,5 +61,5 @@ def _is_in_torch(call: torch.fx.Node) -> bool:
 
 
 def graph_operators(gm: torch.fx.GraphModule) -> list[torch.fx.Node]:
-    """A graph's own operators, without what only takes results apart."""
+    """A graph's own operators, without ``getitem`` and other functions that are none."""
     return [node for node in operators_of(gm) if isinstance(node.target, torch._ops.OperatorBase)]

@@ -181,6 +181,22 @@ def test_an_operator_that_the_model_lacks_may_not_be_asked_for(tmp_path: Path) -
     assert "aten.relu.default" in str(caught.value.remedy), "the nearest"
 
 
+def test_one_that_is_computed_from_constants_may_be_asked_for(tmp_path: Path) -> None:
+    """Nothing is left of it to keep: torch and Torch-TensorRT compute it while they lower."""
+
+    class Weighted(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.register_buffer("weights", torch.arange(8.0))
+
+        def forward(self, x: Tensor) -> Tensor:
+            return x.relu() * torch.softmax(self.weights.contiguous(), 0)
+
+    built = build_here(Weighted(), (X,), folder=tmp_path, torch_executed_ops=["aten._softmax.default"])
+    assert built.original is not None
+    assert_right(built, built.original, (X,))
+
+
 def test_what_an_operator_becomes_stays_in_pytorch_with_it(tmp_path: Path) -> None:
     model = nn.Sequential(nn.LayerNorm(8), nn.Linear(8, 8))
     built = build_here(model, (X,), folder=tmp_path, torch_executed_ops=["aten.layer_norm.default"])

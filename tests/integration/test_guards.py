@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.export import Dim
 
+from linux_side.backends import tensorrt_rtx
 from linux_side.frontend.source import load_source
 from linux_side.options import BuildOptions, DynamicDimension
 from tests.integration.harness import Built, assert_same_wiring, build_here, build_source, imported_builder
@@ -245,16 +246,46 @@ def test_batches_of_0_and_1_are_no_guard(tmp_path: Path, dynamic: str) -> None:
         assert_right(built, by_eight, torch.randn(batch, 24, 4))
 
 
-def test_layouts_that_an_operator_asks_for_are_no_guard(tmp_path: Path) -> None:
+def _expanded(x: Tensor) -> Tensor:
+    return x[:1].expand(x.shape[0], 8, 4)
+
+
+LAYOUTS: dict[str, Callable[[Tensor], Tensor]] = {
+    "a copy": lambda x: _expanded(x).contiguous(),
+    "a copy of a copy": lambda x: _expanded(x).contiguous().contiguous(),
+    "of other order": lambda x: _expanded(x).transpose(0, 1).contiguous().transpose(0, 1),
+    "channels last": lambda x: x[:, None].contiguous(memory_format=torch.channels_last)[:, 0],
+    "permuted": lambda x: x.permute(0, 2, 1).contiguous().view(x.shape[0], 8, 4),
+    "flattened": lambda x: _expanded(x).flatten(1).unflatten(1, (8, 4)),
+    "reshaped": lambda x: _expanded(x).reshape(x.shape[0], 32).view(x.shape[0], 8, 4),
+}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_layouts_that_an_operator_asks_for_are_no_guard(tmp_path: Path, layout: str) -> None:
     """``contiguous`` asks before it is traced, and for a batch of 1 it copies nothing: the numbers are the same."""
 
     def case(linear: nn.Linear, x: Tensor, _: object) -> Tensor:
-        return linear(x) + x[:1].expand(x.shape[0], 8, 4).contiguous()
+        return linear(x) + LAYOUTS[layout](x)
 
     built = built_of(case, (torch.randn(3, 8, 4),), tmp_path, "x.0=1:3:5")
     assert built.artifact.manifest.guards == []
     for batch in (1, 3, 5):
         assert_right(built, case, torch.randn(batch, 8, 4))
+
+
+def test_what_a_rewrite_asks_after_partitioning_narrows_no_range_without_a_word(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A rewrite that asks is put in the place of ours, none of which does."""
+
+    def asking(partition: torch.fx.GraphModule) -> None:
+        for node in partition.graph.find_nodes(op="placeholder"):
+            bool(node.meta["val"].shape[0] >= 2)
+
+    monkeypatch.setattr(tensorrt_rtx, "avoid_defects", asking)
+    with pytest.raises(BuildFailedError, match="lowering narrowed .* it must be at least 2"):
+        built_of(lambda linear, x, _: linear(x), (torch.randn(3, 8, 4),), tmp_path, "x.0=1:3:5")
 
 
 def test_a_branch_on_a_layout_is_a_guard(tmp_path: Path) -> None:

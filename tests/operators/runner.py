@@ -17,7 +17,7 @@ from torch.utils import _pytree as pytree
 from linux_side import upstream
 from linux_side.frontend.dynamic_shapes import profiles_for, program_guards
 from linux_side.frontend.source import export_source
-from linux_side.lowering import lower
+from linux_side.lowering import lower as lowering
 from linux_side.lowering.lower import lower_program, partition_graph
 from linux_side.lowering.network_check import check_network
 from linux_side.lowering.parts import engine_parts, operators_in_torch, settings_of
@@ -197,9 +197,9 @@ def run_operator(name: str, make: Callable[[Draw], Trial], count: int, build: bo
 def as_upstream_does() -> Iterator[None]:
     """Decompositions and conversion without what we correct."""
     with (
-        mock.patch.object(lower, "corrected", dict),
-        mock.patch.object(lower, "rewrite_attention", lambda gm: None),
-        mock.patch.object(lower, "keep_inexact_resizing_outside", lambda gm: None),
+        mock.patch.object(lowering, "corrected", dict),
+        mock.patch.object(lowering, "rewrite_attention", lambda gm: None),
+        mock.patch.object(lowering, "keep_inexact_resizing_outside", lambda gm: None),
         mock.patch(f"{__name__}.check_network", lambda interpreter: None),
     ):
         yield
