@@ -19,6 +19,7 @@ from linux_side.backends import tensorrt_rtx
 from linux_side.frontend.source import load_source
 from linux_side.options import BuildOptions, DynamicDimension
 from tests.integration.harness import Built, assert_same_wiring, build_here, build_source, imported_builder
+from tests.integration.harness import assert_right as assert_network_right
 from toolchain.artifact import open_artifact
 from toolchain.commands.inspect import size_lines
 from toolchain.convert import convert_artifact
@@ -250,14 +251,15 @@ def _expanded(x: Tensor) -> Tensor:
     return x[:1].expand(x.shape[0], 8, 4)
 
 
-LAYOUTS: dict[str, Callable[[Tensor], Tensor]] = {
-    "a copy": lambda x: _expanded(x).contiguous(),
-    "a copy of a copy": lambda x: _expanded(x).contiguous().contiguous(),
-    "of other order": lambda x: _expanded(x).transpose(0, 1).contiguous().transpose(0, 1),
-    "channels last": lambda x: x[:, None].contiguous(memory_format=torch.channels_last)[:, 0],
-    "permuted": lambda x: x.permute(0, 2, 1).contiguous().view(x.shape[0], 8, 4),
-    "flattened": lambda x: _expanded(x).flatten(1).unflatten(1, (8, 4)),
-    "reshaped": lambda x: _expanded(x).reshape(x.shape[0], 32).view(x.shape[0], 8, 4),
+LAYOUTS: dict[str, Callable[[nn.Linear, Tensor], Tensor]] = {
+    "a copy": lambda _, x: _expanded(x).contiguous(),
+    "a copy of a copy": lambda _, x: _expanded(x).contiguous().contiguous(),
+    "of a weight": lambda linear, x: linear.bias.expand(x.shape[0], 8, 4).contiguous(),
+    "of other order": lambda _, x: _expanded(x).transpose(0, 1).contiguous().transpose(0, 1),
+    "channels last": lambda _, x: x[:, None].contiguous(memory_format=torch.channels_last)[:, 0],
+    "permuted": lambda _, x: x.permute(0, 2, 1).contiguous().view(x.shape[0], 8, 4),
+    "flattened": lambda _, x: _expanded(x).flatten(1).unflatten(1, (8, 4)),
+    "reshaped": lambda _, x: _expanded(x).reshape(x.shape[0], 32).view(x.shape[0], 8, 4),
 }
 
 
@@ -266,12 +268,45 @@ def test_layouts_that_an_operator_asks_for_are_no_guard(tmp_path: Path, layout: 
     """``contiguous`` asks before it is traced, and for a batch of 1 it copies nothing: the numbers are the same."""
 
     def case(linear: nn.Linear, x: Tensor, _: object) -> Tensor:
-        return linear(x) + LAYOUTS[layout](x)
+        return linear(x) + LAYOUTS[layout](linear, x)
 
     built = built_of(case, (torch.randn(3, 8, 4),), tmp_path, "x.0=1:3:5")
     assert built.artifact.manifest.guards == []
     for batch in (1, 3, 5):
         assert_right(built, case, torch.randn(batch, 8, 4))
+
+
+class RepeatedRows(nn.Module):
+    """Two weights of one shape, each a row that is repeated.
+
+    torch remembers the second expansion from the first: what it asks of the layout it asks while the graph is lowered.
+    """
+
+    def __init__(self, call: Callable[[Tensor, Tensor], Any]) -> None:
+        super().__init__()
+        self.call, self.first, self.second = call, nn.Parameter(torch.randn(1, 4)), nn.Parameter(torch.randn(1, 4))
+
+    def forward(self, x: Tensor) -> Any:
+        rows = [row.expand(x.shape[0], 4) for row in (self.first, self.second)]
+        return self.call(x + rows[0], rows[1])
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda x, row: (x, row.contiguous()),
+        lambda x, row: x.relu() * row.contiguous().contiguous(),
+        lambda x, row: (x, row.contiguous().view(-1)),
+    ],
+    ids=["returned", "multiplied", "viewed"],
+)
+def test_layouts_that_are_asked_for_while_lowering_are_no_guard(tmp_path: Path, call: Forward) -> None:
+    torch.manual_seed(0)
+    model = RepeatedRows(call).eval()
+    built = build_here(model, (torch.randn(3, 4),), folder=tmp_path, dynamic=("x.0=1:3:5",))
+    assert built.artifact.manifest.guards == []
+    others = [(torch.randn(rows, 4),) for rows in (1, 5)]
+    assert_network_right(built, model, (torch.randn(3, 4),), other_args=others)
 
 
 def test_what_a_rewrite_asks_after_partitioning_narrows_no_range_without_a_word(
@@ -284,7 +319,7 @@ def test_what_a_rewrite_asks_after_partitioning_narrows_no_range_without_a_word(
             bool(node.meta["val"].shape[0] >= 2)
 
     monkeypatch.setattr(tensorrt_rtx, "avoid_defects", asking)
-    with pytest.raises(BuildFailedError, match="lowering narrowed .* it must be at least 2"):
+    with pytest.raises(BuildFailedError, match=r"lowering narrowed .* it must be at least 2"):
         built_of(lambda linear, x, _: linear(x), (torch.randn(3, 8, 4),), tmp_path, "x.0=1:3:5")
 
 

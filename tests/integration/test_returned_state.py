@@ -45,9 +45,10 @@ def seen_in_another_shape(model: Any, x: Tensor) -> Any:
     return model.total.add_(x).t(), x
 
 
-@pytest.mark.parametrize(
-    "call", [sums_and_counts, itself, twice, seen_in_another_shape], ids=lambda call: call.__name__
-)
+CALLS = [sums_and_counts, itself, twice, seen_in_another_shape]
+
+
+@pytest.mark.parametrize("call", CALLS, ids=lambda call: call.__name__)
 def test_what_is_changed_in_place_may_be_returned(tmp_path: Path, call: Callable[[Any, Tensor], Any]) -> None:
     x = torch.randn(2, 4, generator=torch.Generator().manual_seed(0))
     built = build_here(Stateful(call), (x,), folder=tmp_path)
