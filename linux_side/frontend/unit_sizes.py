@@ -17,6 +17,7 @@ from torch.export import ExportedProgram
 from torch.export.exported_program import _convert_guards_to_code
 from torch.utils import _pytree as pytree
 
+from linux_side.frontend.golden_doubts import is_different
 from linux_side.frontend.hidden_state import state_kept
 from linux_side.guards.collect import Found, ProgramGuards
 from toolchain.errors import BuildFailedError
@@ -24,8 +25,7 @@ from toolchain.guards.bounds import is_always
 from toolchain.guards.evaluate import Guards
 from toolchain.guards.grammar import Operation, Size, sizes_in
 
-_FEW = 4  # sizes, about, that are tried for one guard: all that it excludes, or the ends and some between
-_TOLERANCE = 1e-2
+_MOST = 16  # sizes that are tried for one guard; one that excludes more stays
 
 
 def drop_refuted_guards(
@@ -82,7 +82,7 @@ def allow_example(
 
 
 def _excluded(guard: Found, guards: ProgramGuards) -> list[tuple[Size, int]]:
-    """The smallest sizes of a range, or a few of them, where a guard excludes those and no others."""
+    """The smallest sizes of a range, where a guard excludes those and no others, and not too many to try each."""
     sizes = set(sizes_in(guard.rule)) if isinstance(guard.rule, Operation) else set()
     if len(sizes) != 1 or not isinstance(guard.rule, Operation):
         return []
@@ -96,8 +96,7 @@ def _excluded(guard: Found, guards: ProgramGuards) -> list[tuple[Size, int]]:
         first, last = (first, middle) if is_always(guard.rule, {size: (middle, high)}) else (middle + 1, last)
     alone = Guards([guard.rule])
     excluded = [value for value in range(low, first) if not alone.holds({size: value})]
-    step = max(1, (len(excluded) - 1) // (_FEW - 1))
-    return [(size, value) for value in sorted({*excluded[::step], *excluded[-1:]})]
+    return [(size, value) for value in excluded] if len(excluded) <= _MOST else []
 
 
 def _cut(leaves: Sequence[Any], guards: ProgramGuards, size: Size, value: int) -> list[Any] | None:
@@ -129,7 +128,6 @@ def _agree(program: ExportedProgram, module: torch.nn.Module, leaves: Sequence[A
 
 
 def _same(one: Any, other: Any) -> bool:
-    if not isinstance(one, torch.Tensor) or not isinstance(other, torch.Tensor):
-        return bool(one == other)
-    same_kind = one.shape == other.shape and one.dtype == other.dtype
-    return same_kind and torch.allclose(one, other, rtol=_TOLERANCE, atol=_TOLERANCE, equal_nan=True)
+    if isinstance(one, torch.Tensor) and isinstance(other, torch.Tensor):
+        return not is_different(one, other)
+    return bool(one == other)
