@@ -1,0 +1,113 @@
+"""Decoding with transformers' own static caches: 64 steps of an artifact, compared with PyTorch.
+
+    python -m benchmarks.gpu.decoding build FOLDER            # without a GPU, with transformers
+    python -m benchmarks.gpu.decoding run FOLDER [OUT.json]   # on a GPU host, without transformers
+
+``build`` writes, beside each artifact, the arguments of 64 steps and PyTorch's logits for each, in fp32 on the CPU.
+``run`` calls each artifact 64 times, with and without CUDA graphs, and prints the worst relative error of a step, and
+how many of the likeliest tokens are the same. A cache that is lost, or written at a wrong place, shows from the second
+step on.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+STEPS = 64
+PRECISIONS = ("fp32", "fp16")
+
+Row = dict[str, Any]
+
+
+def build(folder: Path) -> None:
+    """Builds what is not in the folder yet."""
+    from benchmarks.models.decoders import DECODERS
+
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in DECODERS:
+        for precision in PRECISIONS:
+            if not (folder / f"{name}-{precision}.pt2").exists():
+                build_one(folder, name, precision)
+                print(f"{name}-{precision}: built", flush=True)
+
+
+def build_one(folder: Path, name: str, precision: str) -> None:
+    from benchmarks.models.decoders import Sizes, decoder
+    from linux_side.driver.pipeline import Pipeline
+    from linux_side.frontend.source import export_source
+    from linux_side.options import BuildOptions
+    from tests.integration.harness import imported_builder
+    from toolchain.targets import Platform
+
+    sizes = Sizes(heads=4, size=32, length=STEPS + 16, window=16, words=256, encoded=40)
+    model, steps = decoder(name, sizes, 2, STEPS)
+    options = BuildOptions(target=Platform.LINUX_X86_64, precision=precision)  # type: ignore[arg-type]
+    source = export_source(name, model, steps[0], {}, options)
+    with tempfile.TemporaryDirectory() as spool:
+        Pipeline(options, imported_builder(), Path(spool), lambda _: nullcontext()).run_source(
+            source, folder / f"{name}-{precision}.pt2"
+        )
+    model, _ = decoder(name, sizes, 2, STEPS)  # anew: nothing is in its cache
+    with torch.no_grad():
+        logits = torch.stack([model(*step) for step in steps])
+    kept = {"tokens": torch.stack([step[0] for step in steps]), "logits": logits}
+    if len(steps[0]) > 1:
+        kept["more"] = steps[0][1]
+    save_file(kept, folder / f"{name}.safetensors")
+
+
+def run(folder: Path, out: Path | None) -> None:
+    """Calls every artifact of the folder; writes after each."""
+    document: dict[str, Any] = {"gpu": torch.cuda.get_device_name(), "torch": torch.__version__, "rows": []}
+    for row in measured(folder):
+        document["rows"].append(row)
+        print(json.dumps(row), flush=True)
+        if out:
+            out.write_text(json.dumps(document, indent=1) + "\n")
+
+
+def measured(folder: Path) -> Iterator[Row]:
+    from windows_side import load
+
+    for path in sorted(folder.glob("*.pt2")):
+        kept = load_file(folder / f"{path.stem.rpartition('-')[0]}.safetensors")
+        for graphs in (False, True):
+            row: Row = {"artifact": path.stem, "cuda_graphs": graphs}
+            try:
+                model = load(path, allow_unlisted_gpu=True, cuda_graphs=graphs)
+                more = [kept["more"].cuda()] if "more" in kept else []
+                got = torch.stack([model(token.cuda(), *more).float().cpu().clone() for token in kept["tokens"]])
+                yield row | compared(got, kept["logits"])
+            except Exception as error:  # noqa: BLE001 - one artifact's trouble is not the others'
+                yield row | {"error": f"{type(error).__name__}: {str(error)[:500]}"}
+
+
+def compared(got: Tensor, want: Tensor) -> Row:
+    """The worst step's relative L2, and how many of the likeliest tokens are the same."""
+    errors = (got - want).flatten(1).norm(dim=1) / want.flatten(1).norm(dim=1)
+    same = int((got.argmax(-1) == want.argmax(-1)).sum())
+    return {"steps": len(got), "worst": errors.max().item(), "first": errors[0].item(), "same_tokens": same}
+
+
+def main(words: list[str]) -> None:
+    match words:
+        case ["build", folder]:
+            build(Path(folder))
+        case ["run", folder, *out]:
+            run(Path(folder), Path(out[0]) if out else None)
+        case _:
+            sys.exit(__doc__)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
