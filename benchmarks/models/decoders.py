@@ -117,7 +117,7 @@ def t5(sizes: Sizes, layers: int) -> nn.Module:
     from transformers import T5Config, T5ForConditionalGeneration
 
     named = {"d_model": sizes.width, "d_kv": sizes.size, "d_ff": 2 * sizes.width, "num_heads": sizes.heads}
-    config = T5Config(vocab_size=sizes.words, num_layers=1, num_decoder_layers=layers, **named)
+    config = T5Config(vocab_size=sizes.words, num_layers=layers, num_decoder_layers=layers, **named)
     return CrossDecoder(T5ForConditionalGeneration(config), sizes)
 
 
