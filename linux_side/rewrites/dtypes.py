@@ -1,12 +1,13 @@
 """Dtypes that PyTorch gives to elementwise operators, and upstream's converters do not.
 
-Upstream divides integers as integers, computes ``x**2.0`` of integers in integers, and hands integers to layers that
-take floats alone. Here the operands get the dtype that PyTorch computes in.
+Upstream divides integers as integers, computes ``x**2.0`` of integers in integers, makes an integer of a fraction that
+is added to integers or compared with them, and hands integers to layers that take floats alone. Here the operands get
+the dtype that PyTorch computes in.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -28,18 +29,41 @@ _COMMON = (
     _aten.pow.Tensor_Scalar, _aten.pow.Tensor_Tensor, _aten.remainder.Scalar, _aten.remainder.Tensor,
     _aten.clamp.default, _aten.clamp.Tensor,
 )  # fmt: skip
+_BESIDE_FRACTIONS = tuple(
+    getattr(getattr(_aten, name), overload)
+    for name in ("add", "sub", "mul", "eq", "ne", "lt", "le", "gt", "ge")
+    for overload in ("Scalar", "Tensor")
+)
 _WHOLE_ALREADY = (_aten.ceil.default, _aten.floor.default, _aten.round.default, _aten.trunc.default)
 
 
 def _promoting(operator: Any, kind: Any) -> Callable[..., Any]:
     def promoted(*args: Any, **kwargs: Any) -> Any:
-        operands = [arg for arg in args if isinstance(arg, (Tensor, int, float, bool)) or _is_symbolic(arg)]
-        _, dtype = elementwise_dtypes(*operands, type_promotion_kind=kind)
+        dtype = _common_dtype(args, kind)
         if all(arg.dtype is dtype for arg in args if isinstance(arg, Tensor)):
             return NotImplemented
         return operator(*(arg.to(dtype) if isinstance(arg, Tensor) else arg for arg in args), **kwargs)
 
     return promoted
+
+
+def _beside_fractions(operator: Any) -> Callable[..., Any]:
+    """Casts integers alone: where floats of two dtypes meet, upstream casts as PyTorch does."""
+
+    def promoted(*args: Any, **kwargs: Any) -> Any:
+        dtype = _common_dtype(args, KIND.DEFAULT)
+        whole = [isinstance(arg, Tensor) and not arg.is_floating_point() for arg in args]
+        if not dtype.is_floating_point or not any(whole):
+            return NotImplemented
+        return operator(*(arg.to(dtype) if cast else arg for arg, cast in zip(args, whole, strict=True)), **kwargs)
+
+    return promoted
+
+
+def _common_dtype(args: Sequence[Any], kind: Any) -> torch.dtype:
+    operands = [arg for arg in args if isinstance(arg, (Tensor, int, float, bool)) or _is_symbolic(arg)]
+    _, dtype = elementwise_dtypes(*operands, type_promotion_kind=kind)
+    return dtype
 
 
 def _is_symbolic(value: Any) -> bool:
@@ -99,6 +123,7 @@ DECOMPOSITIONS: dict[Any, Callable[..., Any]] = {
     **{operator: _in_int64(operator) for operator in (*_KEEPS_DTYPE, *_WIDENS)},
     **{operator: _promoting(operator, KIND.INT_TO_FLOAT) for operator in _TO_FLOAT},
     **{operator: _promoting(operator, KIND.DEFAULT) for operator in _COMMON},
+    **{operator: _beside_fractions(operator) for operator in _BESIDE_FRACTIONS},
     **dict.fromkeys(_WHOLE_ALREADY, _same_if_whole),
     _aten.where.self: where,
     _aten.neg.default: neg,

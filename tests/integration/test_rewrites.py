@@ -79,6 +79,16 @@ def _indices(count: int) -> Tensor:
     return torch.arange(count) % 3
 
 
+def _compared(x: Tensor, index: Tensor) -> Tensor:
+    return torch.cat([getattr(index, name)(0.5)[:, None] * x for name in ("eq", "ne", "lt", "le", "gt", "ge")], 1)
+
+
+def _places(x: Tensor) -> Tensor:
+    """The distances of rows, as ALiBi has them."""
+    places = torch.arange(x.shape[0])
+    return x @ x.T - 0.25 * (places[None] - places[:, None]).abs()
+
+
 ROWS = [_rows(6), _rows(2), _rows(16)]
 INDEXED = [_rows(6, _indices), _rows(2, _indices), _rows(16, _indices)]
 VARYING = {"dynamic": ("x.0=2:6:16",)}
@@ -90,6 +100,11 @@ MODELS = {
     "log_softmax, fp16": Model(lambda x: torch.log_softmax(x * 20, -1), ROWS, {**VARYING, "precision": "fp16"}),
     "log_softmax, fp32": Model(lambda x: torch.log_softmax(x * 200, -1), ROWS, VARYING),
     "cross entropy": Model(lambda x, i: F.cross_entropy(x * 90, i, reduction="none"), INDEXED, BOTH_VARY),
+    "whole numbers compared with a fraction": Model(_compared, INDEXED, BOTH_VARY),
+    "whole numbers and a fraction": Model(
+        lambda x, i: x + (i * 0.5 + 0.25 - 1.5 * i)[:, None] * (0.75 - i)[:, None], INDEXED, BOTH_VARY
+    ),
+    "distances of rows": Model(_places, ROWS, VARYING),
     "copy of a row": Model(_copied, [_rows(1)]),
     "copy of a row, summed": Model(_copied_and_summed, [_rows(1)]),
     "last column": Model(_last_column, ROWS, VARYING),
