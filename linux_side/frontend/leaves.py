@@ -75,7 +75,8 @@ def _size(size: Any, ranges: Mapping[Any, Any]) -> int | DynamicSize:
     if not isinstance(size, torch.SymInt):
         return int(size)
     low, high = bounds(size, ranges)
-    return DynamicSize(symbol=str(size.node.expr), min=low, max=high)
+    # Interval arithmetic is wide: a last chunk (n - 2*((n + 2)//3)) would begin below zero.
+    return DynamicSize(symbol=str(size.node.expr), min=max(low, 0), max=high)
 
 
 def bounds(size: torch.SymInt, ranges: Mapping[Any, Any]) -> tuple[int, int | None]:

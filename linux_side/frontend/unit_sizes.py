@@ -19,13 +19,11 @@ from torch.utils import _pytree as pytree
 
 from linux_side.frontend.golden_doubts import is_different
 from linux_side.frontend.hidden_state import state_kept
-from linux_side.guards.collect import Found, ProgramGuards
+from linux_side.guards.collect import ProgramGuards
+from linux_side.guards.refuted import drop_refuted
 from toolchain.errors import BuildFailedError
-from toolchain.guards.bounds import is_always
 from toolchain.guards.evaluate import Guards
-from toolchain.guards.grammar import Operation, Size, sizes_in
-
-_MOST = 16  # sizes that are tried for one guard; one that excludes more stays
+from toolchain.guards.grammar import Operation
 
 
 def drop_refuted_guards(
@@ -37,17 +35,8 @@ def drop_refuted_guards(
         program: of ``module``, just exported.
         leaves: the example's inputs, from which smaller ones are cut.
     """
-    agreed: dict[tuple[Size, int], bool] = {}
-    for guard in list(guards.by_operators()):
-        excluded = _excluded(guard, guards)
-        for place in excluded:
-            if place not in agreed:
-                cut = _cut(leaves, guards, *place)
-                agreed[place] = cut is not None and _agree(program, module, cut)
-        if excluded and all(agreed[place] for place in excluded):
-            guards.drop(guard)
-    if any(agreed.values()):  # what the program's own module checks
-        program._guards_code = _convert_guards_to_code(program.graph_module)
+    if drop_refuted(guards.by_operators(), guards, leaves, lambda cut: _agree(program, module, cut)):
+        program._guards_code = _convert_guards_to_code(program.graph_module)  # what the program's own module checks
 
 
 def allow_example(
@@ -79,39 +68,6 @@ def allow_example(
     for guard in excluding:
         guards.drop(guard)
     program._guards_code = _convert_guards_to_code(program.graph_module)
-
-
-def _excluded(guard: Found, guards: ProgramGuards) -> list[tuple[Size, int]]:
-    """The smallest sizes of a range, where a guard excludes those and no others, and not too many to try each."""
-    sizes = set(sizes_in(guard.rule)) if isinstance(guard.rule, Operation) else set()
-    if len(sizes) != 1 or not isinstance(guard.rule, Operation):
-        return []
-    [size] = sizes
-    low, high = guards.sizes.ranges[size]
-    first, last = low, guards.example()[size]
-    if first >= last or not is_always(guard.rule, {size: (last, high)}):
-        return []
-    while first < last:  # the smallest size from which on it is always true
-        middle = (first + last) // 2
-        first, last = (first, middle) if is_always(guard.rule, {size: (middle, high)}) else (middle + 1, last)
-    alone = Guards([guard.rule])
-    excluded = [value for value in range(low, first) if not alone.holds({size: value})]
-    return [(size, value) for value in excluded] if len(excluded) <= _MOST else []
-
-
-def _cut(leaves: Sequence[Any], guards: ProgramGuards, size: Size, value: int) -> list[Any] | None:
-    """The example with this size, and those that are equal to it or made of it, cut; None where they cannot be."""
-    wanted = guards.sizes.completed({**guards.example(), size: value})
-    if wanted is None:
-        return None
-    indices = {name: index for index, name in enumerate(guards.names)}
-    cut = list(leaves)
-    for place, length in wanted.items():
-        index = indices[place.input]
-        if cut[index].shape[place.dim] < length:
-            return None
-        cut[index] = cut[index].narrow(place.dim, 0, length)
-    return cut
 
 
 def _agree(program: ExportedProgram, module: torch.nn.Module, leaves: Sequence[Any]) -> bool:

@@ -64,6 +64,7 @@ class ProgramGuards:
         # What lowering replaces later is a guard to us.
         self._replacements = dict(self._environment.replacements) if self._environment else {}
         self._known: dict[Any, Rule] = {}
+        self._dropped: set[Any] = set()
         self._exported = len(self._environment.guards) if self._environment else 0
         self._ranges = dict(self._environment.var_to_range) if self._environment else {}
         self._paths = _paths(program, names)
@@ -87,8 +88,7 @@ class ProgramGuards:
                 yield Found(rule)
         yield from self._in_text
         yield from self._in_graph
-        for index, guard in enumerate(self._environment.guards if self._environment else ()):
-            yield replace(self._from(guard.expr, location(guard.sloc)), by_lowering=index >= self._exported)
+        yield from self.traced()
 
     def rules(self, constraints: Mapping[Any, Any]) -> list[Operation]:
         """The guards as rules: none that the ranges or others imply.
@@ -116,15 +116,23 @@ class ProgramGuards:
         """The guards of operators, and not of the model's own branches, where torch still knows."""
         return (guard for guard in self.traced() if is_of_operator(guard.origin.sloc))
 
+    def of_lowering(self) -> Iterator[Found]:
+        """The guards that lowering added."""
+        return (guard for guard in self.traced() if guard.by_lowering)
+
     def traced(self) -> Iterator[Found]:
         """The guards that torch made while it traced, where it still knows."""
-        for guard in self._environment.guards if self._environment else ():
-            yield replace(self._from(guard.expr, location(guard.sloc)), origin=guard)
+        for index, guard in enumerate(self._environment.guards if self._environment else ()):
+            if guard.expr not in self._dropped:
+                found = self._from(guard.expr, location(guard.sloc))
+                yield replace(found, origin=guard, by_lowering=index >= self._exported)
 
     def drop(self, guard: Found) -> None:
-        """Takes a guard of :meth:`traced` out of the program."""
+        """Takes a guard of :meth:`traced` out of the program, also where it is asked for again."""
+        self._dropped.add(guard.origin.expr)
         if self._environment and guard.origin in self._environment.guards:
             self._environment.guards.remove(guard.origin)
+            self._exported -= not guard.by_lowering
 
     def example(self) -> dict[Size, int]:
         """The example's sizes."""

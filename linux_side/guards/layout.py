@@ -22,25 +22,31 @@ from linux_side.guards.locations import is_of_operator
 
 @contextmanager
 def operators_narrow_no_range() -> Iterator[None]:
-    """Keeps the smallest sizes in their ranges where an operator excludes them.
+    """Keeps the smallest sizes in their ranges where an operator excludes them, while a model is traced.
 
     The guard stays: :mod:`linux_side.frontend.unit_sizes` tries the program at those sizes.
     """
+    backend = _unguarded("_select_conv_backend")  # whose answer depends on how many elements there are
+    with _small_sizes_in_range(is_of_operator), _no_record_of_layouts(), backend:
+        yield
+
+
+def _small_sizes_in_range(asked_by: Callable[[Any], bool]) -> AbstractContextManager[Any]:
+    """Keeps the smallest sizes in their ranges where a guard excludes them, by whom it was asked."""
     original = ShapeEnv._refine_ranges
 
     def refine(env: ShapeEnv, expression: Any) -> None:
         before = dict(env.var_to_range)
         original(env, expression)
         narrowed = {symbol: known for symbol, known in before.items() if known != env.var_to_range[symbol]}
-        if narrowed and is_of_operator(env._get_sloc()):
+        if narrowed and asked_by(env._get_sloc()):
             for symbol, known in narrowed.items():
                 if symbol in env.backed_var_to_val and known.upper == env.var_to_range[symbol].upper:
                     env.var_to_range[symbol] = known
             env._maybe_evaluate_static.cache_clear()
 
-    backend = _unguarded("_select_conv_backend")  # whose answer depends on how many elements there are
-    with patch.object(ShapeEnv, "_refine_ranges", refine), _no_record_of_layouts(), backend:
-        yield
+    patched: AbstractContextManager[Any] = patch.object(ShapeEnv, "_refine_ranges", refine)
+    return patched
 
 
 def _no_record_of_layouts() -> AbstractContextManager[Any]:
@@ -55,9 +61,11 @@ def unguarded_layouts() -> Iterator[None]:
     """Lets convolutions ask of a memory layout without a guard: the answer is that of the example's sizes.
 
     For a program that was exported. Its operators write nothing, so that none sees whether another's result is a view,
-    and TensorRT knows no strides.
+    and TensorRT knows no strides. Where another operator asks, its guard stays, and small sizes stay in their ranges:
+    :mod:`linux_side.lowering.small_sizes` tries the lowered graph at those.
     """
     with (
+        _small_sizes_in_range(lambda _: True),
         _no_record_of_layouts(),
         _unguarded("_select_conv_backend"),
         _unguarded("_conv_determine_backend_memory_format"),

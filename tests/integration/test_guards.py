@@ -14,6 +14,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.export import Dim
+from torch.nn import functional as F  # noqa: N812 - its usual name
 
 from linux_side.backends import tensorrt_rtx
 from linux_side.frontend.source import load_source
@@ -307,6 +308,49 @@ def test_layouts_that_are_asked_for_while_lowering_are_no_guard(tmp_path: Path, 
     assert built.artifact.manifest.guards == []
     others = [(torch.randn(rows, 4),) for rows in (1, 5)]
     assert_network_right(built, model, (torch.randn(3, 4),), other_args=others)
+
+
+def _sequence_first(linear: nn.Linear, x: Tensor) -> Tensor:
+    """Attention of ``nn.MultiheadAttention``, the sequence before the batch."""
+    heads = linear(x).view(x.shape[0], -1, 2).transpose(0, 1).view(x.shape[1], 2, x.shape[0], 2)
+    attended = F.scaled_dot_product_attention(heads, heads, heads)
+    return attended.permute(2, 0, 1, 3).reshape(-1, 4)
+
+
+def _rows_and_columns(linear: nn.Linear, x: Tensor) -> Tensor:
+    """What goes along one dimension is a batch of the other."""
+    batch, channels, height, width = x.shape
+    columns = linear(x.permute(0, 3, 2, 1).reshape(batch * width, height, channels))
+    rows = columns.reshape(batch, width, height, channels).permute(0, 2, 1, 3)
+    return linear(rows.reshape(batch * height, width, channels)).reshape(batch, height, width, channels)
+
+
+def _last_chunk(linear: nn.Linear, x: Tensor) -> Tensor:
+    return linear(x).chunk(3, 1)[2].relu()
+
+
+@pytest.mark.parametrize(
+    ("call", "dynamic", "shapes"),
+    [
+        (_sequence_first, ("x.0=1:6:9", "x.1=1:2:4"), [(6, 2, 4), (1, 1, 4), (1, 4, 4), (9, 1, 4)]),
+        (
+            _rows_and_columns,
+            ("x.0=1:1:2", "x.2=1:6:9", "x.3=1:2:4"),
+            [(1, 4, 6, 2), (1, 4, 1, 1), (2, 4, 1, 4), (1, 4, 9, 1)],
+        ),
+        (_last_chunk, ("x.1=5:9:18",), [(2, 9, 4), (2, 5, 4), (2, 18, 4)]),
+    ],
+    ids=["attention", "two sizes", "a chunk of one row"],
+)
+def test_small_sizes_that_the_lowered_graph_takes_are_no_guard(
+    tmp_path: Path, call: Forward, dynamic: tuple[str, ...], shapes: list[tuple[int, ...]]
+) -> None:
+    """The graph is tried with each, and with both where a guard is of two sizes."""
+    model = Small(lambda linear, x, _: call(linear, x)).eval()
+    example, *others = [(torch.randn(shape),) for shape in shapes]
+    built = build_here(model, example, folder=tmp_path, dynamic=dynamic)
+    assert built.artifact.manifest.guards == []
+    assert_network_right(built, model, example, other_args=others)
 
 
 def test_what_a_rewrite_asks_after_partitioning_narrows_no_range_without_a_word(
