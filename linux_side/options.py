@@ -12,6 +12,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, ModelWrapValidatorH
 from linux_side.precision_plan import PrecisionPlan
 from toolchain.engine.plan_header import CAPABILITY_BITS
 from toolchain.errors import UsageError
+from toolchain.guards.grammar import Size
 from toolchain.manifest.models import NodePattern, StrictModel
 from toolchain.options import Flag, Options, from_text
 from toolchain.sizes import parse_size
@@ -73,6 +74,10 @@ class DynamicDimension(StrictModel):
 
     def __str__(self) -> str:
         return f"{self.input}.{self.dim}=" + ",".join(f"{size.min}:{size.opt}:{size.max}" for size in self.ranges)
+
+    @property
+    def size(self) -> Size:
+        return Size(self.input, self.dim)
 
     @property
     def lowest(self) -> int:

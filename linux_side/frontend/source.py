@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,17 +25,18 @@ from linux_side.frontend.hidden_state import adopt_written_constants, export_wit
 from linux_side.frontend.hub.folder import open_folder, require_task_of_folder
 from linux_side.frontend.leaves import input_names
 from linux_side.frontend.program_file import read_program
+from linux_side.frontend.refuted_guards import Trial, allow_example, drop_refuted_guards
 from linux_side.frontend.sliding_caches import ring_caches
 from linux_side.frontend.specialization import export_at_free_sizes
 from linux_side.frontend.structure import plain_program, plain_spec
 from linux_side.frontend.training import require_eval
-from linux_side.frontend.unit_sizes import allow_example, drop_refuted_guards
 from linux_side.fx.sizes import compute_sizes_wholly
 from linux_side.guards.locations import located_guards
 from linux_side.guards.tracing import forget_ranges_of_expressions, sizes_as_asked_for
 from linux_side.options import BuildOptions, DynamicDimension
 from toolchain.errors import UsageError
 from toolchain.factory import FactoryName, call_factory, is_factory
+from toolchain.guards.grammar import Size
 from toolchain.manifest.models import ClassSpec
 
 _HALVES = {"fp16": torch.float16, "bf16": torch.bfloat16}
@@ -178,8 +179,8 @@ def export_program(
     leaves = enlarge_unit_dimensions(dynamic, names, leaves)
     lowest = min((item.lowest for item in dynamic), default=2)
 
-    def export(inputs: Sequence[Any]) -> ExportedProgram:
-        shapes = shapes_for_export(dynamic, names, inputs)
+    def export(inputs: Sequence[Any], fixed: Collection[Size] = ()) -> ExportedProgram:
+        shapes = shapes_for_export([item for item in dynamic if item.size not in fixed], names, inputs)
         args, kwargs = pytree.tree_unflatten(list(inputs), structure)
         with torch.no_grad(), located_guards(), sizes_as_asked_for(lowest):
             program = export_with_state(lambda model: _exported(model, args, kwargs, shapes), module)
@@ -187,10 +188,11 @@ def export_program(
         return program
 
     program, exported_with = export_at_free_sizes(export, module, dynamic, names, leaves, name)
-    if exported_with is not leaves:
-        allow_example(program, module, leaves, program_guards(program), name)
     if dynamic:
-        drop_refuted_guards(program, module, leaves, program_guards(program))
+        trial = Trial(program, module, export)
+        if exported_with is not leaves:
+            allow_example(trial, leaves, program_guards(program), name)
+        drop_refuted_guards(trial, leaves, program_guards(program))
     return program
 
 

@@ -18,7 +18,7 @@ from torch.fx.experimental.symbolic_shapes import ShapeEnv
 from torch.utils import _pytree as pytree
 
 from linux_side.guards.algebra import Rule
-from linux_side.guards.locations import is_of_operator, line_of, location
+from linux_side.guards.locations import line_of, location
 from linux_side.guards.reduce import reduced
 from linux_side.guards.sizes import input_sizes, range_of, text_of
 from linux_side.guards.tracing import is_of_data
@@ -111,10 +111,6 @@ class ProgramGuards:
         except (GuardError, ZeroDivisionError) as error:
             raise _impossible(str(error) or "a guard of the program divides by zero", None) from error
         return kept
-
-    def by_operators(self) -> Iterator[Found]:
-        """The guards of operators, and not of the model's own branches, where torch still knows."""
-        return (guard for guard in self.traced() if is_of_operator(guard.origin.sloc))
 
     def of_lowering(self) -> Iterator[Found]:
         """The guards that lowering added."""

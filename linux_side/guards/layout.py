@@ -24,7 +24,7 @@ from linux_side.guards.locations import is_of_operator
 def operators_narrow_no_range() -> Iterator[None]:
     """Keeps the smallest sizes in their ranges where an operator excludes them, while a model is traced.
 
-    The guard stays: :mod:`linux_side.frontend.unit_sizes` tries the program at those sizes.
+    The guard stays: :mod:`linux_side.frontend.refuted_guards` tries the program at those sizes.
     """
     backend = _unguarded("_select_conv_backend")  # whose answer depends on how many elements there are
     with _small_sizes_in_range(is_of_operator), _no_record_of_layouts(), backend:

@@ -1,97 +1,102 @@
-"""Guards that exclude a few small sizes alone, and that are not needed: a trial with each of those sizes shows it."""
+"""Guards that exclude a few sizes alone, and that are not needed: a trial with each of those sizes shows it."""
 
 from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
+import torch
+
 from linux_side.guards.collect import Found, ProgramGuards
-from toolchain.guards.bounds import Range, is_always
+from toolchain.guards.bounds import UNBOUNDED, Range, is_always
 from toolchain.guards.evaluate import Guards
-from toolchain.guards.grammar import Operation, Size, sizes_in
+from toolchain.guards.grammar import Expression, Number, Operation, Size, sizes_in
 
 Sizes = tuple[tuple[Size, int], ...]
 
 _MOST = 16  # choices of sizes that are tried for one guard; one that excludes more stays
-_CHECKED = 2**14  # sizes of which a rule is asked one by one
+_ASKED = 2**14  # choices of sizes of which a rule is asked one by one
 
 
-def drop_refuted(
-    found: Iterable[Found], guards: ProgramGuards, leaves: Sequence[Any], agrees: Callable[[list[Any]], bool]
-) -> bool:
-    """Drops guards that exclude small sizes alone, each of which was tried and gives the right numbers.
+def drop_refuted(found: Iterable[Found], guards: ProgramGuards, agrees: Callable[[Found, Sizes], bool]) -> bool:
+    """Drops guards that exclude a few sizes alone, each of which was tried and gives the right numbers.
 
     Args:
         found: the guards in question, all of torch's own record.
-        leaves: the example's inputs, from which smaller ones are cut.
-        agrees: whether the numbers for such inputs are right.
+        agrees: whether the numbers for sizes that a guard excludes are right.
 
     Returns:
         Whether any was dropped.
     """
-    agreed: dict[Sizes, bool] = {}
     dropped = False
     for guard in list(found):
-        excluded = _excluded(guard, guards)
-        for sizes in excluded:
-            if sizes not in agreed:
-                cut = _cut(leaves, guards, dict(sizes))
-                agreed[sizes] = cut is not None and agrees(cut)
-        if excluded and all(agreed[sizes] for sizes in excluded):
+        excluded = excluded_sizes(guard, guards)
+        if excluded and all(agrees(guard, sizes) for sizes in excluded):
             guards.drop(guard)
             dropped = True
     return dropped
 
 
-def _excluded(guard: Found, guards: ProgramGuards) -> list[Sizes]:
-    """What a guard excludes, where that is smaller than the example, and not too much to try each; else nothing."""
+def excluded_sizes(guard: Found, guards: ProgramGuards) -> list[Sizes] | None:
+    """The sizes that a guard excludes; None where they are not known, or too many to try each."""
     rule = guard.rule
     if not isinstance(rule, Operation):
-        return []
-    example = guards.example()
+        return [] if rule is True else None
     ranges = {size: guards.sizes.ranges[size] for size in set(sizes_in(rule))}
-    small = {size: range(low, _always_from(rule, size, ranges, example[size])) for size, (low, _) in ranges.items()}
-    if not all(small.values()) or math.prod(map(len, small.values())) > _CHECKED:
-        return []
-    alone = Guards([rule])
-    choices = (dict(zip(small, values, strict=True)) for values in itertools.product(*small.values()))
-    excluded = [tuple(sizes.items()) for sizes in choices if not alone.holds(sizes)]
-    return excluded if len(excluded) <= _MOST else []
+    counted = int(_ASKED ** (1 / max(len(ranges), 1)))
+    pieces = {size: _pieces(known, counted, set(_numbers_in(rule))) for size, known in ranges.items()}
+    if math.prod(map(len, pieces.values())) > _ASKED:
+        return None
+    alone, excluded = Guards([rule]), list[Sizes]()
+    for choice in itertools.product(*pieces.values()):
+        box = dict(zip(pieces, choice, strict=True))
+        if all(low == high for low, high in choice):
+            sizes = tuple((size, low) for size, (low, _) in box.items())
+            excluded += [] if alone.holds(dict(sizes)) else [sizes]
+        elif not is_always(rule, box):
+            return None
+    return excluded if len(excluded) <= _MOST else None
 
 
-def _always_from(rule: Operation, size: Size, ranges: dict[Size, Range], last: int) -> int:
-    """The smallest value of a size from which on a rule is always true; that of the range if not even from ``last``."""
-    low, high = ranges[size]
-
-    def is_true(first: int) -> bool:
-        if is_always(rule, {**ranges, size: (first, high)}):
-            return True
-        if len(ranges) > 1 or high is None or high - first > _CHECKED:
-            return False
-        alone = Guards([rule])  # what interval arithmetic cannot tell: one size is counted through
-        return all(alone.holds({size: value}) for value in range(first, high + 1))
-
-    if low >= last or not is_true(last):
-        return low
-    first = low
-    while first < last:
-        middle = (first + last) // 2
-        first, last = (first, middle) if is_true(middle) else (middle + 1, last)
-    return first
+def _pieces(whole: Range, counted: int, numbers: set[int]) -> list[Range]:
+    """A range in pieces: each size by itself, if that is few, or else the smallest and those that a rule names."""
+    low, high = whole
+    last = UNBOUNDED if high is None else high
+    if last - low < counted:
+        return [(value, value) for value in range(low, last + 1)]
+    alone = sorted({low, low + 1, low + 2, low + 3} | {number for number in numbers if low <= number <= last})
+    pieces, begin = list[Range](), low
+    for value in alone:
+        pieces += [(begin, value - 1)] if begin < value else []
+        pieces.append((value, value))
+        begin = value + 1
+    return [*pieces, (begin, high)] if begin <= last else pieces
 
 
-def _cut(leaves: Sequence[Any], guards: ProgramGuards, sizes: dict[Size, int]) -> list[Any] | None:
-    """The example with these sizes, and those that are equal to them or made of them, cut; None where not possible."""
+def _numbers_in(expression: Expression) -> Iterator[int]:
+    if isinstance(expression, Number):
+        yield expression.value
+    elif isinstance(expression, Operation):
+        for operand in expression.operands:
+            yield from _numbers_in(operand)
+
+
+def resized(leaves: Sequence[Any], guards: ProgramGuards, sizes: dict[Size, int]) -> list[Any] | None:
+    """The example with these sizes, and those that are equal to them or made of them; None where there are none such.
+
+    Inputs are cut, or repeated and cut.
+    """
     wanted = guards.sizes.completed({**guards.example(), **sizes})
     if wanted is None:
         return None
     indices = {name: index for index, name in enumerate(guards.names)}
-    cut = list(leaves)
+    resized = list(leaves)
     for place, length in wanted.items():
-        index = indices[place.input]
-        if cut[index].shape[place.dim] < length:
-            return None
-        cut[index] = cut[index].narrow(place.dim, 0, length)
-    return cut
+        value = resized[indices[place.input]]
+        have = value.shape[place.dim]
+        if have < length:
+            value = torch.cat([value] * -(-length // max(have, 1)), place.dim)
+        resized[indices[place.input]] = value.narrow(place.dim, 0, length)
+    return resized

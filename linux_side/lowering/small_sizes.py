@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
 import torch
@@ -18,7 +19,7 @@ from torch.utils import _pytree as pytree
 from linux_side.frontend.golden_doubts import difference, is_different
 from linux_side.fx.state import STATE, state_to_inputs
 from linux_side.guards.collect import ProgramGuards
-from linux_side.guards.refuted import drop_refuted
+from linux_side.guards.refuted import Sizes, drop_refuted, resized
 
 
 def drop_refuted_by_lowering(
@@ -35,7 +36,13 @@ def drop_refuted_by_lowering(
         return
     before, leaves = state_to_inputs(program), pytree.tree_leaves(program.example_inputs)
     rounding = math.sqrt(torch.finfo(precision).eps)
-    drop_refuted(guards.of_lowering(), guards, leaves, lambda cut: _agree(before, lowered, cut, rounding))
+
+    @cache
+    def agrees(sizes: Sizes) -> bool:
+        inputs = resized(leaves, guards, dict(sizes))
+        return inputs is not None and _agree(before, lowered, inputs, rounding)
+
+    drop_refuted(guards.of_lowering(), guards, lambda _, sizes: agrees(sizes))
 
 
 def _agree(one: torch.fx.GraphModule, other: torch.fx.GraphModule, leaves: Sequence[Any], rounding: float) -> bool:

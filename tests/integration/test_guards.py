@@ -353,6 +353,45 @@ def test_small_sizes_that_the_lowered_graph_takes_are_no_guard(
     assert_network_right(built, model, example, other_args=others)
 
 
+class Prepared(nn.Module):
+    """SwinIR's way with masks: one is prepared for pictures of 4 by 4, others are made."""
+
+    def __init__(self, value: float) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(1, 1, 3, padding=1)
+        self.register_buffer("mask", torch.full((16,), value))
+
+    def forward(self, x: Tensor) -> Tensor:
+        height, width = x.shape[-2:]
+        mask = self.mask if (height, width) == (4, 4) else torch.zeros(height * width)
+        return self.conv(x).flatten(2) + mask
+
+
+# The example has the model's own height, its own size, or neither.
+@pytest.mark.parametrize("height", [4, 6])
+@pytest.mark.parametrize("width", [4, 8])
+def test_sizes_that_a_model_has_prepared_something_for_are_taken_where_that_gives_the_same(
+    tmp_path: Path, height: int, width: int
+) -> None:
+    model, example = Prepared(0).eval(), torch.randn(1, 1, height, width)
+    built = build_here(model, (example,), folder=tmp_path, dynamic=("x.2=3:6:9", "x.3=3:6:9"))
+    assert built.artifact.manifest.guards == []
+    others = [(torch.randn(1, 1, *sizes),) for sizes in ((4, 4), (4, 5), (7, 4))]
+    assert_network_right(built, model, (example,), other_args=others)
+
+
+@pytest.mark.parametrize(("height", "width"), [(6, 8), (4, 8)])
+def test_sizes_that_a_model_treats_differently_are_a_guard(tmp_path: Path, height: int, width: int) -> None:
+    """At 4 by 8 it does what it does elsewhere; only at 4 by 4, where the example is not, the mask is another."""
+    example = torch.randn(1, 1, height, width)
+    options = {"folder": tmp_path, "dynamic": ("x.2=3:6:9", "x.3=3:6:9")}
+    if height == 4:
+        with pytest.raises(BuildFailedError, match=r"torch\.export fixes the example's sizes"):
+            build_here(Prepared(1).eval(), (example,), **options)
+    else:
+        assert build_here(Prepared(1).eval(), (example,), **options).artifact.manifest.guards == ["x.2 != 4"]
+
+
 def test_what_a_rewrite_asks_after_partitioning_narrows_no_range_without_a_word(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
