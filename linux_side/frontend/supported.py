@@ -10,6 +10,7 @@ from torch.export.graph_signature import ConstantArgument
 
 from linux_side.frontend.training import check_operators_of_training
 from linux_side.fx.source_line import located
+from linux_side.rewrites import experts
 from toolchain.errors import BuildFailedError, UsageError
 
 _OWN_NAMESPACES = {"aten", "prims", "prim", "higher_order"}
@@ -45,7 +46,8 @@ def _check_operators(program: ExportedProgram, torch_executed_ops: Collection[st
                 where=located(node),
                 remedy="build from the model before quantization, with --precision fp16 or bf16",
             )
-        if operator.namespace not in _OWN_NAMESPACES and f"torch.ops.{operator}" not in allowed:
+        known = operator.namespace in _OWN_NAMESPACES or str(operator.overloadpacket) == experts.OPERATOR
+        if not known and f"torch.ops.{operator}" not in allowed:
             raise BuildFailedError(
                 f"the model calls the custom operator {operator}, which neither TensorRT nor a Windows machine has",
                 where=located(node),

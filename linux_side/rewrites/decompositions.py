@@ -8,9 +8,11 @@ from typing import Any
 import torch
 
 from linux_side.rewrites import (
+    distances,
     dtypes,
     empty,
     empty_parts,
+    experts,
     functions,
     masks,
     padding,
@@ -23,6 +25,7 @@ from linux_side.rewrites import (
     softmax,
     splitting,
     statistics,
+    unfolding,
 )
 
 Decompositions = dict[torch._ops.OpOverload, Callable[..., Any]]
@@ -34,6 +37,7 @@ _aten = torch.ops.aten
 KEPT_IN_PYTORCH = (_aten.scatter_add.default, _aten.scatter_reduce.two)
 
 OURS: Decompositions = {
+    **distances.DECOMPOSITIONS,
     **dtypes.DECOMPOSITIONS,
     **empty.DECOMPOSITIONS,
     **empty_parts.DECOMPOSITIONS,
@@ -49,12 +53,13 @@ OURS: Decompositions = {
     **softmax.DECOMPOSITIONS,
     **splitting.DECOMPOSITIONS,
     **statistics.DECOMPOSITIONS,
+    **unfolding.DECOMPOSITIONS,
 }
 
 
 def corrected(upstream: Mapping[torch._ops.OpOverload, Callable[..., Any]]) -> Decompositions:
     """Upstream's decompositions with ours in place of the wrong ones."""
-    table = {**upstream, **OURS}
+    table = {**upstream, **OURS, **experts.decompositions()}
     for operator in KEPT_IN_PYTORCH:
         table.pop(operator, None)
     return table

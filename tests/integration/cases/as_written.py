@@ -256,6 +256,17 @@ def repeated(s: Any, x: Tensor) -> Any:
     return x.mean(1, keepdim=True).repeat(1, x.shape[1]), s.t.repeat(2, x.shape[1])
 
 
+def patches(s: Any, x: Tensor) -> Any:
+    """Flux's, and windows that overlap."""
+    y = s.c(x)
+    return y.unfold(2, 2, 2).unfold(3, 2, 2).permute(0, 2, 3, 1, 4, 5).flatten(3), y.unfold(3, 4, 3).mean(-1)
+
+
+def neighbours(s: Any, x: Tensor) -> Tensor:
+    """PointNet++: the nearest of all points to a few."""
+    return torch.cdist(s.l(x)[:, :4], x).topk(3, dim=-1, largest=False).values
+
+
 MODELS = {
     "channels_last_conv": Model(lambda s, x: s.c(channels_last(s, x)), [(2, 8, 8, 8)], norm_and_conv, BATCH),
     "channels_last_pool": Model(
@@ -329,5 +340,7 @@ MODELS = {
         lambda: {"d": nn.TransformerDecoderLayer(8, 2, 16, batch_first=True), "q": torch.ones(1, 5, 8)},
         LENGTH,
     ),
+    "patches by unfold": Model(patches, [(1, 3, 24, 36)], conv(), PICTURE),
+    "distances of points": Model(neighbours, [(1, 8, 8)], linear, LENGTH),
     "input_called_t": Model(lambda s, x, t: s.l(x) + t, [(2, 8), (2, 8)], linear),
 }  # fmt: skip

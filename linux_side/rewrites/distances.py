@@ -1,0 +1,31 @@
+"""``torch.cdist`` between points of few coordinates, as points in space have; TensorRT has no layer for it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+_MOST = 16
+"""Coordinates: the differences of all pairs take so many times the memory of the distances. Others stay in PyTorch."""
+
+
+def cdist(x: Tensor, y: Tensor, p: float, _compute_mode: int | None = None) -> Any:
+    """``aten._cdist_forward`` from differences, which unlike products are exact for points that are near."""
+    coordinates = x.shape[-1]
+    if not isinstance(coordinates, int) or not 0 < coordinates <= _MOST:
+        return NotImplemented
+    apart = (x.unsqueeze(-2) - y.unsqueeze(-3)).abs()
+    if p == 0:
+        return (apart != 0).to(x.dtype).sum(-1)
+    if p == 1:
+        return apart.sum(-1)
+    if math.isinf(p):
+        return apart.amax(-1)
+    return (apart * apart).sum(-1).sqrt() if p == 2 else apart.pow(p).sum(-1).pow(1 / p)
+
+
+DECOMPOSITIONS: dict[Any, Callable[..., Any]] = {torch.ops.aten._cdist_forward.default: cdist}
