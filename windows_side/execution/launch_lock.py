@@ -46,18 +46,19 @@ class _Launching:
     """
 
     def __init__(self) -> None:
-        self.changed = Condition(Lock())
+        self._mutex = Lock()
+        self.changed = Condition(self._mutex)
         self.count = 0
         self.barred = False
 
     def __enter__(self) -> None:
-        with self.changed:
+        with self._mutex:  # the condition's own lock, without the method calls around it
             while self.barred:
                 self.changed.wait()
             self.count += 1
 
     def __exit__(self, *_: object) -> None:
-        with self.changed:
+        with self._mutex:
             self.count -= 1
             if not self.count:
                 self.changed.notify_all()

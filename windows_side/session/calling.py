@@ -27,8 +27,11 @@ class Convention:
         self._names = call.argument_names[: self._count]
         self._keywords: tuple[str, ...] = self._kwargs.keys
         self._flat = all(child.kind is None for child in (*self._args.children, *self._kwargs.children))
+        # The arguments of a call that is all arrays, each by its place or by its name.
+        self._order = (*self._names, *self._keywords) if self._flat and len(self._names) == self._count else None
         self._inputs = manifest.inputs
         self._outputs = manifest.outputs
+        self._input_names, self._output_names = map(_names_if_unique, (self._inputs, self._outputs))
         if _leaf_count(structure) != len(manifest.inputs) or _leaf_count(self._out) != len(manifest.outputs):
             raise MalformedArtifactError("the call's structure has another number of leaves than it lists", where=where)
 
@@ -38,6 +41,12 @@ class Convention:
         Raises:
             UsageError: the call has another structure than the one that was exported.
         """
+        order = self._order
+        if order is not None and len(args) <= self._count and len(args) + len(kwargs) == len(order):
+            try:  # the usual call
+                return [*args, *[kwargs[name] for name in order[len(args) :]]] if kwargs else args
+            except KeyError:
+                pass  # told below
         if len(args) < self._count:
             args, kwargs = with_positional(self._names, args, kwargs)
         if len(args) != self._count or kwargs.keys() != set(self._keywords):
@@ -56,8 +65,12 @@ class Convention:
             UsageError: a name is missing, or is none of an input's.
             IncompatibleError: two inputs have one name.
         """
-        _require_unique(self._inputs, "inputs")
-        names = [spec.name for spec in self._inputs]
+        names = self._input_names or _unique(self._inputs, "inputs")
+        if len(feed) == len(names):
+            try:  # the usual call
+                return [feed[name] for name in names]
+            except KeyError:
+                pass  # told below
         needed = [spec.name for spec in self._inputs if spec.dtype]
         missing = [name for name in needed if name not in feed]
         extra = [str(name) for name in feed if name not in names]
@@ -74,7 +87,7 @@ class Convention:
 
     def result(self, leaves: Sequence[Any]) -> Any:
         """What the original model returns."""
-        return self._out.build(iter(leaves))
+        return leaves[0] if self._out.kind is None else self._out.build(iter(leaves))
 
     def named_result(self, leaves: Sequence[Any]) -> dict[str, Any]:
         """The leaves of a result by the names of outputs.
@@ -82,20 +95,31 @@ class Convention:
         Raises:
             IncompatibleError: two outputs have one name.
         """
-        _require_unique(self._outputs, "outputs")
-        return {spec.name: leaf for spec, leaf in zip(self._outputs, leaves, strict=True)}
+        return dict(zip(self._output_names or _unique(self._outputs, "outputs"), leaves, strict=True))
 
     def _wrong(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> UsageError:
         return wrong_call([*self._names, *self._keywords], len(args), list(kwargs))
 
 
-def _require_unique(specs: Sequence[ValueSpec], words: str) -> None:
-    if twice := [name for name, count in Counter(spec.name for spec in specs).items() if count > 1]:
+def _unique(specs: Sequence[ValueSpec], words: str) -> list[str]:
+    """The names of inputs or outputs.
+
+    Raises:
+        IncompatibleError: two have one name.
+    """
+    names = [spec.name for spec in specs]
+    if twice := [name for name, count in Counter(names).items() if count > 1]:
         raise IncompatibleError(
             f"two of the model's {words} are called {twice[0]!r}, so that names do not tell them apart",
             where="run()",
             remedy="call the session with arguments, as the original model",
         )
+    return names
+
+
+def _names_if_unique(specs: Sequence[ValueSpec]) -> list[str]:
+    names = [spec.name for spec in specs]
+    return names if len(set(names)) == len(names) else []
 
 
 def _leaf_count(structure: Structure) -> int:

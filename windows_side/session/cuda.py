@@ -40,6 +40,9 @@ class OutOfMemoryError(IncompatibleError):
 class Gpu:
     """One GPU of this machine.
 
+    Attributes:
+        is_only: whether the machine has no other, so that it is current in every thread.
+
     Raises:
         UsageError: there is no GPU of that index.
         IncompatibleError: there is no GPU, or no driver for it.
@@ -54,6 +57,7 @@ class Gpu:
                 remedy=f"engines run on cuda:0 to cuda:{count - 1}",
             )
         self.index = index
+        self.is_only = count == 1
 
     def __str__(self) -> str:
         return f"cuda:{self.index}"

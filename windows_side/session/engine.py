@@ -90,7 +90,11 @@ class LoadedEngine:
 
 
 class EngineContext:
-    """Runs an engine on addresses."""
+    """Runs an engine on addresses.
+
+    Attributes:
+        addresses: of inputs and outputs at the last run; -1 where TensorRT has none.
+    """
 
     def __init__(self, engine: Any, context: Any, entry: EngineEntry) -> None:
         self._context = context
@@ -101,7 +105,8 @@ class EngineContext:
         self._profile = 0
         self._shapes: list[Shape] | None = None
         self._output_shapes: list[Shape] = []
-        self._addresses = dict.fromkeys([*self._inputs, *self._outputs], -1)
+        self._names = [*self._inputs, *self._outputs]
+        self.addresses: list[int] = [-1] * len(self._names)
         self._name = entry.name
 
     def run(
@@ -120,25 +125,43 @@ class EngineContext:
         Raises:
             IncompatibleError: no profile takes these shapes, or TensorRT fails.
         """
+        self.use_shapes(stream, shapes)
+        addresses = list(pointers)
+        for index, shape in enumerate(self._output_shapes):
+            alias = self._aliases[index]
+            addresses.append(place(index, shape) if alias is None else pointers[alias])
+        self.enqueue(stream, addresses)
+        return list(zip(addresses[len(pointers) :], self._output_shapes, strict=True))
+
+    def use_shapes(self, stream: Stream, shapes: list[Shape]) -> None:
+        """Sets the inputs' shapes for what is enqueued from now on.
+
+        Raises:
+            IncompatibleError: no profile takes these shapes, or TensorRT fails.
+        """
         if shapes != self._shapes:
             self._set_shapes(stream, shapes)
-        for name, pointer in zip(self._inputs, pointers, strict=True):
-            self._set_address(name, pointer)
-        results = []
-        for index, (name, shape) in enumerate(zip(self._outputs, self._output_shapes, strict=True)):
-            alias = self._aliases[index]
-            pointer = place(index, shape) if alias is None else pointers[alias]
-            self._set_address(name, pointer)
-            results.append((pointer, shape))
+
+    def enqueue(self, stream: Stream, addresses: list[int]) -> None:
+        """Enqueues the engine with the shapes that were set last.
+
+        Args:
+            addresses: of the inputs and then the outputs, in the order of the bindings; the list is kept.
+
+        Raises:
+            IncompatibleError: TensorRT fails.
+        """
+        if addresses != self.addresses:
+            self._set_addresses(addresses)
         if not self._context.execute_async_v3(stream):
             raise self._failed("does not run")
-        return results
 
-    def _set_address(self, name: str, pointer: int) -> None:
-        if self._addresses[name] != pointer:
-            if not self._context.set_tensor_address(name, pointer):
+    def _set_addresses(self, addresses: list[int]) -> None:
+        before, self.addresses = self.addresses, [-1] * len(self._names)  # unknown, should TensorRT refuse one
+        for name, pointer, old in zip(self._names, addresses, before, strict=True):
+            if pointer != old and not self._context.set_tensor_address(name, pointer):
                 raise self._failed(f"does not take an address for {name}")
-            self._addresses[name] = pointer
+        self.addresses = addresses
 
     def _set_shapes(self, stream: Stream, shapes: list[Shape]) -> None:
         self._shapes = None
@@ -165,7 +188,7 @@ class EngineContext:
             if not self._context.set_optimization_profile_async(index, stream):
                 raise self._failed(f"does not change to its profile {index}")
             self._profile = index
-            self._addresses = dict.fromkeys(self._addresses, -1)
+            self.addresses = [-1] * len(self._names)
 
     def _failed(self, problem: str) -> IncompatibleError:
         return IncompatibleError(

@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 from toolchain.errors import TrtcrossError
 from toolchain.manifest.models import ValueSpec
 from windows_side.calling.input_rules import wrong_input
+from windows_side.execution.launch_lock import LAUNCH_LOCK
 from windows_side.session import cuda
 from windows_side.session.arrays import NUMPY, DeviceArrays, Given, Kind
 from windows_side.session.cuda import Gpu, Stream
 from windows_side.session.device_array import DeviceArray
+from windows_side.session.direct import DirectCall, DirectLeaf, DirectResult, key_of
 from windows_side.session.dtypes import size_in_bytes
 from windows_side.session.engine import EngineContext, Shape
 from windows_side.session.memory import DeviceMemory, PinnedMemory
-from windows_side.session.program import ArithmeticStep, EngineStep, Program, SizeStep
+from windows_side.session.program import ArithmeticStep, EngineStep, Output, Program, SizeStep
 
 _ALIGNMENT = 256  # of what TensorRT reads and writes
+_MOST_WAYS = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,62 +83,111 @@ class Lane:
         self.to_gpu = PinnedMemory()
         self.from_gpu = PinnedMemory()
         self._done = cuda.Event()
-        self._pending: Stream | None = None
+        self._pending: Stream | None = None  # whose work for the last call may not be done
+        self._direct: dict[Hashable, DirectCall] = {}
 
-    def call(self, leaves: Sequence[Given | None]) -> list[Any]:
+    def direct(self, leaves: Sequence[Any]) -> list[Any] | None:
+        """Runs a call that is like an earlier one, the shortest way.
+
+        Args:
+            leaves: as the caller has passed them.
+
+        Returns:
+            The outputs, or None where the call must go the long way.
+
+        Raises:
+            IncompatibleError: memory is short, or the GPU failed.
+        """
+        try:
+            way = self._direct.get(key_of(leaves))
+        except TypeError:  # a shape that is no tuple
+            return None
+        addresses = way.addresses(leaves) if way is not None else None
+        if way is None or addresses is None or (self.named and way.kind.stream() not in (None, self.stream)):
+            return None
+        results = way.results(addresses)
+        if results is None:
+            return None
+        stream = self._begin(way.kind)
+        with LAUNCH_LOCK.launching:
+            way.enqueue(stream, addresses)
+        self._end(way.kind, stream)
+        return way.outputs(leaves, results)
+
+    def call(self, arguments: Sequence[Any], leaves: Sequence[Given | None]) -> list[Any]:
         """Runs the program; returns when its results are there.
 
         With a stream of the caller's, and with torch's tensors on the GPU, it returns when all is enqueued.
 
         Args:
-            leaves: of the call, None where the input is no tensor. Outputs are of the kind of the first that is one.
+            arguments: the leaves of the call as the caller has passed them.
+            leaves: what was read of them, None where the input is no tensor. Outputs are of the kind of the first that
+                is one.
 
         Raises:
             UsageError: an input that the model changes cannot be written to.
             IncompatibleError: memory is short, or the GPU failed.
         """
-        kind: Kind = NUMPY
-        on_host = True
-        for leaf in leaves:
-            if leaf is not None:
-                kind, on_host = leaf.kind, not leaf.kind.on_gpu
-                break
-        current = kind.stream()
-        # On the default stream TensorRT would wait for the whole GPU.
-        stream = self.stream if self.named or not current else current
-        apart = current is not None and current != stream
-        if self._pending is not None and self._pending != stream:
-            self._done.hold_up(stream)
-        if current is not None and apart:
-            self._done.record(current)
-            self._done.hold_up(stream)
+        kind = next((leaf.kind for leaf in leaves if leaf is not None), NUMPY)
+        stream = self._begin(kind)
         run = _Run(self, leaves, kind, stream)
         try:
             outputs = run.outputs()
-            if on_host or run.reads_host or (current is None and not self.named):
-                cuda.synchronize(stream)
-                self._pending = None
-            else:
-                self._done.record(stream)
-                self._pending = stream
-                if current is not None and apart and not self.named:
-                    self._done.hold_up(current)
+            self._end(kind, stream, wait=run.reads_host)
         except BaseException:
             run.abandon()
             raise
         run.finish()
-        if apart and self.named:
+        if self.named and kind.stream() not in (None, stream):
             for leaf in leaves:
                 if leaf is not None:
                     leaf.kind.keep_for(leaf.keeps, stream)
             for output in outputs:
                 kind.keep_for(output, stream)
+        elif kind.on_gpu:
+            self._learn(arguments, run)
         return outputs
+
+    def _learn(self, arguments: Sequence[Any], run: _Run) -> None:
+        """Keeps what a call has found, if later ones may go a shorter way."""
+        key = key_of(arguments)
+        if key in self._direct or (way := run.direct(arguments)) is None or way.addresses(arguments) is None:
+            return
+        if len(self._direct) == _MOST_WAYS:
+            self._direct.clear()
+        self._direct[key] = way
+
+    def _begin(self, kind: Kind) -> Stream:
+        """The stream for a call, ordered behind the last call and what the caller's library has enqueued."""
+        current = kind.stream()
+        # On the default stream TensorRT would wait for the whole GPU.
+        stream = self.stream if self.named or not current else current
+        if self._pending is not None and self._pending != stream:
+            self._done.record(self._pending)
+            self._done.hold_up(stream)
+        if current is not None and current != stream:
+            self._done.record(current)
+            self._done.hold_up(stream)
+        self._pending = stream
+        return stream
+
+    def _end(self, kind: Kind, stream: Stream, *, wait: bool = False) -> None:
+        """Waits for a call's work, or lets the caller's stream wait for it."""
+        current = kind.stream()
+        if wait or not kind.on_gpu or (current is None and not self.named):
+            cuda.synchronize(stream)
+            self._pending = None
+        elif self.named:
+            self._done.record(stream)  # by the end of the session the caller's stream may be gone
+        elif current != stream:
+            self._done.record(stream)
+            self._done.hold_up(current or 0)
 
     def close(self) -> None:
         """Waits for the last call, and frees everything but arrays that the caller has."""
         if self._pending is not None:
-            self._done.synchronize()
+            self._done.synchronize() if self.named else cuda.synchronize(self._pending)
+        self._direct.clear()
         self.contexts.clear()
         self.memory.close()
         self.to_gpu.close()
@@ -186,6 +238,66 @@ class _Run:
         if self._to_host:
             self._copy_to_host()
         return results
+
+    def direct(self, arguments: Sequence[Any]) -> DirectCall | None:
+        """How calls like this one go the shortest way; None where there is none.
+
+        There is one where the one engine has read the caller's arrays, all of one kind, and has written the results,
+        and nothing else was copied. All that depends on sizes alone is a constant then.
+        """
+        engines = [step for step in self._program.steps if isinstance(step, EngineStep)]
+        if len(engines) != 1 or self._program.input_updates or self._blocks:
+            return None
+        for target, name in self._program.state_updates:
+            if self._tensors[name].pointer != self._lane.state[target].pointer:
+                return None
+        [step] = engines
+        context = self._lane.contexts[step.engine]
+        bindings = [*step.inputs, *step.outputs]
+        leaves = [self._direct_leaf(index, value, bindings) for index, value in enumerate(arguments)]
+        results = [name for name in step.outputs if name in self._results]
+        outputs = [self._direct_output(output, results) for output in self._program.outputs]
+        if not all(leaves) or not all(outputs):
+            return None
+        as_written = [output.name for output in self._program.outputs] == results
+        return DirectCall(
+            self._kind, self._lane.gpu.index, context, [self._tensors[name].shape for name in step.inputs],
+            [leaf for leaf in leaves if leaf],
+            [self._direct_result(name, bindings.index(name)) for name in results],
+            None if as_written else [output for output in outputs if output],
+        )  # fmt: skip
+
+    def _direct_leaf(self, index: int, value: Any, bindings: Sequence[str]) -> DirectLeaf | None:
+        leaf, name = self._leaves[index], self._program.inputs[index]
+        if leaf is None or name is None:
+            return DirectLeaf(None, value, ()) if leaf is None else None
+        if leaf.kind is not self._kind or leaf.dtype.startswith("complex"):
+            return None
+        places = tuple(place for place, other in enumerate(bindings) if other == name)
+        return DirectLeaf(self._kind.dtype(leaf.dtype), None, places)
+
+    def _direct_result(self, name: str, binding: int) -> DirectResult:
+        shape, dtype = self._tensors[name].shape, self._plan.dtypes[name]
+        if isinstance(self._kind, DeviceArrays):
+            make: Callable[[], Any] = partial(DeviceArray, self._memory, self._lane.gpu, shape, dtype, None)
+        else:
+            make = self._kind.maker(shape, dtype)
+        return DirectResult(make, self._kind.dtype(dtype), binding)
+
+    def _direct_output(
+        self, output: Output, results: Sequence[str]
+    ) -> Callable[[Sequence[Any], list[Any]], Any] | None:
+        name = output.name
+        if name is None or name in self._sizes:
+            constant = output.constant if name is None else self._sizes[name]
+            return lambda leaves, made: constant
+        if name in results:
+            place = results.index(name)
+            return lambda leaves, made: made[place]
+        if name in self._given:
+            index = self._program.inputs.index(name)
+            return lambda leaves, made: leaves[index]
+        return None
 
     def finish(self) -> None:
         """Fills the outputs that are on the host, behind the stream's work."""

@@ -74,6 +74,7 @@ class Running:
     def __init__(self, request: Request) -> None:
         self._closed = True  # until all is there
         self._process = os.getpid()
+        self._forked = False
         self._lock = Lock()
         self._runtime: Any = None
         self._engines: list[LoadedEngine] = []
@@ -200,6 +201,8 @@ class Running:
         lane = self._lanes.get()
         try:
             self._require_usable()  # it may have been closed meanwhile
+            if self._gpu.is_only:
+                return self._call_in(lane, leaves)
             before = self._gpu.make_current()
             try:
                 return self._call_in(lane, leaves)
@@ -209,19 +212,22 @@ class Running:
             self._lanes.put(lane)
 
     def _call_in(self, lane: Lane, leaves: Sequence[Any]) -> list[Any]:
+        outputs = lane.direct(leaves)
+        if outputs is not None:
+            return outputs
         given = [check(leaf, self._gpu, lane.stream) for check, leaf in zip(self._checks, leaves, strict=True)]
         shapes = tuple([leaf.shape if leaf is not None else () for leaf in given])
         if self._rules:
             self._rules(shapes)
         with LAUNCH_LOCK.launching:
-            outputs = lane.call(given)
+            outputs = lane.call(leaves, given)
         if self._kernels.are_new(shapes):
             with LAUNCH_LOCK.capturing():  # no engine is launched while the cache is read
                 self._kernels.save()
         return outputs
 
     def _require_usable(self) -> None:
-        if os.getpid() != self._process:
+        if self._forked:
             raise UsageError(
                 "the session was made in another process, and CUDA does not go on in a forked child",
                 where="Session",
@@ -229,6 +235,15 @@ class Running:
             )
         if self._closed:
             raise UsageError("the session is closed", where="Session", remedy="make another one")
+
+
+def _note_fork() -> None:
+    for running in list(_OPEN):
+        running._forked = True
+
+
+if hasattr(os, "register_at_fork"):  # Windows does not fork; asking for the process before each call takes its time
+    os.register_at_fork(after_in_child=_note_fork)
 
 
 @atexit.register

@@ -17,7 +17,7 @@ import tensorrt_rtx as trt
 
 from toolchain.artifact import Engine
 from toolchain.manifest.models import EngineEntry
-from windows_side.session import cuda, running
+from windows_side.session import arrays, cuda, running
 from windows_side.session.cuda import OutOfMemoryError
 from windows_side.session.engine import LoadedEngine
 
@@ -52,9 +52,11 @@ class HostMemory:
 class HostGpu:
     """A GPU with an index."""
 
+    torch_index: int | None = None
+
     def __init__(self, index: int) -> None:
-        self.index = index
-        self.name, self.capability = "Host", (8, 9)
+        self.index = index if self.torch_index is None else self.torch_index
+        self.name, self.capability, self.is_only = "Host", (8, 9), False
 
     def __str__(self) -> str:
         return f"cuda:{self.index}"
@@ -184,6 +186,40 @@ class Host:
         return LoadedEngine(
             type("Runtime", (), {"deserialize_cuda_engine": staticmethod(deserialize)})(), engine, kernels
         )
+
+
+def torch_on_host(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lets torch's tensors of the host pass for tensors on the session's GPU, whose index they give as -1."""
+    import torch
+
+    class Tensors(arrays.TorchTensors):
+        def __init__(self) -> None:
+            super().__init__(None)
+            self.on_gpu = True
+
+        def stream(self) -> int:
+            return 5
+
+        def maker(self, shape: tuple[int, ...], dtype: str) -> Callable[[], Any]:
+            return lambda: self.empty(shape, dtype)[0]
+
+        def empty(self, shape: tuple[int, ...], dtype: str) -> tuple[Any, int]:
+            kind = getattr(torch, dtype)
+            size = int(np.prod(shape)) * kind.itemsize
+            whole = torch.full((size + 512,), 0x5A, dtype=torch.uint8)
+            begin = -whole.data_ptr() % 512  # as torch's allocator on a GPU aligns
+            tensor = whole[begin : begin + size].view(kind).view(shape)
+            return tensor, tensor.data_ptr()
+
+    kind, read = Tensors(), arrays._torch_tensor
+
+    def on_gpu(tensor: Any, module: Any, complain: Any) -> arrays.Given:
+        given = read(tensor, module, complain)
+        given.gpu, given.kind = -1, kind
+        return given
+
+    monkeypatch.setattr(arrays, "_torch_tensor", on_gpu)
+    monkeypatch.setattr(HostGpu, "torch_index", -1)
 
 
 def sums(inputs: dict[str, Any], outputs: dict[str, Any]) -> None:

@@ -1,0 +1,132 @@
+"""Calls that go the shortest way: like an earlier one, of arrays that stay on a GPU (here the host's memory)."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+pytest.importorskip("tensorrt_rtx")
+pytest.importorskip("torch")
+
+import numpy as np
+import torch
+
+from tests.conftest import ROOT
+from tests.unit.windows_side.session.host_gpu import Host, HostGpu, host, torch_on_host
+from toolchain.errors import IncompatibleError, UsageError
+from windows_side import Session
+from windows_side.session.device_array import DeviceArray
+from windows_side.session.lane import Lane
+from windows_side.session.memory import DeviceMemory
+
+__all__ = ["host"]
+
+SCHEMA1 = ROOT / "tests" / "compatibility" / "schema1"
+
+
+@pytest.fixture
+def ways(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[bool]]:
+    """Of each call, whether it went the shortest way."""
+    taken: list[bool] = []
+    direct = Lane.direct
+
+    def watched(lane: Lane, leaves: Any) -> Any:
+        outputs = direct(lane, leaves)
+        taken.append(outputs is not None)
+        return outputs
+
+    monkeypatch.setattr(Lane, "direct", watched)
+    yield taken
+
+
+@pytest.fixture
+def tensors(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch_on_host(monkeypatch)
+
+
+def opened(name: str, **options: Any) -> Session:
+    return Session(SCHEMA1 / f"{name}.pt2", runtime_cache=False, **options)
+
+
+def aligned(*shape: int, fill: float = 1.0) -> Any:
+    """As torch's allocator on a GPU gives them: at a multiple of 512."""
+    whole = torch.empty(2048 + 4 * int(np.prod(shape)), dtype=torch.uint8)
+    begin = -whole.data_ptr() % 512
+    return whole[begin : begin + 4 * int(np.prod(shape))].view(torch.float32).view(shape).fill_(fill)
+
+
+def test_the_second_call_of_a_size_goes_the_shortest_way(host: Host, tensors: None, ways: list[bool]) -> None:
+    with opened("dynamic") as session:
+        for rows in (3, 3, 2, 3, 2):
+            y = session(aligned(rows, 8, fill=rows))
+            assert y.shape == (rows, 4) and (y == 8 * rows * rows).all()
+        kept = [session(aligned(3, 8, fill=value)) for value in (1, 2)]
+        assert [float(y[0, 0]) for y in kept] == [24, 48]  # no call changes what another one gave
+    assert ways == [False, True, False, True, True, True, True]
+
+
+def test_by_name_and_by_place_it_is_the_same_call(host: Host, tensors: None, ways: list[bool]) -> None:
+    with opened("static") as session:
+        session(aligned(2, 8))
+        assert (session(x=aligned(2, 8, fill=2)) == 32).all()
+        assert (session.run({"x": aligned(2, 8, fill=3)})["output"] == 48).all()
+    assert ways == [False, True, True]
+
+
+def test_what_is_wrong_is_found_behind_calls_that_were_right(host: Host, tensors: None, ways: list[bool]) -> None:
+    with opened("dynamic") as session:
+        session(aligned(2, 8))
+        for wrong, words in (
+            (aligned(2, 8).double(), "has dtype float64"),
+            (aligned(9, 8), "has size 9"),
+            (aligned(2, 8).to_sparse(), "not a dense tensor"),
+            (aligned(2, 4), "has size 4"),
+        ):
+            with pytest.raises(UsageError, match=words):
+                session(wrong)
+        host.engines[0].fails = True
+        with pytest.raises(IncompatibleError, match="does not run"):
+            session(aligned(2, 8))
+        host.engines[0].fails = False
+        assert (session(aligned(2, 8)) == 16).all()
+    with pytest.raises(UsageError, match="closed"):
+        session(aligned(2, 8))
+
+
+def test_arrays_that_cannot_be_read_in_place_are_copied(host: Host, tensors: None, ways: list[bool]) -> None:
+    with opened("static") as session:
+        session(aligned(2, 8))
+        wide = aligned(2, 32, fill=7)
+        wide.view(-1)[1:17] = 1
+        assert (session(aligned(8, 2, fill=2).t()) == 32).all()  # in another order
+        assert (session(wide.view(-1)[1:17].view(2, 8)) == 16).all()  # at an address of its own
+        assert (session(torch._neg_view(aligned(2, 8))) == -16).all()  # a sign that is still to come
+    assert ways == [False, False, False, False]
+
+
+def test_results_of_ours_go_in_again(host: Host, ways: list[bool]) -> None:
+    host.functions[0] = lambda inputs, outputs: outputs["output0"].fill(inputs["x"].sum())
+    with opened("static") as session:
+        x = DeviceArray(DeviceMemory(), HostGpu(0), (2, 8), "float32", None)
+        values = np.ndarray((2, 8), np.float32, (ctypes.c_uint8 * 64).from_address(x.pointer))
+        for value in (1.0, 2.0, 3.0, 4.0):
+            values[...] = value
+            assert session(x).numpy()[0, 0] == 16 * value
+        assert len(host.memory.blocks) == 2  # a result's memory serves for the next
+        values = None
+    assert ways == [False, True, True, True]
+
+
+def test_state_that_the_engine_writes_goes_on(host: Host, tensors: None, ways: list[bool]) -> None:
+    def function(inputs: dict[str, Any], outputs: dict[str, Any]) -> None:
+        outputs["output0"][...] = inputs["state_keys"].sum()
+        inputs["state_keys"][:, :, :1] += 1
+
+    host.functions[0] = function
+    step, place = aligned(1, 2, 1, 4), aligned(2).view(torch.int64).fill_(0)
+    with opened("kv_cache") as session:
+        assert [float(session(step, step, step, place).flatten()[0]) for _ in range(4)] == [0, 8, 16, 24]
+    assert ways == [False, True, True, True]
