@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import gc
 import logging
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +15,7 @@ from torch.export.graph_signature import InputKind, TensorArgument
 from toolchain.errors import IncompatibleError
 from windows_side.execution.capture_stream import capture_stream
 from windows_side.execution.launch_lock import LAUNCH_LOCK
+from windows_side.execution.no_collection import no_collection
 from windows_side.execution.stable_addresses import Places, StableAddresses, places_of
 
 logger = logging.getLogger("trtcross.cuda_graphs")
@@ -220,25 +219,13 @@ class CapturedProgram:
         graph = torch.cuda.CUDAGraph()
         with (
             LAUNCH_LOCK.capturing(),
-            _no_collection(),
+            no_collection(),
             torch.cuda.graph(graph, pool=self._pool, stream=self._stream, capture_error_mode="thread_local"),
         ):
             results = list(self._flat.forward(*arguments))
             if outputs is not None:
                 _copy(results, outputs)
         return graph, results
-
-
-@contextmanager
-def _no_collection() -> Iterator[None]:
-    """Collecting an engine frees its memory on the GPU, which CUDA refuses to a thread that captures."""
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
 
 
 def _tensors(leaves: Sequence[Any]) -> list[torch.Tensor]:

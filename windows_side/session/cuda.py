@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import cached_property
 from typing import Any
@@ -126,6 +126,39 @@ class Event:
 
     def close(self) -> None:
         _cuda.cudaEventDestroy(self._event)
+
+
+class Graph:
+    """What was enqueued on a stream, kept as a CUDA graph."""
+
+    def __init__(self, stream: Stream, enqueue: Callable[[], None]) -> None:
+        """Captures what ``enqueue`` puts on a stream; nothing of it is run.
+
+        Raises:
+            IncompatibleError: it cannot be captured, or another thread has broken the capture.
+        """
+        # Other threads may allocate meanwhile, which the global mode would not survive.
+        _checked(_cuda.cudaStreamBeginCapture(stream, _cuda.cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal))
+        try:
+            enqueue()
+        except BaseException:
+            code, graph = _cuda.cudaStreamEndCapture(stream)
+            if code == _SUCCESS:
+                _cuda.cudaGraphDestroy(graph)
+            raise
+        graph = _checked(_cuda.cudaStreamEndCapture(stream))
+        try:
+            self._graph = _checked(_cuda.cudaGraphInstantiate(graph, 0))
+        finally:
+            _cuda.cudaGraphDestroy(graph)
+
+    def launch(self, stream: Stream) -> None:
+        _checked(_cuda.cudaGraphLaunch(self._graph, stream))
+
+    def close(self) -> None:
+        """Frees it; it must not run any more."""
+        with suppress(TypeError):  # the interpreter is about to end
+            _cuda.cudaGraphExecDestroy(self._graph)
 
 
 def create_stream() -> Stream:

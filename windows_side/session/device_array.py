@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -93,6 +92,9 @@ class DeviceArray:
         if pointer is None:
             return
         if self.shared:  # other libraries' work may still read it, on streams that we do not know
-            with suppress(TrtcrossError, TypeError), self.gpu.current():  # CUDA is gone at the end of a process
-                cuda.synchronize_device()
+            try:
+                with self.gpu.current():
+                    cuda.synchronize_device()
+            except (TrtcrossError, TypeError):
+                return  # CUDA is gone at the end of a process, or some thread captures: the memory serves no more
         self._memory.give_back(pointer)

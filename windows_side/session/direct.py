@@ -6,13 +6,18 @@ the results, and to enqueue the engine.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
-from windows_side.session.arrays import Kind
+from windows_side.session.arrays import DeviceArrays, Given, Kind
 from windows_side.session.cuda import Stream
+from windows_side.session.device_array import DeviceArray
+from windows_side.session.dtypes import size_in_bytes
 from windows_side.session.engine import EngineContext, Shape
+from windows_side.session.plan import Workspace
+from windows_side.session.program import Output
 
 # Addresses of bindings, of which the results' are still to come; it becomes the engine's own list.
 Addresses = list[int]
@@ -26,11 +31,13 @@ class DirectLeaf:
         dtype: as the kind of array has it; None where the leaf is no array.
         value: that the leaf must have where it is no array.
         bindings: of the engine that read it.
+        size: in bytes.
     """
 
     dtype: Any
     value: Any
-    bindings: tuple[int, ...]
+    bindings: tuple[int, ...] = ()
+    size: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,11 +48,13 @@ class DirectResult:
         make: a new array for it.
         dtype: as the kind has it.
         binding: of the engine that writes it.
+        size: in bytes.
     """
 
     make: Callable[[], Any]
     dtype: Any
     binding: int
+    size: int
 
 
 class DirectCall:
@@ -53,13 +62,18 @@ class DirectCall:
 
     Attributes:
         kind: of arrays.
+        sizes: of all leaves.
+        reads: the engine's bindings that are the caller's arrays, and their bytes.
+        writes: the same of results.
     """
 
     def __init__(
         self,
         kind: Kind,
+        sizes: tuple[Shape, ...],
         gpu: int,
         context: EngineContext,
+        fixed: Addresses,
         shapes: list[Shape],
         leaves: Sequence[DirectLeaf],
         results: Sequence[DirectResult],
@@ -68,18 +82,21 @@ class DirectCall:
         """
         Args:
             gpu: the index of the GPU on which arrays must be.
-            context: the engine's, just after the earlier call: what no array stands for keeps its address.
+            fixed: the engine's addresses, with those of state in their places.
             shapes: of the engine's inputs.
             outputs: give each output of the model from the leaves and the results; None where the results are those.
         """
         self.kind = kind
+        self.sizes = sizes
+        self.reads = [(binding, leaf.size) for leaf in leaves for binding in leaf.bindings]
+        self.writes = [(result.binding, result.size) for result in results]
         self._gpu = gpu
         self._context = context
         self._shapes = shapes
         self._leaves = leaves
         self._results = results
         self._outputs = outputs
-        self._fixed = list(context.addresses)
+        self._fixed = fixed
 
     def addresses(self, leaves: Sequence[Any]) -> Addresses | None:
         """The engine's addresses for a call, or None where it must go the long way: an array is of another kind."""
@@ -125,3 +142,85 @@ class DirectCall:
 def key_of(leaves: Sequence[Any]) -> Hashable:
     """What calls have in common that may go the same way: the sizes of arrays, and of what class they are."""
     return tuple([(type(leaf), getattr(leaf, "shape", None)) for leaf in leaves])
+
+
+def direct_call(
+    space: Workspace,
+    kind: Kind,
+    arguments: Sequence[Any],
+    leaves: Sequence[Given | None],
+    shapes: Mapping[str, Shape],
+    sizes: Mapping[str, int],
+) -> DirectCall | None:
+    """How calls like this one go the shortest way; None where there is none.
+
+    There is one where the one engine can read the caller's arrays, all of one kind, and write all results, and nothing
+    else is to be copied.
+
+    Args:
+        arguments: the call's leaves as the caller has passed them, and
+        leaves: what was read of them.
+        shapes: of values, and
+        sizes: whole numbers, which this call has found.
+    """
+    step, program = space.plan.only_engine, space.plan.program
+    if step is None or program.input_updates:
+        return None
+    context = space.contexts[step.engine]
+    written = dict(zip(step.outputs, context.aliases, strict=True))
+    shared = {name: step.inputs[alias] for name, alias in written.items() if alias is not None}
+    if any(shared.get(name) != target for target, name in program.state_updates):
+        return None
+    own = {name: space.state[name].pointer for name in (*step.inputs, *shared.values()) if name in space.state}
+    results = [name for name, alias in written.items() if alias is None]
+    named = [output.name for output in program.outputs]
+    if any(name not in named for name in results) or any(name not in own for name in shared.values()):
+        return None
+    bindings = [*step.inputs, *step.outputs]
+    found = [_leaf(kind, value, leaf, name, bindings)
+             for value, leaf, name in zip(arguments, leaves, program.inputs, strict=True)]  # fmt: skip
+    outputs = [_output(output, results, sizes, program.inputs) for output in program.outputs]
+    if not all(found) or not all(outputs):
+        return None
+    return DirectCall(
+        kind, tuple(leaf.shape if leaf else () for leaf in leaves), space.gpu.index, context,
+        [own.get(shared.get(name, name), 0) for name in bindings],
+        [shapes[name] for name in step.inputs],
+        [leaf for leaf in found if leaf],
+        [_result(space, kind, name, shapes[name], bindings.index(name)) for name in results],
+        None if named == results else [output for output in outputs if output],
+    )  # fmt: skip
+
+
+def _leaf(kind: Kind, value: Any, leaf: Given | None, name: str | None, bindings: Sequence[str]) -> DirectLeaf | None:
+    if leaf is None:
+        return DirectLeaf(None, value)
+    if leaf.kind is not kind or leaf.dtype.startswith("complex"):
+        return None
+    places = tuple(place for place, other in enumerate(bindings) if other == name)
+    return DirectLeaf(kind.dtype(leaf.dtype), None, places, size_in_bytes(leaf.shape, leaf.dtype))
+
+
+def _result(space: Workspace, kind: Kind, name: str, shape: Shape, binding: int) -> DirectResult:
+    dtype = space.plan.dtypes[name]
+    if isinstance(kind, DeviceArrays):
+        make: Callable[[], Any] = partial(DeviceArray, space.memory, space.gpu, shape, dtype, None)
+    else:
+        make = kind.maker(shape, dtype)
+    return DirectResult(make, kind.dtype(dtype), binding, size_in_bytes(shape, dtype))
+
+
+def _output(
+    output: Output, results: Sequence[str], sizes: Mapping[str, int], inputs: Sequence[str | None]
+) -> Callable[[Sequence[Any], list[Any]], Any] | None:
+    name = output.name
+    if name is None or name in sizes:
+        constant = output.constant if name is None else sizes[name]
+        return lambda leaves, made: constant
+    if name in results:
+        place = results.index(name)
+        return lambda leaves, made: made[place]
+    if name in inputs:
+        index = inputs.index(name)
+        return lambda leaves, made: leaves[index]
+    return None

@@ -27,11 +27,12 @@ class LoadedEngine:
         entry: what the manifest says of it.
     """
 
-    def __init__(self, runtime: Any, engine: Engine, kernels: Any) -> None:
+    def __init__(self, runtime: Any, engine: Engine, kernels: Any, *, cuda_graphs: bool) -> None:
         """
         Args:
             runtime: TensorRT's, of :func:`create_runtime`.
             kernels: what shares compiled kernels with it: :meth:`.kernels.Kernels.attach`.
+            cuda_graphs: whether its calls are captured.
 
         Raises:
             IncompatibleError: it needs what a session lacks.
@@ -48,9 +49,12 @@ class LoadedEngine:
             )
         self._require_bindings()
         self._config = self._engine.create_runtime_config()
-        # Better kernels for a call's very sizes are compiled beside the calls, as `load` has it.
+        # As `load` has it: better kernels for a call's very sizes are compiled beside the calls; a captured graph would
+        # keep those that serve meanwhile.
         strategies = import_tensorrt().DynamicShapesKernelSpecializationStrategy
-        self._config.dynamic_shapes_kernel_specialization_strategy = strategies.LAZY
+        self._config.dynamic_shapes_kernel_specialization_strategy = (
+            strategies.EAGER if cuda_graphs else strategies.LAZY
+        )
         kernels.attach(self._config)
 
     def create_context(self) -> EngineContext:
@@ -94,13 +98,14 @@ class EngineContext:
 
     Attributes:
         addresses: of inputs and outputs at the last run; -1 where TensorRT has none.
+        aliases: for each output the index of the input whose memory it shares, if it does.
     """
 
     def __init__(self, engine: Any, context: Any, entry: EngineEntry) -> None:
         self._context = context
         self._inputs = [binding.name for binding in entry.inputs]
         self._outputs = [binding.name for binding in entry.outputs]
-        self._aliases = _aliases(entry)
+        self.aliases = _aliases(entry)
         self._profiles = _profiles(engine, self._inputs)
         self._profile = 0
         self._shapes: list[Shape] | None = None
@@ -128,7 +133,7 @@ class EngineContext:
         self.use_shapes(stream, shapes)
         addresses = list(pointers)
         for index, shape in enumerate(self._output_shapes):
-            alias = self._aliases[index]
+            alias = self.aliases[index]
             addresses.append(place(index, shape) if alias is None else pointers[alias])
         self.enqueue(stream, addresses)
         return list(zip(addresses[len(pointers) :], self._output_shapes, strict=True))

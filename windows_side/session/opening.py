@@ -15,6 +15,7 @@ def open_session(artifact: Artifact, options: LoadOptions) -> Session:
     return Session(
         artifact,
         options.device,
+        cuda_graphs=options.cuda_graphs,
         allow_unlisted_gpu=options.allow_unlisted_gpu,
         policy=options.policy,
         runtime_cache=options.runtime_cache,

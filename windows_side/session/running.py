@@ -37,8 +37,9 @@ from windows_side.session.cuda import Gpu
 from windows_side.session.engine import LoadedEngine, create_runtime, import_tensorrt
 from windows_side.session.input_check import InputCheck
 from windows_side.session.kernels import Kernels
-from windows_side.session.lane import Lane, Plan, Tensor
+from windows_side.session.lane import Lane
 from windows_side.session.memory import DeviceMemory
+from windows_side.session.plan import Plan, Tensor, Workspace
 from windows_side.session.program import EngineStep, Program, read_program
 from windows_side.session.weights import Weight, read_weights
 
@@ -57,6 +58,7 @@ class Request:
     device: int | str
     stream: Any
     contexts: int
+    cuda_graphs: bool
     allow_unlisted_gpu: bool
     policy: str | os.PathLike[str] | Policy | None
     runtime_cache: bool | str | os.PathLike[str]
@@ -89,6 +91,7 @@ class Running:
             trust=request.trust,
         )
         self._count = _checked_count(request.contexts)
+        self._cuda_graphs = request.cuda_graphs
         stream = None if request.stream is None else _stream_handle(request.stream)
         if isinstance(request.artifact, Artifact):
             self._load(request.artifact, options, stream)
@@ -187,14 +190,16 @@ class Running:
     ) -> None:
         self._runtime = create_runtime()
         for engine in artifact.engines:
-            self._engines.append(LoadedEngine(self._runtime, engine, self._kernels))
+            self._engines.append(LoadedEngine(self._runtime, engine, self._kernels, cuda_graphs=self._cuda_graphs))
         artifact.container.check_unchanged()
         for name, fqn in program.state.items():
             self._state[name] = _uploaded(weights[fqn], self._state_memory)
         plan = Plan(program, _dtypes(program, artifact.manifest, weights), artifact.manifest.inputs)
         for _ in range(self._count):
             contexts = [engine.create_context() for engine in self._engines]
-            self._lanes.put(Lane(plan, contexts, self._state, self._gpu, stream))
+            own = cuda.create_stream() if stream is None else stream
+            space = Workspace(plan, contexts, self._state, self._gpu, own, named=stream is not None)
+            self._lanes.put(Lane(space, cuda_graphs=self._cuda_graphs))
 
     def _call(self, leaves: Sequence[Any]) -> list[Any]:
         self._require_usable()
@@ -219,8 +224,7 @@ class Running:
         shapes = tuple([leaf.shape if leaf is not None else () for leaf in given])
         if self._rules:
             self._rules(shapes)
-        with LAUNCH_LOCK.launching:
-            outputs = lane.call(leaves, given)
+        outputs = lane.call(leaves, given)
         if self._kernels.are_new(shapes):
             with LAUNCH_LOCK.capturing():  # no engine is launched while the cache is read
                 self._kernels.save()

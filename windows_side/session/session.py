@@ -49,6 +49,7 @@ class Session:
         *,
         stream: Any = None,
         contexts: int = 1,
+        cuda_graphs: bool = False,
         allow_unlisted_gpu: bool = False,
         policy: str | os.PathLike[str] | Policy | None = None,
         runtime_cache: bool | str | os.PathLike[str] = True,
@@ -62,6 +63,7 @@ class Session:
                 then return when their work is enqueued, and the caller orders other work around it. By default the
                 session has a stream of its own, and torch's tensors on the GPU are worked on in torch's current stream.
             contexts: how many calls may run at once; the weights are on the GPU once.
+            cuda_graphs: capture the program in a CUDA graph for each set of input shapes, and replay it.
             allow_unlisted_gpu, policy, runtime_cache, trust: as in :func:`windows_side.load`, which shares the cache.
 
         Raises:
@@ -80,6 +82,7 @@ class Session:
                 device=device,
                 stream=stream,
                 contexts=contexts,
+                cuda_graphs=cuda_graphs,
                 allow_unlisted_gpu=allow_unlisted_gpu,
                 policy=policy,
                 runtime_cache=runtime_cache,

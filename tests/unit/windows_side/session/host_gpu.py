@@ -16,8 +16,9 @@ import pytest
 import tensorrt_rtx as trt
 
 from toolchain.artifact import Engine
+from toolchain.errors import IncompatibleError
 from toolchain.manifest.models import EngineEntry
-from windows_side.session import arrays, cuda, running
+from windows_side.session import arrays, cuda, graphs, running
 from windows_side.session.cuda import OutOfMemoryError
 from windows_side.session.engine import LoadedEngine
 
@@ -31,9 +32,11 @@ class HostMemory:
     def __init__(self) -> None:
         self.blocks: dict[int, Any] = {}
         self.limit: int | None = None
+        self.captured: list[Callable[[], object]] | None = None
         self.streams: list[int] = []
 
     def allocate(self, size: int) -> int:
+        assert self.captured is None, "CUDA refuses to allocate in a thread that captures"
         if self.limit is not None and size > self.limit:
             raise OutOfMemoryError("the GPU has not enough memory left")
         block = np.full(size + 256, 0xA5, np.uint8)
@@ -46,7 +49,39 @@ class HostMemory:
 
     def copy(self, target: int, source: int, size: int, stream: int) -> None:
         self.streams.append(stream)
-        ctypes.memmove(target, source, size)
+        self.enqueue(lambda: ctypes.memmove(target, source, size))
+
+    def enqueue(self, work: Callable[[], object]) -> None:
+        """Does it, or keeps it where a graph is captured."""
+        if self.captured is None:
+            work()
+        else:
+            self.captured.append(work)
+
+
+class HostGraph:
+    """What was enqueued while it was captured, to be done at each launch."""
+
+    def __init__(self, host: Host, enqueue: Callable[[], None]) -> None:
+        self._host = host
+        host.captures += 1
+        host.memory.captured = self._work = []
+        try:
+            enqueue()
+        finally:
+            host.memory.captured = None
+        if host.broken_captures:
+            host.broken_captures -= 1
+            raise IncompatibleError("the GPU failed: operation failed due to a previous error during capture")
+        host.graphs += 1
+
+    def launch(self, stream: int) -> None:
+        self._host.launches += 1
+        for work in self._work:
+            work()
+
+    def close(self) -> None:
+        self._host.graphs -= 1
 
 
 class HostGpu:
@@ -122,10 +157,9 @@ class _Context:
         entry = self.engine.entry
         inputs = {b.name: self._array(b.name, self.shapes[b.name], b.dtype) for b in entry.inputs}
         outputs = {b.name: self._array(b.name, self.get_tensor_shape(b.name), b.dtype) for b in entry.outputs}
-        self.engine.calls += 1
         if self.engine.fails:
             return False
-        self.engine.function(inputs, outputs)
+        self.engine.enqueue(lambda: self.engine.run(inputs, outputs))
         return True
 
     def _array(self, name: str, shape: tuple[int, ...], dtype: str) -> Any:
@@ -137,13 +171,17 @@ class _Context:
 class HostEngine:
     """TensorRT's engine."""
 
-    def __init__(self, entry: EngineEntry, function: Function) -> None:
-        self.entry, self.function = entry, function
+    def __init__(self, entry: EngineEntry, function: Function, enqueue: Callable[[Callable[[], object]], None]) -> None:
+        self.entry, self.function, self.enqueue = entry, function, enqueue
         self.calls, self.fails = 0, False
         self.profiles_used: list[int] = []
         self.names = [binding.name for binding in (*entry.inputs, *entry.outputs)]
         self.num_io_tensors = len(self.names)
         self.num_optimization_profiles = max(len(entry.profiles), 1)
+
+    def run(self, inputs: dict[str, Any], outputs: dict[str, Any]) -> None:
+        self.calls += 1
+        self.function(inputs, outputs)
 
     def get_tensor_name(self, index: int) -> str:
         return self.names[index]
@@ -170,6 +208,10 @@ class Host:
 
     Attributes:
         functions: what engines compute, by their index; sums of their inputs unless a test says otherwise.
+        broken_captures: how many captures are still to fail.
+        captures: how many were begun, and
+        graphs: how many there are, and
+        launches: of graphs.
     """
 
     def __init__(self) -> None:
@@ -177,15 +219,16 @@ class Host:
         self.pinned = HostMemory()
         self.functions: dict[int, Function] = {}
         self.engines: list[HostEngine] = []
+        self.broken_captures = self.captures = self.graphs = self.launches = 0
 
-    def load(self, runtime: Any, engine: Engine, kernels: Any) -> LoadedEngine:
+    def load(self, runtime: Any, engine: Engine, kernels: Any, *, cuda_graphs: bool) -> LoadedEngine:
         def deserialize(plan: bytes) -> HostEngine:
-            self.engines.append(HostEngine(engine.entry, self.functions.get(engine.index, sums)))
+            function = self.functions.get(engine.index, sums)
+            self.engines.append(HostEngine(engine.entry, function, self.memory.enqueue))
             return self.engines[-1]
 
-        return LoadedEngine(
-            type("Runtime", (), {"deserialize_cuda_engine": staticmethod(deserialize)})(), engine, kernels
-        )
+        runtime = type("Runtime", (), {"deserialize_cuda_engine": staticmethod(deserialize)})()
+        return LoadedEngine(runtime, engine, kernels, cuda_graphs=cuda_graphs)
 
 
 def torch_on_host(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -245,8 +288,10 @@ def on_host(monkeypatch: pytest.MonkeyPatch) -> Host:
         "copy_to_device": made.memory.copy, "copy_to_host": made.memory.copy, "copy_within_device": made.memory.copy,
         "create_stream": lambda: 77, "destroy_stream": lambda stream: None, "synchronize": lambda stream: None,
         "synchronize_device": lambda: None, "gpu_of": lambda pointer: 0, "current_gpu": lambda: 0, "Event": _Event,
+        "Graph": lambda stream, enqueue: HostGraph(made, enqueue),
     }.items():  # fmt: skip
         monkeypatch.setattr(cuda, name, value)
+    monkeypatch.setattr(graphs, "Graph", cuda.Graph)
     monkeypatch.setattr(running, "Gpu", HostGpu)
     monkeypatch.setattr(running, "admit", lambda artifact, options, runtime: [])
     monkeypatch.setattr(running, "create_runtime", lambda: None)

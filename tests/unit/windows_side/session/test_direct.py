@@ -58,6 +58,13 @@ def aligned(*shape: int, fill: float = 1.0) -> Any:
     return whole[begin : begin + 4 * int(np.prod(shape))].view(torch.float32).view(shape).fill_(fill)
 
 
+def device_array(*shape: int) -> tuple[DeviceArray, Any]:
+    """An array of our own, and numpy's array of the same memory."""
+    array = DeviceArray(DeviceMemory(), HostGpu(0), shape, "float32", None)
+    memory = (ctypes.c_uint8 * array.nbytes).from_address(array.pointer)
+    return array, np.ndarray(shape, np.float32, memory)
+
+
 def test_the_second_call_of_a_size_goes_the_shortest_way(host: Host, tensors: None, ways: list[bool]) -> None:
     with opened("dynamic") as session:
         for rows in (3, 3, 2, 3, 2):
@@ -110,13 +117,11 @@ def test_arrays_that_cannot_be_read_in_place_are_copied(host: Host, tensors: Non
 def test_results_of_ours_go_in_again(host: Host, ways: list[bool]) -> None:
     host.functions[0] = lambda inputs, outputs: outputs["output0"].fill(inputs["x"].sum())
     with opened("static") as session:
-        x = DeviceArray(DeviceMemory(), HostGpu(0), (2, 8), "float32", None)
-        values = np.ndarray((2, 8), np.float32, (ctypes.c_uint8 * 64).from_address(x.pointer))
+        x, values = device_array(2, 8)
         for value in (1.0, 2.0, 3.0, 4.0):
             values[...] = value
             assert session(x).numpy()[0, 0] == 16 * value
         assert len(host.memory.blocks) == 2  # a result's memory serves for the next
-        values = None
     assert ways == [False, True, True, True]
 
 

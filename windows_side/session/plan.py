@@ -1,0 +1,85 @@
+"""What the lanes of a session share, what each has of its own, and where values are."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from toolchain.manifest.models import ValueSpec
+from windows_side.session.cuda import Gpu, Stream
+from windows_side.session.dtypes import size_in_bytes
+from windows_side.session.engine import EngineContext, Shape
+from windows_side.session.memory import DeviceMemory, PinnedMemory
+from windows_side.session.program import EngineStep, Program
+
+ALIGNMENT = 256  # of what TensorRT reads and writes
+
+
+@dataclass(frozen=True, slots=True)
+class Tensor:
+    """A value on the GPU, in C order."""
+
+    pointer: int
+    shape: Shape
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What every lane of a session shares.
+
+    Attributes:
+        dtypes: of engines' outputs and of state, by the names of values.
+        inputs: what the manifest says of the call's leaves.
+    """
+
+    program: Program
+    dtypes: dict[str, str]
+    inputs: Sequence[ValueSpec]
+
+    @cached_property
+    def results(self) -> frozenset[str]:
+        """The values that are outputs."""
+        return frozenset(output.name for output in self.program.outputs if output.name)
+
+    @cached_property
+    def names(self) -> list[tuple[int, str]]:
+        """The leaves that are tensors, and the names of their values."""
+        return [(index, name) for index, name in enumerate(self.program.inputs) if name]
+
+    def size(self, name: str, shape: Shape) -> int:
+        return size_in_bytes(shape, self.dtypes[name])
+
+    @cached_property
+    def only_engine(self) -> EngineStep | None:
+        """The program's engine, where there is one and no more."""
+        engines = [step for step in self.program.steps if isinstance(step, EngineStep)]
+        return engines[0] if len(engines) == 1 else None
+
+
+@dataclass
+class Workspace:
+    """What one call at a time works with.
+
+    Attributes:
+        contexts: one of each engine, in the order of the artifact.
+        state: weights and buffers on the GPU, which all lanes share.
+        stream: where nothing else says; the caller's, if ``named``, who then orders his own work around it.
+    """
+
+    plan: Plan
+    contexts: list[EngineContext]
+    state: dict[str, Tensor]
+    gpu: Gpu
+    stream: Stream
+    named: bool
+    memory: DeviceMemory = field(default_factory=DeviceMemory)
+    to_gpu: PinnedMemory = field(default_factory=PinnedMemory)
+    from_gpu: PinnedMemory = field(default_factory=PinnedMemory)
+
+    def close(self) -> None:
+        """Frees everything but arrays that the caller has."""
+        self.contexts.clear()
+        self.memory.close()
+        self.to_gpu.close()
+        self.from_gpu.close()
