@@ -1,12 +1,13 @@
-"""``Session`` beside ``load`` and TensorRT-RTX's own API: cold process to first result, and steady calls.
+"""``Session`` beside ``load``, TensorRT-RTX's own API and Torch-TensorRT's own load: start, steady calls, many at once.
 
-python -m benchmarks.gpu.session OUT.json ARTIFACT ...
+python -m benchmarks.gpu.session OUT.json [--only first,steady,many,stress] [--seconds 60] ARTIFACT ...
 
-Kernels are those in $TRTCROSS_RUNTIME_CACHE, or compiled by the first process.
+Kernels are those in $TRTCROSS_RUNTIME_CACHE, or compiled by the first process of each artifact.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import statistics
@@ -14,11 +15,18 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from multiprocessing import get_context
 from pathlib import Path
+from threading import Barrier, Thread
 from typing import Any
 
 from benchmarks.gpu.latency import for_this_host
+
+PARTS = ("first", "steady", "many", "stress")
+_SECONDS = 3.0  # of a throughput
+_AT_ONCE = 4
 
 # Each prints, as JSON, seconds from the start of the process to what it names. argv: artifact, folder of kernels.
 _BEGIN = """
@@ -30,6 +38,11 @@ mark("python")
 _SESSION = """
 import numpy as np
 mark("numpy")
+import logging
+class Marks(logging.Handler):
+    def emit(self, record): mark(record.getMessage())
+phases = logging.getLogger("trtcross.session"); phases.setLevel(logging.DEBUG); phases.addHandler(Marks())
+phases.propagate = False
 from windows_side import Session
 mark("import")
 session = Session(sys.argv[1], allow_unlisted_gpu=True, runtime_cache=sys.argv[2])
@@ -55,6 +68,24 @@ torch.cuda.synchronize()
 mark("first")
 marks["warm"] = model.kernels_are_cached
 """
+_STOCK = """
+import torch
+mark("torch")
+import torch_tensorrt
+mark("torch_tensorrt")
+program = torch_tensorrt.load_cross_compiled_exported_program(sys.argv[1])
+model = program.module()
+mark("load")
+from toolchain import open_artifact
+from windows_side.execution.call import call_of
+manifest = open_artifact(sys.argv[1]).manifest
+leaves = [torch.zeros([d if isinstance(d, int) else d.min for d in s.shape], dtype=getattr(torch, s.dtype))
+          for s in manifest.inputs]
+args, kwargs = call_of(manifest, leaves, torch.device("cuda:0"))
+result = model(*args, **kwargs)
+torch.cuda.synchronize()
+mark("first")
+"""
 _BARE = """
 import numpy as np
 import tensorrt_rtx as trt
@@ -72,6 +103,7 @@ plan = artifact.engines[0].read()
 mark("read")
 runtime = trt.Runtime(trt.Logger(trt.Logger.ERROR))
 engine = runtime.deserialize_cuda_engine(plan)
+mark("deserialized")
 config = engine.create_runtime_config()
 cache = config.create_runtime_cache()
 marks["warm"] = False
@@ -79,6 +111,7 @@ for name in os.listdir(sys.argv[2]):  # of the folder that sessions share
     head, _, kernels = open(os.path.join(sys.argv[2], name), "rb").read().partition(b"\\n")
     if name.endswith(".kernels") and json.loads(head)["engines"] == artifact.engines[0].sha256:
         marks["warm"] = bool(cache.deserialize(kernels))
+mark("kernels")
 config.set_runtime_cache(cache)
 context = engine.create_execution_context(config)
 mark("context")
@@ -98,18 +131,30 @@ ok(cuda.cudaStreamSynchronize(stream))
 mark("first")
 """
 _END = "\nprint(json.dumps(marks), flush=True)\n"
-_PROGRAMS = {"session": _SESSION, "bare": _BARE, "load": _LOAD}
+_PROGRAMS = {"session": _SESSION, "bare": _BARE, "load": _LOAD, "stock": _STOCK}
+_SLOW = ("load", "stock")  # each ten seconds or more, measured once
 
 
 def cold(program: str, path: Path, kernels: Path) -> dict[str, Any]:
-    """A fresh process to its first result."""
+    """A fresh process to its first result, or what it ended with."""
     environment = {**os.environ, "BEGUN": str(time.time())}
     command = [sys.executable, "-c", _BEGIN + program + _END, str(path), str(kernels)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=120)
     if done.returncode:
-        raise RuntimeError(done.stderr[-3000:])
+        return {"error": done.stderr[-2000:]}
     found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return found
+
+
+def first(path: Path, kernels: Path) -> dict[str, Any]:
+    """Cold processes: with what kernels there are, then with those of an empty folder, then with all of them."""
+    row: dict[str, Any] = {"session, whatever is cached": cold(_SESSION, path, kernels)}
+    with tempfile.TemporaryDirectory() as empty:
+        row["session, kernels compiled"] = cold(_SESSION, path, Path(empty))
+    for name, program in _PROGRAMS.items():
+        runs = [cold(program, path, kernels) for _ in range(1 if name in _SLOW else 4)]
+        row[name] = min(runs, key=lambda run: run.get("first", 1e9))
+    return row
 
 
 def microseconds(callee: Callable[[], Any], wait: Callable[[], Any], *, calls: int = 300) -> dict[str, float]:
@@ -132,66 +177,230 @@ def microseconds(callee: Callable[[], Any], wait: Callable[[], Any], *, calls: i
 
 
 def steady(path: Path, kernels: Path) -> dict[str, Any]:
-    """Calls of the raw engine, of a session and of ``load``, on one example of the least sizes."""
-    import numpy as np
+    """Calls of the raw engine, of sessions and of ``load``, on one example of the least sizes; with graphs too."""
     import torch
 
-    from benchmarks.gpu.raw import RawEngine
+    from benchmarks.gpu.raw import RawEngine, captured
     from toolchain import open_artifact
     from windows_side import Session, load
-    from windows_side.session.program import read_program
+    from windows_side.session.program import EngineStep, read_program
 
-    session = Session(path, allow_unlisted_gpu=True, runtime_cache=kernels)
-    leaves = [
-        torch.zeros(
-            [d if isinstance(d, int) else d.min for d in spec.shape or []], dtype=getattr(torch, str(spec.dtype))
-        )
-        for spec in session.manifest.inputs
-    ]
-    names = [spec.name for spec in session.manifest.inputs]
-    on_gpu = dict(zip(names, (leaf.cuda() for leaf in leaves), strict=True))
-    on_host = dict(zip(names, (leaf.numpy() for leaf in leaves), strict=True))
-    with open_artifact(path) as artifact:
-        program = read_program(artifact)
-        [step] = program.steps
-        inputs = [on_gpu[names[program.inputs.index(name)]] for name in step.inputs]  # type: ignore[union-attr]
-        raw = RawEngine(artifact.engines[0], inputs)
-    model = load(path, allow_unlisted_gpu=True, runtime_cache=kernels)
-    keywords = {spec.name: on_gpu[spec.name] for spec in model.manifest.inputs}
-    session.run(on_gpu), model(**keywords)  # better kernels are compiled beside these
-    time.sleep(2)
+    def opened(**options: Any) -> Any:
+        return Session(path, allow_unlisted_gpu=True, runtime_cache=kernels, **options)
+
     wait = torch.cuda.synchronize
-    return {
-        "raw": microseconds(raw, wait),
-        "session, torch tensors": microseconds(lambda: session(**keywords), wait),
-        "session, run(feed)": microseconds(lambda: session.run(on_gpu), wait),
-        "session, numpy": microseconds(lambda: session.run(on_host), lambda: None),
-        "load": microseconds(lambda: model(**keywords), wait),
-        "raw again": microseconds(raw, wait),
-        "numpy": np.__version__,
-    }
+    with ExitStack() as stack:
+        session, graphs = stack.enter_context(opened()), stack.enter_context(opened(cuda_graphs=True))
+        names, leaves = [spec.name for spec in session.manifest.inputs], example(session.manifest)
+        on_host = dict(zip(names, leaves, strict=True))
+        on_gpu = {name: torch.from_numpy(leaf).cuda() for name, leaf in on_host.items()}
+        with open_artifact(path) as artifact:
+            program = read_program(artifact)
+            [step] = [step for step in program.steps if isinstance(step, EngineStep)]
+            inputs = [on_gpu[names[program.inputs.index(name)]] for name in step.inputs]
+            raw = RawEngine(artifact.engines[0], inputs)
+        models = {
+            graphed: load(path, allow_unlisted_gpu=True, runtime_cache=kernels, cuda_graphs=graphed)
+            for graphed in (False, True)
+        }
+        session.run(on_gpu), models[False](**on_gpu)  # better kernels are compiled beside these
+        time.sleep(2)
+        replay = captured(raw)
+        callees: dict[str, tuple[Callable[[], Any], Callable[[], Any]]] = {
+            "raw": (raw, wait),
+            "session, torch tensors": (lambda: session(**on_gpu), wait),
+            "session, run(feed)": (lambda: session.run(on_gpu), wait),
+            "session, numpy": (lambda: session.run(on_host), lambda: None),
+            "load": (lambda: models[False](**on_gpu), wait),
+            "raw again": (raw, wait),
+            "raw, graph": (replay, wait),
+            "session, graph, torch tensors": (lambda: graphs(**on_gpu), wait),
+            "session, graph, numpy": (lambda: graphs.run(on_host), lambda: None),
+            "load, graph": (lambda: models[True](**on_gpu), wait),
+            "raw, graph again": (replay, wait),
+        }
+        found: dict[str, Any] = {name: microseconds(*callee) for name, callee in callees.items()}
+        found["the shortest way"] = sum(len(lane._direct) for lane in _lanes(session))
+        with torch.cuda.stream(torch.cuda.default_stream()):
+            found["session, torch tensors, default stream"] = microseconds(lambda: session(**on_gpu), wait)
+    return found
 
 
-def main(out: Path, paths: list[Path]) -> None:
-    rows: list[dict[str, Any]] = []
-    with tempfile.TemporaryDirectory() as folder:
-        for path in paths:
-            here = for_this_host(path, Path(folder))
-            kernels = Path(os.environ.get("TRTCROSS_RUNTIME_CACHE", folder))
-            row: dict[str, Any] = {"artifact": path.stem, "first, whatever is cached": cold(_SESSION, here, kernels)}
-            for name, program in _PROGRAMS.items():
-                if name == "load" and rows:
-                    continue  # ten seconds; once is enough
-                runs = [cold(program, here, kernels) for _ in range(1 if name == "load" else 3)]
-                row[f"first, {name}"] = min(runs, key=lambda run: run["first"])
-            import torch
+def example(manifest: Any) -> list[Any]:
+    """The leaves of a call with the least sizes: small whole numbers, or random ones."""
+    import numpy as np
 
+    random = np.random.default_rng(0)
+    found = []
+    for spec in manifest.inputs:
+        shape = [size if isinstance(size, int) else size.min for size in spec.shape or []]
+        values = random.integers(0, 2, shape) if "int" in spec.dtype else random.standard_normal(shape)
+        found.append(values.astype(spec.dtype))
+    return found
+
+
+def _lanes(session: Any) -> Iterator[Any]:
+    queue = session._running._lanes
+    for _ in range(queue.qsize()):
+        lane = queue.get()
+        queue.put(lane)
+        yield lane
+
+
+def many(path: Path, kernels: Path) -> dict[str, Any]:
+    """Calls a second, of numpy's arrays: four threads on one context and on four, and four processes."""
+    row: dict[str, Any] = {}
+    for graphs in (False, True):
+        words = ", graphs" if graphs else ""
+        for contexts in (1, _AT_ONCE):
+            row[f"{contexts} contexts{words}"] = _threads(path, kernels, contexts, graphs)
+        row[f"processes{words}"] = _processes(path, kernels, graphs)
+    row["one thread"] = _threads(path, kernels, 1, False, threads=1)
+    return row
+
+
+@contextmanager
+def _called(path: Path, kernels: Path, contexts: int, graphs: bool) -> Iterator[Callable[[], Any]]:
+    from windows_side import Session
+
+    with Session(
+        path, allow_unlisted_gpu=True, runtime_cache=kernels, contexts=contexts, cuda_graphs=graphs
+    ) as session:
+        leaves = example(session.manifest)
+        for _ in range(8 * contexts):
+            session.run_leaves(leaves)
+        time.sleep(1)  # better kernels
+        yield lambda: session.run_leaves(leaves)
+
+
+def _calls(call: Callable[[], Any], seconds: float) -> int:
+    count, until = 0, time.monotonic() + seconds
+    while time.monotonic() < until:
+        call()
+        count += 1
+    return count
+
+
+def _threads(path: Path, kernels: Path, contexts: int, graphs: bool, *, threads: int = _AT_ONCE) -> float:
+    counts: list[int] = []
+    with _called(path, kernels, contexts, graphs) as call:
+        barrier = Barrier(threads)
+
+        def work() -> None:
+            barrier.wait()
+            counts.append(_calls(call, _SECONDS))
+
+        workers = [Thread(target=work) for _ in range(threads)]
+        for worker in workers:
+            worker.start()
+        for worker in workers:
+            worker.join()
+    return round(sum(counts) / _SECONDS, 1)
+
+
+def _process(path: Path, kernels: Path, graphs: bool, barrier: Any, answers: Any) -> None:
+    with _called(path, kernels, 1, graphs) as call:
+        barrier.wait(60)
+        answers.put(_calls(call, _SECONDS))
+
+
+def _processes(path: Path, kernels: Path, graphs: bool) -> float:
+    context = get_context("spawn")
+    barrier, answers = context.Barrier(_AT_ONCE), context.Queue()
+    workers = [
+        context.Process(target=_process, args=(path, kernels, graphs, barrier, answers)) for _ in range(_AT_ONCE)
+    ]
+    for worker in workers:
+        worker.start()
+    total = sum(answers.get(timeout=90) for _ in workers)
+    for worker in workers:
+        worker.join()
+    return round(total / _SECONDS, 1)
+
+
+def stress(paths: list[Path], kernels: Path, seconds: float) -> dict[str, Any]:
+    """Threads on sessions with several contexts, without and with graphs; each result is compared to the bit.
+
+    Every other thread has torch's tensors on the GPU, in a stream of its own; the rest have numpy's arrays. Dynamic
+    artifacts have graphs alone: without, better kernels come some calls later, and with them other bits.
+    """
+    import torch
+
+    from windows_side import Session
+
+    row: dict[str, Any] = {"seconds": seconds, "wrong": 0, "errors": [], "calls": {}}
+    until = [0.0]
+
+    def work(name: str, session: Any, leaves: list[Any], want: list[Any]) -> None:
+        try:
             with torch.cuda.stream(torch.cuda.Stream()):
-                row["steady"] = steady(here, kernels)
-            rows.append(row)
-            print(json.dumps(row, indent=1), flush=True)
-            out.write_text(json.dumps(rows, indent=1))
+                given = [torch.from_numpy(leaf).cuda() for leaf in leaves] if "torch" in name else leaves
+                while time.monotonic() < until[0]:
+                    got = [torch.as_tensor(value).cpu() for value in session.run_leaves(given)]
+                    row["wrong"] += not all(map(torch.equal, got, want))
+                    row["calls"][name] = row["calls"].get(name, 0) + 1
+        except Exception as error:  # noqa: BLE001 - it is what is reported
+            row["errors"].append(f"{name}: {error}"[:500])
+
+    with ExitStack() as stack:
+        workers = []
+        for path in paths:
+            for graphs in (False, True):
+                session = stack.enter_context(
+                    Session(path, allow_unlisted_gpu=True, runtime_cache=kernels, contexts=3, cuda_graphs=graphs)
+                )
+                if not graphs and any(
+                    not isinstance(n, int) for spec in session.manifest.inputs for n in spec.shape or []
+                ):
+                    continue
+                for number in range(_AT_ONCE):
+                    leaves = [
+                        leaf if leaf.dtype.kind in "iub" else leaf * (number + 1) for leaf in example(session.manifest)
+                    ]
+                    for _ in range(6):
+                        want = [torch.as_tensor(value).clone() for value in session.run_leaves(leaves)]
+                    kind = "torch" if number % 2 else "numpy"
+                    name = f"{path.stem}, {kind}{', graphs' if graphs else ''}"
+                    workers.append(Thread(target=work, args=(name, session, leaves, want)))
+        until[0] = time.monotonic() + seconds
+        for worker in workers:
+            worker.start()
+        for worker in workers:
+            worker.join()
+    return {**row, "threads": len(workers)}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("out", type=Path)
+    parser.add_argument("artifacts", type=Path, nargs="+")
+    parser.add_argument("--only", default=",".join(PARTS))
+    parser.add_argument("--seconds", type=float, default=60.0)
+    chosen = parser.parse_args()
+    parts = chosen.only.split(",")
+    results: dict[str, Any] = {}
+
+    def keep(name: str, part: str, found: dict[str, Any]) -> None:
+        results.setdefault(name, {})[part] = found
+        print(json.dumps({name: {part: found}}, indent=1), flush=True)
+        chosen.out.write_text(json.dumps(results, indent=1))
+
+    with tempfile.TemporaryDirectory() as folder:
+        kernels = Path(os.environ.get("TRTCROSS_RUNTIME_CACHE", folder))
+        here = [for_this_host(path, Path(folder)) for path in chosen.artifacts]
+        for path in here:
+            if "first" in parts:
+                keep(path.stem, "first", first(path, kernels))
+            if "many" in parts and path in here[:2]:
+                keep(path.stem, "many", many(path, kernels))
+            if "steady" in parts:
+                import torch
+
+                with torch.cuda.stream(torch.cuda.Stream()):
+                    keep(path.stem, "steady", steady(path, kernels))
+        if "stress" in parts:
+            keep("all", "stress", stress(here, kernels, chosen.seconds))
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), [Path(word) for word in sys.argv[2:]])
+    main()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import logging
 from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any
@@ -11,6 +12,8 @@ from toolchain.artifact import Engine
 from toolchain.errors import IncompatibleError, MalformedArtifactError, MissingComponentError
 from toolchain.manifest.models import EngineEntry
 from windows_side.session.cuda import Stream
+
+logger = logging.getLogger("trtcross.session")
 
 Shape = tuple[int, ...]
 _Bounds = tuple[Shape, Shape]
@@ -40,13 +43,17 @@ class LoadedEngine:
         """
         self.entry = engine.entry
         _require_simple(engine.entry)
-        self._engine = runtime.deserialize_cuda_engine(engine.read())  # its digest is checked by the time it is read
+        plan = engine.read()  # its digest is checked by the time it is read
+        logger.debug("an engine is read")
+        self._engine = runtime.deserialize_cuda_engine(plan)
         if self._engine is None:
             raise MalformedArtifactError(
                 f"TensorRT-RTX does not take the engine {engine.name}: {_OWN_WORDS}",
                 where=f"engine {engine.name}",
                 remedy="`trtcross check` says whether it fits this machine; otherwise build it again",
             )
+        del plan
+        logger.debug("it is deserialized")
         self._require_bindings()
         self._config = self._engine.create_runtime_config()
         # As `load` has it: better kernels for a call's very sizes are compiled beside the calls; a captured graph would
@@ -56,6 +63,7 @@ class LoadedEngine:
             strategies.EAGER if cuda_graphs else strategies.LAZY
         )
         kernels.attach(self._config)
+        logger.debug("its kernels are read")
 
     def create_context(self) -> EngineContext:
         """What runs the engine, one call at a time, with scratch memory of its own.

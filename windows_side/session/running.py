@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import atexit
 import ctypes
+import logging
 import os
-import re
 import sys
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from queue import SimpleQueue
 from threading import Lock
@@ -32,9 +31,9 @@ from windows_side.options import LoadOptions
 from windows_side.preflight.admission import admit
 from windows_side.preflight.requirements import Runtime
 from windows_side.session import cuda
+from windows_side.session.ahead import Started
 from windows_side.session.calling import Convention
-from windows_side.session.cuda import Gpu
-from windows_side.session.engine import LoadedEngine, create_runtime, import_tensorrt
+from windows_side.session.engine import LoadedEngine
 from windows_side.session.input_check import InputCheck
 from windows_side.session.kernels import Kernels
 from windows_side.session.lane import Lane
@@ -44,6 +43,8 @@ from windows_side.session.program import EngineStep, Program, read_program
 from windows_side.session.weights import Weight, read_weights
 
 Source = str | os.PathLike[str] | bytes | IO[bytes] | Artifact
+
+logger = logging.getLogger("trtcross.session")  # at the level DEBUG: the phases of a start
 
 _CONTEXTS_LIMIT = 64
 # Sessions that are closed when Python exits: TensorRT's objects must go before CUDA does.
@@ -73,7 +74,7 @@ class Running:
         device: where everything runs.
     """
 
-    def __init__(self, request: Request) -> None:
+    def __init__(self, request: Request, started: Future[Started]) -> None:
         self._closed = True  # until all is there
         self._process = os.getpid()
         self._forked = False
@@ -94,10 +95,10 @@ class Running:
         self._cuda_graphs = request.cuda_graphs
         stream = None if request.stream is None else _stream_handle(request.stream)
         if isinstance(request.artifact, Artifact):
-            self._load(request.artifact, options, stream)
+            self._load(request.artifact, options, stream, started)
         else:
             with open_artifact(request.artifact) as opened:
-                self._load(opened, options, stream)
+                self._load(opened, options, stream, started)
 
     def call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Runs the model on arguments."""
@@ -156,12 +157,13 @@ class Running:
             self._state_memory.give_back(tensor.pointer)
         self._state_memory.close()
 
-    def _load(self, artifact: Artifact, options: LoadOptions, stream: int | None) -> None:
+    def _load(self, artifact: Artifact, options: LoadOptions, stream: int | None, started: Future[Started]) -> None:
+        logger.debug("the file is open")
         for doubt in admit(artifact, options, Runtime.TENSORRT):
             warnings.warn(f"{doubt.name}: needs {doubt.needed}; here: {doubt.found}", stacklevel=5)
         self.manifest = manifest = artifact.manifest
         _require_rtx(artifact)
-        starting = _in_thread(partial(_started, _gpu_index(options.device)))  # meanwhile the rest is read
+        logger.debug("this machine is admitted")
         require_safe_to_load(artifact, options.trust)
         check_classes(artifact)
         artifact.check_files()
@@ -171,8 +173,9 @@ class Running:
         self._checks = [InputCheck(spec, name) for spec, name in zip(manifest.inputs, program.inputs, strict=True)]
         self._rules = SizeRules(manifest.inputs, manifest.guards)
         weights = read_weights(artifact, set(program.state.values()))
-        import_tensorrt()
-        self._gpu = starting.result()
+        logger.debug("all but engines is read")
+        self._gpu, self._runtime = started.result()
+        logger.debug("the GPU is there")
         self.device = str(self._gpu)
         with self._gpu.current():
             identity = identity_of(manifest, self._gpu.name, self._gpu.capability)
@@ -183,14 +186,15 @@ class Running:
                 self._release([self._lanes.get() for _ in range(self._lanes.qsize())])
                 raise
         self._closed = False
+        logger.debug("contexts are there")
         _OPEN.add(self)
 
     def _load_onto_gpu(
         self, artifact: Artifact, program: Program, weights: Mapping[str, Weight], stream: int | None
     ) -> None:
-        self._runtime = create_runtime()
         for engine in artifact.engines:
             self._engines.append(LoadedEngine(self._runtime, engine, self._kernels, cuda_graphs=self._cuda_graphs))
+        logger.debug("engines are on the GPU")
         artifact.container.check_unchanged()
         for name, fqn in program.state.items():
             self._state[name] = _uploaded(weights[fqn], self._state_memory)
@@ -283,19 +287,6 @@ def _require_one_context(program: Program, contexts: int, artifact: Artifact) ->
         )
 
 
-def _in_thread(work: Callable[[], Gpu]) -> Future[Gpu]:
-    executor = ThreadPoolExecutor(1, "trtcross-gpu")
-    future = executor.submit(work)
-    executor.shutdown(wait=False)
-    return future
-
-
-def _started(index: int) -> Gpu:
-    gpu = Gpu(index)
-    gpu.start()
-    return gpu
-
-
 def _checked_count(contexts: int) -> int:
     """
     Raises:
@@ -304,13 +295,6 @@ def _checked_count(contexts: int) -> int:
     if type(contexts) is not int or not 1 <= contexts <= _CONTEXTS_LIMIT:
         raise UsageError(f"{contexts!r} is no number of contexts", where="contexts", remedy=f"1 to {_CONTEXTS_LIMIT}")
     return contexts
-
-
-def _gpu_index(device: str) -> int:
-    match = re.fullmatch(r"cuda(?::([0-9]+))?", device)
-    if not match:
-        raise UsageError(f"there is no GPU {device!r} here", where="device", remedy="pass a GPU's index, or 'cuda:0'")
-    return int(match[1] or 0)
 
 
 def _stream_handle(stream: Any) -> int:

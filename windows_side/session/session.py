@@ -1,6 +1,6 @@
 """``Session``: an artifact on a GPU, called as the original model was, without PyTorch.
 
-Imports little: what takes time to import is imported while the driver is asked for its GPUs.
+Imports little: what takes time to import is imported while the driver is asked for its GPUs, and CUDA starts.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import IO, TYPE_CHECKING, Any
 
 from toolchain.host.gpu_probe import probe_ahead
+from windows_side.session.ahead import device_index, start_ahead
 
 if TYPE_CHECKING:
     from toolchain.artifact import Artifact
@@ -73,6 +74,7 @@ class Session:
             UntrustedError: it holds more than data, or nobody whom the policy names has signed it.
             UsageError: there is no such file or GPU, or the policy cannot be read.
         """
+        started = start_ahead(device_index(device))
         probe_ahead()
         from windows_side.session.running import Request, Running
 
@@ -87,7 +89,8 @@ class Session:
                 policy=policy,
                 runtime_cache=runtime_cache,
                 trust=trust,
-            )
+            ),
+            started,
         )
         self.manifest, self.device = self._running.manifest, self._running.device
 

@@ -18,7 +18,7 @@ import tensorrt_rtx as trt
 from toolchain.artifact import Engine
 from toolchain.errors import IncompatibleError
 from toolchain.manifest.models import EngineEntry
-from windows_side.session import arrays, cuda, graphs, running
+from windows_side.session import arrays, cuda, graphs, running, session
 from windows_side.session.cuda import OutOfMemoryError
 from windows_side.session.engine import LoadedEngine
 
@@ -108,6 +108,14 @@ class HostGpu:
 
     def start(self) -> None:
         pass
+
+
+class _Started:
+    def __init__(self, index: int) -> None:
+        self._index = index
+
+    def result(self) -> tuple[HostGpu, None]:
+        return HostGpu(self._index), None
 
 
 class _Event:
@@ -292,8 +300,7 @@ def on_host(monkeypatch: pytest.MonkeyPatch) -> Host:
     }.items():  # fmt: skip
         monkeypatch.setattr(cuda, name, value)
     monkeypatch.setattr(graphs, "Graph", cuda.Graph)
-    monkeypatch.setattr(running, "Gpu", HostGpu)
+    monkeypatch.setattr(session, "start_ahead", lambda index: _Started(index))
     monkeypatch.setattr(running, "admit", lambda artifact, options, runtime: [])
-    monkeypatch.setattr(running, "create_runtime", lambda: None)
     monkeypatch.setattr(running, "LoadedEngine", made.load)
     return made
