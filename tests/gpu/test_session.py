@@ -21,6 +21,8 @@ from toolchain import open_artifact
 from toolchain.errors import IncompatibleError, UsageError
 from windows_side import LoadedModel, Session, load
 from windows_side.execution.samples import read_golden
+from windows_side.session.device_array import DeviceArray
+from windows_side.session.memory import DeviceMemory
 from windows_side.verification.golden import compare_output
 
 # Engines alone, one kind of call each.
@@ -335,3 +337,208 @@ def test_a_named_stream_beside_torchs_own_work(opened: Any) -> None:
         torch.cuda.synchronize()
         wrong += sum(not torch.equal(a, b) for x, y in zip(got, want, strict=True) for a, b in zip(x, y, strict=True))
     assert not wrong
+
+
+GRAPHS = {"cuda_graphs": True}
+
+
+def with_graphs(name: str, kernels: Path) -> LoadedModel:
+    return load(named(name), allow_unlisted_gpu=True, runtime_cache=kernels, cuda_graphs=True)
+
+
+@pytest.mark.parametrize("options", [{}, GRAPHS])
+@pytest.mark.parametrize("name", ["two_outputs-fp32", "minilm-fp16"])
+def test_calls_again_and_again_are_equal_to_load_to_the_bit(
+    name: str, options: dict[str, Any], opened: Any, kernels: Path
+) -> None:
+    """Behind the first call the shortest way is taken; with graphs, from the eighth on, in place."""
+    model, session = loaded(name, kernels), opened(name, **options)
+    (inputs, _), *_ = samples(name)
+    buffers, kept = on_gpu(inputs), []
+    for turn in range(24):
+        for buffer in buffers:
+            if buffer.is_floating_point():
+                buffer.normal_()
+        want, got = call(model, buffers), call(session, buffers)
+        assert all(torch.equal(a, b) for a, b in zip(want, got, strict=True)), turn
+        if turn % 3 == 0:
+            kept.append((want, got))
+    assert all(torch.equal(a, b) for want, got in kept for a, b in zip(want, got, strict=True))
+
+
+@pytest.mark.parametrize("name", STATIC)
+def test_with_graphs_it_is_equal_to_load_to_the_bit(name: str, opened: Any, kernels: Path) -> None:
+    model, session, second = with_graphs(name, kernels), opened(name, **GRAPHS), opened(name, **GRAPHS)
+    for inputs, _ in samples(name):
+        for _ in range(3):
+            want = call(model, on_gpu(inputs))
+            device, host = call(session, on_gpu(inputs)), call(second, in_numpy(inputs))
+            for a, b, c in zip(want, device, host, strict=True):
+                assert torch.equal(a, b) and torch.equal(a.cpu(), torch.from_numpy(c))
+
+
+@pytest.mark.parametrize("name", DYNAMIC)
+def test_with_graphs_it_is_right_where_sizes_vary(name: str, opened: Any, kernels: Path) -> None:
+    model, session = with_graphs(name, kernels), opened(name, **GRAPHS)
+    (inputs, _), *_ = samples(name)
+    for a, b in zip(call(model, on_gpu(inputs)), call(session, on_gpu(inputs)), strict=True):
+        record({"against": "load", "graphs": True, "artifact": name, "equal_to_the_bit": torch.equal(a, b)})
+        assert (a.double() - b.double()).norm() / a.double().norm().clamp(min=1e-30) <= 2e-3
+
+
+def test_graphs_of_several_sizes_in_turn(opened: Any) -> None:
+    session = opened("resnet18-profiles-fp16", **GRAPHS)
+    torch.manual_seed(0)
+    inputs = {rows: torch.randn(rows, 3, 224, 224, device="cuda") for rows in (1, 2, 8, 16)}
+    first = {rows: session(x) for rows, x in inputs.items()}
+    for _ in range(12):  # the last of them in place
+        for rows, x in inputs.items():
+            assert torch.equal(session(x), first[rows])
+            assert np.array_equal(session(x.cpu().numpy()), first[rows].cpu().numpy())
+
+
+def test_state_goes_on_with_graphs(opened: Any, kernels: Path) -> None:
+    model, session = loaded("kv_cache-fp32", kernels), opened("kv_cache-fp32", **GRAPHS)
+    torch.manual_seed(1)
+    x, place = torch.empty(1, 1, 64, device="cuda"), torch.empty(1, dtype=torch.int64, device="cuda")
+    for position in range(14):
+        x.normal_(), place.fill_(position)
+        want = model(x, place)
+        got = session(x.cpu().numpy(), place.cpu().numpy()) if position % 5 == 4 else session(x, place)
+        assert torch.equal(want.cpu(), torch.as_tensor(got).cpu())
+
+
+def test_an_input_that_the_model_changes_is_changed_with_graphs(opened: Any) -> None:
+    session = opened("accumulator-fp32", **GRAPHS)
+    x, total, on_host = torch.randn(4, 64), torch.zeros(4, 64, device="cuda"), np.zeros((4, 64), np.float32)
+    for _ in range(10):
+        y, z = session(total, x.cuda()), session(on_host, x.numpy())
+        assert torch.equal(y, total * 2) and np.array_equal(z, on_host * 2)
+    assert np.array_equal(total.cpu().numpy(), on_host)
+
+
+@pytest.mark.parametrize("options", [{}, GRAPHS])
+def test_results_are_ordered_before_work_on_the_default_stream(options: dict[str, Any], opened: Any) -> None:
+    session = opened("minilm-fp16", **options)
+    (inputs, _), *_ = samples("minilm-fp16")
+    leaves = on_gpu(inputs)
+    want = torch.cat([value.flatten() for value in call(session, leaves)]).clone()
+    torch.cuda.synchronize()
+    for _ in range(20):
+        got = torch.cat([value.flatten() for value in call(session, [leaf.clone() for leaf in leaves])]) * 1
+        assert torch.equal(got, want)
+
+
+def test_arrays_of_our_own_go_in_again(opened: Any) -> None:
+    session = opened("two_outputs-fp32")
+    x = torch.randn(2, 8, device="cuda")
+    want = session(x)
+    mine = DeviceArray(DeviceMemory(), session._running._gpu, (2, 8), "float32", None)
+    torch.as_tensor(mine, device="cuda").copy_(x)
+    torch.cuda.synchronize()
+    for _ in range(4):
+        for a, b in zip(want, session(mine), strict=True):
+            assert np.array_equal(a.cpu().numpy(), b.numpy())
+
+
+def test_threads_with_graphs_get_equal_results(opened: Any) -> None:
+    session = opened("minilm-fp16", contexts=2, **GRAPHS)
+    (inputs, _), *_ = samples("minilm-fp16")
+    want = call(session, in_numpy(inputs))[0]
+    wrong, errors, counts = [], [], [0] * 4
+    deadline = time.monotonic() + 4
+
+    def work(number: int) -> None:
+        try:
+            with torch.cuda.stream(torch.cuda.Stream()):
+                leaves = on_gpu(inputs) if number % 2 else in_numpy(inputs)
+                while time.monotonic() < deadline:
+                    got = torch.as_tensor(call(session, leaves)[0]).cpu().numpy()
+                    if not np.array_equal(got, want):
+                        wrong.append(number)
+                    counts[number] += 1
+        except Exception as error:  # noqa: BLE001
+            errors.append(error)
+
+    threads = [Thread(target=work, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    record({"threads": 4, "graphs": True, "calls": counts, "wrong": len(wrong)})
+    assert not errors and not wrong and min(counts) > 10
+
+
+def test_contexts_that_do_not_fit_are_refused_and_leave_nothing(kernels: Path) -> None:
+    path = named("minilm-fp16")
+    with Session(path, allow_unlisted_gpu=True, runtime_cache=kernels):
+        pass
+    torch.cuda.empty_cache()
+    free = torch.cuda.mem_get_info()[0]
+    held = torch.empty(free - 130 * 2**20, dtype=torch.uint8, device="cuda")
+    left = torch.cuda.mem_get_info()[0]
+    try:
+        with pytest.raises(IncompatibleError) as caught:
+            Session(path, allow_unlisted_gpu=True, runtime_cache=kernels, contexts=64)
+        record({"contexts that do not fit": str(caught.value)})
+        assert torch.cuda.mem_get_info()[0] > left - 48 * 2**20
+    finally:
+        del held
+        torch.cuda.empty_cache()
+    with Session(path, allow_unlisted_gpu=True, runtime_cache=kernels) as session:
+        (inputs, _), *_ = samples("minilm-fp16")
+        call(session, in_numpy(inputs))
+
+
+def run_alone(program: str, *words: object, **environment: str) -> str:
+    """Runs a program in a process of its own, and gives what it printed."""
+    done = subprocess.run(
+        [sys.executable, "-c", program, *map(str, words)], capture_output=True, text=True, cwd=ROOT_OF_TESTS,
+        env={**os.environ, **environment}, timeout=90,
+    )  # fmt: skip
+    assert done.returncode == 0, (done.returncode, done.stdout, done.stderr[-3000:])
+    return done.stdout
+
+
+_NO_GPU = """
+import sys, numpy as np
+from windows_side import Session
+from toolchain.errors import IncompatibleError
+try:
+    Session(sys.argv[1], allow_unlisted_gpu=True)
+except IncompatibleError as error:
+    print(error)
+"""
+
+
+def test_a_process_that_sees_no_gpu_is_told() -> None:
+    assert "GPU" in run_alone(_NO_GPU, named("two_outputs-fp32"), CUDA_VISIBLE_DEVICES="")
+
+
+_FAILED = """
+import sys, numpy as np, torch
+from windows_side import Session
+from toolchain.errors import TrtcrossError
+session = Session(sys.argv[1], allow_unlisted_gpu=True, runtime_cache=sys.argv[2], cuda_graphs=sys.argv[3] == "graphs")
+x = np.zeros((2, 8), np.float32)
+session(x)
+try:  # a kernel of torch's asserts on the GPU, and with it ends all that this process has there
+    torch.zeros(1, device="cuda")[torch.tensor([7], device="cuda")].sum().item()
+except Exception as error:
+    print("torch:", type(error).__name__)
+for _ in range(2):
+    try:
+        session(x)
+    except TrtcrossError as error:
+        print("told:", type(error).__name__, error.problem)
+session.close()
+print("closed", flush=True)
+import os; os._exit(0)  # torch's own end is none of ours
+"""
+
+
+@pytest.mark.parametrize("graphs", ["graphs", "none"])
+def test_a_gpu_that_fails_is_an_error_and_no_crash(graphs: str, kernels: Path) -> None:
+    lines = run_alone(_FAILED, named("two_outputs-fp32"), kernels, graphs).splitlines()
+    record({"after a failure of the GPU": lines})
+    assert sum(line.startswith("told: IncompatibleError") for line in lines) == 2 and lines[-1] == "closed"

@@ -234,7 +234,10 @@ def _cuda_array(value: Any, complain: Complain) -> Given:
         _not_contiguous(complain)
     pointer, read_only = described["data"]
     name = getattr(value.dtype, "name", dtype.name) if hasattr(value, "dtype") else dtype.name
-    gpu = cuda.gpu_of(pointer) if pointer else cuda.current_gpu()
+    try:
+        gpu = cuda.gpu_of(pointer) if pointer else cuda.current_gpu()
+    except ValueError as error:
+        raise complain(f"says that it is on a GPU, and is {error}") from error
     return Given(
         value, shape, str(name), pointer, gpu, DeviceArrays(_library(value)), value,
         stream=described.get("stream"), read_only=bool(read_only),

@@ -30,7 +30,6 @@ _NO_GPU = (
 _TO_DEVICE = _cuda.cudaMemcpyKind.cudaMemcpyHostToDevice
 _TO_HOST = _cuda.cudaMemcpyKind.cudaMemcpyDeviceToHost
 _WITHIN_DEVICE = _cuda.cudaMemcpyKind.cudaMemcpyDeviceToDevice
-_HOST_MEMORY = (_cuda.cudaMemoryType.cudaMemoryTypeHost, _cuda.cudaMemoryType.cudaMemoryTypeUnregistered)
 
 
 class OutOfMemoryError(IncompatibleError):
@@ -193,6 +192,20 @@ def allocate(size: int) -> int:
     return int(_checked(_cuda.cudaMalloc(size)))
 
 
+def require_free(size: int, what: str) -> None:
+    """
+    Raises:
+        OutOfMemoryError: the current GPU has less than ``size`` bytes left, which ``what`` needs.
+    """
+    left = int(_checked(_cuda.cudaMemGetInfo()))
+    if left < size:
+        raise OutOfMemoryError(
+            f"the GPU has {left >> 20} MiB left, and {what} needs {-(-size >> 20)}",
+            where="CUDA",
+            remedy="close what uses it, or ask for fewer contexts",
+        )
+
+
 def free(pointer: int) -> None:
     """Waits for the GPU's work, and frees memory of :func:`allocate`."""
     with suppress(TypeError):  # the interpreter is about to end
@@ -232,13 +245,19 @@ def current_gpu() -> int:
 
 
 def gpu_of(pointer: int) -> int | None:
-    """The index of the GPU to which memory belongs, or None for host memory."""
+    """The index of the GPU to which memory belongs; None for memory of the host that CUDA knows.
+
+    Raises:
+        ValueError: CUDA does not know that memory.
+    """
     attributes = _checked(_cuda.cudaPointerGetAttributes(pointer))
-    return None if attributes.type in _HOST_MEMORY else int(attributes.device)
+    if attributes.type == _cuda.cudaMemoryType.cudaMemoryTypeUnregistered:
+        raise ValueError("not in memory of a GPU, nor in pinned memory")
+    return None if attributes.type == _cuda.cudaMemoryType.cudaMemoryTypeHost else int(attributes.device)
 
 
 def _checked(result: tuple[Any, ...]) -> Any:
-    """What a function of CUDA returned beside its code.
+    """What a function of CUDA returned beside its code, the first of it.
 
     Raises:
         IncompatibleError: there is no GPU or no driver, or memory is short.

@@ -11,7 +11,7 @@ from typing import Any
 from toolchain.artifact import Engine
 from toolchain.errors import IncompatibleError, MalformedArtifactError, MissingComponentError
 from toolchain.manifest.models import EngineEntry
-from windows_side.session.cuda import Stream
+from windows_side.session.cuda import Stream, require_free
 
 logger = logging.getLogger("trtcross.session")
 
@@ -38,7 +38,7 @@ class LoadedEngine:
             cuda_graphs: whether its calls are captured.
 
         Raises:
-            IncompatibleError: it needs what a session lacks.
+            IncompatibleError: it needs what a session lacks, or memory is short.
             MalformedArtifactError: its digest is wrong, or TensorRT does not take it.
         """
         self.entry = engine.entry
@@ -47,6 +47,7 @@ class LoadedEngine:
         logger.debug("an engine is read")
         self._engine = runtime.deserialize_cuda_engine(plan)
         if self._engine is None:
+            require_free(len(plan), f"the engine {engine.name}")
             raise MalformedArtifactError(
                 f"TensorRT-RTX does not take the engine {engine.name}: {_OWN_WORDS}",
                 where=f"engine {engine.name}",
@@ -73,10 +74,11 @@ class LoadedEngine:
         """
         context = self._engine.create_execution_context(self._config)
         if context is None:
+            require_free(int(self._engine.device_memory_size_v2), f"an execution context of {self.entry.name}")
             raise IncompatibleError(
                 f"TensorRT-RTX makes no execution context of the engine {self.entry.name}: {_OWN_WORDS}",
                 where=f"engine {self.entry.name}",
-                remedy="it is most often the GPU's memory: close what uses it, or ask for fewer contexts",
+                remedy="`trtcross verify` says whether the artifact runs here at all",
             )
         return EngineContext(self._engine, context, self.entry)
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
+from contextlib import suppress
 from typing import Any
 
+from toolchain.errors import TrtcrossError
 from windows_side.execution.launch_lock import LAUNCH_LOCK
 from windows_side.session import cuda
 from windows_side.session.arrays import NUMPY, Given, Kind
@@ -143,7 +145,8 @@ class Lane:
     def close(self) -> None:
         """Waits for the last call, and frees everything but arrays that the caller has."""
         if self._pending is not None:
-            self._done.synchronize() if self._space.named else cuda.synchronize(self._pending)
+            with suppress(TrtcrossError):  # the GPU has failed, and what is here goes all the same
+                self._done.synchronize() if self._space.named else cuda.synchronize(self._pending)
         if self._graphs:
             self._graphs.close()
         self._direct.clear()

@@ -20,7 +20,7 @@ from weakref import WeakSet
 from toolchain.artifact import Artifact, open_artifact
 from toolchain.checker.classes import check_classes
 from toolchain.checker.safety import require_safe_to_load
-from toolchain.errors import IncompatibleError, UsageError
+from toolchain.errors import IncompatibleError, TrtcrossError, UsageError
 from toolchain.manifest.models import Manifest
 from toolchain.signing.policy import Policy, read_policy
 from toolchain.targets import Backend
@@ -33,6 +33,7 @@ from windows_side.preflight.requirements import Runtime
 from windows_side.session import cuda
 from windows_side.session.ahead import Started
 from windows_side.session.calling import Convention
+from windows_side.session.cuda import OutOfMemoryError
 from windows_side.session.engine import LoadedEngine
 from windows_side.session.input_check import InputCheck
 from windows_side.session.kernels import Kernels
@@ -81,7 +82,7 @@ class Running:
         self._lock = Lock()
         self._runtime: Any = None
         self._engines: list[LoadedEngine] = []
-        self._lanes: SimpleQueue[Lane] = SimpleQueue()
+        self._lanes: SimpleQueue[Lane | None] = SimpleQueue()  # None: the session is closed
         self._state: dict[str, Tensor] = {}
         self._state_memory = DeviceMemory()
         options = LoadOptions(
@@ -141,14 +142,18 @@ class Running:
                 ctypes.pythonapi.Py_IncRef(ctypes.py_object(kept))
             return
         lanes = [self._lanes.get() for _ in range(self._count)]
-        with self._gpu.current():
-            if keep_kernels:
-                self._kernels.save()
-            self._release(lanes)
+        self._lanes.put(None)  # for calls that wait
+        try:
+            with self._gpu.current():
+                if keep_kernels:
+                    self._kernels.save()
+                self._release(lanes)
+        except TrtcrossError as error:
+            logger.warning("what the session had on the GPU is not freed: %s", error.problem)
 
-    def _release(self, lanes: list[Lane]) -> None:
+    def _release(self, lanes: list[Lane | None]) -> None:
         """Frees what is on the GPU: contexts before engines, engines before the cache and the runtime."""
-        for lane in lanes:
+        for lane in filter(None, lanes):
             lane.close()
         self._engines.clear()
         self._kernels.close()
@@ -199,8 +204,15 @@ class Running:
         for name, fqn in program.state.items():
             self._state[name] = _uploaded(weights[fqn], self._state_memory)
         plan = Plan(program, _dtypes(program, artifact.manifest, weights), artifact.manifest.inputs)
-        for _ in range(self._count):
-            contexts = [engine.create_context() for engine in self._engines]
+        for number in range(self._count):
+            try:
+                contexts = [engine.create_context() for engine in self._engines]
+            except OutOfMemoryError as error:
+                raise OutOfMemoryError(
+                    f"{number} of {self._count} contexts fit: {error.problem}",
+                    where="contexts",
+                    remedy="close what uses the GPU, or ask for fewer contexts",
+                ) from error
             own = cuda.create_stream() if stream is None else stream
             space = Workspace(plan, contexts, self._state, self._gpu, own, named=stream is not None)
             self._lanes.put(Lane(space, cuda_graphs=self._cuda_graphs))
@@ -209,7 +221,8 @@ class Running:
         self._require_usable()
         lane = self._lanes.get()
         try:
-            self._require_usable()  # it may have been closed meanwhile
+            if lane is None:
+                raise _closed()
             if self._gpu.is_only:
                 return self._call_in(lane, leaves)
             before = self._gpu.make_current()
@@ -224,6 +237,12 @@ class Running:
         outputs = lane.direct(leaves)
         if outputs is not None:
             return outputs
+        if len(leaves) != len(self._checks):
+            raise UsageError(
+                f"the model takes {len(self._checks)} leaves, and {len(leaves)} were passed",
+                where="run_leaves()",
+                remedy="pass one for each of `manifest.inputs`",
+            )
         given = [check(leaf, self._gpu, lane.stream) for check, leaf in zip(self._checks, leaves, strict=True)]
         shapes = tuple([leaf.shape if leaf is not None else () for leaf in given])
         if self._rules:
@@ -242,7 +261,7 @@ class Running:
                 remedy="make the session in the process that uses it",
             )
         if self._closed:
-            raise UsageError("the session is closed", where="Session", remedy="make another one")
+            raise _closed()
 
 
 def _note_fork() -> None:
@@ -252,6 +271,10 @@ def _note_fork() -> None:
 
 if hasattr(os, "register_at_fork"):  # Windows does not fork; asking for the process before each call takes its time
     os.register_at_fork(after_in_child=_note_fork)
+
+
+def _closed() -> UsageError:
+    return UsageError("the session is closed", where="Session", remedy="make another one")
 
 
 @atexit.register

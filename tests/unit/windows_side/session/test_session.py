@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from threading import Thread
+from threading import Event, Thread
 from typing import Any
 
 import pytest
@@ -21,6 +21,10 @@ from tests.unit.windows_side.session.host_gpu import Host, host
 from toolchain import Artifact
 from toolchain.errors import IncompatibleError, MalformedArtifactError, TrtcrossError, UsageError
 from windows_side import Session
+from windows_side.preflight import requirements
+from windows_side.session import cuda
+from windows_side.session.cuda import OutOfMemoryError
+from windows_side.session.engine import LoadedEngine
 
 __all__ = ["host"]
 
@@ -327,3 +331,90 @@ def test_state_that_becomes_other_state_is_read_before_it_is_written(
     step = ones(1, 2, 1, 4)
     with opened("kv_cache") as session:
         assert [float(session(step, step, step, np.array([0])).flat[0]) for _ in range(3)] == [0, 8, 8008]
+
+
+def test_a_call_that_waits_while_the_session_is_closed_is_told(host: Host) -> None:
+    running, go_on = Event(), Event()
+
+    def function(inputs: dict[str, Any], outputs: dict[str, Any]) -> None:
+        running.set()
+        assert go_on.wait(10)
+
+    host.functions[0] = function
+    session = opened("static")
+    told: list[str] = []
+
+    def call() -> None:
+        try:
+            session(ones(2, 8))
+        except UsageError as error:
+            told.append(error.problem)
+
+    first, *waiting = [Thread(target=call) for _ in range(3)]
+    first.start()
+    assert running.wait(10)
+    closing = Thread(target=session.close)
+    for thread in (*waiting, closing):
+        thread.start()
+    go_on.set()
+    for thread in (first, *waiting, closing):
+        thread.join(10)
+        assert not thread.is_alive()
+    assert set(told) <= {"the session is closed"}
+    assert not host.memory.blocks
+
+
+def test_leaves_of_another_number_are_refused(host: Host) -> None:
+    with opened("static") as session, pytest.raises(UsageError, match="takes 1 leaves, and 2 were passed"):
+        session.run_leaves([ones(2, 8), ones(2, 8)])
+
+
+def test_memory_that_is_on_no_gpu_is_refused(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    def unknown(pointer: int) -> int:
+        raise ValueError("not in memory of a GPU, nor in pinned memory")
+
+    monkeypatch.setattr(cuda, "gpu_of", unknown)
+    with opened("static") as session, pytest.raises(UsageError, match="'x' says that it is on a GPU, and is not in"):
+        session(OnGpu(ones(2, 8)))
+
+
+def test_contexts_that_do_not_fit_are_counted_and_leave_nothing(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[None] = []
+
+    def create(self: Any) -> Any:
+        if len(made) == 2:
+            raise OutOfMemoryError("the GPU has 3 MiB left, and an execution context needs 4")
+        made.append(None)
+        return create_context(self)
+
+    create_context = LoadedEngine.create_context
+    monkeypatch.setattr(LoadedEngine, "create_context", create)
+    with pytest.raises(IncompatibleError, match="2 of 5 contexts fit: the GPU has 3 MiB left"):
+        opened("static", contexts=5)
+    assert not host.memory.blocks
+
+
+def test_a_gpu_that_fails_is_an_error_and_the_session_closes(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    def failed(*_: Any) -> None:
+        raise IncompatibleError("the GPU failed: unspecified launch failure")
+
+    session = opened("static")
+    assert (session(ones(2, 8)) == 16).all()
+    for name in ("synchronize", "copy_to_device", "copy_to_host"):
+        monkeypatch.setattr(cuda, name, failed)
+    for _ in range(2):
+        with pytest.raises(IncompatibleError, match="the GPU failed"):
+            session(ones(2, 8))
+    session.close()
+    with pytest.raises(UsageError, match="closed"):
+        session(ones(2, 8))
+
+
+def test_an_engine_of_another_release_is_refused_before_tensorrt_sees_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(requirements, "host_platform", lambda: "windows-x86_64")
+    monkeypatch.setattr(requirements, "version_of", lambda package: "1.5.0.114")
+    with pytest.raises(
+        IncompatibleError, match=r"runtime: needs tensorrt-rtx 1\.6\.1\.120 exactly, here tensorrt-rtx 1\.5"
+    ) as it:
+        opened("static")
+    assert "python -m pip install tensorrt-rtx==1.6.1.120" in str(it.value.remedy)
