@@ -31,3 +31,4 @@ build mixed-fp32 mixed --dynamic x.0=1:4:8 --torch-executed-op aten.arange.start
 build gates-dynamic-fp32 gates --dynamic x.0=1:4:8
 build nested-fp32 nested
 build patches-fp32 patches --dynamic signal.1=16:64:256
+build camera-fp32 camera

@@ -228,3 +228,20 @@ def patches() -> Example:
     """Built with `--dynamic signal.1=16:64:256` it has a guard."""
     torch.manual_seed(0)
     return Patches().eval(), (torch.randn(2, 64),)
+
+
+class Camera(torch.nn.Module):
+    """A picture of bytes in, one out, and a mean of it: the casts stay outside of the engine."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = torch.nn.Conv2d(3, 3, 3, padding=1)
+
+    def forward(self, picture: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        y = self.conv(picture.permute(0, 3, 1, 2).float() / 255).sigmoid()
+        return (y * 255).round().to(torch.uint8), y.mean((2, 3))
+
+
+def camera() -> Example:
+    torch.manual_seed(0)
+    return Camera().eval(), (torch.randint(0, 256, (1, 32, 32, 3), dtype=torch.uint8),)

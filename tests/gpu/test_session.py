@@ -25,8 +25,8 @@ from windows_side.session.device_array import DeviceArray
 from windows_side.session.memory import DeviceMemory
 from windows_side.verification.golden import compare_output
 
-# Engines alone, one kind of call each.
-STATIC = ["two_outputs-fp32", "nested-fp32", "kv_cache-fp32", "accumulator-fp32", "minilm-fp16"]
+# Engines, and casts of what goes in and comes out (camera); one kind of call each.
+STATIC = ["two_outputs-fp32", "nested-fp32", "kv_cache-fp32", "accumulator-fp32", "minilm-fp16", "camera-fp32"]
 DYNAMIC = ["gates-dynamic-fp32", "patches-fp32", "efficientnet_lite0-fp16", "resnet18-profiles-fp16"]
 
 

@@ -1,10 +1,15 @@
-"""Which operators of a graph need PyTorch: all but engines and whole numbers that are computed of sizes."""
+"""Which operators of a graph need PyTorch: all but engines, whole numbers computed of sizes, views, and some casts.
+
+Views change nothing but sizes, since every value of such a program is in C order. A cast is the caller's library's work
+where it is of an input, or where its result is an output of the model and nothing else: numpy's, or torch's where the
+caller has imported it.
+"""
 
 from __future__ import annotations
 
 import operator
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from toolchain.graph.document import is_placeholder, nodes
@@ -21,14 +26,55 @@ ARITHMETIC: dict[str, Callable[..., int]] = {
     "torch.sym_max": max,
     "torch.sym_min": min,
 }
+VIEWS = frozenset(
+    f"torch.ops.aten.{name}"
+    for name in (
+        "view.default", "reshape.default", "_unsafe_view.default", "_reshape_copy.default", "unsqueeze.default",
+        "squeeze.default", "squeeze.dim", "squeeze.dims", "flatten.using_ints", "alias.default", "detach.default",
+        "clone.default",
+    )
+)  # fmt: skip
+CAST = "torch.ops.aten._to_copy.default"
+# What a cast may say besides what it casts to; none of it changes a value.
+_OF_A_CAST = {"self", "dtype", "layout", "device", "pin_memory", "non_blocking", "memory_format"}
 
 
 def operators_for_torch(document: dict[str, Any]) -> Counter[str]:
     """The operators of a parsed graph that only PyTorch runs, and how often each is there."""
-    others = (str(node.get("target")) for node in nodes(document) if not is_placeholder(node))
-    return Counter(name.removeprefix("torch.ops.") for name in others if name != SIZE and name not in ARITHMETIC)
+    signature = document["graph_module"]["signature"]
+    inputs = set(_names([spec for spec in signature["input_specs"] if "user_input" in spec]))
+    used = set(_names([node["inputs"] for node in nodes(document)]))
+    for spec in signature["output_specs"]:
+        used |= {content["arg"]["name"] for kind, content in spec.items() if kind.endswith("_mutation")}
+
+    def is_free(node: dict[str, Any]) -> bool:
+        target = str(node.get("target"))
+        if target != CAST:
+            return is_placeholder(node) or target == SIZE or target in ARITHMETIC or target in VIEWS
+        arguments = {argument["name"]: argument["arg"] for argument in node["inputs"]}
+        if "dtype" not in arguments or not arguments.keys() <= _OF_A_CAST:
+            return False
+        return set(_names(arguments["self"])) <= inputs or not used & set(_names(node["outputs"]))
+
+    others = (str(node.get("target")) for node in nodes(document) if not is_free(node))
+    return Counter(name.removeprefix("torch.ops.") for name in others)
 
 
 def listed(operators: Counter[str]) -> str:
     """Operators as people read them."""
     return ", ".join(f"{name} ({count} times)" if count > 1 else name for name, count in sorted(operators.items()))
+
+
+def _names(part: Any) -> Iterator[str]:
+    """The names of tensors in a part of a graph's document."""
+    if isinstance(part, list):
+        for item in part:
+            yield from _names(item)
+    elif isinstance(part, dict):
+        for key, value in part.items():
+            if key == "as_tensor":
+                yield str(value["name"])
+            elif key == "as_tensors":
+                yield from (str(item["name"]) for item in value)
+            else:
+                yield from _names(value)

@@ -6,6 +6,7 @@ imported here: whoever passes a tensor of torch has imported it.
 
 from __future__ import annotations
 
+import ctypes
 import math
 import sys
 from collections.abc import Callable
@@ -87,6 +88,10 @@ class Kind:
         """Makes arrays as :meth:`empty` does, one after another."""
         return lambda: self.empty(shape, dtype)[0]
 
+    def cast(self, array: Any, dtype: str) -> Any:
+        """The array in another dtype, when its elements are there."""
+        raise NotImplementedError
+
     def stream(self) -> int | None:
         """The stream on which the library works now, if it has one."""
         return None
@@ -99,6 +104,10 @@ class NumpyArrays(Kind):
     def empty(self, shape: tuple[int, ...], dtype: str) -> tuple[Any, int]:
         array = np.empty(shape, numpy_dtype(dtype))
         return array, array.ctypes.data
+
+    def cast(self, array: Any, dtype: str) -> Any:
+        with np.errstate(invalid="ignore"):  # what no integer can be is as undefined in torch
+            return array.astype(numpy_dtype(dtype))
 
 
 class TorchTensors(Kind):
@@ -135,6 +144,9 @@ class TorchTensors(Kind):
         strides = [math.prod(shape[dim + 1 :]) for dim in range(len(shape))]
         return partial(make, shape, tuple(strides), getattr(self._torch, dtype))
 
+    def cast(self, array: Any, dtype: str) -> Any:
+        return array.to(getattr(self._torch, dtype))
+
     def dtype(self, name: str) -> Any:
         return getattr(self._torch, name)
 
@@ -159,6 +171,10 @@ class DeviceArrays(Kind):
         if type(array) is DeviceArray and array.name == dtype and array.gpu.index == gpu and array.stream is None:
             return array.pointer
         return 0
+
+    def cast(self, array: Any, dtype: str) -> Any:
+        # A cast on the GPU needs a kernel, which cupy has.
+        return array.cast(dtype) if isinstance(array, DeviceArray) else array.astype(dtype)
 
     def finished(self, array: DeviceArray) -> Any:
         """The array as the caller's library has it."""
@@ -194,6 +210,23 @@ def read(value: Any, complain: Complain, own_stream: int) -> Given:
     if hasattr(value, "__dlpack__") and hasattr(value, "__dlpack_device__"):
         return _dlpack(value, complain, own_stream)
     raise complain(f"is a {type(value).__name__}, not an array")
+
+
+def cast(given: Given, dtype: str, stream: int) -> Given:
+    """An array in another dtype: torch's by torch, others by numpy on the host, wherever they are."""
+    torch = sys.modules.get("torch")
+    if torch is not None and isinstance(given.array, torch.Tensor):
+        return _torch_tensor(given.array.to(getattr(torch, dtype)).contiguous(), torch, RuntimeError)
+    array = np.empty(given.shape, numpy_dtype(given.dtype))
+    if given.gpu is None:
+        ctypes.memmove(array.ctypes.data, given.pointer, array.nbytes)
+    elif array.nbytes:
+        if given.stream is not None and given.stream != stream:
+            cuda.synchronize(given.stream)
+        cuda.copy_to_host(array.ctypes.data, given.pointer, array.nbytes, stream)
+        cuda.synchronize(stream)
+    made = NUMPY.cast(array, dtype)
+    return _numpy(made, made)
 
 
 def _numpy(value: Any, array: np.ndarray[Any, Any]) -> Given:

@@ -66,6 +66,15 @@ class DeviceArray:
             cuda.synchronize(self.stream or 0)
         return array
 
+    def cast(self, dtype: str) -> DeviceArray:
+        """A copy in another dtype, by way of the host."""
+        array = self.numpy().astype(numpy_dtype(dtype))
+        made = DeviceArray(self._memory, self.gpu, self.shape, dtype, None)
+        if array.nbytes:
+            with self.gpu.current():
+                cuda.upload(made.pointer, array.tobytes())
+        return made
+
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray[Any, Any]:
         if copy is False:
             raise ValueError("an array on a GPU becomes one of numpy's by a copy alone")

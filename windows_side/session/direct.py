@@ -164,7 +164,7 @@ def direct_call(
         sizes: whole numbers, which this call has found.
     """
     step, program = space.plan.only_engine, space.plan.program
-    if step is None or program.input_updates:
+    if step is None or program.input_updates or program.casts or space.plan.casts_outputs:
         return None
     context = space.contexts[step.engine]
     written = dict(zip(step.outputs, context.aliases, strict=True))
@@ -175,6 +175,8 @@ def direct_call(
     results = [name for name, alias in written.items() if alias is None]
     named = [output.name for output in program.outputs]
     if any(name not in named for name in results) or any(name not in own for name in shared.values()):
+        return None
+    if any(name not in own and name not in program.inputs for name in step.inputs):
         return None
     bindings = [*step.inputs, *step.outputs]
     found = [_leaf(kind, value, leaf, name, bindings)

@@ -142,11 +142,10 @@ class Graphs:
     def _run_on(self, inputs: dict[str, Tensor], leaves: Sequence[Given | None]) -> Run:
         """A call whose inputs are in a graph's memory, and whose outputs stay in the lane's."""
         gpu = self._space.gpu.index
-        names = self._space.plan.program.inputs
-        given = [
-            Given(None, leaf.shape, leaf.dtype, inputs[name].pointer, gpu, NUMPY) if leaf and name else None
-            for leaf, name in zip(leaves, names, strict=True)
-        ]
+        given: list[Given | None] = [None] * len(leaves)
+        for index, name in self._space.plan.names:
+            if (leaf := leaves[index]) is not None:
+                given[index] = Given(None, leaf.shape, leaf.dtype, inputs[name].pointer, gpu, NUMPY)
         run = Run(self._space, given, NUMPY, self._stream)
         run.read_inputs()
         return run

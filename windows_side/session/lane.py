@@ -99,9 +99,18 @@ class Lane:
                     leaf.kind.keep_for(leaf.keeps, stream)
             for output in outputs:
                 kind.keep_for(output, stream)
-        elif kind.on_gpu:
+        if self._space.plan.casts_outputs:
+            return self._cast(outputs, kind, stream)
+        if kind.on_gpu:
             self._learn(arguments, leaves, kind, run)
         return outputs
+
+    def _cast(self, outputs: list[Any], kind: Kind, stream: Stream) -> list[Any]:
+        """The outputs in the dtypes that the model gives them, cast by the caller's library."""
+        if self._space.named:
+            cuda.synchronize(stream)  # the library works in a stream of its own
+        specs = self._space.plan.program.outputs
+        return [kind.cast(value, spec.cast) if spec.cast else value for value, spec in zip(outputs, specs, strict=True)]
 
     def _learn(self, arguments: Sequence[Any], leaves: Sequence[Given | None], kind: Kind, run: Run) -> None:
         """Keeps what a call has found, if later ones may go a shorter way."""

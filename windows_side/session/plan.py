@@ -11,7 +11,7 @@ from windows_side.session.cuda import Gpu, Stream
 from windows_side.session.dtypes import size_in_bytes
 from windows_side.session.engine import EngineContext, Shape
 from windows_side.session.memory import DeviceMemory, PinnedMemory
-from windows_side.session.program import EngineStep, Program
+from windows_side.session.program import EngineStep, Program, ViewStep
 
 ALIGNMENT = 256  # of what TensorRT reads and writes
 
@@ -29,7 +29,7 @@ class Plan:
     """What every lane of a session shares.
 
     Attributes:
-        dtypes: of engines' outputs and of state, by the names of values.
+        dtypes: by the names of values.
         inputs: what the manifest says of the call's leaves.
     """
 
@@ -44,8 +44,22 @@ class Plan:
 
     @cached_property
     def names(self) -> list[tuple[int, str]]:
-        """The leaves that are tensors, and the names of their values."""
-        return [(index, name) for index, name in enumerate(self.program.inputs) if name]
+        """The leaves that steps and outputs take, those that were cast behind the call's own; the names of values."""
+        leaves = (*self.program.inputs, *(cast.output for cast in self.program.casts))
+        return [(index, name) for index, name in enumerate(leaves) if name in self.program.used]
+
+    @cached_property
+    def viewed(self) -> dict[str, str]:
+        """Of each view the value that it is a view of in the end."""
+        found: dict[str, str] = {}
+        for step in self.program.steps:
+            if isinstance(step, ViewStep):
+                found[step.output] = found.get(step.tensor, step.tensor)
+        return found
+
+    @cached_property
+    def casts_outputs(self) -> bool:
+        return any(output.cast for output in self.program.outputs)
 
     def size(self, name: str, shape: Shape) -> int:
         return size_in_bytes(shape, self.dtypes[name])

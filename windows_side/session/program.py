@@ -1,6 +1,7 @@
-"""What an artifact's graph does, as steps for a session: engines, and whole numbers computed of sizes. No torch.
+"""What an artifact's graph does, as steps for a session: engines, whole numbers computed of sizes, views. No torch.
 
-A graph that has other operators needs PyTorch, and says which.
+Casts of inputs and outputs are beside the steps: the caller's library does them. A graph that has other operators needs
+PyTorch, and says which.
 """
 
 from __future__ import annotations
@@ -13,7 +14,9 @@ from toolchain.artifact import Artifact
 from toolchain.container.entry_names import GRAPH_ENTRY
 from toolchain.errors import IncompatibleError, MalformedArtifactError
 from toolchain.graph.document import is_placeholder, nodes, read_placeholder
-from toolchain.graph.torch_free import ARITHMETIC, SIZE, listed, operators_for_torch
+from toolchain.graph.torch_free import ARITHMETIC, CAST, SIZE, listed, operators_for_torch
+from toolchain.graph.values import SCALAR_TYPES
+from windows_side.session.views import NEW_SHAPES, NewShape
 
 
 @dataclass(frozen=True)
@@ -50,11 +53,48 @@ class ArithmeticStep:
 
 
 @dataclass(frozen=True)
+class ViewStep:
+    """Gives a tensor other sizes; its elements stay where they are.
+
+    Attributes:
+        new_shape: of the tensor's shape and the operands; a text among these, or in a list of theirs, is the name of a
+            whole number.
+    """
+
+    output: str
+    tensor: str
+    new_shape: NewShape
+    operands: tuple[Any, ...]
+
+
+@dataclass(frozen=True)
+class InputCast:
+    """A value that is a leaf of the call in another dtype.
+
+    Attributes:
+        output: the value's name.
+        index: of the leaf.
+    """
+
+    output: str
+    index: int
+    dtype: str
+
+
+@dataclass(frozen=True)
 class Output:
-    """One of the model's outputs: the value of that name, or a constant."""
+    """One of the model's outputs: the value of that name, or a constant.
+
+    Attributes:
+        cast: the dtype that it has, where that is not the value's own.
+    """
 
     name: str | None
     constant: Any = None
+    cast: str | None = None
+
+
+Step = EngineStep | SizeStep | ArithmeticStep | ViewStep
 
 
 @dataclass(frozen=True)
@@ -64,6 +104,8 @@ class Program:
     Attributes:
         state: weights and buffers that it uses, by the names of their values: how torch names them.
         inputs: the names of the values of a call's leaves, None for one that is no tensor.
+        casts: of those leaves, to be done before the steps.
+        used: the names of all values that steps and outputs take.
         steps: in order.
         outputs: of the model, in the manifest's order.
         state_updates: after a call, the state of the first name becomes the value of the second.
@@ -72,7 +114,9 @@ class Program:
 
     state: Mapping[str, str]
     inputs: tuple[str | None, ...]
-    steps: tuple[EngineStep | SizeStep | ArithmeticStep, ...]
+    casts: tuple[InputCast, ...]
+    used: frozenset[str]
+    steps: tuple[Step, ...]
     outputs: tuple[Output, ...]
     state_updates: tuple[tuple[str, str], ...]
     input_updates: tuple[tuple[int, str], ...]
@@ -115,12 +159,14 @@ class _Reader:
         self._where = where
         self._state: dict[str, str] = {}
         self._inputs: list[str | None] = []
+        self._casts: list[InputCast] = []
+        self._cast_outputs: dict[str, tuple[str, str]] = {}  # what is cast, and to what
         self._known: set[str] = set()
 
     def program(self) -> Program:
         for spec in self._signature["input_specs"]:
             self._read_input(spec)
-        steps = tuple(self._step(node) for node in self._nodes)
+        steps = tuple(step for node in self._nodes if (step := self._step(node)))
         outputs: list[Output] = []
         state_updates: list[tuple[str, str]] = []
         input_updates: list[tuple[int, str]] = []
@@ -138,10 +184,13 @@ class _Reader:
         used = {name for step in steps if isinstance(step, EngineStep) for name in step.inputs}
         used |= {output.name for output in outputs if output.name} | {name for name, _ in state_updates}
         used |= {name for _, name in (*state_updates, *input_updates)}
-        used |= {step.tensor for step in steps if isinstance(step, SizeStep)}
+        used |= {step.tensor for step in steps if isinstance(step, (SizeStep, ViewStep))}
+        used |= {name for index, _ in input_updates if (name := self._inputs[index])}
         return Program(
             state={name: fqn for name, fqn in self._state.items() if name in used},
             inputs=tuple(self._inputs),
+            casts=tuple(self._casts),
+            used=frozenset(used),
             steps=steps,
             outputs=tuple(outputs),
             state_updates=tuple(state_updates),
@@ -160,23 +209,46 @@ class _Reader:
         else:
             raise ValueError(f"an input of the kind {kind!r}")
 
-    def _step(self, node: dict[str, Any]) -> EngineStep | SizeStep | ArithmeticStep:
+    def _step(self, node: dict[str, Any]) -> Step | None:
+        target = node["target"]
         if is_placeholder(node):
             placeholder = read_placeholder(node, self._where)
             inputs = tuple(self._use(value["name"]) for value in placeholder.inputs)
             outputs = tuple(self._new(value["name"]) for value in placeholder.outputs)
             return EngineStep(self._tokens.index(placeholder.token), inputs, outputs)
-        arguments = [self._operand(argument["arg"]) for argument in node["inputs"]]
         [result] = node["outputs"]
-        if node["target"] == SIZE:
+        if target == CAST:
+            self._read_cast(node, str(result["as_tensor"]["name"]))
+            return None
+        if target in NEW_SHAPES:
+            tensor, *operands = [self._operand(argument["arg"]) for argument in node["inputs"]]
+            return ViewStep(self._new(result["as_tensor"]["name"]), str(tensor), NEW_SHAPES[target], tuple(operands))
+        arguments = [self._operand(argument["arg"]) for argument in node["inputs"]]
+        output = self._new(result["as_sym_int"]["as_name"])
+        if target == SIZE:
             tensor, dim = arguments
-            return SizeStep(self._new(result["as_sym_int"]["as_name"]), str(tensor), int(dim))
-        return ArithmeticStep(self._new(result["as_sym_int"]["as_name"]), ARITHMETIC[node["target"]], tuple(arguments))
+            return SizeStep(output, str(tensor), int(dim))
+        return ArithmeticStep(output, ARITHMETIC[target], tuple(arguments))
 
-    def _operand(self, argument: dict[str, Any]) -> str | int:
+    def _read_cast(self, node: dict[str, Any], output: str) -> None:
+        arguments = {argument["name"]: argument["arg"] for argument in node["inputs"]}
+        source = self._use(arguments["self"]["as_tensor"]["name"])
+        dtype = SCALAR_TYPES[arguments["dtype"]["as_scalar_type"]]
+        if source in self._inputs:
+            self._casts.append(InputCast(self._new(output), self._inputs.index(source), dtype))
+        else:  # nothing but outputs of the model takes it
+            self._cast_outputs[output] = source, dtype
+
+    def _operand(self, argument: dict[str, Any]) -> Any:
         [(tag, value)] = argument.items()
         if tag == "as_int":
             return int(value)
+        if tag == "as_ints":
+            return tuple(int(item) for item in value)
+        if tag == "as_sym_ints":
+            return tuple(self._operand({"as_sym_int": item}) for item in value)
+        if tag in ("as_memory_format", "as_none"):
+            return None  # of clone: every value is in C order
         if tag == "as_tensor":
             return self._use(value["name"])
         [(tag, value)] = argument["as_sym_int"].items()
@@ -185,6 +257,9 @@ class _Reader:
     def _output(self, argument: dict[str, Any]) -> Output:
         [(tag, value)] = argument.items()
         if tag == "as_tensor":
+            if value["name"] in self._cast_outputs:
+                source, dtype = self._cast_outputs[value["name"]]
+                return Output(source, cast=dtype)
             return Output(self._use(value["name"]))
         if tag == "as_sym_int":
             [(tag, value)] = value.items()

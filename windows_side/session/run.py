@@ -16,7 +16,7 @@ from windows_side.session.device_array import DeviceArray
 from windows_side.session.dtypes import size_in_bytes
 from windows_side.session.engine import Shape
 from windows_side.session.plan import ALIGNMENT, Tensor, Workspace
-from windows_side.session.program import ArithmeticStep, EngineStep, SizeStep
+from windows_side.session.program import ArithmeticStep, EngineStep, SizeStep, ViewStep
 
 
 @dataclass(frozen=True)
@@ -93,6 +93,8 @@ class Run:
                 self._run_engine(step, wanted)
             elif isinstance(step, SizeStep):
                 self.sizes[step.output] = self.tensors[step.tensor].shape[step.dim]
+            elif isinstance(step, ViewStep):
+                self.tensors[step.output] = self._view(step)
             else:
                 self.sizes[step.output] = self._computed(step)
 
@@ -181,7 +183,18 @@ class Run:
             self.tensors[name] = Tensor(pointer, shape)
 
     def _computed(self, step: ArithmeticStep) -> int:
-        return step.function(*(self.sizes[item] if isinstance(item, str) else item for item in step.operands))
+        return step.function(*map(self._number, step.operands))
+
+    def _view(self, step: ViewStep) -> Tensor:
+        tensor = self.tensors[step.tensor]
+        operands = [
+            tuple(map(self._number, operand)) if isinstance(operand, tuple) else self._number(operand)
+            for operand in step.operands
+        ]
+        return Tensor(tensor.pointer, step.new_shape(tensor.shape, *operands))
+
+    def _number(self, operand: Any) -> Any:
+        return self.sizes[operand] if isinstance(operand, str) else operand
 
     def _result(self, name: str) -> Any:
         """The output of that name: an engine's where it was written, a number, the caller's own input, or a copy."""
@@ -189,7 +202,7 @@ class Run:
             return self.sizes[name]
         if name in self._results:
             return self._results[name]
-        if name in self._given:
+        if name in self._given and name in self._program.inputs:
             return self._given[name].array
         tensor, size = self.tensors[name], self._plan.size(name, self.tensors[name].shape)
         array, pointer = self._new_result(name, tensor.shape)
@@ -234,7 +247,8 @@ class Run:
                 self._copy(leaf.pointer, values[name], name)
 
     def _kept(self, tensor: Tensor, name: str, persistent: set[int]) -> Tensor:
-        if tensor.pointer not in persistent or name not in (*self._space.state, *self._given):
+        source = self._plan.viewed.get(name, name)
+        if tensor.pointer not in persistent or source not in (*self._space.state, *self._given):
             return tensor
         copy = self._new(tensor.shape, self._value_size(name, tensor.shape))
         self._copy(copy.pointer, tensor, name)

@@ -32,6 +32,7 @@ from windows_side.preflight.admission import admit
 from windows_side.preflight.requirements import Runtime
 from windows_side.session import cuda
 from windows_side.session.ahead import Started
+from windows_side.session.arrays import cast
 from windows_side.session.calling import Convention
 from windows_side.session.cuda import OutOfMemoryError
 from windows_side.session.engine import LoadedEngine
@@ -40,7 +41,7 @@ from windows_side.session.kernels import Kernels
 from windows_side.session.lane import Lane
 from windows_side.session.memory import DeviceMemory
 from windows_side.session.plan import Plan, Tensor, Workspace
-from windows_side.session.program import EngineStep, Program, read_program
+from windows_side.session.program import EngineStep, Program, ViewStep, read_program
 from windows_side.session.weights import Weight, read_weights
 
 Source = str | os.PathLike[str] | bytes | IO[bytes] | Artifact
@@ -175,6 +176,7 @@ class Running:
         program = read_program(artifact)
         _require_one_context(program, self._count, artifact)
         self._convention = Convention(manifest, str(artifact.path))
+        self._casts = program.casts
         self._checks = [InputCheck(spec, name) for spec, name in zip(manifest.inputs, program.inputs, strict=True)]
         self._rules = SizeRules(manifest.inputs, manifest.guards)
         weights = read_weights(artifact, set(program.state.values()))
@@ -247,6 +249,9 @@ class Running:
         shapes = tuple([leaf.shape if leaf is not None else () for leaf in given])
         if self._rules:
             self._rules(shapes)
+        for wanted in self._casts:
+            leaf = given[wanted.index]
+            given.append(None if leaf is None else cast(leaf, wanted.dtype, lane.stream))
         outputs = lane.call(leaves, given)
         if self._kernels.are_new(shapes):
             with LAUNCH_LOCK.capturing():  # no engine is launched while the cache is read
@@ -354,10 +359,14 @@ def _uploaded(weight: Weight, memory: DeviceMemory) -> Tensor:
 
 
 def _dtypes(program: Program, manifest: Manifest, weights: Mapping[str, Weight]) -> dict[str, str]:
-    """The dtype of each value that is a tensor and no input."""
+    """The dtype of each value that is a tensor."""
     found = {name: weights[fqn].dtype for name, fqn in program.state.items()}
+    found |= {n: str(spec.dtype) for n, spec in zip(program.inputs, manifest.inputs, strict=True) if n and spec.dtype}
+    found |= {cast.output: cast.dtype for cast in program.casts}
     for step in program.steps:
         if isinstance(step, EngineStep):
             bindings = manifest.engines[step.engine].outputs
             found |= {name: binding.dtype for name, binding in zip(step.outputs, bindings, strict=True)}
+        elif isinstance(step, ViewStep):
+            found[step.output] = found[step.tensor]
     return found
