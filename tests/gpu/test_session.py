@@ -25,8 +25,10 @@ from windows_side.session.device_array import DeviceArray
 from windows_side.session.memory import DeviceMemory
 from windows_side.verification.golden import compare_output
 
-# Engines, and casts of what goes in and comes out (camera); one kind of call each.
-STATIC = ["two_outputs-fp32", "nested-fp32", "kv_cache-fp32", "accumulator-fp32", "minilm-fp16", "camera-fp32"]
+# Engines alone, one kind of call each.
+STATIC = ["two_outputs-fp32", "nested-fp32", "kv_cache-fp32", "accumulator-fp32", "minilm-fp16"]
+# Casts stay outside of its engine. A byte is rounded from a number that differs from golden in the last bits.
+CASTS = ["camera-fp32"]
 DYNAMIC = ["gates-dynamic-fp32", "patches-fp32", "efficientnet_lite0-fp16", "resnet18-profiles-fp16"]
 
 
@@ -87,7 +89,7 @@ def test_golden_numbers_from_numpy(name: str, opened: Any) -> None:
             assert error.within
 
 
-@pytest.mark.parametrize("name", STATIC)
+@pytest.mark.parametrize("name", [*STATIC, *CASTS])
 def test_equal_to_load_to_the_bit(name: str, opened: Any, kernels: Path) -> None:
     model, session, second = loaded(name, kernels), opened(name), opened(name)
     for inputs, _ in samples(name):
@@ -366,7 +368,7 @@ def test_calls_again_and_again_are_equal_to_load_to_the_bit(
     assert all(torch.equal(a, b) for want, got in kept for a, b in zip(want, got, strict=True))
 
 
-@pytest.mark.parametrize("name", STATIC)
+@pytest.mark.parametrize("name", [*STATIC, *CASTS])
 def test_with_graphs_it_is_equal_to_load_to_the_bit(name: str, opened: Any, kernels: Path) -> None:
     model, session, second = with_graphs(name, kernels), opened(name, **GRAPHS), opened(name, **GRAPHS)
     for inputs, _ in samples(name):

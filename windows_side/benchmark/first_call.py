@@ -10,14 +10,17 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from toolchain.artifact import Artifact
 from toolchain.errors import IncompatibleError, TrtcrossError, error_from_json
 from toolchain.io.atomic import read_json
 from toolchain.io.python_child import python_child
-from windows_side.options import LoadOptions
+from windows_side.options import LoadOptions, RunOptions
+from windows_side.preflight.requirements import Runtime
 
 _TIMEOUT = 600.0
 
@@ -27,8 +30,8 @@ class FirstCall:
     """Seconds that a fresh process spends until its first result.
 
     Attributes:
-        imports: importing torch and this package.
-        load: ``load``, from the file to the engines on the GPU.
+        imports: importing this package, and torch where it is needed.
+        load: ``load`` or ``Session``, from the file to the engines on the GPU.
         first_call: the first call, with the compilation of kernels.
         second_call: the one after it.
         cached: whether the kernels were found compiled.
@@ -39,6 +42,13 @@ class FirstCall:
     first_call: float
     second_call: float
     cached: bool
+
+
+def measure_first_calls(artifact: Artifact, loading: LoadOptions) -> Iterator[tuple[str, FirstCall]]:
+    """Fresh processes: first ``without_cache``, which fills the kernel cache, then ``with_cache``."""
+    with tempfile.TemporaryDirectory() as folder:
+        for name in ("without_cache", "with_cache"):
+            yield name, measure_first_call(artifact.path, loading.model_copy(update={"runtime_cache": folder}))
 
 
 def measure_first_call(artifact: Path, loading: LoadOptions) -> FirstCall:
@@ -65,7 +75,7 @@ def measure_first_call(artifact: Path, loading: LoadOptions) -> FirstCall:
     return FirstCall(**document["measured"])
 
 
-def _measure(artifact: str, loading: LoadOptions) -> FirstCall:
+def _measure(artifact: str, loading: RunOptions) -> FirstCall:
     start = time.perf_counter()
     import torch
 
@@ -88,9 +98,29 @@ def _measure(artifact: str, loading: LoadOptions) -> FirstCall:
     return FirstCall(imported - start, loaded - imported, called - loaded, again - called, model.kernels_are_cached)
 
 
+def _measure_session(artifact: str, loading: RunOptions) -> FirstCall:
+    start = time.perf_counter()
+    from toolchain.artifact import open_artifact
+    from windows_side.session.opening import open_session
+    from windows_side.session.samples import sample_leaves
+
+    imported = time.perf_counter()
+    with open_artifact(artifact) as opened:
+        session = open_session(opened, loading)
+        leaves = sample_leaves(opened)
+    loaded = time.perf_counter()
+    session.run_leaves(leaves)
+    called = time.perf_counter()
+    session.run_leaves(leaves)
+    again = time.perf_counter()
+    return FirstCall(imported - start, loaded - imported, called - loaded, again - called, session.kernels_are_cached)
+
+
 def _main(artifact: str, options: str, answer: str) -> None:
     try:
-        document: dict[str, Any] = {"measured": asdict(_measure(artifact, LoadOptions.model_validate_json(options)))}
+        loading = RunOptions.model_validate_json(options)
+        measure = _measure_session if loading.runtime == Runtime.TENSORRT.value else _measure
+        document: dict[str, Any] = {"measured": asdict(measure(artifact, loading))}
     except TrtcrossError as error:
         document = {"error": error.to_json()}
     Path(answer).write_text(json.dumps(document), encoding="utf-8")

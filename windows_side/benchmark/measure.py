@@ -2,40 +2,14 @@
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 
+from windows_side.benchmark.figures import Latency
+
 Callee = Callable[[], Any]
-
-
-@dataclass(frozen=True)
-class Latency:
-    """Milliseconds of calls made one at a time, each from its launch to the end of its last kernel.
-
-    Attributes:
-        samples: every call, in order.
-    """
-
-    median: float
-    p5: float
-    p95: float
-    mean: float
-    samples: tuple[float, ...]
-
-    @classmethod
-    def of(cls, samples: Sequence[float]) -> Latency:
-        ordered = sorted(samples)
-        return cls(
-            statistics.median(ordered),
-            ordered[int(0.05 * (len(ordered) - 1))],
-            ordered[int(0.95 * (len(ordered) - 1))],
-            statistics.fmean(ordered),
-            tuple(samples),
-        )
 
 
 def measure_latency(callees: Sequence[Callee], *, calls: int, warm_up: int) -> list[Latency]:

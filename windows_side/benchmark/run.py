@@ -1,11 +1,9 @@
-"""A benchmark of an artifact on this machine: what it takes to start, and what a call takes from then on."""
+"""A benchmark of an artifact that ``load`` runs: what a call takes, once it is warm."""
 
 from __future__ import annotations
 
 import platform
-import tempfile
-from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -16,67 +14,12 @@ from toolchain.errors import BuildFailedError, UsageError
 from toolchain.factory import call_factory
 from toolchain.host.gpu_probe import probe_gpus
 from toolchain.host.requirements import Requirement
-from windows_side.benchmark.first_call import FirstCall, measure_first_call
-from windows_side.benchmark.measure import Callee, GpuMemory, Latency, measure_latency, measure_throughput
+from windows_side.benchmark.figures import BenchmarkOptions, Steady
+from windows_side.benchmark.measure import Callee, GpuMemory, measure_latency, measure_throughput
 from windows_side.execution.call import call_of
 from windows_side.execution.model import LoadedModel
 from windows_side.execution.samples import read_inputs, sample_call
 from windows_side.loader.loading import load_admitted
-from windows_side.options import LoadOptions
-
-
-@dataclass(frozen=True)
-class BenchmarkOptions:
-    """What is measured.
-
-    Attributes:
-        source: a file of tensors by input name; None: golden I/O, else random ones.
-        calls: how many are measured, and
-        warm_up: how many before those.
-        original: ``module:factory`` of the model to measure beside it, in eager PyTorch.
-    """
-
-    loading: LoadOptions
-    source: Path | None = None
-    calls: int = 200
-    warm_up: int = 20
-    original: str | None = None
-
-
-@dataclass(frozen=True)
-class Steady:
-    """A loaded model, once it is warm.
-
-    Attributes:
-        back_to_back: milliseconds of a call among many that are launched without waiting.
-        loaded: bytes of GPU memory after loading, and
-        peak: at the most.
-        original: of the original model, where it was asked for.
-    """
-
-    machine: dict[str, str]
-    latency: Latency
-    back_to_back: float
-    loaded: int
-    peak: int
-    original: Latency | None
-
-    def to_json(self) -> dict[str, Any]:
-        """As members of the document of ``bench --json``."""
-        return {
-            "machine": self.machine,
-            "latency": asdict(self.latency),
-            "throughput": {"milliseconds": self.back_to_back, "calls_per_second": 1000 / self.back_to_back},
-            "gpu_memory": {"loaded": self.loaded, "peak": self.peak},
-            "original": {"latency": asdict(self.original)} if self.original else None,
-        }
-
-
-def measure_first_calls(artifact: Artifact, loading: LoadOptions) -> Iterator[tuple[str, FirstCall]]:
-    """Fresh processes: first ``without_cache``, which fills the kernel cache, then ``with_cache``."""
-    with tempfile.TemporaryDirectory() as folder:
-        for name in ("without_cache", "with_cache"):
-            yield name, measure_first_call(artifact.path, loading.model_copy(update={"runtime_cache": folder}))
 
 
 def measure_steady(artifact: Artifact, doubts: Iterable[Requirement], options: BenchmarkOptions) -> Steady:

@@ -4,27 +4,28 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
-from toolchain.artifact import open_artifact
+from toolchain.artifact import Artifact, open_artifact
 from toolchain.cli.offers import files
 from toolchain.cli.output import Output, verb
 from toolchain.errors import UsageError
+from toolchain.host.requirements import Requirement
 from toolchain.io.places import require_own_place
 from toolchain.report.render import render
 from toolchain.report.writing import write_report
 from toolchain.text import size_text
 from windows_side.benchmark.baseline import compare, read_baseline
+from windows_side.benchmark.figures import BenchmarkOptions, Steady
+from windows_side.benchmark.first_call import FirstCall, measure_first_calls
 from windows_side.commands.load_options import load_options
-from windows_side.options import LoadOptions
+from windows_side.options import RunOptions
 from windows_side.preflight.admission import admit
+from windows_side.preflight.requirements import Runtime
+from windows_side.preflight.runtimes import choose_runtime
 from windows_side.reports.bench_page import bench_page
-
-if TYPE_CHECKING:
-    from windows_side.benchmark.first_call import FirstCall
-    from windows_side.benchmark.run import Steady
 
 
 def _percent(_context: click.Context, _parameter: click.Parameter, value: str | None) -> float | None:
@@ -59,11 +60,11 @@ _PATH = click.Path(path_type=Path)
 )
 @click.option("--html", type=_PATH, help="Write a page with the figures and a plot.")
 @verb
-@load_options("cuda_graphs")
+@load_options("cuda_graphs", "runtime")
 def bench(
     output: Output,
     artifact: str,
-    loading: LoadOptions,
+    loading: RunOptions,
     first_call: bool,
     baseline: Path | None,
     fail_over: float | None,
@@ -77,19 +78,20 @@ def bench(
         require_own_place(html, artifact, measured["source"], baseline, where="--html")
     earlier = read_baseline(baseline) if baseline else None
     with open_artifact(artifact) as opened:
-        doubts = admit(opened, loading)  # before torch, which may be what is missing
-        from windows_side.benchmark.run import BenchmarkOptions, measure_first_calls, measure_steady
-
+        runtime = choose_runtime(opened, loading.runtime)
+        doubts = admit(opened, loading, runtime)  # before torch, which may be what is missing
+        chosen = BenchmarkOptions(loading.model_copy(update={"runtime": runtime.value}), **measured)
         document: dict[str, Any] = {
             "artifact": str(opened.path),
+            "runtime": runtime.value,
             "cuda_graphs": loading.cuda_graphs,
             "trust": loading.trust,
         }
         if first_call and loading.policy is None:
-            for name, first in measure_first_calls(opened, loading):
+            for name, first in measure_first_calls(opened, chosen.loading):
                 document.setdefault("first_call", {})[name] = asdict(first)
                 _say_first(output, name, first)
-        steady = measure_steady(opened, doubts, BenchmarkOptions(loading, **measured))
+        steady = _steady(opened, doubts, chosen, runtime)
     document.update(steady.to_json())
     _say_steady(output, steady)
     output.put(**document)
@@ -99,6 +101,20 @@ def bench(
         change = compare(document, earlier, fail_over=fail_over, where=str(baseline))
         output.put(change_percent=change)
         output.say(f"against the baseline: {change:+.1f}%")
+
+
+def _steady(artifact: Artifact, doubts: list[Requirement], options: BenchmarkOptions, runtime: Runtime) -> Steady:
+    if runtime is Runtime.TENSORRT:
+        if options.original:
+            raise UsageError(
+                "the original model runs in PyTorch", where="--original", remedy="measure it with --runtime torch"
+            )
+        from windows_side.benchmark.session_run import measure_session
+
+        return measure_session(artifact, options)
+    from windows_side.benchmark.run import measure_steady
+
+    return measure_steady(artifact, doubts, options)
 
 
 def _say_first(output: Output, name: str, measured: FirstCall) -> None:

@@ -11,14 +11,12 @@ from toolchain.cli.options import report_signer, signer_options, trust_option
 from toolchain.cli.output import Output, requirement_lines, verb
 from toolchain.cli.several import artifacts_argument, each
 from toolchain.errors import IncompatibleError, UntrustedError
-from toolchain.graph.torch_free import listed, operators_for_torch
 from toolchain.host.requirements import Requirement, State
 from toolchain.signing.artifact import require_signature
 from toolchain.signing.policy import Policy
 from windows_side.options import RunOptions
-from windows_side.preflight.requirements import Runtime, unmet
-from windows_side.preflight.requirements import check as check_requirements
-from windows_side.preflight.runtimes import choose_runtime
+from windows_side.preflight.requirements import unmet
+from windows_side.preflight.runtimes import check_for, choose_runtime
 
 
 @click.command()
@@ -37,9 +35,7 @@ def _check(output: Output, artifact: str, trust: str | None, runtime: str, polic
         if policy:
             report_signer(output, require_signature(opened, policy))
         chosen = choose_runtime(opened, runtime)
-        requirements = [*check_requirements(opened, chosen), *_trust(opened, trust)]
-        if chosen is Runtime.TENSORRT:
-            requirements.append(_graph(opened))
+        requirements = [*check_for(opened, chosen), *_trust(opened, trust)]
     output.put(
         artifact=artifact, trust=trust, runtime=chosen.value, requirements=[item.to_json() for item in requirements]
     )
@@ -53,14 +49,6 @@ def _check(output: Output, artifact: str, trust: str | None, runtime: str, polic
             remedy="see each requirement above",
         )
     output.say("it can run here")
-
-
-def _graph(artifact: Artifact) -> Requirement:
-    """Whether the graph runs without PyTorch."""
-    needed, found = "a graph of engines alone", operators_for_torch(artifact.graph())
-    if not found:
-        return Requirement("graph", State.MET, needed, "engines alone", None)
-    return Requirement("graph", State.NOT_MET, needed, f"PyTorch runs {listed(found)}", "use --runtime torch")
 
 
 def _trust(artifact: Artifact, reason: str | None) -> list[Requirement]:

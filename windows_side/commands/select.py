@@ -7,10 +7,12 @@ from typing import Any
 
 import click
 
+from toolchain.cli.fields import field_options
 from toolchain.cli.output import Output, verb
 from toolchain.errors import IncompatibleError
 from toolchain.host.requirements import State
 from toolchain.text import printable
+from windows_side.options import RunOptions
 from windows_side.preflight.selection import CRITERIA, Candidate, Refused, Selection, reasons
 from windows_side.preflight.selection import select as select_artifact
 
@@ -21,10 +23,11 @@ _OUTCOMES = {State.MET: "fits", State.UNKNOWN: "unknown", State.NOT_MET: "does n
 @click.argument("directory", type=click.Path(path_type=Path))
 @click.option("--model", help="Choose among the artifacts of this model alone.")
 @click.option("--allow-unlisted-gpu", is_flag=True, help="Also take one that does not list this GPU.")
+@field_options(RunOptions, "runtime")
 @verb
-def select(output: Output, directory: Path, model: str | None, allow_unlisted_gpu: bool) -> None:
+def select(output: Output, directory: Path, model: str | None, allow_unlisted_gpu: bool, runtime: str) -> None:
     """Choose the best artifact in DIRECTORY for this machine, and say why not the others (-q: its path alone)."""
-    selection = select_artifact(directory, model=model, allow_unlisted_gpu=allow_unlisted_gpu)
+    selection = select_artifact(directory, model=model, allow_unlisted_gpu=allow_unlisted_gpu, runtime=runtime)
     best = selection.best
     output.put(
         directory=str(directory),
@@ -71,6 +74,7 @@ def _candidate(candidate: Candidate, best: Candidate | None) -> dict[str, Any]:
         "artifact": str(candidate.path),
         "outcome": "best" if candidate is best else _OUTCOMES[candidate.fit],
         "model": candidate.model,
+        "runtime": candidate.runtime.value,
         "reasons": reasons(candidate, best),
         "criteria": {criterion.name: criterion.words(candidate) for criterion in CRITERIA},
         "requirements": [item.to_json() for item in candidate.requirements],

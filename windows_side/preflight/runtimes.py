@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from toolchain.artifact import Artifact
-from toolchain.graph.torch_free import operators_for_torch
+from toolchain.graph.torch_free import listed, operators_for_torch
 from toolchain.host.installed import torch_version, version_of
+from toolchain.host.requirements import Requirement, State
 from toolchain.targets import Backend
-from windows_side.preflight.requirements import Runtime
+from windows_side.preflight.requirements import Runtime, check
 
 AUTO = "auto"
 
@@ -27,3 +28,20 @@ def choose_runtime(artifact: Artifact, wanted: str) -> Runtime:
         return Runtime.TORCH
     needs_torch = manifest.target.backend is not Backend.TENSORRT_RTX or operators_for_torch(artifact.graph())
     return Runtime.TORCH if needs_torch else Runtime.TENSORRT
+
+
+def check_for(artifact: Artifact, runtime: Runtime) -> list[Requirement]:
+    """Every requirement of an artifact that a runtime runs on this machine, of its graph too.
+
+    Raises:
+        MalformedArtifactError: the graph or an engine's header is damaged.
+    """
+    found = check(artifact, runtime)
+    return [*found, _graph_requirement(artifact)] if runtime is Runtime.TENSORRT else found
+
+
+def _graph_requirement(artifact: Artifact) -> Requirement:
+    needed, found = "a graph that needs no PyTorch", operators_for_torch(artifact.graph())
+    if not found:
+        return Requirement("graph", State.MET, needed, "none is needed", None)
+    return Requirement("graph", State.NOT_MET, needed, f"PyTorch runs {listed(found)}", "use --runtime torch")

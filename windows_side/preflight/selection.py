@@ -1,7 +1,8 @@
 """The best artifact of a folder for this machine, and the reason against each other one.
 
 As ``packaging.tags`` does for wheels: an ordered list of criteria, the first that differs decides. Nothing is loaded or
-unpickled; of each file its directory, its manifest and its engines' headers are read, and of the best its graph.
+unpickled; of each file its directory, its manifest and its engines' headers are read, its graph where no PyTorch shall
+run it, and the best one's.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ from toolchain.host.gpu_probe import probe_gpus
 from toolchain.host.requirements import Requirement, State
 from toolchain.manifest.models import Coverage
 from toolchain.targets import ComputeCapability
-from windows_side.preflight.requirements import GPU_REQUIREMENT, check, listed_capabilities, unmet
+from windows_side.preflight.requirements import GPU_REQUIREMENT, Runtime, listed_capabilities, unmet
+from windows_side.preflight.runtimes import AUTO, check_for, choose_runtime
 
 SUFFIX = ".pt2"
 
@@ -51,6 +53,7 @@ class Candidate:
     Attributes:
         coverage: the share of operators that run in TensorRT, or None where it is not known.
         gpus: how many kinds of GPUs it is built for.
+        runtime: what would run it.
         requirements: on this machine, those that were waived left out.
     """
 
@@ -60,6 +63,7 @@ class Candidate:
     coverage: float | None
     gpus: int
     gpu_match: GpuMatch
+    runtime: Runtime
     requirements: tuple[Requirement, ...]
 
     @property
@@ -121,12 +125,15 @@ class Selection:
         return self.candidates[0] if self.candidates and self.candidates[0].fit is State.MET else None
 
 
-def select(folder: str | os.PathLike[str], *, model: str | None = None, allow_unlisted_gpu: bool = False) -> Selection:
+def select(
+    folder: str | os.PathLike[str], *, model: str | None = None, allow_unlisted_gpu: bool = False, runtime: str = AUTO
+) -> Selection:
     """Looks at every ``.pt2`` file of a folder (not of those below it).
 
     Args:
         model: take artifacts of this model alone.
         allow_unlisted_gpu: waive the requirement on the GPU's compute capability.
+        runtime: what shall run it, as :func:`.runtimes.choose_runtime` takes it.
 
     Raises:
         UsageError: there is no such folder, or it cannot be read.
@@ -135,7 +142,7 @@ def select(folder: str | os.PathLike[str], *, model: str | None = None, allow_un
     refused: list[Refused] = []
     for path in _files(Path(folder)):
         try:
-            candidate = _candidate(path, allow_unlisted_gpu)
+            candidate = _candidate(path, allow_unlisted_gpu, runtime)
             _require_model(candidate, model)
             candidates.append(candidate)
         except TrtcrossError as error:
@@ -207,17 +214,18 @@ def _without_best(selection: Selection, error: TrtcrossError) -> Selection:
     return Selection(tuple(others), tuple(refused))
 
 
-def _candidate(path: Path, allow_unlisted_gpu: bool) -> Candidate:
+def _candidate(path: Path, allow_unlisted_gpu: bool, runtime: str) -> Candidate:
     with Artifact(path) as artifact:
         if artifact.foreign:  # before every byte of it is read for what it would be
             raise _no_manifest(path)
-        requirements = check(artifact)
+        chosen = choose_runtime(artifact, runtime)
+        requirements = check_for(artifact, chosen)
         if allow_unlisted_gpu:
             requirements = [item for item in requirements if item.name != GPU_REQUIREMENT]
-        return _facts(artifact, requirements)
+        return _facts(artifact, chosen, requirements)
 
 
-def _facts(artifact: Artifact, requirements: list[Requirement]) -> Candidate:
+def _facts(artifact: Artifact, runtime: Runtime, requirements: list[Requirement]) -> Candidate:
     manifest, listed = artifact.manifest, listed_capabilities(artifact)
     return Candidate(
         path=artifact.path,
@@ -226,6 +234,7 @@ def _facts(artifact: Artifact, requirements: list[Requirement]) -> Candidate:
         coverage=_share(manifest.coverage),
         gpus=len(listed or ()),
         gpu_match=gpu_match(listed, [gpu.capability for gpu in probe_gpus().gpus]),
+        runtime=runtime,
         requirements=tuple(requirements),
     )
 

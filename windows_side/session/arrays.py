@@ -88,6 +88,10 @@ class Kind:
         """Makes arrays as :meth:`empty` does, one after another."""
         return lambda: self.empty(shape, dtype)[0]
 
+    def pointer(self, array: Any) -> int:
+        """Where the elements of an array are that was made here."""
+        raise NotImplementedError
+
     def cast(self, array: Any, dtype: str) -> Any:
         """The array in another dtype, when its elements are there."""
         raise NotImplementedError
@@ -136,6 +140,9 @@ class TorchTensors(Kind):
             return int(array.data_ptr())
         return 0
 
+    def pointer(self, array: Any) -> int:
+        return int(array.data_ptr())
+
     def maker(self, shape: tuple[int, ...], dtype: str) -> Callable[[], Any]:
         # As Inductor's generated code makes them: on the current GPU, in a third of the time of torch.empty.
         make = getattr(self._torch._C._dynamo.guards, "_empty_strided_cuda", None)
@@ -171,6 +178,9 @@ class DeviceArrays(Kind):
         if type(array) is DeviceArray and array.name == dtype and array.gpu.index == gpu and array.stream is None:
             return array.pointer
         return 0
+
+    def pointer(self, array: Any) -> int:
+        return int(array.pointer)
 
     def cast(self, array: Any, dtype: str) -> Any:
         # A cast on the GPU needs a kernel, which cupy has.

@@ -192,12 +192,17 @@ def allocate(size: int) -> int:
     return int(_checked(_cuda.cudaMalloc(size)))
 
 
+def free_memory() -> int:
+    """Bytes of the current GPU that nobody has taken."""
+    return int(_checked(_cuda.cudaMemGetInfo()))
+
+
 def require_free(size: int, what: str) -> None:
     """
     Raises:
         OutOfMemoryError: the current GPU has less than ``size`` bytes left, which ``what`` needs.
     """
-    left = int(_checked(_cuda.cudaMemGetInfo()))
+    left = free_memory()
     if left < size:
         raise OutOfMemoryError(
             f"the GPU has {left >> 20} MiB left, and {what} needs {-(-size >> 20)}",

@@ -46,13 +46,11 @@ class DirectResult:
 
     Attributes:
         make: a new array for it.
-        dtype: as the kind has it.
         binding: of the engine that writes it.
         size: in bytes.
     """
 
     make: Callable[[], Any]
-    dtype: Any
     binding: int
     size: int
 
@@ -120,10 +118,10 @@ class DirectCall:
     def results(self, addresses: Addresses) -> list[Any] | None:
         """New arrays for the engine's outputs, their addresses noted; None where one is not aligned."""
         made = []
-        address, gpu = self.kind.address, self._gpu
+        pointer_of = self.kind.pointer
         for result in self._results:
             array = result.make()
-            pointer = address(array, result.dtype, gpu)
+            pointer = pointer_of(array)
             if not pointer or pointer & 255:
                 return None
             addresses[result.binding] = pointer
@@ -206,10 +204,11 @@ def _leaf(kind: Kind, value: Any, leaf: Given | None, name: str | None, bindings
 def _result(space: Workspace, kind: Kind, name: str, shape: Shape, binding: int) -> DirectResult:
     dtype = space.plan.dtypes[name]
     if isinstance(kind, DeviceArrays):
-        make: Callable[[], Any] = partial(DeviceArray, space.memory, space.gpu, shape, dtype, None)
+        stream = space.stream if space.named else None
+        make: Callable[[], Any] = partial(DeviceArray, space.memory, space.gpu, shape, dtype, stream)
     else:
         make = kind.maker(shape, dtype)
-    return DirectResult(make, kind.dtype(dtype), binding, size_in_bytes(shape, dtype))
+    return DirectResult(make, binding, size_in_bytes(shape, dtype))
 
 
 def _output(

@@ -7,7 +7,7 @@ from windows_side.options import LoadOptions
 from windows_side.session.session import Session
 
 
-def open_session(artifact: Artifact, options: LoadOptions) -> Session:
+def open_session(artifact: Artifact, options: LoadOptions, *, stream: int | None = None) -> Session:
     """
     Raises:
         Those of :class:`.Session`.
@@ -15,6 +15,7 @@ def open_session(artifact: Artifact, options: LoadOptions) -> Session:
     return Session(
         artifact,
         options.device,
+        stream=stream,
         cuda_graphs=options.cuda_graphs,
         allow_unlisted_gpu=options.allow_unlisted_gpu,
         policy=options.policy,

@@ -18,9 +18,8 @@ from toolchain.errors import UsageError, WrongNumbersError
 from toolchain.report.render import render
 from windows_side.benchmark import run as benchmark
 from windows_side.benchmark.baseline import compare, read_baseline
+from windows_side.benchmark.figures import BenchmarkOptions, Latency, Steady
 from windows_side.benchmark.first_call import FirstCall
-from windows_side.benchmark.measure import Latency
-from windows_side.benchmark.run import BenchmarkOptions, Steady
 from windows_side.reports.bench_page import bench_page
 
 
@@ -92,17 +91,17 @@ def test_the_command_says_what_was_measured_and_compares_it(
     steady = Steady(machine, Latency.of([1.12] * 5), back_to_back=0.5, loaded=2**20, peak=2**21, original=None)
     firsts = [(name, FirstCall(1, 2, 0.5, 0.1, name == "with_cache")) for name in ("without_cache", "with_cache")]
     monkeypatch.setattr("windows_side.commands.bench.admit", lambda *_, **__: [])
-    monkeypatch.setattr(benchmark, "measure_first_calls", lambda artifact, loading: iter(firsts))
+    monkeypatch.setattr("windows_side.commands.bench.measure_first_calls", lambda artifact, loading: iter(firsts))
     monkeypatch.setattr(benchmark, "measure_steady", lambda artifact, doubts, options: asked.append(options) or steady)
     path = str(Handmade().write(tmp_path / "a.pt2"))
     html = tmp_path / "b.html"
     compared = ["--baseline", str(baseline), "--fail-over", "10%"]
-    arguments = ["bench", path, "--calls", "7", "--trust", "mine", "--html", str(html)]
+    arguments = ["bench", path, "--runtime", "torch", "--calls", "7", "--trust", "mine", "--html", str(html)]
 
     result = CliRunner().invoke(cli, [*arguments, "--json"])
     assert result.exit_code == 0, result.output
     found = json.loads(result.stdout)
-    assert (found["trust"], found["latency"]["median"]) == ("mine", 1.12)
+    assert (found["trust"], found["runtime"], found["latency"]["median"]) == ("mine", "torch", 1.12)
     assert set(found["first_call"]) == {"without_cache", "with_cache"}
     assert "NVIDIA RTX 4090" in html.read_text("utf-8")
     (options,) = asked

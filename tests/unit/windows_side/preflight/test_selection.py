@@ -22,7 +22,9 @@ from toolchain.host.gpu_probe import Gpu, Gpus
 from toolchain.host.requirements import Requirement, State
 from toolchain.targets import ComputeCapability, host_platform
 from windows_side.preflight import requirements as preflight
+from windows_side.preflight import runtimes
 from windows_side.preflight import selection as selecting
+from windows_side.preflight.requirements import Runtime
 from windows_side.preflight.selection import CRITERIA, Candidate, GpuMatch, gpu_match, ordered, reasons
 
 ADA, HOPPER = ComputeCapability(8, 9), ComputeCapability(9, 0)
@@ -40,8 +42,9 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> None:
     for module in (preflight, selecting):
         monkeypatch.setattr(module, "probe_gpus", lambda: gpus)
     monkeypatch.setattr(preflight, "host_platform", lambda: "windows-x86_64")
-    monkeypatch.setattr(preflight, "version_of", versions.get)
-    monkeypatch.setattr(preflight, "torch_version", lambda: "2.14.1+cu130")
+    for module in (preflight, runtimes):
+        monkeypatch.setattr(module, "version_of", versions.get)
+        monkeypatch.setattr(module, "torch_version", lambda: "2.14.1+cu130")
     monkeypatch.setattr(preflight, "torch_cuda", lambda: "13.0")
     monkeypatch.setattr(preflight.search_path, "search_path_requirement", lambda *_, **__: met)
 
@@ -237,6 +240,7 @@ CANDIDATES = st.builds(
     lambda number, state, platform, runtime, **facts: Candidate(
         path=Path(f"{number}.pt2"),
         model="m",
+        runtime=Runtime.TORCH,
         requirements=tuple(
             Requirement(name, met, "n", "f")
             for name, met in (("platform", platform), ("runtime", runtime), ("torch", state))

@@ -295,7 +295,8 @@ def on_host(monkeypatch: pytest.MonkeyPatch) -> Host:
         "upload": lambda target, data: ctypes.memmove(target, data, len(data)),
         "copy_to_device": made.memory.copy, "copy_to_host": made.memory.copy, "copy_within_device": made.memory.copy,
         "create_stream": lambda: 77, "destroy_stream": lambda stream: None, "synchronize": lambda stream: None,
-        "synchronize_device": lambda: None, "gpu_of": lambda pointer: 0, "current_gpu": lambda: 0, "Event": _Event,
+        "synchronize_device": lambda: None, "gpu_of": lambda pointer: 0, "current_gpu": lambda: 0,
+        "free_memory": lambda: 2**30, "Event": _Event,
         "Graph": lambda stream, enqueue: HostGraph(made, enqueue),
     }.items():  # fmt: skip
         monkeypatch.setattr(cuda, name, value)

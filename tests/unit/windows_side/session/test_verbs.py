@@ -16,11 +16,13 @@ import numpy as np
 from safetensors.numpy import load_file, save_file
 
 from tests.conftest import ROOT
-from tests.unit.windows_side.session.host_gpu import Host, host
+from tests.unit.windows_side.session.host_gpu import Host, HostGpu, host
 from toolchain import open_artifact
 from toolchain.container.entry_names import GOLDEN_ENTRY
+from windows_side.commands.bench import bench
 from windows_side.commands.check import check as check_verb
 from windows_side.commands.run import run
+from windows_side.commands.select import select
 from windows_side.commands.verify import verify
 from windows_side.preflight import runtimes
 from windows_side.preflight.requirements import Runtime, check
@@ -128,3 +130,39 @@ def test_check_says_whether_the_graph_needs_torch(name: str, state: str) -> None
     found = {item["name"]: item for item in document["requirements"]}
     assert result.exit_code == 3 and found["graph"]["state"] == state
     assert ("aten.cumsum.default" in found["graph"]["found"]) == (name == "mixed")
+
+
+@pytest.mark.parametrize("options", [(), ("--cuda-graphs",)])
+def test_bench_measures_a_session(host: Host, monkeypatch: pytest.MonkeyPatch, options: tuple[str, ...]) -> None:
+    monkeypatch.setattr("windows_side.commands.bench.admit", lambda *_, **__: [])
+    monkeypatch.setattr("windows_side.benchmark.session_run.Gpu", HostGpu)
+    result, document = invoke(
+        bench, SCHEMA1 / "static.pt2", "--runtime", "tensorrt", "--calls", "5", "--no-first-call", *options
+    )
+    assert result.exit_code == 0, result.output
+    assert document["runtime"] == "tensorrt" and document["machine"]["gpu"] == "Host"
+    assert len(document["latency"]["samples"]) == 5 and document["throughput"]["milliseconds"] > 0
+    assert host.engines[0].calls + host.launches >= 5 and not host.memory.blocks
+
+
+def test_bench_without_torch_measures_no_original(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("windows_side.commands.bench.admit", lambda *_, **__: [])
+    result, document = invoke(
+        bench, SCHEMA1 / "static.pt2", "--runtime", "tensorrt", "--no-first-call", "--original", "a:b"
+    )
+    assert result.exit_code == 2 and "runs in PyTorch" in document["error"]["problem"]
+
+
+def test_select_takes_what_a_runtime_can_run(tmp_path: Path) -> None:
+    for name in ("static", "mixed"):
+        (tmp_path / f"{name}.pt2").write_bytes((SCHEMA1 / f"{name}.pt2").read_bytes())
+    lacking = {}
+    for runtime in ("tensorrt", "torch"):
+        _, document = invoke(select, tmp_path, "--runtime", runtime)
+        assert {item["runtime"] for item in document["artifacts"]} == {runtime}
+        lacking[runtime] = {
+            Path(item["artifact"]).stem: {r["name"] for r in item["requirements"] if r["state"] != "met"}
+            for item in document["artifacts"]
+        }
+    assert "graph" in lacking["tensorrt"]["mixed"] and "graph" not in lacking["tensorrt"]["static"]
+    assert not any("graph" in names for names in lacking["torch"].values())
