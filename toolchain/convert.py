@@ -26,6 +26,7 @@ from toolchain.engine.metadata_reader import PickleError, read_metadata, shapes_
 from toolchain.engine.releases import RELEASES, runs
 from toolchain.errors import IncompatibleError, UsageError
 from toolchain.graph.document import PlaceholderNode, dump_graph, placeholder_nodes, set_devices, set_field, set_fields
+from toolchain.graph.torch_free import surely_runs_without_torch
 from toolchain.graph.writer import EngineSource, WrittenGraph, write_graph
 from toolchain.io.places import require_own_place
 from toolchain.io.strict_json import load_json
@@ -203,7 +204,9 @@ class _Conversion:
             "created": datetime.now(timezone.utc),
             "target": target,
             "producer": producer,
-            "install": install_lines(target, producer),
+            "install": install_lines(
+                target, producer, without_torch=surely_runs_without_torch([item.operator for item in manifest.fallback])
+            ),
             "engines": [
                 entry.model_copy(update={"base64": written.span})
                 for entry, written in zip(manifest.engines, graph.engines, strict=True)

@@ -42,6 +42,7 @@ from toolchain.checker.writing import require_no_torch
 from toolchain.engine.info import CURRENT_ABI
 from toolchain.engine.plan_header import HEADER_SIZE, PlanHeader, parse_plan_header
 from toolchain.graph.skeleton import engine_token
+from toolchain.graph.torch_free import surely_runs_without_torch
 from toolchain.guards.grammar import Operation
 from toolchain.host.installed import own_version
 from toolchain.manifest.install import install_lines
@@ -235,7 +236,7 @@ class Pipeline:
             "model": SourceModel(name=source.name, digest=digest),
             "settings": self.options.model_dump(mode="json") | {name: said for name, said in warnings.items() if said},
             "target": target,
-            "install": install_lines(target, producer),
+            "install": install_lines(target, producer, without_torch=surely_runs_without_torch(compiled.fallback)),
             "call": CallSpec(
                 in_spec=pytree.treespec_dumps(result.call_spec.in_spec),
                 out_spec=pytree.treespec_dumps(result.call_spec.out_spec),

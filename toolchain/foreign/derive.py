@@ -24,6 +24,7 @@ from toolchain.errors import IncompatibleError, MalformedArtifactError
 from toolchain.foreign.engine_search import find_engines, raw_size
 from toolchain.graph.document import PlaceholderNode, drop_code, dump_graph, parse_graph, placeholder_nodes
 from toolchain.graph.skeleton import engine_token
+from toolchain.graph.torch_free import surely_runs_without_torch
 from toolchain.graph.values import GraphValues
 from toolchain.host.installed import own_version
 from toolchain.io.base64_stream import TEXT_CHUNK, ParallelHash, decode_stream
@@ -116,7 +117,9 @@ def _derived(container: Container) -> tuple[Manifest, dict[str, Any]]:
         model=SourceModel(name=container.path.stem, digest=_model_digest(files)),
         settings={FOREIGN: "Torch-TensorRT", "compilation_settings": _settings(infos[0])},
         target=target,
-        install=install_lines(target, producer),
+        install=install_lines(
+            target, producer, without_torch=surely_runs_without_torch([item.operator for item in values.fallback()])
+        ),
         call=values.call(),
         inputs=values.inputs(),
         outputs=values.outputs(),

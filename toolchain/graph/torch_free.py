@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import operator
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from toolchain.graph.document import is_placeholder, nodes
@@ -58,6 +58,11 @@ def operators_for_torch(document: dict[str, Any]) -> Counter[str]:
 
     others = (str(node.get("target")) for node in nodes(document) if not is_free(node))
     return Counter(name.removeprefix("torch.ops.") for name in others)
+
+
+def surely_runs_without_torch(operators: Iterable[str]) -> bool:
+    """Whether a graph does whose operators outside of engines are these; a cast may or may not."""
+    return all(name == SIZE or name in ARITHMETIC or name in VIEWS for name in map("torch.ops.{}".format, operators))
 
 
 def listed(operators: Counter[str]) -> str:

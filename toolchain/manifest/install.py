@@ -10,21 +10,33 @@ from toolchain.targets import Backend, Platform
 TORCH_CUDA_INDEX = "https://download.pytorch.org/whl/"
 
 
-def install_lines(target: TargetSpec, producer: Producer) -> list[str]:
+def install_lines(target: TargetSpec, producer: Producer, *, without_torch: bool = False) -> list[str]:
     """PowerShell lines for Windows, shell lines for Linux.
 
     On Windows the default index holds CPU builds of torch, so its CUDA build is named with its own index.
+
+    Args:
+        without_torch: whether the artifact runs without PyTorch too; then the last line sets up that, and the one
+            before it, a comment in both shells, says so.
     """
     windows = target.platform is Platform.WINDOWS_X86_64
     python = r".venv\Scripts\python" if windows else ".venv/bin/python"
     python_minor = ".".join(producer.python.split(".")[:2])
     create = f"py -{python_minor} -m venv .venv" if windows else f"python{python_minor} -m venv .venv"
-    return [
+    wheel = f"trtcross-{producer.trtcross}-py3-none-any.whl"
+    lines = [
         create,
         f"{python} -m pip install {torch_requirement(producer.torch)}",
         f"{python} -m pip install {' '.join(_runtime_packages(target, producer))}",
-        f"{python} -m pip install trtcross-{producer.trtcross}-py3-none-any.whl nvidia-ml-py",
+        f"{python} -m pip install {wheel} nvidia-ml-py",
     ]
+    if without_torch and target.backend is Backend.TENSORRT_RTX:
+        runtime = f"{producer.tensorrt.name}=={producer.tensorrt.version} cuda-bindings numpy"
+        lines += [
+            "# or without PyTorch, in the place of the last three lines:",
+            f"{python} -m pip install {wheel} {runtime} nvidia-ml-py",
+        ]
+    return lines
 
 
 def torch_requirement(version: str) -> str:

@@ -299,3 +299,7 @@ def test_the_install_lines_name_the_index_of_torchs_cuda_build(tmp_path: Path) -
     assert lines[0] == "py -3.11 -m venv .venv"
     assert lines[1].endswith("torch==2.14.1 --index-url https://download.pytorch.org/whl/cu130")
     assert lines[2].endswith("torch-tensorrt-rtx==2.14.0 tensorrt-rtx==1.6.1.120")
+    assert len(lines) == 4
+    *both, comment, last = install_lines(manifest.target, manifest.producer, without_torch=True)
+    assert both == lines and comment.startswith("# or without PyTorch")
+    assert "torch" not in last.replace("trtcross", "") and "tensorrt-rtx==1.6.1.120 cuda-bindings numpy" in last
