@@ -29,6 +29,7 @@ DEBIAN = (
     *("libfreetype6", "libfontconfig1", "libexpat1", "libbrotli1", "libbz2-1.0", "libpng16-16t64", "zlib1g"),
 )
 RTX = "1.6.1.120"
+SESSION = ["numpy", "cuda-bindings==13.5.0", "nvidia-ml-py"]
 
 
 def base_dependencies() -> list[str]:
@@ -96,7 +97,8 @@ LOCK = {
     "base": lambda: wheels(base_dependencies()),
     "test": lambda: wheels(["pytest", "pytest-timeout", "hypothesis"]),
     "torch": lambda: wheels(["numpy", "sympy", "networkx", "jinja2", "fsspec"], ("torch==2.14.1",)),
-    "rtx": lambda: wheels([], (f"tensorrt-rtx-cu13-libs=={RTX}", f"tensorrt-rtx-cu13-bindings=={RTX}")),
+    # With what a session needs beside it.
+    "rtx": lambda: wheels(SESSION, (f"tensorrt-rtx-cu13-libs=={RTX}", f"tensorrt-rtx-cu13-bindings=={RTX}")),
     "rtx-source": rtx_source,
 }
 

@@ -7,7 +7,7 @@
 # DEST is $TRTCROSS_WINE or .wine; when it is finished already, nothing is done. What it then holds:
 #   winpy ARGS...         python.exe, with the base dependencies of trtcross and pytest installed
 #   in-wine PROGRAM ...   any other Windows program
-#   torch/, rtx/          CPU torch and NVIDIA's TensorRT-RTX, for PYTHONPATH (Z:\...), where asked for
+#   torch/, rtx/          CPU torch; NVIDIA's TensorRT-RTX with what a session needs; for PYTHONPATH (Z:\...), where asked for
 # Everything downloaded is pinned by SHA-256 in locks/ (lock.py writes them); where a point release of Debian has dropped
 # a pinned package, its successor with Debian's signature is taken, and that is said. Neither root nor anything
 # installed on the host is needed, only user or mount namespaces. Exit code 77: it cannot be done here, and why.
