@@ -62,7 +62,12 @@ fi
 export TRTCROSS_RTX=$(windows "$dest/rtx") TRTCROSS_READ_ONLY=$(windows "$dest/read-only")
 [ "$torch" ] && export PYTHONPATH=$(windows "$dest/torch")
 
-say "pytest in $("$here/contained" 60 "$dest/winpy" -c 'import platform, sys; print(platform.platform(), sys.version)')"
 cd "$work"
-"$here/contained" 1800 "$dest/winpy" -m pytest -p no:cacheprovider -o tmp_path_retention_policy=failed \
-  tests/unit tests/windows "$@" </dev/null
+run() { "$here/contained" 1800 "$dest/winpy" -m pytest -p no:cacheprovider -o tmp_path_retention_policy=failed "$@" </dev/null; }
+
+# Sessions have what they need beside the base, and no torch; the GPU and the engines are the host's memory and numpy.
+say "sessions, with torch absent"
+PYTHONPATH=$(windows "$dest/rtx") run -q tests/unit/windows_side/session
+
+say "pytest in $("$here/contained" 60 "$dest/winpy" -c 'import platform, sys; print(platform.platform(), sys.version)')"
+run tests/unit tests/windows "$@"

@@ -22,7 +22,7 @@ from toolchain import Artifact
 from toolchain.errors import IncompatibleError, MalformedArtifactError, TrtcrossError, UsageError
 from windows_side import Session
 from windows_side.preflight import requirements
-from windows_side.session import cuda
+from windows_side.session import cuda, running
 from windows_side.session.cuda import OutOfMemoryError
 from windows_side.session.engine import LoadedEngine
 
@@ -418,3 +418,29 @@ def test_an_engine_of_another_release_is_refused_before_tensorrt_sees_it(monkeyp
     ) as it:
         opened("static")
     assert "python -m pip install tensorrt-rtx==1.6.1.120" in str(it.value.remedy)
+
+
+def test_an_array_on_another_gpu_is_refused(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cuda, "gpu_of", lambda pointer: 1)
+    with opened("static") as session, pytest.raises(UsageError, match="'x' is on cuda:1, not on cuda:0"):
+        session(OnGpu(ones(2, 8)))
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda:-1", "gpu", -1, True, None, 1.0])
+def test_what_names_no_gpu_is_refused(device: Any) -> None:
+    with pytest.raises(UsageError, match="there is no GPU"):
+        opened("static", device=device)
+
+
+def test_a_plan_that_tensorrt_refuses_is_told_from_memory_that_is_short(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runtime = type("Runtime", (), {"deserialize_cuda_engine": lambda self, plan: None})()
+    monkeypatch.setattr(running, "LoadedEngine", lambda _, *rest, **options: LoadedEngine(runtime, *rest, **options))
+    monkeypatch.setattr(cuda, "free_memory", lambda: 2**30)
+    with pytest.raises(MalformedArtifactError, match="does not take the engine"):
+        opened("static")
+    monkeypatch.setattr(cuda, "free_memory", lambda: 100)
+    with pytest.raises(OutOfMemoryError, match="the GPU has 0 MiB left"):
+        opened("static")
+    assert not host.memory.blocks
