@@ -274,10 +274,10 @@ def _checked(result: tuple[Any, ...]) -> Any:
 
 
 def _error(code: Any) -> TrtcrossError:
-    text = _cuda.cudaGetErrorString(code)[1].decode()
     if code in _NO_GPU:
+        # Without a driver CUDA's own words of it were seen to crash in a Windows Python.
         return IncompatibleError(
-            f"there is no GPU to run on: {text}",
+            f"there is no GPU to run on: {code.name}",
             where="CUDA",
             remedy="install NVIDIA's current driver; in a child process, start it with spawn instead of fork",
         )
@@ -285,6 +285,7 @@ def _error(code: Any) -> TrtcrossError:
         return OutOfMemoryError(
             "the GPU has not enough memory left", where="CUDA", remedy="close what uses it, or use smaller inputs"
         )
+    text = _cuda.cudaGetErrorString(code)[1].decode()
     return IncompatibleError(
         f"the GPU failed: {text} ({code.name})",
         where="CUDA",
