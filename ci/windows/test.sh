@@ -67,7 +67,9 @@ run() { "$here/contained" 1800 "$dest/winpy" -m pytest -p no:cacheprovider -o tm
 
 # Sessions have what they need beside the base, and no torch; the GPU and the engines are the host's memory and numpy.
 say "sessions, with torch absent"
-PYTHONPATH=$(windows "$dest/rtx") run -q tests/unit/windows_side/session
+status=0
+PYTHONPATH=$(windows "$dest/rtx") run -q tests/unit/windows_side/session || status=$?
 
 say "pytest in $("$here/contained" 60 "$dest/winpy" -c 'import platform, sys; print(platform.platform(), sys.version)')"
-run tests/unit tests/windows "$@"
+run tests/unit tests/windows "$@" || status=$?
+exit $status

@@ -103,6 +103,7 @@ def test_the_runtime_is_what_is_asked_for_else_what_is_needed_and_there(
     name: str, installed: set[str], wanted: str, chosen: Runtime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(runtimes, "version_of", lambda package: "1" if package in installed else None)
+    monkeypatch.setattr(runtimes, "torch_version", lambda: "2.14.1" if "torch-tensorrt-rtx" in installed else None)
     with open_artifact(SCHEMA1 / f"{name}.pt2") as artifact:
         assert choose_runtime(artifact, wanted) is chosen
 
