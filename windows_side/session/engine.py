@@ -30,10 +30,13 @@ class LoadedEngine:
         entry: what the manifest says of it.
     """
 
-    def __init__(self, runtime: Any, engine: Engine, kernels: Any, *, cuda_graphs: bool) -> None:
+    def __init__(
+        self, runtime: Any, engine: Engine, read: Callable[[], bytes], kernels: Any, *, cuda_graphs: bool
+    ) -> None:
         """
         Args:
             runtime: TensorRT's, of :func:`create_runtime`.
+            read: gives the engine's bytes, their digest checked.
             kernels: what shares compiled kernels with it: :meth:`.kernels.Kernels.attach`.
             cuda_graphs: whether its calls are captured.
 
@@ -41,16 +44,16 @@ class LoadedEngine:
             IncompatibleError: it needs what a session lacks, or memory is short.
             MalformedArtifactError: its digest is wrong, or TensorRT does not take it.
         """
-        self.entry = engine.entry
-        _require_simple(engine.entry)
-        plan = engine.read()  # its digest is checked by the time it is read
+        self.entry = entry = engine.entry
+        _require_simple(entry)
+        plan = read()
         logger.debug("an engine is read")
         self._engine = runtime.deserialize_cuda_engine(plan)
         if self._engine is None:
-            require_free(len(plan), f"the engine {engine.name}")
+            require_free(len(plan), f"the engine {entry.name}")
             raise MalformedArtifactError(
-                f"TensorRT-RTX does not take the engine {engine.name}: {_OWN_WORDS}",
-                where=f"engine {engine.name}",
+                f"TensorRT-RTX does not take the engine {entry.name}: {_OWN_WORDS}",
+                where=f"engine {entry.name}",
                 remedy="`trtcross check` says whether it fits this machine; otherwise build it again",
             )
         del plan

@@ -181,6 +181,7 @@ class Running:
         self._rules = SizeRules(manifest.inputs, manifest.guards)
         weights = read_weights(artifact, set(program.state.values()))
         logger.debug("all but engines is read")
+        plans = _plans(artifact)
         self._gpu, self._runtime = started.result()
         logger.debug("the GPU is there")
         self.device = str(self._gpu)
@@ -188,7 +189,7 @@ class Running:
             identity = identity_of(manifest, self._gpu.name, self._gpu.capability)
             self._kernels = Kernels(_folder(options), identity, self._gpu)
             try:
-                self._load_onto_gpu(artifact, program, weights, stream)
+                self._load_onto_gpu(artifact, program, weights, plans, stream)
             except BaseException:
                 self._release([self._lanes.get() for _ in range(self._lanes.qsize())])
                 raise
@@ -197,10 +198,16 @@ class Running:
         _OPEN.add(self)
 
     def _load_onto_gpu(
-        self, artifact: Artifact, program: Program, weights: Mapping[str, Weight], stream: int | None
+        self,
+        artifact: Artifact,
+        program: Program,
+        weights: Mapping[str, Weight],
+        plans: Sequence[Callable[[], bytes]],
+        stream: int | None,
     ) -> None:
-        for engine in artifact.engines:
-            self._engines.append(LoadedEngine(self._runtime, engine, self._kernels, cuda_graphs=self._cuda_graphs))
+        for engine, read in zip(artifact.engines, plans, strict=True):
+            made = LoadedEngine(self._runtime, engine, read, self._kernels, cuda_graphs=self._cuda_graphs)
+            self._engines.append(made)
         logger.debug("engines are on the GPU")
         artifact.container.check_unchanged()
         for name, fqn in program.state.items():
@@ -286,6 +293,15 @@ def _closed() -> UsageError:
 def _close_all() -> None:
     for running in list(_OPEN):
         running.close()
+
+
+def _plans(artifact: Artifact) -> list[Callable[[], bytes]]:
+    """What gives each engine's bytes, their digest checked. The first ones are read now, while the GPU starts."""
+    readers: list[Callable[[], bytes]] = [engine.read for engine in artifact.engines]
+    if readers:
+        first = [readers[0]()]
+        readers[0] = first.pop  # nothing keeps them longer than the engine's making
+    return readers
 
 
 def _require_rtx(artifact: Artifact) -> None:

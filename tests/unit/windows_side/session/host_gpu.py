@@ -229,14 +229,16 @@ class Host:
         self.engines: list[HostEngine] = []
         self.broken_captures = self.captures = self.graphs = self.launches = 0
 
-    def load(self, runtime: Any, engine: Engine, kernels: Any, *, cuda_graphs: bool) -> LoadedEngine:
+    def load(
+        self, runtime: Any, engine: Engine, read: Callable[[], bytes], kernels: Any, *, cuda_graphs: bool
+    ) -> LoadedEngine:
         def deserialize(plan: bytes) -> HostEngine:
             function = self.functions.get(engine.index, sums)
             self.engines.append(HostEngine(engine.entry, function, self.memory.enqueue))
             return self.engines[-1]
 
         runtime = type("Runtime", (), {"deserialize_cuda_engine": staticmethod(deserialize)})()
-        return LoadedEngine(runtime, engine, kernels, cuda_graphs=cuda_graphs)
+        return LoadedEngine(runtime, engine, read, kernels, cuda_graphs=cuda_graphs)
 
 
 def torch_on_host(monkeypatch: pytest.MonkeyPatch) -> None:
