@@ -182,8 +182,9 @@ def steady(path: Path, kernels: Path) -> dict[str, Any]:
 
     from benchmarks.gpu.raw import RawEngine, captured
     from toolchain import open_artifact
+    from toolchain.graph.program import EngineStep
     from windows_side import Session, load
-    from windows_side.session.program import EngineStep, read_program
+    from windows_side.session.program import read_program
 
     def opened(**options: Any) -> Any:
         return Session(path, allow_unlisted_gpu=True, runtime_cache=kernels, **options)

@@ -10,13 +10,9 @@ from typing import Any
 import numpy as np
 
 from toolchain.errors import IncompatibleError, MissingComponentError
+from toolchain.graph.values import ELEMENT_SIZES
 
-_SIZES = {
-    "bool": 1, "uint8": 1, "int8": 1, "int16": 2, "uint16": 2, "int32": 4, "uint32": 4, "int64": 8, "uint64": 8,
-    "float16": 2, "bfloat16": 2, "float32": 4, "float64": 8, "complex64": 8, "complex128": 16,
-    "float8_e4m3fn": 1, "float8_e5m2": 1, "float8_e4m3fnuz": 1, "float8_e5m2fnuz": 1, "float8_e8m0fnu": 1,
-}  # fmt: skip
-_BEYOND_NUMPY = {name for name in _SIZES if name.startswith(("bfloat", "float8"))}
+_BEYOND_NUMPY = {name for name in ELEMENT_SIZES if name.startswith(("bfloat", "float8"))}
 
 
 def size_in_bytes(shape: tuple[int, ...], dtype: str) -> int:
@@ -25,7 +21,7 @@ def size_in_bytes(shape: tuple[int, ...], dtype: str) -> int:
         IncompatibleError: it is a dtype that is not known here.
     """
     try:
-        return prod(shape) * _SIZES[dtype]
+        return prod(shape) * ELEMENT_SIZES[dtype]
     except KeyError:
         raise IncompatibleError(
             f"a session has no tensors of dtype {dtype}", where="Session", remedy="use windows_side.load"

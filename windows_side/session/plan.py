@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
+from toolchain.graph.program import EngineStep, Program, ViewStep
 from toolchain.manifest.models import ValueSpec
 from windows_side.session.cuda import Gpu, Stream
 from windows_side.session.dtypes import size_in_bytes
 from windows_side.session.engine import EngineContext, Shape
 from windows_side.session.memory import DeviceMemory, PinnedMemory
-from windows_side.session.program import EngineStep, Program, ViewStep
 
 ALIGNMENT = 256  # of what TensorRT reads and writes
 

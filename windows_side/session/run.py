@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from toolchain.errors import TrtcrossError
+from toolchain.graph.program import ArithmeticStep, EngineStep, SizeStep, ViewStep
 from windows_side.calling.input_rules import wrong_input
 from windows_side.session import cuda
 from windows_side.session.arrays import DeviceArrays, Given, Kind
@@ -16,7 +17,6 @@ from windows_side.session.device_array import DeviceArray
 from windows_side.session.dtypes import size_in_bytes
 from windows_side.session.engine import Shape
 from windows_side.session.plan import ALIGNMENT, Tensor, Workspace
-from windows_side.session.program import ArithmeticStep, EngineStep, SizeStep, ViewStep
 
 
 @dataclass(frozen=True)

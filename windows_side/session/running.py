@@ -21,6 +21,7 @@ from toolchain.artifact import Artifact, open_artifact
 from toolchain.checker.classes import check_classes
 from toolchain.checker.safety import require_safe_to_load
 from toolchain.errors import IncompatibleError, TrtcrossError, UsageError
+from toolchain.graph.program import EngineStep, Program, ViewStep
 from toolchain.manifest.models import Manifest
 from toolchain.signing.policy import Policy, read_policy
 from toolchain.targets import Backend
@@ -41,7 +42,7 @@ from windows_side.session.kernels import Kernels
 from windows_side.session.lane import Lane
 from windows_side.session.memory import DeviceMemory
 from windows_side.session.plan import Plan, Tensor, Workspace
-from windows_side.session.program import EngineStep, Program, ViewStep, read_program
+from windows_side.session.program import read_program
 from windows_side.session.weights import Weight, read_weights
 
 Source = str | os.PathLike[str] | bytes | IO[bytes] | Artifact

@@ -16,8 +16,8 @@ from tests.unit.windows_side.session.host_gpu import Host, host, torch_on_host
 from toolchain import Artifact
 from toolchain.errors import IncompatibleError, UsageError
 from toolchain.graph.torch_free import VIEWS, operators_for_torch
+from toolchain.graph.views import NEW_SHAPES
 from windows_side import Session
-from windows_side.session.views import NEW_SHAPES
 
 __all__ = ["host"]
 

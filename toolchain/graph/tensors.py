@@ -1,0 +1,68 @@
+"""Tensors that torch saved in an artifact's entries, as torch's lists describe them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import prod
+from typing import Any
+
+from toolchain.graph.values import ELEMENT_SIZES, SCALAR_TYPES
+
+
+@dataclass(frozen=True)
+class StoredTensor:
+    """Where a tensor's elements are in its entry.
+
+    Attributes:
+        entry: the entry that holds its storage.
+        strides: in elements.
+        offset: of the first element, in elements.
+    """
+
+    entry: str
+    dtype: str
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
+    offset: int
+
+    @property
+    def size(self) -> int:
+        """Of its elements, in bytes."""
+        return prod(self.shape) * ELEMENT_SIZES[self.dtype]
+
+    @property
+    def in_order(self) -> bool:
+        """Whether its elements are in C order from the entry's beginning on."""
+        order, step = [], 1
+        for size in reversed(self.shape):
+            order.append(step)
+            step *= size
+        pairs = zip(self.shape, self.strides, reversed(order), strict=True)
+        return self.offset == 0 and all(size == 1 or stride == wanted for size, stride, wanted in pairs)
+
+
+def stored_tensors(document: Any, entry: str) -> dict[str, StoredTensor]:
+    """The tensors of a parsed list, by the names that torch has for them.
+
+    Args:
+        entry: the list's own name.
+
+    Raises:
+        LookupError, TypeError, ValueError, AttributeError: it is no list that torch writes.
+    """
+    folder = entry.rpartition("/")[0]
+    return {name: _stored(f"{folder}/{payload['path_name']}", payload) for name, payload in document["config"].items()}
+
+
+def _stored(entry: str, payload: dict[str, Any]) -> StoredTensor:
+    meta = payload["tensor_meta"]
+    tensor = StoredTensor(
+        entry=entry,
+        dtype=SCALAR_TYPES[meta["dtype"]],
+        shape=tuple(int(size["as_int"]) for size in meta["sizes"]),
+        strides=tuple(int(stride["as_int"]) for stride in meta["strides"]),
+        offset=int(meta["storage_offset"]["as_int"]),
+    )
+    if min((*tensor.shape, *tensor.strides, tensor.offset), default=0) < 0:
+        raise ValueError(f"a size of {entry} is negative")
+    return tensor
