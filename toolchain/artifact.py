@@ -56,13 +56,14 @@ class Engine:
         Raises:
             MalformedArtifactError: the base64 or the digest is wrong.
         """
-        where = f"{self._artifact.path}, engine {self.name}"
         container, span = self._artifact.container, self.entry.base64
         start = container.entry(span.entry).offset + span.offset
         digest = ParallelHash()
-        yield from decode_stream(container.chunks(start, span.length, TEXT_CHUNK), digest, where=where)
+        yield from decode_stream(container.chunks(start, span.length, TEXT_CHUNK), digest, where=self._where)
         if digest.hexdigest() != self.sha256:
-            raise MalformedArtifactError("the engine's bytes do not match the digest in the manifest", where=where)
+            raise MalformedArtifactError(
+                "the engine's bytes do not match the digest in the manifest", where=self._where
+            )
 
     def read(self) -> bytes:
         """The engine's bytes, decoded once and checked; peak memory is the engine and one chunk."""
@@ -77,16 +78,23 @@ class Engine:
         """The engine as a stream of bytes; its end is reached only if the digest is right."""
         return io.BufferedReader(_ChunkStream(self.chunks()), TEXT_CHUNK)
 
+    def header(self) -> bytes:
+        """The plan's first :data:`.HEADER_SIZE` bytes, read from the file alone."""
+        container, span = self._artifact.container, self.entry.base64
+        start = container.entry(span.entry).offset + span.offset
+        length = min(encoded_length(HEADER_SIZE), span.length)
+        chunks = decode_stream(container.chunks(start, length), None, where=self._where)
+        return b"".join(chunks)[:HEADER_SIZE]
+
     def plan_header(self) -> PlanHeader:
-        """The plan's own header, read from the file (its first bytes alone) when first asked for."""
+        """What the plan's own header says, read when first asked for."""
         if self._plan_header is None:
-            container, span = self._artifact.container, self.entry.base64
-            start = container.entry(span.entry).offset + span.offset
-            length = min(encoded_length(HEADER_SIZE), span.length)
-            where = f"{self._artifact.path}, engine {self.name}"
-            head = b"".join(decode_stream(container.chunks(start, length), None, where=where))
-            self._plan_header = parse_plan_header(head[:HEADER_SIZE], where=where)
+            self._plan_header = parse_plan_header(self.header(), where=self._where)
         return self._plan_header
+
+    @property
+    def _where(self) -> str:
+        return f"{self._artifact.path}, engine {self.name}"
 
 
 class _ChunkStream(io.RawIOBase):

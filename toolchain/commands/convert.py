@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from importlib import metadata
+from pathlib import Path
 
 import click
 
@@ -12,6 +13,8 @@ from toolchain.cli.options import trust_option
 from toolchain.cli.output import Output, verb
 from toolchain.convert import GoldenData, convert_artifact
 from toolchain.errors import MissingComponentError, UsageError
+from toolchain.formats.convert import FORMATS, convert_to
+from toolchain.formats.plugins import set_up_lines
 from toolchain.host.installed import install_line
 from toolchain.manifest.models import golden_warnings
 from toolchain.targets import Platform
@@ -23,6 +26,21 @@ GOLDEN_GROUP = "trtcross.golden"
 @click.command()
 @click.argument("artifact", shell_complete=files)
 @click.option("-o", "--out", required=True, shell_complete=files, help="Where to write the new artifact.")
+@click.option(
+    "--format",
+    "format_name",
+    type=click.Choice(FORMATS),
+    default="pt2",
+    show_default=True,
+    help="An artifact, an ONNX model for onnxruntime and Windows ML, or a folder of plain engines.",
+)
+@click.option(
+    "--engines",
+    type=click.Choice(["auto", "embedded", "beside"]),
+    default="auto",
+    show_default=True,
+    help="With --format onnx: in the file, or in files beside it (auto: where they are too big for it).",
+)
 @click.option(
     "--target",
     shell_complete=one_of([platform.value for platform in Platform]),
@@ -42,6 +60,8 @@ def convert(
     output: Output,
     artifact: str,
     out: str,
+    format_name: str,
+    engines: str,
     target: str | None,
     release: str | None,
     golden_from: str | None,
@@ -51,8 +71,13 @@ def convert(
     """Make another artifact of ARTIFACT; the engines stay the same to the byte.
 
     Of an artifact of trtcross: one for another platform. Of a file that Torch-TensorRT itself saved: one with a
-    manifest, without pickles, and with golden I/O where the original model is at hand.
+    manifest, without pickles, and with golden I/O where the original model is at hand. With --format: the same
+    engines for another runtime.
     """
+    if format_name != "pt2":
+        given = {"--target": target, "--torch-tensorrt": release, "--golden-from": golden_from, "--trust": trust}
+        _convert_to(output, artifact, out, format_name, engines, [name for name, value in given.items() if value])
+        return
     platform = Platform.parse(target) if target else None
     with open_artifact(artifact) as opened:
         foreign = opened.foreign
@@ -79,6 +104,33 @@ def convert(
             output.say(f"warning: {text}", level=-1)
     elif manifest.golden is None:
         output.say("golden: none; outputs to compare with take the original model: --golden-from MODEL")
+
+
+def _convert_to(output: Output, artifact: str, out: str, format_name: str, engines: str, given: list[str]) -> None:
+    """Writes the engines for another runtime."""
+    if given:
+        raise UsageError(
+            f"{', '.join(given)} is of artifacts",
+            where=f"--format {format_name}",
+            remedy="convert the artifact to another artifact first",
+        )
+    with open_artifact(artifact) as opened:
+        converted = convert_to(format_name, opened, Path(out), engines=engines)
+    manifest = converted.source.manifest
+    lines = set_up_lines(manifest) if format_name == "onnx" else []
+    output.put(
+        artifact=out,
+        format=format_name,
+        files=[str(file) for file in converted.files],
+        engines=[engine.sha256 for engine in manifest.engines],
+        manifest_sha256=converted.source.manifest_sha256,
+        set_up=lines,
+    )
+    output.say(f"wrote {out}; {len(manifest.engines)} engine(s), unchanged, of {artifact}")
+    if lines:
+        output.say("to set up a machine that runs it from Python:")
+        for line in lines:
+            output.say(f"  {line}")
 
 
 def _golden(opened: Artifact, model: str, samples: int) -> tuple[GoldenData, str]:

@@ -118,6 +118,11 @@ class Program:
     state_updates: tuple[tuple[str, str], ...]
     input_updates: tuple[tuple[int, str], ...]
 
+    @property
+    def engine_steps(self) -> list[EngineStep]:
+        """The engines' calls, in order."""
+        return [step for step in self.steps if isinstance(step, EngineStep)]
+
 
 def read_program(document: dict[str, Any], tokens: Sequence[str], where: str) -> Program:
     """Reads a parsed graph of which nothing needs PyTorch.

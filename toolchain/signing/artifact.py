@@ -68,17 +68,24 @@ def require_signature(artifact: Artifact, policy: Policy) -> Signer:
         MissingComponentError: model-signing is not installed.
     """
     _require_manifest(artifact)
-    path = signature_path(artifact.path)
+    return require_signature_of(artifact.manifest_sha256, artifact.path, policy)
+
+
+def require_signature_of(manifest_sha256: str, signed: Path, policy: Policy) -> Signer:
+    """:func:`require_signature` of a manifest that is in another file than an artifact.
+
+    Args:
+        signed: the file that the signature lies beside.
+    """
+    path = signature_path(signed)
     bundle = read_bundle(path)
     library = _library()
     for signer in policy.signers:
         verifier = library.verifier(signer, bundle)
         if verifier is None:
             continue
-        if not library.is_of(verifier, artifact.manifest_sha256, path):
-            raise refused(
-                "the signature is of another artifact, or this one was changed since it was signed", artifact.path
-            )
+        if not library.is_of(verifier, manifest_sha256, path):
+            raise refused("the signature is of another artifact, or this one was changed since it was signed", signed)
         if signature_bytes(path) != bundle.data:  # the library has read it once more
             raise refused("the signature changed while it was read", path)
         return signer

@@ -10,9 +10,11 @@ from toolchain.checker.structure import LEVELS
 from toolchain.cli.options import report_signer
 from toolchain.cli.output import Output, verb
 from toolchain.cli.several import artifacts_argument, each, expanded
-from toolchain.errors import UsageError
+from toolchain.errors import TrtcrossError, UsageError
+from toolchain.formats.convert import is_converted, verify_converted
 from toolchain.io.places import require_own_place
 from toolchain.report.writing import require_writable
+from toolchain.signing.artifact import require_signature_of
 from windows_side.commands.load_options import load_options
 from windows_side.options import RunOptions
 from windows_side.reports.verify_reports import Reports, read_latency
@@ -40,6 +42,9 @@ def verify(
 ) -> None:
     """Check each ARTIFACT level by level: integrity, structure, load, numbers; each includes those before it.
 
+    Of an ONNX file or an engine folder that `convert` wrote, integrity and structure: every byte, compared with what
+    the artifact's manifest in it makes.
+
     The reports are written whatever the outcome, and before loading already, so that a crash in a driver leaves one.
     """
     if (html or junit or latency) and len(expanded(artifacts)) > 1:
@@ -58,6 +63,9 @@ def _verify(
     latency: Path | None,
     loading: RunOptions,
 ) -> None:
+    if is_converted(Path(artifact)):
+        _verify_converted(output, Path(artifact), loading, reports=bool(html or junit or latency))
+        return
     _require_places(artifact, html, junit, latency)
     reports = Reports(html, junit, read_latency(latency) if latency else None)
     verification = Verification(artifact, level, loading, about_machine=bool(html or junit))
@@ -74,6 +82,37 @@ def _verify(
             )
     if verification.error:
         raise verification.error
+
+
+def _verify_converted(output: Output, path: Path, loading: RunOptions, *, reports: bool) -> None:
+    """Verifies what `convert` wrote for another runtime."""
+    if reports:
+        raise UsageError(
+            "a report is of an artifact",
+            where=str(path),
+            remedy="leave out --html, --junit and --latency, or use --json",
+        )
+    output.put(artifact=str(path))
+    try:
+        converted = verify_converted(path)
+        if loading.policy:
+            signer = require_signature_of(converted.source.manifest_sha256, converted.signed, loading.policy)
+            report_signer(output, signer)
+    except TrtcrossError:
+        output.say("integrity, structure: FAILED")
+        raise
+    manifest = converted.source.manifest
+    output.put(
+        format=converted.format,
+        model=manifest.model.name,
+        manifest_sha256=converted.source.manifest_sha256,
+        engines=[engine.sha256 for engine in manifest.engines],
+        files=[str(file) for file in converted.files],
+    )
+    output.say(f"integrity, structure: ok, every byte of {len(converted.files)} file(s)")
+    output.say(f"of the artifact of {manifest.model.name} with the manifest {converted.source.manifest_sha256}")
+    if converted.format == "onnx":
+        output.say("numbers: verify the artifact itself with --runtime onnxruntime")
 
 
 def _require_places(artifact: str, html: Path | None, junit: Path | None, latency: Path | None) -> None:

@@ -1,0 +1,311 @@
+"""An artifact as an ONNX model: a node of the operator EPContext for each engine, which NVIDIA's plugin runs.
+
+What :func:`onnx_model` makes follows from its arguments alone, to the byte, so that a file can be made again and
+compared.
+"""
+
+from __future__ import annotations
+
+import json
+import operator
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import onnx
+from onnx import TensorProto, helper
+
+from toolchain.errors import IncompatibleError
+from toolchain.formats.onnx_names import OnnxNames, onnx_names
+from toolchain.formats.source import Source
+from toolchain.graph.program import ArithmeticStep, EngineStep, SizeStep
+from toolchain.manifest.models import Binding, DynamicSize, EngineEntry, ValueSpec
+from toolchain.targets import Backend
+
+FORMAT = "1"
+MANIFEST_KEY = "trtcross.manifest"
+GRAPH_KEY = "trtcross.graph"
+LIST_KEY = "trtcross.tensors:"
+NAMES_KEY = "trtcross.names"
+FORMAT_KEY = "trtcross.format"
+DIGEST_KEY = "trtcross.manifest_sha256"
+COMPATIBILITY_KEY = "ep_compatibility_info."
+# The name under which its Python package registers the plugin, and the one that Windows ML has for it.
+EP_NAMES = ("nv_tensorrt_rtx", "NvTensorRTRTXExecutionProvider")
+CONTEXT_OPERATOR, CONTEXT_DOMAIN = "EPContext", "com.microsoft"
+CONTEXT = "ep_cache_context"
+# Those of the operators that are used, and what onnxruntime 1.23 reads.
+_OPSET, _IR_VERSION = 21, 10
+
+DTYPES: dict[str, int] = {
+    "float32": TensorProto.FLOAT,
+    "float16": TensorProto.FLOAT16,
+    "bfloat16": TensorProto.BFLOAT16,
+    "bool": TensorProto.BOOL,
+    "int8": TensorProto.INT8,
+    "uint8": TensorProto.UINT8,
+    "int32": TensorProto.INT32,
+    "int64": TensorProto.INT64,
+    "float8_e4m3fn": TensorProto.FLOAT8E4M3FN,
+}
+"""What NVIDIA's plugin takes as an input or output."""
+
+_ARITHMETIC = {operator.add: "Add", operator.sub: "Sub", operator.mul: "Mul", max: "Max", min: "Min"}
+
+
+@dataclass(frozen=True)
+class Context:
+    """Where an engine is: in the model, or in a file beside it.
+
+    Attributes:
+        data: the engine, or the file's name.
+        header: the engine's first bytes.
+    """
+
+    data: bytes
+    embedded: bool
+    header: bytes
+
+
+def onnx_model(
+    source: Source, contexts: Sequence[Context], state: Mapping[str, bytes], *, compatibility: bool = True
+) -> onnx.ModelProto:
+    """Makes the model.
+
+    Args:
+        contexts: of each engine.
+        state: each buffer's elements, by its name.
+        compatibility: let onnxruntime refuse the model on GPUs that the engine does not list.
+
+    Raises:
+        IncompatibleError: the plugin, or ONNX, cannot have it.
+    """
+    return _Writer(source, contexts, state).model(compatibility)
+
+
+class _Writer:
+    def __init__(self, source: Source, contexts: Sequence[Context], state: Mapping[str, bytes]) -> None:
+        self._source = source
+        self._manifest = source.manifest
+        self._contexts = contexts
+        self._state = state
+        _require_runnable(source)
+        self._names = onnx_names(source)
+        self._constants: list[TensorProto] = []
+
+    def model(self, compatibility: bool) -> onnx.ModelProto:
+        nodes = [node for step in self._steps() for node in self._nodes(step)]
+        nodes += [helper.make_node("Identity", [given], [name]) for given, name in self._names.copies]
+        buffers = [
+            helper.make_tensor(
+                self._names.state[b.name], DTYPES[b.stored.dtype], b.stored.shape, self._state[b.name], True
+            )
+            for b in self._source.state
+        ]
+        graph = helper.make_graph(
+            nodes, self._manifest.model.name or "model", self._inputs(), self._outputs(), [*buffers, *self._constants]
+        )
+        opsets = [helper.make_opsetid("", _OPSET), helper.make_opsetid(CONTEXT_DOMAIN, 1)]
+        model = helper.make_model(
+            graph,
+            opset_imports=opsets,
+            ir_version=_IR_VERSION,
+            producer_name="trtcross",
+            producer_version=self._manifest.producer.trtcross,
+        )
+        helper.set_model_props(model, self._properties(compatibility))
+        return model
+
+    def _properties(self, compatibility: bool) -> dict[str, str]:
+        source = self._source
+        properties = {
+            FORMAT_KEY: FORMAT,
+            DIGEST_KEY: source.manifest_sha256,
+            NAMES_KEY: json.dumps(names_document(source, self._names)),
+            MANIFEST_KEY: source.manifest_text.decode(),
+            GRAPH_KEY: source.graph_text.decode(),
+        }
+        properties |= {f"{LIST_KEY}{name}": data.decode() for name, data in source.lists.items()}
+        # Of several engines the plugin itself gives out no such text.
+        if compatibility and len(self._contexts) == 1:
+            header = self._contexts[0].header.hex()
+            properties |= {f"{COMPATIBILITY_KEY}{name}": header for name in EP_NAMES}
+        return properties
+
+    def _inputs(self) -> list[onnx.ValueInfoProto]:
+        infos = [
+            _info(name, spec)
+            for name, spec in zip(self._names.inputs, self._manifest.inputs, strict=True)
+            if name is not None
+        ]
+        for buffer in self._source.state:
+            name = self._names.state[buffer.name]
+            infos.append(helper.make_tensor_value_info(name, DTYPES[buffer.stored.dtype], buffer.stored.shape))
+        return infos
+
+    def _outputs(self) -> list[onnx.ValueInfoProto]:
+        infos = []
+        for name, spec in zip(self._names.outputs, self._manifest.outputs, strict=True):
+            if name is not None:
+                is_size = spec.dtype is None
+                infos.append(
+                    helper.make_tensor_value_info(name, TensorProto.INT64, []) if is_size else _info(name, spec)
+                )
+        for buffer in self._source.state:
+            if buffer.update:
+                name = self._names.updates[buffer.name]
+                infos.append(helper.make_tensor_value_info(name, DTYPES[buffer.stored.dtype], buffer.stored.shape))
+        specs = dict(zip(self._names.inputs, self._manifest.inputs, strict=True))
+        infos += [_info(after, specs[name]) for name, after in self._names.input_updates.items()]
+        return infos
+
+    def _steps(self) -> Iterator[EngineStep | SizeStep | ArithmeticStep]:
+        """The steps, but for sizes of which nothing is made."""
+        program = self._source.program
+        wanted = {output.name for output in program.outputs}
+        kept: list[EngineStep | SizeStep | ArithmeticStep] = []
+        for step in reversed(program.steps):
+            if isinstance(step, EngineStep) or step.output in wanted:
+                kept.append(step)
+                wanted |= set(step.operands) if isinstance(step, ArithmeticStep) else set()  # type: ignore[arg-type]
+        return reversed(kept)
+
+    def _nodes(self, step: EngineStep | SizeStep | ArithmeticStep) -> list[onnx.NodeProto]:
+        if isinstance(step, EngineStep):
+            return [self._engine(step)]
+        if isinstance(step, SizeStep):
+            name = self._names.values[step.output]
+            sized, none = f"{name}.vector", self._constant(f"{name}.axes", [0], [1])
+            return [
+                helper.make_node(
+                    "Shape", [self._names.values[step.tensor]], [sized], start=step.dim, end=_after(step.dim)
+                ),
+                helper.make_node("Squeeze", [sized, none], [name]),
+            ]
+        return self._arithmetic(step)
+
+    def _arithmetic(self, step: ArithmeticStep) -> list[onnx.NodeProto]:
+        name = self._names.values[step.output]
+        operands = [
+            self._names.values[value] if isinstance(value, str) else self._constant(f"{name}.{index}", [value], [])
+            for index, value in enumerate(step.operands)
+        ]
+        if step.function is operator.neg:
+            return [helper.make_node("Neg", operands, [name])]
+        if step.function is operator.mod:  # with the divisor's sign, as Python's
+            return [helper.make_node("Mod", operands, [name])]
+        if step.function is operator.floordiv:  # ONNX's Div rounds toward zero
+            rest, whole = f"{name}.rest", f"{name}.whole"
+            return [
+                helper.make_node("Mod", operands, [rest]),
+                helper.make_node("Sub", [operands[0], rest], [whole]),
+                helper.make_node("Div", [whole, operands[1]], [name]),
+            ]
+        return [helper.make_node(_ARITHMETIC[step.function], operands, [name])]
+
+    def _constant(self, name: str, values: list[int], shape: list[int]) -> str:
+        self._constants.append(helper.make_tensor(name, TensorProto.INT64, shape, values))
+        return name
+
+    def _engine(self, step: EngineStep) -> onnx.NodeProto:
+        entry, context = self._manifest.engines[step.engine], self._contexts[step.engine]
+        node = helper.make_node(
+            CONTEXT_OPERATOR,
+            [binding.name for binding in entry.inputs],
+            [binding.name for binding in entry.outputs],
+            name=entry.name,
+            domain=CONTEXT_DOMAIN,
+            main_context=0,
+            embed_mode=int(context.embedded),
+            ep_sdk_version=self._manifest.target.runtime,
+            hardware_architecture=_architecture(self._manifest.target.compute_capabilities),
+            # The plugin's file of compiled kernels is called so.
+            partition_name=f"trtcross_{entry.sha256[:32]}",
+            onnx_model_filename="",
+        )
+        # An attribute `source` would have to name the plugin as whoever loads the model registers it.
+        node.attribute.append(helper.make_attribute(CONTEXT, context.data))
+        return node
+
+
+def names_document(source: Source, names: OnnxNames) -> dict[str, Any]:
+    """What the manifest's names are in the model: ``{"inputs": {"images.0": "images_0"}, ...}``; null is a constant."""
+    manifest = source.manifest
+    return {
+        "inputs": {spec.name: name for spec, name in zip(manifest.inputs, names.inputs, strict=True)},
+        "outputs": {spec.name: name for spec, name in zip(manifest.outputs, names.outputs, strict=True)},
+        "state": {
+            buffer.name: {"input": names.state[buffer.name], "output": names.updates.get(buffer.name)}
+            for buffer in source.state
+        },
+        "changed_inputs": dict(names.input_updates),
+    }
+
+
+def _require_runnable(source: Source) -> None:
+    """Refuses what the plugin cannot run, or would run wrongly.
+
+    Raises:
+        IncompatibleError: with what that is.
+    """
+    manifest = source.manifest
+
+    def refuse(problem: str, remedy: str) -> IncompatibleError:
+        return IncompatibleError(problem, where=source.where, remedy=remedy)
+
+    if manifest.target.backend is not Backend.TENSORRT_RTX:
+        raise refuse(
+            "its engines are TensorRT's, and the plugin runs those of TensorRT-RTX", "build with --backend tensorrt-rtx"
+        )
+    for entry in manifest.engines:
+        if entry.aliased_io:
+            pairs = ", ".join(f"{alias.output} over {alias.input}" for alias in entry.aliased_io)
+            raise refuse(
+                f"engine {entry.name} writes outputs over its inputs ({pairs}), which ONNX has no words for",
+                "use windows_side.Session, or `convert --format engine`",
+            )
+        if len(entry.profiles) > 1:
+            raise refuse(
+                f"engine {entry.name} has {len(entry.profiles)} optimization profiles, and the plugin knows the first",
+                "build it with one profile",
+            )
+        for binding in (*entry.inputs, *entry.outputs):
+            _require_dtype(binding, source)
+    for spec in (*manifest.inputs, *manifest.outputs):
+        if spec.dtype is not None:
+            _require_dtype(spec, source)
+
+
+def _require_dtype(value: Binding | ValueSpec, source: Source) -> None:
+    if value.dtype not in DTYPES:
+        raise IncompatibleError(
+            f"{value.name} is {value.dtype}, and the plugin takes {', '.join(DTYPES)}",
+            where=source.where,
+            remedy="build the model with inputs and outputs of those",
+        )
+
+
+def _architecture(capabilities: list[str]) -> str:
+    """As the plugin writes it: ``80+`` for Ampere and later."""
+    numbers = [capability.removeprefix("sm_") for capability in capabilities]
+    return "80+" if "80" in numbers or not numbers else numbers[0]
+
+
+def _info(name: str, spec: ValueSpec) -> onnx.ValueInfoProto:
+    shape = [size.symbol if isinstance(size, DynamicSize) else size for size in spec.shape or []]
+    return helper.make_tensor_value_info(name, DTYPES[str(spec.dtype)], shape)
+
+
+def _after(dim: int) -> int | None:
+    """The end of a slice of one dimension; none behind the last, counted from the end."""
+    return None if dim == -1 else dim + 1
+
+
+def context_nodes(model: onnx.ModelProto) -> list[onnx.NodeProto]:
+    """A model's nodes of engines, in order."""
+    return [node for node in model.graph.node if node.op_type == CONTEXT_OPERATOR]
+
+
+def engine_entries(source: Source) -> list[EngineEntry]:
+    """The engines in the order of the model's nodes."""
+    return [source.manifest.engines[step.engine] for step in source.program.engine_steps]

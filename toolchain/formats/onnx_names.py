@@ -1,0 +1,136 @@
+"""The names of an ONNX model's values.
+
+NVIDIA's plugin binds an engine's tensors by the names of its node's values, and where a name is none of the engine's
+it takes the first value in silence. So the values around an engine have the names of its bindings. Nodes that only
+rename would not help: onnxruntime removes them before the plugin sees the model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from toolchain.errors import IncompatibleError
+from toolchain.formats.source import Source
+from toolchain.graph.program import EngineStep
+
+
+@dataclass(frozen=True)
+class OnnxNames:
+    """What the ONNX model calls the artifact's values.
+
+    Attributes:
+        values: by their names in the graph.
+        inputs: in the manifest's order, None for one that is no tensor.
+        outputs: in the manifest's order, None for one that is a constant.
+        state: for each buffer, the model's input.
+        updates: for each buffer that calls change, by its name the output that gives its new value.
+        input_updates: for each input that calls change, by its name in ONNX the output that gives its new value.
+        copies: values that are given out under a further name.
+    """
+
+    values: Mapping[str, str]
+    inputs: tuple[str | None, ...]
+    outputs: tuple[str | None, ...]
+    state: Mapping[str, str]
+    updates: Mapping[str, str]
+    input_updates: Mapping[str, str]
+    copies: tuple[tuple[str, str], ...]
+
+
+def onnx_names(source: Source) -> OnnxNames:
+    """Names every value.
+
+    Raises:
+        IncompatibleError: engines want different names for one value, or one name for two; or a name is none in ONNX.
+    """
+    return _Namer(source).names()
+
+
+class _Namer:
+    def __init__(self, source: Source) -> None:
+        self._source = source
+        self._program = source.program
+        self._values: dict[str, str] = {}
+        self._taken: dict[str, str] = {}
+        self._given: set[str] = set()
+        self._copies: list[tuple[str, str]] = []
+
+    def names(self) -> OnnxNames:
+        program, manifest = self._program, self._source.manifest
+        self._name_bindings()
+        inputs = []
+        for value, spec in zip(program.inputs, manifest.inputs, strict=True):
+            inputs.append(None if value is None else self._named(value, spec.name))
+            self._given.add(value or "")
+        state = {}
+        for buffer in self._source.state:
+            state[buffer.name] = self._named(buffer.value, buffer.name)
+            self._given.add(buffer.value)
+        outputs = tuple(
+            None if output.name is None else self._output(output.name, spec.name)
+            for output, spec in zip(program.outputs, manifest.outputs, strict=True)
+        )
+        updates = {b.name: self._output(b.update, f"{b.name}.after") for b in self._source.state if b.update}
+        changed = {
+            str(inputs[index]): self._output(value, f"{manifest.inputs[index].name}.after")
+            for index, value in program.input_updates
+        }
+        for step in program.steps:
+            if not isinstance(step, EngineStep):
+                self._named(step.output, step.output)
+        return OnnxNames(self._values, tuple(inputs), outputs, state, updates, changed, tuple(self._copies))
+
+    def _name_bindings(self) -> None:
+        for step in self._program.engine_steps:
+            entry = self._source.manifest.engines[step.engine]
+            values = [*step.inputs, *step.outputs]
+            bindings = [*entry.inputs, *entry.outputs]
+            for value, binding in zip(values, bindings, strict=True):
+                named = self._values.get(value)
+                if named is not None and named != binding.name:
+                    raise self._refusal(
+                        f"one value is {named!r} to one engine and {binding.name!r} to another; ONNX has one for it"
+                    )
+                if named is None:
+                    self._take(value, binding.name)
+
+    def _named(self, value: str, name: str) -> str:
+        """The value's name: an engine's for it, or else this one."""
+        if value not in self._values:
+            self._take(value, name)
+        return self._values[value]
+
+    def _output(self, value: str, name: str) -> str:
+        """The name of one of the model's outputs; what is an input, or given out already, is copied."""
+        if value in self._given:
+            copied = f"{value}->{name}"
+            self._take(copied, name)
+            self._copies.append((self._values[value], name))
+            return name
+        self._given.add(value)
+        return self._named(value, name)
+
+    def _take(self, value: str, name: str) -> None:
+        problem = _problem(name)
+        if problem is None and (other := self._taken.get(name)) is not None:
+            problem = f"two values would be called so, {other} and {value}"
+        if problem:
+            raise self._refusal(f"ONNX has no name {name!r} for the value {value}: {problem}")
+        self._values[value], self._taken[name] = name, value
+
+    def _refusal(self, problem: str) -> IncompatibleError:
+        return IncompatibleError(
+            problem, where=self._source.where, remedy="build it as one engine (--require-full-coverage), or rename"
+        )
+
+
+def _problem(name: str) -> str | None:
+    """Why ONNX cannot hold a name; onnxruntime takes dots and all else."""
+    if not name:
+        return "it is empty, which is ONNX's word for no value"
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return "it is no Unicode text"
+    return None

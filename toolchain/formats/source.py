@@ -1,0 +1,170 @@
+"""What a converted file is made of: the artifact's manifest and graph, which go along with it to the byte.
+
+Everything else in a converted file follows from them and from the engines. So whoever has the file can make it again
+and compare each byte, and the artifact's signature, which is of the manifest's bytes, is the converted file's too.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from toolchain.artifact import Artifact
+from toolchain.container.entry_names import GRAPH_ENTRY, MANIFEST_ENTRY, is_tensor_list
+from toolchain.errors import IncompatibleError, MalformedArtifactError
+from toolchain.graph.document import parse_graph
+from toolchain.graph.program import Program, read_program
+from toolchain.graph.skeleton import engine_token
+from toolchain.graph.tensors import StoredTensor, stored_tensors
+from toolchain.graph.torch_free import listed, operators_for_torch
+from toolchain.io.strict_json import load_json
+from toolchain.limits import GRAPH, MANIFEST, TENSOR_LIST
+from toolchain.manifest.models import FileEntry, Manifest
+from toolchain.manifest.reading import parse_manifest
+
+
+@dataclass(frozen=True)
+class State:
+    """A buffer that the model keeps from call to call.
+
+    Attributes:
+        name: as the model calls it.
+        value: in the graph.
+        update: the value that it has after a call, None where no call changes it.
+    """
+
+    name: str
+    value: str
+    update: str | None
+    stored: StoredTensor
+    file: FileEntry
+
+
+@dataclass(frozen=True)
+class Source:
+    """The parts of an artifact that say what its engines are and how they are called.
+
+    Attributes:
+        where: the file that they were read from, for errors.
+        manifest_text: the manifest's bytes.
+        graph_text: the graph's, with a token for each engine.
+        lists: by entry, torch's lists of stored tensors; none where the model keeps no state.
+    """
+
+    where: str
+    manifest_text: bytes
+    graph_text: bytes
+    lists: Mapping[str, bytes]
+
+    @classmethod
+    def of(cls, artifact: Artifact) -> Source:
+        """
+        Raises:
+            IncompatibleError: the artifact is foreign, or has operators that need PyTorch.
+            MalformedArtifactError: it is damaged.
+        """
+        where = str(artifact.path)
+        if artifact.foreign:
+            raise IncompatibleError(
+                "it was saved by Torch-TensorRT itself, and has no manifest, which has to go along",
+                where=where,
+                remedy=f"give it one first: trtcross convert {artifact.path.name} -o OUT.pt2",
+            )
+        manifest_text = artifact.container.read(MANIFEST_ENTRY, size_limit=MANIFEST.size)
+        source = cls(where, manifest_text, artifact.skeleton, {})
+        if not (source.program.state):
+            return source
+        names = filter(is_tensor_list, artifact.container.entries)
+        lists = {name: artifact.read_entry(name, size_limit=TENSOR_LIST.size) for name in names}
+        return cls(where, manifest_text, artifact.skeleton, lists)
+
+    @property
+    def manifest_sha256(self) -> str:
+        """What the artifact's signature is of."""
+        return hashlib.sha256(self.manifest_text).hexdigest()
+
+    @cached_property
+    def manifest(self) -> Manifest:
+        return parse_manifest(self.manifest_text, where=f"{self.where}, manifest")
+
+    def check(self) -> None:
+        """Checks the graph and the lists against the manifest's digests.
+
+        Raises:
+            MalformedArtifactError: one does not match.
+        """
+        for name, data in {GRAPH_ENTRY: self.graph_text, **self.lists}.items():
+            if hashlib.sha256(data).hexdigest() != self._file(name).sha256:
+                raise self.damaged(f"the digest of {name} does not match the manifest")
+
+    @cached_property
+    def program(self) -> Program:
+        """What a call computes.
+
+        Raises:
+            IncompatibleError: a part of it needs PyTorch.
+            MalformedArtifactError: it is no graph that trtcross writes.
+        """
+        where = f"{self.where}, entry {GRAPH_ENTRY}"
+        document = parse_graph(self.graph_text, where=where, limit=GRAPH)
+        if blockers := operators_for_torch(document):
+            raise IncompatibleError(
+                "the model has parts that run in PyTorch, which no other runtime has: " + listed(blockers),
+                where=self.where,
+                remedy="run the artifact itself; `trtcross build --require-no-torch` makes none such",
+            )
+        manifest = self.manifest
+        program = read_program(document, [engine_token(i) for i in range(len(manifest.engines))], where)
+        if len(program.inputs) != len(manifest.inputs) or len(program.outputs) != len(manifest.outputs):
+            raise self.damaged("the graph has other inputs or outputs than the manifest lists")
+        for step in program.engine_steps:
+            entry = manifest.engines[step.engine]
+            if len(step.inputs) != len(entry.inputs) or len(step.outputs) != len(entry.outputs):
+                raise self.damaged(f"the graph calls engine {entry.name} with other bindings than the manifest lists")
+        return program
+
+    @cached_property
+    def state(self) -> tuple[State, ...]:
+        """The buffers that calls use.
+
+        Raises:
+            IncompatibleError: one is not stored by itself, in C order.
+            MalformedArtifactError: one is missing.
+        """
+        stored = dict(self._stored())
+        updates = dict(self.program.state_updates)
+        return tuple(self._state(name, value, updates.get(value), stored) for value, name in self.program.state.items())
+
+    def _state(self, name: str, value: str, update: str | None, stored: dict[str, StoredTensor]) -> State:
+        tensor = stored.get(name)
+        if tensor is None:
+            raise self.damaged(f"the tensor {name!r} is missing")
+        file = self._file(tensor.entry)
+        if not tensor.in_order or tensor.size != file.size:
+            raise IncompatibleError(
+                f"the buffer {name!r} is a part of another tensor's memory, and cannot go along by itself",
+                where=self.where,
+                remedy="register a contiguous copy of it as the buffer, and build again",
+            )
+        return State(name, value, update, tensor, file)
+
+    def _stored(self) -> Iterator[tuple[str, StoredTensor]]:
+        for entry, data in self.lists.items():
+            document: Any = load_json(data, where=f"{self.where}, entry {entry}", limit=TENSOR_LIST)
+            try:
+                yield from stored_tensors(document, entry).items()
+            except (LookupError, TypeError, ValueError, AttributeError) as error:
+                raise self.damaged(f"the list {entry} cannot be read") from error
+
+    def _file(self, entry: str) -> FileEntry:
+        file = self.manifest.files.get(entry)
+        if file is None:
+            raise self.damaged(f"the manifest does not list {entry}")
+        return file
+
+    def damaged(self, problem: str) -> MalformedArtifactError:
+        """The error of a file that is not what its artifact was."""
+        return MalformedArtifactError(problem, where=self.where, remedy="convert the artifact again")
