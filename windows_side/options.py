@@ -37,6 +37,6 @@ class LoadOptions(TrustOptions):
 class RunOptions(LoadOptions):
     """What a verb asks for that runs an artifact by either runtime."""
 
-    runtime: Literal["auto", "torch", "tensorrt"] = Field(
-        default="auto", description="PyTorch, TensorRT alone, or what the artifact needs and is installed."
+    runtime: Literal["auto", "torch", "tensorrt", "onnxruntime"] = Field(
+        default="auto", description="PyTorch, TensorRT alone, onnxruntime, or (auto) what it needs and is installed."
     )

@@ -15,12 +15,11 @@ from typing import Any
 import onnx
 from onnx import TensorProto, helper
 
-from toolchain.errors import IncompatibleError
+from toolchain.formats.onnx_limits import require_runnable
 from toolchain.formats.onnx_names import OnnxNames, onnx_names
 from toolchain.formats.source import Source
 from toolchain.graph.program import ArithmeticStep, EngineStep, SizeStep
-from toolchain.manifest.models import Binding, DynamicSize, EngineEntry, ValueSpec
-from toolchain.targets import Backend
+from toolchain.manifest.models import DynamicSize, EngineEntry, ValueSpec
 
 FORMAT = "1"
 MANIFEST_KEY = "trtcross.manifest"
@@ -37,7 +36,7 @@ CONTEXT = "ep_cache_context"
 # Those of the operators that are used, and what onnxruntime 1.23 reads.
 _OPSET, _IR_VERSION = 21, 10
 
-DTYPES: dict[str, int] = {
+_DTYPES: dict[str, int] = {
     "float32": TensorProto.FLOAT,
     "float16": TensorProto.FLOAT16,
     "bfloat16": TensorProto.BFLOAT16,
@@ -48,7 +47,6 @@ DTYPES: dict[str, int] = {
     "int64": TensorProto.INT64,
     "float8_e4m3fn": TensorProto.FLOAT8E4M3FN,
 }
-"""What NVIDIA's plugin takes as an input or output."""
 
 _ARITHMETIC = {operator.add: "Add", operator.sub: "Sub", operator.mul: "Mul", max: "Max", min: "Min"}
 
@@ -89,7 +87,7 @@ class _Writer:
         self._manifest = source.manifest
         self._contexts = contexts
         self._state = state
-        _require_runnable(source)
+        require_runnable(source)
         self._names = onnx_names(source)
         self._constants: list[TensorProto] = []
 
@@ -98,7 +96,7 @@ class _Writer:
         nodes += [helper.make_node("Identity", [given], [name]) for given, name in self._names.copies]
         buffers = [
             helper.make_tensor(
-                self._names.state[b.name], DTYPES[b.stored.dtype], b.stored.shape, self._state[b.name], True
+                self._names.state[b.name], _DTYPES[b.stored.dtype], b.stored.shape, self._state[b.name], True
             )
             for b in self._source.state
         ]
@@ -140,7 +138,7 @@ class _Writer:
         ]
         for buffer in self._source.state:
             name = self._names.state[buffer.name]
-            infos.append(helper.make_tensor_value_info(name, DTYPES[buffer.stored.dtype], buffer.stored.shape))
+            infos.append(helper.make_tensor_value_info(name, _DTYPES[buffer.stored.dtype], buffer.stored.shape))
         return infos
 
     def _outputs(self) -> list[onnx.ValueInfoProto]:
@@ -154,7 +152,7 @@ class _Writer:
         for buffer in self._source.state:
             if buffer.update:
                 name = self._names.updates[buffer.name]
-                infos.append(helper.make_tensor_value_info(name, DTYPES[buffer.stored.dtype], buffer.stored.shape))
+                infos.append(helper.make_tensor_value_info(name, _DTYPES[buffer.stored.dtype], buffer.stored.shape))
         specs = dict(zip(self._names.inputs, self._manifest.inputs, strict=True))
         infos += [_info(after, specs[name]) for name, after in self._names.input_updates.items()]
         return infos
@@ -242,49 +240,6 @@ def names_document(source: Source, names: OnnxNames) -> dict[str, Any]:
     }
 
 
-def _require_runnable(source: Source) -> None:
-    """Refuses what the plugin cannot run, or would run wrongly.
-
-    Raises:
-        IncompatibleError: with what that is.
-    """
-    manifest = source.manifest
-
-    def refuse(problem: str, remedy: str) -> IncompatibleError:
-        return IncompatibleError(problem, where=source.where, remedy=remedy)
-
-    if manifest.target.backend is not Backend.TENSORRT_RTX:
-        raise refuse(
-            "its engines are TensorRT's, and the plugin runs those of TensorRT-RTX", "build with --backend tensorrt-rtx"
-        )
-    for entry in manifest.engines:
-        if entry.aliased_io:
-            pairs = ", ".join(f"{alias.output} over {alias.input}" for alias in entry.aliased_io)
-            raise refuse(
-                f"engine {entry.name} writes outputs over its inputs ({pairs}), which ONNX has no words for",
-                "use windows_side.Session, or `convert --format engine`",
-            )
-        if len(entry.profiles) > 1:
-            raise refuse(
-                f"engine {entry.name} has {len(entry.profiles)} optimization profiles, and the plugin knows the first",
-                "build it with one profile",
-            )
-        for binding in (*entry.inputs, *entry.outputs):
-            _require_dtype(binding, source)
-    for spec in (*manifest.inputs, *manifest.outputs):
-        if spec.dtype is not None:
-            _require_dtype(spec, source)
-
-
-def _require_dtype(value: Binding | ValueSpec, source: Source) -> None:
-    if value.dtype not in DTYPES:
-        raise IncompatibleError(
-            f"{value.name} is {value.dtype}, and the plugin takes {', '.join(DTYPES)}",
-            where=source.where,
-            remedy="build the model with inputs and outputs of those",
-        )
-
-
 def _architecture(capabilities: list[str]) -> str:
     """As the plugin writes it: ``80+`` for Ampere and later."""
     numbers = [capability.removeprefix("sm_") for capability in capabilities]
@@ -293,7 +248,7 @@ def _architecture(capabilities: list[str]) -> str:
 
 def _info(name: str, spec: ValueSpec) -> onnx.ValueInfoProto:
     shape = [size.symbol if isinstance(size, DynamicSize) else size for size in spec.shape or []]
-    return helper.make_tensor_value_info(name, DTYPES[str(spec.dtype)], shape)
+    return helper.make_tensor_value_info(name, _DTYPES[str(spec.dtype)], shape)
 
 
 def _after(dim: int) -> int | None:

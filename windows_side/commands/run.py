@@ -18,9 +18,11 @@ from windows_side.preflight.admission import admit
 from windows_side.preflight.requirements import Runtime
 from windows_side.preflight.runtimes import choose_runtime
 from windows_side.session.opening import open_session
+from windows_side.session.session import Session
 
 if TYPE_CHECKING:
     from windows_side.execution.model import LoadedModel
+    from windows_side.onnxruntime.session import OnnxSession
 
 
 @click.command()
@@ -34,8 +36,8 @@ def run(output: Output, artifact: str, source: Path, out: Path, loading: RunOpti
     require_own_place(out, artifact, source, where="--output")
     with open_artifact(artifact) as opened:
         runtime = choose_runtime(opened, loading.runtime)
-        if runtime is Runtime.TENSORRT:
-            names = _run_in_session(opened, loading, source, out)
+        if runtime is not Runtime.TORCH:
+            names = _run_in_session(opened, runtime, loading, source, out)
         else:
             doubts = admit(opened, loading)  # before torch, which may be what is missing
             from windows_side.loader.loading import load_admitted
@@ -45,15 +47,23 @@ def run(output: Output, artifact: str, source: Path, out: Path, loading: RunOpti
     output.say(f"wrote {', '.join(names)} to {out}")
 
 
-def _run_in_session(artifact: Artifact, loading: RunOptions, source: Path, out: Path) -> list[str]:
+def _run_in_session(artifact: Artifact, runtime: Runtime, loading: RunOptions, source: Path, out: Path) -> list[str]:
     """:func:`run_file` without torch."""
-    with open_session(artifact, loading) as session:
+    with _session(artifact, runtime, loading) as session:
         from windows_side.session.samples import read_feed, write_arrays
 
         outputs = session.run(read_feed(artifact.manifest, source))
     named = {spec.name: outputs[spec.name] for spec in artifact.manifest.outputs if spec.dtype is not None}
     write_arrays(named, out)
     return list(named)
+
+
+def _session(artifact: Artifact, runtime: Runtime, loading: RunOptions) -> Session | OnnxSession:
+    if runtime is Runtime.TENSORRT:
+        return open_session(artifact, loading)
+    from windows_side.onnxruntime.session import OnnxSession
+
+    return OnnxSession(artifact, loading)
 
 
 def run_file(model: LoadedModel, artifact: Artifact, source: Path, out: Path) -> list[str]:

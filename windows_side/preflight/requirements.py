@@ -16,6 +16,7 @@ from packaging.version import Version
 from toolchain.artifact import Artifact, open_artifact
 from toolchain.engine.releases import RELEASES
 from toolchain.errors import IncompatibleError
+from toolchain.formats.plugins import plugins
 from toolchain.host.gpu_probe import Gpus, probe_gpus
 from toolchain.host.installed import torch_cuda, torch_version, version_of
 from toolchain.host.requirements import Requirement, State
@@ -35,10 +36,13 @@ _RISKS = {search_path.NAME, wsl.NAME}
 
 
 class Runtime(str, Enum):
-    """What runs an artifact: PyTorch and Torch-TensorRT (``load``), or TensorRT's own Python package (``Session``)."""
+    """What runs an artifact: PyTorch and Torch-TensorRT (``load``), TensorRT's own Python package (``Session``), or
+    onnxruntime with NVIDIA's plugin.
+    """
 
     TORCH = "torch"
     TENSORRT = "tensorrt"
+    ONNXRUNTIME = "onnxruntime"
 
 
 def check(artifact: Artifact | str | os.PathLike[str], runtime: Runtime = Runtime.TORCH) -> list[Requirement]:
@@ -125,13 +129,19 @@ def _requirements(artifact: Artifact, gpus: Gpus, runtime: Runtime) -> Iterator[
         yield _torch_cuda(manifest)
         yield _torch_tensorrt(manifest)
         yield _runtime(artifact, _install(manifest, 2))
+    elif runtime is Runtime.ONNXRUNTIME:
+        yield _installed("numpy")
+        yield _installed("onnx")
+        yield _onnxruntime()
+        yield _plugin(manifest)
     else:
         yield _installed("cuda-bindings")
         yield _installed("numpy")
         package = manifest.producer.tensorrt
         yield _runtime(artifact, f"python -m pip install {package.name}=={manifest.target.runtime}")
-    through_torch = runtime is Runtime.TORCH
-    yield search_path.search_path_requirement(manifest, _install(manifest, 2), through_torch=through_torch)
+    if runtime is not Runtime.ONNXRUNTIME:
+        through_torch = runtime is Runtime.TORCH
+        yield search_path.search_path_requirement(manifest, _install(manifest, 2), through_torch=through_torch)
     yield _disk(manifest)
     if sys.platform == "win32":
         yield _visual_cpp()
@@ -219,6 +229,28 @@ def _installed(package: str) -> Requirement:
     here = version_of(package)
     found = f"{package} {here}" if here else "not installed"
     return _compare(package, package, found, here is not None, f"python -m pip install {package}")
+
+
+def _onnxruntime() -> Requirement:
+    least, here = plugins().onnxruntime, version_of("onnxruntime")
+    found = f"onnxruntime {here}" if here else "not installed"
+    fits = here is not None and Version(here) >= Version(least)
+    remedy = f'python -m pip install "onnxruntime>={least}"'
+    return _compare("onnxruntime", f"onnxruntime from {least} on", found, fits, remedy)
+
+
+def _plugin(manifest: Manifest) -> Requirement:
+    """Whether NVIDIA's plugin is there that holds the engines' release of TensorRT-RTX."""
+    table, runtime = plugins(), manifest.target.runtime
+    release, here = table.release_for(runtime), version_of(table.package)
+    held = f" (TensorRT-RTX {table.releases.get(here, 'of another release')})" if here else ""
+    found = f"{table.package} {here}{held}" if here else "not installed"
+    if release is None:
+        known = ", ".join(f"{held} in {name}" for name, held in table.releases.items())
+        needed = f"a release of {table.package} that holds TensorRT-RTX {runtime}; known are {known}"
+        return Requirement("plugin", State.NOT_MET, needed, found, "build with a release of TensorRT-RTX among those")
+    needed = f"{table.package} {release} (TensorRT-RTX {runtime})"
+    return _compare("plugin", needed, found, here == release, f"python -m pip install {table.package}=={release}")
 
 
 def _runtime(artifact: Artifact, remedy: str) -> Requirement:

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 from toolchain.artifact import Artifact
+from toolchain.errors import IncompatibleError
+from toolchain.formats.onnx_limits import require_runnable
+from toolchain.formats.onnx_names import onnx_names
+from toolchain.formats.source import Source
 from toolchain.graph.torch_free import listed, operators_for_torch
 from toolchain.host.installed import torch_version, version_of
 from toolchain.host.requirements import Requirement, State
@@ -37,7 +41,11 @@ def check_for(artifact: Artifact, runtime: Runtime) -> list[Requirement]:
         MalformedArtifactError: the graph or an engine's header is damaged.
     """
     found = check(artifact, runtime)
-    return [*found, _graph_requirement(artifact)] if runtime is Runtime.TENSORRT else found
+    if runtime is Runtime.TENSORRT:
+        found.append(_graph_requirement(artifact))
+    elif runtime is Runtime.ONNXRUNTIME:
+        found.append(_onnx_requirement(artifact))
+    return found
 
 
 def _graph_requirement(artifact: Artifact) -> Requirement:
@@ -45,3 +53,15 @@ def _graph_requirement(artifact: Artifact) -> Requirement:
     if not found:
         return Requirement("graph", State.MET, needed, "none is needed", None)
     return Requirement("graph", State.NOT_MET, needed, f"PyTorch runs {listed(found)}", "use --runtime torch")
+
+
+def _onnx_requirement(artifact: Artifact) -> Requirement:
+    """Whether it can be an ONNX model that NVIDIA's plugin runs."""
+    needed = "a model that ONNX and the plugin can have"
+    try:
+        source = Source.of(artifact)
+        require_runnable(source)
+        onnx_names(source)
+    except IncompatibleError as error:
+        return Requirement("onnx-model", State.NOT_MET, needed, error.problem, error.remedy)
+    return Requirement("onnx-model", State.MET, needed, f"{len(artifact.engines)} engine(s)", None)

@@ -20,7 +20,6 @@ from windows_side.options import RunOptions
 from windows_side.preflight.requirements import Runtime, check, require
 from windows_side.preflight.runtimes import choose_runtime
 from windows_side.session.opening import open_session
-from windows_side.session.session import Session
 from windows_side.verification.output_error import OutputError, doubts_of_added
 
 
@@ -120,7 +119,7 @@ class Verification:
                 if error:
                     return
         finally:
-            if isinstance(self._model, Session):
+            if self._runtime is not Runtime.TORCH and self._model is not None:
                 self._model.close()
             if artifact is not None:
                 artifact.close()
@@ -161,7 +160,7 @@ class Verification:
             details["runtime"] = self._runtime.value
             self._model = self._loaded(artifact, doubts)
         else:
-            self.outputs = golden_errors(artifact, self._model)
+            self.outputs = golden_errors(artifact, self._model, self._runtime)
             details["outputs"] = [output.to_json() for output in self.outputs]
             if added := doubts_of_added(self.outputs):
                 details["warnings"] = added
@@ -170,13 +169,17 @@ class Verification:
     def _loaded(self, artifact: Artifact, doubts: list[Requirement]) -> Any:
         if self._runtime is Runtime.TENSORRT:
             return open_session(artifact, self._loading)
+        if self._runtime is Runtime.ONNXRUNTIME:
+            from windows_side.onnxruntime.session import OnnxSession
+
+            return OnnxSession(artifact, self._loading)
         from windows_side.loader.loading import load_admitted
 
         return load_admitted(artifact, doubts, self._loading)
 
 
-def _golden_of(artifact: Artifact, model: Any) -> list[OutputError]:
-    if isinstance(model, Session):
+def _golden_of(artifact: Artifact, model: Any, runtime: Runtime) -> list[OutputError]:
+    if runtime is not Runtime.TORCH:
         from windows_side.verification.session_golden import compare_session
 
         return compare_session(artifact, model)
@@ -185,8 +188,11 @@ def _golden_of(artifact: Artifact, model: Any) -> list[OutputError]:
     return compare_golden(artifact, model)
 
 
-def golden_errors(artifact: Artifact, model: Any) -> list[OutputError]:
+def golden_errors(artifact: Artifact, model: Any, runtime: Runtime = Runtime.TORCH) -> list[OutputError]:
     """Runs the golden inputs and compares with the golden outputs.
+
+    Args:
+        runtime: that the model is of.
 
     Raises:
         IncompatibleError: the artifact holds no golden I/O.
@@ -198,7 +204,7 @@ def golden_errors(artifact: Artifact, model: Any) -> list[OutputError]:
             where=str(artifact.path),
             remedy="verify with --level load" if why else "build it with --golden 1, or verify with --level load",
         )
-    return _golden_of(artifact, model)
+    return _golden_of(artifact, model, runtime)
 
 
 def require_within(errors: Sequence[OutputError], artifact: Artifact) -> None:

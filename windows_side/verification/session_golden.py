@@ -1,18 +1,25 @@
-"""Comparing a session with golden I/O, without torch."""
+"""Comparing a session, TensorRT's or onnxruntime's, with golden I/O, without torch."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any, Protocol
 
 from toolchain.artifact import Artifact
 from toolchain.checker.golden_header import malformed_golden
 from windows_side.session.samples import Array, read_golden
-from windows_side.session.session import Session
 from windows_side.verification.array_error import compare_arrays
 from windows_side.verification.output_error import OutputError
 
 
-def compare_session(artifact: Artifact, session: Session) -> list[OutputError]:
+class RunsLeaves(Protocol):
+    """What runs an artifact on the leaves of a call."""
+
+    def run_leaves(self, leaves: Sequence[Any]) -> list[Any]: ...
+
+
+def compare_session(artifact: Artifact, session: RunsLeaves) -> list[OutputError]:
     """Runs every golden sample through a session.
 
     Raises:

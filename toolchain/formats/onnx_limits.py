@@ -1,0 +1,54 @@
+"""What NVIDIA's plugin for onnxruntime cannot run, or would run wrongly. Needs no onnx."""
+
+from __future__ import annotations
+
+from toolchain.errors import IncompatibleError
+from toolchain.formats.source import Source
+from toolchain.manifest.models import Binding, ValueSpec
+from toolchain.targets import Backend
+
+DTYPES = ("float32", "float16", "bfloat16", "bool", "int8", "uint8", "int32", "int64", "float8_e4m3fn")
+"""What it takes as an input or output."""
+
+
+def require_runnable(source: Source) -> None:
+    """Refuses what the plugin cannot run, or would run wrongly.
+
+    Raises:
+        IncompatibleError: with what that is.
+    """
+    manifest = source.manifest
+
+    def refuse(problem: str, remedy: str) -> IncompatibleError:
+        return IncompatibleError(problem, where=source.where, remedy=remedy)
+
+    if manifest.target.backend is not Backend.TENSORRT_RTX:
+        raise refuse(
+            "its engines are TensorRT's, and the plugin runs those of TensorRT-RTX", "build with --backend tensorrt-rtx"
+        )
+    for entry in manifest.engines:
+        if entry.aliased_io:
+            pairs = ", ".join(f"{alias.output} over {alias.input}" for alias in entry.aliased_io)
+            raise refuse(
+                f"engine {entry.name} writes outputs over its inputs ({pairs}), which ONNX has no words for",
+                "use windows_side.Session, or `convert --format engine`",
+            )
+        if len(entry.profiles) > 1:
+            raise refuse(
+                f"engine {entry.name} has {len(entry.profiles)} optimization profiles, and the plugin knows the first",
+                "build it with one profile",
+            )
+        for binding in (*entry.inputs, *entry.outputs):
+            _require_dtype(binding, source)
+    for spec in (*manifest.inputs, *manifest.outputs):
+        if spec.dtype is not None:
+            _require_dtype(spec, source)
+
+
+def _require_dtype(value: Binding | ValueSpec, source: Source) -> None:
+    if value.dtype not in DTYPES:
+        raise IncompatibleError(
+            f"{value.name} is {value.dtype}, and the plugin takes {', '.join(DTYPES)}",
+            where=source.where,
+            remedy="build the model with inputs and outputs of those",
+        )

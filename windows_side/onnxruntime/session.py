@@ -1,0 +1,170 @@
+"""An artifact in onnxruntime: the ONNX model that ``convert`` makes of it, called by the names of the manifest."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+
+from toolchain.artifact import Artifact
+from toolchain.errors import IncompatibleError, MissingComponentError, UsageError
+from toolchain.formats.onnx_names import OnnxNames, onnx_names
+from toolchain.formats.plugins import plugins
+from toolchain.host.installed import install_line
+from toolchain.manifest.models import Manifest, ValueSpec
+from windows_side.calling.input_rules import SizeRules, check_fixed_value, check_shape, wrong_input
+from windows_side.kernel_files import default_folder
+from windows_side.onnxruntime.plugin import load_plugin
+from windows_side.options import LoadOptions
+from windows_side.preflight.admission import admit
+from windows_side.preflight.requirements import Runtime
+
+Array = np.ndarray[Any, Any]
+
+
+class OnnxSession:
+    """Runs an artifact's engines in onnxruntime; arrays are numpy's, on the host.
+
+    State goes on from call to call, and inputs that the model changes are changed in place.
+
+    Attributes:
+        session: the ``onnxruntime.InferenceSession``, for who knows it.
+        names: what the model calls the manifest's values.
+    """
+
+    def __init__(self, artifact: Artifact, options: LoadOptions | None = None) -> None:
+        """
+        Raises:
+            IncompatibleError: it cannot run here, or not in onnxruntime, and why.
+            MissingComponentError: onnx, onnxruntime or the plugin are missing.
+        """
+        options = options or LoadOptions()
+        admit(artifact, options, Runtime.ONNXRUNTIME)
+        try:
+            from toolchain.formats.onnx_file import write_onnx
+        except ImportError as error:
+            raise MissingComponentError(
+                f"onnxruntime's model needs the module {error.name}, which is not installed here",
+                remedy=install_line("onnx"),
+            ) from error
+        plugin = load_plugin()
+        device = plugin.device(_index(options.device))
+        self.manifest: Manifest = artifact.manifest
+        self.device = options.device
+        with tempfile.TemporaryDirectory(prefix="trtcross-onnx-") as folder:
+            # onnxruntime refuses a GPU that an engine does not list, by what the model's metadata say of it.
+            written = write_onnx(
+                artifact, Path(folder) / "model.onnx", "beside", compatibility=not options.allow_unlisted_gpu
+            )
+            self.names: OnnxNames = onnx_names(written.source)
+            self._state = {
+                self.names.state[buffer.name]: _array(artifact, buffer.stored) for buffer in written.source.state
+            }
+            self.session = _opened(plugin.onnxruntime, device, written.path, _cache(options))
+        self._after = {
+            self.names.state[buffer.name]: self.names.updates[buffer.name]
+            for buffer in written.source.state
+            if buffer.update
+        }
+        self._rules = SizeRules(self.manifest.inputs, self.manifest.guards)
+
+    def run_leaves(self, leaves: Sequence[Any]) -> list[Any]:
+        """Runs the model on the leaves of a call in the manifest's order; gives those of the result.
+
+        Raises:
+            UsageError: an input is of another dtype, or outside its range.
+            IncompatibleError: onnxruntime failed.
+        """
+        feed = self._feed(leaves)
+        try:
+            results = self.session.run(None, feed)
+        except Exception as error:
+            raise IncompatibleError(
+                f"onnxruntime failed: {error}", where="onnxruntime", remedy="compare with --runtime tensorrt"
+            ) from error
+        by_name = dict(zip((output.name for output in self.session.get_outputs()), results, strict=True))
+        for given, after in self._after.items():
+            self._state[given] = by_name[after]
+        for given, after in self.names.input_updates.items():
+            np.copyto(feed[given], by_name[after])
+        return [
+            spec.value if name is None else int(by_name[name]) if spec.dtype is None else by_name[name]
+            for spec, name in zip(self.manifest.outputs, self.names.outputs, strict=True)
+        ]
+
+    def run(self, feed: Mapping[str, Any]) -> dict[str, Any]:
+        """Runs the model on inputs by the manifest's names; gives outputs by name."""
+        specs = self.manifest.inputs
+        if missing := [spec.name for spec in specs if spec.dtype and spec.name not in feed]:
+            raise UsageError(f"the input {missing[0]!r} is missing", where="inputs", remedy="see `trtcross inspect`")
+        outputs = self.run_leaves([feed[spec.name] if spec.dtype else spec.value for spec in specs])
+        return {spec.name: value for spec, value in zip(self.manifest.outputs, outputs, strict=True)}
+
+    def close(self) -> None:
+        """Frees the engines, and lets the plugin write the kernels that it compiled."""
+        self.session = None
+
+    def __enter__(self) -> OnnxSession:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _feed(self, leaves: Sequence[Any]) -> dict[str, Array]:
+        feed, shapes = dict(self._state), []
+        for spec, name, leaf in zip(self.manifest.inputs, self.names.inputs, leaves, strict=True):
+            array = None if name is None else _input(spec, leaf)
+            shapes.append(() if array is None else array.shape)
+            if name is None or array is None:
+                check_fixed_value(spec, leaf)
+            else:
+                feed[name] = array
+        self._rules(shapes)
+        return feed
+
+
+def _input(spec: ValueSpec, leaf: Any) -> Array:
+    array = np.asarray(leaf)
+    if array.dtype.name != spec.dtype:
+        raise wrong_input(spec, f"has dtype {array.dtype.name}, not {spec.dtype}")
+    check_shape(spec, array.shape)
+    return array
+
+
+def _array(artifact: Artifact, stored: Any) -> Array:
+    return np.frombuffer(artifact.read_entry(stored.entry), stored.dtype).reshape(stored.shape).copy()
+
+
+def _index(device: str) -> int:
+    kind, _, index = device.partition(":")
+    if kind != "cuda" or not (index or "0").isdecimal():
+        raise UsageError(f"{device!r} is no GPU", where="--device", remedy="name one as cuda:0")
+    return int(index or 0)
+
+
+def _cache(options: LoadOptions) -> Path | None:
+    """Where the plugin keeps compiled kernels, in files of its own."""
+    if options.runtime_cache is False:
+        return None
+    folder = default_folder() if options.runtime_cache is True else Path(str(options.runtime_cache))
+    return folder / "onnxruntime"
+
+
+def _opened(onnxruntime: Any, device: Any, model: Path, cache: Path | None) -> Any:
+    chosen = onnxruntime.SessionOptions()
+    chosen.log_severity_level = 3  # errors: the plugin warns of each GPU that it was not tried on
+    chosen.add_provider_for_devices([device], {"nv_runtime_cache_path": str(cache)} if cache else {})
+    try:
+        return onnxruntime.InferenceSession(str(model), sess_options=chosen)
+    except Exception as error:
+        raise IncompatibleError(
+            f"onnxruntime cannot open the model: {error}",
+            where="onnxruntime",
+            remedy=f"`trtcross check --runtime onnxruntime`; {plugins().package} holds one release of TensorRT-RTX",
+        ) from error
