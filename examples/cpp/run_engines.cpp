@@ -5,7 +5,6 @@
 //
 // Exit code 0: every output is within the tolerance; 6: one is not; 1: anything else.
 // It runs engines, and keeps state from call to call; sizes among a model's outputs are the caller's to compute.
-
 #include <NvInferRuntime.h>
 #include <cuda_runtime_api.h>
 
