@@ -23,6 +23,7 @@ DISTRIBUTIONS = {
     "model_signing": "model-signing",
     "OpenSSL": "pyopenssl",
     "cuda": "cuda-bindings",
+    "google": "protobuf",
 }
 # Used without an import statement: torch gives arrays of it; read by name on Python 3.10; its plans are built by it;
 # imported by name when a session is made.
@@ -59,7 +60,7 @@ def _listed(*extras: str) -> set[str]:
 @pytest.mark.parametrize(
     ("package", "extras"),
     [
-        (toolchain, ("sign", "consumer", "producer")),  # GPUs for the one, memory for the other
+        (toolchain, ("sign", "consumer", "producer", "onnx")),  # GPUs for the one, memory for the other
         (linux_side, ("producer", "tensorrt", "cluster", "hub")),
         (windows_side, ("consumer", "runtime")),
     ],
@@ -70,5 +71,5 @@ def test_what_is_imported_is_listed(package: object, extras: tuple[str, ...]) ->
 
 
 def test_what_is_listed_is_used() -> None:
-    listed = _listed("producer", "consumer", "runtime", "tensorrt", "sign", "cluster")
+    listed = _listed("producer", "consumer", "runtime", "tensorrt", "sign", "cluster", "onnx")
     assert listed - _used(toolchain, linux_side, windows_side) <= WITHOUT_IMPORT

@@ -1,0 +1,83 @@
+"""ONNX models compute what the original does: sizes, state, changed inputs, with partitions for engines."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+pytest.importorskip("onnx")
+import torch
+from torch import Tensor, nn
+from torch.utils import _pytree as pytree
+
+from tests.integration.harness import Built, build_here
+from tests.integration.test_session_state import Exchange, Sums, Swap
+from tests.unit.windows_side.onnxruntime.conftest import runtime  # noqa: F401 - a fixture
+from windows_side.onnxruntime.session import OnnxSession
+
+if TYPE_CHECKING:
+    from tests.unit.windows_side.onnxruntime.reference import ReferenceRuntime
+
+pytestmark = pytest.mark.rtx
+
+
+class Sizes(nn.Module):
+    """Gives out sizes, and what is computed of them, beside tensors under names that are no identifiers."""
+
+    def forward(self, images: dict[str, Tensor], flag: bool, scale: Tensor) -> dict[str, Any]:
+        left = images["left"]
+        batch, width = left.shape[0], left.shape[1]
+        sizes = {"rows": batch, "area": batch * width}
+        return {"sum": torch.relu(left * scale), "left": left, **sizes, "none": None, "flag": flag}
+
+
+def _engines(reference: ReferenceRuntime, built: Built) -> None:
+    for engine in built.artifact.engines:
+        partition = built.partitions[engine.info.name]
+
+        def run(*inputs: Any, partition: Any = partition) -> tuple[Any, ...]:
+            with torch.no_grad():
+                result = partition(*(torch.from_numpy(array.copy()) for array in inputs))
+            return tuple(t.numpy() for t in (result if isinstance(result, (tuple, list)) else [result]))
+
+        reference.functions[engine.sha256[:32]] = run
+
+
+@pytest.mark.parametrize(("model", "inputs"), [(Sums, 1), (Swap, 1), (Exchange, 2)])
+def test_state_goes_on_and_inputs_are_changed(
+    model: type[nn.Module],
+    inputs: int,
+    runtime: ReferenceRuntime,  # noqa: F811
+    tmp_path: Path,
+) -> None:
+    example = tuple(torch.zeros(2, 3) for _ in range(inputs))
+    built = build_here(model(), example, folder=tmp_path, require_no_torch=True)
+    _engines(runtime, built)
+    original = model()
+    torch.manual_seed(0)
+    with OnnxSession(built.artifact) as session:
+        for _ in range(4):
+            values = [torch.randn(2, 3) for _ in range(inputs)]
+            ours, theirs = ([value.clone() for value in values] for _ in range(2))
+            got, want = session.run_leaves([t.numpy() for t in ours]), pytree.tree_leaves(original(*theirs))
+            for a, b in zip([*map(torch.as_tensor, got), *ours], [*want, *theirs], strict=True):
+                assert torch.equal(a, b)
+
+
+def test_sizes_are_whole_numbers_as_python_computes_them(
+    runtime: ReferenceRuntime,  # noqa: F811
+    tmp_path: Path,
+) -> None:
+    model, example = Sizes(), ({"left": torch.ones(4, 3)}, True, torch.tensor(2.0))
+    built = build_here(model, example, folder=tmp_path, dynamic=("images.left.0=2:4:8",), require_no_torch=True)
+    _engines(runtime, built)
+    names = [spec.name for spec in built.artifact.manifest.outputs]
+    with OnnxSession(built.artifact) as session:
+        for batch in (2, 5, 8):
+            call = ({"left": torch.randn(batch, 3)}, True, torch.tensor(-1.5))
+            want = pytree.tree_leaves(model(*call))
+            got = session.run_leaves([v.numpy() if isinstance(v, Tensor) else v for v in pytree.tree_leaves(call)])
+            for name, a, b in zip(names, got, want, strict=True):
+                assert torch.equal(torch.as_tensor(a), b) if isinstance(b, Tensor) else a == b, name
