@@ -4,7 +4,7 @@
 //     run_engines FOLDER
 //
 // Exit code 0: every output is within the tolerance; 6: one is not; 1: anything else.
-// It runs engines, and keeps state from call to call; sizes among a model's outputs are the caller's to compute.
+// It runs engines and keeps state; sizes among outputs, views and casts are the caller's to add.
 #include <NvInferRuntime.h>
 #include <cuda_runtime_api.h>
 
@@ -57,9 +57,8 @@ struct Value {
 };
 
 size_t elementSize(std::string const& dtype) {
-    if (dtype.find("64") != dtype.npos) return 8;
-    if (dtype.find("32") != dtype.npos) return 4;
-    return dtype.find("16") != dtype.npos ? 2 : 1;
+    if (dtype == "int64") return 8;
+    return dtype.find("32") != dtype.npos ? 4 : dtype.find("16") != dtype.npos ? 2 : 1;
 }
 
 size_t elements(nvinfer1::Dims const& shape) {
@@ -139,7 +138,6 @@ struct Engine {
             if (facts["inputs"].items.at(i)["name"].text == binding) return step["inputs"].items[i].text;
     }
 };
-
 bool compare(fs::path const& folder, Json const& golden, Value const& value, Json const& tolerance) {
     Bytes want = read(folder / golden["file"].text), got(want.size());
     if (value.buffer->size != want.size()) throw std::runtime_error(golden["name"].text + " has another size");
@@ -177,8 +175,11 @@ int run(fs::path const& folder) {
         for (Json const& input : sample["inputs"].items) values[input["value"].text] = load(folder, input);
         for (int call = 0; call < (facts["state"].items.empty() ? 3 : 1); ++call) {
             auto called = now();
-            for (Json const& step : facts["steps"].items)
-                if (step["kind"].text == "engine") engines.at(step["engine"].whole()).run(step, values, stream);
+            for (Json const& step : facts["steps"].items) {
+                std::string const& kind = step["kind"].text;
+                if (kind == "engine") engines.at(step["engine"].whole()).run(step, values, stream);
+                if (kind == "view" || kind == "cast") throw std::runtime_error("no step of the kind " + kind + " is written here");
+            }
             cuda(cudaStreamSynchronize(stream));
             std::printf("call %d: %.3f ms\n", call + 1, ms(now() - called));
         }

@@ -15,6 +15,7 @@ from torch.utils import _pytree as pytree
 from tests.integration.harness import Built, build_here
 from tests.integration.test_session_state import Exchange, Sums, Swap
 from tests.unit.windows_side.onnxruntime.conftest import runtime  # noqa: F401 - a fixture
+from toolchain.formats.engine_folder import verify_engine_folder, write_engine_folder
 from windows_side.onnxruntime.session import OnnxSession
 
 if TYPE_CHECKING:
@@ -31,6 +32,16 @@ class Sizes(nn.Module):
         batch, width = left.shape[0], left.shape[1]
         sizes = {"rows": batch, "area": batch * width}
         return {"sum": torch.relu(left * scale), "left": left, **sizes, "none": None, "flag": flag}
+
+
+class Bytes(nn.Module):
+    """Takes pictures as bytes and gives masks and whole numbers."""
+
+    def forward(self, pictures: Tensor, scale: Tensor) -> tuple[Tensor, ...]:
+        batch = pictures.shape[0]
+        x = pictures.float().view(batch, 3, -1) * scale
+        y = torch.relu(x - 30.0)
+        return y.view(-1, 12), y.flatten(1), (y.sum(-1) > 100), y.mean(1).unsqueeze(1).to(torch.int32)
 
 
 def _engines(reference: ReferenceRuntime, built: Built) -> None:
@@ -64,6 +75,25 @@ def test_state_goes_on_and_inputs_are_changed(
             got, want = session.run_leaves([t.numpy() for t in ours]), pytree.tree_leaves(original(*theirs))
             for a, b in zip([*map(torch.as_tensor, got), *ours], [*want, *theirs], strict=True):
                 assert torch.equal(a, b)
+
+
+def test_casts_of_inputs_and_outputs_become_operators(
+    runtime: ReferenceRuntime,  # noqa: F811
+    tmp_path: Path,
+) -> None:
+    model, example = Bytes(), (torch.zeros(4, 3, 4, 3, dtype=torch.uint8), torch.tensor(1.0))
+    built = build_here(model, example, folder=tmp_path, dynamic=("pictures.0=2:4:8",), require_no_torch=True)
+    _engines(runtime, built)
+    with OnnxSession(built.artifact) as session:
+        for batch in (2, 5):
+            call = (torch.randint(0, 255, (batch, 3, 4, 3), dtype=torch.uint8), torch.tensor(0.5))
+            got, want = session.run_leaves([value.numpy() for value in call]), model(*call)
+            for a, b in zip(got, want, strict=True):
+                assert torch.equal(torch.as_tensor(a), b)
+    assert {node.op_type for node in runtime.model.graph.node} == {"EPContext", "Cast"}
+    write_engine_folder(built.artifact, tmp_path / "engines")
+    kinds = {step.kind for step in verify_engine_folder(tmp_path / "engines").manifest.steps}
+    assert kinds >= {"engine", "cast"}
 
 
 def test_sizes_are_whole_numbers_as_python_computes_them(

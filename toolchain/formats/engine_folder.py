@@ -25,12 +25,14 @@ from toolchain.formats.folder_models import (
     FolderState,
     FolderValue,
     GoldenSample,
+    Kind,
     RawTensor,
     Step,
 )
 from toolchain.formats.parts import copy_signature, engine_file_names, write_engine
 from toolchain.formats.source import Source
-from toolchain.graph.program import ArithmeticStep, EngineStep, Output, SizeStep
+from toolchain.graph.program import EngineStep, Output, Program, SizeStep, ViewStep
+from toolchain.graph.views import KINDS
 from toolchain.io.hashing import file_digest
 from toolchain.io.strict_json import load_json
 from toolchain.limits import GOLDEN_HEADER, GRAPH, MANIFEST, TENSOR_LIST
@@ -133,7 +135,7 @@ class _Describer:
             artifact_manifest_sha256=self._source.manifest_sha256,
             target=manifest.target,
             engines=[self._engine(index, name) for index, name in enumerate(_engine_files(self._source))],
-            steps=[_step(step) for step in program.steps],
+            steps=list(_steps(program)),
             inputs=[_value(spec, value) for spec, value in zip(manifest.inputs, program.inputs, strict=True)],
             outputs=[_output(spec, output) for spec, output in zip(manifest.outputs, program.outputs, strict=True)],
             state=list(self._state()),
@@ -198,7 +200,7 @@ class _Describer:
         _, kind, index = key.split(".")
         program, place = self._source.program, int(index)
         specs = self._manifest.inputs if kind == "input" else self._manifest.outputs
-        value = program.inputs[place] if kind == "input" else program.outputs[place].name
+        value = program.inputs[place] if kind == "input" else _value_of(program.outputs[place])
         return RawTensor(
             file=_golden_file(key),
             sha256=hashlib.sha256(data).hexdigest(),
@@ -227,26 +229,53 @@ class _Describer:
             )
 
 
-def _step(step: EngineStep | SizeStep | ArithmeticStep) -> Step:
-    if isinstance(step, EngineStep):
-        return Step(
-            kind="engine",
-            operator=None,
-            engine=step.engine,
-            dim=None,
-            inputs=list(step.inputs),
-            outputs=list(step.outputs),
-        )
-    if isinstance(step, SizeStep):
-        return Step(kind="size", operator=None, engine=None, dim=step.dim, inputs=[step.tensor], outputs=[step.output])
+def _steps(program: Program) -> Iterator[Step]:
+    """A call, in order: casts of inputs come first, those of outputs last."""
+    for cast in program.casts:
+        given = str(program.inputs[cast.index])
+        yield _new_step("cast", cast.dtype, inputs=[given], outputs=[cast.output])
+    for step in program.steps:
+        if isinstance(step, EngineStep):
+            yield _new_step("engine", engine=step.engine, inputs=list(step.inputs), outputs=list(step.outputs))
+        elif isinstance(step, SizeStep):
+            yield _new_step("size", dim=step.dim, inputs=[step.tensor], outputs=[step.output])
+        elif isinstance(step, ViewStep):
+            operands = [list(operand) if isinstance(operand, tuple) else operand for operand in step.operands]
+            yield _new_step(
+                "view", KINDS[step.new_shape], operands=operands, inputs=[step.tensor], outputs=[step.output]
+            )
+        else:
+            operator_name = _OPERATORS[step.function]
+            yield _new_step("arithmetic", operator_name, inputs=list(step.operands), outputs=[step.output])
+    for output in dict.fromkeys(program.outputs):
+        if output.cast:
+            yield _new_step("cast", output.cast, inputs=[str(output.name)], outputs=[str(_value_of(output))])
+
+
+def _new_step(
+    kind: Kind,
+    operator_name: str | None = None,
+    *,
+    inputs: list[str | int] | list[str],
+    outputs: list[str],
+    engine: int | None = None,
+    dim: int | None = None,
+    operands: list[Any] | None = None,
+) -> Step:
     return Step(
-        kind="arithmetic",
-        operator=_OPERATORS[step.function],
-        engine=None,
-        dim=None,
-        inputs=list(step.operands),
-        outputs=[step.output],
+        kind=kind,
+        operator=operator_name,
+        engine=engine,
+        dim=dim,
+        inputs=list(inputs),
+        operands=operands or [],
+        outputs=outputs,
     )
+
+
+def _value_of(output: Output) -> str | None:
+    """The value that an output is, by its name in the steps."""
+    return f"{output.name}.{output.cast}" if output.cast else output.name
 
 
 def _value(spec: ValueSpec, value: str | None) -> FolderValue:
@@ -254,7 +283,9 @@ def _value(spec: ValueSpec, value: str | None) -> FolderValue:
 
 
 def _output(spec: ValueSpec, output: Output) -> FolderValue:
-    return FolderValue(name=spec.name, value=output.name, dtype=spec.dtype, shape=spec.shape, constant=output.constant)
+    return FolderValue(
+        name=spec.name, value=_value_of(output), dtype=spec.dtype, shape=spec.shape, constant=output.constant
+    )
 
 
 def _files(manifest: FolderManifest) -> Iterator[FolderEngine | FolderState | RawTensor]:

@@ -22,7 +22,7 @@ from toolchain.manifest.models import (
     Tolerance,
 )
 
-Kind = Literal["engine", "size", "arithmetic"]
+Kind = Literal["engine", "size", "arithmetic", "view", "cast"]
 
 
 class RawFile(StrictModel):
@@ -54,13 +54,21 @@ class FolderEngine(RawFile):
 
 
 class Step(StrictModel):
-    """What is done with values: an engine runs, a tensor's size is taken, a whole number is computed of others."""
+    """What is done with values.
+
+    An engine runs, a tensor's size is taken, a whole number is computed of others, a tensor is given other sizes while
+    its elements stay where they are, or a tensor is cast.
+    """
 
     kind: Kind
-    operator: str | None = Field(description="of a whole number: add, sub, mul, floordiv, mod, neg, max, min")
+    operator: str | None = Field(
+        description="of a whole number: add, sub, mul, floordiv, mod, neg, max, min; of a view: reshape, unsqueeze, "
+        "squeeze, flatten, same; of a cast: the dtype"
+    )
     engine: Count | None = Field(description="its index; its values are in the order of its bindings")
     dim: int | None = Field(description="whose size is taken")
     inputs: list[str | int] = Field(description="values, or whole numbers")
+    operands: list[JsonValue] = Field(description="of a view, as torch has them; a text is a value, a whole number")
     outputs: list[str]
 
 

@@ -18,7 +18,8 @@ from onnx import TensorProto, helper
 from toolchain.formats.onnx_limits import require_runnable
 from toolchain.formats.onnx_names import OnnxNames, onnx_names
 from toolchain.formats.source import Source
-from toolchain.graph.program import ArithmeticStep, EngineStep, SizeStep
+from toolchain.graph.program import ArithmeticStep, EngineStep, SizeStep, Step, ViewStep
+from toolchain.graph.views import KINDS
 from toolchain.manifest.models import DynamicSize, EngineEntry, ValueSpec
 
 FORMAT = "1"
@@ -92,8 +93,10 @@ class _Writer:
         self._constants: list[TensorProto] = []
 
     def model(self, compatibility: bool) -> onnx.ModelProto:
-        nodes = [node for step in self._steps() for node in self._nodes(step)]
+        nodes = list(self._input_casts())
+        nodes += [node for step in self._steps() for node in self._nodes(step)]
         nodes += [helper.make_node("Identity", [given], [name]) for given, name in self._names.copies]
+        nodes += [helper.make_node("Cast", [given], [name], to=_DTYPES[to]) for given, to, name in self._names.casts]
         buffers = [
             helper.make_tensor(
                 self._names.state[b.name], _DTYPES[b.stored.dtype], b.stored.shape, self._state[b.name], True
@@ -157,20 +160,34 @@ class _Writer:
         infos += [_info(after, specs[name]) for name, after in self._names.input_updates.items()]
         return infos
 
-    def _steps(self) -> Iterator[EngineStep | SizeStep | ArithmeticStep]:
-        """The steps, but for sizes of which nothing is made."""
+    def _input_casts(self) -> Iterator[onnx.NodeProto]:
+        for cast in self._source.program.casts:
+            given, name = str(self._names.inputs[cast.index]), self._names.values[cast.output]
+            yield helper.make_node("Cast", [given], [name], to=_DTYPES[cast.dtype])
+
+    def _steps(self) -> Iterator[Step]:
+        """The steps, but for those of which nothing is made."""
         program = self._source.program
         wanted = {output.name for output in program.outputs}
-        kept: list[EngineStep | SizeStep | ArithmeticStep] = []
+        wanted |= {value for _, value in (*program.state_updates, *program.input_updates)}
+        kept: list[Step] = []
         for step in reversed(program.steps):
-            if isinstance(step, EngineStep) or step.output in wanted:
-                kept.append(step)
-                wanted |= set(step.operands) if isinstance(step, ArithmeticStep) else set()  # type: ignore[arg-type]
+            if isinstance(step, EngineStep):
+                wanted |= set(step.inputs)
+            elif step.output not in wanted:
+                continue
+            elif isinstance(step, ArithmeticStep):
+                wanted |= set(step.operands)  # type: ignore[arg-type]
+            else:
+                wanted |= {step.tensor, *(_texts(step.operands) if isinstance(step, ViewStep) else ())}
+            kept.append(step)
         return reversed(kept)
 
-    def _nodes(self, step: EngineStep | SizeStep | ArithmeticStep) -> list[onnx.NodeProto]:
+    def _nodes(self, step: Step) -> list[onnx.NodeProto]:
         if isinstance(step, EngineStep):
             return [self._engine(step)]
+        if isinstance(step, ViewStep):
+            return self._view(step)
         if isinstance(step, SizeStep):
             name = self._names.values[step.output]
             sized, none = f"{name}.vector", self._constant(f"{name}.axes", [0], [1])
@@ -181,6 +198,47 @@ class _Writer:
                 helper.make_node("Squeeze", [sized, none], [name]),
             ]
         return self._arithmetic(step)
+
+    def _view(self, step: ViewStep) -> list[onnx.NodeProto]:
+        kind, name, tensor = KINDS[step.new_shape], self._names.values[step.output], self._names.values[step.tensor]
+        if kind == "same":
+            return []
+        sizes = self._source.sizes[step.tensor]
+        if kind == "reshape":
+            shape, nodes = self._vector(f"{name}.shape", step.operands[0])
+            return [*nodes, helper.make_node("Reshape", [tensor, shape], [name], allowzero=1)]
+        if kind == "unsqueeze":
+            axes = self._constant(f"{name}.axes", [step.operands[0]], [1])
+            return [helper.make_node("Unsqueeze", [tensor, axes], [name])]
+        if kind == "squeeze":
+            given = step.operands[0] if step.operands else range(len(sizes))
+            dims = sorted(dim % len(sizes) for dim in ([given] if isinstance(given, int) else given)) if sizes else []
+            gone = [dim for dim in dims if sizes[dim] == 1]  # those of other sizes torch leaves
+            axes = self._constant(f"{name}.axes", gone, [len(gone)])
+            return [helper.make_node("Squeeze", [tensor, axes], [name])]
+        bounds = [*step.operands, *(0, -1)[len(step.operands) :]]
+        start, end = (bound % len(sizes) if sizes else 0 for bound in bounds)
+        head, rest, tail = f"{name}.head", self._constant(f"{name}.rest", [-1], [1]), f"{name}.tail"
+        return [
+            helper.make_node("Shape", [tensor], [head], start=0, end=start),
+            helper.make_node("Shape", [tensor], [tail], start=end + 1),
+            helper.make_node("Concat", [head, rest, tail], [f"{name}.shape"], axis=0),
+            helper.make_node("Reshape", [tensor, f"{name}.shape"], [name], allowzero=1),
+        ]
+
+    def _vector(self, name: str, sizes: Sequence[int | str]) -> tuple[str, list[onnx.NodeProto]]:
+        """A vector of sizes, and the nodes that make it where some vary."""
+        if not any(isinstance(size, str) for size in sizes):
+            return self._constant(name, list(sizes), [len(sizes)]), []  # type: ignore[arg-type]
+        axes, parts, nodes = self._constant(f"{name}.axes", [0], [1]), [], []
+        for index, size in enumerate(sizes):
+            part = f"{name}.{index}"
+            if isinstance(size, str):
+                nodes.append(helper.make_node("Unsqueeze", [self._names.values[size], axes], [part]))
+            else:
+                self._constant(part, [size], [1])
+            parts.append(part)
+        return name, [*nodes, helper.make_node("Concat", parts, [name], axis=0)]
 
     def _arithmetic(self, step: ArithmeticStep) -> list[onnx.NodeProto]:
         name = self._names.values[step.output]
@@ -249,6 +307,15 @@ def _architecture(capabilities: list[str]) -> str:
 def _info(name: str, spec: ValueSpec) -> onnx.ValueInfoProto:
     shape = [size.symbol if isinstance(size, DynamicSize) else size for size in spec.shape or []]
     return helper.make_tensor_value_info(name, _DTYPES[str(spec.dtype)], shape)
+
+
+def _texts(operands: Any) -> Iterator[str]:
+    """The names of values among a view's operands."""
+    for operand in operands:
+        if isinstance(operand, str):
+            yield operand
+        elif isinstance(operand, (tuple, list)):
+            yield from _texts(operand)
 
 
 def _after(dim: int) -> int | None:

@@ -2,7 +2,8 @@
 
 NVIDIA's plugin binds an engine's tensors by the names of its node's values, and where a name is none of the engine's
 it takes the first value in silence. So the values around an engine have the names of its bindings. Nodes that only
-rename would not help: onnxruntime removes them before the plugin sees the model.
+rename would not help: onnxruntime removes them before the plugin sees the model. For the same reason a view that
+changes nothing is no value of its own here.
 """
 
 from __future__ import annotations
@@ -12,7 +13,8 @@ from dataclasses import dataclass
 
 from toolchain.errors import IncompatibleError
 from toolchain.formats.source import Source
-from toolchain.graph.program import EngineStep
+from toolchain.graph.program import EngineStep, ViewStep
+from toolchain.graph.views import KINDS
 
 
 @dataclass(frozen=True)
@@ -27,6 +29,7 @@ class OnnxNames:
         updates: for each buffer that calls change, by its name the output that gives its new value.
         input_updates: for each input that calls change, by its name in ONNX the output that gives its new value.
         copies: values that are given out under a further name.
+        casts: values that are given out in another dtype, and the names under which they are.
     """
 
     values: Mapping[str, str]
@@ -36,6 +39,7 @@ class OnnxNames:
     updates: Mapping[str, str]
     input_updates: Mapping[str, str]
     copies: tuple[tuple[str, str], ...]
+    casts: tuple[tuple[str, str, str], ...]
 
 
 def onnx_names(source: Source) -> OnnxNames:
@@ -55,6 +59,12 @@ class _Namer:
         self._taken: dict[str, str] = {}
         self._given: set[str] = set()
         self._copies: list[tuple[str, str]] = []
+        self._casts: list[tuple[str, str, str]] = []
+        # By a view that changes nothing, the value that it is.
+        self._same: dict[str, str] = {}
+        for step in self._program.steps:
+            if isinstance(step, ViewStep) and KINDS[step.new_shape] == "same":
+                self._same[step.output] = self._root(step.tensor)
 
     def names(self) -> OnnxNames:
         program, manifest = self._program, self._source.manifest
@@ -63,12 +73,14 @@ class _Namer:
         for value, spec in zip(program.inputs, manifest.inputs, strict=True):
             inputs.append(None if value is None else self._named(value, spec.name))
             self._given.add(value or "")
+        for cast in program.casts:
+            self._named(cast.output, cast.output)
         state = {}
         for buffer in self._source.state:
             state[buffer.name] = self._named(buffer.value, buffer.name)
             self._given.add(buffer.value)
         outputs = tuple(
-            None if output.name is None else self._output(output.name, spec.name)
+            None if output.name is None else self._output(output.name, spec.name, output.cast)
             for output, spec in zip(program.outputs, manifest.outputs, strict=True)
         )
         updates = {b.name: self._output(b.update, f"{b.name}.after") for b in self._source.state if b.update}
@@ -79,14 +91,20 @@ class _Namer:
         for step in program.steps:
             if not isinstance(step, EngineStep):
                 self._named(step.output, step.output)
-        return OnnxNames(self._values, tuple(inputs), outputs, state, updates, changed, tuple(self._copies))
+        values = {**self._values, **{view: self._values[value] for view, value in self._same.items()}}
+        copies, casts = tuple(self._copies), tuple(self._casts)
+        return OnnxNames(values, tuple(inputs), outputs, state, updates, changed, copies, casts)
+
+    def _root(self, value: str) -> str:
+        return self._same.get(value, value)
 
     def _name_bindings(self) -> None:
         for step in self._program.engine_steps:
             entry = self._source.manifest.engines[step.engine]
             values = [*step.inputs, *step.outputs]
             bindings = [*entry.inputs, *entry.outputs]
-            for value, binding in zip(values, bindings, strict=True):
+            for view, binding in zip(values, bindings, strict=True):
+                value = self._root(view)
                 named = self._values.get(value)
                 if named is not None and named != binding.name:
                     raise self._refusal(
@@ -97,12 +115,18 @@ class _Namer:
 
     def _named(self, value: str, name: str) -> str:
         """The value's name: an engine's for it, or else this one."""
+        value = self._root(value)
         if value not in self._values:
             self._take(value, name)
         return self._values[value]
 
-    def _output(self, value: str, name: str) -> str:
+    def _output(self, value: str, name: str, cast: str | None = None) -> str:
         """The name of one of the model's outputs; what is an input, or given out already, is copied."""
+        value = self._root(value)
+        if cast:
+            self._take(f"{value}->{name}", name)
+            self._casts.append((self._named(value, value), cast, name))
+            return name
         if value in self._given:
             copied = f"{value}->{name}"
             self._take(copied, name)

@@ -127,6 +127,16 @@ class Source:
         return program
 
     @cached_property
+    def sizes(self) -> dict[str, list[int | None]]:
+        """Each tensor's sizes, None where one may vary."""
+        document = parse_graph(self.graph_text, where=self.where, limit=GRAPH)
+        try:
+            tensors = document["graph_module"]["graph"]["tensor_values"]
+            return {name: [size.get("as_int") for size in tensor["sizes"]] for name, tensor in tensors.items()}
+        except (LookupError, TypeError, AttributeError) as error:
+            raise self.damaged("the graph's tensors cannot be read") from error
+
+    @cached_property
     def state(self) -> tuple[State, ...]:
         """The buffers that calls use.
 

@@ -46,4 +46,8 @@ _BY_NAME: dict[str, NewShape] = {
     "view": _viewed, "reshape": _viewed, "_unsafe_view": _viewed, "_reshape_copy": _viewed, "unsqueeze": _unsqueezed,
     "squeeze": _squeezed, "flatten": _flattened, "alias": _same, "detach": _same, "clone": _same,
 }  # fmt: skip
+# What each does, in one word.
+KINDS: dict[NewShape, str] = {
+    _viewed: "reshape", _unsqueezed: "unsqueeze", _squeezed: "squeeze", _flattened: "flatten", _same: "same",
+}  # fmt: skip
 NEW_SHAPES: dict[str, NewShape] = {target: _BY_NAME[target.split(".")[3]] for target in VIEWS}

@@ -27,7 +27,8 @@ from toolchain.formats.onnx_file import verify_onnx, write_onnx
 from toolchain.formats.onnx_model import EP_NAMES, onnx_model
 from toolchain.formats.onnx_names import onnx_names
 from toolchain.formats.source import Source
-from toolchain.graph.program import ArithmeticStep, EngineStep, Output, Program, SizeStep
+from toolchain.graph.program import ArithmeticStep, EngineStep, Output, Program, SizeStep, ViewStep
+from toolchain.graph.views import NEW_SHAPES
 from toolchain.io.hashing import file_digest
 from toolchain.manifest.models import DynamicSize
 
@@ -180,16 +181,24 @@ def _source(**changes: Any) -> Source:
     return source
 
 
+def _program(steps: tuple[Any, ...], outputs: tuple[Output, ...]) -> Program:
+    """One of a tensor ``x``."""
+    return Program(
+        state={}, inputs=("x",), casts=(), used=frozenset(), steps=steps, outputs=outputs, state_updates=(),
+        input_updates=(),
+    )  # fmt: skip
+
+
 def test_two_engines_whose_bindings_have_one_name_are_refused() -> None:
     source = _source()
     [entry] = source.manifest.engines
     source.__dict__["manifest"] = source.manifest.model_copy(update={"engines": [entry, entry]})
     first, second = EngineStep(0, ("x",), ("h",)), EngineStep(1, ("x",), ("y",))
-    source.__dict__["program"] = Program({}, ("x",), (first, second), (Output("y"),), (), ())
+    source.__dict__["program"] = _program((first, second), (Output("y"),))
     with pytest.raises(IncompatibleError, match="no name 'output0' for the value y: two values would be called so"):
         onnx_names(source)
     second = EngineStep(1, ("h",), ("y",))  # the first's output0 is the second's x
-    source.__dict__["program"] = Program({}, ("x",), (first, second), (Output("y"),), (), ())
+    source.__dict__["program"] = _program((first, second), (Output("y"),))
     with pytest.raises(IncompatibleError, match="one value is 'output0' to one engine and 'x' to another"):
         onnx_names(source)
 
@@ -235,7 +244,7 @@ def test_whole_numbers_are_computed_as_python_does() -> None:
     changes = {"engines": [], "inputs": [spec], "outputs": outputs}
     source.__dict__["manifest"] = source.manifest.model_copy(update=changes)
     given = tuple(Output(name) for name in ("rows", *programs))
-    source.__dict__["program"] = Program({}, ("x",), (SizeStep("rows", "x", -1), *steps), given, (), ())
+    source.__dict__["program"] = _program((SizeStep("rows", "x", -1), *steps), given)
     evaluator = ReferenceEvaluator(onnx_model(source, [], {}))
     for rows in (0, 1, 4, 5, 11):
         want = {"rows": rows}
@@ -243,6 +252,50 @@ def test_whole_numbers_are_computed_as_python_does() -> None:
             want[name] = function(*(want[o] if isinstance(o, str) else o for o in operands))
         found = evaluator.run(None, {"x": np.zeros(rows, np.float32)})
         assert [int(value) for value in found] == list(want.values())
+
+
+def test_views_become_operators_and_one_that_changes_nothing_none() -> None:
+    from onnx.reference import ReferenceEvaluator
+
+    views: dict[str, tuple[str, tuple[Any, ...], tuple[int | None, ...]]] = {
+        "reshaped": ("view.default", (("rows", 3, -1),), (None, 3, 2)),
+        "fixed": ("reshape.default", ((-1, 3),), (None, 3)),
+        "wider": ("unsqueeze.default", (-1,), (None, 1, 6, 1)),
+        "narrower": ("squeeze.dims", ((0, 1, 2),), (None, 6)),
+        "flat": ("flatten.using_ints", (1,), (None, 6)),
+        "same": ("alias.default", (), (None, 1, 6)),
+    }
+    steps = [
+        ViewStep(name, "x", NEW_SHAPES[f"torch.ops.aten.{target}"], operands)
+        for name, (target, operands, _) in views.items()
+    ]
+    source = _source()
+    shape = [DynamicSize(symbol="s", min=2, max=None), 1, 6]
+    spec = source.manifest.inputs[0].model_copy(update={"shape": shape})
+    outputs = [spec.model_copy(update={"name": name, "shape": list(views[name][2])}) for name in views]
+    for output in outputs:
+        output.__dict__["shape"] = [shape[0] if size is None else size for size in output.shape or []]
+    changes = {"engines": [], "inputs": [spec], "outputs": outputs}
+    source.__dict__["manifest"] = source.manifest.model_copy(update=changes)
+    source.__dict__["sizes"] = {"x": [None, 1, 6]}
+    source.__dict__["program"] = _program((SizeStep("rows", "x", 0), *steps), tuple(Output(name) for name in views))
+    model = onnx_model(source, [], {})
+    assert [n.op_type for n in model.graph.node if "same" in n.output] == ["Identity"]  # x, given out again
+    for rows in (2, 5):
+        x = np.arange(rows * 6, dtype=np.float32).reshape(rows, 1, 6)
+        for (_, _, sizes), found in zip(views.values(), ReferenceEvaluator(model).run(None, {"x": x}), strict=True):
+            want = x.reshape([-1 if size is None else size for size in sizes])
+            assert found.shape == want.shape
+            assert np.array_equal(found, want)
+
+
+def test_an_alias_has_the_name_that_the_engine_has_for_it() -> None:
+    source = _source()
+    alias = ViewStep("alias", "x", NEW_SHAPES["torch.ops.aten.alias.default"], ())
+    engine = EngineStep(0, ("alias",), ("y",))
+    source.__dict__["program"] = _program((alias, engine), (Output("y"),))
+    names = onnx_names(source)
+    assert (names.inputs, names.values["alias"]) == (("x",), "x")
 
 
 def test_the_signature_goes_along_and_is_of_the_converted_file(tmp_path: Path) -> None:
