@@ -7,7 +7,6 @@
 // It runs engines and keeps state; sizes among outputs, views and casts are the caller's to add.
 #include <NvInferRuntime.h>
 #include <cuda_runtime_api.h>
-
 #include <chrono>
 #include <cmath>
 #include <cstdio>
