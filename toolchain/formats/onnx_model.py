@@ -16,7 +16,7 @@ import onnx
 from onnx import TensorProto, helper
 
 from toolchain.formats.onnx_limits import require_runnable
-from toolchain.formats.onnx_names import OnnxNames, onnx_names
+from toolchain.formats.onnx_names import OnnxNames, kernels_name, onnx_names
 from toolchain.formats.source import Source
 from toolchain.graph.program import ArithmeticStep, EngineStep, SizeStep, Step, ViewStep
 from toolchain.graph.views import KINDS
@@ -275,8 +275,7 @@ class _Writer:
             embed_mode=int(context.embedded),
             ep_sdk_version=self._manifest.target.runtime,
             hardware_architecture=_architecture(self._manifest.target.compute_capabilities),
-            # The plugin's file of compiled kernels is called so.
-            partition_name=f"trtcross_{entry.sha256[:32]}",
+            partition_name=kernels_name(entry),
             onnx_model_filename="",
         )
         # An attribute `source` would have to name the plugin as whoever loads the model registers it.

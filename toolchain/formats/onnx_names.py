@@ -15,6 +15,7 @@ from toolchain.errors import IncompatibleError
 from toolchain.formats.source import Source
 from toolchain.graph.program import EngineStep, ViewStep
 from toolchain.graph.views import KINDS
+from toolchain.manifest.models import EngineEntry
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,11 @@ def onnx_names(source: Source) -> OnnxNames:
         IncompatibleError: engines want different names for one value, or one name for two; or a name is none in ONNX.
     """
     return _Namer(source).names()
+
+
+def kernels_name(entry: EngineEntry) -> str:
+    """What the plugin calls its file of an engine's compiled kernels."""
+    return f"trtcross_{entry.sha256[:32]}"
 
 
 class _Namer:

@@ -116,10 +116,32 @@ def _measure_session(artifact: str, loading: RunOptions) -> FirstCall:
     return FirstCall(imported - start, loaded - imported, called - loaded, again - called, session.kernels_are_cached)
 
 
+def _measure_onnx(artifact: str, loading: RunOptions) -> FirstCall:
+    start = time.perf_counter()
+    from toolchain.artifact import open_artifact
+    from windows_side.onnxruntime.session import OnnxSession
+    from windows_side.session.samples import sample_leaves
+
+    imported = time.perf_counter()
+    with open_artifact(artifact) as opened:
+        session = OnnxSession(opened, loading)
+        leaves = sample_leaves(opened)
+    loaded = time.perf_counter()
+    session.run_leaves(leaves)
+    called = time.perf_counter()
+    session.run_leaves(leaves)
+    again = time.perf_counter()
+    session.close()  # writes the kernels
+    return FirstCall(imported - start, loaded - imported, called - loaded, again - called, session.kernels_are_cached)
+
+
+_MEASURES = {Runtime.TENSORRT.value: _measure_session, Runtime.ONNXRUNTIME.value: _measure_onnx}
+
+
 def _main(artifact: str, options: str, answer: str) -> None:
     try:
         loading = RunOptions.model_validate_json(options)
-        measure = _measure_session if loading.runtime == Runtime.TENSORRT.value else _measure
+        measure = _MEASURES.get(loading.runtime, _measure)
         document: dict[str, Any] = {"measured": asdict(measure(artifact, loading))}
     except TrtcrossError as error:
         document = {"error": error.to_json()}

@@ -104,11 +104,15 @@ def bench(
 
 
 def _steady(artifact: Artifact, doubts: list[Requirement], options: BenchmarkOptions, runtime: Runtime) -> Steady:
+    if runtime is not Runtime.TORCH and options.original:
+        raise UsageError(
+            "the original model runs in PyTorch", where="--original", remedy="measure it with --runtime torch"
+        )
+    if runtime is Runtime.ONNXRUNTIME:
+        from windows_side.benchmark.onnx_run import measure_onnx
+
+        return measure_onnx(artifact, options)
     if runtime is Runtime.TENSORRT:
-        if options.original:
-            raise UsageError(
-                "the original model runs in PyTorch", where="--original", remedy="measure it with --runtime torch"
-            )
         from windows_side.benchmark.session_run import measure_session
 
         return measure_session(artifact, options)

@@ -12,7 +12,7 @@ import numpy as np
 
 from toolchain.artifact import Artifact
 from toolchain.errors import IncompatibleError, MissingComponentError, UsageError
-from toolchain.formats.onnx_names import OnnxNames, onnx_names
+from toolchain.formats.onnx_names import OnnxNames, kernels_name, onnx_names
 from toolchain.formats.plugins import plugins
 from toolchain.host.installed import install_line
 from toolchain.manifest.models import Manifest, ValueSpec
@@ -34,6 +34,8 @@ class OnnxSession:
     Attributes:
         session: the ``onnxruntime.InferenceSession``, for who knows it.
         names: what the model calls the manifest's values.
+        version: onnxruntime's.
+        kernels_are_cached: whether the plugin finds a file of compiled kernels for each engine.
     """
 
     def __init__(self, artifact: Artifact, options: LoadOptions | None = None) -> None:
@@ -52,7 +54,7 @@ class OnnxSession:
                 remedy=install_line("onnx"),
             ) from error
         plugin = load_plugin()
-        device = plugin.device(_index(options.device))
+        device = plugin.device(gpu_index(options.device))
         self.manifest: Manifest = artifact.manifest
         self.device = options.device
         with tempfile.TemporaryDirectory(prefix="trtcross-onnx-") as folder:
@@ -64,7 +66,11 @@ class OnnxSession:
             self._state = {
                 self.names.state[buffer.name]: _array(artifact, buffer.stored) for buffer in written.source.state
             }
-            self.session = _opened(plugin.onnxruntime, device, written.path, _cache(options))
+            cache = _cache(options)
+            names = [kernels_name(entry) for entry in self.manifest.engines]
+            self.kernels_are_cached = cache is not None and all((cache / name).exists() for name in names)
+            self.session = _opened(plugin.onnxruntime, device, written.path, cache)
+        self.version = str(plugin.onnxruntime.__version__)
         self._after = {
             self.names.state[buffer.name]: self.names.updates[buffer.name]
             for buffer in written.source.state
@@ -141,7 +147,12 @@ def _array(artifact: Artifact, stored: Any) -> Array:
     return np.frombuffer(artifact.read_entry(stored.entry), stored.dtype).reshape(stored.shape).copy()
 
 
-def _index(device: str) -> int:
+def gpu_index(device: str) -> int:
+    """The index of a GPU that is named as ``cuda:1``.
+
+    Raises:
+        UsageError: it is no GPU's name.
+    """
     kind, _, index = device.partition(":")
     if kind != "cuda" or not (index or "0").isdecimal():
         raise UsageError(f"{device!r} is no GPU", where="--device", remedy="name one as cuda:0")

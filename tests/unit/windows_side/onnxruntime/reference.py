@@ -29,6 +29,7 @@ class ReferenceRuntime:
     """
 
     name = "nv_tensorrt_rtx"
+    __version__ = "1.32.0"
 
     def __init__(self) -> None:
         self.functions: dict[str, Function] = {}

@@ -15,9 +15,11 @@ from tests.conftest import ROOT
 from toolchain import open_artifact
 from toolchain.errors import IncompatibleError, MissingComponentError, TrtcrossError, UsageError
 from toolchain.host.requirements import State
+from windows_side.benchmark.figures import BenchmarkOptions
+from windows_side.benchmark.onnx_run import measure_onnx
 from windows_side.onnxruntime import plugin
 from windows_side.onnxruntime.session import OnnxSession
-from windows_side.options import LoadOptions
+from windows_side.options import LoadOptions, RunOptions
 from windows_side.preflight import requirements
 from windows_side.preflight.requirements import Runtime, check, require
 from windows_side.session.samples import read_golden
@@ -70,8 +72,13 @@ def test_a_call_is_checked_by_the_manifest(runtime: ReferenceRuntime) -> None:
 def test_kernels_are_kept_where_they_are_asked_for(runtime: ReferenceRuntime, tmp_path: Path) -> None:
     _answers(runtime, STATIC)
     with open_artifact(STATIC) as artifact:
-        OnnxSession(artifact, LoadOptions(runtime_cache=tmp_path))
+        assert not OnnxSession(artifact, LoadOptions(runtime_cache=tmp_path)).kernels_are_cached
         assert runtime.options == {"nv_runtime_cache_path": str(tmp_path / "onnxruntime")}
+        (tmp_path / "onnxruntime").mkdir()
+        [node] = runtime.model.graph.node  # the plugin calls its file as the node says
+        [partition] = [a.s.decode() for a in node.attribute if a.name == "partition_name"]
+        (tmp_path / "onnxruntime" / partition).touch()
+        assert OnnxSession(artifact, LoadOptions(runtime_cache=tmp_path)).kernels_are_cached
         OnnxSession(artifact, LoadOptions(runtime_cache=False))
         assert runtime.options == {}
 
@@ -83,6 +90,18 @@ def test_onnxruntime_judges_the_gpu_unless_an_unlisted_one_is_allowed(runtime: R
             OnnxSession(artifact, LoadOptions(allow_unlisted_gpu=allowed))
             keys = [item.key for item in runtime.model.metadata_props]
             assert any(key.startswith("ep_compatibility_info.") for key in keys) is told
+
+
+def test_bench_measures_calls_on_the_host(runtime: ReferenceRuntime) -> None:
+    _answers(runtime, STATIC)
+    options = BenchmarkOptions(RunOptions(runtime="onnxruntime", runtime_cache=False), calls=5, warm_up=1)
+    with open_artifact(STATIC) as artifact:
+        steady = measure_onnx(artifact, options)
+        assert len(steady.latency.samples) == 5
+        assert steady.machine["onnxruntime"] == "1.32.0"
+        graphs = BenchmarkOptions(options.loading.model_copy(update={"cuda_graphs": True}))
+        with pytest.raises(UsageError, match="reads and writes fixed places"):
+            measure_onnx(artifact, graphs)
 
 
 def test_a_plugin_without_a_driver_says_so(runtime: ReferenceRuntime) -> None:
