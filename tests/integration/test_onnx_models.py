@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 pytest.importorskip("onnx")
+import onnx
 import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
@@ -15,7 +16,9 @@ from torch.utils import _pytree as pytree
 from tests.integration.harness import Built, build_here
 from tests.integration.test_session_state import Exchange, Sums, Swap
 from tests.unit.windows_side.onnxruntime.conftest import runtime  # noqa: F401 - a fixture
+from toolchain.errors import MalformedArtifactError
 from toolchain.formats.engine_folder import verify_engine_folder, write_engine_folder
+from toolchain.formats.onnx_file import verify_onnx, write_onnx
 from windows_side.onnxruntime.session import OnnxSession
 
 if TYPE_CHECKING:
@@ -75,6 +78,20 @@ def test_state_goes_on_and_inputs_are_changed(
             got, want = session.run_leaves([t.numpy() for t in ours]), pytree.tree_leaves(original(*theirs))
             for a, b in zip([*map(torch.as_tensor, got), *ours], [*want, *theirs], strict=True):
                 assert torch.equal(a, b)
+    _assert_first_values_are_checked(built, tmp_path / "model.onnx")
+
+
+def _assert_first_values_are_checked(built: Built, path: Path) -> None:
+    write_onnx(built.artifact, path)
+    verify_onnx(path)
+    loaded = onnx.load(path)
+    for tensor in loaded.graph.initializer:
+        before = tensor.raw_data
+        tensor.raw_data = b"\1" + before[1:]
+        path.write_bytes(loaded.SerializeToString(deterministic=True))
+        with pytest.raises(MalformedArtifactError, match="the buffer"):
+            verify_onnx(path)
+        tensor.raw_data = before
 
 
 def test_casts_of_inputs_and_outputs_become_operators(

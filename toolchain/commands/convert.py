@@ -110,7 +110,7 @@ def _convert_to(output: Output, artifact: str, out: str, format_name: str, engin
     """Writes the engines for another runtime."""
     if given:
         raise UsageError(
-            f"{', '.join(given)} is of artifacts",
+            f"{', '.join(given)} applies to artifacts alone",
             where=f"--format {format_name}",
             remedy="convert the artifact to another artifact first",
         )

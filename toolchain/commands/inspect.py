@@ -9,6 +9,8 @@ from toolchain.checker.safety import TRUST
 from toolchain.cli.output import Output, verb
 from toolchain.cli.several import artifacts_argument, each
 from toolchain.foreign.derive import FOREIGN
+from toolchain.formats.plugins import plugin_line
+from toolchain.graph.torch_free import surely_runs_without_torch
 from toolchain.guards.describe import summary
 from toolchain.guards.evaluate import Guards
 from toolchain.manifest.models import (
@@ -97,6 +99,9 @@ def manifest_lines(manifest: Manifest) -> list[str]:
         lines.append("note:     too big for torch.export.load; trtcross reads it")
     lines.append("to set up a machine for it:")
     lines.extend(f"  {line}" for line in manifest.install)
+    line = plugin_line(manifest)
+    if line and surely_runs_without_torch([item.operator for item in manifest.fallback]):
+        lines += ["or for its ONNX model (trtcross convert --format onnx):", f"  {line}"]
     return lines
 
 

@@ -10,13 +10,13 @@ from typing import Literal, get_args
 from toolchain.artifact import Artifact
 from toolchain.errors import MissingComponentError, UsageError
 from toolchain.formats.engine_folder import MANIFEST_FILE, SIDECAR, verify_engine_folder, write_engine_folder
+from toolchain.formats.parts import ONNX_SUFFIX
 from toolchain.formats.source import Source
 from toolchain.host.installed import install_line
 from toolchain.io.places import require_own_place
 
 Format = Literal["pt2", "onnx", "engine"]
 FORMATS: tuple[str, ...] = get_args(Format)
-ONNX_SUFFIX = ".onnx"
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,9 @@ def convert_to(format_name: str, artifact: Artifact, out: Path, *, engines: str 
     require_own_place(out, artifact.path, where="-o")
     if format_name == "engine":
         if engines != "auto":
-            raise UsageError("--engines is of ONNX files", where=f"--engines {engines}", remedy="leave it out")
+            raise UsageError(
+                "--engines applies to ONNX files alone", where=f"--engines {engines}", remedy="leave it out"
+            )
         folder = write_engine_folder(artifact, out)
         return _folder(out, folder.source)
     if out.suffix.lower() != ONNX_SUFFIX:
@@ -63,11 +65,6 @@ def convert_to(format_name: str, artifact: Artifact, out: Path, *, engines: str 
         raise _missing(error) from error
     written = write_onnx(artifact, out, engines)  # type: ignore[arg-type]
     return _onnx(out, written.source, written.beside)
-
-
-def is_converted(path: Path) -> bool:
-    """Whether a path is that of an ONNX file or an engine folder, by its name and what is in it."""
-    return path.is_dir() or path.suffix.lower() == ONNX_SUFFIX
 
 
 def verify_converted(path: Path) -> Converted:

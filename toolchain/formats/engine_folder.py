@@ -108,7 +108,8 @@ def verify_engine_folder(path: Path) -> EngineFolder:
     }
     source = Source(str(path), manifest_text, graph_text, lists)
     source.check()
-    described = _Describer(path, source).manifest()
+    with source.made_again():
+        described = _Describer(path, source).manifest()
     if _read(path / SIDECAR, GRAPH.size) != described.text():
         raise source.damaged(f"{SIDECAR} is not what the manifest, the graph and the files make")
     own = {file.file for file in _files(described)}

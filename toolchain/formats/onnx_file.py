@@ -36,6 +36,8 @@ from toolchain.manifest.models import EngineEntry
 EMBEDDED_LIMIT = 1_900_000_000
 """Bytes of engines in the file itself: a protobuf message ends at 2 GiB, and NVIDIA's plugin before that."""
 
+_PROTOBUF_LIMIT = 2**31
+
 Placement = Literal["auto", "embedded", "beside"]
 
 
@@ -132,7 +134,8 @@ def verify_onnx(path: Path) -> OnnxFile:
         contexts.append(_checked(path, entry, context, beside))
     state = dict(_state(path, source, model))
     keyed = any(item.key.startswith(COMPATIBILITY_KEY) for item in model.metadata_props)
-    again = onnx_model(source, contexts, state, compatibility=keyed)
+    with source.made_again():
+        again = onnx_model(source, contexts, state, compatibility=keyed)
     if again.SerializeToString(deterministic=True) != model.SerializeToString(deterministic=True):
         raise _changed(path, "its graph or its metadata is not what the manifest and the graph in it make")
     return OnnxFile(path, source, all(context.embedded for context in contexts), tuple(beside))
@@ -140,6 +143,10 @@ def verify_onnx(path: Path) -> OnnxFile:
 
 def _bytes(path: Path) -> bytes:
     try:
+        if path.stat().st_size > _PROTOBUF_LIMIT:
+            raise MalformedArtifactError(
+                f"it is longer than {_PROTOBUF_LIMIT} bytes, and no ONNX file is", where=str(path)
+            )
         return path.read_bytes()
     except OSError as error:
         raise UsageError(

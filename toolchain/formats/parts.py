@@ -8,6 +8,13 @@ from toolchain.artifact import Engine
 from toolchain.io.atomic import replacing, write_bytes
 from toolchain.signing.bundle import signature_path
 
+ONNX_SUFFIX = ".onnx"
+
+
+def is_converted(path: Path) -> bool:
+    """Whether a path can be that of an ONNX file or an engine folder."""
+    return path.is_dir() or path.suffix.lower() == ONNX_SUFFIX
+
 
 def engine_file_names(stem: str, count: int) -> list[str]:
     """``model.engine``; of several, ``model.0.engine`` and so on."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -174,6 +175,18 @@ class Source:
         if file is None:
             raise self.damaged(f"the manifest does not list {entry}")
         return file
+
+    @contextmanager
+    def made_again(self) -> Iterator[None]:
+        """Makes of what hostile parts raise the error that says so.
+
+        Raises:
+            MalformedArtifactError: the parts are none that trtcross writes.
+        """
+        try:
+            yield
+        except (LookupError, TypeError, ValueError, AttributeError) as error:
+            raise self.damaged(f"it cannot be made again from its parts: {type(error).__name__}: {error}") from error
 
     def damaged(self, problem: str) -> MalformedArtifactError:
         """The error of a file that is not what its artifact was."""

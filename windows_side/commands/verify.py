@@ -11,7 +11,7 @@ from toolchain.cli.options import report_signer
 from toolchain.cli.output import Output, verb
 from toolchain.cli.several import artifacts_argument, each, expanded
 from toolchain.errors import TrtcrossError, UsageError
-from toolchain.formats.convert import is_converted, verify_converted
+from toolchain.formats.parts import is_converted
 from toolchain.io.places import require_own_place
 from toolchain.report.writing import require_writable
 from toolchain.signing.artifact import require_signature_of
@@ -92,6 +92,8 @@ def _verify_converted(output: Output, path: Path, loading: RunOptions, *, report
             where=str(path),
             remedy="leave out --html, --junit and --latency, or use --json",
         )
+    from toolchain.formats.convert import verify_converted
+
     output.put(artifact=str(path))
     try:
         converted = verify_converted(path)

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 from toolchain.artifact import Artifact
 from toolchain.errors import IncompatibleError
-from toolchain.formats.onnx_limits import require_runnable
-from toolchain.formats.onnx_names import onnx_names
-from toolchain.formats.source import Source
 from toolchain.graph.torch_free import listed, operators_for_torch
 from toolchain.host.installed import torch_version, version_of
 from toolchain.host.requirements import Requirement, State
@@ -57,6 +54,11 @@ def _graph_requirement(artifact: Artifact) -> Requirement:
 
 def _onnx_requirement(artifact: Artifact) -> Requirement:
     """Whether it can be an ONNX model that NVIDIA's plugin runs."""
+    # Others than onnxruntime start without them.
+    from toolchain.formats.onnx_limits import require_runnable
+    from toolchain.formats.onnx_names import onnx_names
+    from toolchain.formats.source import Source
+
     needed = "a model that ONNX and the plugin can have"
     try:
         source = Source.of(artifact)
