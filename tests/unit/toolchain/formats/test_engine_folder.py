@@ -16,6 +16,7 @@ from toolchain.formats.convert import verify_converted
 from toolchain.formats.engine_folder import verify_engine_folder, write_engine_folder
 from toolchain.formats.folder_models import FolderManifest, folder_schema_text
 from toolchain.formats.plugins import plugins, set_up_lines
+from toolchain.io.hashing import file_digest
 
 SCHEMA1 = ROOT / "tests" / "compatibility" / "schema1"
 
@@ -86,6 +87,19 @@ def test_an_engine_that_was_swapped_is_told_by_name(written: Path, tmp_path: Pat
     with pytest.raises(MalformedArtifactError, match=r"not the engine .* that the manifest lists") as caught:
         verify_engine_folder(folder)
     assert caught.value.where == str(folder / "model.engine")
+
+
+def test_golden_files_that_were_changed_together_with_what_is_said_of_them_are_told(
+    written: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "engines"
+    shutil.copytree(written, folder)
+    [golden, *_] = sorted((folder / "golden").glob("0.input.*"))
+    before, text = file_digest(golden), (folder / "engines.json").read_text("utf-8")
+    golden.write_bytes(b"\1" + golden.read_bytes()[1:])
+    (folder / "engines.json").write_bytes(text.replace(before, file_digest(golden)).encode())
+    with pytest.raises(MalformedArtifactError, match="the golden files are not those of the artifact"):
+        verify_engine_folder(folder)
 
 
 def test_a_folder_with_something_in_it_stays_as_it_is(tmp_path: Path) -> None:

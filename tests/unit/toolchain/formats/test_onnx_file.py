@@ -106,7 +106,8 @@ def test_every_byte_of_a_file_is_checked(embedded: Path, tmp_path: Path) -> None
         changed.write_bytes(data[:place] + bytes([data[place] ^ 1]) + data[place + 1 :])
         with pytest.raises((MalformedArtifactError, IncompatibleError)):
             verify_onnx(changed)
-    for other in (data[:-1], data + b"\0", data + data[-20:], b""):
+    # The last is the same model to every reader, a field said twice.
+    for other in (data[:-1], data + b"\0", data + data[-20:], b"", data + data[:2]):
         changed.write_bytes(other)
         with pytest.raises(MalformedArtifactError):
             verify_onnx(changed)
