@@ -84,7 +84,12 @@ def write_onnx(artifact: Artifact, out: Path, engines: Placement = "auto", *, co
     state = {buffer.name: artifact.read_entry(buffer.stored.entry) for buffer in source.state}
     contexts = [Context(name, False, header) for name, header in zip(names, headers, strict=True)]
     model = onnx_model(source, contexts, state, compatibility=compatibility)
-    onnx.checker.check_model(model)
+    try:
+        onnx.checker.check_model(model)
+    except onnx.checker.ValidationError as error:
+        raise IncompatibleError(
+            f"ONNX's own checker refuses the model: {error}", where=str(artifact.path), remedy="report the model"
+        ) from error
     if embedded:
         contexts = [
             Context(engine.read(), True, header) for engine, header in zip(artifact.engines, headers, strict=True)
@@ -132,6 +137,8 @@ def verify_onnx(path: Path) -> OnnxFile:
     for entry, node in zip(entries, nodes, strict=True):
         context = _context(path, node)
         contexts.append(_checked(path, entry, context, beside))
+        if contexts[-1].embedded:  # it has been compared: from here on without it
+            next(attribute for attribute in node.attribute if attribute.name == CONTEXT).s = b""
     state = dict(_state(path, source, model))
     keyed = any(item.key.startswith(COMPATIBILITY_KEY) for item in model.metadata_props)
     with source.made_again():
@@ -199,7 +206,7 @@ def _checked(path: Path, entry: EngineEntry, context: tuple[bool, bytes], beside
     if embedded:
         if hashlib.sha256(data).hexdigest() != entry.sha256:
             raise _changed(path, f"the engine {entry.name} is not the one that the manifest lists")
-        return Context(data, True, data[:HEADER_SIZE])
+        return Context(b"", True, data[:HEADER_SIZE])
     name = data.decode(errors="replace")
     if name in ("", ".", "..") or any(mark in name for mark in "/\\:"):
         raise _changed(path, f"the engine {entry.name} is said to be in {name[:80]!r}, which is no plain file name")

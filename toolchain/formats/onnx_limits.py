@@ -43,6 +43,8 @@ def require_runnable(source: Source) -> None:
     for spec in (*manifest.inputs, *manifest.outputs):
         if spec.dtype is not None:
             _require_dtype(spec, source)
+    for buffer in source.state:
+        _require_dtype(Binding(name=buffer.name, dtype=buffer.stored.dtype, shape=list(buffer.stored.shape)), source)
 
 
 def _require_dtype(value: Binding | ValueSpec, source: Source) -> None:
