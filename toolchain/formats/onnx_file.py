@@ -31,6 +31,7 @@ from toolchain.formats.parts import copy_signature, engine_file_names, write_eng
 from toolchain.formats.source import Source
 from toolchain.io.atomic import replacing
 from toolchain.io.hashing import file_digest
+from toolchain.io.places import require_own_place
 from toolchain.manifest.models import EngineEntry
 
 EMBEDDED_LIMIT = 1_900_000_000
@@ -80,6 +81,9 @@ def write_onnx(artifact: Artifact, out: Path, engines: Placement = "auto", *, co
     embedded = engines == "embedded" or (engines == "auto" and size <= EMBEDDED_LIMIT)
     # What cannot be is refused before anything is written.
     names = [name.encode() for name in engine_file_names(out.stem, len(entries))]
+    beside = () if embedded else tuple(out.with_name(name.decode()) for name in names)
+    for path in beside:
+        require_own_place(path, artifact.path, where="the engine's file")
     headers = [engine.header() for engine in artifact.engines]
     state = {buffer.name: artifact.read_entry(buffer.stored.entry) for buffer in source.state}
     contexts = [Context(name, False, header) for name, header in zip(names, headers, strict=True)]
@@ -95,7 +99,6 @@ def write_onnx(artifact: Artifact, out: Path, engines: Placement = "auto", *, co
             Context(engine.read(), True, header) for engine, header in zip(artifact.engines, headers, strict=True)
         ]
         model = onnx_model(source, contexts, state, compatibility=compatibility)
-    beside = () if embedded else tuple(out.with_name(name.decode()) for name in names)
     _write(out, model, list(zip(beside, artifact.engines, strict=False)))
     copy_signature(artifact.path, out)
     return OnnxFile(out, source, embedded, beside)

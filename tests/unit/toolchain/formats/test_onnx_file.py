@@ -323,6 +323,14 @@ def test_conversion_is_the_same_to_the_byte_each_time(embedded: Path, tmp_path: 
     assert file_digest(_written("static", tmp_path / "other.onnx")) == file_digest(embedded)
 
 
+def test_an_engine_file_takes_no_artifacts_place(tmp_path: Path) -> None:
+    named = tmp_path / "model.engine"
+    named.write_bytes((SCHEMA1 / "static.pt2").read_bytes())
+    with open_artifact(named) as artifact, pytest.raises(UsageError, match="would replace another file"):
+        write_onnx(artifact, tmp_path / "model.onnx", "beside")
+    assert named.read_bytes() == (SCHEMA1 / "static.pt2").read_bytes()
+
+
 def test_an_output_of_another_suffix_is_refused(tmp_path: Path) -> None:
     with open_artifact(SCHEMA1 / "static.pt2") as artifact, pytest.raises(UsageError, match=r"has the suffix \.onnx"):
         convert_to("onnx", artifact, tmp_path / "model.pt2")
