@@ -21,8 +21,8 @@ from linux_side.precision_plan import PrecisionPlan, plan_path
 from toolchain.artifact import Artifact, open_artifact
 from toolchain.container.file_kind import file_kind
 from toolchain.errors import BuildFailedError, ProcessEnd, TrtcrossError, UsageError, error_from_json
-from toolchain.factory import is_factory
-from toolchain.io.atomic import part_prefix
+from toolchain.factory import is_factory, require_factory
+from toolchain.io.atomic import new_part, part_prefix
 from toolchain.io.events import read_events, start_child
 from toolchain.io.places import require_own_place
 from toolchain.io.python_child import python_child
@@ -188,6 +188,17 @@ def _check_early(model: Any, out: Path, task: str | None) -> None:
         )
     if isinstance(model, (str, os.PathLike)):
         require_own_place(out, model, where="-o")
+    _require_writable(out)
+
+
+def _require_writable(out: Path) -> None:
+    """Makes the file that is moved into place at the end, and takes it away: whatever the reason, it shows now."""
+    try:
+        new_part(out).unlink()
+    except OSError as error:
+        raise UsageError(
+            f"no file can be written there: {error.strerror}", where=f"-o {out}", remedy="name another place with -o"
+        ) from error
 
 
 def _check_model(model: str, task: str | None) -> None:
@@ -196,7 +207,9 @@ def _check_model(model: str, task: str | None) -> None:
         open_folder(Path(model), task)
     elif Path(model).is_file():
         _check_kind(Path(model))
-    elif not is_factory(model):
+    elif is_factory(model):
+        require_factory(model)
+    else:
         raise UsageError(
             f"there is no model {model!r}",
             where="MODEL",
