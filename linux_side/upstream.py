@@ -434,6 +434,12 @@ def requires_output_allocator(interpreter: Any) -> bool:
     return bool(interpreter.ctx.requires_output_allocator)
 
 
+def weights_size(interpreter: Any) -> int:
+    """Bytes of the weights that the network was given."""
+    weights = {weight.data_ptr(): weight.nbytes for weight in interpreter.ctx.cpu_weights_reference_holder}
+    return sum(weights.values())
+
+
 def release_weights(interpreter: Any) -> None:
     """Frees the host copies of the weights that conversion holds until the engine is built."""
     interpreter.ctx.clear_cpu_weights_reference_holder()

@@ -15,6 +15,7 @@ from typing import IO, TYPE_CHECKING, Any
 from linux_side.cache.key import file_key
 from linux_side.cache.lookup import fetch, keep
 from linux_side.cache.store import BuildCache
+from linux_side.driver.room import Needs, require_room, saved_weights
 from linux_side.frontend.hub.folder import open_folder, require_task_of_folder
 from linux_side.options import BuildOptions
 from linux_side.precision_plan import PrecisionPlan, plan_path
@@ -92,6 +93,8 @@ def build(
             for text in build_warnings(found.manifest):
                 warn(text)
             return _with_plan(found, options)
+        if isinstance(model, (str, os.PathLike)):
+            require_room(Needs.of(saved_weights(Path(model)), options), spool, out, warn)
         job = {
             "model": path,
             "name": name,

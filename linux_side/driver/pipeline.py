@@ -19,7 +19,9 @@ from torch.utils import _pytree as pytree
 from linux_side.backends.base import EngineBuilder
 from linux_side.cache.key import program_key
 from linux_side.cache.notes import Notes
+from linux_side.driver.allocator import trim
 from linux_side.driver.artifact_writer import Serialized, program_digest, serialize_program, write_artifact
+from linux_side.driver.room import Needs, require_room
 from linux_side.exporter import export
 from linux_side.exporter.engine_module import CompiledEngine, compiled_engine
 from linux_side.exporter.program import CallStructure
@@ -28,6 +30,7 @@ from linux_side.frontend.golden import describe_golden, serialize_golden, tolera
 from linux_side.frontend.leaves import describe_inputs, describe_outputs, forward_names
 from linux_side.frontend.source import Source, load_source
 from linux_side.frontend.supported import check_model
+from linux_side.fx.spill import Spill, size_of, tensors_of
 from linux_side.guards.layout import copy_explicitly
 from linux_side.guards.locations import located_guards
 from linux_side.guards.profiles import Profiles, require_guards
@@ -95,6 +98,9 @@ class Pipeline:
     notes: Notes = field(default_factory=Notes)
     started: float = field(default_factory=time.monotonic)
 
+    def __post_init__(self) -> None:
+        self.spill = Spill(self.spool)
+
     def import_upstream(self) -> None:
         """Imports Torch-TensorRT, which only building needs."""
         with self.phase("tensorrt"):
@@ -105,7 +111,13 @@ class Pipeline:
         with self.phase("export"):
             source = load_source(model, self.options)
             source.name = name or source.name
+            self._release(source.program)
         return source
+
+    def _release(self, program: torch.export.ExportedProgram) -> None:
+        """Puts a program's weights on the disk, and what was freed at the system's disposal."""
+        self.spill.move(tensors_of(program))
+        trim()
 
     def program_key(self, source: Source) -> str:
         """What names this build in the build cache."""
@@ -121,6 +133,8 @@ class Pipeline:
         """Builds the artifact of a program at ``out``."""
         program = source.program
         check_model(program, self.options.torch_executed_ops)
+        needs = Needs.left(size_of(program), self.options)
+        require_room(needs, self.spool, out, lambda text: self.warn([text]))
         guards = program_guards(program)
         profiles = profiles_for(program, self.options.dynamic, guards.sizes)
         require_guards(guards, profiles, program.range_constraints)
@@ -182,6 +196,7 @@ class Pipeline:
                 mixed = mix_within(program, tolerance, keep, samples, tf32=options.tf32, seconds=budget)
             else:
                 mixed = mix(program, options.halves, tolerance, keep, samples, tf32=options.tf32, plan=plan)
+            self._release(mixed.program)
         self.warn(mixed.record.warnings)
         return mixed
 

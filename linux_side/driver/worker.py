@@ -16,9 +16,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from linux_side.driver.allocator import give_freed_memory_back
 from linux_side.driver.end_with_parent import end_with_parent
+from linux_side.driver.room import is_full
 from toolchain.errors import BuildFailedError, TrtcrossError
 from toolchain.io.events import EventWriter, events_to_parent
+from toolchain.text import first_line
 
 if TYPE_CHECKING:
     from linux_side.driver.pipeline import Pipeline
@@ -26,10 +29,15 @@ if TYPE_CHECKING:
 
 
 class BuildProgress:
-    """Tells the parent which phase runs, and remembers how long each took."""
+    """Tells the parent which phase runs, and remembers how long each took.
+
+    Attributes:
+        spool: the folder for what is on its way to the artifact, once it is known.
+    """
 
     def __init__(self, events: EventWriter) -> None:
         self.send = events.send
+        self.spool: Path | None = None
         self.seconds: dict[str, float] = {}
 
     def warn(self, texts: Iterable[str]) -> None:
@@ -45,9 +53,14 @@ class BuildProgress:
         except TrtcrossError:
             raise
         except Exception as error:  # of torch, Torch-TensorRT or the model: they raise whatever their parts raise
-            line = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
+            if self.spool and is_full(self.spool):
+                raise BuildFailedError(
+                    f"the disk of the folder for what is on its way to the artifact is full: {first_line(error)}",
+                    where=f"{self.spool}, phase {name!r}",
+                    remedy="make room there, or name a folder on another disk with $TMPDIR",
+                ) from error
             raise BuildFailedError(
-                f"{type(error).__name__}: {line}",
+                f"{type(error).__name__}: {first_line(error)}",
                 where=f"phase {name!r}",
                 remedy="-v shows the whole report; keep an operator in PyTorch with --torch-executed-op",
             ) from error
@@ -57,6 +70,7 @@ class BuildProgress:
 
 def main() -> int:
     end_with_parent(int(sys.argv[1]))
+    give_freed_memory_back()
     events = events_to_parent()
     if events is None:
         sys.exit("trtcross build starts this process, and listens to it")
@@ -82,6 +96,7 @@ def build_job(job: dict[str, Any], progress: BuildProgress) -> None:
     from linux_side.options import BuildOptions
 
     options = BuildOptions.model_validate_json(job["options"])
+    progress.spool = Path(job["spool"])
     with progress.phase("import"):
         from linux_side.backends import engine_builder
 

@@ -122,14 +122,12 @@ def convert_partitions(
                     continue
                 if on_network:
                     on_network(name, upstream.network_of(interpreter))
+                path = spool / f"{name}.plan"
                 with _blamed(partition, build, deadline, interpreter):
-                    plan = builder.build(interpreter, options.target, options.capabilities)
+                    builder.build_file(interpreter, options.target, options.capabilities, path)
         except OperatorRefusedError as refusal:
             refusals.append(refusal)
             continue
-        path = spool / f"{name}.plan"
-        path.write_bytes(memoryview(plan))
-        del plan
         info = _engine_info(name, partition, interpreter, options, builder)
         compiled.facts[info.name] = EngineFacts(*_bindings(interpreter), _profile_facts(info, inputs))
         call_of(partitioned, name).meta["val"] = output_values(partition)
@@ -192,7 +190,7 @@ def _blamed(
     """
     try:
         yield
-    except (OperatorRefusedError, MemoryError):
+    except (OperatorRefusedError, MemoryError, OSError):
         raise
     except Exception as error:
         if empty_operators(partition):
