@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 import torch
 
 from linux_side import upstream
+from linux_side.backends.monitor import OnStep, progress_monitor
 from linux_side.backends.streaming import write_plan
 from toolchain.errors import BuildFailedError, MissingComponentError
 from toolchain.host.installed import version_of
@@ -71,11 +72,18 @@ class EngineBuilder(ABC):
             BuildFailedError: with what is wrong.
         """
 
-    def build(self, interpreter: Any, platform: Platform, gpus: Sequence[ComputeCapability]) -> Any:
+    def build(
+        self,
+        interpreter: Any,
+        platform: Platform,
+        gpus: Sequence[ComputeCapability],
+        on_step: OnStep | None = None,
+    ) -> Any:
         """Builds the engine of a network.
 
         Args:
             interpreter: from :func:`linux_side.upstream.interpreter`, its network constructed.
+            on_step: hears how far the builder is, from any thread.
 
         Returns:
             The plan, an object with the buffer protocol.
@@ -83,23 +91,33 @@ class EngineBuilder(ABC):
         Raises:
             BuildFailedError: TensorRT builds none; with its own words.
         """
-        return self._built(interpreter, platform, gpus, interpreter.builder.build_serialized_network)
+        return self._built(interpreter, platform, gpus, interpreter.builder.build_serialized_network, on_step)
 
-    def build_file(self, interpreter: Any, platform: Platform, gpus: Sequence[ComputeCapability], path: Path) -> None:
+    def build_file(
+        self,
+        interpreter: Any,
+        platform: Platform,
+        gpus: Sequence[ComputeCapability],
+        path: Path,
+        on_step: OnStep | None = None,
+    ) -> None:
         """Builds the engine of a network into a file.
+
+        Args:
+            on_step: hears how far the builder is, from any thread.
 
         Raises:
             BuildFailedError: TensorRT builds none; with its own words.
             OSError: the file cannot be written to.
         """
         if upstream.weights_size(interpreter) < STREAMED:
-            path.write_bytes(memoryview(self.build(interpreter, platform, gpus)))
+            path.write_bytes(memoryview(self.build(interpreter, platform, gpus, on_step)))
             return
 
         def write(network: Any, config: Any) -> bool | None:
             return write_plan(interpreter.builder, network, config, path) or None
 
-        self._built(interpreter, platform, gpus, write)
+        self._built(interpreter, platform, gpus, write, on_step)
 
     def _built(
         self,
@@ -107,11 +125,14 @@ class EngineBuilder(ABC):
         platform: Platform,
         gpus: Sequence[ComputeCapability],
         build: Callable[[Any, Any], Any],
+        on_step: OnStep | None,
     ) -> Any:
         network = upstream.network_of(interpreter)
         self.check_network(network, gpus)
         config = upstream.builder_config(interpreter)
         self.configure(config, platform, gpus)
+        if on_step:
+            config.progress_monitor = monitor = progress_monitor(on_step)  # noqa: F841 - the name keeps it alive
         with upstream.builder_errors() as said:
             built = build(network, config)
         upstream.release_weights(interpreter)

@@ -17,6 +17,7 @@ import torch
 from torch.utils import _pytree as pytree
 
 from linux_side.backends.base import EngineBuilder
+from linux_side.backends.monitor import OnStep
 from linux_side.cache.key import program_key
 from linux_side.cache.notes import Notes
 from linux_side.driver.allocator import trim
@@ -84,6 +85,8 @@ class Pipeline:
         warn: takes what whoever builds must know, and the manifest repeats.
         notes: what earlier builds of the same thing found out.
         started: when the build began, by ``time.monotonic``.
+        on_step: hears what TensorRT's builder does, and how much of all engines is done; from any thread.
+        on_needs: hears what the build is thought to need.
     """
 
     options: BuildOptions
@@ -97,6 +100,8 @@ class Pipeline:
     warn: Callable[[Iterable[str]], None] = lambda _: None
     notes: Notes = field(default_factory=Notes)
     started: float = field(default_factory=time.monotonic)
+    on_step: OnStep | None = None
+    on_needs: Callable[[Needs], None] = lambda _: None
 
     def __post_init__(self) -> None:
         self.spill = Spill(self.spool)
@@ -133,8 +138,9 @@ class Pipeline:
         """Builds the artifact of a program at ``out``."""
         program = source.program
         check_model(program, self.options.torch_executed_ops)
-        needs = Needs.left(size_of(program), self.options)
-        require_room(needs, self.spool, out, lambda text: self.warn([text]))
+        weights = size_of(program)
+        self.on_needs(Needs.of(weights, self.options))
+        require_room(Needs.left(weights, self.options), self.spool, out, lambda text: self.warn([text]))
         guards = program_guards(program)
         profiles = profiles_for(program, self.options.dynamic, guards.sizes)
         require_guards(guards, profiles, program.range_constraints)
@@ -158,7 +164,7 @@ class Pipeline:
             with located_guards():
                 partitioned = self.partitioned(lowered)
             require_ranges()
-            hooks = self.on_partition, self.on_network, fallback.deadline
+            hooks = self.on_partition, self.on_network, fallback.deadline, self.on_step
             return convert_partitions(partitioned, self.options, self.builder, profiles, self.spool, *hooks)
 
         with self.phase("convert"), small_sizes_of(program.range_constraints):

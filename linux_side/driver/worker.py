@@ -28,6 +28,10 @@ if TYPE_CHECKING:
     from linux_side.frontend.source import Source
 
 
+_STEPS = 1000
+_STEP_SECONDS = 0.1
+
+
 class BuildProgress:
     """Tells the parent which phase runs, and remembers how long each took.
 
@@ -38,11 +42,19 @@ class BuildProgress:
     def __init__(self, events: EventWriter) -> None:
         self.send = events.send
         self.spool: Path | None = None
+        self._stepped = 0.0
         self.seconds: dict[str, float] = {}
 
     def warn(self, texts: Iterable[str]) -> None:
         for text in texts:
             self.send(event="warning", text=text)
+
+    def step(self, name: str, reached: float) -> None:
+        """Tells how far ``convert`` is, a few times a second; any thread may call it."""
+        now = time.monotonic()
+        if now - self._stepped > _STEP_SECONDS:
+            self._stepped = now
+            self.send(event="progress", phase="convert", step=name, done=int(reached * _STEPS), total=_STEPS)
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
@@ -105,6 +117,8 @@ def build_job(job: dict[str, Any], progress: BuildProgress) -> None:
         builder.check_gpus(options.capabilities)
         from linux_side.driver.pipeline import Pipeline
     pipeline = Pipeline(options, builder, Path(job["spool"]), progress.phase, progress.seconds, warn=progress.warn)
+    pipeline.on_step = progress.step
+    pipeline.on_needs = lambda needs: progress.send(event="estimate", memory=needs.memory)
     saved = Path(job["model"]).is_file()
     if saved:  # a saved program may hold operators that Torch-TensorRT brings
         pipeline.import_upstream()

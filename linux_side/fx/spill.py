@@ -17,7 +17,7 @@ LEAST = 64 * 2**10
 
 
 class Spill:
-    """Files of tensors in a folder.
+    """Files of tensors, which have no name once they are mapped.
 
     Args:
         folder: where the files go; on a file system in memory nothing is gained.
@@ -25,7 +25,6 @@ class Spill:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._files = 0
         self._mapped: set[int] = set()
 
     def move(self, tensors: Iterable[torch.Tensor]) -> None:
@@ -43,11 +42,11 @@ class Spill:
                 groups.setdefault(storage.data_ptr(), []).append(tensor)
         if not groups:
             return
-        path = self._folder / f"weights-{self._files}"
-        self._files += 1
+        path = self._folder / "weights"
         places = list(_write(path, [group[0].untyped_storage() for group in groups.values()]))
         with path.open("r+b") as file:
             memory = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
+        path.unlink()  # the pages stay until the last tensor goes, and a process that is killed leaves nothing
         for group, (offset, size) in zip(groups.values(), places, strict=True):
             storage = torch.frombuffer(memory, dtype=torch.uint8, offset=offset, count=size).untyped_storage()
             self._mapped.add(storage.data_ptr())
