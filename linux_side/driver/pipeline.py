@@ -31,6 +31,8 @@ from linux_side.frontend.golden import describe_golden, serialize_golden, tolera
 from linux_side.frontend.leaves import describe_inputs, describe_outputs, forward_names
 from linux_side.frontend.source import Source, load_source
 from linux_side.frontend.supported import check_model
+from linux_side.fx.code import code_at_need
+from linux_side.fx.saving import save
 from linux_side.fx.spill import Spill, size_of, tensors_of
 from linux_side.guards.layout import copy_explicitly
 from linux_side.guards.locations import located_guards
@@ -148,7 +150,7 @@ class Pipeline:
             digest = source.digest or self._digest(program)
             copy_explicitly(program)
         mixed = self._in_precision(source)
-        with self.phase("lower"), located_guards():
+        with self.phase("lower"), located_guards(), code_at_need():
             assigned = mixed.program if mixed else program
             lowered = lower_program(assigned, self.options, self.builder)
             precision = DTYPES[mixed.record.halves] if mixed else torch.float32
@@ -161,7 +163,7 @@ class Pipeline:
             guards.require_ranges(narrowed_ranges(program, profiles))
 
         def attempt() -> Compiled:
-            with located_guards():
+            with located_guards(), code_at_need():
                 partitioned = self.partitioned(lowered)
             require_ranges()
             hooks = self.on_partition, self.on_network, fallback.deadline, self.on_step
@@ -212,7 +214,7 @@ class Pipeline:
 
     def _digest(self, program: torch.export.ExportedProgram) -> str:
         path = self.spool / "model.pt2"
-        torch.export.save(program, path)
+        save(program, path)
         digest = program_digest(path)
         path.unlink()
         return digest
