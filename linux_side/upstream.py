@@ -147,6 +147,7 @@ def partition(gm: torch.fx.GraphModule, settings: Any) -> torch.fx.GraphModule:
     from torch_tensorrt.dynamo import partitioning
     from torch_tensorrt.dynamo.conversion._ConverterRegistry import DYNAMO_CONVERTERS
 
+    _check_registry_once()
     _allow_dynamic_sizes()
     _let_nodes_stay()
     _keep_int64_in_select()
@@ -165,6 +166,15 @@ def partition(gm: torch.fx.GraphModule, settings: Any) -> torch.fx.GraphModule:
         skip_fusion=supported == total,
     )
     return partitioned
+
+
+@cache
+def _check_registry_once() -> None:
+    """Checks the converters' registry now alone: upstream does so, all of it, at each look-up of a node's converter."""
+    from torch_tensorrt.dynamo.conversion._ConverterRegistry import DYNAMO_CONVERTERS
+
+    DYNAMO_CONVERTERS.validate_invariants()
+    DYNAMO_CONVERTERS.validate_invariants = lambda: None
 
 
 @cache
@@ -432,6 +442,12 @@ def aliased_io(interpreter: Any) -> tuple[AliasedIO, ...]:
 
 def requires_output_allocator(interpreter: Any) -> bool:
     return bool(interpreter.ctx.requires_output_allocator)
+
+
+def weights_size(interpreter: Any) -> int:
+    """Bytes of the weights that the network was given."""
+    weights = {weight.data_ptr(): weight.nbytes for weight in interpreter.ctx.cpu_weights_reference_holder}
+    return sum(weights.values())
 
 
 def release_weights(interpreter: Any) -> None:

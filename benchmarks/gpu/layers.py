@@ -174,7 +174,7 @@ class _Writer:
         self._engines: list[list[tuple[str, dict[str, int]]]] = []
         self.aliases: list[dict[str, str]] = []
 
-    def build(self, interpreter: Any, platform: Any, gpus: Any) -> Any:
+    def build(self, interpreter: Any, platform: Any, gpus: Any, on_step: Any = None) -> Any:
         from linux_side import upstream
 
         network = upstream.network_of(interpreter)

@@ -213,7 +213,7 @@ class _Writer:
         self._folder, self._name, self._forms, self._most = folder, name, forms, most
         self.probes: list[list[Probe]] = []
 
-    def build(self, interpreter: Any, platform: Any, gpus: Any) -> Any:
+    def build(self, interpreter: Any, platform: Any, gpus: Any, on_step: Any = None) -> Any:
         from linux_side import upstream
 
         network = upstream.network_of(interpreter)

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
 
 from linux_side import upstream
+from linux_side.backends.monitor import OnStep, progress_monitor
+from linux_side.backends.streaming import write_plan
 from toolchain.errors import BuildFailedError, MissingComponentError
 from toolchain.host.installed import version_of
 from toolchain.manifest.models import Package
 from toolchain.targets import Backend, ComputeCapability, Platform
+
+# Bytes of weights. TensorRT's buffers for a stream take 195 MiB, a plan that it gives as a whole as much as itself.
+STREAMED = 160 * 2**20
 
 
 class EngineBuilder(ABC):
@@ -59,11 +65,25 @@ class EngineBuilder(ABC):
     def prepare(self, partition: torch.fx.GraphModule) -> None:
         """Rewrites, in place, what this TensorRT would compute wrongly of a partition."""
 
-    def build(self, interpreter: Any, platform: Platform, gpus: Sequence[ComputeCapability]) -> Any:
+    def check_network(self, network: Any, gpus: Sequence[ComputeCapability]) -> None:  # noqa: B027 - most take all
+        """Refuses a network that this TensorRT would build, and compute wrongly.
+
+        Raises:
+            BuildFailedError: with what is wrong.
+        """
+
+    def build(
+        self,
+        interpreter: Any,
+        platform: Platform,
+        gpus: Sequence[ComputeCapability],
+        on_step: OnStep | None = None,
+    ) -> Any:
         """Builds the engine of a network.
 
         Args:
             interpreter: from :func:`linux_side.upstream.interpreter`, its network constructed.
+            on_step: hears how far the builder is, from any thread.
 
         Returns:
             The plan, an object with the buffer protocol.
@@ -71,19 +91,59 @@ class EngineBuilder(ABC):
         Raises:
             BuildFailedError: TensorRT builds none; with its own words.
         """
+        return self._built(interpreter, platform, gpus, interpreter.builder.build_serialized_network, on_step)
+
+    def build_file(
+        self,
+        interpreter: Any,
+        platform: Platform,
+        gpus: Sequence[ComputeCapability],
+        path: Path,
+        on_step: OnStep | None = None,
+    ) -> None:
+        """Builds the engine of a network into a file.
+
+        Args:
+            on_step: hears how far the builder is, from any thread.
+
+        Raises:
+            BuildFailedError: TensorRT builds none; with its own words.
+            OSError: the file cannot be written to.
+        """
+        if upstream.weights_size(interpreter) < STREAMED:
+            path.write_bytes(memoryview(self.build(interpreter, platform, gpus, on_step)))
+            return
+
+        def write(network: Any, config: Any) -> bool | None:
+            return write_plan(interpreter.builder, network, config, path) or None
+
+        self._built(interpreter, platform, gpus, write, on_step)
+
+    def _built(
+        self,
+        interpreter: Any,
+        platform: Platform,
+        gpus: Sequence[ComputeCapability],
+        build: Callable[[Any, Any], Any],
+        on_step: OnStep | None,
+    ) -> Any:
+        network = upstream.network_of(interpreter)
+        self.check_network(network, gpus)
         config = upstream.builder_config(interpreter)
         self.configure(config, platform, gpus)
+        if on_step:
+            config.progress_monitor = monitor = progress_monitor(on_step)  # noqa: F841 - the name keeps it alive
         with upstream.builder_errors() as said:
-            plan = interpreter.builder.build_serialized_network(upstream.network_of(interpreter), config)
+            built = build(network, config)
         upstream.release_weights(interpreter)
-        if plan is None:
+        if built is None:
             raise BuildFailedError(
                 f"TensorRT's builder refuses it: {upstream.words(said) or 'it does not say why'}",
                 where=f"operators {', '.join(sorted(_operators(interpreter.module)))}",
                 remedy="read TensorRT's own words above (-v shows them all); keep an operator in PyTorch with "
                 "--torch-executed-op",
             )
-        return plan
+        return built
 
     def _installed(self, distribution: str) -> Package:
         version = version_of(distribution)

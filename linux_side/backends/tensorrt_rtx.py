@@ -57,10 +57,9 @@ class TensorRTRTXBuilder(EngineBuilder):
             capability = getattr(tensorrt.ComputeCapability, f"SM{gpu.major}{gpu.minor}")
             config.set_compute_capability(capability, index)
 
-    def build(self, interpreter: Any, platform: Platform, gpus: Sequence[ComputeCapability]) -> Any:
+    def check_network(self, network: Any, gpus: Sequence[ComputeCapability]) -> None:
         if TURING in gpus:
-            refuse_for_turing(upstream.network_of(interpreter))
-        return super().build(interpreter, platform, gpus)
+            refuse_for_turing(network)
 
     def hardware_compatible(self, gpus: Sequence[ComputeCapability]) -> bool:
         # Without it the C++ runtime demands the very compute capability that the device field names.

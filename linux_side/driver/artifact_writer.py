@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch.export import ExportedProgram
 
 from linux_side.exporter.engine_module import CompiledEngine
+from linux_side.fx.saving import save
 from linux_side.lowering.convert import EngineFacts
 from toolchain.checker.writing import require_plain_graph, require_readable_golden, require_readable_graph
 from toolchain.container.entry_names import (
@@ -50,7 +50,7 @@ def serialize_program(program: ExportedProgram, spool: Path) -> Serialized:
         BuildFailedError: there is more of it than any reader takes, or torch would run code from it.
     """
     path = spool / "program.pt2"
-    torch.export.save(program, path)
+    save(program, path)
     container = Container(path)
     try:
         document = parse_graph(container.read(GRAPH_ENTRY), where=GRAPH_ENTRY)

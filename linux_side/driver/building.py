@@ -7,7 +7,7 @@ import json
 import os
 import subprocess
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -15,18 +15,22 @@ from typing import IO, TYPE_CHECKING, Any
 from linux_side.cache.key import file_key
 from linux_side.cache.lookup import fetch, keep
 from linux_side.cache.store import BuildCache
+from linux_side.cache.times import Times, with_time_left
+from linux_side.driver.room import Needs, require_room, saved_weights
 from linux_side.frontend.hub.folder import open_folder, require_task_of_folder
 from linux_side.options import BuildOptions
 from linux_side.precision_plan import PrecisionPlan, plan_path
 from toolchain.artifact import Artifact, open_artifact
 from toolchain.container.file_kind import file_kind
 from toolchain.errors import BuildFailedError, ProcessEnd, TrtcrossError, UsageError, error_from_json
-from toolchain.factory import is_factory
-from toolchain.io.atomic import part_prefix
+from toolchain.factory import is_factory, require_factory
+from toolchain.host.memory import free_memory
+from toolchain.io.atomic import new_part, part_prefix
 from toolchain.io.events import read_events, start_child
 from toolchain.io.places import require_own_place
 from toolchain.io.python_child import python_child
 from toolchain.manifest.models import build_warnings
+from toolchain.text import size_text
 
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
@@ -55,7 +59,8 @@ def build(
         options: every setting of the build; or give
         settings: the fields of :class:`BuildOptions` as keywords, such as ``precision="fp16"``.
         cache: whether to look in the build cache first, and to keep the artifact there (``docs/cache.md``).
-        progress: sees each event: ``start`` and ``end`` of phases, ``cached``, and ``warning`` with a ``text``.
+        progress: sees each event (``docs/api.md``): ``start`` and ``end`` of phases, ``progress`` within ``convert``,
+            ``cached``, and ``warning`` with a ``text``. What it raises ends the build, and goes on to the caller.
         on_event: another name of ``progress``.
         log: what Torch-TensorRT and TensorRT print goes here.
 
@@ -73,11 +78,13 @@ def build(
         raise UsageError("progress and on_event are the same", where="build()", remedy="give progress alone")
     out = Path(out)
     options = BuildOptions(**settings) if options is None else options
-    report: OnEvent = progress or on_event or (lambda _: None)
+    listener: OnEvent = progress or on_event or (lambda _: None)
     _check_early(model, out, options.task)
     builds = BuildCache() if cache else None
     if builds and not builds.limit:
         builds = None
+    times, named = Times(builds.folder if builds else None), str(model) if isinstance(model, (str, os.PathLike)) else ""
+    report = with_time_left(listener, times.of(named, options))
 
     def warn(text: str) -> None:
         report({"event": "warning", "text": text})
@@ -92,6 +99,8 @@ def build(
             for text in build_warnings(found.manifest):
                 warn(text)
             return _with_plan(found, options)
+        if isinstance(model, (str, os.PathLike)):
+            require_room(Needs.of(saved_weights(Path(model)), options), spool, out, warn)
         job = {
             "model": path,
             "name": name,
@@ -106,6 +115,7 @@ def build(
     artifact = open_artifact(out)
     if builds and not artifact.manifest.build.from_cache:
         keep(builds, artifact, warn)
+        times.keep(named, options, artifact.manifest.build.seconds)
     return _with_plan(artifact, options)
 
 
@@ -188,6 +198,17 @@ def _check_early(model: Any, out: Path, task: str | None) -> None:
         )
     if isinstance(model, (str, os.PathLike)):
         require_own_place(out, model, where="-o")
+    _require_writable(out)
+
+
+def _require_writable(out: Path) -> None:
+    """Makes the file that is moved into place at the end, and takes it away: whatever the reason, it shows now."""
+    try:
+        new_part(out).unlink()
+    except OSError as error:
+        raise UsageError(
+            f"no file can be written there: {error.strerror}", where=f"-o {out}", remedy="name another place with -o"
+        ) from error
 
 
 def _check_model(model: str, task: str | None) -> None:
@@ -196,7 +217,9 @@ def _check_model(model: str, task: str | None) -> None:
         open_folder(Path(model), task)
     elif Path(model).is_file():
         _check_kind(Path(model))
-    elif not is_factory(model):
+    elif is_factory(model):
+        require_factory(model)
+    else:
         raise UsageError(
             f"there is no model {model!r}",
             where="MODEL",
@@ -220,6 +243,7 @@ def _run_child(job: dict[str, Any], on_event: OnEvent, log: IO[bytes]) -> None:
     command = python_child("linux_side.driver.worker", str(os.getpid()))
     child, events = start_child(command, stdin=subprocess.PIPE, stdout=log, stderr=log)
     error: TrtcrossError | None = None
+    told: dict[str, Any] = {}
     jobs = child.stdin
     if jobs is None:  # for the type checker: it is a pipe
         raise RuntimeError("the build process has no pipe")
@@ -231,6 +255,7 @@ def _run_child(job: dict[str, Any], on_event: OnEvent, log: IO[bytes]) -> None:
                 if event["event"] == "error":
                     error = error_from_json(event["error"])
                 else:
+                    told.update(event)
                     on_event(event)
         except BaseException:
             child.kill()
@@ -241,7 +266,7 @@ def _run_child(job: dict[str, Any], on_event: OnEvent, log: IO[bytes]) -> None:
     if error is not None:
         raise error
     if child.returncode:
-        raise _crashed(ProcessEnd.of(child.returncode), log, start)
+        raise _crashed(ProcessEnd.of(child.returncode), log, start, told)
 
 
 def _remove_parts(out: Path, pid: int) -> None:
@@ -252,16 +277,26 @@ def _remove_parts(out: Path, pid: int) -> None:
             path.unlink(missing_ok=True)
 
 
-def _crashed(ended: ProcessEnd, log: IO[bytes], start: int | None) -> BuildFailedError:
+def _crashed(ended: ProcessEnd, log: IO[bytes], start: int | None, told: Mapping[str, Any]) -> BuildFailedError:
+    """
+    Args:
+        told: the newest of each member of the process's events.
+    """
     tail = ""
     if start is not None and log.readable():
         log.seek(start)
         tail = "\n".join(log.read().decode(errors="replace").splitlines()[-15:])
     return BuildFailedError(
         f"the build process {ended}" + (f"; it said last:\n{tail}" if tail else ""),
-        where="linux_side.driver.worker",
-        remedy="SIGKILL usually means too little memory: build on a bigger machine"
-        if ended.killed
-        else "please report it, with this text",
+        where=f"linux_side.driver.worker, phase {told.get('phase', 'import')!r}",
+        remedy=_after_a_kill(told) if ended.killed else "please report it, with this text",
         ended=ended,
     )
+
+
+def _after_a_kill(told: Mapping[str, Any]) -> str:
+    remedy = "SIGKILL usually means too little memory: build on a bigger machine"
+    if "memory" in told:
+        thought, free = size_text(told["memory"]), size_text(free_memory())
+        remedy += f", or in halves (this build was thought to need {thought}; {free} is free now)"
+    return remedy

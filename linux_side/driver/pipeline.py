@@ -17,9 +17,12 @@ import torch
 from torch.utils import _pytree as pytree
 
 from linux_side.backends.base import EngineBuilder
+from linux_side.backends.monitor import OnStep
 from linux_side.cache.key import program_key
 from linux_side.cache.notes import Notes
+from linux_side.driver.allocator import trim
 from linux_side.driver.artifact_writer import Serialized, program_digest, serialize_program, write_artifact
+from linux_side.driver.room import Needs, require_room
 from linux_side.exporter import export
 from linux_side.exporter.engine_module import CompiledEngine, compiled_engine
 from linux_side.exporter.program import CallStructure
@@ -28,6 +31,9 @@ from linux_side.frontend.golden import describe_golden, serialize_golden, tolera
 from linux_side.frontend.leaves import describe_inputs, describe_outputs, forward_names
 from linux_side.frontend.source import Source, load_source
 from linux_side.frontend.supported import check_model
+from linux_side.fx.code import code_at_need
+from linux_side.fx.saving import save
+from linux_side.fx.spill import Spill, size_of, tensors_of
 from linux_side.guards.layout import copy_explicitly
 from linux_side.guards.locations import located_guards
 from linux_side.guards.profiles import Profiles, require_guards
@@ -82,6 +88,8 @@ class Pipeline:
         warn: takes what whoever builds must know, and the manifest repeats.
         notes: what earlier builds of the same thing found out.
         started: when the build began, by ``time.monotonic``.
+        on_step: hears what TensorRT's builder does, and how much of all engines is done; from any thread.
+        on_needs: hears what the build is thought to need.
     """
 
     options: BuildOptions
@@ -95,6 +103,11 @@ class Pipeline:
     warn: Callable[[Iterable[str]], None] = lambda _: None
     notes: Notes = field(default_factory=Notes)
     started: float = field(default_factory=time.monotonic)
+    on_step: OnStep | None = None
+    on_needs: Callable[[Needs], None] = lambda _: None
+
+    def __post_init__(self) -> None:
+        self.spill = Spill(self.spool)
 
     def import_upstream(self) -> None:
         """Imports Torch-TensorRT, which only building needs."""
@@ -106,7 +119,13 @@ class Pipeline:
         with self.phase("export"):
             source = load_source(model, self.options)
             source.name = name or source.name
+            self._release(source.program)
         return source
+
+    def _release(self, program: torch.export.ExportedProgram) -> None:
+        """Puts a program's weights on the disk, and what was freed at the system's disposal."""
+        self.spill.move(tensors_of(program))
+        trim()
 
     def program_key(self, source: Source) -> str:
         """What names this build in the build cache."""
@@ -122,6 +141,9 @@ class Pipeline:
         """Builds the artifact of a program at ``out``."""
         program = source.program
         check_model(program, self.options.torch_executed_ops)
+        weights = size_of(program)
+        self.on_needs(Needs.of(weights, self.options))
+        require_room(Needs.left(weights, self.options), self.spool, out, lambda text: self.warn([text]))
         guards = program_guards(program)
         profiles = profiles_for(program, self.options.dynamic, guards.sizes)
         require_guards(guards, profiles, program.range_constraints)
@@ -129,7 +151,7 @@ class Pipeline:
             digest = source.digest or self._digest(program)
             copy_explicitly(program)
         mixed = self._in_precision(source)
-        with self.phase("lower"), located_guards():
+        with self.phase("lower"), located_guards(), code_at_need():
             assigned = mixed.program if mixed else program
             lowered = lower_program(assigned, self.options, self.builder)
             precision = DTYPES[mixed.record.halves] if mixed else torch.float32
@@ -142,10 +164,10 @@ class Pipeline:
             guards.require_ranges(narrowed_ranges(program, profiles))
 
         def attempt() -> Compiled:
-            with located_guards():
+            with located_guards(), code_at_need():
                 partitioned = self.partitioned(lowered)
             require_ranges()
-            hooks = self.on_partition, self.on_network, fallback.deadline
+            hooks = self.on_partition, self.on_network, fallback.deadline, self.on_step
             return convert_partitions(partitioned, self.options, self.builder, profiles, self.spool, *hooks)
 
         with self.phase("convert"), small_sizes_of(program.range_constraints):
@@ -183,6 +205,7 @@ class Pipeline:
                 mixed = mix_within(program, tolerance, keep, samples, tf32=options.tf32, seconds=budget)
             else:
                 mixed = mix(program, options.halves, tolerance, keep, samples, tf32=options.tf32, plan=plan)
+            self._release(mixed.program)
         self.warn(mixed.record.warnings)
         return mixed
 
@@ -192,7 +215,7 @@ class Pipeline:
 
     def _digest(self, program: torch.export.ExportedProgram) -> str:
         path = self.spool / "model.pt2"
-        torch.export.save(program, path)
+        save(program, path)
         digest = program_digest(path)
         path.unlink()
         return digest

@@ -7,34 +7,56 @@ Torch-TensorRT's import on a machine without a GPU, its process-wide registries 
 
 from __future__ import annotations
 
+import atexit
 import json
+import os
 import sys
 import time
 import traceback
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
+from linux_side.driver.allocator import give_freed_memory_back
 from linux_side.driver.end_with_parent import end_with_parent
+from linux_side.driver.room import is_full
 from toolchain.errors import BuildFailedError, TrtcrossError
 from toolchain.io.events import EventWriter, events_to_parent
+from toolchain.text import first_line
 
 if TYPE_CHECKING:
     from linux_side.driver.pipeline import Pipeline
     from linux_side.frontend.source import Source
 
 
+_STEPS = 1000
+_STEP_SECONDS = 0.1
+
+
 class BuildProgress:
-    """Tells the parent which phase runs, and remembers how long each took."""
+    """Tells the parent which phase runs, and remembers how long each took.
+
+    Attributes:
+        spool: the folder for what is on its way to the artifact, once it is known.
+    """
 
     def __init__(self, events: EventWriter) -> None:
         self.send = events.send
+        self.spool: Path | None = None
+        self._stepped = 0.0
         self.seconds: dict[str, float] = {}
 
     def warn(self, texts: Iterable[str]) -> None:
         for text in texts:
             self.send(event="warning", text=text)
+
+    def step(self, name: str, reached: float) -> None:
+        """Tells how far ``convert`` is, a few times a second; any thread may call it."""
+        now = time.monotonic()
+        if now - self._stepped > _STEP_SECONDS:
+            self._stepped = now
+            self.send(event="progress", phase="convert", step=name, done=int(reached * _STEPS), total=_STEPS)
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
@@ -45,9 +67,14 @@ class BuildProgress:
         except TrtcrossError:
             raise
         except Exception as error:  # of torch, Torch-TensorRT or the model: they raise whatever their parts raise
-            line = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
+            if self.spool and is_full(self.spool):
+                raise BuildFailedError(
+                    f"the disk of the folder for what is on its way to the artifact is full: {first_line(error)}",
+                    where=f"{self.spool}, phase {name!r}",
+                    remedy="make room there, or name a folder on another disk with $TMPDIR",
+                ) from error
             raise BuildFailedError(
-                f"{type(error).__name__}: {line}",
+                f"{type(error).__name__}: {first_line(error)}",
                 where=f"phase {name!r}",
                 remedy="-v shows the whole report; keep an operator in PyTorch with --torch-executed-op",
             ) from error
@@ -57,6 +84,7 @@ class BuildProgress:
 
 def main() -> int:
     end_with_parent(int(sys.argv[1]))
+    give_freed_memory_back()
     events = events_to_parent()
     if events is None:
         sys.exit("trtcross build starts this process, and listens to it")
@@ -82,6 +110,7 @@ def build_job(job: dict[str, Any], progress: BuildProgress) -> None:
     from linux_side.options import BuildOptions
 
     options = BuildOptions.model_validate_json(job["options"])
+    progress.spool = Path(job["spool"])
     with progress.phase("import"):
         from linux_side.backends import engine_builder
 
@@ -90,6 +119,8 @@ def build_job(job: dict[str, Any], progress: BuildProgress) -> None:
         builder.check_gpus(options.capabilities)
         from linux_side.driver.pipeline import Pipeline
     pipeline = Pipeline(options, builder, Path(job["spool"]), progress.phase, progress.seconds, warn=progress.warn)
+    pipeline.on_step = progress.step
+    pipeline.on_needs = lambda needs: progress.send(event="estimate", memory=needs.memory)
     saved = Path(job["model"]).is_file()
     if saved:  # a saved program may hold operators that Torch-TensorRT brings
         pipeline.import_upstream()
@@ -126,5 +157,16 @@ def _cached(job: dict[str, Any], pipeline: Pipeline, source: Source, progress: B
     return found
 
 
+def end(code: int) -> NoReturn:
+    """Ends the process without taking Python apart, which takes torch two seconds and nobody waits for.
+
+    What asked to be called at the end is called.
+    """
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    end(main())

@@ -13,6 +13,7 @@ import torch
 
 from linux_side import upstream
 from linux_side.backends.base import EngineBuilder
+from linux_side.backends.monitor import OnStep
 from linux_side.exporter.engine_module import CompiledEngine, EngineModule
 from linux_side.fx.values import output_values
 from linux_side.guards.profiles import Profiles
@@ -79,6 +80,7 @@ def convert_partitions(
     on_partition: PartitionHook | None = None,
     on_network: NetworkHook | None = None,
     deadline: Callable[[], float] = lambda: float("inf"),
+    on_step: OnStep | None = None,
 ) -> Compiled:
     """Builds an engine for each ``_run_on_acc_*`` submodule and puts an :class:`EngineModule` in its place.
 
@@ -89,6 +91,7 @@ def convert_partitions(
         on_partition: sees each partition just before it is converted.
         on_network: sees each partition's ``INetworkDefinition`` just before its engine is built.
         deadline: when the search for the operators that TensorRT refuses has to end; asked at the first of them.
+        on_step: hears what the builder does, and how much of all engines is done, from 0 to 1; from any thread.
 
     Raises:
         BuildFailedError: there is nothing for TensorRT to do, or a network differs from the model.
@@ -108,7 +111,15 @@ def convert_partitions(
     def build(part: torch.fx.GraphModule) -> None:
         builder.build(network(part)[1], options.target, options.capabilities)
 
-    for name, partition in engine_parts(partitioned):
+    parts = list(engine_parts(partitioned))
+
+    def step_of(index: int) -> OnStep | None:
+        if on_step is None:
+            return None
+        tell = on_step
+        return lambda step, reached: tell(step, (index + reached) / len(parts))
+
+    for index, (name, partition) in enumerate(parts):
         compiled.in_engines += len(graph_operators(partition))
         builder.prepare(partition)
         if on_partition:
@@ -122,14 +133,12 @@ def convert_partitions(
                     continue
                 if on_network:
                     on_network(name, upstream.network_of(interpreter))
+                path = spool / f"{name}.plan"
                 with _blamed(partition, build, deadline, interpreter):
-                    plan = builder.build(interpreter, options.target, options.capabilities)
+                    builder.build_file(interpreter, options.target, options.capabilities, path, step_of(index))
         except OperatorRefusedError as refusal:
             refusals.append(refusal)
             continue
-        path = spool / f"{name}.plan"
-        path.write_bytes(memoryview(plan))
-        del plan
         info = _engine_info(name, partition, interpreter, options, builder)
         compiled.facts[info.name] = EngineFacts(*_bindings(interpreter), _profile_facts(info, inputs))
         call_of(partitioned, name).meta["val"] = output_values(partition)
@@ -192,7 +201,7 @@ def _blamed(
     """
     try:
         yield
-    except (OperatorRefusedError, MemoryError):
+    except (OperatorRefusedError, MemoryError, OSError):
         raise
     except Exception as error:
         if empty_operators(partition):

@@ -70,7 +70,16 @@ class _Rounding(torch.fx.Interpreter):
 
     def run_node(self, n: torch.fx.Node) -> Any:
         result = super().run_node(n)
-        return _rounded(result, self._to_half) if n in self._half and n.target is not operator.getitem else result
+        apart = n.op == "placeholder" or n.target is operator.getitem
+        return result if apart or n not in self._half else _rounded(result, self._to_half)
+
+    def map_nodes_to_values(self, args: Any, n: torch.fx.Node) -> Any:
+        # Inputs are rounded where they are used: all weights come first, and rounded they would all be there twice.
+        return torch.fx.map_arg(args, self._value)
+
+    def _value(self, node: torch.fx.Node) -> Any:
+        value = self.env[node]
+        return _rounded(value, self._to_half) if node.op == "placeholder" and node in self._half else value
 
     def fetch_args_kwargs_from_env(self, n: torch.fx.Node) -> Any:
         found = super().fetch_args_kwargs_from_env(n)

@@ -21,7 +21,14 @@ from .wheels import Wheel, locked_wheels
 
 REPOSITORY = Path(__file__).parents[2]
 ROOT = REPOSITORY / "linux_side"
-SHARED = ("upstream.py", "lowering/lower.py", "lowering/convert.py", "lowering/parts.py", "backends/base.py")
+SHARED = (
+    "upstream.py",
+    "lowering/lower.py",
+    "lowering/convert.py",
+    "lowering/parts.py",
+    "backends/base.py",
+    "backends/streaming.py",
+)
 BACKENDS = {"torch-tensorrt": "backends/tensorrt.py", "torch-tensorrt-rtx": "backends/tensorrt_rtx.py"}
 FOREIGN = {"torch_tensorrt", "tensorrt", "tensorrt_rtx"}
 
@@ -110,7 +117,7 @@ def test_everything_imported_is_used_and_checked(rtx: Sources) -> None:
 
 
 def test_foreign_packages_are_imported_in_these_files_only() -> None:
-    allowed = {ROOT / name for name in ("upstream.py", *BACKENDS.values())}
+    allowed = {ROOT / name for name in ("upstream.py", "backends/streaming.py", *BACKENDS.values())}
     # The whole package, where its library does not load.
     allowed.add(REPOSITORY / "windows_side" / "loader" / "runtime_library.py")
     # TensorRT-RTX's own Python package, for sessions without torch.

@@ -211,6 +211,21 @@ def test_a_full_disk_leaves_what_was_there(tmp_path: Path, trtcross: Trtcross) -
         subprocess.run(["umount", disk], check=True)
 
 
+@pytest.mark.skipif(os.geteuid() != 0 or shutil.which("mount") is None, reason="mounting a small disk needs root")
+def test_a_spool_that_fills_is_named(tmp_path: Path, trtcross: Trtcross, monkeypatch: pytest.MonkeyPatch) -> None:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=16k", "tmpfs", disk], check=False).returncode:
+        pytest.skip("a tmpfs cannot be mounted here")
+    try:
+        monkeypatch.setenv("TMPDIR", str(disk))
+        result = trtcross("build", "tests.models:tiny", "-o", tmp_path / "out.pt2", "--no-cache")
+        assert result.returncode == 7 and "is full" in result.stderr and "$TMPDIR" in result.stderr
+        assert not list(disk.glob("trtcross-*")) and [path.name for path in tmp_path.iterdir()] == ["disk"]
+    finally:
+        subprocess.run(["umount", disk], check=True)
+
+
 def test_convert_keeps_the_engines_to_the_byte(tiny: Path, tmp_path: Path, trtcross: Trtcross) -> None:
     out = tmp_path / "linux.pt2"
     assert trtcross("convert", tiny, "--target", "linux-x86_64", "-o", out).returncode == 0

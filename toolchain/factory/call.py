@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import inspect
 import sys
@@ -16,10 +15,10 @@ from typing import Any
 
 from toolchain.errors import BuildFailedError, TrtcrossError, UsageError
 from toolchain.factory.name import FactoryName
+from toolchain.factory.refusals import no_file, no_function, no_module, require_module_name
 from toolchain.factory.search_path import hidden, hiding, importing_from, is_free, is_imported
 from toolchain.text import first_line
 
-_NAMES = "name an importable module and a function in it, as in mymodels:resnet50, or a file: ./mymodels.py:resnet50"
 _MEND = "run it in a Python of your own and correct it"
 
 
@@ -35,9 +34,8 @@ def call_factory(name: str, *, where: str = "MODEL") -> Any:
         BuildFailedError: the module cannot be imported, or the factory raises.
     """
     parts = FactoryName.parse(name)
+    require_module_name(parts, where)
     path = _file(parts.path, parts.function, where) if parts.path else None
-    if path is None and not all(part.isidentifier() for part in parts.module.split(".")):
-        raise UsageError(f"{parts.module!r} is not the name of a module", where=where, remedy=_NAMES)
     folder = path.parent if path else Path.cwd()
     with importing_from(folder):
         module = _run(lambda: _imported(parts.module, path), f"importing {parts.module}", name, folder, where)
@@ -48,10 +46,7 @@ def call_factory(name: str, *, where: str = "MODEL") -> Any:
 def _file(path: Path, function: str, where: str) -> Path:
     if path.is_file():
         return path.absolute()
-    beside = sorted(p.name for p in path.parent.glob("*.py")) if path.parent.is_dir() else []
-    near = difflib.get_close_matches(f"{path.stem}.py", beside, 1)
-    remedy = f"do you mean {path.with_name(near[0])}:{function}?" if near else "give the path of a Python file"
-    raise UsageError(f"there is no file {path}", where=where, remedy=remedy)
+    raise no_file(path, function, where)
 
 
 def _imported(name: str, path: Path | None) -> ModuleType:
@@ -99,10 +94,7 @@ def _no_function(module: ModuleType, parts: FactoryName, folder: Path, where: st
         return UsageError(
             f"{parts.function!r} of {parts.module} is not callable", where=where, remedy="name a function"
         )
-    functions = sorted(name for name, value in vars(module).items() if inspect.isfunction(value))
-    near = difflib.get_close_matches(parts.function, functions, 1)
-    remedy = f"do you mean {near[0]!r}?" if near else f"its functions are: {', '.join(functions[:10]) or 'none'}"
-    return UsageError(f"there is no {parts.function!r} in {parts.module}", where=where, remedy=remedy)
+    return no_function(parts, [name for name, value in vars(module).items() if inspect.isfunction(value)], where)
 
 
 def _is_hidden(own: Path, module: ModuleType, parts: FactoryName, where: str) -> UsageError:
@@ -132,11 +124,7 @@ def _not_found(error: ModuleNotFoundError, what: str, name: str, folder: Path, w
     if parts.path is None and f"{parts.module}.".startswith(f"{missing}."):
         if own := hidden(folder, parts.module):
             return _is_hidden(own, sys.modules[own.stem], parts, where)
-        return UsageError(
-            f"there is no module {missing!r}, neither in {folder} nor in this environment",
-            where=where,
-            remedy=_NAMES,
-        )
+        return no_module(missing, folder, where)
     failed = _failed(f"{what}: there is no module {missing!r}", error, name, folder)
     failed.remedy = f"install {missing.partition('.')[0]} in this environment ({sys.prefix})"
     return failed

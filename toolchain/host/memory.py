@@ -18,10 +18,23 @@ def total_memory() -> int:
 
 
 def free_memory() -> int:
-    """What can be had without swapping, in bytes."""
+    """What can be had without swapping, in bytes; in a container what its limit leaves."""
     import psutil
 
-    return _limited(psutil.virtual_memory().available)
+    available = psutil.virtual_memory().available
+    return max(min(available, _limited(psutil.virtual_memory().total) - _used_of_limit()), 0)
+
+
+def _used_of_limit() -> int:
+    """What the container has used of its limit, without pages of files that it can drop; 0 where there is no limit."""
+    folder = _CGROUP_LIMIT.parent
+    try:
+        int(_CGROUP_LIMIT.read_text())
+        lines = (folder / "memory.stat").read_text().splitlines()
+        droppable = next((int(line.split()[1]) for line in lines if line.startswith("inactive_file ")), 0)
+        return max(int((folder / "memory.current").read_text()) - droppable, 0)
+    except (OSError, ValueError, IndexError):
+        return 0
 
 
 def _limited(size: int) -> int:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from toolchain.errors import BuildFailedError, UsageError
-from toolchain.factory import call_factory, is_factory
+from toolchain.factory import call_factory, is_factory, require_factory
 
 MODULE = """
 import sys
@@ -118,6 +118,44 @@ def test_each_failure_names_its_cause_its_place_and_a_remedy(
     with pytest.raises(kind) as caught:
         call_factory(name)
     assert problem in caught.value.problem and remedy in str(caught.value.remedy)
+
+
+@pytest.mark.parametrize("name", ["./modle.py:factory", "./model.py:factori", "no_such.module:f", "pack.no:f", "a-b:f"])
+def test_a_typo_is_refused_alike_without_importing_anything(
+    name: str, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(folder)
+    write(folder / "model.py", "def factory(): ...")
+    write(folder / "pack" / "__init__.py", "")
+    with pytest.raises(UsageError) as called:
+        call_factory(name)
+    before = set(sys.modules)
+    with pytest.raises(UsageError) as looked_up:
+        require_factory(name)
+    assert str(looked_up.value) == str(called.value)
+    assert set(sys.modules) == before
+
+
+BOUND_SOMEHOW = {
+    "plain": "def factory(): ...",
+    "imported": "from other import thing as factory",
+    "imported star": "from other import *",
+    "assigned in a branch": "if True:\n    factory, other = print, 1",
+    "made": "globals()['fac' + 'tory'] = print",
+    "asked for": "def __getattr__(name): return print",
+    "not Python": "def factory(:",
+}
+
+
+@pytest.mark.parametrize("case", BOUND_SOMEHOW)
+def test_what_only_importing_can_tell_is_left_to_it(case: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(folder)
+    write(folder / "bound.py", BOUND_SOMEHOW[case])
+    write(folder / "click.py", "def factory(): ...")  # a module that this process has imported from elsewhere
+    require_factory("bound:factory")
+    require_factory("./bound.py:factory")
+    require_factory("click:factory")
+    require_factory("os.path:join")
 
 
 def test_the_line_of_the_users_own_code_is_named(folder: Path) -> None:

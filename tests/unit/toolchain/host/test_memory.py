@@ -23,6 +23,15 @@ def test_a_containers_limit_comes_before_the_machines_own_memory(limit: Path) ->
     assert (memory.total_memory(), memory.free_memory()) == (2**20, 2**20)
 
 
+def test_what_a_container_has_used_is_not_free(limit: Path) -> None:
+    limit.write_text("1048576\n")
+    limit.with_name("memory.current").write_text("800000\n")
+    limit.with_name("memory.stat").write_text("anon 500000\ninactive_file 300000\nactive_file 0\n")
+    assert (memory.total_memory(), memory.free_memory()) == (2**20, 2**20 - 500_000)
+    limit.with_name("memory.current").write_text(f"{2**22}\n")
+    assert memory.free_memory() == 0
+
+
 @pytest.mark.parametrize("text", ["max\n", None, f"{2**60}\n"])
 def test_without_a_limit_it_is_the_machines(limit: Path, text: str | None) -> None:
     if text is not None:

@@ -1,0 +1,62 @@
+"""Generated code of graphs is made where someone wants it, not after every change."""
+
+from __future__ import annotations
+
+import contextlib
+import weakref
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+
+_MADE = ("_code", "_lineno_map", "_prologue_start")
+
+
+@contextlib.contextmanager
+def code_at_need() -> Iterator[None]:
+    """Lets ``GraphModule.recompile`` wait until the module is called, or its code or its signature is looked at.
+
+    Torch's and Torch-TensorRT's passes recompile after each change: twenty-eight times while a program is lowered, a
+    quarter of the time. Modules that are left at the end are recompiled once.
+    """
+    recompile = torch.fx.GraphModule.recompile
+    waiting: weakref.WeakSet[torch.fx.GraphModule] = weakref.WeakSet()
+
+    class Later:
+        """Stands in a module's class for what ``recompile`` makes."""
+
+        def __init__(self, name: str) -> None:
+            self._name = name
+
+        def __get__(self, module: torch.fx.GraphModule | None, _: type) -> Any:
+            if module is None:
+                return self
+            make(module)
+            return getattr(module, self._name)
+
+    def make(module: torch.fx.GraphModule) -> None:
+        waiting.discard(module)
+        kind = type(module)
+        for name in _MADE:
+            if isinstance(vars(kind).get(name), Later):
+                delattr(kind, name)
+        recompile(module)
+
+    def later(module: torch.fx.GraphModule) -> None:
+        kind = type(module)
+        if "_wrapped_call" not in vars(kind):  # the first time: it gets its way of being called
+            recompile(module)
+            return
+        for name in _MADE:
+            vars(module).pop(name, None)
+            setattr(kind, name, Later(name))
+        kind.forward = Later("forward")
+        waiting.add(module)
+
+    torch.fx.GraphModule.recompile = later
+    try:
+        yield
+    finally:
+        torch.fx.GraphModule.recompile = recompile
+        for module in list(waiting):
+            make(module)

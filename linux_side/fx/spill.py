@@ -1,0 +1,86 @@
+"""Weights go into a file and are mapped from there: pages that the system can drop and read again, not memory.
+
+A build holds a model's weights for as long as it runs, and at its peak TensorRT holds them too.
+"""
+
+from __future__ import annotations
+
+import mmap
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import torch
+from torch.export import ExportedProgram
+
+# Of a storage, in bytes: smaller ones stay in memory, where together they are little.
+LEAST = 64 * 2**10
+
+
+class Spill:
+    """Files of tensors, which have no name once they are mapped.
+
+    Args:
+        folder: where the files go; on a file system in memory nothing is gained.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._mapped: set[int] = set()
+
+    def move(self, tensors: Iterable[torch.Tensor]) -> None:
+        """Moves tensors into a file, in place: whoever holds one goes on with the same values.
+
+        Tensors that share memory go on to share it. A write into one is in memory alone, and never in the file.
+
+        Raises:
+            OSError: the disk is full, or cannot be written to.
+        """
+        groups: dict[int, list[torch.Tensor]] = {}
+        for tensor in filter(_is_plain, tensors):
+            storage = tensor.untyped_storage()
+            if storage.nbytes() >= LEAST and storage.data_ptr() not in self._mapped:
+                groups.setdefault(storage.data_ptr(), []).append(tensor)
+        if not groups:
+            return
+        path = self._folder / "weights"
+        places = list(_write(path, [group[0].untyped_storage() for group in groups.values()]))
+        with path.open("r+b") as file:
+            memory = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
+        path.unlink()  # the pages stay until the last tensor goes, and a process that is killed leaves nothing
+        for group, (offset, size) in zip(groups.values(), places, strict=True):
+            storage = torch.frombuffer(memory, dtype=torch.uint8, offset=offset, count=size).untyped_storage()
+            self._mapped.add(storage.data_ptr())
+            for tensor in {id(tensor): tensor for tensor in group}.values():
+                mapped = torch.empty(0, dtype=tensor.dtype)
+                tensor.data = mapped.set_(storage, tensor.storage_offset(), tensor.size(), tensor.stride())
+
+
+def tensors_of(program: ExportedProgram) -> list[torch.Tensor]:
+    """A program's parameters, buffers and constants."""
+    values = (*program.state_dict.values(), *program.constants.values())
+    return [value for value in values if isinstance(value, torch.Tensor)]
+
+
+def size_of(program: ExportedProgram) -> int:
+    """Bytes of them, memory that is shared once."""
+    storages = [tensor.untyped_storage() for tensor in tensors_of(program) if _is_plain(tensor)]
+    return sum({storage.data_ptr(): storage.nbytes() for storage in storages}.values())
+
+
+def _write(path: Path, storages: Iterable[torch.UntypedStorage]) -> Iterator[tuple[int, int]]:
+    """Writes storages one after the other, each at the beginning of a page; gives each one's offset and size."""
+    with path.open("wb", buffering=0) as file:
+        for storage in storages:
+            offset = -(-file.tell() // mmap.PAGESIZE) * mmap.PAGESIZE
+            file.seek(offset)
+            data = memoryview(torch.empty(0, dtype=torch.uint8).set_(storage).numpy())
+            while len(data):
+                data = data[file.write(data) :]
+            yield offset, storage.nbytes()
+
+
+def _is_plain(tensor: torch.Tensor) -> bool:
+    """Whether it is a tensor in memory, and nothing that torch or a library made of one."""
+    ordinary = type(tensor) in (torch.Tensor, torch.nn.Parameter, torch.nn.Buffer)
+    in_memory = ordinary and tensor.device.type == "cpu" and tensor.layout is torch.strided
+    return in_memory and not tensor.is_quantized and not tensor.is_inference()

@@ -1,0 +1,92 @@
+"""A build tells how far it is, and ends at once when it is told to."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from tests.conftest import ROOT
+from tests.integration.waiting import running
+from toolchain.errors import BuildFailedError
+from toolchain.io.events import read_events, start_child
+
+pytestmark = pytest.mark.rtx
+
+LARGE = "benchmarks.scale:perceptron"
+
+
+@pytest.fixture
+def spool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where temporary folders go."""
+    folder = tmp_path / "spool"
+    folder.mkdir()
+    monkeypatch.setenv("TMPDIR", str(folder))
+    monkeypatch.setattr("tempfile.tempdir", str(folder))
+    monkeypatch.setenv("BENCHMARK_MIB", "64")
+    return folder
+
+
+def test_convert_is_told_in_steps_and_an_exception_of_the_callback_ends_the_build(
+    tmp_path: Path, spool: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from linux_side import build
+
+    monkeypatch.chdir(ROOT)
+    events: list[dict[str, Any]] = []
+
+    class EnoughError(Exception):
+        pass
+
+    def progress(event: dict[str, Any]) -> None:
+        events.append(event)
+        if event["event"] == "progress":
+            raise EnoughError
+
+    with pytest.raises(EnoughError):
+        build(LARGE, tmp_path / "out.pt2", cache=False, progress=progress)
+    told = events[-1]
+    assert told["phase"] == "convert" and told["step"] and 0 <= told["done"] <= told["total"]
+    assert not list(spool.glob("trtcross-*")) and [path.name for path in tmp_path.iterdir()] == ["spool"]
+
+
+def test_an_interrupt_within_convert_ends_it_within_a_second_and_leaves_nothing(tmp_path: Path, spool: Path) -> None:
+    command = [sys.executable, "-m", "toolchain", "build", LARGE, "-o", str(tmp_path / "out.pt2"), "-q", "--no-cache"]
+    build, events = start_child(command, cwd=ROOT, start_new_session=True)
+    with build, events:
+        for event in read_events(events):
+            if event["event"] == "progress":
+                break
+        (child,) = psutil.Process(build.pid).children()
+        os.killpg(build.pid, signal.SIGINT)  # as a terminal does
+        start = time.monotonic()
+        assert build.wait(60) == 130
+        seconds = time.monotonic() - start
+    assert seconds < 5.0  # one on a machine that has nothing else to do
+    assert not running(child.pid)
+    assert not list(spool.glob("trtcross-*")) and [path.name for path in tmp_path.iterdir()] == ["spool"]
+
+
+def test_a_kill_within_convert_says_the_phase_and_the_estimate(
+    tmp_path: Path, spool: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from linux_side import build
+
+    monkeypatch.chdir(ROOT)
+
+    def progress(event: dict[str, Any]) -> None:
+        if event["event"] == "progress":
+            for child in psutil.Process().children():
+                child.kill()  # as the system does where a memory limit is met
+
+    with pytest.raises(BuildFailedError, match="was killed by SIGKILL") as caught:
+        build(LARGE, tmp_path / "out.pt2", cache=False, progress=progress)
+    assert "'convert'" in str(caught.value.where)
+    assert "thought to need 828." in str(caught.value.remedy)
+    assert not list(spool.glob("trtcross-*")) and [path.name for path in tmp_path.iterdir()] == ["spool"]

@@ -1,0 +1,59 @@
+"""Weights that go into a file: the same values for whoever holds them, in no memory of their own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from linux_side.fx.spill import LEAST, Spill  # noqa: E402
+
+SIDE = 512  # a square of floats of 1 MiB
+
+
+def anonymous() -> int:
+    """Bytes of this process that are no file's."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("RssAnon"))
+
+
+def test_tensors_keep_their_values_views_and_sharing(tmp_path: Path) -> None:
+    whole = torch.arange(SIDE * SIDE, dtype=torch.float32).reshape(SIDE, SIDE)
+    view, turned = whole[10:20], whole.t()
+    weight = torch.nn.Parameter(torch.randn(SIDE, SIDE).half())
+    flags, small = torch.rand(SIDE, SIDE) > 0.5, torch.arange(3)
+    tensors = [whole, view, turned, weight, flags, small]
+    before = [(tensor.clone(), tensor.stride(), tensor.dtype) for tensor in tensors]
+    spill = Spill(tmp_path)
+    spill.move([*tensors, weight])
+    for tensor, (value, stride, dtype) in zip(tensors, before, strict=True):
+        assert torch.equal(tensor, value) and tensor.stride() == stride and tensor.dtype == dtype
+    assert whole.data_ptr() == turned.data_ptr() == view.data_ptr() - 10 * SIDE * 4
+    assert weight.requires_grad and isinstance(weight, torch.nn.Parameter)
+    whole[10, 0] = -1.0  # in place, as state is changed
+    assert view[0, 0] == turned[0, 10] == -1.0
+    spill.move(tensors)
+    assert whole[10, 0] == -1.0 and not list(tmp_path.iterdir())
+
+
+def test_what_is_no_tensor_in_memory_stays_as_it_is(tmp_path: Path) -> None:
+    tensor, meta = torch.ones(SIDE, SIDE), torch.empty(SIDE, SIDE, device="meta")
+    empty, sparse = torch.empty(0, SIDE), torch.eye(SIDE).to_sparse()
+    spill = Spill(tmp_path)
+    spill.move([tensor, meta, empty, sparse])
+    assert tensor.sum() == SIDE * SIDE and sparse.to_dense().sum() == SIDE
+    small = torch.ones(LEAST // 8)
+    place = small.data_ptr()
+    spill.move([small])
+    assert small.data_ptr() == place
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="memory is told apart by Linux")
+def test_memory_is_given_back(tmp_path: Path) -> None:
+    tensors = [torch.ones(8, SIDE, SIDE) for _ in range(8)]  # 64 MiB
+    before = anonymous()
+    Spill(tmp_path).move(tensors)
+    assert before - anonymous() > 60 * 2**20
+    assert all(tensor.sum() == 8 * SIDE * SIDE for tensor in tensors)
