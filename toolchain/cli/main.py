@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import difflib
+import importlib
 import os
 import sys
-from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -17,6 +17,9 @@ from toolchain.errors import MissingComponentError, TrtcrossError, UsageError
 from toolchain.host.installed import install_line, own_version
 
 GROUP = "trtcross.commands"
+
+# Verbs that need neither side, imported by their names.
+OWN = ("convert", "doctor", "inspect", "sign")
 
 # One line each, so that `trtcross --help` imports no verb.
 SUMMARIES = {
@@ -37,7 +40,7 @@ SUMMARIES = {
 
 
 class Verbs(click.Group):
-    """Looks verbs up in the entry-point group."""
+    """Looks verbs up in the entry-point group, but for those of this package."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(SUMMARIES)
@@ -47,6 +50,11 @@ class Verbs(click.Group):
             from toolchain.cli.completion import completion
 
             return completion
+        if name in OWN:
+            own: click.Command = getattr(importlib.import_module(f"toolchain.commands.{name}"), name)
+            return own
+        from importlib import metadata  # takes as long as all else that `trtcross inspect` imports
+
         for entry in metadata.entry_points(group=GROUP, name=name):
             try:
                 command: click.Command = entry.load()

@@ -31,6 +31,7 @@ from toolchain.io.hashing import stream_digest
 from toolchain.limits import FOREIGN_GRAPH
 from toolchain.manifest.install import install_lines
 from toolchain.manifest.models import (
+    FOREIGN,
     Aliased,
     BuildRecord,
     Coverage,
@@ -46,9 +47,6 @@ from toolchain.manifest.models import (
 )
 from toolchain.manifest.reading import parse_manifest
 from toolchain.targets import Platform
-
-FOREIGN = "saved_by"
-"""The setting that says who saved an artifact that trtcross did not build."""
 
 
 @dataclass(frozen=True)
