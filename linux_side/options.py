@@ -12,9 +12,9 @@ from pydantic import AfterValidator, BeforeValidator, Field, ModelWrapValidatorH
 from linux_side.precision_plan import PrecisionPlan
 from toolchain.engine.plan_header import CAPABILITY_BITS
 from toolchain.errors import UsageError
-from toolchain.strict_model import NodePattern, StrictModel
 from toolchain.options import Flag, Options, from_text
 from toolchain.sizes import parse_size
+from toolchain.strict_model import NodePattern, StrictModel
 from toolchain.targets import Backend, ComputeCapability, Platform
 
 BACKENDS = ("auto", *(backend.value for backend in Backend))

@@ -32,8 +32,8 @@ from toolchain.io.strict_json import load_json
 from toolchain.limits import TENSOR_LIST
 from toolchain.manifest.install import install_lines
 from toolchain.manifest.models import (
-    TRUST,
     GOLDEN_WARNINGS,
+    TRUST,
     FileEntry,
     Golden,
     Manifest,

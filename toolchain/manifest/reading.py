@@ -41,7 +41,9 @@ def parse_manifest(data: bytes, *, where: str) -> Manifest:
         return Manifest.model_validate(document)
     except FieldError as error:
         field = ".".join(map(str, error.path))[:200]
-        raise MalformedArtifactError(f"the manifest's field {field!r} is wrong: {error.problem}", where=where) from error
+        raise MalformedArtifactError(
+            f"the manifest's field {field!r} is wrong: {error.problem}", where=where
+        ) from error
     except ValueError as error:  # fields that do not go together
         raise MalformedArtifactError(f"the manifest is wrong: {error}", where=where) from error
 

@@ -10,10 +10,22 @@ import json
 import math
 import re
 from collections.abc import Callable
-from datetime import datetime, timezone
+from datetime import datetime
 from enum import Enum
+from inspect import get_annotations
 from types import NoneType, UnionType
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import (
+    TYPE_CHECKING,
+    Annotated,
+    Any,
+    ClassVar,
+    Literal,
+    TypeVar,
+    Union,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
 
 if TYPE_CHECKING:
     from typing_extensions import Self, dataclass_transform
@@ -32,12 +44,12 @@ REQUIRED: Any = object()
 _TIME = re.compile(r"(\d{4}-\d\d-\d\d)T(\d\d:\d\d:\d\d)(\.\d{1,6})?(Z|[+-]\d\d:\d\d)", re.ASCII)
 
 
-class JsonValue:
-    """The type of a field that holds any JSON."""
-
-
 if TYPE_CHECKING:
-    JsonValue = Any  # type: ignore[misc, assignment]
+    JsonValue = Any
+else:
+
+    class JsonValue:
+        """The type of a field that holds any JSON."""
 
 
 class FieldError(ValueError):
@@ -140,7 +152,7 @@ class Record:
 
     def __init_subclass__(cls) -> None:
         own = {}
-        for name in cls.__dict__.get("__annotations__", {}):
+        for name in get_annotations(cls):
             if not name.startswith("_"):
                 given = cls.__dict__.get(name, REQUIRED)
                 own[name] = given if isinstance(given, FieldSpec) else FieldSpec(given, None, Bounds())
@@ -218,7 +230,7 @@ class Record:
                 if default is REQUIRED:
                     raise FieldError("it is missing").within(name)
                 found[name] = [*default] if isinstance(default, list) else default
-        if len(found) != len(values) and (unknown := values.keys() - checks.keys()):
+        if unknown := values.keys() - checks.keys():
             raise FieldError("there is no such field").within(min(unknown))
         return found
 
@@ -269,7 +281,8 @@ def _check_of(hint: Any) -> Check:
     if hint in _PLAIN:
         return _PLAIN[hint]
     if issubclass(hint, Record):
-        return hint.model_validate
+        read: Check = hint.model_validate
+        return read
     if issubclass(hint, Enum):
         return _enum(hint)
     raise TypeError(f"a record cannot have a field of the type {hint}")
@@ -357,7 +370,7 @@ def _union(members: tuple[Any, ...]) -> Check:
 
 def _literal(values: tuple[Any, ...]) -> Check:
     def check(value: Any) -> Any:
-        if type(value) is not str or value not in values:
+        if not any(type(value) is type(item) and value == item for item in values):
             raise FieldError(f"it must be {' or '.join(map(repr, values))}")
         return value
 

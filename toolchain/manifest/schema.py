@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from datetime import datetime
 from enum import Enum
-from functools import lru_cache
+from functools import cache
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 import pydantic
@@ -15,8 +15,8 @@ from toolchain.manifest.records import REQUIRED, Bounds, FieldSpec, JsonValue, R
 from toolchain.strict_model import StrictModel
 
 
-@lru_cache(maxsize=None)
-def model_of(record: type[Record]) -> type[StrictModel]:
+@cache
+def model_of(record: Any) -> type[StrictModel]:
     """The pydantic model with a record's fields; of what fields must be together it knows nothing."""
     hints = get_type_hints(record, include_extras=True)
     fields: dict[str, Any] = {
@@ -47,15 +47,17 @@ def _type_of(hint: Any) -> Any:
     if hint is datetime:
         return pydantic.AwareDatetime
     if isinstance(hint, type) and issubclass(hint, Record):
-        return model_of(hint)
+        record: Any = hint
+        return model_of(record)
     args = get_args(hint)
     if get_origin(hint) is Annotated:
         kind, *all_bounds = args
         rules = [pydantic.AfterValidator(_after(bounds.rule)) for bounds in all_bounds if bounds.rule]
         fields = [pydantic.Field(**_settings(bounds)) for bounds in all_bounds if bounds.settings]
-        return Annotated[(_type_of(kind), *fields, *rules)]
+        parts = (_type_of(kind), *fields, *rules)
+        return Annotated[parts]
     if args and get_origin(hint) in (list, dict):
-        return get_origin(hint)[tuple(map(_type_of, args))]  # type: ignore[index]
+        return get_origin(hint)[tuple(map(_type_of, args))]
     if args and all(isinstance(arg, type) or get_origin(arg) for arg in args):
         union = _type_of(args[0])
         for arg in args[1:]:
