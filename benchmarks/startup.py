@@ -1,6 +1,6 @@
 """What starting costs: ``python -m benchmarks.startup ARTIFACT``. Needs neither torch nor a GPU.
 
-Processor seconds of fresh processes, user and system together, the least of many: other work on the machine changes that
+Processor seconds of fresh processes, user and system together, the least of many: other work on the machine changes it
 least. Byte code is kept in a folder of its own, as an installed package has it.
 """
 

@@ -83,5 +83,7 @@ def graph_problems(claims: Claims) -> Iterator[str]:
             yield f"a size is not a plain expression: {expression[:80]!r}"
     if not all(map(is_plain_treespec, sorted(claims.treespecs))):
         yield "a call signature names code to import"
+    if claims.unnamable is not None:
+        yield f"it names a value {claims.unnamable[:80]!r}, which torch would write into Python code"
     if claims.annotated:
         yield "a node has metadata, which names code of torch"

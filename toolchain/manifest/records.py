@@ -214,10 +214,7 @@ class Record:
 
     @classmethod
     def _checked(cls, values: dict[str, Any]) -> dict[str, Any]:
-        checks = cls._checks
-        if checks is None:
-            hints = get_type_hints(cls, include_extras=True)
-            checks = cls._checks = {name: _field_check(hints[name], spec) for name, spec in cls._specs.items()}
+        checks = cls._own_checks()
         found = {}
         for name, check in checks.items():
             if name in values:
@@ -233,6 +230,14 @@ class Record:
         if unknown := values.keys() - checks.keys():
             raise FieldError("there is no such field").within(min(unknown))
         return found
+
+    @classmethod
+    def _own_checks(cls) -> dict[str, Check]:
+        """What reads each field; made once, with those of the records within."""
+        if cls._checks is None:
+            hints = get_type_hints(cls, include_extras=True)
+            cls._checks = {name: _field_check(hints[name], spec) for name, spec in cls._specs.items()}
+        return cls._checks
 
     def __setattr__(self, name: str, value: Any) -> None:
         raise AttributeError(f"{type(self).__name__} is frozen")
@@ -281,6 +286,7 @@ def _check_of(hint: Any) -> Check:
     if hint in _PLAIN:
         return _PLAIN[hint]
     if issubclass(hint, Record):
+        hint._own_checks()
         read: Check = hint.model_validate
         return read
     if issubclass(hint, Enum):
