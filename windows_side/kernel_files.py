@@ -108,6 +108,14 @@ class KernelFile:
         return json.dumps({**self._identity, "sha256": hashlib.sha256(kernels).hexdigest()}, sort_keys=True).encode()
 
 
+def remove_unfinished(folder: Path) -> None:
+    """Removes what a killed process has left half written; files that are in use elsewhere stay."""
+    from filelock import FileLock
+
+    with suppress(OSError), FileLock(folder / "lock", timeout=_LOCK_SECONDS):
+        prune(folder, SIZE_LIMIT)
+
+
 def prune(folder: Path, limit: int) -> None:
     """Removes what a killed process has left, and the least recently used files until the rest fits ``limit`` bytes.
 

@@ -27,6 +27,7 @@ SUMMARIES = {
     "inspect": "Say what an artifact is, what it needs and what is in it.",
     "check": "Decide whether an artifact can run on this machine, and why not.",
     "verify": "Check an artifact's integrity, structure, loading and numbers.",
+    "warm": "Compile an artifact's kernels ahead of its first call.",
     "run": "Run an artifact on inputs from a file.",
     "bench": "Measure latency, throughput and memory here.",
     "convert": "Make the artifact of another platform, where the engine allows it.",
