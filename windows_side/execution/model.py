@@ -74,6 +74,11 @@ class LoadedModel(torch.nn.Module):
         """Whether the first call finds its kernels compiled; otherwise it takes seconds."""
         return self._cache is not None and self._cache.warm
 
+    def keep_kernels(self) -> None:
+        """Keeps what has been compiled so far, beside the calls too; otherwise that is done when Python exits."""
+        if self._cache is not None:
+            self._cache.save()
+
     @property
     def state(self) -> dict[str, torch.Tensor]:
         """What calls change and later calls read, such as a key-value cache: the model's own tensors, by name."""

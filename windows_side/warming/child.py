@@ -8,7 +8,8 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -50,21 +51,24 @@ def run(job: dict[str, Any], events: TextIO) -> None:
 
 def _calls(job: dict[str, Any], artifact: Artifact, cuda_graphs: bool, events: TextIO) -> None:
     options = LoadOptions(**job["options"], runtime_cache=job["folder"], cuda_graphs=cuda_graphs)
-    call: Call | None = None
-    for wanted in job["calls"]:
-        start, described = time.monotonic(), {"sizes": wanted["sizes"], "cuda_graphs": cuda_graphs}
-        _send(events, kind="start", **described, seconds=0.0)
-        call = call or (_in_torch if job["runtime"] == Runtime.TORCH.value else _in_session)(artifact, options)
-        try:
-            call(wanted["shapes"])
-        except IncompatibleError:
-            # What cannot be captured is called without, as the user will; its kernels are there already.
-            if not cuda_graphs:
-                raise
-        _send(events, kind="end", **described, seconds=time.monotonic() - start)
+    opened = _in_torch if job["runtime"] == Runtime.TORCH.value else _in_session
+    with ExitStack() as stack:
+        call: Call | None = None
+        for wanted in job["calls"]:
+            start, described = time.monotonic(), {"sizes": wanted["sizes"], "cuda_graphs": cuda_graphs}
+            _send(events, kind="start", **described, seconds=0.0)
+            call = call or stack.enter_context(opened(artifact, options))
+            try:
+                call(wanted["shapes"])
+            except IncompatibleError:
+                # What cannot be captured is called without, as the user will; its kernels are there already.
+                if not cuda_graphs:
+                    raise
+            _send(events, kind="end", **described, seconds=time.monotonic() - start)
 
 
-def _in_torch(artifact: Artifact, options: LoadOptions) -> Call:
+@contextmanager
+def _in_torch(artifact: Artifact, options: LoadOptions) -> Iterator[Call]:
     import torch
 
     from windows_side.execution.call import call_of
@@ -81,26 +85,28 @@ def _in_torch(artifact: Artifact, options: LoadOptions) -> Call:
         model(*args, **kwargs)
         torch.cuda.synchronize(model.device)
 
-    return call
+    yield call
+    model.keep_kernels()
 
 
-def _in_session(artifact: Artifact, options: LoadOptions) -> Call:
+@contextmanager
+def _in_session(artifact: Artifact, options: LoadOptions) -> Iterator[Call]:
     import numpy as np
 
     from windows_side.session.dtypes import numpy_dtype
     from windows_side.session.opening import open_session
 
-    session, specs = open_session(artifact, options), artifact.manifest.inputs
+    with open_session(artifact, options) as session:
 
-    def call(shapes: Sequence[Sequence[int] | None]) -> None:
-        session.run_leaves(
-            [
-                spec.value if shape is None else np.zeros(tuple(shape), numpy_dtype(str(spec.dtype)))
-                for spec, shape in zip(specs, shapes, strict=True)
-            ]
-        )
+        def call(shapes: Sequence[Sequence[int] | None]) -> None:
+            session.run_leaves(
+                [
+                    spec.value if shape is None else np.zeros(tuple(shape), numpy_dtype(str(spec.dtype)))
+                    for spec, shape in zip(artifact.manifest.inputs, shapes, strict=True)
+                ]
+            )
 
-    return call
+        yield call
 
 
 def _send(events: TextIO, **event: Any) -> None:

@@ -127,20 +127,9 @@ def warm_by(
 ) -> WarmReport:
     """:func:`warm`, by options as data."""
     with open_artifact(path) as artifact:
-        calls = calls_for(artifact.manifest, sizes)
-        _require_kernels(artifact)
-        runtime = _runtime(artifact, options.runtime)
-        admit(artifact, options, runtime)  # here, so that a refusal costs no process
-        job = {
-            "artifact": str(Path(path).resolve()),
-            "runtime": runtime.value,
-            "options": options.model_dump(mode="json", exclude={"policy", "progress", "runtime", "runtime_cache"}),
-            "folder": str(_folder(options)),
-            "calls": [asdict(call) for call in calls],
-            "cuda_graphs": [False, *([True] if _can_be_captured(artifact, calls) else [])],
-        }
+        job = job_for(artifact, options, sizes)
     start = time.monotonic()
-    ended, cancelled = [], False
+    ended = []
     with tempfile.TemporaryDirectory() as folder:
         child = _Child(job, Path(folder))
         try:
@@ -148,12 +137,27 @@ def warm_by(
                 on_event(event)
                 if event.kind == "end":
                     ended.append(event)
-            cancelled = child.cancelled
         finally:
             child.end()
-    if cancelled:
-        remove_unfinished(_folder(options))
-    return WarmReport(runtime.value, ended, time.monotonic() - start, str(_folder(options)), cancelled)
+    if child.cancelled:
+        remove_unfinished(Path(job["folder"]))
+    return WarmReport(job["runtime"], ended, time.monotonic() - start, job["folder"], child.cancelled)
+
+
+def job_for(artifact: Artifact, options: RunOptions, sizes: Sequence[Sizes] | None) -> dict[str, Any]:
+    """What the child is to do, as JSON; whatever refuses the artifact does so here, before there is a process."""
+    calls = calls_for(artifact.manifest, sizes)
+    _require_kernels(artifact)
+    runtime = _runtime(artifact, options.runtime)
+    admit(artifact, options, runtime)
+    return {
+        "artifact": str(artifact.path.resolve()),
+        "runtime": runtime.value,
+        "options": options.model_dump(mode="json", include={"device", "allow_unlisted_gpu", "trust"}),
+        "folder": str(_folder(options)),
+        "calls": [asdict(call) for call in calls],
+        "cuda_graphs": [False, True] if _can_be_captured(artifact, calls) else [False],
+    }
 
 
 class _Child:

@@ -54,6 +54,17 @@ def test_it_is_what_torch_reads(name: str) -> None:
     assert_same_program(read(name), theirs)
 
 
+def test_engines_may_be_objects_of_torchs_classes() -> None:
+    """As on a GPU; of the classes that Torch-TensorRT has, a cache can be made without one."""
+    with open_artifact(FOLDER / "mixed.pt2") as artifact:
+        flat = load_flat(artifact, CPU, None, lambda _: torch.classes.tensorrt.RuntimeCacheHandle(""))
+    names = [node.target for node in flat.module.graph.nodes if node.op == "get_attr"]
+    held = [flat_module.attribute_of(flat.module, str(name)) for name in names]
+    assert all(any(value is engine for value in held) for engine in flat.engines)
+    program = flat.exported()
+    assert {id(value) for value in program.constants.values()} == {id(engine) for engine in flat.engines}
+
+
 PROGRAM = """
 import sys, torch
 from toolchain import open_artifact

@@ -21,10 +21,11 @@ from toolchain.errors import IncompatibleError, TrtcrossError, UsageError
 from toolchain.io.python_child import python_child
 from windows_side.commands.warm import warm as verb
 from windows_side.kernel_files import KernelFile
+from windows_side.options import RunOptions
 from windows_side.warming import child
 from windows_side.warming import warm as warming
 from windows_side.warming.sizes import calls_for, parse_sizes
-from windows_side.warming.warm import WarmEvent, warm
+from windows_side.warming.warm import WarmEvent, job_for, warm
 
 FOLDER = ROOT / "tests" / "compatibility" / "schema1"
 DYNAMIC = FOLDER / "dynamic.pt2"
@@ -197,17 +198,17 @@ def test_the_child_calls_a_session_with_every_shape(monkeypatch: pytest.MonkeyPa
     from tests.unit.windows_side.session.host_gpu import on_host
 
     host = on_host(monkeypatch)
+    monkeypatch.setattr(warming, "admit", lambda *_: [])
+    options = RunOptions(runtime="tensorrt", runtime_cache=tmp_path, allow_unlisted_gpu=True)
     with open_artifact(DYNAMIC) as artifact:
-        calls = calls_for(artifact.manifest, [{"x.0": 2}, {"x.0": 4}])
-    job = {
-        "artifact": str(DYNAMIC), "runtime": "tensorrt", "options": {"device": "cuda:0"}, "folder": str(tmp_path),
-        "cuda_graphs": [False], "calls": [{"sizes": call.sizes, "shapes": call.shapes} for call in calls],
-    }  # fmt: skip
+        job = json.loads(json.dumps(job_for(artifact, options, [{"x.0": 2}, {"x.0": 4}])))
+    assert job["cuda_graphs"] == [False, True], "kernels for captured calls are others"
     events = io.StringIO()
     child.run(job, events)
     said = [json.loads(line) for line in events.getvalue().splitlines()]
-    assert [event["kind"] for event in said] == ["start", "end", "start", "end", "done"]
-    assert [engine.calls for engine in host.engines] == [2]
+    assert [event["kind"] for event in said] == ["start", "end"] * 4 + ["done"]
+    assert [event.get("cuda_graphs") for event in said[::2]] == [False, False, True, True, None]
+    assert [engine.calls for engine in host.engines] == [2, 2]
 
 
 def test_kernels_that_cannot_be_kept_are_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
