@@ -90,6 +90,7 @@ class _Reader:
         for node in nodes(self._document):
             self._read_node(node)
         self._read_outputs()
+        self._drop_unused_results()
         return ReadGraph(
             self._graph,
             list(self._attributes),
@@ -250,6 +251,12 @@ class _Reader:
             source = self._values.tensor(spec["arg"])
             copies[source] = self._graph.call_function(torch.ops.aten.copy_.default, (changed, source))
         self._graph.output(tuple(copies.get(result, result) if _is_node(result) else result for result in results))
+
+    def _drop_unused_results(self) -> None:
+        """Of a node with several results, those that nobody uses; a value that is named for nothing is held longer."""
+        for node in reversed(self._graph.nodes):
+            if node.target is operator.getitem and not node.users:
+                self._graph.erase_node(node)
 
     def _changes(self, kind: str, spec: dict[str, Any]) -> torch.fx.Node:
         """The buffer or the input that a call changes."""
