@@ -237,6 +237,18 @@ def test_what_torch_may_write_is_left_to_torch(what: str) -> None:
         _reads(UNKNOWN[what])
 
 
+def test_an_engine_s_name_is_no_code() -> None:
+    """It is an attribute of the module, which torch writes into Python source."""
+    evil = 'a"), __import__("os").system("echo hurt"), ("'
+    with open_artifact(FOLDER / "mixed.pt2") as artifact:
+        document = artifact.graph()
+        for node in document["graph_module"]["graph"]["nodes"]:
+            if "no_op_placeholder" in node["target"]:
+                node["inputs"][2]["arg"]["as_string"] = evil
+        read = read_graph(document, [engine.token for engine in artifact.engines], CPU, where="test")
+    assert len(set(read.engines)) == 2 and all(name.isidentifier() for name in read.engines)
+
+
 def test_a_graph_that_contradicts_itself_is_a_damaged_artifact(monkeypatch: pytest.MonkeyPatch) -> None:
     def contradict(*_: object, **__: object) -> None:
         raise KeyError("nodes")
