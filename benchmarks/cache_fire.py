@@ -75,7 +75,7 @@ def contents(path: Path) -> dict[str, str]:
     """The digest of every entry, of the manifest without what may be new."""
     with open_artifact(path) as artifact:
         found = {name: artifact.container.sha256(name) for name in artifact.container.entries if name != MANIFEST_ENTRY}
-        manifest = artifact.manifest.model_dump_json(exclude={"created", "build"})
+        manifest = artifact.manifest.model_copy(update={"created": None, "build": None}).to_json()
     return {**found, MANIFEST_ENTRY: hashlib.sha256(manifest.encode()).hexdigest()}
 
 

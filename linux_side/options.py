@@ -13,9 +13,9 @@ from linux_side.precision_plan import PrecisionPlan
 from toolchain.engine.plan_header import CAPABILITY_BITS
 from toolchain.errors import UsageError
 from toolchain.guards.grammar import Size
-from toolchain.manifest.models import NodePattern, StrictModel
 from toolchain.options import Flag, Options, from_text
 from toolchain.sizes import parse_size
+from toolchain.strict_model import NodePattern, StrictModel
 from toolchain.targets import Backend, ComputeCapability, Platform
 
 BACKENDS = ("auto", *(backend.value for backend in Backend))

@@ -11,7 +11,7 @@ from toolchain.errors import MalformedArtifactError, UsageError
 from toolchain.io.atomic import write_text
 from toolchain.io.strict_json import load_json
 from toolchain.limits import PRECISION_PLAN
-from toolchain.manifest.models import NodePattern, StrictModel
+from toolchain.strict_model import NodePattern, StrictModel
 
 _REMEDY = 'write {"version": 1, "precision": "fp16", "keep_fp32": ["encoder.layers.3", "aten.softmax"]}'
 

@@ -12,7 +12,6 @@ from types import TracebackType
 from typing import IO, TYPE_CHECKING, Any
 
 from toolchain.container.entry_names import GRAPH_ENTRY, MANIFEST_ENTRY, ROOT
-from toolchain.container.file_kind import file_kind
 from toolchain.container.reader import Container
 from toolchain.engine.info import EngineInfo
 from toolchain.engine.plan_header import HEADER_SIZE, PlanHeader, parse_plan_header
@@ -323,6 +322,8 @@ def open_artifact(source: str | os.PathLike[str] | bytes | IO[bytes]) -> Artifac
             artifact.close()
             raise
     except MalformedArtifactError as error:
+        from toolchain.container.file_kind import file_kind
+
         if not isinstance(path_or_bytes, bytes) and (kind := file_kind(path_or_bytes)):
             raise MalformedArtifactError(
                 f"this is {kind.what}, not an artifact",

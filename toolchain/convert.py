@@ -11,7 +11,7 @@ from typing import Any
 from packaging.version import InvalidVersion, Version
 
 from toolchain.artifact import Artifact
-from toolchain.checker.safety import TRUST, require_safe_to_convert
+from toolchain.checker.safety import require_safe_to_convert
 from toolchain.checker.writing import require_readable_golden, require_readable_graph
 from toolchain.container.entry_names import (
     GOLDEN_ENTRY,
@@ -34,6 +34,7 @@ from toolchain.limits import TENSOR_LIST
 from toolchain.manifest.install import install_lines
 from toolchain.manifest.models import (
     GOLDEN_WARNINGS,
+    TRUST,
     FileEntry,
     Golden,
     Manifest,

@@ -16,7 +16,7 @@ from typing import Annotated, Any, TypeVar, get_origin
 from pydantic import BaseModel, Field, ModelWrapValidatorHandler, ValidationError, model_validator
 
 from toolchain.errors import UsageError
-from toolchain.manifest.models import StrictModel
+from toolchain.strict_model import StrictModel
 
 T = TypeVar("T")
 

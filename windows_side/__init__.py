@@ -2,7 +2,7 @@
 
 ::
 
-    from windows_side import check, load
+    from windows_side import Session, check, load, warm
 
     for requirement in check("resnet50.pt2"):  # or an open artifact; no torch is imported for this
         print(requirement.name, requirement.state, requirement.remedy)
@@ -12,6 +12,8 @@
 
     session = Session("resnet50.pt2", device=0)  # the same without PyTorch: numpy's arrays, or any on the GPU
     y = session(x)
+
+    warm("resnet50.pt2", sizes=[{"x.0": 8}])  # compiles kernels ahead, in a process of its own
 
 ``replace_execute_engine_no_op_node`` puts engines in the place of an exported program's placeholder nodes.
 Everything else in this package is internal (``docs/api.md``).
@@ -28,8 +30,9 @@ if TYPE_CHECKING:
     from windows_side.loader.replace import replace_execute_engine_no_op_node
     from windows_side.preflight.requirements import check
     from windows_side.session.session import Session
+    from windows_side.warming.warm import warm
 
-__all__ = ["LoadedModel", "Session", "check", "load", "replace_execute_engine_no_op_node"]
+__all__ = ["LoadedModel", "Session", "check", "load", "replace_execute_engine_no_op_node", "warm"]
 
 _HOMES = {
     "LoadedModel": "windows_side.execution.model",
@@ -37,6 +40,7 @@ _HOMES = {
     "check": "windows_side.preflight.requirements",
     "load": "windows_side.loader.loading",
     "replace_execute_engine_no_op_node": "windows_side.loader.replace",
+    "warm": "windows_side.warming.warm",
 }
 
 

@@ -14,9 +14,6 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
-from filelock import FileLock
-from platformdirs import user_cache_path
-
 from toolchain.host.gpu_probe import probe_gpus
 from toolchain.io.atomic import write_bytes
 from toolchain.manifest.models import Manifest
@@ -38,7 +35,11 @@ Identity = dict[str, str]
 def default_folder() -> Path:
     """Where the files are: ``$TRTCROSS_RUNTIME_CACHE``, or in the user's cache folder."""
     named = os.environ.get("TRTCROSS_RUNTIME_CACHE")
-    return Path(named) if named else user_cache_path("trtcross", appauthor=False) / "kernels"
+    if named:
+        return Path(named)
+    from platformdirs import user_cache_path
+
+    return user_cache_path("trtcross", appauthor=False) / "kernels"
 
 
 def identity_of(manifest: Manifest, gpu: str, capability: tuple[int, int]) -> Identity | None:
@@ -87,9 +88,15 @@ class KernelFile:
         return kernels
 
     def write(self, kernels: bytes) -> None:
-        """Replaces the file where there is something new, and removes the least recently used beyond the limit."""
+        """Replaces the file where there is something new, and removes the least recently used beyond the limit.
+
+        Raises:
+            OSError: the disk is full, or another process keeps the folder's lock.
+        """
         if not kernels or kernels == self._known:
             return
+        from filelock import FileLock  # a start that finds its kernels needs none
+
         folder = self.path.parent
         folder.mkdir(parents=True, exist_ok=True)
         with FileLock(folder / "lock", timeout=_LOCK_SECONDS):
@@ -99,6 +106,14 @@ class KernelFile:
 
     def _head(self, kernels: bytes) -> bytes:
         return json.dumps({**self._identity, "sha256": hashlib.sha256(kernels).hexdigest()}, sort_keys=True).encode()
+
+
+def remove_unfinished(folder: Path) -> None:
+    """Removes what a killed process has left half written; files that are in use elsewhere stay."""
+    from filelock import FileLock
+
+    with suppress(OSError), FileLock(folder / "lock", timeout=_LOCK_SECONDS):
+        prune(folder, SIZE_LIMIT)
 
 
 def prune(folder: Path, limit: int) -> None:

@@ -12,7 +12,7 @@ from contextlib import suppress
 from pydantic import TypeAdapter, ValidationError
 
 from linux_side.cache.store import BuildCache
-from toolchain.manifest.models import StrictModel
+from toolchain.strict_model import StrictModel
 
 
 class KeptOperator(StrictModel):

@@ -91,7 +91,7 @@ def _show_tensorrt_errors(output: Output, log: IO[bytes]) -> None:
 
 def _report(output: Output, artifact: Artifact) -> None:
     manifest, size = artifact.manifest, artifact.path.stat().st_size
-    output.put(artifact=str(artifact.path), size=size, manifest=manifest.model_dump(mode="json"))
+    output.put(artifact=str(artifact.path), size=size, manifest=manifest.model_dump())
     output.say(f"wrote {artifact.path} ({size_text(size)}): {len(artifact.engines)} engine(s)", level=-1)
     covered = manifest.coverage
     output.say(f"{covered.in_engines} of {covered.operators} operators run in TensorRT")

@@ -140,6 +140,9 @@ def _problem(cache: BuildCache, entry: CacheEntry) -> str | None:
     return None
 
 
+_SHOWN = ("created", "model", "settings", "target", "producer")
+
+
 def _to_json(entry: CacheEntry, manifest: Manifest | None) -> dict[str, Any]:
     return {
         "key": entry.key,
@@ -147,11 +150,7 @@ def _to_json(entry: CacheEntry, manifest: Manifest | None) -> dict[str, Any]:
         "size": entry.size,
         "used": entry.used.isoformat(),
         "readable": manifest is not None,
-        **(
-            manifest.model_dump(mode="json", include={"created", "model", "settings", "target", "producer"})
-            if manifest
-            else {}
-        ),
+        **({name: value for name, value in manifest.model_dump().items() if name in _SHOWN} if manifest else {}),
     }
 
 

@@ -10,10 +10,10 @@ from torch.export.graph_signature import ConstantArgument
 
 from linux_side.frontend.training import check_operators_of_training
 from linux_side.fx.source_line import located
-from linux_side.rewrites import experts
 from toolchain.errors import BuildFailedError, UsageError
 
 _OWN_NAMESPACES = {"aten", "prims", "prim", "higher_order"}
+_REWRITTEN = {"transformers.grouped_mm_fallback"}  # by linux_side/rewrites/experts.py
 
 
 def check_model(program: ExportedProgram, torch_executed_ops: Collection[str]) -> None:
@@ -46,7 +46,7 @@ def _check_operators(program: ExportedProgram, torch_executed_ops: Collection[st
                 where=located(node),
                 remedy="build from the model before quantization, with --precision fp16 or bf16",
             )
-        known = operator.namespace in _OWN_NAMESPACES or str(operator.overloadpacket) == experts.OPERATOR
+        known = operator.namespace in _OWN_NAMESPACES or str(operator.overloadpacket) in _REWRITTEN
         if not known and f"torch.ops.{operator}" not in allowed:
             raise BuildFailedError(
                 f"the model calls the custom operator {operator}, which neither TensorRT nor a Windows machine has",

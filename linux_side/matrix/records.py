@@ -31,7 +31,7 @@ from toolchain.checker.structure import LEVELS, Level
 from toolchain.errors import UsageError
 from toolchain.io.atomic import read_json, write_json, write_text
 from toolchain.io.hashing import file_digest
-from toolchain.manifest.models import StrictModel
+from toolchain.strict_model import StrictModel
 
 Step = Literal["build", "verify", "executor"]
 

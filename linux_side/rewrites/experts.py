@@ -8,8 +8,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-OPERATOR = "transformers.grouped_mm_fallback"
-
 
 def grouped_product(rows: Tensor, weights: Tensor, ends: Tensor) -> Tensor:
     """``transformers::grouped_mm_fallback``: every expert sees all rows, those of others as zeros.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import copy
 import hashlib
 import io
 import json
@@ -223,6 +224,54 @@ many(
             lambda graph: graph["graph_module"]["graph"]["nodes"][0].update(metadata={"torch_fn": "f;torch.os.system"})
         ),
         "signature_imports": _with_graph(lambda graph: graph.update(signature={"in_spec": enum_spec()})),
+    },
+)
+
+
+def _name(text: Any, *path: Any) -> Callable[[dict[str, Any]], None]:
+    """A value of the graph has another name; torch writes names into Python code, which it runs."""
+
+    def change(graph: dict[str, Any]) -> None:
+        place: Any = graph["graph_module"]
+        for key in path[:-1]:
+            place = place[key]
+        place[path[-1]] = text
+
+    return change
+
+
+_INPUTS = {"signature": {"input_specs": [{"buffer": {"arg": {"name": "b"}, "buffer_name": "b", "persistent": True}}]}}
+
+
+def _with_buffer(text: str) -> Callable[[dict[str, Any]], None]:
+    def change(graph: dict[str, Any]) -> None:
+        graph["graph_module"].update(copy.deepcopy(_INPUTS))
+        graph["graph_module"]["signature"]["input_specs"][0]["buffer"]["buffer_name"] = text
+
+    return change
+
+
+def _named_node(name: str) -> Callable[[dict[str, Any]], None]:
+    def change(graph: dict[str, Any]) -> None:
+        _call("torch.ops.aten.relu.default")(graph)
+        graph["graph_module"]["graph"]["nodes"][-1]["name"] = name
+
+    return change
+
+
+_NODE = ("graph", "nodes", 0)
+_OUTPUT = (*_NODE, "outputs")
+many(
+    UntrustedError,
+    "graph_names_code",
+    {
+        "of_a_node": _with_graph(_named_node("x = __import__('os').system('echo hurt'); y")),
+        "of_an_input": _with_graph(_name("x=print('hurt'), *z", *_NODE, "inputs", 0, "arg", "as_tensors", 0, "name")),
+        "of_an_output": _with_graph(_name([{"as_tensor": {"name": "x\nimport os"}}], *_OUTPUT)),
+        "of_a_size": _with_graph(_name([{"as_sym_int": {"as_name": "s; import os"}}], *_OUTPUT)),
+        "of_a_number": _with_graph(_name([{"as_tensor": {"name": 1}}], *_OUTPUT)),
+        "with_a_line_end": _with_graph(_name([{"as_tensor": {"name": "x\n"}}], *_OUTPUT)),
+        "of_a_buffer": _with_graph(_with_buffer("b\"), __import__('os').system('echo hurt'), (\"")),
     },
 )
 

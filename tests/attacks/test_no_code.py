@@ -89,6 +89,27 @@ def test_dangerous_functions_are_never_reached(trapped: list[str], tmp_path: Pat
     assert trapped == []
 
 
+@pytest.fixture(scope="module")
+def loader() -> Any:
+    """Imported before there are traps, for that calls exec."""
+    pytest.importorskip("torch")
+    return importlib.import_module("windows_side.loader.loading")
+
+
+def test_loading_hostile_files_reaches_no_dangerous_function_either(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, loader: Any, trapped: list[str]
+) -> None:
+    """What torch would read is not looked at, nor is torch's reader asked."""
+    import torch
+
+    monkeypatch.setattr(torch.export, "load", lambda *_: trapped.append("torch.export.load"))
+    for name in HOSTILE:
+        ATTACKS[name].write(tmp_path / name)
+        with open_artifact(tmp_path / name) as artifact, pytest.raises(UntrustedError):
+            loader.load_flat(artifact, torch.device("cpu"), None)
+    assert trapped == []
+
+
 def test_the_traps_work(trapped: list[str]) -> None:
     with pytest.raises(AssertionError):
         eval("1")

@@ -87,12 +87,22 @@ def call_imports_a_module(entries: Entries, mark: str) -> None:
     _edited(entries, _MODEL, change)
 
 
+def graph_names_code_of_an_input(entries: Entries, mark: str) -> None:
+    """In what torch makes of the graph: ``def forward(self, ..., x=__import__('os').mkdir(...))``."""
+    text = entries[_MODEL].decode()
+    name = json.dumps(f"x=__import__('os').mkdir('{mark}')")
+    entries[_MODEL] = (
+        text.replace('{"name": "x"}', f'{{"name": {name}}}').replace('"x": {"dtype"', f'{name}: {{"dtype"').encode()
+    )
+
+
 RUN_BY_UPSTREAM = [
     pickled_sample_inputs,
     pickled_weights,
     pickled_script_object,
     graph_sympy_import,
     call_imports_a_module,
+    graph_names_code_of_an_input,
 ]
 
 

@@ -84,7 +84,8 @@ def main(folder: Path) -> None:
         for good in ("good", "good_foreign"):
             code, document = verb(*arguments, str(folder / good))  # imports what there is to import
             assert code == 0, document
-        verb(*arguments, str(folder / "none"))
+        for no_artifact in (folder / "none", Path(__file__)):
+            verb(*arguments, str(no_artifact))
     results = {}
     sys.addaudithook(_watch)
     for path in sorted(folder.iterdir()):

@@ -33,11 +33,13 @@ from linux_side.frontend.structure import plain_spec
 from linux_side.fx.state import STATE
 from linux_side.options import BuildOptions, DynamicDimension
 from tests.integration.network import Network, NetworkError, record
+from tests.unit.programs import assert_same_program
 from toolchain import Artifact, open_artifact
 from toolchain.engine.info import EngineInfo
 from toolchain.targets import Backend
+from windows_side.execution.flat_program import FlatProgram, flat_program
 from windows_side.execution.model import LoadedModel
-from windows_side.loader.loading import load_program
+from windows_side.loader.loading import load_flat, load_program
 from windows_side.loader.runtime_library import load_runtime
 
 CPU = torch.device("cpu")
@@ -80,6 +82,12 @@ class Built:
         names = list(self.partitions)
         return load_program(self.artifact, CPU, None, lambda fields: torch.tensor(names.index(str(fields[1]))))
 
+    def flat(self) -> FlatProgram:
+        """The same as ``load`` reads it."""
+        load_runtime(Backend.TENSORRT_RTX)
+        names = list(self.partitions)
+        return load_flat(self.artifact, CPU, None, lambda fields: torch.tensor(names.index(str(fields[1]))))
+
     @cached_property
     def model(self) -> LoadedModel:
         """The artifact as its user has it, state and checks and all, on the CPU with partitions for engines."""
@@ -98,7 +106,9 @@ class Built:
         return self._model([network_call(self.networks[name], infos[name]) for name in self.partitions])
 
     def _model(self, engines: Sequence[EngineCall]) -> LoadedModel:
-        model = LoadedModel(self.loaded(), self.artifact.manifest, CPU)
+        flat = self.flat()
+        assert_same_program(flat, flat_program(self.loaded()))
+        model = LoadedModel(flat, self.artifact.manifest, CPU)
         put_partitions(model._flat, engines)
         return model
 

@@ -28,7 +28,7 @@ from toolchain.errors import UntrustedError
 from toolchain.targets import Backend
 from windows_side.execution.model import LoadedModel
 from windows_side.execution.samples import read_golden
-from windows_side.loader.loading import load_program
+from windows_side.loader.loading import load_flat, load_program
 from windows_side.loader.runtime_library import load_runtime
 
 pytestmark = pytest.mark.rtx
@@ -156,7 +156,7 @@ def test_it_loads_and_gives_the_golden_numbers(foreign: Foreign, converted: Path
         open_artifact(foreign.path if which == "foreign" else converted) as artifact,
     ):
         samples = read_golden(golden)
-        program = load_program(artifact, CPU, None, lambda fields: torch.tensor(names.index(str(fields[1]))))
+        program = load_flat(artifact, CPU, None, lambda fields: torch.tensor(names.index(str(fields[1]))))
         model = LoadedModel(program, artifact.manifest, CPU)
     put_partitions(model._flat, list(foreign.partitions.values()))
     for (x, pair), outputs in samples:

@@ -64,6 +64,9 @@ def test_a_load_reads_the_graph_once(tmp_path: Path, monkeypatch: pytest.MonkeyP
         program = loading.load_program(artifact, CPU, None, lambda fields: torch.tensor(0))
     assert any("execute_engine" in str(node.target) for node in program.graph.nodes)
     assert (len(passes), len(whole)) == (1, 0)
+    with open_artifact(path) as artifact:
+        loading.load_flat(artifact, CPU, None, lambda fields: torch.tensor(0))
+    assert (len(passes), len(whole)) == (2, 1), "in pieces before it is trusted, then as a whole"
 
 
 def test_replacing_hashes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -83,7 +86,7 @@ def test_threads_load_one_open_artifact(tmp_path: Path) -> None:
 
         def engines(_: int) -> list[Any]:
             found: list[Any] = []
-            loading.load_program(artifact, CPU, None, lambda fields: found.append(bytes(fields[3])) or torch.tensor(0))
+            loading.load_flat(artifact, CPU, None, lambda fields: found.append(bytes(fields[3])) or torch.tensor(0))
             return found
 
         with ThreadPoolExecutor(8) as pool:

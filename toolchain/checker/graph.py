@@ -71,17 +71,24 @@ def _is_plain_factory(value: dict[str, Any]) -> bool:
     return f"{value['default_factory_module']}.{value.get('default_factory_name')}" in _FACTORIES
 
 
+def is_plain_operator(name: str) -> bool:
+    """Whether what a node calls is an operator, and none that loads or runs something."""
+    return bool(_OPERATOR.fullmatch(name))
+
+
 def graph_problems(claims: Claims) -> Iterator[str]:
     """What in a graph is more than data; a builder asks too, so that it writes nothing that is refused later."""
     if claims.guarded:
         yield "its graph holds Python code (guards_code)"
     for operator in sorted(claims.operators):
-        if not _OPERATOR.fullmatch(operator):
+        if not is_plain_operator(operator):
             yield f"a node calls {operator[:80]!r}, which is no operator"
     for expression in sorted(claims.expressions):
         if not is_plain_expression(expression):
             yield f"a size is not a plain expression: {expression[:80]!r}"
     if not all(map(is_plain_treespec, sorted(claims.treespecs))):
         yield "a call signature names code to import"
+    if claims.unnamable is not None:
+        yield f"it names a value {claims.unnamable[:80]!r}, which torch would write into Python code"
     if claims.annotated:
         yield "a node has metadata, which names code of torch"

@@ -14,6 +14,7 @@ from toolchain.errors import UntrustedError, UsageError
 from toolchain.graph.facts import claims_of
 from toolchain.io.strict_json import load_json
 from toolchain.limits import TENSOR_LIST
+from toolchain.manifest.models import TRUST
 
 # Entries that torch reads as data.
 _KNOWN = re.compile(
@@ -24,10 +25,6 @@ _KNOWN = re.compile(
 )
 
 _PAYLOAD = re.compile(r"(weight|tensor)_[0-9]+")
-
-
-TRUST = "trust"
-"""The setting in which ``convert`` writes why a foreign file was trusted, where it had to be."""
 
 
 def require_safe_to_load(artifact: Artifact, trust: str | None = None) -> None:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import difflib
+import importlib
 import os
 import sys
-from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -18,12 +18,16 @@ from toolchain.host.installed import install_line, own_version
 
 GROUP = "trtcross.commands"
 
+# Verbs that need neither side, imported by their names.
+OWN = ("convert", "doctor", "inspect", "sign")
+
 # One line each, so that `trtcross --help` imports no verb.
 SUMMARIES = {
     "build": "Compile a model into an artifact.",
     "inspect": "Say what an artifact is, what it needs and what is in it.",
     "check": "Decide whether an artifact can run on this machine, and why not.",
     "verify": "Check an artifact's integrity, structure, loading and numbers.",
+    "warm": "Compile an artifact's kernels ahead of its first call.",
     "run": "Run an artifact on inputs from a file.",
     "bench": "Measure latency, throughput and memory here.",
     "convert": "Make the artifact of another platform, where the engine allows it.",
@@ -37,7 +41,7 @@ SUMMARIES = {
 
 
 class Verbs(click.Group):
-    """Looks verbs up in the entry-point group."""
+    """Looks verbs up in the entry-point group, but for those of this package."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(SUMMARIES)
@@ -47,6 +51,11 @@ class Verbs(click.Group):
             from toolchain.cli.completion import completion
 
             return completion
+        if name in OWN:
+            own: click.Command = getattr(importlib.import_module(f"toolchain.commands.{name}"), name)
+            return own
+        from importlib import metadata  # takes as long as all else that `trtcross inspect` imports
+
         for entry in metadata.entry_points(group=GROUP, name=name):
             try:
                 command: click.Command = entry.load()

@@ -5,15 +5,15 @@ from __future__ import annotations
 import click
 
 from toolchain.artifact import Artifact, open_artifact
-from toolchain.checker.safety import TRUST
 from toolchain.cli.output import Output, verb
 from toolchain.cli.several import artifacts_argument, each
-from toolchain.foreign.derive import FOREIGN
 from toolchain.formats.plugins import plugin_line
 from toolchain.graph.torch_free import surely_runs_without_torch
 from toolchain.guards.describe import summary
 from toolchain.guards.evaluate import Guards
 from toolchain.manifest.models import (
+    FOREIGN,
+    TRUST,
     Manifest,
     PrecisionRecord,
     ValueSpec,
@@ -45,7 +45,7 @@ def _inspect(output: Output, artifact: str, digests: bool) -> None:
             digests_checked=digests,
             foreign=opened.foreign,
             plan_headers_agree=headers_agree,
-            manifest=manifest.model_dump(mode="json"),
+            manifest=manifest.model_dump(),
             sizes=size_lines(manifest),
         )
         output.say(f"{opened.path}  ({size_text(opened.container.size)})")

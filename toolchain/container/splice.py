@@ -34,7 +34,7 @@ class FileRange:
 class SplicedFile(io.RawIOBase):
     """A seekable file over pieces in memory and ranges of a container's file, the very one that is open."""
 
-    def __init__(self, container: Container, pieces: Iterable[bytes | FileRange]) -> None:
+    def __init__(self, container: Container | None, pieces: Iterable[bytes | FileRange]) -> None:
         self._pieces = [piece for piece in pieces if len(piece)]
         self._starts = [0]
         for piece in self._pieces:
@@ -74,13 +74,15 @@ class SplicedFile(io.RawIOBase):
         piece, within = self._pieces[index], self._position - self._starts[index]
         count = min(len(view), len(piece) - within)
         if isinstance(piece, FileRange):
+            if self._source is None:
+                raise ValueError("a range of no file")
             return self._source.read_into(piece.offset + within, view[:count])
         view[:count] = piece[within : within + count]
         return count
 
 
-def spliced_archive(container: Container, entries: Sequence[tuple[str, bytes | ZipEntry]]) -> SplicedFile:
-    """A zip with the given entries: bytes in memory, or entries of the container."""
+def spliced_archive(container: Container | None, entries: Sequence[tuple[str, bytes | ZipEntry]]) -> SplicedFile:
+    """A zip with the given entries: bytes in memory, or entries of the container, if there is one."""
     pieces: list[bytes | FileRange] = []
     central, position = b"", 0
     for name, content in entries:

@@ -32,6 +32,7 @@ from toolchain.io.hashing import stream_digest
 from toolchain.limits import FOREIGN_GRAPH
 from toolchain.manifest.install import install_lines
 from toolchain.manifest.models import (
+    FOREIGN,
     Aliased,
     BuildRecord,
     Coverage,
@@ -47,9 +48,6 @@ from toolchain.manifest.models import (
 )
 from toolchain.manifest.reading import parse_manifest
 from toolchain.targets import Platform
-
-FOREIGN = "saved_by"
-"""The setting that says who saved an artifact that trtcross did not build."""
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,6 @@ from __future__ import annotations
 import json
 from typing import Any, Literal
 
-from pydantic import Field, JsonValue
-
 from toolchain.manifest.models import (
     Aliased,
     Binding,
@@ -17,27 +15,27 @@ from toolchain.manifest.models import (
     DynamicSize,
     Sha256,
     ShapeRange,
-    StrictModel,
     TargetSpec,
     Tolerance,
 )
+from toolchain.manifest.records import JsonValue, Record, field
 
 Kind = Literal["engine", "size", "arithmetic", "view", "cast"]
 
 
-class RawFile(StrictModel):
+class RawFile(Record):
     """Elements in C order, little-endian, with nothing before or behind them."""
 
     file: str
     sha256: Sha256
-    size: Count = Field(description="in bytes")
+    size: Count = field(description="in bytes")
 
 
 class RawTensor(RawFile):
     """A tensor in a file."""
 
-    value: str = Field(description="the value in the steps that it is")
-    name: str = Field(description="of the model's input or output")
+    value: str = field(description="the value in the steps that it is")
+    name: str = field(description="of the model's input or output")
     dtype: str
     shape: list[Count]
 
@@ -48,12 +46,12 @@ class FolderEngine(RawFile):
     name: str
     inputs: list[Binding]
     outputs: list[Binding]
-    profiles: list[dict[str, ShapeRange]] = Field(description="optimization profiles, by input name")
+    profiles: list[dict[str, ShapeRange]] = field(description="optimization profiles, by input name")
     requires_output_allocator: bool
-    aliased_io: list[Aliased] = Field(description="outputs that have to be at their inputs' addresses")
+    aliased_io: list[Aliased] = field(description="outputs that have to be at their inputs' addresses")
 
 
-class Step(StrictModel):
+class Step(Record):
     """What is done with values.
 
     An engine runs, a tensor's size is taken, a whole number is computed of others, a tensor is given other sizes while
@@ -61,18 +59,18 @@ class Step(StrictModel):
     """
 
     kind: Kind
-    operator: str | None = Field(
+    operator: str | None = field(
         description="of a whole number: add, sub, mul, floordiv, mod, neg, max, min; of a view: reshape, unsqueeze, "
         "squeeze, flatten, same; of a cast: the dtype"
     )
-    engine: Count | None = Field(description="its index; its values are in the order of its bindings")
-    dim: int | None = Field(description="whose size is taken")
-    inputs: list[str | int] = Field(description="values, or whole numbers")
-    operands: list[JsonValue] = Field(description="of a view, as torch has them; a text is a value, a whole number")
+    engine: Count | None = field(description="its index; its values are in the order of its bindings")
+    dim: int | None = field(description="whose size is taken")
+    inputs: list[str | int] = field(description="values, or whole numbers")
+    operands: list[JsonValue] = field(description="of a view, as torch has them; a text is a value, a whole number")
     outputs: list[str]
 
 
-class FolderValue(StrictModel):
+class FolderValue(Record):
     """One of the model's inputs or outputs; without a value it is a constant."""
 
     name: str
@@ -89,44 +87,46 @@ class FolderState(RawFile):
     value: str
     dtype: str
     shape: list[Count]
-    update: str | None = Field(description="the value that it has after a call; none where no call changes it")
+    update: str | None = field(description="the value that it has after a call; none where no call changes it")
 
 
-class ChangedInput(StrictModel):
+class ChangedInput(Record):
     """An input that a call changes."""
 
     input: str
     update: str
 
 
-class GoldenSample(StrictModel):
+class GoldenSample(Record):
     """A call's inputs, and what the original model gave for them in fp32."""
 
     inputs: list[RawTensor]
     outputs: list[RawTensor]
 
 
-class FolderManifest(StrictModel):
+class FolderManifest(Record):
     schema_version: Literal[1] = 1
     model: str
-    artifact_manifest_sha256: Sha256 = Field(description="of the artifact that it was converted from: manifest.json")
+    artifact_manifest_sha256: Sha256 = field(description="of the artifact that it was converted from: manifest.json")
     target: TargetSpec
     engines: list[FolderEngine]
-    steps: list[Step] = Field(description="a call, in order")
+    steps: list[Step] = field(description="a call, in order")
     inputs: list[FolderValue]
     outputs: list[FolderValue]
     state: list[FolderState]
     changed_inputs: list[ChangedInput]
     golden: list[GoldenSample]
-    tolerance: dict[str, Tolerance] = Field(description="of an output's error against golden, by its dtype")
+    tolerance: dict[str, Tolerance] = field(description="of an output's error against golden, by its dtype")
 
     def text(self) -> bytes:
         """The bytes that lie in the folder."""
-        return self.model_dump_json(indent=1).encode() + b"\n"
+        return self.to_json().encode() + b"\n"
 
 
 def folder_schema_text() -> str:
     """The JSON Schema, as shipped in ``schema/engines-1.json``."""
-    schema: dict[str, Any] = FolderManifest.model_json_schema()
+    from toolchain.manifest.schema import model_of
+
+    schema: dict[str, Any] = model_of(FolderManifest).model_json_schema()
     head = {"$schema": "https://json-schema.org/draft/2020-12/schema"}
     return json.dumps({**head, **schema, "title": "trtcross engine folder"}, indent=1, sort_keys=True) + "\n"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
@@ -27,7 +28,15 @@ from toolchain.limits import (
 _NODES = ("graph_module", "graph", "nodes")
 _GUARDS = "guards_code"
 _COST_OF_A_TREESPEC = 100  # the shortest takes as long as that many characters of a long one
-_KEYS = frozenset(("target", "expr_str", "in_spec", "out_spec", "metadata"))
+# Values are variables of the Python code that torch makes of a graph, and runs.
+_VARIABLES = frozenset(("name", "as_name"))
+# Parameters, buffers and constants are attributes in that code; what is no identifier stands there in quotation marks.
+_ATTRIBUTES = frozenset(
+    ("parameter_name", "buffer_name", "tensor_constant_name", "custom_obj_name", "user_input_name", "path_name")
+)
+_KEYS = frozenset(("target", "expr_str", "in_spec", "out_spec", "metadata")) | _VARIABLES | _ATTRIBUTES
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*|")
+_ATTRIBUTE = re.compile(r"""[^"'\\{}\x00-\x1f\x7f-\x9f\u2028\u2029]*""")
 
 
 @dataclass(frozen=True)
@@ -53,6 +62,7 @@ class Claims:
         treespecs: how calls are packed.
         guarded: whether there is Python source in it.
         annotated: whether a node has metadata.
+        unnamable: a name that could be more than one in the code that torch makes of the graph.
     """
 
     operators: set[str] = field(default_factory=set)
@@ -60,6 +70,7 @@ class Claims:
     treespecs: set[str] = field(default_factory=set)
     guarded: bool = False
     annotated: bool = False
+    unnamable: str | None = None
     _read: Counter[Limit] = field(default_factory=Counter)
 
     def take(self, value: dict[str, Any]) -> None:
@@ -68,14 +79,19 @@ class Claims:
         Raises:
             ValueError: there is more than is read.
         """
-        for key in _KEYS:
-            if key in value:
-                self.take_member(key, value[key])
+        for key in _KEYS.intersection(value):
+            self.take_member(key, value[key])
         if "target" in value and value.get("metadata"):
             self.annotated = True
 
     def take_member(self, key: str, member: Any) -> None:
         """Takes in one member of an object."""
+        if key in _VARIABLES or key in _ATTRIBUTES:
+            allowed = _VARIABLE if key in _VARIABLES else _ATTRIBUTE
+            # Older releases of torch gave nodes no name.
+            if member is not None and not (isinstance(member, str) and allowed.fullmatch(member)):
+                self.unnamable = str(member)
+            return
         # What is no text is none that is allowed either: the name of its type in brackets.
         text = member if isinstance(member, str) else f"<{type(member).__name__}>"
         if key == "target":

@@ -1,18 +1,19 @@
-"""What is installed here, found without importing it."""
+"""What is installed here, found without importing it.
+
+``importlib.metadata`` and urllib are imported where they are needed: they take longer than a manifest to read.
+"""
 
 from __future__ import annotations
 
-import ast
 import importlib.util
 import json
-from importlib import metadata
 from pathlib import Path
-from urllib.parse import urlsplit
-from urllib.request import url2pathname
 
 
 def version_of(distribution: str) -> str | None:
     """The installed version of a distribution, or None."""
+    from importlib import metadata
+
     try:
         return metadata.version(distribution)
     except metadata.PackageNotFoundError:
@@ -35,6 +36,10 @@ def install_line(extra: str) -> str:
 
 def _origin() -> str | None:
     """The checkout or the wheel that pip installed this trtcross from, where it is still there."""
+    from importlib import metadata
+    from urllib.parse import urlsplit
+    from urllib.request import url2pathname
+
     try:
         text = metadata.distribution("trtcross").read_text("direct_url.json") or "{}"
     except metadata.PackageNotFoundError:
@@ -69,6 +74,8 @@ def _torch_constant(name: str) -> str | None:
     path = folder / "version.py" if folder else None
     if path is None or not path.is_file():
         return None
+    import ast
+
     for statement in ast.parse(path.read_text(encoding="utf-8")).body:
         targets = statement.targets if isinstance(statement, ast.Assign) else [getattr(statement, "target", None)]
         for target in targets:

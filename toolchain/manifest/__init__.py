@@ -12,6 +12,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 from toolchain.manifest.models import (
     Aliased,
     Binding,
@@ -34,7 +36,10 @@ from toolchain.manifest.models import (
     Tolerance,
     ValueSpec,
 )
-from toolchain.manifest.reading import json_schema_text, parse_manifest
+from toolchain.manifest.reading import parse_manifest
+
+if TYPE_CHECKING:
+    from toolchain.manifest.schema import json_schema_text
 
 __all__ = [
     "Aliased",
@@ -60,3 +65,12 @@ __all__ = [
     "json_schema_text",
     "parse_manifest",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    # The schema needs pydantic, which takes longer to import than a manifest to read.
+    if name == "json_schema_text":
+        from toolchain.manifest.schema import json_schema_text
+
+        return json_schema_text
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

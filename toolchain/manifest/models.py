@@ -7,24 +7,15 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Annotated, Any, Literal
 
 from packaging.version import InvalidVersion, Version
-from pydantic import (
-    AfterValidator,
-    AwareDatetime,
-    BaseModel,
-    ConfigDict,
-    Field,
-    JsonValue,
-    SerializerFunctionWrapHandler,
-    model_serializer,
-    model_validator,
-)
 
 from toolchain.guards.bounds import Range
 from toolchain.guards.evaluate import Guards
 from toolchain.guards.grammar import LENGTH_LIMIT, Size
+from toolchain.manifest.records import Bounds, FieldError, JsonValue, Record, field
 from toolchain.targets import Backend, Platform
 
 SCHEMA_VERSION = 2
@@ -32,42 +23,35 @@ GUARD_COUNT = 500
 CLASS_COUNT = 1000
 CLASS_DEPTH = 50
 
-Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-Count = Annotated[int, Field(ge=0)]
-FieldName = Annotated[str, Field(min_length=1, max_length=200)]
+Sha256 = Annotated[str, Bounds(pattern=r"[0-9a-f]{64}")]
+Count = Annotated[int, Bounds(ge=0)]
+FieldName = Annotated[str, Bounds(min_length=1, max_length=200)]
 # Relative, in L2.
-FiniteError = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+FiniteError = Annotated[float, Bounds(ge=0, finite=True)]
 # Of a module path or an operator.
-NodePattern = Annotated[str, Field(min_length=1, max_length=1000)]
-GuardText = Annotated[str, Field(min_length=1, max_length=LENGTH_LIMIT)]
-Capability = Annotated[str, Field(pattern=r"^sm_[0-9]{2,3}$")]
+NodePattern = Annotated[str, Bounds(min_length=1, max_length=1000)]
+GuardText = Annotated[str, Bounds(min_length=1, max_length=LENGTH_LIMIT)]
+Capability = Annotated[str, Bounds(pattern=r"sm_[0-9]{2,3}")]
 
 
-def _version(text: str) -> str:
+def _require_version(text: str) -> None:
     try:
         Version(text)
     except InvalidVersion:
         raise ValueError("not a version") from None
-    return text
 
 
 # What goes into the lines that people copy into a shell.
-VersionText = Annotated[str, AfterValidator(_version)]
-PackageName = Annotated[str, Field(pattern=r"^[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?$")]
+VersionText = Annotated[str, Bounds(rule=_require_version)]
+PackageName = Annotated[str, Bounds(pattern=r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?")]
 
 
-class StrictModel(BaseModel):
-    """Strict and frozen: an unknown field is refused, and a number is never read from a string."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, defer_build=True)
-
-
-class Package(StrictModel):
+class Package(Record):
     name: PackageName
     version: VersionText
 
 
-class Producer(StrictModel):
+class Producer(Record):
     """The machine and the versions that made the artifact."""
 
     trtcross: VersionText
@@ -80,24 +64,24 @@ class Producer(StrictModel):
     driver: str | None
 
 
-class SourceModel(StrictModel):
+class SourceModel(Record):
     """The model that went in."""
 
     name: str
-    digest: Sha256 = Field(description="of the graph and the weights before lowering")
+    digest: Sha256 = field(description="of the graph and the weights before lowering")
 
 
-class TargetSpec(StrictModel):
+class TargetSpec(Record):
     """Where the artifact shall run."""
 
-    platform: Platform = Field(strict=False)
-    compute_capabilities: list[Capability] = Field(description="empty: the plan header does not tell")
-    backend: Backend = Field(strict=False)
-    runtime: str = Field(description="the exact release of TensorRT or TensorRT-RTX, such as 1.6.1.120")
-    abi_version: int = Field(description="of Torch-TensorRT's engine info")
+    platform: Platform
+    compute_capabilities: list[Capability] = field(description="empty: the plan header does not tell")
+    backend: Backend
+    runtime: str = field(description="the exact release of TensorRT or TensorRT-RTX, such as 1.6.1.120")
+    abi_version: int = field(description="of Torch-TensorRT's engine info")
 
 
-class DynamicSize(StrictModel):
+class DynamicSize(Record):
     """A dimension that may vary, bounds included."""
 
     symbol: str
@@ -112,17 +96,17 @@ def allows(wanted: int | DynamicSize, size: int) -> bool:
     return wanted.min <= size and (wanted.max is None or size <= wanted.max)
 
 
-class ValueSpec(StrictModel):
+class ValueSpec(Record):
     """One leaf of the inputs or outputs. A leaf that is no tensor has no dtype, and its value is fixed."""
 
     name: str
-    dtype: str | None = Field(description="such as float32; none for a value that is no tensor")
+    dtype: str | None = field(description="such as float32; none for a value that is no tensor")
     device: str | None
     shape: list[Count | DynamicSize] | None
     value: JsonValue = None
 
 
-class CallSpec(StrictModel):
+class CallSpec(Record):
     """How the leaves are packed, in the form of ``torch.utils._pytree.treespec_dumps``."""
 
     in_spec: str
@@ -130,18 +114,18 @@ class CallSpec(StrictModel):
     argument_names: list[str]
 
 
-class ClassSpec(StrictModel):
+class ClassSpec(Record):
     """A class of the original's call that a reader need not have: a dict or a tuple is in its place."""
 
     spec: Literal["in_spec", "out_spec"]
-    path: list[Count] = Field(max_length=CLASS_DEPTH, description="to its place in the spec, by indices of children")
-    name: str = Field(pattern=r"^[\w.<>]+$", max_length=500, description="its module and name, for people")
-    fields: list[FieldName] = Field(
+    path: list[Count] = field(max_length=CLASS_DEPTH, description="to its place in the spec, by indices of children")
+    name: str = field(pattern=r"[\w.<>]+", max_length=500, description="its module and name, for people")
+    fields: list[FieldName] = field(
         max_length=CLASS_COUNT, description="its attributes; one that the dict lacks was None at export"
     )
 
 
-class Span(StrictModel):
+class Span(Record):
     """Where base64 lies: in an entry's data, in bytes."""
 
     entry: str
@@ -149,19 +133,19 @@ class Span(StrictModel):
     length: Count
 
 
-class Binding(StrictModel):
+class Binding(Record):
     name: str
     dtype: str
-    shape: list[int] = Field(description="-1 where it may vary")
+    shape: list[int] = field(description="-1 where it may vary")
 
 
-class ShapeRange(StrictModel):
+class ShapeRange(Record):
     min: list[Count]
     opt: list[Count]
     max: list[Count]
 
 
-class PlanFacts(StrictModel):
+class PlanFacts(Record):
     """What the plan's own header says."""
 
     magic: str
@@ -169,29 +153,29 @@ class PlanFacts(StrictModel):
     capability_mask: Count | None
 
 
-class Aliased(StrictModel):
+class Aliased(Record):
     output: str
     input: str
     kind: str
 
 
-class EngineEntry(StrictModel):
+class EngineEntry(Record):
     """One engine, in the order of the graph."""
 
     name: str
-    node: str = Field(description="the placeholder node's name in the graph")
-    sha256: Sha256 = Field(description="of the raw engine")
-    size: Count = Field(description="of the raw engine, in bytes")
+    node: str = field(description="the placeholder node's name in the graph")
+    sha256: Sha256 = field(description="of the raw engine")
+    size: Count = field(description="of the raw engine, in bytes")
     base64: Span
     plan: PlanFacts
     inputs: list[Binding]
     outputs: list[Binding]
-    profiles: list[dict[str, ShapeRange]] = Field(description="optimization profiles, by input name")
+    profiles: list[dict[str, ShapeRange]] = field(description="optimization profiles, by input name")
     requires_output_allocator: bool
     aliased_io: list[Aliased]
 
 
-class FallbackOperator(StrictModel):
+class FallbackOperator(Record):
     """An operator that stays in PyTorch."""
 
     operator: str
@@ -199,14 +183,14 @@ class FallbackOperator(StrictModel):
     device: str
 
 
-class Coverage(StrictModel):
+class Coverage(Record):
     """None where it is not known: the artifact was not built by trtcross."""
 
     operators: Count | None
     in_engines: Count | None
 
 
-class FileEntry(StrictModel):
+class FileEntry(Record):
     """Size and digest of an entry.
 
     For the graph (``models/model.json``) the digest is of the text in which each engine's base64 is replaced by
@@ -217,20 +201,25 @@ class FileEntry(StrictModel):
     size: Count
 
 
-class Tolerance(StrictModel):
+class Tolerance(Record):
     """Bounds on an output's error against golden: both must hold."""
 
-    relative_l2: float = Field(ge=0, description="||got - want|| / ||want||")
-    max_relative: float = Field(ge=0, description="max |got - want| / max |want|")
+    relative_l2: float = field(ge=0, description="||got - want|| / ||want||")
+    max_relative: float = field(ge=0, description="max |got - want| / max |want|")
 
 
-class Golden(StrictModel):
+class Golden(Record):
     """Example inputs and the original model's outputs for them (fp32, on the CPU)."""
 
     entry: Literal["trtcross/golden.safetensors"] = "trtcross/golden.safetensors"
-    samples: int = Field(ge=1)
-    tolerance: dict[str, Tolerance] = Field(description="by dtype of the output")
+    samples: int = field(ge=1)
+    tolerance: dict[str, Tolerance] = field(description="by dtype of the output")
 
+
+FOREIGN = "saved_by"
+"""The setting that says who saved an artifact that trtcross did not build."""
+TRUST = "trust"
+"""The setting in which ``convert`` writes why a foreign file was trusted, where it had to be."""
 
 # Under this name, in the settings, what is to be said of golden I/O: that it proves little, or why there is none.
 GOLDEN_WARNINGS = "golden_warnings"
@@ -255,21 +244,21 @@ def _texts(manifest: Manifest, name: str) -> list[str]:
     return [str(text) for text in texts] if isinstance(texts, list) else []
 
 
-class PrecisionRecord(StrictModel):
+class PrecisionRecord(Record):
     """What computes in halves, and what that costs."""
 
     halves: Literal["fp16", "bf16"]
-    in_halves: Count = Field(description="operators of the exported graph that compute in halves")
-    in_fp32: dict[str, Count] = Field(max_length=CLASS_COUNT, description="operators that stay in fp32, by reason")
-    keep_fp32: list[NodePattern] = Field(max_length=CLASS_COUNT, description="patterns that stay beyond the rules")
-    errors: list[FiniteError | None] = Field(
+    in_halves: Count = field(description="operators of the exported graph that compute in halves")
+    in_fp32: dict[str, Count] = field(max_length=CLASS_COUNT, description="operators that stay in fp32, by reason")
+    keep_fp32: list[NodePattern] = field(max_length=CLASS_COUNT, description="patterns that stay beyond the rules")
+    errors: list[FiniteError | None] = field(
         description="of each output, the worst relative L2 error against fp32 over the golden samples, measured on the "
         "CPU; none where it is not known"
     )
-    warnings: list[str] = Field(max_length=CLASS_COUNT, description="what whoever built it was told of them")
+    warnings: list[str] = field(max_length=CLASS_COUNT, description="what whoever built it was told of them")
 
 
-class BuildRecord(StrictModel):
+class BuildRecord(Record):
     """How the build went. Differs from build to build."""
 
     seconds: dict[str, float]
@@ -294,14 +283,14 @@ def size_ranges(inputs: Sequence[ValueSpec]) -> dict[Size, Range]:
     }
 
 
-class Manifest(StrictModel):
-    created: AwareDatetime = Field(strict=False)
-    stock_readable: bool = Field(description="whether torch.export.load can hold it without trtcross")
+class Manifest(Record):
+    created: datetime
+    stock_readable: bool = field(description="whether torch.export.load can hold it without trtcross")
     producer: Producer
     model: SourceModel
     settings: dict[str, JsonValue]
     target: TargetSpec
-    install: list[str] = Field(description="the lines that set up a machine for this artifact")
+    install: list[str] = field(description="the lines that set up a machine for this artifact")
     call: CallSpec
     inputs: list[ValueSpec]
     outputs: list[ValueSpec]
@@ -312,19 +301,19 @@ class Manifest(StrictModel):
     golden: Golden | None
     build: BuildRecord
     # Schema version 2, named in SINCE. The default of each says nothing, so a reader need not ask for the version.
-    guards: list[GuardText] = Field(
+    guards: list[GuardText] = field(
         default=[],
         max_length=GUARD_COUNT,
         description="what must be true of the inputs' sizes, more than ranges and equal symbols",
     )
 
-    classes: list[ClassSpec] = Field(
+    classes: list[ClassSpec] = field(
         default=[],
         max_length=CLASS_COUNT,
         description="what of the call were named tuples, dataclasses and the like",
     )
 
-    precision: PrecisionRecord | None = Field(default=None, description="none: everything is as the model was exported")
+    precision: PrecisionRecord | None = field(default=None, description="none: everything is as the model was exported")
 
     @property
     def schema_version(self) -> int:
@@ -332,44 +321,31 @@ class Manifest(StrictModel):
         return max([1, *(SINCE[name] for name in self._additions())])
 
     def _additions(self) -> list[str]:
-        fields = type(self).model_fields
-        return [name for name in SINCE if getattr(self, name) != fields[name].default]
+        specs = self.field_specs()
+        return [name for name in SINCE if getattr(self, name) != specs[name].default]
 
-    @model_validator(mode="after")
-    def _check_guards(self) -> Manifest:
+    def _check_whole(self) -> None:
         Guards.parse(self.guards, size_ranges(self.inputs))
-        return self
-
-    @model_validator(mode="after")
-    def _check_errors(self) -> Manifest:
-        """A figure for each output, or for none."""
+        # A figure for each output, or for none.
         if self.precision and len(self.precision.errors) not in (0, len(self.outputs)):
-            raise ValueError(
-                f"precision.errors has {len(self.precision.errors)} figures for {len(self.outputs)} outputs"
+            raise FieldError(f"it has {len(self.precision.errors)} figures for {len(self.outputs)} outputs").within(
+                "precision", "errors"
             )
-        return self
 
-    def to_json(self) -> str:
-        """The text that lies in the artifact."""
-        return self.model_dump_json(indent=1)
-
-    @model_serializer(mode="wrap")
-    def _in_its_version(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        fields = dump(self)
+    def _said(self) -> dict[str, Any]:
         unused = SINCE.keys() - set(self._additions())
-        said = {name: value for name, value in fields.items() if name not in unused}
+        said = {name: value for name, value in super()._said().items() if name not in unused}
         return {"schema_version": self.schema_version, **said}
 
-    @model_validator(mode="before")
     @classmethod
-    def _check_version(cls, document: Any) -> Any:
-        if not isinstance(document, dict) or "schema_version" not in document:
+    def _fields_of(cls, document: dict[str, Any]) -> dict[str, Any]:
+        if "schema_version" not in document:
             return document
         version = document["schema_version"]
         if type(version) is not int or not 1 <= version <= SCHEMA_VERSION:
-            raise ValueError(f"schema_version is none from 1 to {SCHEMA_VERSION}")
+            raise FieldError(f"schema_version is none from 1 to {SCHEMA_VERSION}")
         if newer := next((name for name, since in SINCE.items() if since > version and name in document), None):
-            raise ValueError(f"schema version {version} has no field {newer!r}")
+            raise FieldError(f"schema version {version} has no field {newer!r}")
         return {name: value for name, value in document.items() if name != "schema_version"}
 
 

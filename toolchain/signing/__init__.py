@@ -12,7 +12,27 @@
 
 from __future__ import annotations
 
-from toolchain.signing.artifact import require_signature, sign_artifact
-from toolchain.signing.policy import CertificateSigner, KeySigner, Policy, read_policy
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from toolchain.signing.artifact import require_signature, sign_artifact
+    from toolchain.signing.policy import CertificateSigner, KeySigner, Policy, read_policy
 
 __all__ = ["CertificateSigner", "KeySigner", "Policy", "read_policy", "require_signature", "sign_artifact"]
+
+_HOMES = {
+    "CertificateSigner": "toolchain.signing.policy",
+    "KeySigner": "toolchain.signing.policy",
+    "Policy": "toolchain.signing.policy",
+    "read_policy": "toolchain.signing.policy",
+    "require_signature": "toolchain.signing.artifact",
+    "sign_artifact": "toolchain.signing.artifact",
+}
+
+
+def __getattr__(name: str) -> Any:
+    # Loading an artifact needs one file of these, and each takes its time to import.
+    if name in _HOMES:
+        return getattr(importlib.import_module(_HOMES[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

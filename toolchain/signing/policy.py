@@ -19,10 +19,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
-
 from toolchain.errors import UsageError
 from toolchain.io.toml import parse_toml
+from toolchain.manifest.records import Bounds, FieldError, Record
 
 _SIZE_LIMIT = 2**20
 
@@ -67,22 +66,18 @@ class Policy:
         return ", ".join(map(str, self.signers)) or "nobody"
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+class _Key(Record):
+    key: Annotated[str, Bounds(min_length=1)]
 
 
-class _Key(_Strict):
-    key: Annotated[str, Field(min_length=1)]
+class _Certificate(Record):
+    identity: Annotated[str, Bounds(min_length=1)]
+    ca: Annotated[str, Bounds(min_length=1)]
 
 
-class _Certificate(_Strict):
-    identity: Annotated[str, Field(min_length=1)]
-    ca: Annotated[str, Field(min_length=1)]
-
-
-class _Document(_Strict):
+class _Document(Record):
     version: Literal[1]
-    signer: Annotated[list[_Key | _Certificate], Field(min_length=1)]
+    signer: Annotated[list[_Key | _Certificate], Bounds(min_length=1)]
 
 
 def read_policy(policy: str | os.PathLike[str] | Policy) -> Policy:
@@ -97,9 +92,8 @@ def read_policy(policy: str | os.PathLike[str] | Policy) -> Policy:
     path = Path(policy)
     try:
         document = _Document.model_validate(parse_toml(_text(path)))
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
-        raise _no_policy(path, f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from error
+    except FieldError as error:
+        raise _no_policy(path, str(error)) from error
     except (OSError, ValueError, RecursionError) as error:
         raise _no_policy(path, getattr(error, "strerror", None) or str(error)) from error
     return Policy(tuple(_signer(entry, path.parent) for entry in document.signer))

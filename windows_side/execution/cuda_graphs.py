@@ -9,11 +9,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch.export import ExportedProgram
-from torch.export.graph_signature import InputKind, TensorArgument
 
 from toolchain.errors import IncompatibleError
 from windows_side.execution.capture_stream import capture_stream
+from windows_side.execution.flat_program import FlatProgram
 from windows_side.execution.launch_lock import LAUNCH_LOCK
 from windows_side.execution.no_collection import no_collection
 from windows_side.execution.stable_addresses import Places, StableAddresses, places_of
@@ -60,8 +59,8 @@ class CapturedProgram:
     with all its graphs, of more than ``MAX_PLACES`` of the other kind the least recently used graph.
     """
 
-    def __init__(self, flat: torch.fx.GraphModule, program: ExportedProgram, device: torch.device) -> None:
-        self._flat = flat
+    def __init__(self, program: FlatProgram, device: torch.device) -> None:
+        self._flat = program.module
         self._device = device
         self._stream = capture_stream(device)
         self._pool = torch.cuda.graph_pool_handle()
@@ -69,12 +68,8 @@ class CapturedProgram:
         self._in_place: OrderedDict[tuple[Places, Addresses], torch.cuda.CUDAGraph] = OrderedDict()
         self._known: dict[Places, _Static] = {}  # inputs that some graph reads in place
         self._hot = StableAddresses()
-        signature = program.graph_signature
-        self._state = [flat.get_buffer(name) for name in signature.buffers_to_mutate.values()]
-        changed = set(signature.user_inputs_to_mutate.values())
-        arguments = [spec.arg for spec in signature.input_specs if spec.kind is InputKind.USER_INPUT]
-        tensors = [argument.name for argument in arguments if isinstance(argument, TensorArgument)]
-        self._changed_inputs = [index for index, name in enumerate(tensors) if name in changed]
+        self._state = [program.module.get_buffer(name) for name in program.state]
+        self._changed_inputs = program.changed_inputs
 
     def replay_in_place(self, leaves: Sequence[Any]) -> list[Any] | None:
         """The shortest way: a graph that was captured at these very places needs no checks of inputs.

@@ -13,7 +13,6 @@ from typing import Any
 from weakref import WeakSet
 
 import torch
-from filelock import Timeout
 
 from toolchain.manifest.models import Manifest
 from windows_side.execution.current_gpu import current_gpu
@@ -63,7 +62,7 @@ class RuntimeCache:
             with current_gpu(self._device):  # whose name TensorRT-RTX writes into it
                 kernels = self.handle.serialize()
             self._file.write(bytes(kernels.numpy()))
-        except (OSError, RuntimeError, Timeout) as error:
+        except (OSError, RuntimeError) as error:
             logger.warning("compiled kernels are not kept in %s: %s", self._file.path, error)
 
 

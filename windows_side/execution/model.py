@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from functools import cached_property
 from threading import Lock
 from typing import Any
 
@@ -16,6 +17,7 @@ from toolchain.manifest.models import Manifest
 from windows_side.execution.call import CallConvention
 from windows_side.execution.call_order import CallOrder
 from windows_side.execution.cuda_graphs import CapturedProgram
+from windows_side.execution.flat_program import FlatProgram
 from windows_side.execution.input_checks import InputChecks
 from windows_side.execution.kernel_cache import RuntimeCache
 from windows_side.execution.launch_lock import LAUNCH_LOCK
@@ -28,14 +30,13 @@ class LoadedModel(torch.nn.Module):
     Threads and streams may share it: calls are queued one after another, and each call's outputs are its own.
 
     Attributes:
-        program: the exported program, its engines in place.
         manifest: the artifact's.
         device: where everything runs.
     """
 
     def __init__(
         self,
-        program: ExportedProgram,
+        program: FlatProgram,
         manifest: Manifest,
         device: torch.device,
         *,
@@ -44,14 +45,13 @@ class LoadedModel(torch.nn.Module):
         progress: bool = False,
     ) -> None:
         super().__init__()
-        self.program = program
+        self._program = program
         self.manifest = manifest
         self.device = device
-        spec = program.call_spec
-        self._call = CallConvention(spec.in_spec, spec.out_spec, manifest.call.argument_names, manifest.classes)
+        self._call = CallConvention(program.in_spec, program.out_spec, manifest.call.argument_names, manifest.classes)
         self._checks = InputChecks(manifest.inputs, device, manifest.guards)
-        self._flat = _flat_module(program)
-        self._captured = CapturedProgram(self._flat, program, device) if cuda_graphs else None
+        self._flat = program.module
+        self._captured = CapturedProgram(program, device) if cuda_graphs else None
         self._cache = cache
         self._show_progress = progress and not self.kernels_are_cached
         self._lock = Lock()
@@ -61,16 +61,28 @@ class LoadedModel(torch.nn.Module):
         # Set last: attributes go in the order in which they came.
         self._owner = _LastOwner(self._order, device, program, self._flat, self._captured)
 
+    @cached_property
+    def program(self) -> ExportedProgram:
+        """The exported program, its engines in place; saved again, it is another artifact of torch's.
+
+        It is read when it is first asked for: that imports torch.export's reader, which takes seconds.
+        """
+        return self._program.exported()
+
     @property
     def kernels_are_cached(self) -> bool:
         """Whether the first call finds its kernels compiled; otherwise it takes seconds."""
         return self._cache is not None and self._cache.warm
 
+    def keep_kernels(self) -> None:
+        """Keeps what has been compiled so far, beside the calls too; otherwise that is done when Python exits."""
+        if self._cache is not None:
+            self._cache.save()
+
     @property
     def state(self) -> dict[str, torch.Tensor]:
         """What calls change and later calls read, such as a key-value cache: the model's own tensors, by name."""
-        names = self.program.graph_signature.buffers_to_mutate.values()
-        return {name: self._flat.get_buffer(name) for name in names}
+        return {name: self._flat.get_buffer(name) for name in self._program.state}
 
     def share_state(self, other: LoadedModel) -> None:
         """Lets this model read and write another one's state in the place of its own, which is dropped.
@@ -92,17 +104,18 @@ class LoadedModel(torch.nn.Module):
             for name in self.state:
                 self._put_state(name, theirs[name])
             if self._captured is not None:
-                self._captured = CapturedProgram(self._flat, self.program, self.device)
+                self._captured = CapturedProgram(self._program, self.device)
             self._order = other._order
-            self._owner = _LastOwner(self._order, self.device, self.program, self._flat, self._captured)
+            self._owner = _LastOwner(self._order, self.device, self._program, self._flat, self._captured)
         self._lock = other._lock
 
     def _put_state(self, name: str, tensor: torch.Tensor) -> None:
         path, _, leaf = name.rpartition(".")
         setattr(self._flat.get_submodule(path), leaf, tensor)
-        for kept in (self.program.state_dict, self.program.constants):
-            if name in kept:
-                kept[name] = tensor
+        if "program" in self.__dict__:  # it has been made; otherwise it will be of what is there then
+            for kept in (self.program.state_dict, self.program.constants):
+                if name in kept:
+                    kept[name] = tensor
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """Runs the model.
@@ -190,29 +203,6 @@ def _require_same_state(name: str, ours: torch.Tensor, theirs: torch.Tensor | No
             where="share_state()",
             remedy="build both artifacts from one model, with one --precision, and load them on one device",
         )
-
-
-def _flat_module(program: ExportedProgram) -> torch.fx.GraphModule:
-    """The program as a module from leaves to leaves, without torch's own checks of its inputs.
-
-    Those repeat ours, cost more than a small engine, and refuse leaves where the model takes keywords.
-    """
-    flat: torch.fx.GraphModule = program.module(check_guards=False)
-    flat.graph.set_codegen(torch.fx.graph.CodeGen())
-    flat.recompile()
-    _break_cycles(flat)
-    return flat
-
-
-def _break_cycles(flat: torch.fx.GraphModule) -> None:
-    """Lets engines and weights go with the model.
-
-    A module that refers to itself stays until Python looks for cycles, which it does rarely, since it knows nothing of
-    the GPU's memory.
-    """
-    flat.graph.owning_module = None
-    for name in ("train", "eval"):  # bound methods, by which torch refuses both
-        flat.__dict__.pop(name, None)
 
 
 _HERE = nullcontext()

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
+import logging
 import os
 import warnings
 from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
-from threading import Lock
 from typing import Any
 
 import torch
@@ -19,48 +18,34 @@ from toolchain.artifact import Artifact, open_artifact
 from toolchain.checker.classes import check_classes
 from toolchain.checker.graph import classes_in
 from toolchain.checker.safety import require_safe_to_load
-from toolchain.container.entry_names import GRAPH_ENTRY, is_tensor_list
-from toolchain.container.reader import ZipEntry
-from toolchain.container.splice import spliced_archive
-from toolchain.engine.info import ENGINE_FIELD, FIELDS
 from toolchain.errors import (
     IncompatibleError,
     MalformedArtifactError,
     MissingComponentError,
-    TrtcrossError,
     UsageError,
 )
-from toolchain.graph.document import set_devices
-from toolchain.graph.text_edits import on_device, with_texts
 from toolchain.host.requirements import Requirement
-from toolchain.io.strict_json import load_json
-from toolchain.limits import TENSOR_LIST
 from toolchain.manifest.models import Manifest
 from toolchain.signing.policy import Policy, read_policy
 from toolchain.targets import DEVICE, Backend
 from windows_side.execution.current_gpu import keep_current_gpu
+from windows_side.execution.flat_program import FlatProgram, flat_program
 from windows_side.execution.kernel_cache import RuntimeCache, identity_on
 from windows_side.execution.model import LoadedModel
 from windows_side.kernel_files import default_folder
-from windows_side.loader.replace import EngineFactory, replace_nodes
+from windows_side.loader.exported import engine_nodes, read_exported
+from windows_side.loader.flat import engine_info, read_flat
+from windows_side.loader.graph_operators import UnknownFormError
+from windows_side.loader.replace import EngineFactory, make_engine, replace_nodes
 from windows_side.loader.runtime_library import load_runtime
 from windows_side.options import LoadOptions
 from windows_side.preflight.admission import admit
 
-_DEVICE_FIELD = FIELDS.index("device")
+logger = logging.getLogger("trtcross.load")
 
-# Stands for a placeholder node while torch reads the graph. Upstream's own operator is left to upstream: defining it
-# here would make a later `import torch_tensorrt` fail.
-_LIBRARY = torch.library.Library("trtcross", "DEF")
-_LIBRARY.define("engine(Tensor[] inputs, str token) -> Tensor[]")
 # TensorRT-RTX's strategies for engines of dynamic shapes. A captured graph would keep the slower kernels that serve
 # while those for a call's very shapes are compiled.
 _COMPILE_BESIDE_THE_CALL, _COMPILE_BEFORE_THE_CALL = 0, 1
-
-# torch.export.load keeps the reader at work in a global variable.
-_READING = Lock()
-
-_ENGINE_TARGET = "torch.ops.trtcross.engine.default"
 
 
 def load(
@@ -132,10 +117,10 @@ def load_admitted(artifact: Artifact, doubts: Iterable[Requirement], options: Lo
     if graphs:
         _require_fixed_outputs(artifact)
     with torch.cuda.device(place):
-        program = load_program(artifact, place, local_device(place), trust=options.trust)
+        program = load_flat(artifact, place, local_device(place), trust=options.trust)
     artifact.container.check_unchanged()
     cache = _runtime_cache(artifact.manifest, place, options.runtime_cache)
-    _configure_engines(program, artifact.manifest, cache, cuda_graphs=graphs)
+    _configure_engines(program.engines, artifact.manifest, cache, cuda_graphs=graphs)
     return LoadedModel(program, artifact.manifest, place, cuda_graphs=graphs, cache=cache, progress=options.progress)
 
 
@@ -154,30 +139,49 @@ def load_program(
         engine_factory: ``torch.classes.tensorrt.Engine`` unless a caller says otherwise.
         trust: as :func:`load` takes it.
     """
-    require_safe_to_load(artifact, trust)
-    check_classes(artifact)
-    artifact.check_files()
-    program = _read_program(artifact, device)
-
-    def engine_info(index: int) -> list[str | bytes]:
-        fields: list[str | bytes] = list(artifact.placeholders[index].fields)
-        if device_field is not None:
-            fields[_DEVICE_FIELD] = device_field
-        fields[ENGINE_FIELD] = artifact.engines[index].read()
-        return fields
-
-    tokens = {engine.token: engine.index for engine in artifact.engines}
-    infos: dict[str, Callable[[], list[str | bytes]]] = {
-        node.name: partial(engine_info, tokens[node.args[1]])
-        for node in program.graph.nodes
-        if node.op == "call_function" and str(node.target) == "trtcross.engine.default"
-    }
-    if len(infos) != len(tokens):
+    _require_loadable(artifact, trust)
+    program = read_exported(artifact, device)
+    names = engine_nodes(program)
+    if len(names) != len(artifact.engines):
         raise MalformedArtifactError(
             "the graph does not hold the engines that the manifest lists",
             where=str(artifact.path),
         )
+    tokens = {engine.token: engine.index for engine in artifact.engines}
+    infos: dict[str, Callable[[], list[str | bytes]]] = {
+        name: partial(engine_info, artifact, tokens[token], device_field) for name, token in names.items()
+    }
     return replace_nodes(program, infos, engine_factory)
+
+
+def load_flat(
+    artifact: Artifact,
+    device: torch.device,
+    device_field: str | None,
+    engine_factory: EngineFactory | None = None,
+    *,
+    trust: str | None = None,
+) -> FlatProgram:
+    """The same as it is called. torch.export's reader is neither asked nor imported, but for what we do not read.
+
+    Args:
+        device_field, engine_factory, trust: as :func:`load_program` takes them.
+    """
+    _require_loadable(artifact, trust)
+    try:
+        if artifact.foreign:
+            raise UnknownFormError("it is a foreign file")
+        return read_flat(artifact, device, device_field, engine_factory or make_engine)
+    except UnknownFormError as reason:
+        logger.info("%s is read by torch.export: %s", artifact.path, reason)
+    return flat_program(load_program(artifact, device, device_field, engine_factory, trust=trust))
+
+
+def _require_loadable(artifact: Artifact, trust: str | None) -> None:
+    require_safe_to_load(artifact, trust)
+    check_classes(artifact)
+    artifact.check_files()
+    _require_known_classes(artifact)
 
 
 def _gpu(device: str) -> torch.device:
@@ -219,12 +223,12 @@ def _runtime_cache(
 
 
 def _configure_engines(
-    program: ExportedProgram, manifest: Manifest, cache: RuntimeCache | None, *, cuda_graphs: bool
+    engines: Iterable[Any], manifest: Manifest, cache: RuntimeCache | None, *, cuda_graphs: bool
 ) -> None:
     """Sets what TensorRT-RTX samples when an engine first runs."""
     if manifest.target.backend is not Backend.TENSORRT_RTX:
         return
-    for engine in program.constants.values():
+    for engine in engines:
         if isinstance(engine, torch.ScriptObject):
             strategy = _COMPILE_BEFORE_THE_CALL if cuda_graphs else _COMPILE_BESIDE_THE_CALL
             engine.update_runtime_settings(strategy, 0, cache.handle if cache else None)
@@ -236,31 +240,6 @@ def local_device(device: torch.device) -> str:
     properties = torch.cuda.get_device_properties(device)
     index = device.index if device.index is not None else torch.cuda.current_device()
     return f"{index}%{properties.major}%{properties.minor}%0%{properties.name}"
-
-
-def _read_program(artifact: Artifact, device: torch.device) -> ExportedProgram:
-    """Lets torch read the program with a token in each engine's place; weights come straight from the file."""
-    entries: list[tuple[str, bytes | ZipEntry]] = []
-    for name, entry in artifact.container.entries.items():
-        if name == GRAPH_ENTRY:
-            entries.append((name, _graph_for_torch(artifact, device)))
-        elif is_tensor_list(name):
-            entries.append((name, _on_device(artifact.read_entry(name), name, device)))
-        elif not name.startswith(("extra/", "trtcross/")):
-            entries.append((name, entry))
-    _require_known_classes(artifact)
-    # What is loaded in inference mode could not be changed outside of it, and a model may change its buffers.
-    with spliced_archive(artifact.container, entries) as file, _READING, torch.inference_mode(False):
-        try:
-            return torch.export.load(file)
-        except TrtcrossError:
-            raise
-        except Exception as error:
-            raise MalformedArtifactError(
-                f"torch {torch.__version__} cannot read the program: {error}",
-                where=str(artifact.path),
-                remedy="use the torch release that `trtcross check` names",
-            ) from error
 
 
 def _require_known_classes(artifact: Artifact) -> None:
@@ -278,23 +257,3 @@ def _require_known_classes(artifact: Artifact) -> None:
                 remedy=f"import {package} before load(), where it is installed; or build the model again with this "
                 "trtcross: its artifact then needs no such class",
             )
-
-
-def _graph_for_torch(artifact: Artifact, device: torch.device) -> bytes:
-    """The graph's text on a device, with an operator of ours in each placeholder's place; edited, not parsed again."""
-    text = artifact.graph_text.decode()
-    replaced = [(node.start, node.end, _engine_node(text[node.start : node.end])) for node in artifact.placeholders]
-    return on_device(with_texts(text, replaced), device.type, device.index).encode()
-
-
-def _engine_node(text: str) -> str:
-    node = json.loads(text)
-    inputs = node["inputs"][0]
-    token = {"name": "token", "arg": node["inputs"][1 + ENGINE_FIELD]["arg"], "kind": inputs["kind"]}
-    return json.dumps({**node, "target": _ENGINE_TARGET, "inputs": [inputs, token]})
-
-
-def _on_device(data: bytes, name: str, device: torch.device) -> bytes:
-    document: dict[str, Any] = load_json(data, where=name, limit=TENSOR_LIST)
-    set_devices(document, device.type, device.index)
-    return json.dumps(document).encode()

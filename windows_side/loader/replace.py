@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any
@@ -79,7 +80,7 @@ def replace_nodes(
         if node.name not in engine_infos:
             continue
         fields = engine_infos.pop(node.name)()
-        target = unique_name(str(fields[_NAME_FIELD]), taken.__contains__)
+        target = unique_name(attribute_name(str(fields[_NAME_FIELD])), taken.__contains__)
         taken.add(target)
         constants[target] = factory(fields)
         del fields
@@ -108,6 +109,11 @@ def replace_nodes(
         example_inputs=program.example_inputs,
         constants=constants,
     )
+
+
+def attribute_name(name: str) -> str:
+    """An engine's name as that of an attribute: torch writes it into Python code, which it runs."""
+    return re.sub(r"[^A-Za-z0-9_]", "_", name) or "engine"
 
 
 def make_engine(fields: list[str | bytes]) -> Any:

@@ -5,8 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from filelock import Timeout
-
 from windows_side.kernel_files import MOST_SHAPES, Identity, KernelFile, logger
 from windows_side.session.cuda import Gpu
 
@@ -59,7 +57,7 @@ class Kernels:
                 kernels = self._cache.serialize()
             if kernels is not None:
                 self._file.write(bytes(memoryview(kernels)))
-        except (OSError, RuntimeError, Timeout) as error:
+        except (OSError, RuntimeError) as error:
             logger.warning("compiled kernels are not kept in %s: %s", self._file.path, error)
 
     def close(self) -> None:

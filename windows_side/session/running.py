@@ -23,12 +23,11 @@ from toolchain.checker.safety import require_safe_to_load
 from toolchain.errors import IncompatibleError, TrtcrossError, UsageError
 from toolchain.graph.program import EngineStep, Program, ViewStep
 from toolchain.manifest.models import Manifest
-from toolchain.signing.policy import Policy, read_policy
+from toolchain.signing.policy import Policy
 from toolchain.targets import Backend
 from windows_side.calling.input_rules import SizeRules
 from windows_side.execution.launch_lock import LAUNCH_LOCK
 from windows_side.kernel_files import default_folder, identity_of
-from windows_side.options import LoadOptions
 from windows_side.preflight.admission import admit
 from windows_side.preflight.requirements import Runtime
 from windows_side.session import cuda
@@ -43,6 +42,7 @@ from windows_side.session.lane import Lane
 from windows_side.session.memory import DeviceMemory
 from windows_side.session.plan import Plan, Tensor, Workspace
 from windows_side.session.program import read_program
+from windows_side.session.settings import SessionSettings, read_settings
 from windows_side.session.weights import Weight, read_weights
 
 Source = str | os.PathLike[str] | bytes | IO[bytes] | Artifact
@@ -87,10 +87,10 @@ class Running:
         self._lanes: SimpleQueue[Lane | None] = SimpleQueue()  # None: the session is closed
         self._state: dict[str, Tensor] = {}
         self._state_memory = DeviceMemory()
-        options = LoadOptions(
-            device=request.device,  # type: ignore[arg-type]  # an index is read too
+        options = read_settings(
+            device=request.device,
             allow_unlisted_gpu=request.allow_unlisted_gpu,
-            policy=None if request.policy is None else read_policy(request.policy),
+            policy=request.policy,
             runtime_cache=request.runtime_cache,
             trust=request.trust,
         )
@@ -164,7 +164,7 @@ class Running:
             self._state_memory.give_back(tensor.pointer)
         self._state_memory.close()
 
-    def _load(self, artifact: Artifact, options: LoadOptions, stream: int | None, started: Future[Started]) -> None:
+    def _load(self, artifact: Artifact, options: SessionSettings, stream: int | None, started: Future[Started]) -> None:
         logger.debug("the file is open")
         for doubt in admit(artifact, options, Runtime.TENSORRT):
             warnings.warn(f"{doubt.name}: needs {doubt.needed}; here: {doubt.found}", stacklevel=5)
@@ -361,7 +361,7 @@ def _stream_handle(stream: Any) -> int:
         ) from error
 
 
-def _folder(options: LoadOptions) -> Path | None:
+def _folder(options: SessionSettings) -> Path | None:
     wanted = options.runtime_cache
     if isinstance(wanted, bool):
         return default_folder() if wanted else None

@@ -17,7 +17,7 @@ from toolchain.errors import UsageError
 from toolchain.factory import FactoryName, is_factory
 from toolchain.host.installed import version_of
 from toolchain.io.hashing import file_digest
-from toolchain.manifest.models import StrictModel
+from toolchain.strict_model import StrictModel
 from toolchain.targets import Backend
 
 _SHORT = {Backend.TENSORRT_RTX: "rtx", Backend.TENSORRT: "trt"}

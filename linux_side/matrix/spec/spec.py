@@ -17,8 +17,8 @@ from linux_side.options import BuildOptions, Capability, Precision
 from toolchain.checker.structure import Level
 from toolchain.errors import UsageError
 from toolchain.io.toml import parse_toml
-from toolchain.manifest.models import StrictModel
 from toolchain.options import Options
+from toolchain.strict_model import StrictModel
 from toolchain.targets import Backend, Platform
 
 SPEC_VERSION = 1

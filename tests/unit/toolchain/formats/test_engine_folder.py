@@ -31,7 +31,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_folder_says_how_its_engines_are_called(written: Path) -> None:
-    facts = FolderManifest.model_validate_json((written / "engines.json").read_bytes())
+    facts = FolderManifest.model_validate(json.loads((written / "engines.json").read_text()))
     with open_artifact(SCHEMA1 / "kv_cache.pt2") as artifact:
         [engine], manifest = artifact.engines, artifact.manifest
         assert (written / facts.engines[0].file).read_bytes() == engine.read()

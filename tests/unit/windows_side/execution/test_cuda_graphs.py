@@ -23,7 +23,7 @@ from torch.utils._python_dispatch import TorchDispatchMode  # noqa: E402
 from toolchain.errors import IncompatibleError  # noqa: E402
 from windows_side.execution import cuda_graphs  # noqa: E402
 from windows_side.execution.cuda_graphs import CapturedProgram  # noqa: E402
-from windows_side.execution.model import _flat_module  # noqa: E402
+from windows_side.execution.flat_program import flat_program  # noqa: E402
 
 # More calls than it takes until a graph works in place.
 MANY = 12
@@ -158,7 +158,7 @@ Both = tuple[CapturedProgram, Callable[..., Any]]
 
 def captured_program(model: torch.nn.Module, *example: Any) -> CapturedProgram:
     program = torch.export.export(model, example).run_decompositions()
-    return CapturedProgram(_flat_module(program), program, torch.device("cpu"))
+    return CapturedProgram(flat_program(program), torch.device("cpu"))
 
 
 @pytest.fixture
@@ -167,7 +167,7 @@ def counter(cuda: StandIn) -> Both:
     batch = torch.export.Dim("batch", min=1, max=8)
     example = (torch.zeros(2, 3), torch.zeros(2, 3))
     program = torch.export.export(Counter(), example, dynamic_shapes=({0: batch}, {0: batch})).run_decompositions()
-    return CapturedProgram(_flat_module(program), program, torch.device("cpu")), Counter()
+    return CapturedProgram(flat_program(program), torch.device("cpu")), Counter()
 
 
 def call(captured: CapturedProgram, *leaves: torch.Tensor) -> list[torch.Tensor]:

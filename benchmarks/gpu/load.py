@@ -1,0 +1,119 @@
+"""``load`` in fresh processes: from the file to the first result, in phases, by our reader and by torch.export's.
+
+python -m benchmarks.gpu.load OUT.json ARTIFACT ...
+
+The floor of a load is what no way does without: engines read, digests checked, decoded, and given to TensorRT.
+Kernels are in the runtime cache: ``warm`` puts them there first, and is measured too.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+REPEAT = 3
+
+# Seconds of a fresh process; the second load finds everything imported and every file in memory.
+PROGRAM = """
+import json, os, sys, time
+clock = time.perf_counter
+path, kernels, way = sys.argv[1:]
+taken, start = {}, clock()
+
+def phase(name):
+    global start
+    now = clock()
+    taken[name] = now - start
+    start = clock()
+
+import torch
+torch.cuda.init(); torch.zeros(1, device="cuda")
+phase("import torch, CUDA")
+from windows_side.execution.flat_program import flat_program
+from windows_side.loader import loading
+from windows_side.loader.flat import engine_info
+from windows_side.loader.replace import make_engine
+if way == "torch.export":
+    loading.load_flat = lambda *args, **options: flat_program(loading.load_program(*args, **options))
+phase("import trtcross")
+
+def load():
+    return loading.load(path, allow_unlisted_gpu=True, runtime_cache=kernels)
+
+model = load()
+torch.cuda.synchronize()
+phase("load")
+from toolchain import open_artifact
+from windows_side.execution.samples import sample_call
+with open_artifact(path) as artifact:
+    args, kwargs = sample_call(artifact, model.device)
+start = clock()
+model(*args, **kwargs)
+torch.cuda.synchronize()
+phase("first call")
+taken["cached"] = model.kernels_are_cached
+seconds = []
+for _ in range(5):
+    start = clock()
+    again = load()
+    torch.cuda.synchronize()
+    seconds.append(clock() - start)
+    del again
+taken["second load"] = min(seconds)
+floors = []
+with open_artifact(path) as artifact:
+    device = loading.local_device(torch.device("cuda", 0))
+    for _ in range(5):
+        start = clock()
+        engines = [make_engine(engine_info(artifact, index, device)) for index in range(len(artifact.engines))]
+        torch.cuda.synchronize()
+        floors.append(clock() - start)
+        del engines
+taken["floor"] = min(floors)
+taken["torch's reader was imported"] = "torch._export.serde.serialize" in sys.modules
+print(json.dumps(taken))
+"""
+
+
+def measured(path: Path, kernels: Path, way: str) -> dict[str, Any]:
+    """Of some fresh processes, the one with the shortest load."""
+    runs = []
+    for _ in range(REPEAT):
+        command = [sys.executable, "-c", PROGRAM, str(path), str(kernels), way]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ})
+        if done.returncode:
+            return {"failed": done.stderr[-1000:]}
+        runs.append(json.loads(done.stdout.splitlines()[-1]))
+    return min(runs, key=lambda run: float(run["load"]))
+
+
+def main(out: Path, paths: list[Path]) -> None:
+    from benchmarks.gpu.latency import for_this_host
+    from windows_side import warm
+
+    document: dict[str, Any] = {"rows": []}
+    with tempfile.TemporaryDirectory() as folder:
+        for path in paths:
+            here, kernels = for_this_host(path, Path(folder)), Path(folder) / "kernels"
+            warmed = {}
+            for runtime in ("tensorrt", "torch"):
+                try:
+                    report = warm(here, runtime=runtime, runtime_cache=kernels / runtime, allow_unlisted_gpu=True)  # type: ignore[arg-type]
+                    warmed[runtime] = {"seconds": report.seconds, "calls": [call.seconds for call in report.calls]}
+                except Exception as error:  # noqa: BLE001 - a session refuses what needs torch
+                    warmed[runtime] = {"failed": str(error)[:300]}
+            for kept in warmed:
+                for way in ("ours", "torch.export"):
+                    row = {"artifact": path.stem, "way": way, "kernels by": kept, "warm": warmed[kept]}
+                    document["rows"].append(row | measured(here, kernels / kept, way))
+                    print(json.dumps(document["rows"][-1]), flush=True)
+                    out.write_text(json.dumps(document, indent=1))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), [Path(arg) for arg in sys.argv[2:]])
