@@ -12,6 +12,7 @@ import sys
 import textwrap
 import traceback
 from collections.abc import Callable, Iterable
+from contextlib import nullcontext
 from functools import wraps
 from typing import Any
 
@@ -20,6 +21,7 @@ import click
 from toolchain.errors import TrtcrossError, UsageError, unexpected
 from toolchain.host.requirements import Requirement, State
 from toolchain.io.events import EventWriter, events_to_parent
+from toolchain.progress import draws, showing
 
 DOCUMENT_VERSION = 1
 
@@ -49,6 +51,11 @@ class Output:
     def document(self) -> dict[str, Any]:
         """What ``--json`` prints, as far as it is known."""
         return self._document
+
+    @property
+    def bars(self) -> bool:
+        """Whether bars stand where the lines for people do, and say what those would say of work under way."""
+        return self.verbosity >= 0 and draws(sys.stderr) and (self.as_json or draws(sys.stdout))
 
     def part(self) -> Output:
         """For one of several things that a verb does, with a document of its own, which nobody prints."""
@@ -117,7 +124,8 @@ def verb(function: Callable[..., None]) -> Callable[..., None]:
 def _run(function: Callable[..., None], output: Output, options: dict[str, Any]) -> int:
     """Runs a verb; says what went wrong, and gives the exit code."""
     try:
-        function(output, **options)
+        with showing() if output.verbosity >= 0 else nullcontext():
+            function(output, **options)
     except TrtcrossError as error:
         output.fail(error)
         return error.exit_code

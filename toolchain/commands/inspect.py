@@ -19,6 +19,7 @@ from toolchain.manifest.models import (
     golden_warnings,
     size_ranges,
 )
+from toolchain.progress import working
 from toolchain.text import size_text
 
 
@@ -35,7 +36,8 @@ def _inspect(output: Output, artifact: str, digests: bool) -> None:
     with open_artifact(artifact) as opened:
         headers_agree = all(_header_agrees(opened, index) for index in range(len(opened.engines)))
         if digests:
-            opened.check_integrity()
+            with working("reading every byte", opened.container.size):
+                opened.check_integrity()
         manifest = opened.manifest
         output.put(
             artifact=str(opened.path),

@@ -13,6 +13,7 @@ from toolchain.cli.several import artifacts_argument, each
 from toolchain.errors import IncompatibleError, UntrustedError
 from toolchain.graph.torch_free import listed, operators_for_torch
 from toolchain.host.requirements import Requirement, State
+from toolchain.progress import working
 from toolchain.signing.artifact import require_signature
 from toolchain.signing.policy import Policy
 from windows_side.options import RunOptions
@@ -35,9 +36,12 @@ def check(output: Output, artifacts: tuple[str, ...], trust: str | None, runtime
 def _check(output: Output, artifact: str, trust: str | None, runtime: str, policy: Policy | None) -> None:
     with open_artifact(artifact) as opened:
         if policy:
-            report_signer(output, require_signature(opened, policy))
-        chosen = choose_runtime(opened, runtime)
-        requirements = [*check_requirements(opened, chosen), *_trust(opened, trust)]
+            with working("checking who signed it", opened.container.size):
+                signer = require_signature(opened, policy)
+            report_signer(output, signer)
+        with working("looking at this machine"):
+            chosen = choose_runtime(opened, runtime)
+            requirements = [*check_requirements(opened, chosen), *_trust(opened, trust)]
         if chosen is Runtime.TENSORRT:
             requirements.append(_graph(opened))
     output.put(

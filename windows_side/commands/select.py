@@ -10,6 +10,7 @@ import click
 from toolchain.cli.output import Output, verb
 from toolchain.errors import IncompatibleError
 from toolchain.host.requirements import State
+from toolchain.progress import working
 from toolchain.text import printable
 from windows_side.preflight.selection import CRITERIA, Candidate, Refused, Selection, reasons
 from windows_side.preflight.selection import select as select_artifact
@@ -24,7 +25,8 @@ _OUTCOMES = {State.MET: "fits", State.UNKNOWN: "unknown", State.NOT_MET: "does n
 @verb
 def select(output: Output, directory: Path, model: str | None, allow_unlisted_gpu: bool) -> None:
     """Choose the best artifact in DIRECTORY for this machine, and say why not the others (-q: its path alone)."""
-    selection = select_artifact(directory, model=model, allow_unlisted_gpu=allow_unlisted_gpu)
+    with working(f"reading the artifacts in {directory}"):
+        selection = select_artifact(directory, model=model, allow_unlisted_gpu=allow_unlisted_gpu)
     best = selection.best
     output.put(
         directory=str(directory),

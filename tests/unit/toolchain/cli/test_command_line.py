@@ -13,6 +13,7 @@ from click.testing import CliRunner
 
 from tests.unit.handmade import Handmade, plan
 from tests.unit.imports import imported_by
+from tests.unit.terminal import at_a_terminal
 from toolchain.cli.main import SUMMARIES, cli
 from toolchain.cli.output import Output, verb
 from toolchain.text import size_text
@@ -162,40 +163,17 @@ def test_a_reader_that_stops_reading_is_success_and_a_full_disk_an_error(
     assert "Traceback" not in full.stderr and "Exception ignored" not in full.stderr
 
 
-def at_a_terminal(columns: int, *words: str, **environment: str) -> str:
-    """What a verb prints at a terminal of so many columns."""
-    import fcntl
-    import os
-    import pty
-    import struct
-    import termios
-
-    ours, theirs = pty.openpty()
-    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
-    child = subprocess.Popen(
-        [sys.executable, "-m", "toolchain", *words],
-        stdout=theirs,
-        env={"TERM": "xterm"} | {k: v for k, v in os.environ.items() if k not in ("COLUMNS", "NO_COLOR")} | environment,
-    )
-    os.close(theirs)
-    text = b""
-    try:
-        while chunk := os.read(ours, 4096):
-            text += chunk
-    except OSError:  # the end, on Linux
-        pass
-    child.wait()
-    os.close(ours)
-    return text.decode().replace("\r", "")
+def doctor(**environment: str) -> str:
+    return at_a_terminal([sys.executable, "-m", "toolchain", "doctor"], columns=60, **environment)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such terminals")
 def test_a_terminal_gets_colours_and_lines_that_fit_and_a_plain_one_no_colours() -> None:
-    coloured = at_a_terminal(60, "doctor", TERM="xterm")
+    coloured = doctor()
     lines = click.unstyle(coloured).splitlines()
     assert "\x1b[" in coloured and any(line.startswith(" " * 8) for line in lines)
     assert all(len(line) <= 60 for line in lines if not any(len(word) > 40 for word in line.split()))
-    assert "\x1b" not in at_a_terminal(60, "doctor", NO_COLOR="1") + at_a_terminal(60, "doctor", TERM="dumb")
+    assert "\x1b" not in doctor(NO_COLOR="1") + doctor(TERM="dumb")
 
 
 @pytest.mark.parametrize("group", ["matrix", "store"])
