@@ -2,37 +2,41 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import click
 
 from toolchain.artifact import Artifact, open_artifact
 from toolchain.checker.safety import TRUST
 from toolchain.cli.output import Output, verb
-from toolchain.cli.several import artifacts_argument, each
+from toolchain.cli.several import artifacts_argument, each, html_option, require_place
 from toolchain.foreign.derive import FOREIGN
-from toolchain.guards.describe import summary
-from toolchain.guards.evaluate import Guards
 from toolchain.manifest.models import (
     Manifest,
     PrecisionRecord,
     ValueSpec,
     fallback_warnings,
     golden_warnings,
-    size_ranges,
 )
+from toolchain.pages.graph_picture import value_text
+from toolchain.pages.sections import size_lines
 from toolchain.progress import working
+from toolchain.report.writing import write_report
 from toolchain.text import size_text
 
 
 @click.command()
 @artifacts_argument
 @click.option("--digests", is_flag=True, help="Read every byte and check its digest.")
+@html_option
 @verb
-def inspect(output: Output, artifacts: tuple[str, ...], digests: bool) -> None:
+def inspect(output: Output, artifacts: tuple[str, ...], digests: bool, html: Path | None) -> None:
     """Say what each ARTIFACT is, what it needs, its engines, and what stays in PyTorch."""
-    each(output, artifacts, lambda part, artifact: _inspect(part, artifact, digests))
+    require_place(html, artifacts)
+    each(output, artifacts, lambda part, artifact: _inspect(part, artifact, digests, html))
 
 
-def _inspect(output: Output, artifact: str, digests: bool) -> None:
+def _inspect(output: Output, artifact: str, digests: bool, html: Path | None) -> None:
     with open_artifact(artifact) as opened:
         headers_agree = all(_header_agrees(opened, index) for index in range(len(opened.engines)))
         if digests:
@@ -49,6 +53,11 @@ def _inspect(output: Output, artifact: str, digests: bool) -> None:
             sizes=size_lines(manifest),
         )
         output.say(f"{opened.path}  ({size_text(opened.container.size)})")
+        if html:
+            from toolchain.pages.artifact_page import artifact_page
+            from toolchain.report.render import render
+
+            write_report(html, render(artifact_page(opened)))
     for line in manifest_lines(manifest):
         output.say(line)
     output.say("digests: " + _digests_text(opened, digests))
@@ -120,12 +129,6 @@ def _precision_lines(precision: PrecisionRecord) -> list[str]:
     return [*lines, *(f"          {text}" for text in precision.warnings)]
 
 
-def size_lines(manifest: Manifest) -> list[str]:
-    """What sizes must be beyond their ranges and equal symbols: ``x.2: 64 to 1024, a multiple of 8``."""
-    ranges = size_ranges(manifest.inputs)
-    return summary(Guards.parse(manifest.guards, ranges).rules, ranges)
-
-
 def _built_line(manifest: Manifest) -> str:
     producer = manifest.producer
     when = f"{manifest.created:%Y-%m-%d %H:%M} UTC"
@@ -144,16 +147,4 @@ def _coverage_line(manifest: Manifest) -> str:
 
 
 def _value_lines(kind: str, values: list[ValueSpec]) -> list[str]:
-    lines = []
-    for value in values:
-        if value.shape is None:
-            lines.append(f"{kind + ':':<10}{value.name} = {value.value!r}")
-            continue
-        sizes = ", ".join(
-            str(size)
-            if isinstance(size, int)
-            else f"{size.symbol}={size.min}..{'any' if size.max is None else size.max}"
-            for size in value.shape
-        )
-        lines.append(f"{kind + ':':<10}{value.name}  {value.dtype} [{sizes}]")
-    return lines
+    return [f"{kind + ':':<10}{value_text(value)}" for value in values]

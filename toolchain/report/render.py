@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import re
 from functools import lru_cache
 from importlib import resources
 from typing import Any
 
+from toolchain.report.graph_layout import drawing
 from toolchain.report.page import ROW_LIMIT, Page
 from toolchain.report.pictures import columns
 from toolchain.text import printable
+
+_COMMAND = re.compile(r"`([^`\n]+)`|(?:(?<=: )|(?<=^))((?:trtcross|openssl|python -m pip|py) [^\n;]+)")
+_LONG_NAME = re.compile(r"[\w.]{16,}")
+_JOINT = re.compile(r"([_.])(?=\w)")
 
 
 def render(page: Page) -> str:
@@ -22,6 +28,26 @@ def render(page: Page) -> str:
     )
     html: str = _template().render(page=page, style=style, script=script, policy=policy, row_limit=ROW_LIMIT)
     return html.strip() + "\n"
+
+
+def _spans(text: str) -> list[tuple[Any, bool]]:
+    """A text in pieces, and whether each is a command: what stands in backticks, or is the rest behind a colon."""
+    from markupsafe import escape
+
+    text, end = printable(text), 0
+    pieces: list[tuple[Any, bool]] = []
+    for found in _COMMAND.finditer(text):
+        pieces += [(_breakable(text[end : found.start()]), False), (escape(found[1] or found[2]), True)]
+        end = found.end()
+    return [*pieces, (_breakable(text[end:]), False)]
+
+
+def _breakable(text: str) -> Any:
+    """Text in which long names may break behind an underscore or a dot, and so not within a word."""
+    from markupsafe import Markup, escape
+
+    html = _LONG_NAME.sub(lambda found: _JOINT.sub(r"\1<wbr>", found[0]), str(escape(text)))
+    return Markup(html)  # noqa: S704 - it is escaped above
 
 
 def _source(name: str) -> str:
@@ -43,5 +69,6 @@ def _template() -> Any:
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, finalize=finalize, trim_blocks=True, lstrip_blocks=True
     )
-    environment.globals["columns"] = columns
+    environment.globals.update(columns=columns, drawing=drawing)
+    environment.filters.update(spans=_spans, breakable=lambda text: _breakable(printable(text)))
     return environment.from_string(_source("page.html.j2"))
