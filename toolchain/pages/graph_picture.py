@@ -116,7 +116,7 @@ def graph_picture(artifact: Artifact, sizes: Sequence[str]) -> Graph:
         parts = _Parts(document, where)
         tensors = document["graph_module"]["graph"]["tensor_values"]
         edges = [
-            Edge(source, target, [_tensor(tensors, name) for name in names])
+            Edge(source, target, [_tensor(tensors, name, named=source == _INPUTS) for name in names])
             for (source, target), names in parts.edges.items()
         ]
     except (LookupError, TypeError, ValueError, AttributeError) as error:
@@ -185,11 +185,12 @@ def _range(size: DynamicSize) -> str:
     return f"{size.symbol}={size.min}..{'any' if size.max is None else size.max}"
 
 
-def _tensor(tensors: Mapping[str, Any], name: str) -> str:
+def _tensor(tensors: Mapping[str, Any], name: str, *, named: bool) -> str:
     tensor = tensors.get(name)
     if tensor is None:
-        return "a number"
-    return f"{SCALAR_TYPES.get(tensor['dtype'], '?')} [{', '.join(map(_size, tensor['sizes']))}]"
+        return f"{name}, a number"
+    before = f"{name}  " if named else ""
+    return f"{before}{SCALAR_TYPES.get(tensor['dtype'], '?')} [{', '.join(map(_size, tensor['sizes']))}]"
 
 
 def _size(size: Mapping[str, Any]) -> str:

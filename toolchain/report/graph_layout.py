@@ -15,7 +15,7 @@ from toolchain.report.page import Box, Edge, Graph
 from toolchain.text import printable
 
 _CHARACTER = 6.9  # of text of 12 px, in pixels
-_BOLD = 1.1
+_BOLD = 1.08
 _COLUMNS = 42
 _LINE = 17
 _PADDING = 10
@@ -84,11 +84,17 @@ def _layers(graph: Graph) -> dict[str, int]:
 
 def _sized(box: Box, layer: int) -> PlacedBox:
     lines = [part for line in box.lines for part in _wrapped(printable(line, 400))]
-    title = printable(box.title, _COLUMNS)
+    title = _cut(box.title, round(_COLUMNS / _BOLD))
     longest = max([*map(len, lines), len(title) * _BOLD])
     width = max(150.0, longest * _CHARACTER + 2 * _PADDING)
     height = (1 + len(lines)) * _LINE + 2 * _PADDING - 4
     return PlacedBox(layer, round(width), height, box.kind, title, lines)
+
+
+def _cut(text: str, columns: int = _COLUMNS) -> str:
+    """A text of one line, its middle left out where it is too long."""
+    text, half = printable(text, 4 * columns), columns // 2
+    return text if len(text) <= columns else f"{text[:half]}\u2026{text[1 - half :]}"
 
 
 def _wrapped(line: str) -> list[str]:
@@ -155,7 +161,7 @@ def _down(rows: Sequence[Sequence[PlacedBox]], routes: Sequence[Sequence[PlacedB
 
 
 def _labels(edge: Edge) -> list[str]:
-    named = [printable(text, _COLUMNS) for text in edge.lines]
+    named = [_cut(text) for text in edge.lines]
     left = len(named) - _LABELS
     return named if left <= 0 else [*named[:_LABELS], f"and {left} more"]
 
