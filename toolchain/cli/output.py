@@ -22,6 +22,7 @@ from toolchain.errors import TrtcrossError, UsageError, unexpected
 from toolchain.host.requirements import Requirement, State
 from toolchain.io.events import EventWriter, events_to_parent
 from toolchain.progress import draws, showing
+from toolchain.text import TEXT_LIMIT
 
 DOCUMENT_VERSION = 1
 
@@ -77,7 +78,14 @@ class Output:
 
     def fail(self, error: TrtcrossError) -> None:
         self.put(ok=False, error=error.to_json())
-        click.echo(click.style("error: ", fg="red", bold=True) + str(error), err=True)
+        click.echo(click.style("error: ", fg="red", bold=True) + str(self._shortened(error)), err=True)
+
+    def _shortened(self, error: TrtcrossError) -> TrtcrossError:
+        """An error as people read it: what goes on for pages is cut, but with ``-v`` and in the document."""
+        if self.verbosity > 0:
+            return error
+        problem, where = (_cut(text) if text else text for text in (error.problem, error.where))
+        return TrtcrossError(problem or "", where=where, remedy=error.remedy)
 
     def finish(self) -> None:
         if self.as_json:
@@ -136,6 +144,11 @@ def _run(function: Callable[..., None], output: Output, options: dict[str, Any])
         output.fail(unexpected(error))
         return TrtcrossError.exit_code
     return 0
+
+
+def _cut(text: str) -> str:
+    left = len(text) - TEXT_LIMIT
+    return text if left <= 0 else f"{text[:TEXT_LIMIT]}\u2026 ({left} more characters; -v shows them)"
 
 
 _MARKS = {State.MET: ("ok", "green"), State.NOT_MET: ("no", "red"), State.UNKNOWN: ("??", "yellow")}

@@ -16,6 +16,7 @@ from tests.unit.imports import imported_by
 from tests.unit.terminal import at_a_terminal
 from toolchain.cli.main import SUMMARIES, cli
 from toolchain.cli.output import Output, verb
+from toolchain.errors import BuildFailedError
 from toolchain.text import size_text
 
 
@@ -111,6 +112,32 @@ def test_a_bug_is_exit_code_1_with_a_document() -> None:
     document = json.loads(result.stdout)
     assert (result.exit_code, document["so_far"], document["error"]["exit_code"]) == (1, "so good", 1)
     assert "ZeroDivisionError" in document["error"]["problem"]
+
+
+def test_a_reason_that_goes_on_for_pages_is_cut_but_with_v_and_in_the_document() -> None:
+    @click.command()
+    @verb
+    def fail(report: Output) -> None:
+        raise BuildFailedError("why " * 950, remedy="what to do")
+
+    result = CliRunner().invoke(fail, ["--json"])
+    assert len(result.stderr) < 1200 and "(2800 more characters; -v shows them)" in result.stderr
+    assert "what to do" in result.stderr and json.loads(result.stdout)["error"]["problem"] == "why " * 950
+    assert "why " * 950 in CliRunner().invoke(fail, ["-v"]).stderr
+
+
+def test_a_size_is_read_on_the_command_line_as_in_the_library(tmp_path: Path) -> None:
+    pytest.importorskip("linux_side.commands.build")
+    run = CliRunner().invoke
+    build = ["build", str(tmp_path / "none.pt2"), "-o", str(tmp_path / "o.pt2"), "--workspace"]
+    assert "there is no model" in run(cli, [*build, "1GiB"]).stderr  # it went on
+    wrong = run(cli, [*build, "much"])
+    assert wrong.exit_code == 2 and "'much' is not a size" in wrong.stderr and "16GiB" in wrong.stderr
+
+
+def test_a_missing_file_is_no_failed_level() -> None:
+    result = CliRunner().invoke(cli, ["verify", "nowhere.pt2"])
+    assert result.exit_code == 2 and "No such file" in result.stderr and "FAILED" not in result.output
 
 
 def test_quiet_says_nothing_and_json_keeps_stdout_to_itself() -> None:
