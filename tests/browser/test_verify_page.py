@@ -80,6 +80,12 @@ def test_every_text_can_be_read(browser: Any, pages: dict[str, Path], name: str,
         assert dark == (scheme == "dark")
 
 
+def test_a_window_between_wide_and_narrow_is_filled_and_no_more(browser: Any, pages: dict[str, Path]) -> None:
+    for name, page in pages.items():
+        with shown(browser, page, width=900) as (tab, _):
+            assert tab.evaluate("document.documentElement.scrollWidth") <= 900, name
+
+
 def test_the_verdict_comes_first(browser: Any, pages: dict[str, Path]) -> None:
     headlines = {
         "verified": "Verified: integrity, structure, load, numbers",
