@@ -22,7 +22,7 @@ from toolchain.errors import TrtcrossError, UsageError, unexpected
 from toolchain.host.requirements import Requirement, State
 from toolchain.io.events import EventWriter, events_to_parent
 from toolchain.progress import draws, showing
-from toolchain.text import TEXT_LIMIT
+from toolchain.text import TEXT_LIMIT, with_commands
 
 DOCUMENT_VERSION = 1
 
@@ -167,13 +167,24 @@ def requirement_lines(requirements: Iterable[Requirement]) -> list[str]:
 
 
 _INDENT = 6
+_SHORT = 30  # a command that stands within a sentence
 
 
 def _wrapped(text: str) -> str:
-    """A text in lines that fit into the terminal, the further ones indented; one line where there is no terminal."""
-    if not sys.stdout.isatty():
-        return text
+    """A text in lines that fit into the terminal, the further ones indented; one line where there is no terminal.
+
+    A command that does not fit stays whole on a line of its own: with a line's end in it, it could not be pasted.
+    """
     width = max(shutil.get_terminal_size().columns - _INDENT, 20)
-    return f"\n{' ' * (_INDENT + 2)}".join(
-        textwrap.wrap(text, width - 2, break_long_words=False, break_on_hyphens=False)
-    )
+    if not sys.stdout.isatty() or len(text) <= width:
+        return text
+    lines: list[str] = []
+    prose = ""
+    for piece, command in [*with_commands(text), ("", True)]:
+        if not command or 0 < len(piece) <= _SHORT:
+            prose += f"`{piece}`" if command else piece
+            continue
+        lines += textwrap.wrap(prose, width - 2, break_long_words=False, break_on_hyphens=False)
+        lines += [piece] if piece else []
+        prose = ""
+    return f"\n{' ' * (_INDENT + 2)}".join(lines)

@@ -12,9 +12,8 @@ from typing import Any
 from toolchain.report.graph_layout import drawing
 from toolchain.report.page import ROW_LIMIT, Page
 from toolchain.report.pictures import columns
-from toolchain.text import printable
+from toolchain.text import printable, with_commands
 
-_COMMAND = re.compile(r"`([^`\n]+)`|(?:(?<=: )|(?<=^))((?:trtcross|openssl|python -m pip|py) [^\n;]+)")
 _LONG_NAME = re.compile(r"[\w.]{16,}")
 _JOINT = re.compile(r"([_.])(?=\w)")
 
@@ -31,15 +30,11 @@ def render(page: Page) -> str:
 
 
 def _spans(text: str) -> list[tuple[Any, bool]]:
-    """A text in pieces, and whether each is a command: what stands in backticks, or is the rest behind a colon."""
+    """A text in pieces of HTML, and whether each is a command."""
     from markupsafe import escape
 
-    text, end = printable(text), 0
-    pieces: list[tuple[Any, bool]] = []
-    for found in _COMMAND.finditer(text):
-        pieces += [(_breakable(text[end : found.start()]), False), (escape(found[1] or found[2]), True)]
-        end = found.end()
-    return [*pieces, (_breakable(text[end:]), False)]
+    pieces = with_commands(printable(text))
+    return [(escape(piece) if command else _breakable(piece), command) for piece, command in pieces]
 
 
 def _breakable(text: str) -> Any:

@@ -203,6 +203,15 @@ def test_a_terminal_gets_colours_and_lines_that_fit_and_a_plain_one_no_colours()
     assert "\x1b" not in doctor(NO_COLOR="1") + doctor(TERM="dumb")
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such terminals")
+def test_a_command_that_does_not_fit_stays_whole(tmp_path: Path) -> None:
+    path = Handmade().write(tmp_path / "a-model-with-a-name-that-is-not-short.pt2")
+    shown = click.unstyle(at_a_terminal([sys.executable, "-m", "toolchain", "check", str(path)], columns=60))
+    if sys.platform == "linux":
+        line = next(line.strip() for line in shown.splitlines() if "--target" in line)
+        assert line.startswith("trtcross convert") and line.endswith("-linux.pt2")
+
+
 @pytest.mark.parametrize("group", ["matrix", "store"])
 def test_the_help_of_a_group_has_every_summary_whole(group: str) -> None:
     result = CliRunner().invoke(cli, [group, "--help"])
