@@ -110,22 +110,25 @@ def graph_picture(artifact: Artifact, sizes: Sequence[str]) -> Graph:
     Raises:
         MalformedArtifactError: the graph is not one that torch.export writes, or has too many parts to be drawn.
     """
-    manifest, where = artifact.manifest, str(artifact.path)
-    document = artifact.graph()
+    where = str(artifact.path)
     try:
-        parts = _Parts(document, where)
-        tensors = document["graph_module"]["graph"]["tensor_values"]
-        edges = [
-            Edge(source, target, [_tensor(tensors, name, named=source == _INPUTS) for name in names])
-            for (source, target), names in parts.edges.items()
-        ]
-    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        return _picture(artifact.graph(), artifact.manifest, sizes, where)
+    except (LookupError, TypeError, ValueError, AttributeError, RecursionError) as error:
         raise MalformedArtifactError("the graph cannot be read, so it is not drawn", where=where) from error
+
+
+def _picture(document: Mapping[str, Any], manifest: Manifest, sizes: Sequence[str], where: str) -> Graph:
+    parts = _Parts(document, where)
     ordered = parts.ordered()
     if len(ordered) > BOX_LIMIT:
         raise MalformedArtifactError(
             f"the graph has {len(ordered)} parts, and at most {BOX_LIMIT} are drawn", where=where, remedy=None
         )
+    tensors = document["graph_module"]["graph"]["tensor_values"]
+    edges = [
+        Edge(source, target, _tensors(tensors, list(names), named=source == _INPUTS))
+        for (source, target), names in parts.edges.items()
+    ]
     boxes = [
         Box(_INPUTS, "ends", "Inputs", [*_values(manifest.inputs), *(f"checked: {line}" for line in sizes)]),
         *(_box(part, manifest) for part in ordered),
@@ -183,6 +186,11 @@ def sizes_text(shape: Sequence[int | DynamicSize]) -> str:
 
 def _range(size: DynamicSize) -> str:
     return f"{size.symbol}={size.min}..{'any' if size.max is None else size.max}"
+
+
+def _tensors(tensors: Mapping[str, Any], names: Sequence[str], *, named: bool) -> list[str]:
+    """A line for each; those that no picture has room for are counted alone."""
+    return [_tensor(tensors, name, named=named) if index < _LINES else "" for index, name in enumerate(names)]
 
 
 def _tensor(tensors: Mapping[str, Any], name: str, *, named: bool) -> str:

@@ -8,7 +8,7 @@ import pytest
 from click.testing import CliRunner
 
 from tests.conftest import ROOT
-from tests.unit.handmade import Handmade
+from tests.unit.handmade import Handmade, engine_info, placeholder_node
 from toolchain import open_artifact
 from toolchain.cli.main import cli
 from toolchain.pages.graph_picture import _size, graph_picture
@@ -107,6 +107,26 @@ def test_check_writes_a_page_that_says_what_is_not_met_and_how(tmp_path: Path) -
 
 def test_a_graph_that_cannot_be_read_is_not_drawn_and_the_page_says_so(tmp_path: Path) -> None:
     path, page = Handmade().write(tmp_path / "a.pt2"), tmp_path / "page.html"
+    assert CliRunner().invoke(cli, ["inspect", str(path), "--html", str(page)]).exit_code == 0
+    assert "It is not drawn: the graph cannot be read" in page.read_text("utf-8")
+
+
+@pytest.mark.parametrize(
+    "wrong", ["more engines than the manifest has", "tensors without sizes", "a specification that is none"]
+)
+def test_a_graph_that_lies_is_not_drawn(wrong: str, tmp_path: Path) -> None:
+    made = Handmade()
+    assert made.graph
+    module = made.graph["graph_module"]
+    module["signature"] = {"input_specs": [], "output_specs": []}
+    if wrong.startswith("more"):
+        made.nodes.append(placeholder_node(1, list(engine_info(1).fields("AAAA"))))
+    elif wrong.startswith("tensors"):
+        module["signature"]["input_specs"] = [{"user_input": {"arg": {"as_tensor": {"name": "x"}}}}]
+        module["graph"]["tensor_values"] = {"x": {}}
+    else:
+        module["signature"]["output_specs"] = [{"user_output": {"arg": 1}}, {"user_output": None}]
+    path, page = made.write(tmp_path / "a.pt2"), tmp_path / "page.html"
     assert CliRunner().invoke(cli, ["inspect", str(path), "--html", str(page)]).exit_code == 0
     assert "It is not drawn: the graph cannot be read" in page.read_text("utf-8")
 
