@@ -14,8 +14,8 @@ from toolchain.report.page import ROW_LIMIT, Page
 from toolchain.report.pictures import columns
 from toolchain.text import printable, with_commands
 
-_LONG_NAME = re.compile(r"[\w.]{16,}")
-_JOINT = re.compile(r"([_.])(?=\w)")
+_LONG_NAME = re.compile(r"[\w./(]{16,}")
+_JOINT = re.compile(r"([_./(])(?=\w)")
 
 
 def render(page: Page) -> str:
@@ -38,7 +38,7 @@ def _spans(text: str) -> list[tuple[Any, bool]]:
 
 
 def _breakable(text: str) -> Any:
-    """Text in which long names may break behind an underscore or a dot, and so not within a word."""
+    """Text in which long names may break behind an underscore, a dot or a slash, and so not within a word."""
     from markupsafe import Markup, escape
 
     html = _LONG_NAME.sub(lambda found: _JOINT.sub(r"\1<wbr>", found[0]), str(escape(text)))
