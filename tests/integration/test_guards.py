@@ -24,7 +24,7 @@ from tests.integration.harness import assert_right as assert_network_right
 from toolchain.artifact import open_artifact
 from toolchain.convert import convert_artifact
 from toolchain.errors import BuildFailedError, UsageError
-from toolchain.pages.sections import size_lines
+from toolchain.manifest.describe import size_lines
 from toolchain.targets import Platform
 
 pytestmark = pytest.mark.rtx

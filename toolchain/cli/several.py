@@ -13,7 +13,6 @@ from toolchain.cli.offers import files
 from toolchain.cli.output import Output
 from toolchain.errors import TrtcrossError, UsageError
 from toolchain.io.places import require_own_place
-from toolchain.report.writing import require_writable
 
 F = TypeVar("F", bound=Callable[..., object])
 
@@ -41,6 +40,8 @@ def require_place(html: Path | None, artifacts: Sequence[str]) -> None:
         return
     if len(expanded(artifacts)) > 1:
         raise UsageError("a page is of one artifact", where="--html", remedy="name one artifact at a time")
+    from toolchain.report.writing import require_writable
+
     require_own_place(html, *artifacts, where="--html")
     require_writable(html)
 

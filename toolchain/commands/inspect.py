@@ -11,6 +11,7 @@ from toolchain.checker.safety import TRUST
 from toolchain.cli.output import Output, verb
 from toolchain.cli.several import artifacts_argument, each, html_option, require_place
 from toolchain.foreign.derive import FOREIGN
+from toolchain.manifest.describe import size_lines, value_text
 from toolchain.manifest.models import (
     Manifest,
     PrecisionRecord,
@@ -18,10 +19,7 @@ from toolchain.manifest.models import (
     fallback_warnings,
     golden_warnings,
 )
-from toolchain.pages.graph_picture import value_text
-from toolchain.pages.sections import size_lines
 from toolchain.progress import working
-from toolchain.report.writing import write_report
 from toolchain.text import size_text
 
 
@@ -56,6 +54,7 @@ def _inspect(output: Output, artifact: str, digests: bool, html: Path | None) ->
         if html:
             from toolchain.pages.artifact_page import artifact_page
             from toolchain.report.render import render
+            from toolchain.report.writing import write_report
 
             write_report(html, render(artifact_page(opened)))
     for line in manifest_lines(manifest):

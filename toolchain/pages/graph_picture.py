@@ -15,7 +15,8 @@ from toolchain.graph.document import is_placeholder, nodes, read_placeholder
 from toolchain.graph.torch_free import ARITHMETIC, SIZE
 from toolchain.graph.values import SCALAR_TYPES
 from toolchain.limits import EXPRESSION
-from toolchain.manifest.models import DynamicSize, EngineEntry, Manifest, ValueSpec
+from toolchain.manifest.describe import value_text
+from toolchain.manifest.models import EngineEntry, Manifest, ValueSpec
 from toolchain.report.page import Box, Edge, Graph
 from toolchain.text import size_text
 
@@ -170,22 +171,6 @@ def _cut(lines: Sequence[str]) -> list[str]:
 
 def _values(values: Sequence[ValueSpec]) -> list[str]:
     return _cut([value_text(value) for value in values])
-
-
-def value_text(value: ValueSpec) -> str:
-    """An input or output in one line: ``x  float32 [s77=1..8, 16]``."""
-    if value.shape is None:
-        return f"{value.name} = {value.value!r}"
-    return f"{value.name}  {value.dtype} {sizes_text(value.shape)}"
-
-
-def sizes_text(shape: Sequence[int | DynamicSize]) -> str:
-    """A shape, with the range of each size that varies: ``[s77=1..8, 16]``."""
-    return f"[{', '.join(str(size) if isinstance(size, int) else _range(size) for size in shape)}]"
-
-
-def _range(size: DynamicSize) -> str:
-    return f"{size.symbol}={size.min}..{'any' if size.max is None else size.max}"
 
 
 def _tensors(tensors: Mapping[str, Any], names: Sequence[str], *, named: bool) -> list[str]:

@@ -11,9 +11,8 @@ from toolchain.artifact import Artifact
 from toolchain.container.entry_names import GOLDEN_ENTRY, GRAPH_ENTRY
 from toolchain.errors import TrtcrossError
 from toolchain.foreign.derive import FOREIGN
-from toolchain.guards.describe import summary
-from toolchain.guards.evaluate import Guards
 from toolchain.host.requirements import Requirement, State
+from toolchain.manifest.describe import size_lines, sizes_text
 from toolchain.manifest.models import (
     Coverage,
     EngineEntry,
@@ -21,9 +20,8 @@ from toolchain.manifest.models import (
     ValueSpec,
     fallback_warnings,
     golden_warnings,
-    size_ranges,
 )
-from toolchain.pages.graph_picture import graph_picture, sizes_text
+from toolchain.pages.graph_picture import graph_picture
 from toolchain.report.page import Bar, Bars, Block, Facts, Mark, Section, Table, TableCell, Text
 from toolchain.text import size_text
 
@@ -36,12 +34,6 @@ _STATES = {State.MET: Mark.GOOD, State.NOT_MET: Mark.BAD, State.UNKNOWN: Mark.DO
 def command(*words: str) -> str:
     """A command line to be pasted into this system's shell."""
     return subprocess.list2cmdline(words) if sys.platform == "win32" else shlex.join(words)
-
-
-def size_lines(manifest: Manifest) -> list[str]:
-    """What sizes must be beyond their ranges and equal symbols: ``x.2: 64 to 1024, a multiple of 8``."""
-    ranges = size_ranges(manifest.inputs)
-    return summary(Guards.parse(manifest.guards, ranges).rules, ranges)
 
 
 def requirement_table(requirements: Sequence[Requirement], *, asked: bool = True) -> Table:

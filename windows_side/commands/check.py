@@ -16,7 +16,6 @@ from toolchain.errors import IncompatibleError, UntrustedError
 from toolchain.graph.torch_free import listed, operators_for_torch
 from toolchain.host.requirements import Requirement, State
 from toolchain.progress import working
-from toolchain.report.writing import write_report
 from toolchain.signing.artifact import require_signature
 from toolchain.signing.policy import Policy
 from windows_side.options import RunOptions
@@ -60,6 +59,7 @@ def _check(
             requirements.append(_graph(opened))
         if html:
             from toolchain.report.render import render
+            from toolchain.report.writing import write_report
             from windows_side.reports.check_page import check_page
 
             write_report(html, render(check_page(opened, requirements)))
