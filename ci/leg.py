@@ -5,6 +5,7 @@
     python ci/leg.py plan matrix.toml
     python ci/leg.py build matrix.toml matrix-run [--only CELL]
     python ci/leg.py install structure
+    python ci/leg.py tests matrix-run/artifacts legs/windows
     python ci/leg.py verify matrix-run/artifacts legs/windows --level structure
     python ci/leg.py report matrix.toml matrix-run legs
 
@@ -17,13 +18,17 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 # Isolated: what is installed is meant, and not a checkout in this folder.
 MODULE = [sys.executable, "-I", "-m", "toolchain"]
 LEVELS = ("structure", "numbers")
+TEST_TOOLS = ("pytest>=8", "pytest-timeout>=2.3", "hypothesis>=6.100")
+TESTED = ("tests", "docs", "ci", "pyproject.toml", "README.md", "CHANGELOG.md", "CONTRIBUTING.md")
 
 
 def run(*command: str) -> None:
@@ -95,6 +100,24 @@ def plan(options: argparse.Namespace) -> None:
 def build(options: argparse.Namespace) -> None:
     only = [argument for cell in options.only for argument in ("--only", cell)]
     trtcross("matrix", "run", options.spec, "--out", options.folder, *only)
+
+
+def tests(options: argparse.Namespace) -> None:
+    """Runs this project's own tests that need no GPU, beside the wheel and not beside the sources."""
+    pip(*TEST_TOOLS)
+    results = Path(options.documents).absolute()
+    results.mkdir(parents=True, exist_ok=True)
+    os.environ["TRTCROSS_ARTIFACTS"] = str(artifacts(options.artifacts)[0].parent.absolute())
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:  # Windows may still hold a file
+        for name in TESTED:  # some tests read the documents
+            copy = shutil.copytree if Path(name).is_dir() else shutil.copy
+            copy(name, Path(folder) / name)
+        os.chdir(folder)
+        words = ["-p", "no:cacheprovider", "-q", "--junitxml", str(results / "tests.xml")]
+        try:
+            run(sys.executable, "-m", "pytest", *words, *(options.only or ("tests/unit", "tests/windows")))
+        finally:
+            os.chdir(results)
 
 
 def verify(options: argparse.Namespace) -> None:
@@ -170,6 +193,7 @@ def main() -> None:
     step(wheel, "folder")
     step(plan, "spec")
     step(build, "spec", "folder").add_argument("--only", action="append", default=[])
+    step(tests, "artifacts", "documents").add_argument("--only", action="append", default=[], metavar="TESTS")
     step(verify, "artifacts", "documents").add_argument("--level", choices=LEVELS, default="structure")
     step(report, "spec", "folder", "legs")
     installing = step(install)

@@ -328,7 +328,7 @@ def open_artifact(source: str | os.PathLike[str] | bytes | IO[bytes]) -> Artifac
             raise MalformedArtifactError(
                 f"this is {kind.what}, not an artifact",
                 where=os.fspath(path_or_bytes),
-                remedy=f"give a .pt2 file that `trtcross build` wrote; to build one, {kind.build_from}",
+                remedy=kind.open_instead,
             ) from error
         raise
     return artifact

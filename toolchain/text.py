@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 
 TEXT_LIMIT = 1000
@@ -19,6 +20,18 @@ def printable(text: str, limit: int = TEXT_LIMIT) -> str:
 
 def _plain(character: str) -> bool:
     return character in "\n\t" or unicodedata.category(character) not in ("Cc", "Cf", "Cs", "Cn", "Zl", "Zp")
+
+
+_COMMAND = re.compile(r"`([^`\n]+)`|(?:(?<=: )|(?<=^))((?:trtcross|openssl|python -m pip|py) [^\n;]+)")
+
+
+def with_commands(text: str) -> list[tuple[str, bool]]:
+    """A text in pieces, and whether each is a command: what stands in backticks, or is the rest behind a colon."""
+    pieces, end = [], 0
+    for found in _COMMAND.finditer(text):
+        pieces += [(text[end : found.start()], False), (found[1] or found[2], True)]
+        end = found.end()
+    return [*pieces, (text[end:], False)]
 
 
 def size_text(size: int) -> str:

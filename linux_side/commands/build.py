@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import tempfile
+from contextlib import ExitStack
 from pathlib import Path
 from typing import IO, Any
 
@@ -16,6 +17,7 @@ from toolchain.cli.fields import field_options
 from toolchain.cli.offers import files
 from toolchain.cli.output import Output, verb
 from toolchain.errors import TrtcrossError
+from toolchain.progress import reach, working
 from toolchain.text import size_text
 
 PHASES = {
@@ -51,17 +53,23 @@ def build(output: Output, model: str, out: Path, cache: bool, **options: Any) ->
 
     def progress(event: dict[str, Any]) -> None:
         output.send(**event)
+        phase = event.get("phase", "")
         if event["event"] == "start":
-            output.say(f"[{event['phase']}] {PHASES[event['phase']]} ...")
+            if not output.bars:
+                output.say(f"[{phase}] {PHASES[phase]} ...")
+            phases.enter_context(working(f"[{phase}] {PHASES[phase]}", line=False))
+        elif event["event"] == "progress":
+            reach(event["done"], event["total"])
         elif event["event"] == "end":
-            output.say(f"[{event['phase']}] done in {event['seconds']:.1f} s")
+            phases.close()
+            output.say(f"[{phase}] {PHASES[phase] + ': ' if output.bars else 'done in '}{event['seconds']:.1f} s")
         elif event["event"] == "cached":
             output.say(f"[cache] it was built before: {event['key']}")
         elif event["event"] == "warning":
             warnings.append(event["text"])
             output.say(f"warning: {event['text']}", level=-1)
 
-    with _log(output) as log:
+    with _log(output) as log, ExitStack() as phases:
         try:
             artifact = build_artifact(
                 model, out, options=BuildOptions(**options), cache=cache, progress=progress, log=log

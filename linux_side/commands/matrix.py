@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Callable
 from dataclasses import asdict
 from functools import wraps
@@ -25,6 +24,7 @@ from toolchain.cli.options import SizeType
 from toolchain.cli.output import Output, verb
 from toolchain.errors import IncompatibleError, UsageError
 from toolchain.io.places import require_own_place
+from toolchain.progress import working
 
 _PATH = click.Path(path_type=Path)
 
@@ -87,7 +87,8 @@ def plan(
     """Say what will be built and verified, where, and what not, and why; build nothing."""
     output.put(verb="matrix plan")
     with open_matrix(spec, out, ray, quiet_stdout=output.as_json) as session:
-        made = session.plan(only=only, skip=skip, again=again)
+        with working("planning"):
+            made = session.plan(only=only, skip=skip, again=again)
         output.put(spec=str(spec), folder=str(session.folder.path), **made.to_json())
     show_plan(output, made)
 
@@ -124,16 +125,17 @@ def run(
     budget = memory or default_budget()
     selection = {"only": only, "skip": skip}
     with open_matrix(spec, out, ray, quiet_stdout=output.as_json) as session, session.folder.hold(own_command()):
-        made = session.plan(**selection, again=again)
-        if learn_weights(made, session.memory, session.base):
-            session.memory.save(session.folder.memory)
+        with working("planning, and weighing the models"):
             made = session.plan(**selection, again=again)
+            if learn_weights(made, session.memory, session.base):
+                session.memory.save(session.folder.memory)
+                made = session.plan(**selection, again=again)
         show_plan(output, made)
         missed = made.of(Action.IMPOSSIBLE, Action.ELSEWHERE)
         if missed and (strict or not made.of(Action.BUILD, Action.FINISHED)):
             raise _not_here(missed)
         todo = made.of(Action.BUILD)
-        progress = progress_for(output, len(todo), (sys.stderr if output.as_json else sys.stdout).isatty())
+        progress = progress_for(output, len(todo))
         executor = session.executor(jobs or os.cpu_count() or 1, budget)
         extra = ["--no-cache"] if no_cache else []
         outcome = run_plan(made, session.folder, session.memory, executor, progress, options=extra, timeout=timeout)
@@ -187,7 +189,8 @@ def report_command(
 
     folder = run_folder(spec, out)
     files = ReportFiles(html or folder.path / "report.html", junit, markdown)
-    written = write_reports(spec, folder, files, legs=_results(results), baseline=baseline)
+    with working("writing the reports"):
+        written = write_reports(spec, folder, files, legs=_results(results), baseline=baseline)
     output.put(html=str(files.html), snapshot=written.snapshot, changes=[asdict(change) for change in written.changes])
     output.say(f"{written.headline}: {files.html}", level=-1)
 

@@ -17,6 +17,7 @@ from toolchain.cli.options import SIZE
 from toolchain.cli.output import Output, verb
 from toolchain.errors import MalformedArtifactError, TrtcrossError, UsageError
 from toolchain.manifest.models import Manifest
+from toolchain.progress import working
 from toolchain.text import size_text
 
 
@@ -134,7 +135,8 @@ def _manifest(entry: CacheEntry) -> Manifest | None:
 def _problem(cache: BuildCache, entry: CacheEntry) -> str | None:
     """What is wrong with an entry; nothing is, where it was removed meanwhile."""
     try:
-        open_checked(entry).close()
+        with working(f"reading {entry.key[:12]}", entry.size):
+            open_checked(entry).close()
     except TrtcrossError as error:
         return error.problem if cache.holds(entry) else None
     return None

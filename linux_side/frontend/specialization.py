@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch.export import ExportedProgram
 
+from linux_side.frontend.failed_export import failed_export
 from linux_side.options import DynamicDimension
 from toolchain.errors import BuildFailedError
 from toolchain.guards.grammar import Size
@@ -63,7 +64,7 @@ def export_at_free_sizes(
             fixed = _fixed_sizes(error, dynamic, names, given)
             tried.append(fixed)
             if not fixed:
-                raise _failed(error, where) from error
+                raise failed_export(error, where, torch_reason(error)) from error
             if _follow_the_example(tried) or len(tried) == _ATTEMPTS:
                 raise _always_fixed(error, fixed, tried, module, where) from error
             last = error
@@ -156,14 +157,6 @@ def _always_fixed(
         where=where,
         remedy=f"leave --dynamic {names} out, or write what the model does with that size with "
         "tensors; -v shows torch's whole report",
-    )
-
-
-def _failed(error: Exception, where: str) -> BuildFailedError:
-    return BuildFailedError(
-        f"torch.export could not export the model: {torch_reason(error)}",
-        where=where,
-        remedy="make torch.export.export(model, args) work by itself first; -v shows the whole report",
     )
 
 

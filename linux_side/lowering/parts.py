@@ -61,5 +61,12 @@ def _is_in_torch(call: torch.fx.Node) -> bool:
 
 
 def graph_operators(gm: torch.fx.GraphModule) -> list[torch.fx.Node]:
-    """A graph's own operators, without ``getitem`` and other functions that are none."""
-    return [node for node in operators_of(gm) if isinstance(node.target, torch._ops.OperatorBase)]
+    """A graph's own operators, without ``getitem`` and other functions that are none, and without sizes.
+
+    A size is read from a tensor's shape and computes nothing: where it stands is no matter of coverage.
+    """
+    return [node for node in operators_of(gm) if _is_operator(node.target)]
+
+
+def _is_operator(target: Any) -> bool:
+    return isinstance(target, torch._ops.OperatorBase) and target is not torch.ops.aten.sym_size.int

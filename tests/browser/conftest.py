@@ -68,12 +68,14 @@ def pages(tmp_path_factory: pytest.TempPathFactory, trtcross: Trtcross) -> dict[
         "wrong numbers": wrong_numbers(artifact, folder / "wrong.html"),
         "damaged": by_command(trtcross, damaged, folder / "damaged.html", 4),
         "not here": by_command(trtcross, artifact, folder / "not-here.html", 3),
+        "inspected": by_command(trtcross, artifact, folder / "inspected.html", 0, "inspect"),
+        "checked": by_command(trtcross, artifact, folder / "checked.html", 3, "check"),
         "hostile": hostile_figures(hostile, folder / "hostile.html", HOSTILE),
     }
 
 
-def by_command(trtcross: Trtcross, artifact: Path, page: Path, code: int) -> Path:
-    done = trtcross("verify", artifact, "--html", page)
+def by_command(trtcross: Trtcross, artifact: Path, page: Path, code: int, verb: str = "verify") -> Path:
+    done = trtcross(verb, artifact, "--html", page)
     assert done.returncode == code, done.stderr
     return page
 

@@ -79,6 +79,24 @@ def test_every_cell_has_a_colour_and_a_sign(browser: Any, page: Path) -> None:
         assert len(signs) == len(colours) == 4
 
 
+def test_the_reason_of_each_cell_that_did_not_pass_is_in_sight_once(browser: Any, page: Path) -> None:
+    with shown(browser, page) as (tab, _):
+        why = tab.get_by_role("region", name="Why not")
+        assert tab.locator("section h2").nth(1).inner_text() == "Why not"
+        rows = why.get_by_role("row").all_inner_texts()[1:]
+        assert len(rows) == 3 and "failed" in rows[0] and HOSTILE in rows[0]
+        assert "4 cells" in rows[1] and "not run" in rows[1] and "run the matrix" in rows[1]
+
+
+def test_figures_stand_under_their_model_and_an_empty_cell_is_explained(browser: Any, page: Path) -> None:
+    with shown(browser, page) as (tab, _):
+        figures = tab.get_by_role("region", name="Figures")
+        assert figures.locator("tr.heading").count() == 2
+        first = figures.locator("tbody tr").nth(1).inner_text()
+        assert "17 B" in first and "2.0 s" in first
+        assert tab.get_by_text("An empty cell is a combination that the spec does not have").is_visible()
+
+
 def test_what_changed_is_shown(browser: Any, page: Path) -> None:
     with shown(browser, page) as (tab, _):
         assert tab.get_by_text("17 B (+112.5 %)").is_visible()

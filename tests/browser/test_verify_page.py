@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,7 +14,7 @@ from tests.browser.conftest import HOSTILE
 
 pytestmark = [pytest.mark.rtx, pytest.mark.slow]
 
-NAMES = ("verified", "wrong numbers", "damaged", "not here", "hostile")
+NAMES = ("verified", "wrong numbers", "damaged", "not here", "hostile", "inspected", "checked")
 WINDOWS = {"wide": 1280, "narrow": 360}
 
 # Every text that can be seen, with the contrast of its colour to what lies behind it (WCAG 2, relative luminance).
@@ -77,6 +78,12 @@ def test_every_text_can_be_read(browser: Any, pages: dict[str, Path], name: str,
         assert tab.evaluate("document.documentElement.scrollWidth") <= width
         dark = tab.evaluate("getComputedStyle(document.body).backgroundColor") != "rgb(255, 255, 255)"
         assert dark == (scheme == "dark")
+
+
+def test_a_window_between_wide_and_narrow_is_filled_and_no_more(browser: Any, pages: dict[str, Path]) -> None:
+    for name, page in pages.items():
+        with shown(browser, page, width=900) as (tab, _):
+            assert tab.evaluate("document.documentElement.scrollWidth") <= 900, name
 
 
 def test_the_verdict_comes_first(browser: Any, pages: dict[str, Path]) -> None:
@@ -165,3 +172,49 @@ def test_it_prints_in_black_on_white_without_its_buttons(browser: Any, pages: di
         assert tab.evaluate("getComputedStyle(document.body).color") == "rgb(0, 0, 0)"
         assert not any(button.is_visible() for button in tab.locator("button").all())
         assert tab.pdf().startswith(b"%PDF")
+
+
+@pytest.mark.parametrize("width", WINDOWS.values(), ids=WINDOWS)
+def test_the_graph_is_a_picture_whose_texts_stand_in_their_boxes(
+    browser: Any, pages: dict[str, Path], width: int
+) -> None:
+    with shown(browser, pages["inspected"], width=width) as (tab, _):
+        graph = tab.locator("figure.graph")
+        assert graph.locator("svg.engine").count() == 2 and graph.locator("svg.torch").count() >= 1
+        assert "engines (solid)" in (graph.get_by_role("img").get_attribute("aria-label") or "")
+        for box in graph.locator("svg.box").all():
+            around = box.locator("rect").bounding_box()
+            for text in box.locator("text").all():
+                inside = text.bounding_box()
+                assert around["x"] < inside["x"] and inside["x"] + inside["width"] < around["x"] + around["width"]
+        labels = [text.bounding_box() for text in graph.locator("text.label").all()]
+        assert len(labels) > 3
+        for index, one in enumerate(labels):
+            assert all(abs(one["y"] - other["y"]) > 10 for other in labels[index + 1 :])
+
+
+def test_digests_and_names_do_not_break_within_a_word(browser: Any, pages: dict[str, Path]) -> None:
+    with shown(browser, pages["inspected"], width=360) as (tab, _):
+        for token in tab.locator("code.token").all():
+            assert token.bounding_box()["height"] < 30
+        lines = tab.evaluate(
+            """() => [...document.querySelectorAll("tbody th")].filter((e) => e.textContent.startsWith("_run_on"))
+                 .map((e) => e.querySelectorAll("wbr").length)"""
+        )
+        assert lines and all(lines)
+
+
+def test_commands_have_the_real_file_name_and_a_button(browser: Any, pages: dict[str, Path]) -> None:
+    with shown(browser, pages["not here"]) as (tab, _):
+        commands = tab.locator("code").all_inner_texts()
+        assert any(re.search(r"trtcross convert \S*mixed\.pt2 --target", text) for text in commands)
+        assert any(re.search(r"trtcross verify \S*mixed\.pt2 --level numbers", text) for text in commands)
+        assert tab.get_by_role("button", name="copy").count() == len(commands)
+        assert "ARTIFACT" not in tab.inner_text("main")
+
+
+def test_a_reason_is_said_once(browser: Any, pages: dict[str, Path]) -> None:
+    with shown(browser, pages["checked"]) as (tab, _):
+        needs = tab.get_by_role("region", name="What the artifact needs")
+        assert needs.get_by_text("no NVIDIA driver").count() == 1
+        assert needs.get_by_text("as for driver").count() >= 1

@@ -22,9 +22,9 @@ from linux_side.options import BuildOptions, DynamicDimension
 from tests.integration.harness import Built, assert_same_wiring, build_here, build_source, imported_builder
 from tests.integration.harness import assert_right as assert_network_right
 from toolchain.artifact import open_artifact
-from toolchain.commands.inspect import size_lines
 from toolchain.convert import convert_artifact
 from toolchain.errors import BuildFailedError, UsageError
+from toolchain.manifest.describe import size_lines
 from toolchain.targets import Platform
 
 pytestmark = pytest.mark.rtx

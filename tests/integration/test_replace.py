@@ -24,6 +24,7 @@ from linux_side.lowering.lower import lower_program, partition_graph
 from linux_side.options import BuildOptions
 from tests.integration.harness import Built, build_here, imported_builder
 from toolchain.errors import BuildFailedError, MalformedArtifactError
+from toolchain.graph.document import nodes
 from windows_side import replace_execute_engine_no_op_node
 
 pytestmark = pytest.mark.rtx
@@ -41,6 +42,21 @@ def stock(built: Built) -> ExportedProgram:
     """As stock torch, with torch_tensorrt imported, reads the artifact."""
     program = torch.export.load(built.artifact.path)
     return torch.export.passes.move_to_device_pass(program, "cpu")
+
+
+def test_a_size_is_no_operator_that_stays_in_pytorch(built: Built) -> None:
+    artifact = built.artifact
+    targets = [str(node.get("target")) for node in nodes(artifact.graph())]
+    kept = {item.operator: item.count for item in artifact.manifest.fallback}
+    assert "torch.ops.aten.sym_size.int" in targets
+    assert kept == {
+        "aten.arange.start_step": 1,
+        "aten.full.default": 1,
+        "aten.igamma.default": 1,
+        "aten.nextafter.default": 2,
+    }
+    coverage = artifact.manifest.coverage
+    assert coverage.operators == (coverage.in_engines or 0) + sum(kept.values())
 
 
 class StandIns(torch.fx.Interpreter):

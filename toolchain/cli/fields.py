@@ -84,8 +84,10 @@ def _click_type(kind: Any, metadata: list[Any]) -> Any:
     low, high = (next((getattr(item, name) for item in metadata if hasattr(item, name)), None) for name in ("ge", "le"))
     if get_origin(kind) is Literal:
         return click.Choice(get_args(kind))
-    if kind is bool or any(isinstance(item, BeforeValidator) for item in metadata):  # which reads the text
+    if kind is bool:
         return None
+    if any(isinstance(item, BeforeValidator) for item in metadata):  # which reads the text
+        return click.STRING
     if kind is int:
         return click.IntRange(low, high)
     if kind is float:

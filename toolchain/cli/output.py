@@ -12,6 +12,7 @@ import sys
 import textwrap
 import traceback
 from collections.abc import Callable, Iterable
+from contextlib import nullcontext
 from functools import wraps
 from typing import Any
 
@@ -20,6 +21,8 @@ import click
 from toolchain.errors import TrtcrossError, UsageError, unexpected
 from toolchain.host.requirements import Requirement, State
 from toolchain.io.events import EventWriter, events_to_parent
+from toolchain.progress import draws, showing
+from toolchain.text import TEXT_LIMIT, with_commands
 
 DOCUMENT_VERSION = 1
 
@@ -50,6 +53,11 @@ class Output:
         """What ``--json`` prints, as far as it is known."""
         return self._document
 
+    @property
+    def bars(self) -> bool:
+        """Whether bars stand where the lines for people do, and say what those would say of work under way."""
+        return self.verbosity >= 0 and draws(sys.stderr) and (self.as_json or draws(sys.stdout))
+
     def part(self) -> Output:
         """For one of several things that a verb does, with a document of its own, which nobody prints."""
         return Output(self._verb, self.as_json, self.verbosity)
@@ -70,7 +78,14 @@ class Output:
 
     def fail(self, error: TrtcrossError) -> None:
         self.put(ok=False, error=error.to_json())
-        click.echo(click.style("error: ", fg="red", bold=True) + str(error), err=True)
+        click.echo(click.style("error: ", fg="red", bold=True) + str(self._shortened(error)), err=True)
+
+    def _shortened(self, error: TrtcrossError) -> TrtcrossError:
+        """An error as people read it: what goes on for pages is cut, but with ``-v`` and in the document."""
+        if self.verbosity > 0:
+            return error
+        problem, where = (_cut(text) if text else text for text in (error.problem, error.where))
+        return TrtcrossError(problem or "", where=where, remedy=error.remedy)
 
     def finish(self) -> None:
         if self.as_json:
@@ -117,7 +132,8 @@ def verb(function: Callable[..., None]) -> Callable[..., None]:
 def _run(function: Callable[..., None], output: Output, options: dict[str, Any]) -> int:
     """Runs a verb; says what went wrong, and gives the exit code."""
     try:
-        function(output, **options)
+        with showing() if output.verbosity >= 0 else nullcontext():
+            function(output, **options)
     except TrtcrossError as error:
         output.fail(error)
         return error.exit_code
@@ -128,6 +144,11 @@ def _run(function: Callable[..., None], output: Output, options: dict[str, Any])
         output.fail(unexpected(error))
         return TrtcrossError.exit_code
     return 0
+
+
+def _cut(text: str) -> str:
+    left = len(text) - TEXT_LIMIT
+    return text if left <= 0 else f"{text[:TEXT_LIMIT]}\u2026 ({left} more characters; -v shows them)"
 
 
 _MARKS = {State.MET: ("ok", "green"), State.NOT_MET: ("no", "red"), State.UNKNOWN: ("??", "yellow")}
@@ -146,13 +167,24 @@ def requirement_lines(requirements: Iterable[Requirement]) -> list[str]:
 
 
 _INDENT = 6
+_SHORT = 30  # a command that stands within a sentence
 
 
 def _wrapped(text: str) -> str:
-    """A text in lines that fit into the terminal, the further ones indented; one line where there is no terminal."""
-    if not sys.stdout.isatty():
-        return text
+    """A text in lines that fit into the terminal, the further ones indented; one line where there is no terminal.
+
+    A command that does not fit stays whole on a line of its own: with a line's end in it, it could not be pasted.
+    """
     width = max(shutil.get_terminal_size().columns - _INDENT, 20)
-    return f"\n{' ' * (_INDENT + 2)}".join(
-        textwrap.wrap(text, width - 2, break_long_words=False, break_on_hyphens=False)
-    )
+    if not sys.stdout.isatty() or len(text) <= width:
+        return text
+    lines: list[str] = []
+    prose = ""
+    for piece, command in [*with_commands(text), ("", True)]:
+        if not command or 0 < len(piece) <= _SHORT:
+            prose += f"`{piece}`" if command else piece
+            continue
+        lines += textwrap.wrap(prose, width - 2, break_long_words=False, break_on_hyphens=False)
+        lines += [piece] if piece else []
+        prose = ""
+    return f"\n{' ' * (_INDENT + 2)}".join(lines)

@@ -12,6 +12,7 @@ import click
 from toolchain.cli.offers import files
 from toolchain.cli.output import Output
 from toolchain.errors import TrtcrossError, UsageError
+from toolchain.io.places import require_own_place
 
 F = TypeVar("F", bound=Callable[..., object])
 
@@ -19,6 +20,30 @@ F = TypeVar("F", bound=Callable[..., object])
 def artifacts_argument(function: F) -> F:
     """Gives a verb the argument ``artifacts``, of one or more."""
     return click.argument("artifacts", metavar="ARTIFACT...", nargs=-1, required=True, shell_complete=files)(function)
+
+
+def html_option(function: F) -> F:
+    """Gives a verb ``--html``, a page about its one artifact."""
+    path = click.Path(path_type=Path)
+    return click.option("--html", type=path, help="Write a page with the graph as a picture; it needs no network.")(
+        function
+    )
+
+
+def require_place(html: Path | None, artifacts: Sequence[str]) -> None:
+    """Refuses a page that cannot be written, that would take an artifact's place, or that would be of several.
+
+    Raises:
+        UsageError: with the one.
+    """
+    if html is None:
+        return
+    if len(expanded(artifacts)) > 1:
+        raise UsageError("a page is of one artifact", where="--html", remedy="name one artifact at a time")
+    from toolchain.report.writing import require_writable
+
+    require_own_place(html, *artifacts, where="--html")
+    require_writable(html)
 
 
 def each(output: Output, artifacts: Sequence[str], run: Callable[[Output, str], None]) -> None:

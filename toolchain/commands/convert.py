@@ -17,6 +17,7 @@ from toolchain.formats.convert import FORMATS, convert_to
 from toolchain.formats.plugins import set_up_lines
 from toolchain.host.installed import install_line
 from toolchain.manifest.models import golden_warnings
+from toolchain.progress import working
 from toolchain.targets import Platform
 
 # Who makes golden I/O of an original model: the producer's side, where it is installed.
@@ -86,7 +87,8 @@ def convert(
                 "it is an artifact of trtcross already", where=artifact, remedy="say what to change, such as --target"
             )
         made, source = _golden(opened, golden_from, golden) if golden_from else (None, None)
-        manifest = convert_artifact(opened, out, platform, release=release, golden=made, trust=trust)
+        with working(f"writing {out}", opened.container.size):
+            manifest = convert_artifact(opened, out, platform, release=release, golden=made, trust=trust)
     output.put(
         artifact=out,
         target=manifest.target.platform.value,
@@ -136,7 +138,8 @@ def _convert_to(output: Output, artifact: str, out: str, format_name: str, engin
 def _golden(opened: Artifact, model: str, samples: int) -> tuple[GoldenData, str]:
     try:
         for entry in metadata.entry_points(group=GOLDEN_GROUP):
-            found: tuple[GoldenData, str] = entry.load()(opened, model, samples)
+            with working(f"running {model} for golden outputs"):
+                found: tuple[GoldenData, str] = entry.load()(opened, model, samples)
             return found
         missing = "the producer's side"
     except ModuleNotFoundError as error:

@@ -9,6 +9,7 @@ import click
 
 from toolchain.cli.output import Output, requirement_lines, verb
 from toolchain.host.requirements import Requirement, State
+from toolchain.progress import working
 from toolchain.targets import host_platform
 
 GROUP = "trtcross.doctor"
@@ -23,7 +24,8 @@ def doctor(output: Output) -> None:
     output.say(f"this machine: {machine}")
     abilities = {}
     for entry in sorted(metadata.entry_points(group=GROUP), key=lambda entry: entry.name):
-        requirements: list[Requirement] = entry.load()()
+        with working(f"looking at what it takes to {entry.name}"):
+            requirements: list[Requirement] = entry.load()()
         able = all(item.state is State.MET for item in requirements)
         abilities[entry.name] = {"able": able, "requirements": [item.to_json() for item in requirements]}
         output.say(f"can it {entry.name}? {'yes' if able else 'no'}")

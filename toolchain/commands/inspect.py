@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import click
 
 from toolchain.artifact import Artifact, open_artifact
 from toolchain.cli.output import Output, verb
-from toolchain.cli.several import artifacts_argument, each
+from toolchain.cli.several import artifacts_argument, each, html_option, require_place
 from toolchain.formats.plugins import plugin_line
 from toolchain.graph.torch_free import surely_runs_without_torch
-from toolchain.guards.describe import summary
-from toolchain.guards.evaluate import Guards
+from toolchain.manifest.describe import size_lines, value_text
 from toolchain.manifest.models import (
     FOREIGN,
     TRUST,
@@ -19,25 +20,28 @@ from toolchain.manifest.models import (
     ValueSpec,
     fallback_warnings,
     golden_warnings,
-    size_ranges,
 )
+from toolchain.progress import working
 from toolchain.text import size_text
 
 
 @click.command()
 @artifacts_argument
 @click.option("--digests", is_flag=True, help="Read every byte and check its digest.")
+@html_option
 @verb
-def inspect(output: Output, artifacts: tuple[str, ...], digests: bool) -> None:
+def inspect(output: Output, artifacts: tuple[str, ...], digests: bool, html: Path | None) -> None:
     """Say what each ARTIFACT is, what it needs, its engines, and what stays in PyTorch."""
-    each(output, artifacts, lambda part, artifact: _inspect(part, artifact, digests))
+    require_place(html, artifacts)
+    each(output, artifacts, lambda part, artifact: _inspect(part, artifact, digests, html))
 
 
-def _inspect(output: Output, artifact: str, digests: bool) -> None:
+def _inspect(output: Output, artifact: str, digests: bool, html: Path | None) -> None:
     with open_artifact(artifact) as opened:
         headers_agree = all(_header_agrees(opened, index) for index in range(len(opened.engines)))
         if digests:
-            opened.check_integrity()
+            with working("reading every byte", opened.container.size):
+                opened.check_integrity()
         manifest = opened.manifest
         output.put(
             artifact=str(opened.path),
@@ -49,6 +53,12 @@ def _inspect(output: Output, artifact: str, digests: bool) -> None:
             sizes=size_lines(manifest),
         )
         output.say(f"{opened.path}  ({size_text(opened.container.size)})")
+        if html:
+            from toolchain.pages.artifact_page import artifact_page
+            from toolchain.report.render import render
+            from toolchain.report.writing import write_report
+
+            write_report(html, render(artifact_page(opened)))
     for line in manifest_lines(manifest):
         output.say(line)
     output.say("digests: " + _digests_text(opened, digests))
@@ -123,12 +133,6 @@ def _precision_lines(precision: PrecisionRecord) -> list[str]:
     return [*lines, *(f"          {text}" for text in precision.warnings)]
 
 
-def size_lines(manifest: Manifest) -> list[str]:
-    """What sizes must be beyond their ranges and equal symbols: ``x.2: 64 to 1024, a multiple of 8``."""
-    ranges = size_ranges(manifest.inputs)
-    return summary(Guards.parse(manifest.guards, ranges).rules, ranges)
-
-
 def _built_line(manifest: Manifest) -> str:
     producer = manifest.producer
     when = f"{manifest.created:%Y-%m-%d %H:%M} UTC"
@@ -147,16 +151,4 @@ def _coverage_line(manifest: Manifest) -> str:
 
 
 def _value_lines(kind: str, values: list[ValueSpec]) -> list[str]:
-    lines = []
-    for value in values:
-        if value.shape is None:
-            lines.append(f"{kind + ':':<10}{value.name} = {value.value!r}")
-            continue
-        sizes = ", ".join(
-            str(size)
-            if isinstance(size, int)
-            else f"{size.symbol}={size.min}..{'any' if size.max is None else size.max}"
-            for size in value.shape
-        )
-        lines.append(f"{kind + ':':<10}{value.name}  {value.dtype} [{sizes}]")
-    return lines
+    return [f"{kind + ':':<10}{value_text(value)}" for value in values]

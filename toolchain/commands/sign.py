@@ -9,6 +9,7 @@ import click
 from toolchain.artifact import open_artifact
 from toolchain.cli.offers import files
 from toolchain.cli.output import Output, verb
+from toolchain.progress import working
 from toolchain.signing.artifact import sign_artifact
 
 _PATH = click.Path(path_type=Path)
@@ -28,6 +29,7 @@ _PATH = click.Path(path_type=Path)
 def sign(output: Output, artifact: str, key: Path, certificates: tuple[Path, ...]) -> None:
     """Sign ARTIFACT: check every byte of it and write ARTIFACT.sig, a Sigstore bundle, beside it."""
     with open_artifact(artifact) as opened:
-        path = sign_artifact(opened, key, certificates)
+        with working("reading every byte", opened.container.size):
+            path = sign_artifact(opened, key, certificates)
         output.put(artifact=artifact, signature=str(path), manifest_sha256=opened.manifest_sha256)
     output.say(f"wrote {path}; ship both files")

@@ -19,14 +19,23 @@ class FileKind:
     Attributes:
         what: as a noun with its article.
         build_from: how to build an artifact from it.
+        mended: whether that is what to do with it as an artifact too, for it may be meant to be one.
     """
 
     what: str
     build_from: str
+    mended: bool = False
+
+    @property
+    def open_instead(self) -> str:
+        """What to do where it was given as an artifact."""
+        if self.mended:
+            return self.build_from
+        return f"give a .pt2 file that `trtcross build` wrote; to build one, {self.build_from}"
 
 
 _MODEL = "load it into its model in a factory (./file.py:factory), and build that"
-EMPTY = FileKind("an empty file", "write it again: whatever wrote it was interrupted")
+EMPTY = FileKind("an empty file", "get the file again, or write it again", mended=True)
 WEIGHTS = FileKind("a file of weights (torch.save)", _MODEL)
 PICKLE = FileKind("a pickle", _MODEL)
 TORCHSCRIPT = FileKind(
@@ -39,8 +48,8 @@ ONNX = FileKind("an ONNX model", "build the PyTorch model that it was exported f
 ENGINE = FileKind("a TensorRT engine", "build the PyTorch model: an engine alone carries no manifest")
 GGUF = FileKind("a GGUF file", "build the PyTorch model that it was converted from")
 HDF5 = FileKind("an HDF5 file (Keras)", "build a PyTorch model")
-POINTER = FileKind("a pointer of Git LFS", "run `git lfs pull`: the file itself was not fetched")
-TEXT = FileKind("a text file", "give a .pt2 file; a factory in a Python file is named as ./file.py:factory")
+POINTER = FileKind("a pointer of Git LFS", "run `git lfs pull`: the file itself was not fetched", mended=True)
+TEXT = FileKind("a text file", "name a factory in it, if it is Python: ./file.py:factory")
 
 _BEGINNINGS = {
     b"version https://": POINTER,

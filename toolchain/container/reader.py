@@ -15,6 +15,7 @@ from toolchain.errors import MalformedArtifactError, UsageError
 from toolchain.io.hashing import stream_digest
 from toolchain.io.positioned_file import PositionedBytes, PositionedFile
 from toolchain.limits import DIRECTORY, ENTRIES
+from toolchain.progress import advance
 
 READ_CHUNK = 4 * 2**20
 # In the place of a path, in errors.
@@ -93,11 +94,14 @@ class Container:
             if not data:
                 raise self.damaged("it is shorter than its directory says")
             offset += len(data)
+            advance(len(data))
             yield data
 
     def read_into(self, offset: int, buffer: memoryview) -> int:
         """Fills ``buffer`` from ``offset`` on, without a copy in between; returns how many bytes there were."""
-        return self._file.read_into(offset, buffer)
+        count = self._file.read_into(offset, buffer)
+        advance(count)
+        return count
 
     def read(self, name: str, *, size_limit: int | None = None) -> bytes:
         """One entry's bytes, of which there may be ``size_limit``."""

@@ -12,6 +12,7 @@ from typing import Any
 
 from toolchain.errors import MalformedArtifactError
 from toolchain.graph.document import PLACEHOLDER_TARGET, nodes
+from toolchain.graph.torch_free import SIZE
 from toolchain.io.strict_json import load_json
 from toolchain.limits import TREESPEC
 from toolchain.manifest.models import Binding, CallSpec, DynamicSize, FallbackOperator, ValueSpec
@@ -101,9 +102,9 @@ class GraphValues:
         ]
 
     def fallback(self) -> list[FallbackOperator]:
-        """The operators that stay in PyTorch."""
+        """The operators that stay in PyTorch, without sizes, which compute nothing."""
         count = Counter(str(node.get("target")) for node in nodes(self._document))
-        del count[PLACEHOLDER_TARGET]
+        del count[PLACEHOLDER_TARGET], count[SIZE]
         return [
             FallbackOperator(operator=target.removeprefix("torch.ops."), count=number, device=DEVICE)
             for target, number in sorted(count.items())

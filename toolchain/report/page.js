@@ -9,7 +9,7 @@ function element(name, text) {
 }
 
 // A button that copies, behind whatever is to be typed.
-for (const code of document.querySelectorAll("td code, dd code, pre code")) {
+for (const code of document.querySelectorAll("td code, dd code, pre code, .verdict code")) {
   const button = element("button", "copy");
   button.type = "button";
   button.addEventListener("click", async () => {
@@ -27,7 +27,7 @@ for (const code of document.querySelectorAll("td code, dd code, pre code")) {
 
 // In a long table with marks: only the rows that ask for attention.
 for (const table of document.querySelectorAll("table")) {
-  const rows = [...table.tBodies[0].rows];
+  const rows = [...table.tBodies[0].rows].filter((row) => row.className !== "heading");
   const fine = rows.filter((row) => row.querySelector(".good") && !row.querySelector(".bad, .doubt"));
   if (rows.length < 8 || fine.length === 0 || fine.length === rows.length) continue;
   const label = element("label", ` show only the ${rows.length - fine.length} that ask for attention`);

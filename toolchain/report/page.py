@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
-from typing import ClassVar
+from typing import ClassVar, TypeAlias
 from urllib.parse import quote
 
 from toolchain.text import TEXT_LIMIT
@@ -22,7 +22,11 @@ __all__ = [
     "Bar",
     "Bars",
     "Bin",
+    "Block",
+    "Box",
+    "Edge",
     "Facts",
+    "Graph",
     "Grid",
     "Histogram",
     "Mark",
@@ -77,12 +81,20 @@ class TableCell:
 
 @dataclass(frozen=True)
 class Table:
-    """Rows under named columns, the first of which names the row; at most :data:`ROW_LIMIT` are shown."""
+    """Rows under named columns, the first of which names the row; at most :data:`ROW_LIMIT` are shown.
+
+    A row of one cell alone is a heading of those below it.
+    """
 
     kind: ClassVar[str] = "table"
     columns: Sequence[str]
     rows: Sequence[Sequence[str | TableCell]]
     caption: str = ""
+
+    def holds_numbers(self, column: int) -> bool:
+        """Whether a column's first cell is a number."""
+        first = next((row[column] for row in self.rows if len(row) > column and len(row) > 1), "")
+        return isinstance(first, TableCell) and first.number
 
 
 @dataclass(frozen=True)
@@ -167,6 +179,47 @@ class Grid:
 
 
 @dataclass(frozen=True)
+class Box:
+    """A box of a graph.
+
+    Attributes:
+        kind: how it looks: ``ends`` (inputs and outputs), ``engine`` or ``torch``.
+    """
+
+    key: str
+    kind: str
+    title: str
+    lines: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class Edge:
+    """What goes from one box to another, a line of text for each tensor."""
+
+    source: str
+    target: str
+    lines: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class Graph:
+    """Boxes with lines between them, from top to bottom; what leads to a box stands before it in ``boxes``.
+
+    Attributes:
+        summary: what the picture shows, in words, for those who cannot see it.
+    """
+
+    kind: ClassVar[str] = "graph"
+    caption: str
+    boxes: Sequence[Box]
+    edges: Sequence[Edge]
+    summary: str
+
+
+Block: TypeAlias = "Table | Facts | Text | Bars | Histogram | Grid | Graph"
+
+
+@dataclass(frozen=True)
 class Section:
     """A part of the page.
 
@@ -177,7 +230,7 @@ class Section:
     """
 
     title: str
-    blocks: Sequence[Table | Facts | Text | Bars | Histogram | Grid]
+    blocks: Sequence[Block]
     anchor: str = ""
     folded: bool = False
     mark: Mark | None = None

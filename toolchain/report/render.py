@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import re
 from functools import lru_cache
 from importlib import resources
 from typing import Any
 
+from toolchain.report.graph_layout import drawing
 from toolchain.report.page import ROW_LIMIT, Page
 from toolchain.report.pictures import columns
-from toolchain.text import printable
+from toolchain.text import printable, with_commands
+
+_LONG_NAME = re.compile(r"[\w./(]{16,}")
+_JOINT = re.compile(r"([_./(])(?=\w)")
 
 
 def render(page: Page) -> str:
@@ -22,6 +27,22 @@ def render(page: Page) -> str:
     )
     html: str = _template().render(page=page, style=style, script=script, policy=policy, row_limit=ROW_LIMIT)
     return html.strip() + "\n"
+
+
+def _spans(text: str) -> list[tuple[Any, bool]]:
+    """A text in pieces of HTML, and whether each is a command."""
+    from markupsafe import escape
+
+    pieces = with_commands(printable(text))
+    return [(escape(piece) if command else _breakable(piece), command) for piece, command in pieces]
+
+
+def _breakable(text: str) -> Any:
+    """Text in which long names may break behind an underscore, a dot or a slash, and so not within a word."""
+    from markupsafe import Markup, escape
+
+    html = _LONG_NAME.sub(lambda found: _JOINT.sub(r"\1<wbr>", found[0]), str(escape(text)))
+    return Markup(html)  # noqa: S704 - it is escaped above
 
 
 def _source(name: str) -> str:
@@ -43,5 +64,6 @@ def _template() -> Any:
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, finalize=finalize, trim_blocks=True, lstrip_blocks=True
     )
-    environment.globals["columns"] = columns
+    environment.globals.update(columns=columns, drawing=drawing)
+    environment.filters.update(spans=_spans, breakable=lambda text: _breakable(printable(text)))
     return environment.from_string(_source("page.html.j2"))

@@ -19,6 +19,7 @@ from toolchain.artifact import Artifact
 from toolchain.errors import IncompatibleError, TrtcrossError, error_from_json
 from toolchain.io.atomic import read_json
 from toolchain.io.python_child import python_child
+from toolchain.progress import working
 from windows_side.options import LoadOptions, RunOptions
 from windows_side.preflight.requirements import Runtime
 
@@ -48,7 +49,10 @@ def measure_first_calls(artifact: Artifact, loading: LoadOptions) -> Iterator[tu
     """Fresh processes: first ``without_cache``, which fills the kernel cache, then ``with_cache``."""
     with tempfile.TemporaryDirectory() as folder:
         for name in ("without_cache", "with_cache"):
-            yield name, measure_first_call(artifact.path, loading.model_copy(update={"runtime_cache": folder}))
+            options = loading.model_copy(update={"runtime_cache": folder})
+            with working(f"timing a fresh process {name.replace('_', ' ')}"):
+                measured = measure_first_call(artifact.path, options)
+            yield name, measured
 
 
 def measure_first_call(artifact: Path, loading: LoadOptions) -> FirstCall:

@@ -14,6 +14,7 @@ from toolchain.errors import BuildFailedError, UsageError
 from toolchain.factory import call_factory
 from toolchain.host.gpu_probe import probe_gpus
 from toolchain.host.requirements import Requirement
+from toolchain.progress import working
 from windows_side.benchmark.figures import BenchmarkOptions, Steady
 from windows_side.benchmark.measure import Callee, GpuMemory, measure_latency, measure_throughput
 from windows_side.execution.call import call_of
@@ -29,7 +30,8 @@ def measure_steady(artifact: Artifact, doubts: Iterable[Requirement], options: B
         doubts: what :func:`.admission.admit` returned for this artifact.
     """
     memory = GpuMemory(torch.device(options.loading.device))
-    model = load_admitted(artifact, doubts, options.loading)
+    with working("loading the engines", artifact.container.size):
+        model = load_admitted(artifact, doubts, options.loading)
     loaded = memory.look()
     args, kwargs = _call(artifact, model, options.source)
     callees: list[Callee] = [lambda: model(*args, **kwargs)]
@@ -37,9 +39,11 @@ def measure_steady(artifact: Artifact, doubts: Iterable[Requirement], options: B
         original = _original(options.original, model.device)
         callees.append(lambda: original(*args, **kwargs))
     with torch.cuda.device(model.device), torch.no_grad():
-        ours, *originals = measure_latency(callees, calls=options.calls, warm_up=options.warm_up)
+        with working(f"measuring {options.calls} calls"):
+            ours, *originals = measure_latency(callees, calls=options.calls, warm_up=options.warm_up)
         memory.look()
-        back_to_back = measure_throughput(callees[0], calls=options.calls)
+        with working("measuring calls back to back"):
+            back_to_back = measure_throughput(callees[0], calls=options.calls)
     return Steady(_machine(model), ours, back_to_back, loaded, memory.peak, originals[0] if originals else None)
 
 

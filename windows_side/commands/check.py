@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import click
 
 from toolchain.artifact import Artifact, open_artifact
@@ -9,9 +11,10 @@ from toolchain.checker.safety import require_safe_to_load
 from toolchain.cli.fields import field_options
 from toolchain.cli.options import report_signer, signer_options, trust_option
 from toolchain.cli.output import Output, requirement_lines, verb
-from toolchain.cli.several import artifacts_argument, each
+from toolchain.cli.several import artifacts_argument, each, html_option, require_place
 from toolchain.errors import IncompatibleError, UntrustedError
 from toolchain.host.requirements import Requirement, State
+from toolchain.progress import working
 from toolchain.signing.artifact import require_signature
 from toolchain.signing.policy import Policy
 from windows_side.options import RunOptions
@@ -23,19 +26,39 @@ from windows_side.preflight.runtimes import check_for, choose_runtime
 @artifacts_argument
 @trust_option
 @field_options(RunOptions, "runtime")
+@html_option
 @verb
 @signer_options
-def check(output: Output, artifacts: tuple[str, ...], trust: str | None, runtime: str, policy: Policy | None) -> None:
+def check(
+    output: Output,
+    artifacts: tuple[str, ...],
+    trust: str | None,
+    runtime: str,
+    html: Path | None,
+    policy: Policy | None,
+) -> None:
     """Decide whether each ARTIFACT can run on this machine: every requirement, met or not, and how to meet it."""
-    each(output, artifacts, lambda part, artifact: _check(part, artifact, trust, runtime, policy))
+    require_place(html, artifacts)
+    each(output, artifacts, lambda part, artifact: _check(part, artifact, trust, runtime, html, policy))
 
 
-def _check(output: Output, artifact: str, trust: str | None, runtime: str, policy: Policy | None) -> None:
+def _check(
+    output: Output, artifact: str, trust: str | None, runtime: str, html: Path | None, policy: Policy | None
+) -> None:
     with open_artifact(artifact) as opened:
         if policy:
-            report_signer(output, require_signature(opened, policy))
-        chosen = choose_runtime(opened, runtime)
-        requirements = [*check_for(opened, chosen), *_trust(opened, trust)]
+            with working("checking who signed it", opened.container.size):
+                signer = require_signature(opened, policy)
+            report_signer(output, signer)
+        with working("looking at this machine"):
+            chosen = choose_runtime(opened, runtime)
+            requirements = [*check_for(opened, chosen), *_trust(opened, trust)]
+        if html:
+            from toolchain.report.render import render
+            from toolchain.report.writing import write_report
+            from windows_side.reports.check_page import check_page
+
+            write_report(html, render(check_page(opened, requirements)))
     output.put(
         artifact=artifact, trust=trust, runtime=chosen.value, requirements=[item.to_json() for item in requirements]
     )

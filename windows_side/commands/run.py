@@ -11,6 +11,7 @@ from toolchain.artifact import Artifact, open_artifact
 from toolchain.cli.offers import files
 from toolchain.cli.output import Output, verb
 from toolchain.io.places import require_own_place
+from toolchain.progress import working
 from windows_side.calling.files import write_outputs
 from windows_side.commands.load_options import load_options
 from windows_side.options import RunOptions
@@ -40,16 +41,21 @@ def run(output: Output, artifact: str, source: Path, out: Path, loading: RunOpti
             names = _run_in_session(opened, runtime, loading, source, out)
         else:
             doubts = admit(opened, loading)  # before torch, which may be what is missing
-            from windows_side.loader.loading import load_admitted
+            with working("loading the engines", opened.container.size):
+                from windows_side.loader.loading import load_admitted
 
-            names = run_file(load_admitted(opened, doubts, loading), opened, source, out)
+                model = load_admitted(opened, doubts, loading)
+            with working("running"):
+                names = run_file(model, opened, source, out)
     output.put(artifact=artifact, output=str(out), tensors=names, trust=loading.trust, runtime=runtime.value)
     output.say(f"wrote {', '.join(names)} to {out}")
 
 
 def _run_in_session(artifact: Artifact, runtime: Runtime, loading: RunOptions, source: Path, out: Path) -> list[str]:
     """:func:`run_file` without torch."""
-    with _session(artifact, runtime, loading) as session:
+    with working("loading the engines", artifact.container.size):
+        session = _session(artifact, runtime, loading)
+    with session, working("running"):
         from windows_side.session.samples import read_feed, write_arrays
 
         outputs = session.run(read_feed(artifact.manifest, source))

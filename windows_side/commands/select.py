@@ -11,6 +11,7 @@ from toolchain.cli.fields import field_options
 from toolchain.cli.output import Output, verb
 from toolchain.errors import IncompatibleError
 from toolchain.host.requirements import State
+from toolchain.progress import working
 from toolchain.text import printable
 from windows_side.options import RunOptions
 from windows_side.preflight.selection import CRITERIA, Candidate, Refused, Selection, reasons
@@ -27,7 +28,8 @@ _OUTCOMES = {State.MET: "fits", State.UNKNOWN: "unknown", State.NOT_MET: "does n
 @verb
 def select(output: Output, directory: Path, model: str | None, allow_unlisted_gpu: bool, runtime: str) -> None:
     """Choose the best artifact in DIRECTORY for this machine, and say why not the others (-q: its path alone)."""
-    selection = select_artifact(directory, model=model, allow_unlisted_gpu=allow_unlisted_gpu, runtime=runtime)
+    with working(f"reading the artifacts in {directory}"):
+        selection = select_artifact(directory, model=model, allow_unlisted_gpu=allow_unlisted_gpu, runtime=runtime)
     best = selection.best
     output.put(
         directory=str(directory),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from pathlib import Path
 
 import click
@@ -13,6 +14,7 @@ from toolchain.cli.several import artifacts_argument, each, expanded
 from toolchain.errors import TrtcrossError, UsageError
 from toolchain.formats.parts import is_converted
 from toolchain.io.places import require_own_place
+from toolchain.progress import working
 from toolchain.report.writing import require_writable
 from toolchain.signing.artifact import require_signature_of
 from windows_side.commands.load_options import load_options
@@ -21,6 +23,14 @@ from windows_side.reports.verify_reports import Reports, read_latency
 from windows_side.verification.levels import StepResult, Verification
 
 _PATH = click.Path(path_type=Path)
+
+LEVEL_STEPS = {
+    "signature": "checking who signed every byte",
+    "integrity": "reading every byte",
+    "structure": "comparing graph, engines and manifest",
+    "load": "loading the engines",
+    "numbers": "running the golden inputs",
+}
 
 
 @click.command()
@@ -69,9 +79,18 @@ def _verify(
     _require_places(artifact, html, junit, latency)
     reports = Reports(html, junit, read_latency(latency) if latency else None)
     verification = Verification(artifact, level, loading, about_machine=bool(html or junit))
+
+    def before(level: str) -> None:
+        if level == "load":
+            reports.write(verification)
+        steps.close()
+        steps.enter_context(working(f"{level}: {LEVEL_STEPS[level]}", _total(artifact, level)))
+
     try:
-        for result in verification.run(before=lambda level: reports.write(verification) if level == "load" else None):
-            _say(output, result)
+        with ExitStack() as steps:
+            for result in verification.run(before):
+                steps.close()
+                _say(output, result)
     finally:
         _write(reports, verification, output)
         output.put(artifact=artifact, trust=loading.trust, levels=[result.to_json() for result in verification.results])
@@ -115,6 +134,12 @@ def _verify_converted(output: Output, path: Path, loading: RunOptions, *, report
     output.say(f"of the artifact of {manifest.model.name} with the manifest {converted.source.manifest_sha256}")
     if converted.format == "onnx":
         output.say("numbers: verify the artifact itself with --runtime onnxruntime")
+
+
+def _total(artifact: str, level: str) -> int | None:
+    """How many bytes a level reads, where it reads the whole file once."""
+    path = Path(artifact)
+    return path.stat().st_size if level in ("signature", "integrity", "load") and path.is_file() else None
 
 
 def _require_places(artifact: str, html: Path | None, junit: Path | None, latency: Path | None) -> None:

@@ -5,18 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-_TEXT = "TensorRT-RTX compiles the engines' kernels for this GPU ..."
+from toolchain.progress import showing, working
+
+_TEXT = "TensorRT-RTX compiles the engines' kernels for this GPU"
 
 
 @contextmanager
 def compiling() -> Iterator[None]:
-    """Shows that kernels are compiled, on stderr: a spinner on a terminal, one line elsewhere."""
-    from rich.console import Console
-
-    console = Console(stderr=True)
-    if console.is_terminal:
-        with console.status(_TEXT):
-            yield
-    else:
-        console.print(_TEXT, highlight=False)
+    """Shows that kernels are compiled, on stderr and at once: a bar on a terminal, one line elsewhere."""
+    with showing(), working(_TEXT, delay=0):
         yield

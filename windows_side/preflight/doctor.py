@@ -7,6 +7,7 @@ from toolchain.host.installed import install_line, torch_cuda, torch_version, ve
 from toolchain.host.requirements import Requirement, State
 from toolchain.targets import Platform, host_platform
 
+_GPU = "use a machine with an NVIDIA RTX GPU, and install NVIDIA's current driver"
 _INSTALL = f"{install_line('consumer')}; on Windows, torch from its CUDA index first"
 
 
@@ -19,7 +20,7 @@ def run_requirements() -> list[Requirement]:
     gpu_state = State.MET if gpus.gpus else State.NOT_MET if gpus.known else State.UNKNOWN
     return [
         _requirement("platform", here in platforms, " or ".join(platforms), here, "use one of these"),
-        Requirement("gpu", gpu_state, "an NVIDIA GPU", found or gpus.problem or "none", "see `trtcross check`"),
+        Requirement("gpu", gpu_state, "an NVIDIA GPU", found or gpus.problem or "none", _GPU),
         _requirement(
             "torch", torch_cuda() is not None, "torch with CUDA", torch_version() or "not installed", _INSTALL
         ),

@@ -164,6 +164,8 @@ def ordered(candidates: Iterable[Candidate]) -> list[Candidate]:
 def reasons(candidate: Candidate, best: Candidate | None) -> list[str]:
     """Why a candidate is not the best: what it lacks here, or the first criterion that differs."""
     if lacking := unmet(candidate.requirements):
+        # What is not met is reason enough; what is unknown beside it, such as the memory of no GPU, follows from it.
+        lacking = [item for item in lacking if item.state is State.NOT_MET] or lacking
         return [f"{item.name} {item.state.value}: needs {item.needed}; here: {item.found}" for item in lacking]
     if best is None or candidate == best:
         return []

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from toolchain.checker.structure import LEVELS
-from toolchain.container.entry_names import GOLDEN_ENTRY, GRAPH_ENTRY
 from toolchain.errors import (
     IncompatibleError,
     MalformedArtifactError,
@@ -18,11 +17,15 @@ from toolchain.errors import (
     WrongNumbersError,
 )
 from toolchain.host.installed import version_of
-from toolchain.host.requirements import Requirement, State
-from toolchain.manifest.models import Coverage, EngineEntry, Manifest, PrecisionRecord
+from toolchain.pages.sections import (
+    NEEDS,
+    artifact_blocks,
+    command,
+    engine_blocks,
+    install_section,
+    requirement_table,
+)
 from toolchain.report.page import (
-    Bar,
-    Bars,
     Bin,
     Facts,
     Histogram,
@@ -34,9 +37,8 @@ from toolchain.report.page import (
     Text,
     Verdict,
 )
-from toolchain.text import size_text
 from windows_side.preflight.requirements import unmet
-from windows_side.verification.levels import ArtifactSummary, Verification, broken_off
+from windows_side.verification.levels import Verification, broken_off
 from windows_side.verification.output_error import ErrorHistogram, OutputError, doubts_of_added
 
 _BAR_LIMIT = 24
@@ -58,9 +60,7 @@ _HEADLINES: list[tuple[type[TrtcrossError], Mark, str]] = [
     (UsageError, Mark.DOUBT, "Not verified"),
     (TrtcrossError, Mark.DOUBT, "Not verified: an unexpected error"),
 ]
-# Sections that show why a verification failed.
-_NEEDS, _NUMBERS = "What the artifact needs", "Numbers"
-_STATES = {State.MET: Mark.GOOD, State.NOT_MET: Mark.BAD, State.UNKNOWN: Mark.DOUBT}
+_NUMBERS = "Numbers"
 
 
 def verify_page(verification: Verification, latency: dict[str, Any] | None = None) -> Page:
@@ -87,22 +87,27 @@ def _sections(verification: Verification, latency: dict[str, Any] | None) -> Ite
         yield Section("This machine", [Facts(list(verification.machine.items()))])
     if verification.requirements:
         asked = verification.level in ("load", "numbers")
-        yield Section(_NEEDS, [requirement_table(verification.requirements, asked=asked)])
+        yield Section(NEEDS, [requirement_table(verification.requirements, asked=asked)])
     if verification.facts:
-        yield Section("The artifact", list(_artifact(verification.facts)))
-        yield Section("Engines", list(_engines(verification.facts.manifest)))
+        facts = verification.facts
+        yield Section("The artifact", artifact_blocks(facts.manifest, facts.manifest_sha256, facts.size))
+        yield Section("Engines", engine_blocks(facts.manifest))
     if verification.outputs:
         yield Section(_NUMBERS, list(_numbers(verification.outputs)))
     if latency:
         yield Section("Latency", list(_latency(latency["latency"])))
     if verification.facts:
-        install = verification.facts.manifest.install
-        yield Section("To set up a machine for it", [Text("\n".join(install), code=True)])
+        yield install_section(verification.facts.manifest)
+    yield Section("To verify it again", [Text(_again(verification), code=True)])
+
+
+def _again(verification: Verification) -> str:
+    return command("trtcross", "verify", verification.path, "--level", verification.level)
 
 
 def _failed_first(verification: Verification, sections: list[Section]) -> list[Section]:
     """The sections, with the one first that shows why the verification failed."""
-    shown = {IncompatibleError: _NEEDS, WrongNumbersError: _NUMBERS}
+    shown = {IncompatibleError: NEEDS, WrongNumbersError: _NUMBERS}
     failed = [title for kind, title in shown.items() if isinstance(verification.error, kind)]
     return sorted(sections, key=lambda section: section.title not in failed)
 
@@ -140,100 +145,6 @@ def _levels(verification: Verification) -> Table:
             seconds = f"{result.seconds:.2f}"
         rows.append([level, outcome, _COVERED[level], TableCell(seconds, number=True)])
     return Table(("level", "outcome", "what it covers", "seconds"), rows)
-
-
-def requirement_table(requirements: Sequence[Requirement], *, asked: bool = True) -> Table:
-    """Every requirement, and what to do where one is not met.
-
-    Args:
-        asked: False where nobody asked whether it runs here: what is not met is then no failure.
-    """
-    rows: list[list[str | TableCell]] = [
-        [item.name, TableCell(item.state.value, _mark(item.state, asked)), item.needed, item.found]
-        for item in requirements
-    ]
-    columns = ["requirement", "state", "needs", "here"]
-    if unmet(requirements):
-        columns.append("what to do")
-        for row, item in zip(rows, requirements, strict=True):
-            row.append("" if item.state is State.MET else item.remedy or "")
-    return Table(columns, rows)
-
-
-def _mark(state: State, asked: bool) -> Mark:
-    return _STATES[state] if asked or state is State.MET else Mark.NONE
-
-
-def _artifact(facts: ArtifactSummary) -> Iterator[Facts | Table | Bars]:
-    manifest = facts.manifest
-    target, producer = manifest.target, manifest.producer
-    digest = facts.manifest_sha256
-    yield Facts(
-        [
-            ("model", manifest.model.name),
-            ("for", f"{target.platform.value}, {target.backend.value} {target.runtime}, ABI {target.abi_version}"),
-            ("GPUs", " ".join(target.compute_capabilities) or "as the engine decides"),
-            (
-                "built",
-                f"{manifest.created:%Y-%m-%d %H:%M} UTC by trtcross {producer.trtcross}, torch {producer.torch}, "
-                f"{producer.torch_tensorrt.name} {producer.torch_tensorrt.version}",
-            ),
-            ("size", f"{size_text(facts.size)} ({facts.size:,} bytes)"),
-            ("manifest's SHA-256", TableCell(digest, code=True) if digest else "none: saved by Torch-TensorRT itself"),
-            ("coverage", _coverage(manifest.coverage)),
-            ("precision", _precision(manifest.precision)),
-        ]
-    )
-    if manifest.fallback:
-        rows: list[list[str | TableCell]] = [
-            [item.operator, TableCell(str(item.count), number=True), item.device] for item in manifest.fallback
-        ]
-        yield Table(("operator that stays in PyTorch", "times", "on"), rows)
-
-
-def _precision(precision: PrecisionRecord | None) -> str:
-    if precision is None:
-        return "as the model was exported"
-    stayed = sum(precision.in_fp32.values())
-    kept = f"; kept beyond the rules: {', '.join(precision.keep_fp32)}" if precision.keep_fp32 else ""
-    return f"{precision.in_halves} operators in {precision.halves}, {stayed} in fp32{kept}"
-
-
-def _coverage(coverage: Coverage) -> str:
-    if coverage.operators is None:
-        return "not known"
-    return f"{coverage.in_engines} of {coverage.operators} operators run in TensorRT"
-
-
-def _engines(manifest: Manifest) -> Iterator[Bars | Table]:
-    yield _sizes(manifest)
-    rows = [_engine_row(engine) for engine in manifest.engines]
-    yield Table(("engine", "inputs", "outputs", "SHA-256"), rows)
-
-
-def _engine_row(engine: EngineEntry) -> list[str | TableCell]:
-    inputs, outputs = (
-        ", ".join(f"{binding.name} {binding.dtype} {binding.shape}" for binding in bindings)
-        for bindings in (engine.inputs, engine.outputs)
-    )
-    return [engine.name, inputs, outputs, TableCell(engine.sha256, code=True)]
-
-
-def _sizes(manifest: Manifest) -> Bars:
-    """The engines and what else is in the file, each in its raw size."""
-    largest = sorted(manifest.engines, key=lambda engine: -engine.size)[:_BAR_LIMIT]
-    names = {engine.name for engine in largest}
-    bars = [Bar(e.name, e.size, size_text(e.size)) for e in manifest.engines if e.name in names]
-    left = len(manifest.engines) - len(bars)
-    if left > 0:
-        size = sum(engine.size for engine in manifest.engines) - sum(bar.value for bar in bars)
-        bars.append(Bar(f"{left} smaller engines", size, size_text(int(size))))
-    files = {name: file.size for name, file in manifest.files.items()}
-    graph = files.pop(GRAPH_ENTRY, 0) - sum(engine.base64.length for engine in manifest.engines)
-    golden = files.pop(GOLDEN_ENTRY, 0)
-    for label, size in (("weights and constants", sum(files.values())), ("golden I/O", golden), ("graph", graph)):
-        bars.append(Bar(label, max(size, 0), size_text(max(size, 0)), None))
-    return Bars("What the file holds. In the file, an engine is base64, a third longer.", bars)
 
 
 def _numbers(outputs: Sequence[OutputError]) -> Iterator[Table | Histogram | Text]:

@@ -92,9 +92,9 @@ class LiveProgress(RunProgress):
             self._bars.advance(self._whole)
 
 
-def progress_for(output: Output, total: int, terminal: bool) -> RunProgress:
+def progress_for(output: Output, total: int) -> RunProgress:
     """Bars where somebody looks at a terminal."""
-    return LiveProgress(output, total) if terminal and output.verbosity >= 0 else RunProgress(output, total)
+    return LiveProgress(output, total) if output.bars else RunProgress(output, total)
 
 
 def outcome_line(record: CellRecord) -> str:

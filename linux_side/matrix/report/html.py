@@ -6,9 +6,24 @@ from collections.abc import Sequence
 
 from linux_side.matrix.report.change import Change, figure
 from linux_side.matrix.report.summary import CellSummary, Leg, Summary
-from toolchain.report.page import Bar, Bars, Facts, Grid, Mark, Page, Section, Table, TableCell, Text, Verdict
+from toolchain.report.page import Block, Facts, Grid, Mark, Page, Section, Table, TableCell, Text, Verdict
 from toolchain.report.render import render
 from toolchain.text import size_text
+
+# What each state asks for, the most urgent first.
+_STATES = {
+    "failed": "",
+    "stale": "run the matrix again",
+    "not run": "run the matrix",
+    "impossible": "install what is missing, or leave it out in the spec",
+    "elsewhere": "build it on such a machine, or with --executor ray",
+    "excluded": "nothing: the spec leaves it out",
+}
+_LEGEND = (
+    "A figure is the artifact's size. An empty cell is a combination that the spec does not have, such as a model "
+    "with precisions of its own; excluded, one that the spec leaves out; impossible, one that cannot be built here."
+)
+_NAMED = 4
 
 
 def html_page(summary: Summary, changed: Sequence[Change], since: str | None) -> str:
@@ -19,9 +34,9 @@ def html_page(summary: Summary, changed: Sequence[Change], since: str | None) ->
         since: when that was, or None where there was none.
     """
     sections = [
-        Section("Cells", [_grid(summary)]),
+        *_reasons(summary),
+        Section("Cells", [_grid(summary), Text(_LEGEND)]),
         Section("What changed", _changes(changed, since)),
-        Section("Sizes and times", _bars(summary)),
         Section("Figures", [_figures(summary)]),
         Section("Details", [Text("Each cell's settings, verification, and the lines that do it again.")]),
         *(_details(cell) for cell in summary.cells),
@@ -43,30 +58,63 @@ def verdict(summary: Summary) -> Verdict:
     return Verdict(mark, f"{passed} of {total - excluded} cells passed", ", ".join(parts), remedy)
 
 
+def _reasons(summary: Summary) -> list[Section]:
+    """Why cells have not passed, each reason once, those that failed first."""
+    said: dict[tuple[str, str], list[CellSummary]] = {}
+    for state in sorted({cell.state for cell in summary.cells} - {"passed"}, key=_urgency):
+        for cell in summary.cells:
+            if cell.state == state:
+                said.setdefault((state, cell.reason), []).append(cell)
+    rows: list[list[str | TableCell]] = [
+        [_named(cells), TableCell(state, cells[0].mark), reason, _remedy(cells[0])]
+        for (state, reason), cells in said.items()
+    ]
+    return [Section("Why not", [Table(["cells", "state", "reason", "what to do"], rows)])] if rows else []
+
+
+def _urgency(state: str) -> int:
+    return list(_STATES).index(state) if state in _STATES else len(_STATES)
+
+
+def _named(cells: Sequence[CellSummary]) -> str | TableCell:
+    if len(cells) == 1:
+        return TableCell(cells[0].id, anchor=_anchor(cells[0]))
+    left = len(cells) - _NAMED
+    names = ", ".join(cell.id for cell in cells[:_NAMED])
+    return f"{len(cells)} cells: {names}" + (f" and {left} more" if left > 0 else "")
+
+
+def _remedy(cell: CellSummary) -> str:
+    record = cell.record
+    if cell.state == "failed" and record and record.error:
+        return str(record.error.get("remedy") or "")
+    return _STATES.get(cell.state, "")
+
+
 def _grid(summary: Summary) -> Grid:
-    columns = list(dict.fromkeys(_column(cell) for cell in summary.cells))
+    columns = list(dict.fromkeys(cell.planned.cell.precision for cell in summary.cells))
     rows: dict[str, dict[str, TableCell]] = {}
     for cell in summary.cells:
         text = size_text(cell.size) if cell.size is not None and cell.state == "passed" else cell.state
-        row = rows.setdefault(cell.planned.cell.name, {})
-        row[_column(cell)] = TableCell(text, cell.mark, anchor=_anchor(cell))
+        row = rows.setdefault(f"{cell.planned.cell.name}, {_target(cell)}", {})
+        row[cell.planned.cell.precision] = TableCell(text, cell.mark, anchor=_anchor(cell))
     return Grid(
-        "Models and targets; choose a cell for its details",
+        "Models and targets, by precision; choose a cell for its details",
         columns,
         [(name, [row.get(column) for column in columns]) for name, row in rows.items()],
     )
 
 
-def _column(cell: CellSummary) -> str:
-    """The identifier without the model."""
-    return cell.id[len(cell.planned.cell.name) + 1 :].replace("-", " ")
+def _target(cell: CellSummary) -> str:
+    """The identifier without the model and the precision."""
+    return cell.id[len(cell.planned.cell.name) + len(cell.planned.cell.precision) + 2 :].replace("-", " ")
 
 
 def _anchor(cell: CellSummary) -> str:
     return f"cell-{cell.id}"
 
 
-def _changes(changed: Sequence[Change], since: str | None) -> list[Table | Facts | Text | Bars | Grid]:
+def _changes(changed: Sequence[Change], since: str | None) -> list[Block]:
     if since is None:
         return [Text("This is the first report.")]
     if not changed:
@@ -77,22 +125,14 @@ def _changes(changed: Sequence[Change], since: str | None) -> list[Table | Facts
     return [Table(["cell", "figure", "before", "now"], rows, f"Since {since}")]
 
 
-def _bars(summary: Summary) -> list[Table | Facts | Text | Bars | Grid]:
-    sized = [cell for cell in summary.cells if cell.size is not None]
-    timed = [cell for cell in summary.cells if cell.seconds is not None and cell.state != "failed"]
-    times = [
-        Bar(cell.id, cell.seconds or 0.0, f"{cell.seconds:.1f} s" + (", cached" if cell.from_cache else ""))
-        for cell in timed
-    ]
-    return [
-        Bars("Artifact sizes", [Bar(cell.id, cell.size or 0, size_text(cell.size or 0)) for cell in sized]),
-        Bars("Build times", times),
-    ]
-
-
 def _figures(summary: Summary) -> Table:
+    """Every cell's figures, under its model's name."""
     columns = ["cell", "state", "size", "build", "peak memory", "coverage", "error", "latency", "verified to"]
-    return Table(columns, [_row(cell) for cell in summary.cells], "Error: the worst relative L2 of any output")
+    rows: list[list[str | TableCell]] = []
+    for name in dict.fromkeys(cell.planned.cell.name for cell in summary.cells):
+        rows.append([name])
+        rows += [_row(cell) for cell in summary.cells if cell.planned.cell.name == name]
+    return Table(columns, rows, "Error: the worst relative L2 of any output. No figure: it was not measured.")
 
 
 def _row(cell: CellSummary) -> list[str | TableCell]:
@@ -106,7 +146,7 @@ def _row(cell: CellSummary) -> list[str | TableCell]:
         figure("latency", cell.latency),
     ]
     return [
-        TableCell(cell.id, anchor=_anchor(cell)),
+        TableCell(f"{cell.planned.cell.precision}, {_target(cell)}", anchor=_anchor(cell)),
         TableCell(cell.state, cell.mark),
         *(TableCell(text, number=True) for text in numbers),
         level_text(cell),
@@ -132,7 +172,7 @@ def _details(cell: CellSummary) -> Section:
         ("target", f"{planned.cell.target.platform.value}, {planned.cell.target.backend.value}"),
         ("GPUs", ", ".join(planned.cell.target.gpus) or "TensorRT-RTX's own set"),
     ]
-    blocks: list[Table | Facts | Text | Bars | Grid] = [Facts(facts)]
+    blocks: list[Block] = [Facts(facts)]
     if record:
         facts += _record_facts(cell)
         if record.levels:

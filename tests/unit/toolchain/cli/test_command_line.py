@@ -13,8 +13,10 @@ from click.testing import CliRunner
 
 from tests.unit.handmade import Handmade, plan
 from tests.unit.imports import imported_by
+from tests.unit.terminal import at_a_terminal
 from toolchain.cli.main import SUMMARIES, cli
 from toolchain.cli.output import Output, verb
+from toolchain.errors import BuildFailedError
 from toolchain.text import size_text
 
 
@@ -112,6 +114,32 @@ def test_a_bug_is_exit_code_1_with_a_document() -> None:
     assert "ZeroDivisionError" in document["error"]["problem"]
 
 
+def test_a_reason_that_goes_on_for_pages_is_cut_but_with_v_and_in_the_document() -> None:
+    @click.command()
+    @verb
+    def fail(report: Output) -> None:
+        raise BuildFailedError("why " * 950, remedy="what to do")
+
+    result = CliRunner().invoke(fail, ["--json"])
+    assert len(result.stderr) < 1200 and "(2800 more characters; -v shows them)" in result.stderr
+    assert "what to do" in result.stderr and json.loads(result.stdout)["error"]["problem"] == "why " * 950
+    assert "why " * 950 in CliRunner().invoke(fail, ["-v"]).stderr
+
+
+def test_a_size_is_read_on_the_command_line_as_in_the_library(tmp_path: Path) -> None:
+    pytest.importorskip("linux_side.commands.build")
+    run = CliRunner().invoke
+    build = ["build", str(tmp_path / "none.pt2"), "-o", str(tmp_path / "o.pt2"), "--workspace"]
+    assert "there is no model" in run(cli, [*build, "1GiB"]).stderr  # it went on
+    wrong = run(cli, [*build, "much"])
+    assert wrong.exit_code == 2 and "'much' is not a size" in wrong.stderr and "16GiB" in wrong.stderr
+
+
+def test_a_missing_file_is_no_failed_level() -> None:
+    result = CliRunner().invoke(cli, ["verify", "nowhere.pt2"])
+    assert result.exit_code == 2 and "cannot be opened" in result.stderr and "FAILED" not in result.output
+
+
 def test_quiet_says_nothing_and_json_keeps_stdout_to_itself() -> None:
     @click.command()
     @verb
@@ -162,40 +190,26 @@ def test_a_reader_that_stops_reading_is_success_and_a_full_disk_an_error(
     assert "Traceback" not in full.stderr and "Exception ignored" not in full.stderr
 
 
-def at_a_terminal(columns: int, *words: str, **environment: str) -> str:
-    """What a verb prints at a terminal of so many columns."""
-    import fcntl
-    import os
-    import pty
-    import struct
-    import termios
-
-    ours, theirs = pty.openpty()
-    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
-    child = subprocess.Popen(
-        [sys.executable, "-m", "toolchain", *words],
-        stdout=theirs,
-        env={"TERM": "xterm"} | {k: v for k, v in os.environ.items() if k not in ("COLUMNS", "NO_COLOR")} | environment,
-    )
-    os.close(theirs)
-    text = b""
-    try:
-        while chunk := os.read(ours, 4096):
-            text += chunk
-    except OSError:  # the end, on Linux
-        pass
-    child.wait()
-    os.close(ours)
-    return text.decode().replace("\r", "")
+def doctor(**environment: str) -> str:
+    return at_a_terminal([sys.executable, "-m", "toolchain", "doctor"], columns=60, **environment)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such terminals")
 def test_a_terminal_gets_colours_and_lines_that_fit_and_a_plain_one_no_colours() -> None:
-    coloured = at_a_terminal(60, "doctor", TERM="xterm")
+    coloured = doctor()
     lines = click.unstyle(coloured).splitlines()
     assert "\x1b[" in coloured and any(line.startswith(" " * 8) for line in lines)
     assert all(len(line) <= 60 for line in lines if not any(len(word) > 40 for word in line.split()))
-    assert "\x1b" not in at_a_terminal(60, "doctor", NO_COLOR="1") + at_a_terminal(60, "doctor", TERM="dumb")
+    assert "\x1b" not in doctor(NO_COLOR="1") + doctor(TERM="dumb")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such terminals")
+def test_a_command_that_does_not_fit_stays_whole(tmp_path: Path) -> None:
+    path = Handmade().write(tmp_path / "a-model-with-a-name-that-is-not-short.pt2")
+    shown = click.unstyle(at_a_terminal([sys.executable, "-m", "toolchain", "check", str(path)], columns=60))
+    if sys.platform == "linux":
+        line = next(line.strip() for line in shown.splitlines() if "--target" in line)
+        assert line.startswith("trtcross convert") and line.endswith("-linux.pt2")
 
 
 @pytest.mark.parametrize("group", ["matrix", "store"])

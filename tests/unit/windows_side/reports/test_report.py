@@ -23,7 +23,23 @@ from toolchain.cli.main import cli
 from toolchain.errors import MalformedArtifactError, TrtcrossError, UsageError, WrongNumbersError
 from toolchain.manifest.models import Tolerance
 from toolchain.report.junit import Case, Suite, junit_xml
-from toolchain.report.page import Bar, Bars, Bin, Facts, Histogram, Mark, Page, Section, Table, TableCell, Text, Verdict
+from toolchain.report.page import (
+    Bar,
+    Bars,
+    Bin,
+    Box,
+    Edge,
+    Facts,
+    Graph,
+    Histogram,
+    Mark,
+    Page,
+    Section,
+    Table,
+    TableCell,
+    Text,
+    Verdict,
+)
 from toolchain.report.pictures import columns
 from toolchain.report.render import render
 from toolchain.report.writing import write_report
@@ -65,6 +81,7 @@ def page_of(text: str) -> Page:
         Text(text, code=True),
         Bars(text, [Bar(text, 1, text)]),
         Histogram(text, bins, text, (1, text)),
+        Graph(text, [Box("a", "ends", text), Box("b", "engine", text)], [Edge("a", "b", [text])], text),
     ]
     return Page(text, Verdict(Mark.DOUBT, text, text, text), [Section(text, blocks)], text, text)
 

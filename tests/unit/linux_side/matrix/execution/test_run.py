@@ -168,11 +168,14 @@ def test_stopping_ends_the_children(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("terminal", [True, False])
-def test_progress_says_how_each_cell_went(tmp_path: Path, capsys: pytest.CaptureFixture[str], terminal: bool) -> None:
+def test_progress_says_how_each_cell_went(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, terminal: bool
+) -> None:
+    monkeypatch.setattr(Output, "bars", terminal)
     passing, failing = cells(2)
     error = {"kind": "BuildFailedError", "problem": "no [red]luck[/blue]\x1b[31m\nat all", "exit_code": 7}
     records = [finish(RunFolder(tmp_path), passing), finish(RunFolder(tmp_path), failing, state="failed", error=error)]
-    progress = progress_for(Output("matrix run", False, 0), 2, terminal)
+    progress = progress_for(Output("matrix run", False, 0), 2)
     assert isinstance(progress, LiveProgress) is terminal
     with progress:
         for record in records:

@@ -1,0 +1,93 @@
+"""Why torch.export fails on a model, in the model's own words: its file, its line, and what to write there instead."""
+
+from __future__ import annotations
+
+import sysconfig
+import traceback
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
+
+from toolchain.errors import BuildFailedError
+from toolchain.text import printable
+
+_OWN = Path(__file__).parents[2]
+_NOT_THE_MODEL = (
+    *(_OWN / name for name in ("linux_side", "toolchain")),
+    Path(torch.__file__).parent,
+    *(Path(sysconfig.get_path(kind)) for kind in ("stdlib", "platstdlib")),
+)
+_INSTALLED = tuple(Path(sysconfig.get_path(kind)) for kind in ("purelib", "platlib"))
+_SOLVER = ("sympy", "numpy")  # which torch calls
+
+# What a statement that asks data becomes, by its first word.
+_INSTEAD = {
+    "while": "take a fixed number of steps, and keep what is finished with torch.where(condition, old, new)",
+    "for": "loop a fixed number of times, and keep what is finished with torch.where(condition, old, new)",
+    "assert": "leave the check out of forward, or check shapes, which torch.export knows",
+}
+_CHOOSE = "compute both sides and choose with torch.where(condition, a, b), or decide outside of the model"
+_NUMBER = "keep the value a tensor (no int(), float(), .item() or .tolist()); a size must come from an input's shape"
+
+
+def failed_export(error: Exception, where: str, reason: str) -> BuildFailedError:
+    """The error of a build whose model torch.export does not take.
+
+    Args:
+        error: of torch.export.
+        where: the model's name.
+        reason: torch's own, for what we know no better words for.
+    """
+    frame = model_frame(error)
+    place = f"{where}, {frame.filename}:{frame.lineno}" if frame else where
+    if not (frame and any(isinstance(item, GuardOnDataDependentSymNode) for item in _chain(error))):
+        return BuildFailedError(
+            f"torch.export could not export the model: {reason}",
+            where=place,
+            remedy="make torch.export.export(model, args) work by itself first; -v shows the whole report",
+        )
+    code = printable(frame.line or "", 200)
+    return BuildFailedError(
+        f"what the model does depends on the data in a tensor, and an engine is one fixed graph:\n"
+        f"  {Path(frame.filename).name}:{frame.lineno}: {code}",
+        where=place,
+        remedy=_instead(code),
+    )
+
+
+def model_frame(error: BaseException) -> traceback.FrameSummary | None:
+    """The innermost frame of the model's code, on which an error's traceback or that of its causes leads."""
+    for item in _chain(error):
+        frames = [frame for frame in traceback.extract_tb(item.__traceback__) if _is_of_a_model(frame.filename)]
+        if frames:
+            return frames[-1]
+    return None
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    """An error and what led to it."""
+    seen: set[int] = set()
+    item: BaseException | None = error
+    while item is not None and id(item) not in seen:
+        seen.add(id(item))
+        yield item
+        item = item.__cause__ or item.__context__
+
+
+def _is_of_a_model(filename: str) -> bool:
+    path = Path(filename)
+    if filename.startswith("<"):
+        return False
+    for folder in _INSTALLED:  # which are within the standard library's: a model may well be installed
+        if path.is_relative_to(folder):
+            return path.relative_to(folder).parts[0] not in ("torch", "linux_side", "toolchain", *_SOLVER)
+    return not any(path.is_relative_to(folder) for folder in _NOT_THE_MODEL)
+
+
+def _instead(code: str) -> str:
+    word = code.partition(" ")[0]
+    if word in _INSTEAD:
+        return _INSTEAD[word]
+    return _CHOOSE if word in ("if", "elif") or " if " in code else _NUMBER

@@ -1,0 +1,184 @@
+"""What people see of work that takes time: a bar on a terminal, a line elsewhere, and nothing of what is done at once.
+
+A process shows one thing at a time. A verb opens a :class:`Display`; whatever it calls may name the step that is under
+way (:func:`working`) and say how far it has come (:func:`advance`), and needs not know whether anybody looks::
+
+    with showing(sys.stderr), working("reading every byte", total=size):
+        for block in blocks:
+            advance(len(block))
+
+``NO_COLOR`` and ``TERM=dumb`` make a terminal one without bars.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, TextIO
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+DELAY = 1.0
+"""Seconds that a step takes before anything of it is shown."""
+
+
+def draws(stream: TextIO) -> bool:
+    """Whether bars are drawn there: it is a terminal, and nobody asked for plain text."""
+    plain = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
+    return stream.isatty() and not plain
+
+
+class Display:
+    """Shows the step that is under way. Any thread may report to it."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self.bars = draws(stream)
+        self._stream = stream
+        self._lock = threading.RLock()
+        self._timer: threading.Timer | None = None
+        self._bar: Progress | None = None
+        self._text, self._done, self._began = "", 0, 0.0
+        self._total: int | None = None
+
+    def step(self, text: str, total: int | None = None, *, delay: float = DELAY, line: bool = True) -> None:
+        """Begins a step; an empty text ends the last one.
+
+        Args:
+            total: how much there is to do, such as bytes; None where nobody knows.
+            delay: seconds until it is shown.
+            line: whether it is a line where bars are not drawn.
+        """
+        with self._lock:
+            self._cancel()
+            self._text, self._total, self._done, self._began = text, total, 0, time.monotonic()
+            if not text:
+                self._hide()
+            elif not (line or self.bars):
+                pass
+            elif self._bar or not delay:
+                self._show(text)
+            else:
+                self._timer = threading.Timer(delay, self._show, [text])
+                self._timer.daemon = True
+                self._timer.start()
+
+    def advance(self, amount: int) -> None:
+        """Adds to what is done of the step."""
+        self.reach(self._done + amount, self._total)
+
+    def reach(self, done: int, total: int | None) -> None:
+        """Says how much of the step is done, and of how much."""
+        with self._lock:
+            self._done, self._total = done, total
+            if self._bar and total is not None:
+                self._bar.update(self._bar.task_ids[0], completed=min(done, total), total=total)
+
+    def close(self) -> None:
+        self.step("")
+
+    def now(self) -> tuple[str, int | None]:
+        """The step that is under way, and its total."""
+        return self._text, self._total
+
+    def _show(self, text: str) -> None:
+        with self._lock:
+            if text != self._text:  # it ended while the timer went off
+                return
+            if not self.bars:
+                self._stream.write(f"{text} ...\n")
+                self._stream.flush()
+            elif self._bar is None:
+                self._bar = _bar(self._stream)
+                self._bar.add_task(text)
+                self._fill(self._bar)
+                self._bar.start()
+            else:
+                self._fill(self._bar)
+
+    def _fill(self, bar: Progress) -> None:
+        bar.reset(bar.task_ids[0], completed=self._done, description=self._text)
+        bar.tasks[0].total = self._total  # None is no change to `reset`
+        bar.tasks[0].start_time = self._began
+
+    def _hide(self) -> None:
+        if self._bar:
+            self._bar.stop()
+            self._bar = None
+
+    def _cancel(self) -> None:
+        if self._timer:
+            self._timer.cancel()
+            self._timer = None
+
+
+def _bar(stream: TextIO) -> Progress:
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, SpinnerColumn, TaskProgressColumn, TextColumn, TimeElapsedColumn
+
+    return Progress(
+        SpinnerColumn(),
+        TextColumn("{task.description}", markup=False),
+        BarColumn(bar_width=24),
+        TaskProgressColumn(show_speed=False),
+        TimeElapsedColumn(),
+        console=Console(file=stream, highlight=False, soft_wrap=True),
+        transient=True,
+        redirect_stdout=sys.stdout.isatty(),  # lines stand above the bar; a file gets its own
+        redirect_stderr=sys.stderr.isatty(),
+    )
+
+
+# The display of this process: a terminal has room for one.
+_SHOWN: list[Display] = []
+
+
+@contextmanager
+def showing(stream: TextIO | None = None) -> Iterator[Display]:
+    """Shows steps on a stream (stderr) until it ends; within another it is that one."""
+    if _SHOWN:
+        yield _SHOWN[-1]
+        return
+    display = Display(stream or sys.stderr)
+    _SHOWN.append(display)
+    try:
+        yield display
+    finally:
+        _SHOWN.remove(display)
+        display.close()
+
+
+@contextmanager
+def working(text: str, total: int | None = None, **options: Any) -> Iterator[None]:
+    """Names a step for as long as it takes; afterwards the one around it goes on. Nothing where nothing is shown.
+
+    Args:
+        total: how much there is to do, for :func:`advance`.
+        options: of :meth:`Display.step`.
+    """
+    display = _SHOWN[-1] if _SHOWN else None
+    if display is None:
+        yield
+        return
+    before = display.now()
+    display.step(text, total, **options)
+    try:
+        yield
+    finally:
+        display.step(*before)
+
+
+def advance(amount: int) -> None:
+    """Says that so much more is done of the step that is under way."""
+    if _SHOWN:
+        _SHOWN[-1].advance(amount)
+
+
+def reach(done: int, total: int | None) -> None:
+    """Says how much of the step that is under way is done, and of how much."""
+    if _SHOWN:
+        _SHOWN[-1].reach(done, total)
