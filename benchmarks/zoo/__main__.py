@@ -6,7 +6,7 @@ import argparse
 import json
 import subprocess
 import sys
-from datetime import date
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +14,7 @@ from benchmarks.zoo.building import build
 from benchmarks.zoo.forking import in_forks, warm_up
 from benchmarks.zoo.row import Row
 from benchmarks.zoo.rows import FIXED, zoo
-
-REPOSITORY = Path(__file__).resolve().parents[2]
+from benchmarks.zoo.table import GPU, REPOSITORY, RESULTS, read_records, today, worse, write_records, write_table
 
 
 def main() -> int:
@@ -34,8 +33,9 @@ def main() -> int:
     results = work / "results.jsonl"
     rows = zoo(",".join(FIXED) if asked.fixed else asked.only)
     there = {} if asked.again else read_results(results)
-    rows = [row for row in rows if row.name not in there]
-    warm_up()
+    wanted, rows = rows, [row for row in rows if row.name not in there]
+    if rows:
+        warm_up()
 
     def job(row: Row) -> dict[str, Any]:
         return build(row, asked.keep / f"{row.name}.pt2" if asked.keep else None)
@@ -43,17 +43,39 @@ def main() -> int:
     logs = [work / "logs" / f"{row.name}.log" for row in rows]
     done = in_forks(job, rows, logs=logs, folder=work, count=asked.jobs, seconds=asked.seconds)
     for number, (row, result) in enumerate(done):
-        record = {"name": row.name, "revision": revision, "date": date.today().isoformat(), **result}
+        record = {
+            "name": row.name, "revision": revision, "date": today(), "device": "CPU", "package": _version(row), **result
+        }  # fmt: skip
         with results.open("a") as file:
             file.write(json.dumps(record) + "\n")
         print(f"[{number + 1}/{len(rows)}] {row.name}: {_line(record)}", flush=True)
-    return 0
+    return _finish(read_results(results), wanted, write=not asked.fixed)
+
+
+def _finish(results: dict[str, dict[str, Any]], rows: list[Row], *, write: bool) -> int:
+    """Takes the results into the table; 1 where a row is worse than there."""
+    before = read_records(RESULTS)
+    new = {row.name: results[row.name] for row in rows if row.name in results}
+    complaints = {name: worse(before[name], record) for name, record in new.items() if name in before}
+    for name, complaint in complaints.items():
+        if complaint:
+            print(f"WORSE: {name}: {complaint}", file=sys.stderr)
+    if write:
+        every = zoo()
+        records = {name: record for name, record in (before | new).items() if name in {row.name for row in every}}
+        write_records(RESULTS, records)
+        write_table(every, records, read_records(GPU))
+    return 1 if any(complaints.values()) else 0
 
 
 def read_results(path: Path) -> dict[str, dict[str, Any]]:
     """The newest result of each row."""
     lines = path.read_text().splitlines() if path.exists() else []
     return {record["name"]: record for record in map(json.loads, lines)}
+
+
+def _version(row: Row) -> str:
+    return metadata.version(row.package) if row.package else ""
 
 
 def _line(record: dict[str, Any]) -> str:

@@ -7,9 +7,15 @@ from fnmatch import fnmatch
 
 from benchmarks.zoo.row import Row, unique
 
-FAMILIES = ("encoders", "decoders", "diffusion", "segmentation", "restoration", "classification")
+FAMILIES = (
+    "classification", "segmentation", "restoration", "interpolation", "encoders", "decoders", "diffusion", "audio",
+    "points",
+)  # fmt: skip
 # Small, quick and of every kind: what CI builds.
-FIXED: tuple[str, ...] = ()
+FIXED = (
+    "convnext", "swin", "mobilenetv3", "segformer", "real-esrgan-compact", "rife", "bert", "deberta-v2", "llama",
+    "sd-unet", "hifi-gan", "dgcnn",
+)  # fmt: skip
 
 
 def zoo(patterns: str = "*") -> list[Row]:
