@@ -132,7 +132,8 @@ def _gpu(record: Record | None) -> str:
     where = f"*{record['gpu']}*, {record['date']}"
     if "failed" in record:
         return f"**failed**: {_escaped(record['failed'])} ({where})"
-    return f"{'' if record['right'] else '**wrong** '}{record['error']:.0e} / {record['graph_error']:.0e} ({where})"
+    errors = [record["error"], *([record["graph_error"]] if "graph_error" in record else [])]
+    return f"{'' if record['right'] else '**wrong** '}{' / '.join(f'{error:.0e}' for error in errors)} ({where})"
 
 
 def _stays(in_torch: Mapping[str, int]) -> str:
