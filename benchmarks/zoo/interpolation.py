@@ -111,7 +111,7 @@ class _Gated(nn.Module):
 class Raft(nn.Module):
     """Teed and Deng, 2020: all pairs' correlation, looked up around each pixel's place, refines the flow."""
 
-    def __init__(self, hidden: int = 32, levels: int = 3, radius: int = 3, steps: int = 4) -> None:
+    def __init__(self, hidden: int = 32, levels: int = 3, radius: int = 3, steps: int = 3) -> None:
         super().__init__()
         self.hidden, self.levels, self.radius, self.steps = hidden, levels, radius, steps
         self.features, self.context = _Features(48, True), _Features(2 * hidden, False)
@@ -171,7 +171,7 @@ class Raft(nn.Module):
 class CostVolume(nn.Module):
     """Sun et al., 2018 (PWC-Net): at each level the second frame's features are warped and compared close by."""
 
-    def __init__(self, reach: int = 3, widths: tuple[int, ...] = (16, 24, 32)) -> None:
+    def __init__(self, reach: int = 2, widths: tuple[int, ...] = (16, 24, 32)) -> None:
         super().__init__()
         self.reach = reach
         pairs = zip((3, *widths), widths, strict=False)
