@@ -198,5 +198,5 @@ ROWS = [
     _row("hifi-gan", lambda: (Vocoder(), (torch.randn(1, 16, 50),)), ("bands.0=1:1:4", "bands.2=20:50:100"), None,
          "fp16"),
     _row("conv-tasnet", lambda: (Separator(), (signal(),)), ("sound.0=1:1:4", "sound.1=2000:4000:8000"), None),
-    _row("deep-speech-2", lambda: (Recurrent(), (torch.randn(1, 60, 32),)), ("bands.0=1:1:4",), None),
+    _row("deep-speech-2", lambda: (Recurrent(), (torch.randn(1, 20, 32),)), ("bands.0=1:1:4",), None),
 ]  # fmt: skip

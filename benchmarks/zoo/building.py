@@ -71,7 +71,7 @@ def _built(row: Row, keep: Path | None) -> Result:
     options = BuildOptions.model_validate(
         {"dynamic": list(row.dynamic), "precision": row.precision, "golden": SAMPLES, **row.options}
     )
-    structure = pytree.tree_structure((args, kwargs))
+    call = args, kwargs
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="zoo-")))
         began = time.monotonic()
@@ -93,15 +93,15 @@ def _built(row: Row, keep: Path | None) -> Result:
         if keep:
             keep.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(built.artifact.path, keep)
-        return result | _compared(row, built, source.golden.samples, structure)
+        return result | _compared(row, built, source.golden.samples, call)
 
 
-def _compared(row: Row, built: Any, samples: list[Any], structure: Any) -> Result:
+def _compared(row: Row, built: Any, samples: list[Any], call: Any) -> Result:
     began, errors, sizes = time.monotonic(), [], []
     if not samples:
         return {"state": "unknown", "reason": "no golden samples"}
     for sample in samples:
-        args, kwargs = pytree.tree_unflatten(list(sample.inputs), structure)
+        args, kwargs = _called(call, sample.inputs)
         try:
             got = pytree.tree_leaves(built.run_networks(*args, **kwargs))
         except Exception as error:  # noqa: BLE001 - the interpreter's or a check's, which is a result too
@@ -118,6 +118,13 @@ def _compared(row: Row, built: Any, samples: list[Any], structure: Any) -> Resul
         "sizes": sizes,
         "compare_seconds": round(time.monotonic() - began, 1),
     }
+
+
+def _called(call: Any, tensors: list[Any]) -> Any:
+    """The call with a sample's tensors; what is no tensor stays."""
+    leaves, structure = pytree.tree_flatten(call)
+    taken = [new if isinstance(old, torch.Tensor) else old for old, new in zip(leaves, tensors, strict=True)]
+    return pytree.tree_unflatten(taken, structure)
 
 
 def _errors(got: list[Any], want: list[Any]) -> list[float]:

@@ -87,7 +87,7 @@ def _past(
         past = [tuple(torch.randn(1, heads, 24, size, generator=generator) for _ in "kv") for _ in range(2)]
         return Past(_model(model, {**changes, "use_cache": True})), (words(1), past)
 
-    names = [f"past_{layer}_{place}" for layer in range(2) for place in range(2)]
+    names = [f"past.{layer}.{place}" for layer in range(2) for place in range(2)]
     dynamic = ("input_ids.0=1:1:4", *(f"{n}.{d}={r}" for n in names for d, r in ((0, "1:1:4"), (2, "1:24:64"))))
     return Row(name, GROUP, make, "transformers", dynamic, precision)
 

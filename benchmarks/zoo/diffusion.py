@@ -215,8 +215,8 @@ _TIME_AND_TEXT = ("timestep.0=1:1:4", *("encoder_hidden_states.0=1:1:4", "encode
 
 ROWS = [
     _row("sd-unet", _sd, (*_any("sample"), *_TIME_AND_TEXT), "fp16"),
-    _row("sdxl-unet", _sdxl, (*_any("sample"), *_TIME_AND_TEXT, *_batch("added_cond_kwargs_text_embeds",
-         "added_cond_kwargs_time_ids"))),
+    _row("sdxl-unet", _sdxl, (*_any("sample"), *_TIME_AND_TEXT, *_batch("added_cond_kwargs.text_embeds",
+         "added_cond_kwargs.time_ids"))),
     _row("controlnet", _controlnet, (*_batch("sample", "controlnet_cond"), *_TIME_AND_TEXT)),
     _row("ddpm-unet", _ddpm, (*_any("sample"), *_batch("timestep"))),
     _row("sd3", _sd3, (*_any("hidden_states"), *_TIME_AND_TEXT, *_batch("pooled_projections"))),

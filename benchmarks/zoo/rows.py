@@ -19,10 +19,11 @@ FIXED = (
 
 
 def zoo(patterns: str = "*") -> list[Row]:
-    """The rows whose names one of the patterns fits.
+    """The rows whose names one of the patterns fits, in the order of the patterns.
 
     Args:
         patterns: as in a shell, with commas between.
     """
     rows = unique([row for family in FAMILIES for row in importlib.import_module(f"benchmarks.zoo.{family}").ROWS])
-    return [row for row in rows if any(fnmatch(row.name, pattern) for pattern in patterns.split(","))]
+    found = [row for pattern in patterns.split(",") for row in rows if fnmatch(row.name, pattern)]
+    return list({row.name: row for row in found}.values())
