@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import tempfile
 import time
+import traceback
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -48,11 +48,10 @@ def build(row: Row, keep: Path | None = None) -> Result:
     try:
         result = _built(row, keep)
     except Exception as error:  # noqa: BLE001 - what it raised is the result
-        result = {"state": "refused", "reason": f"{type(error).__name__}: {error}"[:_MOST_WORDS]}
-        if os.environ.get("ZOO_TRACEBACK", "1") == "1":
-            import traceback
-
-            traceback.print_exc()
+        traceback.print_exc()  # into the row's log
+        remedy = getattr(error, "remedy", None)
+        said = f"{type(error).__name__}: {error}"[:_MOST_WORDS]
+        result = {"state": "refused", "reason": f"{said}. What to do: {remedy}" if remedy else said}
     return {
         **result,
         "seconds": round(time.monotonic() - began, 1),
@@ -105,8 +104,6 @@ def _compared(row: Row, built: Any, samples: list[Any], call: Any) -> Result:
         try:
             got = pytree.tree_leaves(built.run_networks(*args, **kwargs))
         except Exception as error:  # noqa: BLE001 - the interpreter's or a check's, which is a result too
-            import traceback
-
             traceback.print_exc()
             return {"state": "wrong", "reason": f"running: {type(error).__name__}: {error}"[:_MOST_WORDS]}
         errors.append(max(_errors(got, sample.outputs), default=0.0))

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.zoo.encoders import WORDS, mask, texts, words
-from benchmarks.zoo.row import Made, Row
+from benchmarks.zoo.row import Made, Row, batch
 
 GROUP = "decoders"
 CACHE = 64
@@ -27,13 +27,14 @@ def _model(name: str, changes: dict[str, Any]) -> Any:
     return getattr(transformers, f"{name}ForCausalLM")(config)
 
 
-def _whole(name: str, model: str, precision: str | None = None, **changes: Any) -> Row:
-    """The logits of whole texts."""
+def _whole(name: str, model: str, precision: str | None = None, *, lengths: bool = True, **changes: Any) -> Row:
+    """The logits of whole texts; of one length where a model loops over it."""
 
     def make() -> Made:
         return _model(model, {**changes, "use_cache": False}), (), {"input_ids": words(), "attention_mask": mask()}
 
-    return Row(name, GROUP, make, "transformers", texts("input_ids", "attention_mask"), precision)
+    names = ("input_ids", "attention_mask")
+    return Row(name, GROUP, make, "transformers", texts(*names) if lengths else batch(*names), precision)
 
 
 class Step(nn.Module):
@@ -116,7 +117,7 @@ ROWS = [
     _whole("falcon", "Falcon", alibi=True, num_kv_heads=2, new_decoder_architecture=False),
     _whole("mixtral", "Mixtral", num_local_experts=4, num_experts_per_tok=2),
     _whole("olmo2", "Olmo2"),
-    _whole("mamba", "Mamba", state_size=8),
+    _whole("mamba", "Mamba", lengths=False, state_size=8),
     _step("llama-step-static-cache", "Llama"),
     _step("qwen2-step-static-cache", "Qwen2", "fp16"),
     _past("llama-step-past", "Llama"),

@@ -95,11 +95,13 @@ class Flux(nn.Module):
         self.model = model
 
     def forward(self, latents: Tensor, text: Tensor, pooled: Tensor, timestep: Tensor, guidance: Tensor) -> Tensor:
+        batch, channels = latents.shape[:2]
         height, width = latents.shape[2] // 2, latents.shape[3] // 2
         y = torch.arange(height)[:, None].expand(height, width)
         x = torch.arange(width)[None].expand(height, width)
         places = torch.stack([torch.zeros_like(y), y, x], -1).flatten(0, 1).float()
-        tokens = latents.unfold(2, 2, 2).unfold(3, 2, 2).permute(0, 2, 3, 1, 4, 5).flatten(3).flatten(1, 2)
+        parts = latents.view(batch, channels, height, 2, width, 2).permute(0, 2, 4, 1, 3, 5)
+        tokens = parts.reshape(batch, height * width, 4 * channels)
         result: Tensor = self.model(
             hidden_states=tokens, encoder_hidden_states=text, pooled_projections=pooled, timestep=timestep,
             img_ids=places, txt_ids=torch.zeros(text.shape[1], 3), guidance=guidance, return_dict=False,

@@ -13,6 +13,7 @@ import json
 import subprocess
 import sys
 import time
+import traceback
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,13 @@ def main(arguments: list[str]) -> int:
         write_records(GPU, taken)
         return 0
     if arguments[0] in ("--one", "--session"):
-        print(json.dumps((_loaded if arguments[0] == "--one" else _in_session)(_for_this_host(Path(arguments[1])))))
+        run = _loaded if arguments[0] == "--one" else _in_session
+        try:
+            result = run(_for_this_host(Path(arguments[1])))
+        except Exception as error:  # noqa: BLE001 - what it raised is the row
+            traceback.print_exc()
+            result = {"gpu": "", "right": False, "failed": f"{type(error).__name__}: {error}"[:300]}
+        print(json.dumps(result))
         return 0
     mode = "--one"
     if arguments[0] == "--without-torch":
