@@ -49,9 +49,7 @@ def build(row: Row, keep: Path | None = None) -> Result:
         result = _built(row, keep)
     except Exception as error:  # noqa: BLE001 - what it raised is the result
         traceback.print_exc()  # into the row's log
-        remedy = getattr(error, "remedy", None)
-        said = f"{type(error).__name__}: {error}"[:_MOST_WORDS]
-        result = {"state": "refused", "reason": f"{said}. What to do: {remedy}" if remedy else said}
+        result = {"state": "refused", "reason": f"{type(error).__name__}: {error}"[:_MOST_WORDS]}
     return {
         **result,
         "seconds": round(time.monotonic() - began, 1),
