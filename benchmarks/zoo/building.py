@@ -49,13 +49,22 @@ def build(row: Row, keep: Path | None = None) -> Result:
         result = _built(row, keep)
     except Exception as error:  # noqa: BLE001 - what it raised is the result
         traceback.print_exc()  # into the row's log
-        result = {"state": "refused", "reason": f"{type(error).__name__}: {error}"[:_MOST_WORDS]}
+        result = {"state": "refused", "reason": _said(error)}
     return {
         **result,
         "seconds": round(time.monotonic() - began, 1),
         "cpu": round(time.process_time() - busy, 1),
         "memory": _peak_memory(),
     }
+
+
+def _said(error: Exception) -> str:
+    """What is wrong and what to do; where is this machine's own matter."""
+    from toolchain.errors import TrtcrossError
+
+    if isinstance(error, TrtcrossError):
+        return f"{error.problem}: {error.remedy}"[:_MOST_WORDS]
+    return f"{type(error).__name__}: {error}"[:_MOST_WORDS]
 
 
 def _built(row: Row, keep: Path | None) -> Result:
@@ -103,7 +112,7 @@ def _compared(row: Row, built: Any, samples: list[Any], call: Any) -> Result:
             got = pytree.tree_leaves(built.run_networks(*args, **kwargs))
         except Exception as error:  # noqa: BLE001 - the interpreter's or a check's, which is a result too
             traceback.print_exc()
-            return {"state": "wrong", "reason": f"running: {type(error).__name__}: {error}"[:_MOST_WORDS]}
+            return {"state": "wrong", "reason": f"running: {_said(error)}"}
         errors.append(max(_errors(got, sample.outputs), default=0.0))
         sizes.append([list(leaf.shape) for leaf in sample.inputs if isinstance(leaf, torch.Tensor)])
     right = all(error <= RIGHT[row.precision] for error in errors)

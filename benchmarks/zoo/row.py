@@ -39,8 +39,8 @@ class Row:
     settled: bool = True
 
     def words(self) -> str:
-        """Its options, as on the command line."""
-        words = [f"--dynamic {text}" for text in self.dynamic]
+        """Its options as on the command line, but for the ``--dynamic`` before each range of sizes."""
+        words = [*self.dynamic]
         words += [f"--precision {self.precision}"] if self.precision else []
         words += [f"--{name.replace('_', '-')} {value}" for name, value in self.options.items()]
         return " ".join(words)
