@@ -6,7 +6,7 @@ INSTALLED := $(VENV)/.installed
 JOBS ?= 2
 export HF_HUB_OFFLINE = 1
 
-.PHONY: demo test operators fuzz lint matrix windows-test gpu-test wheel clean
+.PHONY: demo test operators fuzz lint matrix zoo zoo-ci windows-test gpu-test wheel clean
 
 demo: $(INSTALLED)  ## build two trained models for Windows, inspect and check them
 	$(BIN)/python ci/demo.py .demo
@@ -29,6 +29,12 @@ lint: $(INSTALLED)  ## formatting, lint, types, and who may import whom
 matrix: $(INSTALLED)  ## build examples/matrix.toml, verify it on Linux and in a Windows Python, write a report
 	BIN=$(abspath $(BIN)) ci/matrix.sh examples/matrix.toml .matrix/examples
 
+zoo: $(VENV)/.zoo  ## build the models that people have, and write docs/zoo.md; some of them: ONLY='convnext*'
+	$(BIN)/python -m benchmarks.zoo --jobs $(JOBS) --only '$(or $(ONLY),*)'
+
+zoo-ci: $(VENV)/.zoo  ## twelve of them, in at most ten minutes
+	$(BIN)/python -m benchmarks.zoo --jobs $(JOBS) --fixed
+
 windows-test: $(INSTALLED)  ## the consumer in a real Windows Python (Debian's apt; root is not needed)
 	BIN=$(abspath $(BIN)) ci/windows/test.sh || { code=$$?; [ $$code = 77 ] && echo "WINDOWS TESTS WERE NOT RUN"; [ $$code = 77 ]; }
 
@@ -46,5 +52,9 @@ $(INSTALLED): pyproject.toml
 	$(BIN)/python -m pip install -e ".[producer,consumer,sign,cluster,dev,models]"
 	@touch $@
 
+$(VENV)/.zoo: $(INSTALLED)
+	$(BIN)/python -m pip install -e ".[zoo]"
+	@touch $@
+
 clean:
-	rm -rf $(VENV) .demo dist build
+	rm -rf $(VENV) .demo .zoo dist build

@@ -1,0 +1,7 @@
+"""The models that people have: 120 public architectures, each built as its users would have it.
+
+    python -m benchmarks.zoo [--only PATTERN]        # needs no GPU; the extra `zoo`
+
+One file a family; ``ROWS`` holds its rows. Weights are random, from names; depth and width are small, the structure is
+the architecture's own.
+"""

@@ -1,0 +1,150 @@
+"""``docs/zoo.md``: the rows' results as a table, and what has become worse since the last one."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+from benchmarks.zoo.row import Row
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+RESULTS = Path(__file__).with_name("results.json")
+GPU = Path(__file__).with_name("gpu.json")
+TABLE = REPOSITORY / "docs" / "zoo.md"
+
+Record = dict[str, Any]
+_STATES = ("refused", "unknown", "wrong", "right")
+_BUILT = ("wrong", "right", "unknown")
+# Errors of fp32 differ from machine to machine; one that is ten times larger, and not tiny, says something.
+_TIMES, _TINY = 10.0, 2e-5
+
+
+def read_records(path: Path) -> dict[str, Record]:
+    """The results by name; none where there is no file yet."""
+    return {record["name"]: record for record in json.loads(path.read_text())} if path.exists() else {}
+
+
+def write_records(path: Path, records: Mapping[str, Record]) -> None:
+    lines = [json.dumps(record) for _, record in sorted(records.items())]
+    path.write_text("[\n" + ",\n".join(lines) + "\n]\n")
+
+
+def worse(before: Record, after: Record) -> str | None:
+    """What of a row has become worse, or None."""
+    if _STATES.index(after["state"]) < _STATES.index(before["state"]):
+        return f"was {before['state']}, is {after['state']}: {after.get('reason', '')}"
+    if after["state"] == "refused" or before["state"] == "refused":
+        return None
+    if after["engines"] > before["engines"]:
+        return f"{after['engines']} engines instead of {before['engines']}"
+    if _in_torch(after) > _in_torch(before):
+        return f"{_in_torch(after)} operators stay in PyTorch, {_in_torch(before)} did before"
+    old, new = (max(record.get("errors") or [0.0]) for record in (before, after))
+    if new > max(_TINY, _TIMES * old):
+        return f"an error of {new:.1e}, {old:.1e} before"
+    return None
+
+
+def _in_torch(record: Record) -> int:
+    return sum(record["in_torch"].values())
+
+
+def whole(record: Record) -> bool:
+    """Whether it is one engine, with nothing but sizes computed beside it."""
+    return record["state"] in _BUILT and record["engines"] == 1
+
+
+def write_table(rows: Sequence[Row], records: Mapping[str, Record], gpu: Mapping[str, Record]) -> None:
+    """Writes the page."""
+    known = [row for row in rows if row.name in records]
+    lines = [_HEAD, *_sums(rows, records, gpu), ""]
+    for group in dict.fromkeys(row.group for row in known):
+        lines += [f"## {group[0].upper()}{group[1:]}", "", *_COLUMNS]
+        lines += [_line(row, records[row.name], gpu.get(row.name)) for row in known if row.group == group]
+        lines.append("")
+    TABLE.write_text("\n".join(lines).rstrip() + "\n")
+
+
+_HEAD = """# Models that people have
+
+Public architectures, built as their users would have them: batches from 1, pictures and texts of any size where the
+architecture takes any. Weights are random, depth and width small, the structure is the architecture's own. Rows without
+a package are written here from the paper. `make zoo` builds them and writes this page;
+`make zoo ONLY='convnext*'` some of them.
+
+**options**: each range of sizes stands behind a `--dynamic`. **error**: relative L2 of the worst output against eager
+PyTorch in fp32, with the TensorRT networks computed on the CPU by an interpreter: at the example's sizes, the least and
+the greatest. **on a GPU**: the same of the artifact itself, the worst of its golden samples, launched and as a CUDA
+graph; a GPU in italics is not on TensorRT-RTX's list. **s** and **GiB**: of the processor, and the peak of the whole
+build with that comparison.
+"""
+_COLUMNS = (
+    "| model | from | options | engines | in engines | stays in PyTorch | s | GiB | error | on a GPU | built |",
+    "|---|---|---|---|---|---|---|---|---|---|---|",
+)
+
+
+def _sums(rows: Sequence[Row], records: Mapping[str, Record], gpu: Mapping[str, Record]) -> list[str]:
+    known = [records[row.name] for row in rows if row.name in records]
+    states = Counter(record["state"] for record in known)
+    built = sum(states[state] for state in _BUILT)
+    ran = [gpu[record["name"]] for record in known if record["name"] in gpu]
+    return [
+        f"| of {len(rows)} | rows |",
+        "|---|---|",
+        f"| built | {built} |",
+        f"| as one engine | {sum(map(whole, known))} |",
+        f"| right by the interpreter | {states['right']} |",
+        f"| right on a GPU, of {len(ran)} that ran there | {sum(bool(record.get('right')) for record in ran)} |",
+        f"| not built | {states['refused']} |",
+        f"| not tried yet | {len(rows) - len(known)} |",
+    ]
+
+
+def _line(row: Row, record: Record, gpu: Record | None) -> str:
+    built = f"{record['revision']}, {record.get('device', 'CPU')}, {record['date']}"
+    if record["state"] == "refused":
+        cells = ["", "", f"**not built**: {_escaped(record.get('reason', ''))}"]
+        errors = ""
+    else:
+        cells = [str(record["engines"]), f"{record['in_engines']} of {record['operators']}", _stays(record["in_torch"])]
+        errors = " ".join(f"{error:.0e}" for error in record.get("errors", []))
+        if record["state"] != "right":
+            errors = f"**{record['state']}** {errors} {_escaped(record.get('reason', ''))}".strip()
+    seconds = f"{record.get('cpu', 0):.0f}" if "cpu" in record else ""
+    memory = f"{record['memory'] / 2**30:.1f}" if "memory" in record else ""
+    source = f"{row.package} {record.get('package', '')}".strip() if row.package else "the paper"
+    words = _escaped(row.words())
+    return (
+        "| "
+        + " | ".join(
+            [row.name, source, f"`{words}`" if words else "", *cells, seconds, memory, errors, _gpu(gpu), built]
+        )
+        + " |"
+    )
+
+
+def _gpu(record: Record | None) -> str:
+    if record is None:
+        return ""
+    where = f"*{record['gpu']}*, {record['date']}"
+    if "failed" in record:
+        return f"**failed**: {_escaped(record['failed'])} ({where})"
+    errors = [record["error"], *([record["graph_error"]] if "graph_error" in record else [])]
+    return f"{'' if record['right'] else '**wrong** '}{' / '.join(f'{error:.0e}' for error in errors)} ({where})"
+
+
+def _stays(in_torch: Mapping[str, int]) -> str:
+    return ", ".join(f"{name.removeprefix('aten.')} {count}" for name, count in sorted(in_torch.items()))
+
+
+def _escaped(text: str) -> str:
+    return " ".join(text.split()).replace("|", "\\|")[:300]
+
+
+def today() -> str:
+    return date.today().isoformat()

@@ -1,0 +1,113 @@
+"""The zoo's own machinery: forks, random weights, and what counts as worse."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+pytest.importorskip("torch")
+pytest.importorskip("benchmarks", reason="the sources are not here")
+
+FORKS = """
+import json, os, sys, time
+from pathlib import Path
+from benchmarks.zoo.forking import in_forks
+
+def work(job):
+    print("said by", job, flush=True)
+    if job == "dies":
+        os._exit(3)
+    if job == "sleeps":
+        time.sleep(60)
+    if job == "raises":
+        raise ValueError("no")
+    return {"state": "right", "job": job}
+
+folder = Path(sys.argv[1])
+jobs = ["works", "dies", "sleeps", "raises"]
+logs = [folder / f"{job}.log" for job in jobs]
+print(json.dumps(dict(in_forks(work, jobs, logs=logs, folder=folder, count=2, seconds=4.0))))
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no fork")
+def test_a_row_that_dies_or_hangs_is_a_result_and_not_the_end(tmp_path: Path) -> None:
+    ended = subprocess.run(
+        [sys.executable, "-c", FORKS, str(tmp_path)], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    results = json.loads(ended.stdout)
+    assert results["works"] == {"state": "right", "job": "works"}
+    assert results["dies"] == {"state": "refused", "reason": "the process ended with 3"}
+    assert results["sleeps"] == {"state": "refused", "reason": "took over 4 s"}
+    assert results["raises"]["state"] == "refused"
+    assert "ValueError: no" in (tmp_path / "raises.log").read_text()
+    assert {path.suffix for path in tmp_path.iterdir()} == {".log"}
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no fork")
+def test_nothing_is_forked_beside_another_thread() -> None:
+    code = "import threading; threading.Thread(target=threading.Event().wait, daemon=True).start()\n"
+    code += "from benchmarks.zoo.forking import require_one_thread; require_one_thread()"
+    ended = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert ended.returncode == 1 and "2 threads are alive" in ended.stderr
+
+
+GOOD: dict[str, Any] = {"state": "right", "engines": 1, "in_torch": {}, "errors": [1e-6, 2e-6]}
+
+
+@pytest.mark.parametrize(
+    ("after", "said"),
+    [
+        (GOOD, None),
+        ({**GOOD, "errors": [1e-5, 1.5e-5]}, None),
+        ({**GOOD, "errors": [1e-6, 9e-5]}, "an error of 9.0e-05, 2.0e-06 before"),
+        ({**GOOD, "engines": 2}, "2 engines instead of 1"),
+        ({**GOOD, "in_torch": {"aten.roll.default": 1}}, "1 operators stay in PyTorch, 0 did before"),
+        ({**GOOD, "state": "wrong"}, "was right, is wrong: "),
+        ({"state": "refused", "reason": "a guard"}, "was right, is refused: a guard"),
+    ],
+)
+def test_a_row_is_worse_by_state_engines_coverage_or_error(after: dict[str, Any], said: str | None) -> None:
+    from benchmarks.zoo.table import worse
+
+    assert worse(GOOD, after) == said
+
+
+def test_a_row_that_builds_now_is_not_worse() -> None:
+    from benchmarks.zoo.table import worse
+
+    assert worse({"state": "refused", "reason": "a guard"}, {**GOOD, "engines": 3}) is None
+
+
+def test_random_weights_give_outputs_of_a_usual_size_that_depend_on_the_input() -> None:
+    import torch
+    from torch import nn
+
+    from benchmarks.zoo.weights import doubts, settle
+
+    def unit(inner: int, outer: int) -> nn.Module:
+        return nn.Sequential(nn.Conv2d(inner, outer, 3, padding=1), nn.BatchNorm2d(outer), nn.ReLU())
+
+    model = nn.Sequential(unit(3, 16), *(unit(16, 16) for _ in range(30)), nn.Flatten(), nn.LazyLinear(4))
+    x = torch.randn(1, 3, 8, 8)
+    model.eval()(x)
+    assert doubts(model, (x,), {}), "as torch initializes it, its output hardly depends on the input"
+    settle(model, (x,), {})
+    assert not doubts(model, (x,), {})
+    assert model(x).std() > 0.1
+
+
+def test_the_rows_have_names_of_their_own_and_name_inputs_that_models_have() -> None:
+    from benchmarks.zoo.rows import FIXED, zoo
+
+    rows = {row.name: row for row in zoo()}
+    assert len(rows) >= 120 and set(FIXED) <= set(rows) and len(FIXED) == 12
+    assert [row.name for row in zoo("convnext*,vit")] == ["convnext", "convnextv2", "vit"]
+    assert rows["bert"].words().endswith("--precision fp16")
