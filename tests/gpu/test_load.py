@@ -27,7 +27,7 @@ from windows_side.warming.sizes import calls_for
 
 MODELS = [
     *("two_outputs-fp32", "nested-fp32", "kv_cache-fp32", "accumulator-fp32", "gates-dynamic-fp32", "patches-fp32"),
-    *("mixed-fp32", "minilm-fp16", "efficientnet_lite0-fp16", "resnet18-profiles-fp16"),
+    *("mixed-fp32", "minilm-fp16"),
 ]
 GPU = torch.device("cuda", 0)
 
