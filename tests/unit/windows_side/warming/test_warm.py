@@ -208,7 +208,8 @@ def test_the_child_calls_a_session_with_every_shape(monkeypatch: pytest.MonkeyPa
     said = [json.loads(line) for line in events.getvalue().splitlines()]
     assert [event["kind"] for event in said] == ["start", "end"] * 4 + ["done"]
     assert [event.get("cuda_graphs") for event in said[::2]] == [False, False, True, True, None]
-    assert [engine.calls for engine in host.engines] == [2, 2]
+    plain, captured = [engine.calls for engine in host.engines]
+    assert plain == 2 <= captured, "a capture is preceded by calls"
 
 
 def test_kernels_that_cannot_be_kept_are_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
