@@ -39,6 +39,7 @@ from linux_side.rewrites.attention import rewrite_attention
 from linux_side.rewrites.bytes import move_bytes_as_floats
 from linux_side.rewrites.complex_products import rewrite_complex_products
 from linux_side.rewrites.decompositions import corrected
+from linux_side.rewrites.expanding import keep_expanded_dimensions
 from linux_side.rewrites.pooling import keep_adaptive_pooling_outside
 from linux_side.rewrites.resizing import keep_inexact_resizing_outside
 from linux_side.rewrites.whole_numbers import bound_casts_to_whole_numbers
@@ -65,6 +66,7 @@ def lower_program(program: ExportedProgram, options: BuildOptions, builder: Engi
         move_bytes_as_floats(gm)
         compute_sizes_wholly(gm)
         take_floats_as_tensors(gm)
+        keep_expanded_dimensions(gm)
     keep_complex_in_torch(gm)
     keep_data_sizes_in_torch(gm)
     view_caches(gm, allow_aliasing_of_state_alone(gm, changes))

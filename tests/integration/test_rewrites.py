@@ -89,6 +89,10 @@ def _places(x: Tensor) -> Tensor:
     return x @ x.T - 0.25 * (places[None] - places[:, None]).abs()
 
 
+def _points(count: int) -> tuple[Tensor, ...]:
+    return _rows(4, lambda _: torch.randn(1 + count % 3, count, 3))
+
+
 ROWS = [_rows(6), _rows(2), _rows(16)]
 INDEXED = [_rows(6, _indices), _rows(2, _indices), _rows(16, _indices)]
 VARYING = {"dynamic": ("x.0=2:6:16",)}
@@ -105,6 +109,11 @@ MODELS = {
         lambda x, i: x + (i * 0.5 + 0.25 - 1.5 * i)[:, None] * (0.75 - i)[:, None], INDEXED, BOTH_VARY
     ),
     "distances of rows": Model(_places, ROWS, VARYING),
+    "distances to the first points": Model(
+        lambda x, points: torch.cdist(points[:, :8], points) * x.mean(),
+        [_points(30), _points(26), _points(40)],
+        {"dynamic": ("others_0.0=1:2:3", "others_0.1=26:30:40")},
+    ),
     "copy of a row": Model(_copied, [_rows(1)]),
     "copy of a row, summed": Model(_copied_and_summed, [_rows(1)]),
     "last column": Model(_last_column, ROWS, VARYING),
