@@ -12,7 +12,7 @@ torch = pytest.importorskip("torch")
 from linux_side.fx.spill import LEAST, Spill  # noqa: E402
 
 pytestmark = pytest.mark.skipif(
-    os.name == "nt", reason="the producer runs on Linux; Windows keeps a mapped file's name"
+    os.name == "nt", reason="the producer runs on Linux: Windows keeps a mapped file"
 )
 
 SIDE = 512  # a square of floats of 1 MiB
