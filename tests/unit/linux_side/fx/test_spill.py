@@ -11,9 +11,7 @@ torch = pytest.importorskip("torch")
 
 from linux_side.fx.spill import LEAST, Spill  # noqa: E402
 
-pytestmark = pytest.mark.skipif(
-    os.name == "nt", reason="the producer runs on Linux: Windows keeps a mapped file"
-)
+pytestmark = pytest.mark.skipif(os.name == "nt", reason="the producer runs on Linux: Windows keeps a mapped file")
 
 SIDE = 512  # a square of floats of 1 MiB
 
