@@ -127,6 +127,7 @@ def measure_build(model: str, options: Sequence[str], out: Path | None = None, *
     with tempfile.TemporaryDirectory() as folder:
         out = out or Path(folder) / "out.pt2"
         command = [sys.executable, "-m", "toolchain", "build", model, "-o", str(out), "--no-cache", "-q", *options]
+        os.environ["PYTHONPATH"] = str(root)  # the build process does not look in the current folder
         child, events = start_child(command, cwd=root, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
 
         def listen() -> None:

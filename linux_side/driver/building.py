@@ -17,6 +17,7 @@ from linux_side.cache.lookup import fetch, keep
 from linux_side.cache.store import BuildCache
 from linux_side.cache.times import Times, with_time_left
 from linux_side.driver.room import Needs, require_room, saved_weights
+from linux_side.driver.termination import ends_in_order
 from linux_side.frontend.hub.folder import open_folder, require_task_of_folder
 from linux_side.options import BuildOptions
 from linux_side.precision_plan import PrecisionPlan, plan_path
@@ -89,7 +90,7 @@ def build(
     def warn(text: str) -> None:
         report({"event": "warning", "text": text})
 
-    with tempfile.TemporaryDirectory(prefix="trtcross-") as folder:
+    with ends_in_order(), tempfile.TemporaryDirectory(prefix="trtcross-") as folder:
         spool = Path(folder)
         name, path = (None, str(model)) if isinstance(model, (str, os.PathLike)) else _save(model, spool)
         key = _early_key(Path(path), name, options) if builds else None

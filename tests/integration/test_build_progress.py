@@ -56,7 +56,10 @@ def test_convert_is_told_in_steps_and_an_exception_of_the_callback_ends_the_buil
     assert not list(spool.glob("trtcross-*")) and [path.name for path in tmp_path.iterdir()] == ["spool"]
 
 
-def test_an_interrupt_within_convert_ends_it_within_a_second_and_leaves_nothing(tmp_path: Path, spool: Path) -> None:
+@pytest.mark.parametrize(("told", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_told_to_end_within_convert_it_does_within_a_second_and_leaves_nothing(
+    told: signal.Signals, code: int, tmp_path: Path, spool: Path
+) -> None:
     command = [sys.executable, "-m", "toolchain", "build", LARGE, "-o", str(tmp_path / "out.pt2"), "-q", "--no-cache"]
     build, events = start_child(command, cwd=ROOT, start_new_session=True)
     with build, events:
@@ -64,9 +67,12 @@ def test_an_interrupt_within_convert_ends_it_within_a_second_and_leaves_nothing(
             if event["event"] == "progress":
                 break
         (child,) = psutil.Process(build.pid).children()
-        os.killpg(build.pid, signal.SIGINT)  # as a terminal does
+        if told is signal.SIGINT:
+            os.killpg(build.pid, told)  # as a terminal does
+        else:
+            build.terminate()
         start = time.monotonic()
-        assert build.wait(60) == 130
+        assert build.wait(60) == code
         seconds = time.monotonic() - start
     assert seconds < 5.0  # one on a machine that has nothing else to do
     assert not running(child.pid)
