@@ -98,5 +98,6 @@ def resized(leaves: Sequence[Any], guards: ProgramGuards, sizes: dict[Size, int]
         have = value.shape[place.dim]
         if have < length:
             value = torch.cat([value] * -(-length // max(have, 1)), place.dim)
-        resized[indices[place.input]] = value.narrow(place.dim, 0, length)
+        # A part's strides would be sizes of their own to torch.
+        resized[indices[place.input]] = value.narrow(place.dim, 0, length).contiguous()
     return resized
