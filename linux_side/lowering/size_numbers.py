@@ -30,6 +30,8 @@ _OF_TENSOR = {
     _aten.div.Scalar: _aten.div.Tensor,
     _aten.pow.Tensor_Scalar: _aten.pow.Tensor_Tensor,
     _aten.clamp.default: _aten.clamp.Tensor,
+    # As torch decomposes the mean of var_mean.
+    torch.ops.prims.div.default: _aten.div.Tensor,
 }
 _TAKE_TENSORS = (*_OF_TENSOR.values(), _aten.maximum.default, _aten.minimum.default)
 _FUNCTIONS: dict[Any, Any] = {

@@ -122,6 +122,7 @@ MODELS = {
     ),
     "last row": Model(_last_row, ROWS, VARYING),
     "variance over rows": Model(lambda x: x.var(0), ROWS, VARYING),
+    "variance and mean of all": Model(lambda x: torch.var_mean(x, (0, 1)), ROWS, VARYING),
     "variance of large halves": Model(lambda x: (x * 300).std(1), ROWS, {**VARYING, "precision": "fp16"}),
     "causal attention with a cache": Model(
         lambda x: F.scaled_dot_product_attention(x[None, None, :3], x[None, None], x[None, None], is_causal=True),
@@ -136,6 +137,12 @@ def test_a_model_is_right_at_every_size(tmp_path: Path, name: str) -> None:
     built = build_here(Behind(model.function, 4).eval(), model.calls[0], folder=tmp_path, **model.options)
     assert built.original is not None
     assert_right(built, built.original, model.calls[0], other_args=model.calls[1:])
+
+
+def test_a_float_that_is_made_of_sizes_is_no_input_of_an_engine(tmp_path: Path) -> None:
+    """The runtime takes tensors alone."""
+    built = build_here(Behind(lambda x: torch.var_mean(x, (0, 1)), 4).eval(), ROWS[0], folder=tmp_path, **VARYING)
+    assert len(built.artifact.engines) == 1 and not built.artifact.manifest.fallback
 
 
 def test_a_scatter_that_adds_stays_in_pytorch(tmp_path: Path) -> None:
