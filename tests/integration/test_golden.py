@@ -37,6 +37,16 @@ def test_samples_of_all_sizes_are_right_when_they_are_verified(tmp_path: Path) -
     assert len(errors) == 5 and all(error.relative_l2 < 1e-5 for error in errors)
 
 
+class WithAConstant(torch.nn.Module):
+    def forward(self, x: torch.Tensor) -> dict[str, Any]:
+        return {"sum": x.sum() * 2, "count": 3, "nothing": None}
+
+
+def test_a_constant_output_is_not_compared(tmp_path: Path) -> None:
+    built = build_here(WithAConstant().eval(), (torch.ones(2, 3),), folder=tmp_path)
+    assert [error.name for error in compare_golden(built.artifact, built.model)] == ["output.sum"]
+
+
 def test_an_artifact_holds_the_programs_padding_and_says_what_eager_gives(tmp_path: Path) -> None:
     model, args = cases.padded_encoder()
     built = build_here(model, args, folder=tmp_path)
