@@ -84,7 +84,7 @@ def main(folder: Path) -> None:
         for good in ("good", "good_foreign"):
             code, document = verb(*arguments, str(folder / good))  # imports what there is to import
             assert code == 0, document
-        for no_artifact in (folder / "none", Path(__file__)):
+        for no_artifact in (folder / "none", Path(__file__), folder):
             verb(*arguments, str(no_artifact))
     results = {}
     sys.addaudithook(_watch)

@@ -238,4 +238,4 @@ def test_a_build_warns_and_remembers_and_the_cache_warns_again(
     assert warnings[0] in trtcross("inspect", tmp_path / "again.pt2").stdout
     assert "1 build(s)" in trtcross("store", "verify").stdout
     assert trtcross("store", "prune", "--all").returncode == 0
-    assert not list((tmp_path / "cache").glob("*.json"))
+    assert [path.name for path in (tmp_path / "cache").glob("*.json")] == ["times.json"]  # how long builds take

@@ -216,5 +216,5 @@ def test_a_model_that_fails_by_itself_is_told_apart_from_one_that_torch_cannot_e
 
     with pytest.raises(BuildFailedError, match="the model raised ValueError on its own example: no weights"):
         record((Case(fails).eval(), (cases.X,)))
-    with pytest.raises(BuildFailedError, match=r"torch\.export could not export the model"):
+    with pytest.raises(BuildFailedError, match="what the model does depends on the data in a tensor"):
         record((Case(branches).eval(), (cases.X,)))

@@ -30,7 +30,8 @@ operators = ["aten.view"]
 def test_every_operator_of_the_rules_exists() -> None:
     rules = default_rules()
     for name in [*rules.half, *rules.fp32, *rules.coordinates, *rules.arithmetic, *rules.follow, *rules.views]:
-        assert hasattr(torch.ops.aten, name.removeprefix("aten.")), name
+        if name.startswith("aten."):  # others are known where their library is imported
+            assert hasattr(torch.ops.aten, name.removeprefix("aten.")), name
     known = {name.replace("::", ".") for name in torch._C._dispatch_get_all_op_names()}
     assert all(any(name.startswith(prefix) for name in known) for prefix in rules.prefixes)
 

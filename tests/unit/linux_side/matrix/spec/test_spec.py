@@ -188,7 +188,8 @@ def test_every_option_of_a_cell_is_one_of_the_build_verb() -> None:
     cell = cells_of(parse_spec(document(build=settings), where="spec"))[2]
     context = build.make_context("build", [*cell.build_arguments(), "-o", "x.pt2"])
     got = {name: context.params[name] for name in settings}
-    assert got == {**settings, "dynamic": ("x.0=1:2:4",), "torch_executed_ops": ("aten.relu",)}
+    as_words = {"dynamic": ("x.0=1:2:4",), "torch_executed_ops": ("aten.relu",), "workspace": "1"}
+    assert got == {**settings, **as_words}
     assert context.params["gpus"] == ("sm_86", "sm_89")
 
 
