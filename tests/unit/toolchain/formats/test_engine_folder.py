@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from importlib.resources import files
 from pathlib import Path
 
 import pytest
@@ -50,7 +51,7 @@ def test_the_folder_says_how_its_engines_are_called(written: Path) -> None:
 
 
 def test_the_schema_that_is_shipped_is_the_models(written: Path) -> None:
-    text = (ROOT / "toolchain" / "schema" / "engines-1.json").read_text("utf-8")
+    text = files("toolchain").joinpath("schema/engines-1.json").read_text("utf-8")
     assert text == folder_schema_text()
     jsonschema = pytest.importorskip("jsonschema")
     jsonschema.validate(json.loads((written / "engines.json").read_bytes()), json.loads(text))
