@@ -43,7 +43,7 @@ from linux_side.lowering.fallback import Fallback
 from linux_side.lowering.lower import lower_program, partition_graph
 from linux_side.lowering.small_sizes import drop_refuted_by_lowering
 from linux_side.options import BuildOptions
-from linux_side.precision.mixed import DTYPES, Mixed, mix, mix_within
+from linux_side.precision.mixed import Mixed, mix, mix_within
 from toolchain.checker.writing import require_no_torch
 from toolchain.engine.info import CURRENT_ABI
 from toolchain.engine.plan_header import HEADER_SIZE, PlanHeader, parse_plan_header
@@ -154,8 +154,7 @@ class Pipeline:
         with self.phase("lower"), located_guards(), code_at_need():
             assigned = mixed.program if mixed else program
             lowered = lower_program(assigned, self.options, self.builder)
-            precision = DTYPES[mixed.record.halves] if mixed else torch.float32
-            drop_refuted_by_lowering(assigned, lowered, guards, precision)
+            drop_refuted_by_lowering(assigned, lowered, guards)
         refuse = self.options.require_full_coverage
         fallback = Fallback(lowered, started=self.started, notes=self.notes, warn=self.warn, refuse=refuse)
 

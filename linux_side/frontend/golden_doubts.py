@@ -91,6 +91,21 @@ def are_different(outputs: Leaves, others: Leaves) -> bool:
     return len(outputs) != len(others) or any(a is not None and b is not None and is_different(a, b) for a, b in pairs)
 
 
+def same_results(results: Sequence[Any], others: Sequence[Any], rounding: float = 0.0) -> bool:
+    """Whether two runs give the same leaves, numbers and constants among them, but for rounding.
+
+    Args:
+        rounding: the relative difference that is allowed beyond :func:`is_different`.
+    """
+    return len(results) == len(others) and all(_same(a, b, rounding) for a, b in zip(results, others, strict=True))
+
+
+def _same(a: Any, b: Any, rounding: float) -> bool:
+    if not isinstance(a, torch.Tensor) or not isinstance(b, torch.Tensor):
+        return bool(a == b)
+    return not is_different(a, b) or difference(a, b) <= rounding
+
+
 def is_different(a: torch.Tensor, b: torch.Tensor) -> bool:
     """Whether two results of one computation differ by more than rounding does: the root of the dtype's epsilon."""
     exact = not (a.is_floating_point() or a.is_complex())

@@ -20,14 +20,13 @@ from torch.export.exported_program import _convert_guards_to_code
 from torch.utils import _pytree as pytree
 
 from linux_side.frontend.dynamic_shapes import program_guards
-from linux_side.frontend.golden_doubts import is_different
+from linux_side.frontend.golden_doubts import same_results
 from linux_side.frontend.hidden_state import state_kept
 from linux_side.guards.collect import Found, ProgramGuards
 from linux_side.guards.locations import is_of_operator
 from linux_side.guards.refuted import Sizes, drop_refuted, excluded_sizes, resized
 from toolchain.errors import BuildFailedError
-from toolchain.guards.evaluate import Guards
-from toolchain.guards.grammar import Operation, Size, sizes_in
+from toolchain.guards.grammar import Size
 
 Asked = dict[Size, int]
 
@@ -57,36 +56,22 @@ def drop_refuted_guards(trial: Trial, leaves: Sequence[Any], guards: ProgramGuar
         trial.program._guards_code = _convert_guards_to_code(trial.program.graph_module)  # for its own module
 
 
-def allow_example(trial: Trial, leaves: Sequence[Any], guards: ProgramGuards, where: str) -> None:
-    """Drops the guards that exclude the user's example from a program that was exported with another one.
-
-    Such a guard says that a size is not the model's own number, and there the model's other branch gives the same.
+def require_example(leaves: Sequence[Any], guards: ProgramGuards, where: str) -> None:
+    """Refuses a program that was exported with other sizes than the user's example, and that a guard keeps from those.
 
     Raises:
-        BuildFailedError: the program gives other numbers than the model for the user's example.
+        BuildFailedError: as the guard was not dropped, the program gives other numbers there than the model, or may.
     """
     indices = {name: index for index, name in enumerate(guards.names)}
     example = {size: leaves[indices[size.input]].shape[size.dim] for size in guards.sizes.expressions}
-    excluding = [
-        guard
-        for guard in guards.traced()
-        if isinstance(guard.rule, Operation) and not Guards([guard.rule]).holds(example)
-    ]
-    if not excluding:
+    if guards.allows(example):
         return
-    rules = [guard.rule for guard in excluding if isinstance(guard.rule, Operation)]
-    own = {size: example[size] for rule in rules for size in sizes_in(rule)}
-    asked = trial.asked_behind(leaves, own, guards) if trial.agrees(leaves) else None
-    if asked is None or not all(trial.agrees_at(leaves, {**own, **more}, guards) for more in asked):
-        said = ", ".join(f"{size} = {value}" for size, value in example.items())
-        raise BuildFailedError(
-            f"torch.export fixes the example's sizes ({said}): a program of other sizes gives other numbers there",
-            where=where,
-            remedy="give an example of sizes that the model itself does not know; those that it knows are then refused",
-        )
-    for guard in excluding:
-        guards.drop(guard)
-    trial.program._guards_code = _convert_guards_to_code(trial.program.graph_module)
+    said = ", ".join(f"{size} = {value}" for size, value in example.items())
+    raise BuildFailedError(
+        f"torch.export fixes the example's sizes ({said}): a program of other sizes gives other numbers there",
+        where=where,
+        remedy="give an example of sizes that the model itself does not know; those that it knows are then refused",
+    )
 
 
 @dataclass
@@ -121,10 +106,10 @@ class Trial:
         if exported is None:
             return None
         inputs, behind, found = exported
-        known = {guard.rule for guard in guards.traced()}
+        stays = {guard.rule for guard in guards.traced() if excluded_sizes(guard, guards) is None}
         asked: list[Asked] = []
         for guard in found:
-            if guard.rule is True or guard.rule in known or is_of_operator(guard.origin.sloc):
+            if guard.rule in stays or is_of_operator(guard.origin.sloc):
                 continue
             excluded = excluded_sizes(guard, behind)
             deeper = self.asked_behind(inputs, {**fixed, **dict(excluded[0])}, behind) if excluded else excluded
@@ -164,10 +149,4 @@ def _agree(program: ExportedProgram, module: torch.nn.Module, leaves: Sequence[A
                 results.append(pytree.tree_leaves(run(*args, **kwargs)))
         except Exception:  # noqa: BLE001 - of the model, which raises whatever its parts raise: then they do not agree
             return False
-    return len(results[0]) == len(results[1]) and all(map(_same, *results))
-
-
-def _same(one: Any, other: Any) -> bool:
-    if isinstance(one, torch.Tensor) and isinstance(other, torch.Tensor):
-        return not is_different(one, other)
-    return bool(one == other)
+    return same_results(*results)

@@ -25,7 +25,7 @@ from linux_side.frontend.hidden_state import adopt_written_constants, export_wit
 from linux_side.frontend.hub.folder import open_folder, require_task_of_folder
 from linux_side.frontend.leaves import input_names
 from linux_side.frontend.program_file import read_program
-from linux_side.frontend.refuted_guards import Trial, allow_example, drop_refuted_guards
+from linux_side.frontend.refuted_guards import Trial, drop_refuted_guards, require_example
 from linux_side.frontend.sliding_caches import ring_caches
 from linux_side.frontend.specialization import export_at_free_sizes
 from linux_side.frontend.structure import plain_program, plain_spec
@@ -189,10 +189,10 @@ def export_program(
 
     program, exported_with = export_at_free_sizes(export, module, dynamic, names, leaves, name)
     if dynamic:
-        trial = Trial(program, module, export)
+        guards = program_guards(program)
+        drop_refuted_guards(Trial(program, module, export), leaves, guards)
         if exported_with is not leaves:
-            allow_example(trial, leaves, program_guards(program), name)
-        drop_refuted_guards(trial, leaves, program_guards(program))
+            require_example(leaves, guards, name)
     return program
 
 

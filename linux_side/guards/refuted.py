@@ -92,12 +92,12 @@ def resized(leaves: Sequence[Any], guards: ProgramGuards, sizes: dict[Size, int]
     if wanted is None:
         return None
     indices = {name: index for index, name in enumerate(guards.names)}
-    resized = list(leaves)
+    inputs = list(leaves)
     for place, length in wanted.items():
-        value = resized[indices[place.input]]
+        value = inputs[indices[place.input]]
         have = value.shape[place.dim]
         if have < length:
             value = torch.cat([value] * -(-length // max(have, 1)), place.dim)
         # A part's strides would be sizes of their own to torch.
-        resized[indices[place.input]] = value.narrow(place.dim, 0, length).contiguous()
-    return resized
+        inputs[indices[place.input]] = value.narrow(place.dim, 0, length).contiguous()
+    return inputs

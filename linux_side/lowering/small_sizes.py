@@ -7,7 +7,6 @@ that such a guard excludes, beside the program, and the guard is dropped if both
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from functools import cache
 from typing import Any
@@ -16,41 +15,41 @@ import torch
 from torch.export import ExportedProgram
 from torch.utils import _pytree as pytree
 
-from linux_side.frontend.golden_doubts import difference, is_different
+from linux_side.frontend.golden_doubts import difference, same_results
 from linux_side.fx.state import STATE, state_to_inputs
 from linux_side.guards.collect import ProgramGuards
 from linux_side.guards.refuted import Sizes, drop_refuted, resized
 
+_RATIO = 4.0  # of the difference at other sizes to that at the example's
 
-def drop_refuted_by_lowering(
-    program: ExportedProgram, lowered: torch.fx.GraphModule, guards: ProgramGuards, precision: torch.dtype
-) -> None:
-    """Drops the guards that lowering added and that exclude small sizes alone, with which it gives the same.
+
+def drop_refuted_by_lowering(program: ExportedProgram, lowered: torch.fx.GraphModule, guards: ProgramGuards) -> None:
+    """Drops the guards that lowering added and that exclude few sizes alone, with which it gives the same.
 
     Args:
         program: as it was lowered, on the CPU.
         guards: of the program, made before it was lowered.
-        precision: in which it computes: results may differ by the root of its epsilon.
     """
-    if program.example_inputs is None:
+    found = list(guards.of_lowering())
+    if not found or program.example_inputs is None:
         return
     before, leaves = state_to_inputs(program), pytree.tree_leaves(program.example_inputs)
-    rounding = math.sqrt(torch.finfo(precision).eps)
+
+    @cache
+    def rounding() -> float:
+        """What lowering changes at the example's own sizes, by rounding alone."""
+        pairs = zip(_run(lowered, leaves), _run(before, leaves), strict=True)
+        return max((difference(*pair) for pair in pairs if isinstance(pair[0], torch.Tensor)), default=0.0)
 
     @cache
     def agrees(sizes: Sizes) -> bool:
         inputs = resized(leaves, guards, dict(sizes))
-        return inputs is not None and _agree(before, lowered, inputs, rounding)
+        try:
+            return inputs is not None and same_results(_run(lowered, inputs), _run(before, inputs), _RATIO * rounding())
+        except Exception:  # noqa: BLE001 - of operators, which raise whatever they do: then they do not agree
+            return False
 
-    drop_refuted(guards.of_lowering(), guards, lambda _, sizes: agrees(sizes))
-
-
-def _agree(one: torch.fx.GraphModule, other: torch.fx.GraphModule, leaves: Sequence[Any], rounding: float) -> bool:
-    try:
-        wanted, got = _run(one, leaves), _run(other, leaves)
-    except Exception:  # noqa: BLE001 - of operators, which raise whatever they do: then they do not agree
-        return False
-    return len(wanted) == len(got) and all(_same(*pair, rounding) for pair in zip(got, wanted, strict=True))
+    drop_refuted(found, guards, lambda _, sizes: agrees(sizes))
 
 
 def _run(gm: torch.fx.GraphModule, leaves: Sequence[Any]) -> list[Any]:
@@ -63,9 +62,3 @@ def _run(gm: torch.fx.GraphModule, leaves: Sequence[Any]) -> list[Any]:
 
 def _copied(leaves: Sequence[Any]) -> list[Any]:
     return [leaf.clone() if isinstance(leaf, torch.Tensor) else leaf for leaf in leaves]
-
-
-def _same(got: Any, wanted: Any, rounding: float) -> bool:
-    if not isinstance(got, torch.Tensor) or not isinstance(wanted, torch.Tensor):
-        return bool(got == wanted)
-    return not is_different(got, wanted) or difference(got, wanted) <= rounding

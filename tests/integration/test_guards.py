@@ -380,6 +380,21 @@ def test_sizes_that_a_model_has_prepared_something_for_are_taken_where_that_give
     assert_network_right(built, model, (example,), other_args=others)
 
 
+class PreparedForBoth(Prepared):
+    """The same, asked of each size by itself."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        height, width = x.shape[-2:]
+        known = int(height == 4) + int(width == 4)
+        return self.conv(x).flatten(2) + (self.mask if known == 2 else torch.zeros(height * width))
+
+
+def test_sizes_that_are_the_same_one_by_one_and_not_together_are_guards(tmp_path: Path) -> None:
+    options = {"folder": tmp_path, "dynamic": ("x.2=3:6:9", "x.3=3:6:9")}
+    built = build_here(PreparedForBoth(1).eval(), (torch.randn(1, 1, 6, 8),), **options)
+    assert built.artifact.manifest.guards == ["x.2 != 4", "x.3 != 4"]
+
+
 @pytest.mark.parametrize(("height", "width"), [(6, 8), (4, 8)])
 def test_sizes_that_a_model_treats_differently_are_a_guard(tmp_path: Path, height: int, width: int) -> None:
     """At 4 by 8 it does what it does elsewhere; only at 4 by 4, where the example is not, the mask is another."""
