@@ -84,7 +84,7 @@ def profiles_for(program: ExportedProgram, dynamic: Sequence[DynamicDimension], 
     """
     names = input_names(plain_spec(program.call_spec.in_spec), forward_names(program))
     values = user_values(program)
-    given = {Size(item.input, item.dim): item for item in dynamic}
+    given = {item.size: item for item in dynamic}
     for place, item in given.items():
         _require_inside(item, _leaf(item, names, values).shape[place.dim], program)
     _require_equal_counts(dynamic)

@@ -73,7 +73,7 @@ def export_at_free_sizes(
 
 def _attempts(dynamic: Sequence[DynamicDimension], names: Sequence[str], leaves: Leaves) -> Iterator[dict[Size, int]]:
     """The example's own sizes, then others of the ranges; sizes that are equal in the example stay equal."""
-    places = {Size(item.input, item.dim): item for item in dynamic}
+    places = {item.size: item for item in dynamic}
     example = {place: leaves[list(names).index(place.input)].shape[place.dim] for place in places}
     yield {}
     others = {
