@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from typing import Any, Literal
 
+from toolchain.manifest.checks import JsonValue
 from toolchain.manifest.models import (
     Aliased,
     Binding,
@@ -18,7 +19,7 @@ from toolchain.manifest.models import (
     TargetSpec,
     Tolerance,
 )
-from toolchain.manifest.records import JsonValue, Record, field
+from toolchain.manifest.records import Record, field
 
 Kind = Literal["engine", "size", "arithmetic", "view", "cast"]
 

@@ -15,7 +15,8 @@ from packaging.version import InvalidVersion, Version
 from toolchain.guards.bounds import Range
 from toolchain.guards.evaluate import Guards
 from toolchain.guards.grammar import LENGTH_LIMIT, Size
-from toolchain.manifest.records import Bounds, FieldError, JsonValue, Record, field
+from toolchain.manifest.checks import Bounds, FieldError, JsonValue
+from toolchain.manifest.records import Record, field
 from toolchain.targets import Backend, Platform
 
 SCHEMA_VERSION = 2

@@ -9,8 +9,8 @@ from toolchain.engine.info import CONTROL
 from toolchain.errors import MalformedArtifactError
 from toolchain.io.strict_json import load_json
 from toolchain.limits import MANIFEST
+from toolchain.manifest.checks import FieldError
 from toolchain.manifest.models import SCHEMA_VERSION, Manifest
-from toolchain.manifest.records import FieldError
 
 
 def parse_manifest(data: bytes, *, where: str) -> Manifest:

@@ -10,8 +10,9 @@ from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 import pydantic
 
+from toolchain.manifest.checks import Bounds, JsonValue
 from toolchain.manifest.models import SCHEMA_VERSION, SINCE, Manifest
-from toolchain.manifest.records import REQUIRED, Bounds, FieldSpec, JsonValue, Record
+from toolchain.manifest.records import REQUIRED, FieldSpec, Record
 from toolchain.strict_model import StrictModel
 
 

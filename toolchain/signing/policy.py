@@ -21,7 +21,8 @@ from typing import Annotated, Literal
 
 from toolchain.errors import UsageError
 from toolchain.io.toml import parse_toml
-from toolchain.manifest.records import Bounds, FieldError, Record
+from toolchain.manifest.checks import Bounds, FieldError
+from toolchain.manifest.records import Record
 
 _SIZE_LIMIT = 2**20
 

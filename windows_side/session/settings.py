@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from toolchain.errors import UsageError
-from toolchain.manifest.records import FieldError, Record
+from toolchain.manifest.checks import FieldError
+from toolchain.manifest.records import Record
 from toolchain.signing.policy import Policy, read_policy
 
 

@@ -14,8 +14,17 @@ from pydantic import ValidationError
 
 from tests.conftest import ROOT
 from tests.unit.handmade import MANIFEST
-from toolchain.manifest.models import ClassSpec, DynamicSize, Manifest, Package, PrecisionRecord, Span, ValueSpec
-from toolchain.manifest.records import FieldError
+from toolchain.manifest.checks import FieldError
+from toolchain.manifest.models import (
+    ClassSpec,
+    DynamicSize,
+    Manifest,
+    Package,
+    PrecisionRecord,
+    Span,
+    Tolerance,
+    ValueSpec,
+)
 from toolchain.manifest.schema import model_of
 from toolchain.targets import Backend
 
@@ -108,6 +117,8 @@ def test_what_older_releases_wrote_is_written_again_as_it_was(path: Path) -> Non
         ({"fallback": [{"operator": "o", "count": True, "device": "d"}]}, ["fallback", 0, "count"], "whole number"),
         ({"created": "2026-13-01T00:00:00Z"}, ["created"], "no time"),
         ({"guards": ["import os"]}, [], "guard"),
+        ({"self": 1}, ["self"], "no such field"),
+        ({"model": {"name": "m", "digest": "0" * 64, "self": 1}}, ["model", "self"], "no such field"),
     ],
 )
 def test_an_error_names_the_field(changes: dict[str, Any], path: list[str | int], problem: str) -> None:
@@ -124,6 +135,8 @@ def test_a_record_is_checked_when_it_is_made_and_does_not_change() -> None:
         span.offset = 2  # type: ignore[misc]
     with pytest.raises(FieldError, match="offset: it must be 0 or more"):
         Span(entry="e", offset=-1, length=1)
+    with pytest.raises(FieldError, match="max_relative: it is too large"):
+        Tolerance(relative_l2=1, max_relative=10**400)
     with pytest.raises(FieldError, match="version"):
         Package(name="x", version="none")
     assert copy.deepcopy(span) == span
