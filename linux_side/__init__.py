@@ -18,8 +18,9 @@ Everything else in this package is internal (``docs/api.md``).
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from toolchain.lazy import lazy_names
 
 if TYPE_CHECKING:
     from linux_side.driver.building import build
@@ -28,15 +29,12 @@ if TYPE_CHECKING:
 
 __all__ = ["BuildOptions", "build", "export"]
 
-_HOMES = {
-    "BuildOptions": "linux_side.options",
-    "build": "linux_side.driver.building",
-    "export": "linux_side.exporter",
-}
-
-
-def __getattr__(name: str) -> Any:
-    # `export` needs torch; the others do not, so nothing is imported before it is asked for.
-    if name in _HOMES:
-        return getattr(importlib.import_module(_HOMES[name]), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+# `export` needs torch; the others do not, so nothing is imported before it is asked for.
+__getattr__ = lazy_names(
+    __name__,
+    {
+        "BuildOptions": "linux_side.options",
+        "build": "linux_side.driver.building",
+        "export": "linux_side.exporter",
+    },
+)

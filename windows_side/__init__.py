@@ -21,8 +21,9 @@ Everything else in this package is internal (``docs/api.md``).
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from toolchain.lazy import lazy_names
 
 if TYPE_CHECKING:
     from windows_side.execution.model import LoadedModel
@@ -34,18 +35,15 @@ if TYPE_CHECKING:
 
 __all__ = ["LoadedModel", "Session", "check", "load", "replace_execute_engine_no_op_node", "warm"]
 
-_HOMES = {
-    "LoadedModel": "windows_side.execution.model",
-    "Session": "windows_side.session.session",
-    "check": "windows_side.preflight.requirements",
-    "load": "windows_side.loader.loading",
-    "replace_execute_engine_no_op_node": "windows_side.loader.replace",
-    "warm": "windows_side.warming.warm",
-}
-
-
-def __getattr__(name: str) -> Any:
-    # `check` needs no torch, so nothing is imported before it is asked for.
-    if name in _HOMES:
-        return getattr(importlib.import_module(_HOMES[name]), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+# `check` needs no torch, so nothing is imported before it is asked for.
+__getattr__ = lazy_names(
+    __name__,
+    {
+        "LoadedModel": "windows_side.execution.model",
+        "Session": "windows_side.session.session",
+        "check": "windows_side.preflight.requirements",
+        "load": "windows_side.loader.loading",
+        "replace_execute_engine_no_op_node": "windows_side.loader.replace",
+        "warm": "windows_side.warming.warm",
+    },
+)

@@ -12,8 +12,9 @@
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from toolchain.lazy import lazy_names
 
 if TYPE_CHECKING:
     from toolchain.checker.safety import require_safe_to_load
@@ -21,15 +22,12 @@ if TYPE_CHECKING:
 
 __all__ = ["LEVELS", "check_structure", "require_safe_to_load"]
 
-_HOMES = {
-    "LEVELS": "toolchain.checker.structure",
-    "check_structure": "toolchain.checker.structure",
-    "require_safe_to_load": "toolchain.checker.safety",
-}
-
-
-def __getattr__(name: str) -> Any:
-    # Loading an artifact needs one file of these, and each takes its time to import.
-    if name in _HOMES:
-        return getattr(importlib.import_module(_HOMES[name]), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+# Loading an artifact needs one file of these, and each takes its time to import.
+__getattr__ = lazy_names(
+    __name__,
+    {
+        "LEVELS": "toolchain.checker.structure",
+        "check_structure": "toolchain.checker.structure",
+        "require_safe_to_load": "toolchain.checker.safety",
+    },
+)

@@ -12,8 +12,9 @@
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from toolchain.lazy import lazy_names
 
 if TYPE_CHECKING:
     from toolchain.signing.artifact import require_signature, sign_artifact
@@ -21,18 +22,15 @@ if TYPE_CHECKING:
 
 __all__ = ["CertificateSigner", "KeySigner", "Policy", "read_policy", "require_signature", "sign_artifact"]
 
-_HOMES = {
-    "CertificateSigner": "toolchain.signing.policy",
-    "KeySigner": "toolchain.signing.policy",
-    "Policy": "toolchain.signing.policy",
-    "read_policy": "toolchain.signing.policy",
-    "require_signature": "toolchain.signing.artifact",
-    "sign_artifact": "toolchain.signing.artifact",
-}
-
-
-def __getattr__(name: str) -> Any:
-    # Loading an artifact needs one file of these, and each takes its time to import.
-    if name in _HOMES:
-        return getattr(importlib.import_module(_HOMES[name]), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+# Loading an artifact needs one file of these, and each takes its time to import.
+__getattr__ = lazy_names(
+    __name__,
+    {
+        "CertificateSigner": "toolchain.signing.policy",
+        "KeySigner": "toolchain.signing.policy",
+        "Policy": "toolchain.signing.policy",
+        "read_policy": "toolchain.signing.policy",
+        "require_signature": "toolchain.signing.artifact",
+        "sign_artifact": "toolchain.signing.artifact",
+    },
+)
