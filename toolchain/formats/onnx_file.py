@@ -29,7 +29,7 @@ from toolchain.formats.onnx_model import (
 )
 from toolchain.formats.parts import copy_signature, engine_file_names, write_engine
 from toolchain.formats.source import Source
-from toolchain.io.atomic import replacing
+from toolchain.io.atomic import replacing, writing
 from toolchain.io.hashing import file_digest
 from toolchain.io.places import require_own_place
 from toolchain.manifest.models import EngineEntry
@@ -105,17 +105,11 @@ def write_onnx(artifact: Artifact, out: Path, engines: Placement = "auto", *, co
 
 
 def _write(out: Path, model: onnx.ModelProto, beside: list[tuple[Path, Engine]]) -> None:
-    try:
+    with writing("the file", out, remedy="check the folder and the free disk space, or name another file with -o"):
         for path, engine in beside:
             write_engine(engine, path)
         with replacing(out) as part:
             part.write_bytes(model.SerializeToString(deterministic=True))
-    except OSError as error:
-        raise UsageError(
-            f"the file cannot be written: {error.strerror or error}",
-            where=str(out),
-            remedy="check the folder and the free disk space, or name another file with -o",
-        ) from error
 
 
 def verify_onnx(path: Path) -> OnnxFile:

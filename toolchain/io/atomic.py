@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from toolchain.errors import UsageError
+
 if TYPE_CHECKING:
     from typing_extensions import Buffer
 
@@ -98,6 +100,21 @@ def replacing(path: Path) -> Iterator[Path]:
         replace_file(part, path)
     finally:
         part.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def writing(what: str, path: Path, *, remedy: str) -> Iterator[None]:
+    """Says of a block that writes what could not be written, and what to do.
+
+    Raises:
+        UsageError: the block raised an OSError.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise UsageError(
+            f"{what} cannot be written: {error.strerror or error}", where=str(path), remedy=remedy
+        ) from error
 
 
 def write_bytes(path: Path, data: Buffer) -> None:

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from toolchain.artifact import Artifact
-from toolchain.errors import MissingComponentError, UntrustedError, UsageError
+from toolchain.errors import MissingComponentError, UntrustedError
 from toolchain.host.installed import install_line
-from toolchain.io.atomic import replacing
+from toolchain.io.atomic import replacing, writing
 from toolchain.signing.bundle import read_bundle, refused, signature_bytes, signature_path
 from toolchain.signing.policy import Policy, Signer
 
@@ -40,15 +40,9 @@ def sign_artifact(artifact: Artifact, key: Path, certificates: Sequence[Path] = 
     library = _library()
     artifact.check_integrity()
     path = signature_path(artifact.path)
-    try:
-        with replacing(path) as part:
-            library.sign(artifact.manifest_sha256, Path(key), certificates, part)
-    except OSError as error:
-        raise UsageError(
-            f"the signature cannot be written: {error.strerror or error}",
-            where=str(path),
-            remedy="check the folder's permissions and its disk; a signature that was there is still there",
-        ) from error
+    remedy = "check the folder's permissions and its disk; a signature that was there is still there"
+    with writing("the signature", path, remedy=remedy), replacing(path) as part:
+        library.sign(artifact.manifest_sha256, Path(key), certificates, part)
     return path
 
 

@@ -10,7 +10,7 @@ from toolchain.artifact import Artifact
 from toolchain.checker.golden_header import malformed_golden
 from toolchain.container.entry_names import GOLDEN_ENTRY
 from toolchain.errors import UsageError
-from toolchain.io.atomic import write_bytes
+from toolchain.io.atomic import write_bytes, writing
 from toolchain.manifest.models import Manifest, ValueSpec
 
 T = TypeVar("T")
@@ -43,14 +43,9 @@ def write_outputs(data: bytes, out: Path) -> None:
     Raises:
         UsageError: it cannot be written; what was there before is still there.
     """
-    try:
+    remedy = "name a file in a folder that exists and can be written to, and look at the free disk space"
+    with writing("the outputs", out, remedy=remedy):
         write_bytes(out, data)
-    except OSError as error:
-        raise UsageError(
-            f"the outputs cannot be written: {error.strerror or error}",
-            where=str(out),
-            remedy="name a file in a folder that exists and can be written to, and look at the free disk space",
-        ) from error
 
 
 def golden_samples(
