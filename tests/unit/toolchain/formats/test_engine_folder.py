@@ -103,6 +103,17 @@ def test_golden_files_that_were_changed_together_with_what_is_said_of_them_are_t
         verify_engine_folder(folder)
 
 
+@pytest.mark.timeout(60)
+def test_more_samples_than_there_are_files_of_are_told_at_once(written: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "engines"
+    shutil.copytree(written, folder)
+    manifest = json.loads((folder / "manifest.json").read_bytes())
+    manifest["golden"]["samples"] = 10**15
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(MalformedArtifactError, match="not of the tensors that the manifest describes"):
+        verify_engine_folder(folder)
+
+
 def test_a_folder_with_something_in_it_stays_as_it_is(tmp_path: Path) -> None:
     (tmp_path / "mine.txt").write_text("mine")
     with open_artifact(SCHEMA1 / "static.pt2") as artifact, pytest.raises(UsageError, match="something already"):
