@@ -59,7 +59,7 @@ class Display:
             if not text:
                 self._hide()
             elif not (line or self.bars):
-                pass
+                return
             elif self._bar or not delay:
                 self._show(text)
             else:
@@ -69,7 +69,8 @@ class Display:
 
     def advance(self, amount: int) -> None:
         """Adds to what is done of the step."""
-        self.reach(self._done + amount, self._total)
+        with self._lock:
+            self.reach(self._done + amount, self._total)
 
     def reach(self, done: int, total: int | None) -> None:
         """Says how much of the step is done, and of how much."""

@@ -19,23 +19,23 @@ class FileKind:
     Attributes:
         what: as a noun with its article.
         build_from: how to build an artifact from it.
-        mended: whether that is what to do with it as an artifact too, for it may be meant to be one.
+        recoverable: whether that is what to do with it as an artifact too, for it may be meant to be one.
     """
 
     what: str
     build_from: str
-    mended: bool = False
+    recoverable: bool = False
 
     @property
     def open_instead(self) -> str:
         """What to do where it was given as an artifact."""
-        if self.mended:
+        if self.recoverable:
             return self.build_from
         return f"give a .pt2 file that `trtcross build` wrote; to build one, {self.build_from}"
 
 
 _MODEL = "load it into its model in a factory (./file.py:factory), and build that"
-EMPTY = FileKind("an empty file", "get the file again, or write it again", mended=True)
+EMPTY = FileKind("an empty file", "get the file again, or write it again", recoverable=True)
 WEIGHTS = FileKind("a file of weights (torch.save)", _MODEL)
 PICKLE = FileKind("a pickle", _MODEL)
 TORCHSCRIPT = FileKind(
@@ -48,7 +48,7 @@ ONNX = FileKind("an ONNX model", "build the PyTorch model that it was exported f
 ENGINE = FileKind("a TensorRT engine", "build the PyTorch model: an engine alone carries no manifest")
 GGUF = FileKind("a GGUF file", "build the PyTorch model that it was converted from")
 HDF5 = FileKind("an HDF5 file (Keras)", "build a PyTorch model")
-POINTER = FileKind("a pointer of Git LFS", "run `git lfs pull`: the file itself was not fetched", mended=True)
+POINTER = FileKind("a pointer of Git LFS", "run `git lfs pull`: the file itself was not fetched", recoverable=True)
 TEXT = FileKind("a text file", "name a factory in it, if it is Python: ./file.py:factory")
 
 _BEGINNINGS = {

@@ -26,7 +26,7 @@ class Converted:
     Attributes:
         format: ``onnx`` or ``engine``.
         files: every file of it.
-        signed: the file that the artifact's signature lies beside, where there is one.
+        signed: the file beside which the artifact's signature is, where there is one.
     """
 
     path: Path

@@ -120,7 +120,7 @@ class FolderManifest(Record):
     tolerance: dict[str, Tolerance] = field(description="of an output's error against golden, by its dtype")
 
     def text(self) -> bytes:
-        """The bytes that lie in the folder."""
+        """The bytes in the folder."""
         return self.to_json().encode() + b"\n"
 
 

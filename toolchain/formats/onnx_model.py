@@ -74,7 +74,7 @@ def onnx_model(
     Args:
         contexts: of each engine.
         state: each buffer's elements, by its name.
-        compatibility: let onnxruntime refuse the model on GPUs that the engine does not list.
+        compatibility: add the text by which onnxruntime tells GPUs that the engine does not list.
 
     Raises:
         IncompatibleError: the plugin, or ONNX, cannot have it.

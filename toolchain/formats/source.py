@@ -76,7 +76,7 @@ class Source:
             )
         manifest_text = artifact.container.read(MANIFEST_ENTRY, size_limit=MANIFEST.size)
         source = cls(where, manifest_text, artifact.skeleton, {})
-        if not (source.program.state):
+        if not source.program.state:
             return source
         names = filter(is_tensor_list, artifact.container.entries)
         lists = {name: artifact.read_entry(name, size_limit=TENSOR_LIST.size) for name in names}

@@ -69,7 +69,7 @@ def require_signature_of(manifest_sha256: str, signed: Path, policy: Policy) -> 
     """:func:`require_signature` of a manifest that is in another file than an artifact.
 
     Args:
-        signed: the file that the signature lies beside.
+        signed: the file beside which the signature is.
     """
     path = signature_path(signed)
     bundle = read_bundle(path)
