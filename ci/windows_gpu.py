@@ -27,10 +27,11 @@ LIMIT = 900  # seconds of one step
 
 
 class Record:
-    """The result file."""
+    """The result file, in which this machine's folders, and so its user, have no names."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, folder: Path) -> None:
         self._path = path
+        self._places = {str(folder): "FOLDER", str(path.parent): "FOLDER", str(Path.home()): "HOME"}
         self._document: dict[str, Any] = {
             "version": VERSION,
             "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
@@ -47,6 +48,8 @@ class Record:
         print(f"[{name}] {artifact}", flush=True)
         start = time.monotonic()
         code, out, error = run(command)
+        # Before anything is cut, which would leave a part of a name.
+        out, error = self._without_places(out), self._without_places(error)
         document = parsed(out)
         self._document["steps"].append(
             {
@@ -54,21 +57,19 @@ class Record:
                 "artifact": artifact,
                 "code": code,
                 "seconds": round(time.monotonic() - start, 2),
-                "facts": self._without_places(facts_of(document)),
-                "tail": "" if code == 0 else self._without_places((error or out)[-TAIL:]),
+                "facts": facts_of(document),
+                "tail": "" if code == 0 else (error or out)[-TAIL:],
             }
         )
         self._write()
         print(f"  {'ok' if code == 0 else f'FAILED ({code})'}", flush=True)
         return document
 
-    def _without_places(self, found: Any) -> Any:
-        """Texts without the names of this machine's folders, and so of its user."""
-        if isinstance(found, dict):
-            return {name: self._without_places(value) for name, value in found.items()}
-        if not isinstance(found, str):
-            return found
-        return found.replace(str(self._path.parent), "FOLDER").replace(str(Path.home()), "HOME")
+    def _without_places(self, text: str) -> str:
+        for place, word in self._places.items():
+            for spelling in (place, json.dumps(place)[1:-1]):  # as it is, and in a JSON document
+                text = text.replace(spelling, word)
+        return text
 
     @property
     def failed(self) -> bool:
@@ -171,7 +172,7 @@ def complete(record: Record, artifact: Path, runtime: str) -> None:
 
 def main() -> int:
     folder, result = Path(sys.argv[1]).absolute(), Path(sys.argv[2]).absolute()
-    record = Record(result)
+    record = Record(result, folder)
     artifacts = sorted(folder.glob("*.pt2"), key=lambda path: path.stat().st_size)
     if not artifacts:
         sys.exit(f"there are no artifacts in {folder}")

@@ -123,6 +123,24 @@ def test_the_driver_writes_its_file_whatever_fails(tmp_path: Path, monkeypatch: 
     assert TABLE.row(document)
 
 
+def test_no_folder_is_named_wherever_the_result_is_and_wherever_a_text_is_cut(tmp_path: Path) -> None:
+    """A text's last 2,000 characters are kept: cut first, the text would begin with a part of the folder's name."""
+    folder = tmp_path / "alice" / "models"
+    record = DRIVER.Record(tmp_path / "r.json", folder)
+    code = f"import sys; sys.stderr.write({str(folder)!r} + 'x' * {DRIVER.TAIL - 6}); raise SystemExit(1)"
+    record.step("verify", "a.pt2", [sys.executable, "-c", code])
+    text = (tmp_path / "r.json").read_text(encoding="utf-8")
+    assert '"FOLDERx' in text and "models" not in text
+
+
+def test_a_folder_of_windows_in_a_document_is_not_named(tmp_path: Path) -> None:
+    record = DRIVER.Record(tmp_path / "r.json", r"C:\alice")
+    document = json.dumps({"error": {"problem": r"C:\alice\a.pt2 is damaged"}})
+    record.step("verify", "a.pt2", [sys.executable, "-c", f"print({document!r})"])
+    [step] = json.loads((tmp_path / "r.json").read_text(encoding="utf-8"))["steps"]
+    assert step["facts"]["error"] == r"FOLDER\a.pt2 is damaged"
+
+
 def test_the_script_for_powershell_names_what_is_there() -> None:
     text = (ROOT / "ci" / "windows-gpu.ps1").read_text(encoding="utf-8")
     assert "windows_gpu.py" in text and "windows-gpu.json" in text
