@@ -97,7 +97,8 @@ def verify_engine_folder(path: Path) -> EngineFolder:
     own = {file.file for file in _files(described)}
     own |= {MANIFEST_FILE, GRAPH_FILE, SIDECAR, *(_LIST_FILES[entry] for entry in lists)}
     own |= {GOLDEN_HEADER_FILE} if described.golden else set()
-    found = {file.relative_to(path).as_posix() for file in path.rglob("*") if not file.is_dir()}
+    # A link to a folder is none of its files: what is behind it is not looked at.
+    found = {file.relative_to(path).as_posix() for file in path.rglob("*") if file.is_symlink() or not file.is_dir()}
     if strange := found - own - {signature_path(MANIFEST_FILE).name}:
         raise source.damaged(f"it holds {min(strange)[:200]!r}, which is none of its files")
     return EngineFolder(path, source, described)

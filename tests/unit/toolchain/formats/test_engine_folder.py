@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 from importlib.resources import files
 from pathlib import Path
 
@@ -77,6 +78,15 @@ def test_a_file_that_is_none_of_its_own_is_told(written: Path, tmp_path: Path) -
     shutil.copytree(written, folder)
     (folder / "golden" / "extra.bin").write_bytes(b"")
     with pytest.raises(MalformedArtifactError, match=r"'golden/extra\.bin', which is none of its files"):
+        verify_engine_folder(folder)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="links need a privilege")
+def test_a_link_to_a_folder_of_other_files_is_told(written: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "engines"
+    shutil.copytree(written, folder)
+    (folder / "more").symlink_to(written, target_is_directory=True)
+    with pytest.raises(MalformedArtifactError, match=r"'more', which is none of its files"):
         verify_engine_folder(folder)
 
 
