@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import os
 import subprocess
 import sys
@@ -484,9 +483,7 @@ def test_contexts_that_do_not_fit_are_refused_and_leave_nothing(kernels: Path) -
         with pytest.raises(IncompatibleError) as caught:
             Session(path, allow_unlisted_gpu=True, runtime_cache=kernels, contexts=64)
         record({"contexts that do not fit": str(caught.value)})
-        del caught  # its frames hold what was made
-        gc.collect()
-        assert torch.cuda.mem_get_info()[0] > left - 48 * 2**20
+        assert torch.cuda.mem_get_info()[0] > left - 48 * 2**20  # the error and its frames are still there
     finally:
         del held
         torch.cuda.empty_cache()

@@ -85,6 +85,10 @@ class LoadedEngine:
             )
         return EngineContext(self._engine, context, self.entry)
 
+    def close(self) -> None:
+        """Frees its weights, when no context of it is left, whoever still refers to it: the frames of an error do."""
+        self._engine = self._config = None
+
     def _require_bindings(self) -> None:
         """
         Raises:

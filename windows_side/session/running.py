@@ -157,6 +157,8 @@ class Running:
         """Frees what is on the GPU: contexts before engines, engines before the cache and the runtime."""
         for lane in filter(None, lanes):
             lane.close()
+        for engine in self._engines:
+            engine.close()
         self._engines.clear()
         self._kernels.close()
         self._runtime = None

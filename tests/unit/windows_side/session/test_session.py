@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import sys
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from threading import Event, Thread
@@ -389,9 +390,12 @@ def test_contexts_that_do_not_fit_are_counted_and_leave_nothing(host: Host, monk
 
     create_context = LoadedEngine.create_context
     monkeypatch.setattr(LoadedEngine, "create_context", create)
-    with pytest.raises(IncompatibleError, match="2 of 5 contexts fit: the GPU has 3 MiB left"):
+    with pytest.raises(IncompatibleError, match="2 of 5 contexts fit: the GPU has 3 MiB left") as caught:
         opened("static", contexts=5)
     assert not host.memory.blocks
+    engines = [weakref.ref(engine) for engine in host.engines]
+    host.engines.clear()
+    assert caught.value and not any(engine() for engine in engines), "the error's frames hold what was made"
 
 
 def test_a_gpu_that_fails_is_an_error_and_the_session_closes(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
