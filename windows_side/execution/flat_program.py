@@ -11,6 +11,8 @@ from torch.export import ExportedProgram
 from torch.export.graph_signature import InputKind, TensorArgument
 from torch.utils import _pytree as pytree
 
+from windows_side.execution.old_values import keep_old_values
+
 
 @dataclass(frozen=True)
 class FlatProgram:
@@ -42,9 +44,10 @@ def flat_program(program: ExportedProgram) -> FlatProgram:
     """
     flat: torch.fx.GraphModule = program.module(check_guards=False)
     flat.graph.set_codegen(torch.fx.graph.CodeGen())
+    signature = program.graph_signature
+    keep_old_values(flat.graph, len(signature.buffers_to_mutate) + len(signature.user_inputs_to_mutate))
     flat.recompile()
     break_cycles(flat)
-    signature = program.graph_signature
     arguments = [spec.arg for spec in signature.input_specs if spec.kind is InputKind.USER_INPUT]
     tensors = [argument.name for argument in arguments if isinstance(argument, TensorArgument)]
     changed = set(signature.user_inputs_to_mutate.values())

@@ -19,6 +19,7 @@ from torch.utils import _pytree as pytree
 
 from toolchain.graph.document import is_placeholder, nodes, read_placeholder
 from toolchain.names import unique_name
+from windows_side.execution.old_values import keep_old_values
 from windows_side.loader.graph_operators import UnknownFormError, operator_of
 from windows_side.loader.graph_values import Values, the_only
 from windows_side.loader.replace import attribute_name
@@ -90,6 +91,7 @@ class _Reader:
         for node in nodes(self._document):
             self._read_node(node)
         self._read_outputs()
+        keep_old_values(self._graph, len(self._state) + len(self._changed))
         self._drop_unused_results()
         return ReadGraph(
             self._graph,
