@@ -42,6 +42,13 @@ def default_folder() -> Path:
     return user_cache_path("trtcross", appauthor=False) / "kernels"
 
 
+def chosen_folder(wanted: bool | str | os.PathLike[str]) -> Path | None:
+    """The folder that the option ``runtime_cache`` means: True the default one, False none."""
+    if isinstance(wanted, bool):
+        return default_folder() if wanted else None
+    return Path(wanted)
+
+
 def identity_of(manifest: Manifest, gpu: str, capability: tuple[int, int]) -> Identity | None:
     """What a model's kernels on a GPU depend on, or None where that cannot be told.
 

@@ -7,7 +7,6 @@ import os
 import warnings
 from collections.abc import Callable, Iterable
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -32,7 +31,7 @@ from windows_side.execution.current_gpu import keep_current_gpu
 from windows_side.execution.flat_program import FlatProgram, flat_program
 from windows_side.execution.kernel_cache import RuntimeCache, identity_on
 from windows_side.execution.model import LoadedModel
-from windows_side.kernel_files import default_folder
+from windows_side.kernel_files import chosen_folder
 from windows_side.loader.exported import engine_nodes, read_exported
 from windows_side.loader.flat import engine_info, read_flat
 from windows_side.loader.graph_operators import UnknownFormError
@@ -216,10 +215,9 @@ def _require_fixed_outputs(artifact: Artifact) -> None:
 def _runtime_cache(
     manifest: Manifest, device: torch.device, wanted: bool | str | os.PathLike[str]
 ) -> RuntimeCache | None:
-    identity = identity_on(manifest, device) if wanted is not False else None
-    if identity is None:
-        return None
-    return RuntimeCache(default_folder() if isinstance(wanted, bool) else Path(wanted), identity, device)
+    folder = chosen_folder(wanted)
+    identity = identity_on(manifest, device) if folder is not None else None
+    return None if folder is None or identity is None else RuntimeCache(folder, identity, device)
 
 
 def _configure_engines(

@@ -17,7 +17,7 @@ from toolchain.formats.plugins import plugins
 from toolchain.host.installed import install_line
 from toolchain.manifest.models import Manifest, ValueSpec
 from windows_side.calling.input_rules import SizeRules, check_fixed_value, check_shape, wrong_input
-from windows_side.kernel_files import default_folder
+from windows_side.kernel_files import chosen_folder
 from windows_side.onnxruntime.plugin import load_plugin
 from windows_side.options import LoadOptions
 from windows_side.preflight.admission import admit
@@ -161,10 +161,8 @@ def gpu_index(device: str) -> int:
 
 def _cache(options: LoadOptions) -> Path | None:
     """Where the plugin keeps compiled kernels, in files of its own."""
-    if options.runtime_cache is False:
-        return None
-    folder = default_folder() if options.runtime_cache is True else Path(str(options.runtime_cache))
-    return folder / "onnxruntime"
+    folder = chosen_folder(options.runtime_cache)
+    return None if folder is None else folder / "onnxruntime"
 
 
 def _opened(onnxruntime: Any, device: Any, model: Path, cache: Path | None) -> Any:

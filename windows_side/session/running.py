@@ -11,7 +11,6 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
-from pathlib import Path
 from queue import SimpleQueue
 from threading import Lock
 from typing import IO, Any
@@ -27,7 +26,7 @@ from toolchain.signing.policy import Policy
 from toolchain.targets import Backend
 from windows_side.calling.input_rules import SizeRules
 from windows_side.execution.launch_lock import LAUNCH_LOCK
-from windows_side.kernel_files import default_folder, identity_of
+from windows_side.kernel_files import chosen_folder, identity_of
 from windows_side.preflight.admission import admit
 from windows_side.preflight.requirements import Runtime
 from windows_side.session import cuda
@@ -190,7 +189,7 @@ class Running:
         self.device = str(self._gpu)
         with self._gpu.current():
             identity = identity_of(manifest, self._gpu.name, self._gpu.capability)
-            self._kernels = Kernels(_folder(options), identity, self._gpu)
+            self._kernels = Kernels(chosen_folder(options.runtime_cache), identity, self._gpu)
             try:
                 self._load_onto_gpu(artifact, program, weights, plans, stream)
             except BaseException:
@@ -361,13 +360,6 @@ def _stream_handle(stream: Any) -> int:
         raise UsageError(
             f"{stream!r} is no CUDA stream", where="stream", remedy="pass its number, or torch's or cupy's object"
         ) from error
-
-
-def _folder(options: SessionSettings) -> Path | None:
-    wanted = options.runtime_cache
-    if isinstance(wanted, bool):
-        return default_folder() if wanted else None
-    return Path(wanted)
 
 
 def _uploaded(weight: Weight, memory: DeviceMemory) -> Tensor:

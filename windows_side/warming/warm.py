@@ -16,13 +16,13 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from toolchain.artifact import Artifact, open_artifact
-from toolchain.errors import IncompatibleError, ProcessEnd, error_from_json
+from toolchain.errors import IncompatibleError, ProcessEnd, UsageError, error_from_json
 from toolchain.graph.torch_free import operators_for_torch
 from toolchain.host.installed import version_of
 from toolchain.io.python_child import python_child
 from toolchain.signing.policy import Policy, read_policy
 from toolchain.targets import DEVICE, Backend
-from windows_side.kernel_files import default_folder, remove_unfinished
+from windows_side.kernel_files import chosen_folder, remove_unfinished
 from windows_side.options import RunOptions
 from windows_side.preflight.admission import admit
 from windows_side.preflight.requirements import Runtime
@@ -262,5 +262,15 @@ def _can_be_captured(artifact: Artifact, calls: Sequence[SizedCall]) -> bool:
 
 
 def _folder(options: RunOptions) -> Path:
-    wanted = options.runtime_cache
-    return default_folder() if isinstance(wanted, bool) else Path(wanted)
+    """
+    Raises:
+        UsageError: no kernels are to be kept.
+    """
+    folder = chosen_folder(options.runtime_cache)
+    if folder is None:
+        raise UsageError(
+            "kernels are compiled to be kept, and none are without a runtime cache",
+            where="runtime_cache",
+            remedy="leave it out, or name a folder",
+        )
+    return folder

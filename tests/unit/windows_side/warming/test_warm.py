@@ -219,3 +219,9 @@ def test_kernels_that_cannot_be_kept_are_an_error(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(child, "_calls", calls)
     with pytest.raises(UsageError, match="the disk is full"):
         child.run({"artifact": str(DYNAMIC), "cuda_graphs": [False]}, io.StringIO())
+
+
+def test_kernels_that_nobody_keeps_are_not_compiled(behave: Any) -> None:
+    behave("takes_time")
+    with pytest.raises(UsageError, match="compiled to be kept"):
+        warm(DYNAMIC, runtime_cache=False)
