@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
 from toolchain.graph.program import EngineStep, Program, ViewStep
-from toolchain.manifest.models import ValueSpec
+from toolchain.manifest.models import Manifest, ValueSpec
 from windows_side.session.cuda import Gpu, Stream
 from windows_side.session.dtypes import size_in_bytes
 from windows_side.session.engine import EngineContext, Shape
 from windows_side.session.memory import DeviceMemory, PinnedMemory
+from windows_side.session.weights import Weight
 
 ALIGNMENT = 256  # of what TensorRT reads and writes
 
@@ -69,6 +70,20 @@ class Plan:
         """The program's engine, where there is one and no more."""
         engines = [step for step in self.program.steps if isinstance(step, EngineStep)]
         return engines[0] if len(engines) == 1 else None
+
+
+def plan_of(program: Program, manifest: Manifest, weights: Mapping[str, Weight]) -> Plan:
+    """The plan of a program, whose values get their dtypes from weights, the manifest's inputs and its engines."""
+    found = {name: weights[fqn].dtype for name, fqn in program.state.items()}
+    found |= {n: str(spec.dtype) for n, spec in zip(program.inputs, manifest.inputs, strict=True) if n and spec.dtype}
+    found |= {cast.output: cast.dtype for cast in program.casts}
+    for step in program.steps:
+        if isinstance(step, EngineStep):
+            bindings = manifest.engines[step.engine].outputs
+            found |= {name: binding.dtype for name, binding in zip(step.outputs, bindings, strict=True)}
+        elif isinstance(step, ViewStep):
+            found[step.output] = found[step.tensor]
+    return Plan(program, found, manifest.inputs)
 
 
 @dataclass

@@ -10,19 +10,16 @@ import sys
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
 from queue import SimpleQueue
 from threading import Lock
-from typing import IO, Any
+from typing import Any
 from weakref import WeakSet
 
 from toolchain.artifact import Artifact, open_artifact
 from toolchain.checker.classes import check_classes
 from toolchain.checker.safety import require_safe_to_load
 from toolchain.errors import IncompatibleError, TrtcrossError, UsageError
-from toolchain.graph.program import EngineStep, Program, ViewStep
-from toolchain.manifest.models import Manifest
-from toolchain.signing.policy import Policy
+from toolchain.graph.program import Program
 from toolchain.targets import Backend
 from windows_side.calling.input_rules import SizeRules
 from windows_side.execution.launch_lock import LAUNCH_LOCK
@@ -39,33 +36,15 @@ from windows_side.session.input_check import InputCheck
 from windows_side.session.kernels import Kernels
 from windows_side.session.lane import Lane
 from windows_side.session.memory import DeviceMemory
-from windows_side.session.plan import Plan, Tensor, Workspace
+from windows_side.session.plan import Tensor, Workspace, plan_of
 from windows_side.session.program import read_program
-from windows_side.session.settings import SessionSettings, read_settings
+from windows_side.session.settings import Request, SessionSettings, read_settings
 from windows_side.session.weights import Weight, read_weights
-
-Source = str | os.PathLike[str] | bytes | IO[bytes] | Artifact
 
 logger = logging.getLogger("trtcross.session")  # at the level DEBUG: the phases of a start
 
-_CONTEXTS_LIMIT = 64
 # Sessions that are closed when Python exits: TensorRT's objects must go before CUDA does.
 _OPEN: WeakSet[Running] = WeakSet()
-
-
-@dataclass(frozen=True)
-class Request:
-    """What :class:`.session.Session` was asked for; its docstring says what each means."""
-
-    artifact: Source
-    device: int | str
-    stream: Any
-    contexts: int
-    cuda_graphs: bool
-    allow_unlisted_gpu: bool
-    policy: str | os.PathLike[str] | Policy | None
-    runtime_cache: bool | str | os.PathLike[str]
-    trust: str | None
 
 
 class Running:
@@ -86,21 +65,13 @@ class Running:
         self._lanes: SimpleQueue[Lane | None] = SimpleQueue()  # None: the session is closed
         self._state: dict[str, Tensor] = {}
         self._state_memory = DeviceMemory()
-        options = read_settings(
-            device=request.device,
-            allow_unlisted_gpu=request.allow_unlisted_gpu,
-            policy=request.policy,
-            runtime_cache=request.runtime_cache,
-            trust=request.trust,
-        )
-        self._count = _checked_count(request.contexts)
-        self._cuda_graphs = request.cuda_graphs
-        stream = None if request.stream is None else _stream_handle(request.stream)
+        settings = read_settings(request)
+        self._count, self._cuda_graphs = settings.contexts, settings.cuda_graphs
         if isinstance(request.artifact, Artifact):
-            self._load(request.artifact, options, stream, started)
+            self._load(request.artifact, settings, started)
         else:
             with open_artifact(request.artifact) as opened:
-                self._load(opened, options, stream, started)
+                self._load(opened, settings, started)
 
     def call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Runs the model on arguments."""
@@ -165,14 +136,14 @@ class Running:
             self._state_memory.give_back(tensor.pointer)
         self._state_memory.close()
 
-    def _load(self, artifact: Artifact, options: SessionSettings, stream: int | None, started: Future[Started]) -> None:
+    def _load(self, artifact: Artifact, settings: SessionSettings, started: Future[Started]) -> None:
         logger.debug("the file is open")
-        for doubt in admit(artifact, options, Runtime.TENSORRT):
+        for doubt in admit(artifact, settings, Runtime.TENSORRT):
             warnings.warn(f"{doubt.name}: needs {doubt.needed}; here: {doubt.found}", stacklevel=5)
         self.manifest = manifest = artifact.manifest
         _require_rtx(artifact)
         logger.debug("this machine is admitted")
-        require_safe_to_load(artifact, options.trust)
+        require_safe_to_load(artifact, settings.trust)
         check_classes(artifact)
         artifact.check_files()
         program = read_program(artifact)
@@ -189,9 +160,9 @@ class Running:
         self.device = str(self._gpu)
         with self._gpu.current():
             identity = identity_of(manifest, self._gpu.name, self._gpu.capability)
-            self._kernels = Kernels(chosen_folder(options.runtime_cache), identity, self._gpu)
+            self._kernels = Kernels(chosen_folder(settings.runtime_cache), identity, self._gpu)
             try:
-                self._load_onto_gpu(artifact, program, weights, plans, stream)
+                self._load_onto_gpu(artifact, program, weights, plans, settings.stream)
             except BaseException:
                 self._release([self._lanes.get() for _ in range(self._lanes.qsize())])
                 raise
@@ -214,7 +185,7 @@ class Running:
         artifact.container.check_unchanged()
         for name, fqn in program.state.items():
             self._state[name] = _uploaded(weights[fqn], self._state_memory)
-        plan = Plan(program, _dtypes(program, artifact.manifest, weights), artifact.manifest.inputs)
+        plan = plan_of(program, artifact.manifest, weights)
         for number in range(self._count):
             try:
                 contexts = [engine.create_context() for engine in self._engines]
@@ -333,51 +304,8 @@ def _require_one_context(program: Program, contexts: int, artifact: Artifact) ->
         )
 
 
-def _checked_count(contexts: int) -> int:
-    """
-    Raises:
-        UsageError: it is no number of contexts.
-    """
-    if type(contexts) is not int or not 1 <= contexts <= _CONTEXTS_LIMIT:
-        raise UsageError(f"{contexts!r} is no number of contexts", where="contexts", remedy=f"1 to {_CONTEXTS_LIMIT}")
-    return contexts
-
-
-def _stream_handle(stream: Any) -> int:
-    """The number of a CUDA stream.
-
-    Raises:
-        UsageError: it is none.
-    """
-    if hasattr(stream, "__cuda_stream__"):
-        return int(stream.__cuda_stream__()[1])
-    for name in ("cuda_stream", "ptr", "handle"):
-        if hasattr(stream, name):
-            return int(getattr(stream, name))
-    try:
-        return int(stream)
-    except (TypeError, ValueError) as error:
-        raise UsageError(
-            f"{stream!r} is no CUDA stream", where="stream", remedy="pass its number, or torch's or cupy's object"
-        ) from error
-
-
 def _uploaded(weight: Weight, memory: DeviceMemory) -> Tensor:
     pointer = memory.take(len(weight.data))
     if weight.data:
         cuda.upload(pointer, weight.data)
     return Tensor(pointer, weight.shape)
-
-
-def _dtypes(program: Program, manifest: Manifest, weights: Mapping[str, Weight]) -> dict[str, str]:
-    """The dtype of each value that is a tensor."""
-    found = {name: weights[fqn].dtype for name, fqn in program.state.items()}
-    found |= {n: str(spec.dtype) for n, spec in zip(program.inputs, manifest.inputs, strict=True) if n and spec.dtype}
-    found |= {cast.output: cast.dtype for cast in program.casts}
-    for step in program.steps:
-        if isinstance(step, EngineStep):
-            bindings = manifest.engines[step.engine].outputs
-            found |= {name: binding.dtype for name, binding in zip(step.outputs, bindings, strict=True)}
-        elif isinstance(step, ViewStep):
-            found[step.output] = found[step.tensor]
-    return found

@@ -76,7 +76,8 @@ class Session:
         """
         started = start_ahead(device_index(device))
         probe_ahead()
-        from windows_side.session.running import Request, Running
+        from windows_side.session.running import Running
+        from windows_side.session.settings import Request
 
         self._running = Running(
             Request(

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from typing import Any
+from typing import IO, Any
 
+from toolchain.artifact import Artifact
 from toolchain.errors import UsageError
 from toolchain.manifest.checks import FieldError
 from toolchain.manifest.records import Record
 from toolchain.signing.policy import Policy, read_policy
+
+Source = str | os.PathLike[str] | bytes | IO[bytes] | Artifact
+
+_CONTEXTS_LIMIT = 64
 
 
 class _Checked(Record):
@@ -20,46 +25,95 @@ class _Checked(Record):
 
 
 @dataclass(frozen=True)
+class Request:
+    """What :class:`.session.Session` was asked for; its docstring says what each means."""
+
+    artifact: Source
+    device: int | str
+    stream: Any
+    contexts: int
+    cuda_graphs: bool
+    allow_unlisted_gpu: bool
+    policy: str | os.PathLike[str] | Policy | None
+    runtime_cache: bool | str | os.PathLike[str]
+    trust: str | None
+
+
+@dataclass(frozen=True)
 class SessionSettings:
-    """The settings of a session that ``load`` has too; ``load``'s docstring says what each means."""
+    """The same, checked.
+
+    Attributes:
+        stream: its number.
+    """
 
     device: str
+    stream: int | None
+    contexts: int
+    cuda_graphs: bool
     allow_unlisted_gpu: bool
     policy: Policy | None
     runtime_cache: bool | str
     trust: str | None
 
 
-def read_settings(
-    *,
-    device: Any,
-    allow_unlisted_gpu: Any,
-    policy: str | os.PathLike[str] | Policy | None,
-    runtime_cache: Any,
-    trust: Any,
-) -> SessionSettings:
+def read_settings(request: Request) -> SessionSettings:
     """
     Raises:
-        UsageError: one is of the wrong type, or the policy cannot be read.
+        UsageError: one is of the wrong type or out of range, or the policy cannot be read.
     """
+    device: Any = request.device
     if type(device) is int:
         device = f"cuda:{device}"
     elif hasattr(device, "type") and hasattr(device, "index"):  # torch's
         device = str(device)
+    cache = request.runtime_cache
     try:
         checked = _Checked(
             device=device,
-            allow_unlisted_gpu=allow_unlisted_gpu,
-            runtime_cache=os.fspath(runtime_cache) if isinstance(runtime_cache, os.PathLike) else runtime_cache,
-            trust=trust,
+            allow_unlisted_gpu=request.allow_unlisted_gpu,
+            runtime_cache=os.fspath(cache) if isinstance(cache, os.PathLike) else cache,
+            trust=request.trust,
         )
     except FieldError as error:
         [name] = error.path
         raise UsageError(f"{name} cannot be so: {error.problem}", where=f"Session({name}=)") from error
     return SessionSettings(
         checked.device,
+        None if request.stream is None else _stream_handle(request.stream),
+        _checked_count(request.contexts),
+        request.cuda_graphs,
         checked.allow_unlisted_gpu,
-        None if policy is None else read_policy(policy),
+        None if request.policy is None else read_policy(request.policy),
         checked.runtime_cache,
         checked.trust,
     )
+
+
+def _checked_count(contexts: int) -> int:
+    """
+    Raises:
+        UsageError: it is no number of contexts.
+    """
+    if type(contexts) is not int or not 1 <= contexts <= _CONTEXTS_LIMIT:
+        raise UsageError(f"{contexts!r} is no number of contexts", where="contexts", remedy=f"1 to {_CONTEXTS_LIMIT}")
+    return contexts
+
+
+def _stream_handle(stream: Any) -> int:
+    """The number of a CUDA stream.
+
+    Raises:
+        UsageError: it is none.
+    """
+    if hasattr(stream, "__cuda_stream__"):
+        return int(stream.__cuda_stream__()[1])
+    for name in ("cuda_stream", "ptr", "handle"):
+        if hasattr(stream, name):
+            return int(getattr(stream, name))
+    try:
+        return int(stream)
+    except (TypeError, ValueError) as error:
+        raise UsageError(
+            f"{stream!r} is no CUDA stream", where="stream", remedy="pass its number, or torch's or cupy's object"
+        ) from error
