@@ -10,12 +10,12 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from toolchain.artifact import Artifact
+from toolchain.artifact import Artifact, open_artifact
 from toolchain.errors import IncompatibleError, TrtcrossError, error_from_json
 from toolchain.io.atomic import read_json
 from toolchain.io.python_child import python_child
@@ -83,7 +83,6 @@ def _measure(artifact: str, loading: RunOptions) -> FirstCall:
     start = time.perf_counter()
     import torch
 
-    from toolchain.artifact import open_artifact
     from windows_side.execution.samples import sample_call
     from windows_side.loader.loading import load_artifact
 
@@ -104,39 +103,34 @@ def _measure(artifact: str, loading: RunOptions) -> FirstCall:
 
 def _measure_session(artifact: str, loading: RunOptions) -> FirstCall:
     start = time.perf_counter()
-    from toolchain.artifact import open_artifact
     from windows_side.session.opening import open_session
-    from windows_side.session.samples import sample_leaves
 
-    imported = time.perf_counter()
-    with open_artifact(artifact) as opened:
-        session = open_session(opened, loading)
-        leaves = sample_leaves(opened)
-    loaded = time.perf_counter()
-    session.run_leaves(leaves)
-    called = time.perf_counter()
-    session.run_leaves(leaves)
-    again = time.perf_counter()
-    return FirstCall(imported - start, loaded - imported, called - loaded, again - called, session.kernels_are_cached)
+    return _measure_in(open_session, artifact, loading, start)
 
 
 def _measure_onnx(artifact: str, loading: RunOptions) -> FirstCall:
     start = time.perf_counter()
-    from toolchain.artifact import open_artifact
     from windows_side.onnxruntime.session import OnnxSession
+
+    return _measure_in(OnnxSession, artifact, loading, start)
+
+
+def _measure_in(
+    opening: Callable[[Artifact, LoadOptions], Any], artifact: str, loading: RunOptions, start: float
+) -> FirstCall:
+    """Of a session that is called by leaves of numpy's; its end, at which kernels are written, is not timed."""
     from windows_side.session.samples import sample_leaves
 
     imported = time.perf_counter()
-    with open_artifact(artifact) as opened:
-        session = OnnxSession(opened, loading)
+    with open_artifact(artifact) as opened, opening(opened, loading) as session:
         leaves = sample_leaves(opened)
-    loaded = time.perf_counter()
-    session.run_leaves(leaves)
-    called = time.perf_counter()
-    session.run_leaves(leaves)
-    again = time.perf_counter()
-    session.close()  # writes the kernels
-    return FirstCall(imported - start, loaded - imported, called - loaded, again - called, session.kernels_are_cached)
+        loaded = time.perf_counter()
+        session.run_leaves(leaves)
+        called = time.perf_counter()
+        session.run_leaves(leaves)
+        again = time.perf_counter()
+        cached = session.kernels_are_cached
+    return FirstCall(imported - start, loaded - imported, called - loaded, again - called, cached)
 
 
 _MEASURES = {Runtime.TENSORRT.value: _measure_session, Runtime.ONNXRUNTIME.value: _measure_onnx}
