@@ -11,22 +11,19 @@ step on.
 
 from __future__ import annotations
 
-import json
-import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from benchmarks.gpu.build_and_run import Row, build_or_run
+
 STEPS = 64
 PRECISIONS = ("fp32", "fp16")
-
-Row = dict[str, Any]
 
 
 def build(folder: Path) -> None:
@@ -66,17 +63,8 @@ def build_one(folder: Path, name: str, precision: str) -> None:
     save_file(kept, folder / f"{name}.safetensors")
 
 
-def run(folder: Path, out: Path | None) -> None:
-    """Calls every artifact of the folder; writes after each."""
-    document: dict[str, Any] = {"gpu": torch.cuda.get_device_name(), "torch": torch.__version__, "rows": []}
-    for row in measured(folder):
-        document["rows"].append(row)
-        print(json.dumps(row), flush=True)
-        if out:
-            out.write_text(json.dumps(document, indent=1) + "\n")
-
-
 def measured(folder: Path) -> Iterator[Row]:
+    """Calls every artifact of the folder, with and without CUDA graphs."""
     from windows_side import load
 
     for path in sorted(folder.glob("*.pt2")):
@@ -99,15 +87,5 @@ def compared(got: Tensor, want: Tensor) -> Row:
     return {"steps": len(got), "worst": errors.max().item(), "first": errors[0].item(), "same_tokens": same}
 
 
-def main(words: list[str]) -> None:
-    match words:
-        case ["build", folder]:
-            build(Path(folder))
-        case ["run", folder, *out]:
-            run(Path(folder), Path(out[0]) if out else None)
-        case _:
-            sys.exit(__doc__)
-
-
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    build_or_run(__doc__, build, measured)

@@ -11,17 +11,16 @@ It is what the numbers in ``linux_side/lowering/small_engines.py`` come from.
 
 from __future__ import annotations
 
-import json
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from benchmarks.gpu.build_and_run import Row, build_or_run
 
 PIECES = 8
 OPERATORS = (1, 2, 4, 6, 8)
@@ -30,8 +29,6 @@ ROWS = tuple(2**power // WIDTH for power in (12, 16, 18, 20, 22))
 KEPT = "aten.erf.default"
 # Each of another kind than the one before, or constant folding and fusion in eager would be unlike a model's.
 LIGHT = ("sin", "abs", "relu", "neg", "sigmoid", "tanh", "cos", "exp")
-
-Row = dict[str, Any]
 
 
 class Pieces(nn.Module):
@@ -86,17 +83,8 @@ def build_one(path: Path, operators: int, form: str) -> int:
         return len(artifact.engines)
 
 
-def run(folder: Path, out: Path | None) -> None:
-    """Measures both forms of each, in turns; writes after each."""
-    document: dict[str, Any] = {"gpu": torch.cuda.get_device_name(), "torch": torch.__version__, "rows": []}
-    for row in measured(folder):
-        document["rows"].append(row)
-        print(json.dumps(row), flush=True)
-        if out:
-            out.write_text(json.dumps(document, indent=1) + "\n")
-
-
 def measured(folder: Path) -> Iterator[Row]:
+    """Measures both forms of each, in turns."""
     from windows_side import load
     from windows_side.benchmark.measure import measure_latency, measure_throughput
 
@@ -118,15 +106,5 @@ def measured(folder: Path) -> Iterator[Row]:
                 }  # fmt: skip
 
 
-def main(words: list[str]) -> None:
-    match words:
-        case ["build", folder]:
-            build(Path(folder))
-        case ["run", folder, *out]:
-            run(Path(folder), Path(out[0]) if out else None)
-        case _:
-            sys.exit(__doc__)
-
-
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    build_or_run(__doc__, build, measured)
