@@ -107,6 +107,17 @@ def test_calls_read_what_earlier_calls_have_left(model: type[State], read: Calla
 
 
 @pytest.mark.parametrize("read", [_by_us, _by_torch])
+def test_an_input_that_is_changed_and_returned_is_the_callers_own(read: Callable[[Any], Called]) -> None:
+    class Doubled(torch.nn.Module):  # type: ignore[misc, unused-ignore]
+        def forward(self, x: Any) -> Any:
+            return x.mul_(2)
+
+    x = torch.ones(4)
+    [got] = read(torch.export.export(Doubled(), (torch.zeros(4),)).run_decompositions())(x)
+    assert got is x and (x == 2).all()
+
+
+@pytest.mark.parametrize("read", [_by_us, _by_torch])
 def test_nothing_is_copied_that_shares_no_memory(read: Callable[[Any], Called]) -> None:
     class Counter(State):
         def forward(self, x: Any) -> Any:

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import tensorrt_rtx as trt
 
-from toolchain.artifact import Engine
+from toolchain.artifact import Artifact, Engine
 from toolchain.errors import IncompatibleError
 from toolchain.manifest.models import EngineEntry
 from windows_side.session import arrays, cuda, graphs, running, session
@@ -273,6 +273,25 @@ def torch_on_host(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(arrays, "_torch_tensor", on_gpu)
     monkeypatch.setattr(HostGpu, "torch_index", -1)
+
+
+def exchange_state(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lets the two states of ``kv_cache`` become each other after a call, whose engine writes one of them in place."""
+
+    def function(inputs: dict[str, Any], outputs: dict[str, Any]) -> None:
+        outputs["output0"][...] = inputs["state_keys"].sum() * 1000 + inputs["state_values"].sum()
+        inputs["state_keys"][:, :, :1] = 1
+
+    host.functions[0] = function
+    graph = Artifact.graph
+
+    def exchanging(artifact: Artifact) -> dict[str, Any]:
+        document = graph(artifact)
+        first, second, _ = document["graph_module"]["signature"]["output_specs"]
+        first["buffer_mutation"]["arg"]["name"], second["buffer_mutation"]["arg"]["name"] = "b_values", "b_keys"
+        return document
+
+    monkeypatch.setattr(Artifact, "graph", exchanging)
 
 
 def sums(inputs: dict[str, Any], outputs: dict[str, Any]) -> None:

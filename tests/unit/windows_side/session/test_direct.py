@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from tests.conftest import ROOT
-from tests.unit.windows_side.session.host_gpu import Host, HostGpu, host, torch_on_host
+from tests.unit.windows_side.session.host_gpu import Host, HostGpu, exchange_state, host, torch_on_host
 from toolchain.errors import IncompatibleError, UsageError
 from windows_side import Session
 from windows_side.session.device_array import DeviceArray
@@ -135,3 +135,13 @@ def test_state_that_the_engine_writes_goes_on(host: Host, tensors: None, ways: l
     with opened("kv_cache") as session:
         assert [float(session(step, step, step, place).flatten()[0]) for _ in range(4)] == [0, 8, 16, 24]
     assert ways == [False, True, True, True]
+
+
+def test_state_that_must_be_copied_goes_the_long_way(
+    host: Host, tensors: None, ways: list[bool], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    exchange_state(host, monkeypatch)
+    step, place = aligned(1, 2, 1, 4), aligned(2).view(torch.int64).fill_(0)
+    with opened("kv_cache") as session:
+        assert [float(session(step, step, step, place).flatten()[0]) for _ in range(3)] == [0, 8, 8008]
+    assert ways == [False, False, False]

@@ -18,8 +18,7 @@ pytest.importorskip("tensorrt_rtx")
 import numpy as np
 
 from tests.conftest import ROOT
-from tests.unit.windows_side.session.host_gpu import Host, host
-from toolchain import Artifact
+from tests.unit.windows_side.session.host_gpu import Host, exchange_state, host
 from toolchain.errors import IncompatibleError, MalformedArtifactError, TrtcrossError, UsageError
 from windows_side import Session
 from windows_side.preflight import requirements
@@ -315,20 +314,7 @@ def test_state_that_becomes_other_state_is_read_before_it_is_written(
 ) -> None:
     """No build of ours leaves such a graph; Torch-TensorRT's own might."""
 
-    def function(inputs: dict[str, Any], outputs: dict[str, Any]) -> None:
-        outputs["output0"][...] = inputs["state_keys"].sum() * 1000 + inputs["state_values"].sum()
-        inputs["state_keys"][:, :, :1] = 1
-
-    host.functions[0] = function
-    graph = Artifact.graph
-
-    def exchanging(artifact: Artifact) -> dict[str, Any]:
-        document = graph(artifact)
-        first, second, _ = document["graph_module"]["signature"]["output_specs"]
-        first["buffer_mutation"]["arg"]["name"], second["buffer_mutation"]["arg"]["name"] = "b_values", "b_keys"
-        return document
-
-    monkeypatch.setattr(Artifact, "graph", exchanging)
+    exchange_state(host, monkeypatch)
     step = ones(1, 2, 1, 4)
     with opened("kv_cache") as session:
         assert [float(session(step, step, step, np.array([0])).flat[0]) for _ in range(3)] == [0, 8, 8008]
