@@ -51,8 +51,7 @@ class Spill:
             storage = torch.frombuffer(memory, dtype=torch.uint8, offset=offset, count=size).untyped_storage()
             self._mapped.add(storage.data_ptr())
             for tensor in {id(tensor): tensor for tensor in group}.values():
-                mapped = torch.empty(0, dtype=tensor.dtype)
-                tensor.data = mapped.set_(storage, tensor.storage_offset(), tensor.size(), tensor.stride())
+                tensor.data = _like(tensor, storage)
 
 
 def tensors_of(program: ExportedProgram) -> list[torch.Tensor]:
@@ -77,6 +76,14 @@ def _write(path: Path, storages: Iterable[torch.UntypedStorage]) -> Iterator[tup
             while len(data):
                 data = data[file.write(data) :]
             yield offset, storage.nbytes()
+
+
+def _like(tensor: torch.Tensor, storage: torch.UntypedStorage) -> torch.Tensor:
+    """The tensor, of another storage. ``conj()`` and its ``imag`` change no memory: they are bits of the tensor."""
+    mapped = torch.empty(0, dtype=tensor.dtype)
+    mapped.set_(storage, tensor.storage_offset(), tensor.size(), tensor.stride())
+    mapped = mapped.conj() if tensor.is_conj() else mapped
+    return torch._neg_view(mapped) if tensor.is_neg() else mapped
 
 
 def _is_plain(tensor: torch.Tensor) -> bool:

@@ -44,6 +44,19 @@ def test_tensors_keep_their_values_views_and_sharing(tmp_path: Path) -> None:
     assert whole[10, 0] == -1.0 and not list(tmp_path.iterdir())
 
 
+def test_conjugates_and_what_torch_negates_only_when_it_is_read_keep_their_values(tmp_path: Path) -> None:
+    numbers = torch.randn(SIDE, SIDE, dtype=torch.complex64)
+    conjugate = numbers.conj()
+    tensors = [numbers, conjugate, conjugate.imag, torch.nn.Parameter(conjugate.t().imag)]
+    before = [tensor.clone() for tensor in tensors]
+    assert conjugate.is_conj() and tensors[2].is_neg() and tensors[3].is_neg()
+    Spill(tmp_path).move(tensors)
+    for tensor, value in zip(tensors, before, strict=True):
+        assert torch.equal(tensor, value)
+    numbers[0, 1] = 3 + 4j
+    assert conjugate[0, 1] == 3 - 4j and tensors[2][0, 1] == -4
+
+
 def test_what_is_no_tensor_in_memory_stays_as_it_is(tmp_path: Path) -> None:
     tensor, meta = torch.ones(SIDE, SIDE), torch.empty(SIDE, SIDE, device="meta")
     empty, sparse = torch.empty(0, SIDE), torch.eye(SIDE).to_sparse()
