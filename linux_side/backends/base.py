@@ -131,8 +131,9 @@ class EngineBuilder(ABC):
         self.check_network(network, gpus)
         config = upstream.builder_config(interpreter)
         self.configure(config, platform, gpus)
-        if on_step:
-            config.progress_monitor = monitor = progress_monitor(on_step)  # noqa: F841 - the name keeps it alive
+        # TensorRT keeps no reference: the name keeps it alive while it builds.
+        monitor = progress_monitor(on_step) if on_step else None
+        config.progress_monitor = monitor
         with upstream.builder_errors() as said:
             built = build(network, config)
         upstream.release_weights(interpreter)
