@@ -39,7 +39,7 @@ _WHOLE_ALREADY = (_aten.ceil.default, _aten.floor.default, _aten.round.default, 
 
 def _promoting(operator: Any, kind: Any) -> Callable[..., Any]:
     def promoted(*args: Any, **kwargs: Any) -> Any:
-        dtype = _common_dtype(args, kind)
+        dtype = common_dtype(args, kind)
         if all(arg.dtype is dtype for arg in args if isinstance(arg, Tensor)):
             return NotImplemented
         return operator(*(arg.to(dtype) if isinstance(arg, Tensor) else arg for arg in args), **kwargs)
@@ -51,7 +51,7 @@ def _beside_fractions(operator: Any) -> Callable[..., Any]:
     """Casts integers alone: where floats of two dtypes meet, upstream casts as PyTorch does."""
 
     def promoted(*args: Any, **kwargs: Any) -> Any:
-        dtype = _common_dtype(args, KIND.DEFAULT)
+        dtype = common_dtype(args, KIND.DEFAULT)
         whole = [isinstance(arg, Tensor) and not arg.is_floating_point() for arg in args]
         if not dtype.is_floating_point or not any(whole):
             return NotImplemented
@@ -60,7 +60,8 @@ def _beside_fractions(operator: Any) -> Callable[..., Any]:
     return promoted
 
 
-def _common_dtype(args: Sequence[Any], kind: Any) -> torch.dtype:
+def common_dtype(args: Sequence[Any], kind: Any) -> torch.dtype:
+    """What PyTorch computes an operator of these operands in."""
     operands = [arg for arg in args if isinstance(arg, (Tensor, int, float, bool)) or _is_symbolic(arg)]
     _, dtype = elementwise_dtypes(*operands, type_promotion_kind=kind)
     return dtype

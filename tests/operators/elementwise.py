@@ -168,7 +168,9 @@ OPERATORS: Operators = {
         *((str(k), lambda x, k=k: torch.fmod(x, k)) for k in (3, -3, 2.5)), kinds=("usual", "halves"), dtypes=MIXED
     ),
     "floor_divide by a number": choosing(
-        *((str(k), lambda x, k=k: x // k) for k in (3, -3, 2.5, -2)), kinds=("usual", "halves"), dtypes=MIXED
+        *((str(k), lambda x, k=k: x // k) for k in (3, -3, 2.5, -2)),
+        kinds=("usual", "halves", "special"),
+        dtypes=MIXED,
     ),
     "div by a number": choosing(
         *(
@@ -269,12 +271,16 @@ OPERATORS |= {
     "mul": binary(torch.mul),
     "div": binary(torch.div),
     "div, floor": binary(
-        lambda a, b: torch.div(a, torch.where(b == 0, 1, b), rounding_mode="floor"), NUMBERS, ("usual", "halves")
+        lambda a, b: torch.div(a, torch.where(b == 0, 1, b), rounding_mode="floor"),
+        NUMBERS,
+        ("usual", "halves", "special"),
     ),
     "div, trunc": binary(
         lambda a, b: torch.div(a, torch.where(b == 0, 1, b), rounding_mode="trunc"), NUMBERS, ("usual", "halves")
     ),
-    "floor_divide": binary(lambda a, b: torch.floor_divide(a, torch.where(b == 0, 1, b)), NUMBERS, ("usual", "halves")),
+    "floor_divide": binary(
+        lambda a, b: torch.floor_divide(a, torch.where(b == 0, 1, b)), NUMBERS, ("usual", "halves", "special")
+    ),
     "remainder": binary(lambda a, b: torch.remainder(a, torch.where(b == 0, 1, b)), NUMBERS, ("usual", "halves")),
     "fmod": binary(lambda a, b: torch.fmod(a, torch.where(b == 0, 1, b)), NUMBERS, ("usual", "halves")),
     "pow": binary(torch.pow, FLOATS, ("usual", "halves", "positive")),
