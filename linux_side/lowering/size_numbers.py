@@ -1,6 +1,7 @@
 """Numbers that are made of sizes and that tensors are computed with (``x / ((width - 1.0) / 2)``), as tensors.
 
-There are no converters for floats that are made of sizes.
+There are no converters for floats that are made of sizes, and upstream divides sizes as integers: what takes such a
+float and is not known here stays in PyTorch.
 """
 
 from __future__ import annotations
@@ -21,19 +22,24 @@ from torch.utils._sympy.functions import (
 )
 
 from linux_side.fx.sizes import Sources, compute, is_known, sources_of, spelled_out
+from linux_side.upstream import keep_in_torch
 
 _aten = torch.ops.aten
 _OF_TENSOR = {
-    _aten.add.Scalar: _aten.add.Tensor,
-    _aten.sub.Scalar: _aten.sub.Tensor,
-    _aten.mul.Scalar: _aten.mul.Tensor,
-    _aten.div.Scalar: _aten.div.Tensor,
+    **{
+        getattr(_aten, name).Scalar: getattr(_aten, name).Tensor
+        for name in ("add", "sub", "mul", "div", "remainder", "fmod", "eq", "ne", "lt", "le", "gt", "ge")
+    },
+    _aten.div.Scalar_mode: _aten.div.Tensor_mode,
+    _aten.pow.Scalar: _aten.pow.Tensor_Tensor,
     _aten.pow.Tensor_Scalar: _aten.pow.Tensor_Tensor,
     _aten.clamp.default: _aten.clamp.Tensor,
     # As torch decomposes the mean of var_mean.
     torch.ops.prims.div.default: _aten.div.Tensor,
 }
 _TAKE_TENSORS = (*_OF_TENSOR.values(), _aten.maximum.default, _aten.minimum.default)
+# Tensors that are made of a number: the number's place among the arguments.
+_MADE_OF_NUMBER = {_aten.full.default: 1, _aten.scalar_tensor.default: 0}
 _FUNCTIONS: dict[Any, Any] = {
     sympy.Add: _aten.add.Tensor,
     sympy.Mul: _aten.mul.Tensor,
@@ -51,13 +57,20 @@ def take_floats_as_tensors(gm: torch.fx.GraphModule) -> None:
         if isinstance(node.meta.get("val"), torch.Tensor) and node.op == "call_function":
             _take_as_tensors(gm.graph, node, sources)
     gm.graph.eliminate_dead_code()
+    for node in gm.graph.nodes:
+        if _is_float(node) or any(map(_is_float, node.all_input_nodes)):
+            keep_in_torch(node, "a float that is made of sizes")
     gm.recompile()
+
+
+def _is_float(node: torch.fx.Node) -> bool:
+    return isinstance(node.meta.get("val"), torch.SymFloat)
 
 
 def _take_as_tensors(graph: torch.fx.Graph, node: torch.fx.Node, sources: Sources) -> None:
     target = _OF_TENSOR.get(node.target, node.target)
-    numbers = [n for n in node.all_input_nodes if isinstance(n.meta.get("val"), torch.SymFloat)]
-    if target not in (*_TAKE_TENSORS, _aten.full.default) or not all(is_known(n.meta["val"], sources) for n in numbers):
+    numbers = list(filter(_is_float, node.all_input_nodes))
+    if target not in (*_TAKE_TENSORS, *_MADE_OF_NUMBER) or not all(is_known(n.meta["val"], sources) for n in numbers):
         return
     for number in numbers:
         with graph.inserting_before(node):
@@ -65,10 +78,13 @@ def _take_as_tensors(graph: torch.fx.Graph, node: torch.fx.Node, sources: Source
         if not isinstance(found, torch.fx.Node):
             return
         node.replace_input_with(number, found)
-    if numbers and target is _aten.full.default:
+    if numbers and target in _MADE_OF_NUMBER:
         with graph.inserting_before(node):
-            value = _call(graph, _aten._to_copy.default, node.args[1], dtype=node.meta["val"].dtype)
-            node.replace_all_uses_with(_call(graph, _aten.expand.default, value, node.args[0]))
+            value = _call(
+                graph, _aten._to_copy.default, node.args[_MADE_OF_NUMBER[target]], dtype=node.meta["val"].dtype
+            )
+            whole = _call(graph, _aten.expand.default, value, node.args[0]) if target is _aten.full.default else value
+            node.replace_all_uses_with(whole)
     elif numbers:
         if target in (_aten.clamp.Tensor, _aten.pow.Tensor_Tensor):
             node.args = tuple(_number_as_tensor(graph, node, argument) for argument in node.args)

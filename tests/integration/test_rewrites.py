@@ -108,6 +108,18 @@ MODELS = {
     "whole numbers and a fraction": Model(
         lambda x, i: x + (i * 0.5 + 0.25 - 1.5 * i)[:, None] * (0.75 - i)[:, None], INDEXED, BOTH_VARY
     ),
+    "compared with a part of a size": Model(
+        lambda x, i: (x < x.shape[0] / 14, x[:, 0] == x.shape[0] / 7, i > x.shape[0] / 7), INDEXED, BOTH_VARY
+    ),
+    "remainders of a part of a size": Model(
+        lambda x: (x % (x.shape[0] / 7), x.fmod(x.shape[0] / 7), x.div(x.shape[0] / 7, rounding_mode="trunc")),
+        ROWS, VARYING,
+    ),
+    "a power of a part of a size": Model(lambda x: torch.pow(x.shape[0] / 7, x), ROWS, VARYING),
+    "filled with a part of a size": Model(
+        lambda x: (x.masked_fill(x > 0, x.shape[0] / 7), torch.where(x > 0, x, x.shape[0] / 7)), ROWS, VARYING
+    ),
+    "a slope that is a part of a size": Model(lambda x: F.leaky_relu(x, x.shape[0] / 7) + 1, ROWS, VARYING),
     "distances of rows": Model(_places, ROWS, VARYING),
     "distances to the first points": Model(
         lambda x, points: torch.cdist(points[:, :8], points) * x.mean(),
