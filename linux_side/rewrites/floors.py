@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch._prims_common import ELEMENTWISE_TYPE_PROMOTION_KIND as KIND
 
 from linux_side.rewrites import dtypes
 
@@ -34,7 +35,7 @@ def _dividing(operator: Any) -> Callable[..., Any]:
 
     def divided(x: Tensor, y: Any, **mode: Any) -> Any:
         down = mode.get("rounding_mode", "floor") == "floor"
-        whole = not dtypes.common_dtype((x, y), dtypes.KIND.DEFAULT).is_floating_point
+        whole = not dtypes.common_dtype((x, y), KIND.DEFAULT).is_floating_point
         return promoted(x, y, **mode) if whole or not down else floored(x, y)
 
     return divided
