@@ -106,14 +106,18 @@ def _compared(row: Row, built: Any, samples: list[Any], call: Any) -> Result:
     began, errors, sizes = time.monotonic(), [], []
     if not samples:
         return {"state": "unknown", "reason": "no golden samples"}
+    if not built.networks:
+        return {"state": "unknown", "reason": "it has no engine: PyTorch would be compared with itself"}
     for sample in samples:
         args, kwargs = _called(call, sample.inputs)
         try:
-            got = pytree.tree_leaves(built.run_networks(*args, **kwargs))
+            compared = _errors(pytree.tree_leaves(built.run_networks(*args, **kwargs)), sample.outputs)
         except Exception as error:  # noqa: BLE001 - the interpreter's or a check's, which is a result too
             traceback.print_exc()
             return {"state": "wrong", "reason": f"running: {_said(error)}"}
-        errors.append(max(_errors(got, sample.outputs), default=0.0))
+        if not compared:
+            return {"state": "unknown", "reason": "no output is a tensor"}
+        errors.append(max(compared))
         sizes.append([list(leaf.shape) for leaf in sample.inputs if isinstance(leaf, torch.Tensor)])
     right = all(error <= RIGHT[row.precision] for error in errors)
     return {

@@ -74,7 +74,7 @@ def doubts(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> l
     """Why a comparison of this model's outputs would prove little; empty where it proves something."""
     with torch.no_grad():
         first, second = _floats(model(*args, **kwargs)), _floats(model(*_other(args), **_other(kwargs)))
-    found = []
+    found = [] if first else ["no output is a float"]
     for index, (a, b) in enumerate(zip(first, second, strict=True)):
         spread = a.std().item() if a.numel() > 1 else a.abs().max().item()
         if not a.isfinite().all():

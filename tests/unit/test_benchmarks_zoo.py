@@ -104,6 +104,27 @@ def test_random_weights_give_outputs_of_a_usual_size_that_depend_on_the_input() 
     assert model(x).std() > 0.1
 
 
+def test_a_row_without_engines_or_tensors_is_not_right() -> None:
+    from types import SimpleNamespace
+
+    import torch
+
+    from benchmarks.zoo.building import _compared
+    from benchmarks.zoo.row import Row
+
+    row = Row("a", "b", lambda: (torch.nn.Identity(), (torch.ones(2),)))
+    call: Any = (torch.ones(2),), {}
+
+    def compared(networks: dict[str, Any], outputs: list[Any]) -> str:
+        # What a build gives, but for the build: a row of no engine is compared with itself.
+        built = SimpleNamespace(networks=networks, run_networks=lambda *_: outputs)
+        sample = SimpleNamespace(inputs=[torch.ones(2)], outputs=outputs)
+        return str(_compared(row, built, [sample], call)["state"])
+
+    assert compared({"engine": None}, [torch.ones(2)]) == "right"
+    assert compared({}, [torch.ones(2)]) == compared({"engine": None}, [3]) == "unknown"
+
+
 def test_the_rows_have_names_of_their_own_and_name_inputs_that_models_have() -> None:
     from benchmarks.zoo.rows import FIXED, zoo
 
