@@ -14,7 +14,7 @@ demo: $(INSTALLED)  ## build two trained models for Windows, inspect and check t
 test: $(INSTALLED)  ## every test that runs here; those for a GPU or for Windows say that they were skipped
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup
 
-operators: $(INSTALLED)  ## try every operator, compare with eager PyTorch, and write docs/operators.md (about twenty minutes)
+operators: $(INSTALLED)  ## try every operator, compare with eager PyTorch, and write docs/build/operators.md (about twenty minutes)
 	$(BIN)/python -m tests.operators table
 
 fuzz: $(INSTALLED)  ## half an hour of it; the tests have some seconds
@@ -29,7 +29,7 @@ lint: $(INSTALLED)  ## formatting, lint, types, and who may import whom
 matrix: $(INSTALLED)  ## build examples/matrix.toml, verify it on Linux and in a Windows Python, write a report
 	BIN=$(abspath $(BIN)) ci/matrix.sh examples/matrix.toml .matrix/examples
 
-zoo: $(VENV)/.zoo  ## build the models that people have, and write docs/zoo.md; some of them: ONLY='convnext*'
+zoo: $(VENV)/.zoo  ## build the models that people have, and write docs/build/zoo.md; some of them: ONLY='convnext*'
 	$(BIN)/python -m benchmarks.zoo --jobs $(JOBS) --only '$(or $(ONLY),*)'
 
 zoo-ci: $(VENV)/.zoo  ## twelve of them, in at most ten minutes

@@ -13,7 +13,7 @@
 
     program = export(compiled, cross_compile=True)  # placeholder nodes with base64 engines
 
-Everything else in this package is internal (``docs/api.md``).
+Everything else in this package is internal (``docs/reference/api.md``).
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ This package is what both sides share. It imports neither of them, and no torch:
             plan = engine.read()  # bytes; their digest is checked
 
 More of what is public: :mod:`toolchain.manifest`, :mod:`toolchain.checker`, :mod:`toolchain.signing`,
-:mod:`toolchain.report`. Everything else is internal (``docs/api.md``).
+:mod:`toolchain.report`. Everything else is internal (``docs/reference/api.md``).
 """
 
 from __future__ import annotations

@@ -191,7 +191,7 @@ class _Conversion:
             return b""
         if not is_tensor_list(name):
             return None
-        # Stock torch moves a weight, as it reads it, to the device that stands there; see docs/format.md.
+        # Stock torch moves a weight, as it reads it, to the device that stands there; see docs/ship/format.md.
         document = load_json(self.artifact.read_entry(name), where=name, limit=TENSOR_LIST)
         set_devices(document, "cpu", None)
         data = json.dumps(document).encode()

@@ -1,7 +1,7 @@
 """How much of an artifact a reader takes. A writer asks for the same limits before it writes, and refuses by name.
 
-The limits bound what a hostile file costs whoever opens it: one second of CPU and 200 MB (``docs/security.md``). Each
-number is written here and nowhere else.
+The limits bound what a hostile file costs whoever opens it: one second of CPU and 200 MB (``docs/trust/security.md``).
+Each number is written here and nowhere else.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@
     warm("resnet50.pt2", sizes=[{"x.0": 8}])  # compiles kernels ahead, in a process of its own
 
 ``replace_execute_engine_no_op_node`` puts engines in the place of an exported program's placeholder nodes.
-Everything else in this package is internal (``docs/api.md``).
+Everything else in this package is internal (``docs/reference/api.md``).
 """
 
 from __future__ import annotations

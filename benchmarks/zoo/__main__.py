@@ -1,4 +1,4 @@
-"""``python -m benchmarks.zoo``: builds the rows, writes ``docs/zoo.md``, and fails where a row has become worse."""
+"""``python -m benchmarks.zoo``: builds the rows, writes ``docs/build/zoo.md``, fails where a row became worse."""
 
 from __future__ import annotations
 

@@ -4,7 +4,7 @@
     python -m benchmarks.zoo.on_gpu --without-torch FOLDER OUT.json [PATTERN]   # windows_side.Session; no CUDA graphs
 
 Each artifact is run in a process of its own, so that one that crashes is a row, not the end. Rows are written as they
-come, and those that are there are not run again. ``--into-table OUT.json`` takes them into ``docs/zoo.md``.
+come, and those that are there are not run again. ``--into-table OUT.json`` takes them into ``docs/build/zoo.md``.
 """
 
 from __future__ import annotations

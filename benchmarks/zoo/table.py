@@ -1,4 +1,4 @@
-"""``docs/zoo.md``: the rows' results as a table, and what has become worse since the last one."""
+"""``docs/build/zoo.md``: the rows' results as a table, and what has become worse since the last one."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from benchmarks.zoo.row import Row
 REPOSITORY = Path(__file__).resolve().parents[2]
 RESULTS = Path(__file__).with_name("results.json")
 GPU = Path(__file__).with_name("gpu.json")
-TABLE = REPOSITORY / "docs" / "zoo.md"
+TABLE = REPOSITORY / "docs" / "build" / "zoo.md"
 
 Record = dict[str, Any]
 _STATES = ("refused", "unknown", "wrong", "right")

@@ -54,14 +54,15 @@ def build(
 
     Args:
         model: an exported program, the path of one, ``module:factory``, ``./file.py:factory``, or with ``task``
-            a Hugging Face model folder (``docs/models.md``).
+            a Hugging Face model folder (``docs/build/models.md``).
         out: where the ``.pt2`` file goes; what is there is replaced when the new file is complete. Not the model's own.
             ``--precision auto`` writes its plan beside it: ``model.precision.json`` beside ``model.pt2``.
         options: every setting of the build; or give
         settings: the fields of :class:`BuildOptions` as keywords, such as ``precision="fp16"``.
-        cache: whether to look in the build cache first, and to keep the artifact there (``docs/cache.md``).
-        progress: sees each event (``docs/api.md``): ``start`` and ``end`` of phases, ``progress`` within ``convert``,
-            ``cached``, and ``warning`` with a ``text``. What it raises ends the build, and goes on to the caller.
+        cache: whether to look in the build cache first, and to keep the artifact there (``docs/build/cache.md``).
+        progress: sees each event (``docs/reference/api.md``): ``start`` and ``end`` of phases, ``progress`` within
+            ``convert``, ``cached``, and ``warning`` with a ``text``. What it raises ends the build, and goes on to the
+            caller.
         on_event: another name of ``progress``.
         log: what Torch-TensorRT and TensorRT print goes here.
 

@@ -1,4 +1,4 @@
-"""What torch.export.load and Torch-TensorRT do with hostile files: the column "upstream" of docs/security.md.
+"""What torch.export.load and Torch-TensorRT do with hostile files: the column "upstream" of docs/trust/attacks.md.
 
 Should one of these fail, they have learned to refuse it, and the table has to say so.
 """

@@ -1,7 +1,7 @@
 """Artifacts of schema 1, made at revision 5d75a28: every later revision opens, verifies and converts them.
 
-A test that fails here has found a promise of ``docs/compatibility.md`` that was broken. The fixtures stay as they are;
-the code is what has to change. Only public names and the command line are used, so that the tests stay as well.
+A test that fails here has found a promise of ``docs/ship/compatibility.md`` that was broken. The fixtures stay as they
+are; the code is what has to change. Only public names and the command line are used, so that the tests stay as well.
 """
 
 from __future__ import annotations

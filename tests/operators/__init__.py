@@ -1,6 +1,6 @@
 """Every operator that our graphs use, tried with inputs that hypothesis draws, against eager PyTorch.
 
-``python -m tests.operators table`` tries them all and writes docs/operators.md (``make operators``).
+``python -m tests.operators table`` tries them all and writes docs/build/operators.md (``make operators``).
 ``python -m tests.operators build FOLDER`` builds an artifact of each, and ``python -m tests.operators run FOLDER OUT``
 runs those on a GPU host.
 """

@@ -13,7 +13,7 @@ from pathlib import Path
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.operators")
     verbs = parser.add_subparsers(dest="verb", required=True)
-    table = verbs.add_parser("table", help="try every operator and write docs/operators.md")
+    table = verbs.add_parser("table", help="try every operator and write docs/build/operators.md")
     table.add_argument("-n", type=int, default=5, help="trials of each")
     tried = verbs.add_parser("try", help="try some operators and show what came of them")
     tried.add_argument("names", nargs="*")

@@ -12,7 +12,7 @@ from tests.operators.catalogue import KINDS
 from tests.operators.runner import Row, as_upstream_does, run_operator
 
 ROOT = Path(__file__).parents[2]
-PAGE = ROOT / "docs" / "operators.md"
+PAGE = ROOT / "docs" / "build" / "operators.md"
 ON_GPU = ROOT / "docs" / "benchmarks" / "gpu" / "operators.json"
 _TEXT = """# Operators
 

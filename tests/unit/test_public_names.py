@@ -1,4 +1,4 @@
-"""docs/api.md lists what is public: each name is there, in its package's ``__all__``, and brings no torch with it."""
+"""docs/reference/api.md lists what is public: each is in its package's ``__all__``, and brings no torch with it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ ROWS = {
     package: re.findall(r"`(\w+)`", names)
     for package, names in re.findall(
         r"^\| `((?:toolchain|linux_side|windows_side)[a-z_.]*)` \| ([^|]+) \|",
-        (ROOT / "docs/api.md").read_text("utf-8"),
+        (ROOT / "docs/reference/api.md").read_text("utf-8"),
         re.M,
     )
 }

@@ -1,4 +1,4 @@
-"""docs/security.md: every test that it names is there, every attack stands in its table, and its commands run."""
+"""docs/trust/: every test that a page names is there, every attack is in the table, and the commands run."""
 
 from __future__ import annotations
 
@@ -14,18 +14,19 @@ import pytest
 from tests.conftest import ROOT
 from tests.unit.handmade import Handmade
 
-TEXT = (ROOT / "docs" / "security.md").read_text(encoding="utf-8")
+TRUST = ROOT / "docs" / "trust"
 TESTS = ROOT / "tests"
 
 
-def _table(heading: str) -> list[list[str]]:
-    section = TEXT.split(f"\n## {heading}\n")[1].split("\n## ")[0]
+def _table(page: str, heading: str) -> list[list[str]]:
+    text = (TRUST / page).read_text(encoding="utf-8")
+    section = text.split(f"\n## {heading}\n")[1].split("\n## ")[0]
     rows = [line.strip("|").split(" | ") for line in section.splitlines() if line.startswith("|")]
     return rows[2:]
 
 
 def test_every_promise_names_tests_that_exist() -> None:
-    for row in _table("What is promised"):
+    for row in _table("security.md", "Promises and their tests"):
         names = re.findall(r"`([a-z_/]+\.py)`", row[-1])
         assert names, row
         assert [name for name in names if not (TESTS / name).exists()] == []
@@ -46,9 +47,9 @@ def names() -> dict[str, list[str]]:
 
 
 def test_every_row_is_a_test_and_every_attack_has_a_row(names: dict[str, list[str]]) -> None:
-    beginnings = [name for row in _table("Attacks") for name in re.findall(r"`(\w+)`", row[-1])]
+    beginnings = [name for row in _table("attacks.md", "The table") for name in re.findall(r"`(\w+)`", row[-1])]
     every = [name for found in names.values() for name in found]
-    assert all(re.search("`", row[-1]) for row in _table("Attacks"))
+    assert all(re.search("`", row[-1]) for row in _table("attacks.md", "The table"))
     assert [begin for begin in beginnings if not any(name.startswith(begin) for name in every)] == []
     attacks = names["attacks"] + names["signatures"]
     assert [name for name in attacks if not name.startswith(tuple(beginnings))] == []
@@ -61,7 +62,7 @@ def test_the_commands_run(tmp_path: Path) -> None:
     pytest.importorskip("model_signing")
     Handmade().write(tmp_path / "model.pt2")
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    blocks = re.findall(r"<!-- run -->\n```bash\n(.*?)```", TEXT, re.S)
+    blocks = re.findall(r"<!-- run -->\n```bash\n(.*?)```", (TRUST / "signing.md").read_text(encoding="utf-8"), re.S)
     assert len(blocks) == 2
     for script in blocks:
         done = subprocess.run(

@@ -47,7 +47,7 @@ def signer_options(function: Callable[..., None]) -> Callable[..., None]:
     It stands below ``@verb``, which then tells what is wrong with them.
     """
 
-    @click.option("--policy", type=_PATH, help="Who may have signed it: a TOML file; see docs/security.md.")
+    @click.option("--policy", type=_PATH, help="Who may have signed it: a TOML file; see docs/trust/signing.md.")
     @click.option(
         "--signer",
         shell_complete=files,

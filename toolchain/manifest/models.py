@@ -1,6 +1,6 @@
 """The manifest: what an artifact is, what it needs, and where each of its engines lies. Schema versions 1 and 2.
 
-``docs/format.md`` describes every field for people; ``schema/manifest-*.json`` are generated from these models.
+``docs/ship/format.md`` describes every field for people; ``schema/manifest-*.json`` are generated from these models.
 """
 
 from __future__ import annotations

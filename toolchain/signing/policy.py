@@ -118,5 +118,5 @@ def _no_policy(path: Path, problem: str) -> UsageError:
     return UsageError(
         f"the policy cannot be read: {problem}",
         where=str(path),
-        remedy='write it as docs/security.md shows: version = 1, and a [[signer]] with "key", or "identity" and "ca"',
+        remedy='write it as docs/trust/signing.md shows: version = 1, and a [[signer]] with "key", or "identity", "ca"',
     )

@@ -11,7 +11,7 @@ import torch
 from linux_side.options import DynamicDimension
 from toolchain.errors import UsageError
 
-# As docs/models.md says.
+# As docs/build/models.md says.
 TOKENS = 128
 DECODER_TOKENS = 16
 IMAGE = 224

@@ -1,7 +1,7 @@
 """An existing Ray cluster: its nodes as hosts, and an executor that runs cells on them. Needs the extra ``cluster``.
 
 Ray itself serves on the machine's network address and reports usage to its makers unless told not to: run it in a
-network that you trust, with ``RAY_USAGE_STATS_ENABLED=0`` (docs/matrix.md).
+network that you trust, with ``RAY_USAGE_STATS_ENABLED=0`` (docs/build/matrix.md).
 """
 
 from __future__ import annotations

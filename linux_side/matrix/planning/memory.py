@@ -12,7 +12,7 @@ from toolchain.host.memory import free_memory
 from toolchain.io.atomic import read_json, write_json
 
 # Of a build process, measured with 15 cells: Torch-TensorRT imported takes 1 GiB, and the weights are there as the
-# module, the exported program, the network, the plan and the artifact's text (docs/matrix.md).
+# module, the exported program, the network, the plan and the artifact's text (docs/build/matrix.md).
 BASE = 1152 * 2**20
 PER_WEIGHT = 4
 # What is kept free for what a past run did not show.

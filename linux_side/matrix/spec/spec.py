@@ -1,6 +1,7 @@
 """``matrix.toml``: models, precisions and targets, as people write them. Version 1.
 
-``docs/matrix.md`` describes every key for people; ``linux_side/schema/matrix-1.json`` is generated from these models.
+``docs/build/matrix.md`` describes every key for people; ``linux_side/schema/matrix-1.json`` is generated from these
+models.
 """
 
 from __future__ import annotations
@@ -156,7 +157,9 @@ def parse_spec(document: dict[str, Any], *, where: str) -> Spec:
     except ValidationError as error:
         problems = [_problem(item) for item in error.errors(include_url=False, include_context=False)]
         raise UsageError(
-            "; ".join(problems), where=where, remedy="docs/matrix.md lists the keys, and so does schema/matrix-1.json"
+            "; ".join(problems),
+            where=where,
+            remedy="docs/build/matrix.md lists the keys, and so does schema/matrix-1.json",
         ) from error
 
 

@@ -34,6 +34,6 @@ def test_else_the_wheel_is_named(url: str | None, monkeypatch: pytest.MonkeyPatc
 
 def test_no_message_and_no_page_asks_an_index_for_trtcross() -> None:
     asked = re.compile(r"pip install +['\"]?trtcross(?!-[^ ]*\.whl)")
-    pages = [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]
+    pages = [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]
     sources = [path for name in ("toolchain", "linux_side", "windows_side") for path in (ROOT / name).rglob("*.py")]
     assert not [str(path) for path in (*pages, *sources) if asked.search(path.read_text(encoding="utf-8"))]

@@ -85,7 +85,7 @@ def test_a_renamed_artifact_keeps_its_signature(tmp_path: Path, artifact: Path, 
 
 
 def test_the_library_itself_verifies_the_manifest(tmp_path: Path, artifact: Path, key: KeyFiles) -> None:
-    """As docs/security.md says: with the manifest taken out of the artifact, and without trtcross."""
+    """As docs/trust/signing.md says: with the manifest taken out of the artifact, and without trtcross."""
     signature = sign(artifact, key.private)
     container = Container(artifact)
     manifest = tmp_path / "manifest.json"
