@@ -5,3 +5,8 @@
 One file a family; ``ROWS`` holds its rows. Weights are random, from names; depth and width are small, the structure is
 the architecture's own.
 """
+
+import os
+
+# numpy's algebra starts its threads as it is imported, and rows are built in forks of a process that must have one thread.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")

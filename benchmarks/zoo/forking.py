@@ -51,7 +51,7 @@ def warm_up() -> None:
 
 def require_one_thread() -> None:
     if (count := len(list(Path("/proc/self/task").iterdir()))) != 1:
-        raise RuntimeError(f"{count} threads are alive where this process is to fork")
+        raise RuntimeError(f"{count} threads are alive where this process is to fork: set OPENBLAS_NUM_THREADS=1")
 
 
 def in_forks(
