@@ -9,6 +9,7 @@ from threading import Thread
 from typing import TYPE_CHECKING, Any
 
 from toolchain.errors import UsageError
+from windows_side.session.driver import start_driver
 
 if TYPE_CHECKING:
     from windows_side.session.cuda import Gpu
@@ -46,10 +47,21 @@ def start_ahead(index: int) -> Future[Started]:
     return future
 
 
+def _start_driver(index: int) -> None:
+    """Beside the imports, which take as long as the driver does."""
+    if start_driver(index):
+        logger.debug("the driver has started")
+
+
 def _started(index: int) -> Started:
+    driver = Thread(target=_start_driver, args=(index,), name="trtcross-driver")
+    driver.start()
     from windows_side.session import cuda, engine
 
     logger.debug("CUDA's bindings are imported")
+    engine.import_tensorrt()
+    logger.debug("TensorRT-RTX is imported")
+    driver.join()
     gpu = cuda.Gpu(index)
     gpu.start()
     logger.debug("CUDA has started")

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from windows_side.kernel_files import MOST_SHAPES, Identity, KernelFile, logger
 from windows_side.session.cuda import Gpu
 
+# Seconds. To compile a kernel takes more; to ask TensorRT-RTX for all that there are takes as much, at the first call.
+_AT_ONCE = 0.05
+
 
 class Kernels:
     """Compiled kernels of a session's engines, all in one cache of TensorRT-RTX's.
 
-    They are kept after the first call of each set of shapes, and when the session is closed.
+    They are kept after the first call of each set of shapes, where some were compiled, and when the session is closed.
 
     Attributes:
         warm: whether they were there.
@@ -28,6 +34,7 @@ class Kernels:
         self._gpu = gpu
         self._cache: Any = None
         self._seen: set[tuple[Any, ...]] = set()
+        self._compiled = True  # but for those of the file
         self.warm = False
 
     def attach(self, config: Any) -> None:
@@ -39,14 +46,22 @@ class Kernels:
             kernels = self._file.read()
             # TensorRT-RTX takes none of another machine, and compiles them anew.
             self.warm = kernels is not None and bool(self._cache.deserialize(kernels))
+            self._compiled = not self.warm
         config.set_runtime_cache(self._cache)
 
+    @contextmanager
+    def watched(self) -> Iterator[None]:
+        """Around what may compile some: it has, where it takes long."""
+        start = time.monotonic()
+        yield
+        self._compiled |= time.monotonic() - start > _AT_ONCE
+
     def are_new(self, shapes: tuple[Any, ...]) -> bool:
-        """Whether a call with inputs of these shapes may have compiled some, so that they are to be kept."""
+        """Whether the first call with inputs of these shapes, or what came before it, has compiled some."""
         if self._cache is None or shapes in self._seen or len(self._seen) == MOST_SHAPES:
             return False
         self._seen.add(shapes)
-        return True
+        return self._compiled
 
     def save(self) -> None:
         """A session runs without its cache as well, so a full disk is no error."""
@@ -57,6 +72,8 @@ class Kernels:
                 kernels = self._cache.serialize()
             if kernels is not None:
                 self._file.write(bytes(memoryview(kernels)))
+            self._compiled = False
+            logger.debug("kernels are kept")
         except (OSError, RuntimeError) as error:
             logger.warning("compiled kernels are not kept in %s: %s", self._file.path, error)
 

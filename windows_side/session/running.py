@@ -188,7 +188,8 @@ class Running:
         plan = plan_of(program, artifact.manifest, weights)
         for number in range(self._count):
             try:
-                contexts = [engine.create_context() for engine in self._engines]
+                with self._kernels.watched():
+                    contexts = [engine.create_context() for engine in self._engines]
             except OutOfMemoryError as error:
                 raise OutOfMemoryError(
                     f"{number} of {self._count} contexts fit: {error.problem}",
@@ -232,7 +233,8 @@ class Running:
         for wanted in self._casts:
             leaf = given[wanted.index]
             given.append(None if leaf is None else cast(leaf, wanted.dtype, lane.stream))
-        outputs = lane.call(leaves, given)
+        with self._kernels.watched():
+            outputs = lane.call(leaves, given)
         if self._kernels.are_new(shapes):
             with LAUNCH_LOCK.capturing():  # no engine is launched while the cache is read
                 self._kernels.save()

@@ -1,0 +1,117 @@
+"""What a start does ahead and leaves out: the driver by its own library, kernels that are in their file already."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("cuda.bindings")
+
+from toolchain.host.gpu_probe import probe_gpus
+from windows_side.kernel_files import KernelFile
+from windows_side.session import driver, kernels
+from windows_side.session.driver import start_driver
+from windows_side.session.kernels import Kernels
+
+IDENTITY = {"engines": "ab", "gpu": "Host sm_89"}
+
+
+@pytest.mark.skipif(bool(probe_gpus().gpus), reason="there is a GPU here")
+def test_a_machine_without_a_driver_is_left_to_cudas_runtime() -> None:
+    assert not start_driver(0)
+
+
+class Driver:
+    """NVIDIA's library, which no machine without a GPU has."""
+
+    def __init__(self, refuses: str = "") -> None:
+        self.refuses, self.calls = refuses, list[str]()
+
+    def __getattr__(self, name: str) -> Any:
+        def call(*arguments: Any) -> int:
+            self.calls.append(name)
+            return 100 if name == self.refuses else 0
+
+        return call
+
+
+def test_the_driver_is_started_before_a_gpus_context_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    library = Driver()
+    monkeypatch.setattr(driver, "_library", lambda: library)
+    assert start_driver(1)
+    assert library.calls == ["cuInit", "cuDeviceGet", "cuDevicePrimaryCtxRetain"]
+
+
+def test_a_driver_that_finds_no_gpu_is_asked_for_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    library = Driver(refuses="cuInit")
+    monkeypatch.setattr(driver, "_library", lambda: library)
+    assert not start_driver(0)
+    assert library.calls == ["cuInit"]
+
+
+class Config:
+    """Of an engine, and its runtime cache: TensorRT makes neither without a GPU. It counts what is asked for."""
+
+    def __init__(self) -> None:
+        self.kernels, self.serialized = b"", 0
+
+    def create_runtime_cache(self) -> Config:
+        return self
+
+    def set_runtime_cache(self, cache: Config) -> None:
+        assert cache is self
+
+    def deserialize(self, kept: bytes) -> bool:
+        self.kernels = kept
+        return True
+
+    def serialize(self) -> bytes:
+        self.serialized += 1
+        return self.kernels
+
+
+class Current:
+    """A GPU that is current."""
+
+    def current(self) -> Any:
+        from contextlib import nullcontext
+
+        return nullcontext()
+
+
+def attached(folder: Path) -> tuple[Kernels, Config]:
+    found, config = Kernels(folder, IDENTITY, Current()), Config()  # type: ignore[arg-type]
+    found.attach(config)
+    return found, config
+
+
+def call(found: Kernels, *shape: int, seconds: float = 0.0) -> None:
+    with found.watched():
+        time.sleep(seconds)
+    if found.are_new((shape,)):
+        found.save()
+
+
+def test_kernels_that_were_compiled_are_kept_after_the_first_call_of_each_size(tmp_path: Path) -> None:
+    found, config = attached(tmp_path)
+    config.kernels = b"one"
+    call(found, 1)
+    assert KernelFile(tmp_path, IDENTITY).read() == b"one"
+    config.kernels = b"one and two"
+    call(found, 2, seconds=2 * kernels._AT_ONCE)
+    assert KernelFile(tmp_path, IDENTITY).read() == b"one and two"
+    call(found, 2, seconds=2 * kernels._AT_ONCE)
+    assert config.serialized == 2
+
+
+def test_a_first_call_that_finds_its_kernels_does_not_write_them_again(tmp_path: Path) -> None:
+    KernelFile(tmp_path, IDENTITY).write(b"one")
+    found, config = attached(tmp_path)
+    call(found, 1)
+    assert config.serialized == 0
+    config.kernels = b"one, and a better one that was compiled beside the call"
+    found.save()  # as a session does when it is closed
+    assert KernelFile(tmp_path, IDENTITY).read() == config.kernels
