@@ -3,7 +3,7 @@
 python -m benchmarks.gpu.load OUT.json ARTIFACT ...
 
 The floor of a load is what no way does without: engines read, digests checked, decoded, and given to TensorRT.
-Kernels are in the runtime cache: ``warm`` puts them there first, and is measured too.
+Kernels are in the runtime cache: ``warm`` puts them there first, for the sizes of the call, and is measured too.
 """
 
 from __future__ import annotations
@@ -49,9 +49,13 @@ model = load()
 torch.cuda.synchronize()
 phase("load")
 from toolchain import open_artifact
-from windows_side.execution.samples import sample_call
+from windows_side.execution.call import call_of
+from windows_side.warming.sizes import calls_for
 with open_artifact(path) as artifact:
-    args, kwargs = sample_call(artifact, model.device)
+    shapes = calls_for(artifact.manifest, None)[0].shapes
+leaves = [spec.value if shape is None else torch.zeros(shape, dtype=getattr(torch, spec.dtype))
+          for spec, shape in zip(model.manifest.inputs, shapes, strict=True)]
+args, kwargs = call_of(model.manifest, leaves, model.device)
 start = clock()
 model(*args, **kwargs)
 torch.cuda.synchronize()
@@ -81,7 +85,7 @@ print(json.dumps(taken))
 
 
 def measured(path: Path, kernels: Path, way: str) -> dict[str, Any]:
-    """Of some fresh processes, the one with the shortest load."""
+    """Of some fresh processes, the one with the shortest load; the first call of each, which may have compiled."""
     runs = []
     for _ in range(REPEAT):
         command = [sys.executable, "-c", PROGRAM, str(path), str(kernels), way]
@@ -89,7 +93,8 @@ def measured(path: Path, kernels: Path, way: str) -> dict[str, Any]:
         if done.returncode:
             return {"failed": done.stderr[-1000:]}
         runs.append(json.loads(done.stdout.splitlines()[-1]))
-    return min(runs, key=lambda run: float(run["load"]))
+    best: dict[str, Any] = min(runs, key=lambda run: float(run["load"]))
+    return best | {"first calls": [run["first call"] for run in runs]}
 
 
 def main(out: Path, paths: list[Path]) -> None:
