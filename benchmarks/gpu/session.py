@@ -1,6 +1,6 @@
 """``Session`` beside ``load``, TensorRT-RTX's own API and Torch-TensorRT's own load: start, steady calls, many at once.
 
-python -m benchmarks.gpu.session OUT.json [--only first,steady,many,stress] [--quick] [--seconds 60] ARTIFACT ...
+python -m benchmarks.gpu.session OUT.json [--only first,compiled,steady,many,stress] [--seconds 60] ARTIFACT ...
 
 A start is told in phases, each with the seconds since the process was begun. Two programs stand beside it, measured
 in turn with it: ``floor`` starts Python, the driver, CUDA's context and TensorRT-RTX's runtime, and does nothing with
@@ -27,7 +27,7 @@ from typing import Any
 
 from benchmarks.gpu.latency import for_this_host
 
-PARTS = ("first", "steady", "many", "stress")
+PARTS = ("first", "compiled", "steady", "many", "stress")
 _SECONDS = 3.0  # of a throughput
 _AT_ONCE = 4
 
@@ -176,7 +176,7 @@ _WITH_NUMPY = _NUMPY_FIRST + _SESSION
 _QUICK = {
     "session": _WITH_NUMPY, "bare": _BARE, "floor": _FLOOR, "session, numpy behind it": _SESSION, "imports": _IMPORTS,
 }  # fmt: skip
-_ROUNDS = 4
+_ROUNDS = 3
 # Of the goal: without a model, and for each second of reading, deserializing and the first call by the bare API.
 _GOAL, _GOAL_FACTOR = 0.7, 1.3
 
@@ -192,18 +192,9 @@ def cold(program: str, path: Path, kernels: Path) -> dict[str, Any]:
     return found
 
 
-def first(path: Path, kernels: Path, *, quick: bool) -> dict[str, Any]:
-    """Cold processes: without kernels, then with all of them.
-
-    Args:
-        quick: leave out what takes ten seconds and more: Torch-TensorRT's own load, and others without kernels.
-    """
+def first(path: Path, kernels: Path) -> dict[str, Any]:
+    """Cold processes: one without kernels, then those that find them."""
     row: dict[str, Any] = {"session, kernels compiled": cold(_WITH_NUMPY, path, kernels)}
-    if not quick:
-        for name, program in {"bare": _BARE, "load": _LOAD}.items():
-            with tempfile.TemporaryDirectory() as empty:
-                row[f"{name}, kernels compiled"] = cold(program, path, Path(empty))
-        row["stock, kernels compiled"] = cold(_STOCK, path, kernels)  # it keeps none
     runs: dict[str, list[dict[str, Any]]] = {name: [] for name in _QUICK}
     for _ in range(_ROUNDS):
         for name, program in _QUICK.items():
@@ -215,6 +206,15 @@ def first(path: Path, kernels: Path, *, quick: bool) -> dict[str, Any]:
     bare = row["bare"]
     if "first" in bare:
         row["goal"] = round(_GOAL + _GOAL_FACTOR * (bare["first"] - bare["gpu"]), 3)
+    return row
+
+
+def compiled(path: Path) -> dict[str, Any]:
+    """Cold processes that find no kernels; Torch-TensorRT's own load keeps none."""
+    row: dict[str, Any] = {}
+    for name, program in {"bare": _BARE, "load": _LOAD, "stock": _STOCK}.items():
+        with tempfile.TemporaryDirectory() as empty:
+            row[name] = cold(program, path, Path(empty))
     return row
 
 
@@ -438,7 +438,6 @@ def main() -> None:
     parser.add_argument("artifacts", type=Path, nargs="+")
     parser.add_argument("--only", default=",".join(PARTS))
     parser.add_argument("--seconds", type=float, default=60.0)
-    parser.add_argument("--quick", action="store_true", help="starts without what takes ten seconds and more")
     chosen = parser.parse_args()
     parts = chosen.only.split(",")
     results: dict[str, Any] = {}
@@ -455,7 +454,9 @@ def main() -> None:
             kernels = below / path.stem
             kernels.mkdir(parents=True, exist_ok=True)
             if "first" in parts:
-                keep(path.stem, "first", first(path, kernels, quick=chosen.quick))
+                keep(path.stem, "first", first(path, kernels))
+            if "compiled" in parts:
+                keep(path.stem, "compiled", compiled(path))
             if "many" in parts and path in here[:2]:
                 keep(path.stem, "many", many(path, kernels))
             if "steady" in parts:
