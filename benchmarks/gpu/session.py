@@ -64,7 +64,7 @@ import tensorrt_rtx
 mark("tensorrt_rtx")
 import windows_side.session.session
 mark("windows_side.Session")
-import windows_side.session.running, windows_side.session.engine
+import windows_side.session.running, windows_side.engines.engine
 mark("first")
 marks["bytecode is cached"] = [os.path.exists(m.__cached__) for m in (numpy, windows_side.session.running)]
 """

@@ -14,8 +14,9 @@ import sys
 sys.modules.update(dict.fromkeys(["torch", "torch_tensorrt"]))  # as if they were not installed
 from toolchain.errors import IncompatibleError, TrtcrossError
 from windows_side import Session, check
-from windows_side.session import cuda, running  # with CUDA's bindings and numpy
-from windows_side.session.engine import import_tensorrt
+from windows_side.engines import cuda
+from windows_side.session import running  # with CUDA's bindings and numpy
+from windows_side.engines.engine import import_tensorrt
 
 print("tensorrt_rtx", import_tensorrt().__version__)
 print("requirements", *sorted(item.name for item in check(sys.argv[1], "tensorrt")))

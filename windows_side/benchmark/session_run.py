@@ -12,9 +12,9 @@ import numpy as np
 from toolchain.artifact import Artifact
 from toolchain.host.gpu_probe import probe_gpus
 from windows_side.benchmark.figures import BenchmarkOptions, Latency, Steady
-from windows_side.session import cuda
+from windows_side.engines import cuda
+from windows_side.engines.cuda import Gpu, Stream
 from windows_side.session.ahead import device_index
-from windows_side.session.cuda import Gpu, Stream
 from windows_side.session.device_array import DeviceArray
 from windows_side.session.memory import DeviceMemory
 from windows_side.session.opening import open_session

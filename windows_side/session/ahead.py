@@ -9,10 +9,10 @@ from threading import Thread
 from typing import TYPE_CHECKING, Any
 
 from toolchain.errors import UsageError
-from windows_side.session.driver import start_driver
+from windows_side.engines.driver import start_driver
 
 if TYPE_CHECKING:
-    from windows_side.session.cuda import Gpu
+    from windows_side.engines.cuda import Gpu
 
 logger = logging.getLogger("trtcross.session")
 
@@ -56,7 +56,7 @@ def _start_driver(index: int) -> None:
 def _started(index: int) -> Started:
     driver = Thread(target=_start_driver, args=(index,), name="trtcross-driver")
     driver.start()
-    from windows_side.session import cuda, engine
+    from windows_side.engines import cuda, engine
 
     logger.debug("CUDA's bindings are imported")
     engine.import_tensorrt()

@@ -16,7 +16,8 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from windows_side.session import cuda, dlpack
+from windows_side.engines import cuda
+from windows_side.session import dlpack
 from windows_side.session.device_array import DeviceArray
 from windows_side.session.dtypes import numpy_dtype
 

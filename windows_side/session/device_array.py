@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from toolchain.errors import TrtcrossError
-from windows_side.session import cuda
-from windows_side.session.cuda import Gpu, Stream
+from windows_side.engines import cuda
+from windows_side.engines.cuda import Gpu, Stream
 from windows_side.session.dtypes import numpy_dtype, size_in_bytes
 from windows_side.session.memory import DeviceMemory
 

@@ -12,11 +12,11 @@ from functools import partial
 from typing import Any
 
 from toolchain.graph.program import Output
+from windows_side.engines.cuda import Stream
+from windows_side.engines.engine import EngineContext, Shape
 from windows_side.session.arrays import DeviceArrays, Given, Kind
-from windows_side.session.cuda import Stream
 from windows_side.session.device_array import DeviceArray
 from windows_side.session.dtypes import size_in_bytes
-from windows_side.session.engine import EngineContext, Shape
 from windows_side.session.plan import Workspace
 
 # Addresses of bindings, of which the results' are still to come; it becomes the engine's own list.

@@ -7,8 +7,8 @@ from typing import Any
 from toolchain.errors import UsageError
 from toolchain.manifest.models import ValueSpec
 from windows_side.calling.input_rules import check_fixed_value, check_shape, wrong_input
+from windows_side.engines.cuda import Gpu
 from windows_side.session.arrays import Given, read
-from windows_side.session.cuda import Gpu
 
 
 class InputCheck:

@@ -7,10 +7,10 @@ from contextlib import suppress
 from typing import Any
 
 from toolchain.errors import TrtcrossError
+from windows_side.engines import cuda
+from windows_side.engines.cuda import Stream
 from windows_side.execution.launch_lock import LAUNCH_LOCK
-from windows_side.session import cuda
 from windows_side.session.arrays import NUMPY, Given, Kind
-from windows_side.session.cuda import Stream
 from windows_side.session.direct import DirectCall, direct_call, key_of
 from windows_side.session.graphs import Graphs
 from windows_side.session.plan import Workspace

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import defaultdict
 from threading import Lock
 
-from windows_side.session import cuda
-from windows_side.session.cuda import OutOfMemoryError
+from windows_side.engines import cuda
+from windows_side.engines.cuda import OutOfMemoryError
 
 _SMALLEST = 512
 

@@ -8,9 +8,9 @@ from functools import cached_property
 
 from toolchain.graph.program import EngineStep, Program, ViewStep
 from toolchain.manifest.models import Manifest, ValueSpec
-from windows_side.session.cuda import Gpu, Stream
+from windows_side.engines.cuda import Gpu, Stream
+from windows_side.engines.engine import EngineContext, Shape
 from windows_side.session.dtypes import size_in_bytes
-from windows_side.session.engine import EngineContext, Shape
 from windows_side.session.memory import DeviceMemory, PinnedMemory
 from windows_side.session.weights import Weight
 

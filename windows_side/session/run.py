@@ -10,12 +10,12 @@ from typing import Any
 from toolchain.errors import TrtcrossError
 from toolchain.graph.program import ArithmeticStep, EngineStep, SizeStep, ViewStep
 from windows_side.calling.input_rules import wrong_input
-from windows_side.session import cuda
+from windows_side.engines import cuda
+from windows_side.engines.cuda import Stream
+from windows_side.engines.engine import Shape
 from windows_side.session.arrays import DeviceArrays, Given, Kind
-from windows_side.session.cuda import Stream
 from windows_side.session.device_array import DeviceArray
 from windows_side.session.dtypes import size_in_bytes
-from windows_side.session.engine import Shape
 from windows_side.session.plan import ALIGNMENT, Tensor, Workspace
 
 

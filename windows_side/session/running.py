@@ -22,18 +22,18 @@ from toolchain.errors import IncompatibleError, TrtcrossError, UsageError
 from toolchain.graph.program import Program
 from toolchain.targets import Backend
 from windows_side.calling.input_rules import SizeRules
+from windows_side.engines import cuda
+from windows_side.engines.cuda import OutOfMemoryError
+from windows_side.engines.engine import LoadedEngine
+from windows_side.engines.kernels import Kernels
 from windows_side.execution.launch_lock import LAUNCH_LOCK
 from windows_side.kernel_files import chosen_folder, identity_of
 from windows_side.preflight.admission import admit
 from windows_side.preflight.requirements import Runtime
-from windows_side.session import cuda
 from windows_side.session.ahead import Started
 from windows_side.session.arrays import cast
 from windows_side.session.calling import Convention
-from windows_side.session.cuda import OutOfMemoryError
-from windows_side.session.engine import LoadedEngine
 from windows_side.session.input_check import InputCheck
-from windows_side.session.kernels import Kernels
 from windows_side.session.lane import Lane
 from windows_side.session.memory import DeviceMemory
 from windows_side.session.plan import Tensor, Workspace, plan_of

@@ -18,9 +18,10 @@ import tensorrt_rtx as trt
 from toolchain.artifact import Artifact, Engine
 from toolchain.errors import IncompatibleError
 from toolchain.manifest.models import EngineEntry
-from windows_side.session import arrays, cuda, graphs, running, session
-from windows_side.session.cuda import OutOfMemoryError
-from windows_side.session.engine import LoadedEngine
+from windows_side.engines import cuda
+from windows_side.engines.cuda import OutOfMemoryError
+from windows_side.engines.engine import LoadedEngine
+from windows_side.session import arrays, graphs, running, session
 
 # Of input and output arrays, by the names of bindings.
 Function = Callable[[dict[str, Any], dict[str, Any]], None]

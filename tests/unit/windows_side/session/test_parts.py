@@ -20,8 +20,8 @@ from toolchain import open_artifact
 from toolchain.errors import IncompatibleError, MalformedArtifactError, MissingComponentError
 from toolchain.host.gpu_probe import probe_gpus
 from toolchain.manifest.models import ClassSpec
+from windows_side.engines.cuda import Gpu
 from windows_side.session import dlpack, dtypes
-from windows_side.session.cuda import Gpu
 from windows_side.session.memory import _rounded
 from windows_side.session.program import read_program
 from windows_side.session.structure import Structure, StructureError, read_structure

@@ -21,10 +21,11 @@ from tests.conftest import ROOT
 from tests.unit.windows_side.session.host_gpu import Host, exchange_state, host
 from toolchain.errors import IncompatibleError, MalformedArtifactError, TrtcrossError, UsageError
 from windows_side import Session
+from windows_side.engines import cuda
+from windows_side.engines.cuda import OutOfMemoryError
+from windows_side.engines.engine import LoadedEngine
 from windows_side.preflight import requirements
-from windows_side.session import cuda, running
-from windows_side.session.cuda import OutOfMemoryError
-from windows_side.session.engine import LoadedEngine
+from windows_side.session import running
 
 __all__ = ["host"]
 

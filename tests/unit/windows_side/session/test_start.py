@@ -11,10 +11,10 @@ import pytest
 pytest.importorskip("cuda.bindings")
 
 from toolchain.host.gpu_probe import probe_gpus
+from windows_side.engines import driver, kernels
+from windows_side.engines.driver import start_driver
+from windows_side.engines.kernels import Kernels
 from windows_side.kernel_files import KernelFile
-from windows_side.session import driver, kernels
-from windows_side.session.driver import start_driver
-from windows_side.session.kernels import Kernels
 
 IDENTITY = {"engines": "ab", "gpu": "Host sm_89"}
 

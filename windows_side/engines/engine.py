@@ -11,7 +11,7 @@ from typing import Any
 from toolchain.artifact import Engine
 from toolchain.errors import IncompatibleError, MalformedArtifactError, MissingComponentError
 from toolchain.manifest.models import EngineEntry
-from windows_side.session.cuda import Stream, require_free
+from windows_side.engines.cuda import Stream, require_free
 
 logger = logging.getLogger("trtcross.session")
 

@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from windows_side.engines.cuda import Gpu
 from windows_side.kernel_files import MOST_SHAPES, Identity, KernelFile, logger
-from windows_side.session.cuda import Gpu
 
 # Seconds. To compile a kernel takes more; to ask TensorRT-RTX for all that there are takes as much, at the first call.
 _AT_ONCE = 0.05

@@ -1,0 +1,1 @@
+"""Engines by TensorRT-RTX's own API and CUDA's bindings, without PyTorch."""
