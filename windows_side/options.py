@@ -11,6 +11,9 @@ from toolchain.options import TrustOptions
 from toolchain.signing.policy import Policy
 from toolchain.targets import DEVICE
 
+# Each has scratch memory of its own.
+MOST_CONTEXTS = 64
+
 
 def _device(value: Any) -> Any:
     """A ``torch.device`` or an index, as text; torch itself need not be there."""
@@ -32,6 +35,7 @@ class LoadOptions(TrustOptions):
     cuda_graphs: bool = Field(default=False, description="Replay the whole program as a CUDA graph.")
     runtime_cache: Annotated[bool | str | os.PathLike[str], BeforeValidator(_folder)] = True
     progress: bool = False
+    contexts: int = Field(default=1, ge=1, le=MOST_CONTEXTS)
 
 
 class RunOptions(LoadOptions):

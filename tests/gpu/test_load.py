@@ -115,3 +115,53 @@ def test_cancelling_leaves_a_cache_that_serves(tmp_path: Path) -> None:
     load(path, allow_unlisted_gpu=True, runtime_cache=tmp_path)(*args, **kwargs)
     for file in tmp_path.glob("*.kernels"):
         assert KernelFile(tmp_path, {}).path.parent == file.parent and file.read_bytes().startswith(b"{")
+
+
+@pytest.mark.parametrize(
+    ("name", "graphs"), [("mixed-fp32", False), ("mixed-fp32", True), ("minilm-fp16", False), ("minilm-fp16", True)]
+)
+def test_calls_in_several_contexts_are_equal_to_the_bit(name: str, graphs: bool, tmp_path: Path) -> None:
+    """Four threads on three contexts, each thread in a stream of its own, on inputs of its own."""
+    options: Any = {"allow_unlisted_gpu": True, "runtime_cache": tmp_path, "cuda_graphs": graphs}
+    with open_artifact(named(name)) as artifact:
+        args, kwargs = sample_call(artifact, GPU)
+    before = torch.cuda.mem_get_info()[0]
+    one = load(named(name), **options)
+    want = copied(tensors(one(*args, **kwargs)))
+    for_one = before - torch.cuda.mem_get_info()[0]
+    several = load(named(name), contexts=3, **options)
+    counts, wrong, until = [0] * 4, list[str](), time.monotonic() + 3
+
+    def work(index: int) -> None:
+        try:
+            with torch.cuda.stream(torch.cuda.Stream()):
+                while time.monotonic() < until:
+                    got = tensors(several(*args, **kwargs))
+                    counts[index] += 1
+                    if not all(map(torch.equal, got, want)):
+                        wrong.append(f"call {counts[index]} of thread {index}")
+        except Exception as error:  # it is what is reported
+            wrong.append(str(error))
+
+    threads = [threading.Thread(target=work, args=(index,)) for index in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    on_default_stream = tensors(several(*args, **kwargs))
+    for_all = before - torch.cuda.mem_get_info()[0] - for_one
+    record({"load(contexts=3)": name, "graphs": graphs, "calls": counts, "wrong": wrong[:3],
+            "MiB with one context": for_one >> 20, "with three more": for_all >> 20})  # fmt: skip
+    assert not wrong and all(counts) and all(map(torch.equal, on_default_stream, want))
+
+
+def test_a_process_with_several_contexts_ends_as_it_should(tmp_path: Path) -> None:
+    code = (
+        "import sys, torch\nfrom windows_side import load\n"
+        "model = load(sys.argv[1], allow_unlisted_gpu=True, runtime_cache=sys.argv[2], contexts=2)\n"
+        "x = torch.zeros(2, 8, device='cuda')\nprint(len(model(x)), flush=True)"
+    )
+    command = [sys.executable, "-c", code, str(named("two_outputs-fp32")), str(tmp_path)]
+    done = subprocess.run(command, cwd=ROOT_OF_TESTS, capture_output=True, text=True)
+    assert done.returncode == 0 and done.stdout.strip() == "2", done.stdout + done.stderr
+    assert list(tmp_path.glob("*.kernels"))

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import importlib
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from typing import Any
 
 from toolchain.artifact import Engine
 from toolchain.errors import IncompatibleError, MalformedArtifactError, MissingComponentError
 from toolchain.manifest.models import EngineEntry
-from windows_side.engines.cuda import Stream, require_free
+from windows_side.engines.cuda import OutOfMemoryError, Stream, require_free
+from windows_side.engines.kernels import Kernels
 
 logger = logging.getLogger("trtcross.session")
 
@@ -31,7 +32,7 @@ class LoadedEngine:
     """
 
     def __init__(
-        self, runtime: Any, engine: Engine, read: Callable[[], bytes], kernels: Any, *, cuda_graphs: bool
+        self, runtime: Any, engine: Engine, read: Callable[[], bytes], kernels: Kernels, *, cuda_graphs: bool
     ) -> None:
         """
         Args:
@@ -218,6 +219,25 @@ class EngineContext:
             where=f"engine {self._name}",
             remedy="`trtcross inspect` lists profiles and ranges; if the GPU failed, start the process again",
         )
+
+
+def create_contexts(engines: Sequence[LoadedEngine], kernels: Kernels, count: int) -> Iterator[list[EngineContext]]:
+    """Contexts of all engines, one of each for every call that may run beside others.
+
+    Raises:
+        OutOfMemoryError: not so many fit; how many do is said.
+    """
+    for number in range(count):
+        try:
+            with kernels.watched():
+                contexts = [engine.create_context() for engine in engines]
+        except OutOfMemoryError as error:
+            raise OutOfMemoryError(
+                f"{number} of {count} contexts fit: {error.problem}",
+                where="contexts",
+                remedy="close what uses the GPU, or ask for fewer contexts",
+            ) from error
+        yield contexts
 
 
 @cache

@@ -9,7 +9,7 @@ from __future__ import annotations
 import atexit
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 from weakref import WeakSet
 
 import torch
@@ -23,6 +23,19 @@ def identity_on(manifest: Manifest, device: torch.device) -> Identity | None:
     """What a model's kernels on a GPU depend on, or None where that cannot be told."""
     properties = torch.cuda.get_device_properties(device)
     return identity_of(manifest, properties.name, (properties.major, properties.minor))
+
+
+class KeptKernels(Protocol):
+    """What keeps a model's compiled kernels.
+
+    Attributes:
+        warm: whether the kernels were there.
+    """
+
+    @property
+    def warm(self) -> bool: ...
+    def after_call(self, leaves: Sequence[Any]) -> None: ...
+    def save(self) -> None: ...
 
 
 class RuntimeCache:

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import cached_property
+from queue import SimpleQueue
 from threading import Lock
 from typing import Any
 
@@ -19,7 +20,7 @@ from windows_side.execution.call_order import CallOrder
 from windows_side.execution.cuda_graphs import CapturedProgram
 from windows_side.execution.flat_program import FlatProgram
 from windows_side.execution.input_checks import InputChecks
-from windows_side.execution.kernel_cache import RuntimeCache
+from windows_side.execution.kernel_cache import KeptKernels
 from windows_side.execution.launch_lock import LAUNCH_LOCK
 from windows_side.execution.progress import compiling
 
@@ -27,7 +28,8 @@ from windows_side.execution.progress import compiling
 class LoadedModel(torch.nn.Module):
     """Runs an artifact's program: same call signature and output structure as the original model.
 
-    Threads and streams may share it: calls are queued one after another, and each call's outputs are its own.
+    Threads and streams may share it: calls are queued one after another, but for those that have execution contexts of
+    their own, and each call's outputs are its own.
 
     Attributes:
         manifest: the artifact's.
@@ -41,9 +43,14 @@ class LoadedModel(torch.nn.Module):
         device: torch.device,
         *,
         cuda_graphs: bool = False,
-        cache: RuntimeCache | None = None,
+        cache: KeptKernels | None = None,
         progress: bool = False,
+        beside: Sequence[FlatProgram] = (),
     ) -> None:
+        """
+        Args:
+            beside: the same program with execution contexts of its own, each for a call beside others.
+        """
         super().__init__()
         self._program = program
         self.manifest = manifest
@@ -55,6 +62,11 @@ class LoadedModel(torch.nn.Module):
         self._cache = cache
         self._show_progress = progress and not self.kernels_are_cached
         self._lock = Lock()
+        self._free: SimpleQueue[LoadedModel | None] = SimpleQueue()
+        self._free.put(None)  # this one, which is not to refer to itself
+        for other in beside:
+            self._free.put(LoadedModel(other, manifest, device, cuda_graphs=cuda_graphs, cache=cache))
+        self._is_alone = not beside
         self._is_only_gpu = device.type != "cuda" or torch.cuda.device_count() == 1
         self._order = CallOrder(device)
         self.eval()
@@ -124,6 +136,15 @@ class LoadedModel(torch.nn.Module):
             UsageError: an input is missing, on another device, of another dtype, or outside its range, or sizes violate
                 a guard.
         """
+        if self._is_alone:
+            return self._forward(args, kwargs)
+        free = self._free.get()
+        try:
+            return (free or self)._forward(args, kwargs)
+        finally:
+            self._free.put(free)
+
+    def _forward(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         leaves = self._call.leaves(args, kwargs)
         with self._lock:
             self._order.follow_the_last_call()

@@ -29,7 +29,7 @@ from toolchain.signing.policy import Policy, read_policy
 from toolchain.targets import DEVICE, Backend
 from windows_side.execution.current_gpu import keep_current_gpu
 from windows_side.execution.flat_program import FlatProgram, flat_program
-from windows_side.execution.kernel_cache import RuntimeCache, identity_on
+from windows_side.execution.kernel_cache import KeptKernels, RuntimeCache, identity_on
 from windows_side.execution.model import LoadedModel
 from windows_side.kernel_files import chosen_folder
 from windows_side.loader.exported import engine_nodes, read_exported
@@ -57,6 +57,7 @@ def load(
     runtime_cache: bool | str | os.PathLike[str] = True,
     progress: bool = False,
     trust: str | None = None,
+    contexts: int = 1,
 ) -> LoadedModel:
     """Loads an artifact onto a GPU.
 
@@ -70,6 +71,8 @@ def load(
             a folder of your own, or not at all.
         progress: say on stderr that the first call compiles kernels, where it does.
         trust: why a foreign file (saved by Torch-TensorRT itself) is taken although torch would run code from it.
+        contexts: how many calls may run at once, each in a thread and a stream of its own; weights are on the GPU once.
+            More than one needs what :class:`.Session` needs, the extra ``runtime``, too.
 
     Returns:
         A callable with the original model's signature and output structure.
@@ -89,6 +92,7 @@ def load(
         runtime_cache=runtime_cache,
         progress=progress,
         trust=trust,
+        contexts=contexts,
     )
     if isinstance(artifact, Artifact):
         return load_artifact(artifact, options)
@@ -116,11 +120,33 @@ def load_admitted(artifact: Artifact, doubts: Iterable[Requirement], options: Lo
     if graphs:
         _require_fixed_outputs(artifact)
     with torch.cuda.device(place):
-        program = load_flat(artifact, place, local_device(place), trust=options.trust)
+        (program, *beside), cache = _programs(artifact, place, options)
     artifact.container.check_unchanged()
+    return LoadedModel(
+        program,
+        artifact.manifest,
+        place,
+        cuda_graphs=graphs,
+        cache=cache,
+        progress=options.progress,
+        beside=beside,
+    )
+
+
+def _programs(
+    artifact: Artifact, place: torch.device, options: LoadOptions
+) -> tuple[list[FlatProgram], KeptKernels | None]:
+    """The program, as often as calls may run at once, and what keeps its kernels."""
+    if options.contexts > 1:
+        _require_loadable(artifact, options.trust)
+        # It needs CUDA's bindings and TensorRT's Python package, which else nothing here does.
+        from windows_side.loader.contexts import programs_in_contexts
+
+        return programs_in_contexts(artifact, place, options)
+    program = load_flat(artifact, place, local_device(place), trust=options.trust)
     cache = _runtime_cache(artifact.manifest, place, options.runtime_cache)
-    _configure_engines(program.engines, artifact.manifest, cache, cuda_graphs=graphs)
-    return LoadedModel(program, artifact.manifest, place, cuda_graphs=graphs, cache=cache, progress=options.progress)
+    _configure_engines(program.engines, artifact.manifest, cache, cuda_graphs=options.cuda_graphs)
+    return [program], cache
 
 
 def load_program(

@@ -23,8 +23,7 @@ from toolchain.graph.program import Program
 from toolchain.targets import Backend
 from windows_side.calling.input_rules import SizeRules
 from windows_side.engines import cuda
-from windows_side.engines.cuda import OutOfMemoryError
-from windows_side.engines.engine import LoadedEngine
+from windows_side.engines.engine import LoadedEngine, create_contexts
 from windows_side.engines.kernels import Kernels
 from windows_side.execution.launch_lock import LAUNCH_LOCK
 from windows_side.kernel_files import chosen_folder, identity_of
@@ -186,16 +185,7 @@ class Running:
         for name, fqn in program.state.items():
             self._state[name] = _uploaded(weights[fqn], self._state_memory)
         plan = plan_of(program, artifact.manifest, weights)
-        for number in range(self._count):
-            try:
-                with self._kernels.watched():
-                    contexts = [engine.create_context() for engine in self._engines]
-            except OutOfMemoryError as error:
-                raise OutOfMemoryError(
-                    f"{number} of {self._count} contexts fit: {error.problem}",
-                    where="contexts",
-                    remedy="close what uses the GPU, or ask for fewer contexts",
-                ) from error
+        for contexts in create_contexts(self._engines, self._kernels, self._count):
             own = cuda.create_stream() if stream is None else stream
             space = Workspace(plan, contexts, self._state, self._gpu, own, named=stream is not None)
             self._lanes.put(Lane(space, cuda_graphs=self._cuda_graphs))
