@@ -140,7 +140,7 @@ def test_calls_in_several_contexts_are_equal_to_the_bit(name: str, graphs: bool,
                     counts[index] += 1
                     if not all(map(torch.equal, got, want)):
                         wrong.append(f"call {counts[index]} of thread {index}")
-        except Exception as error:  # it is what is reported
+        except Exception as error:  # noqa: BLE001 - it is what is reported
             wrong.append(str(error))
 
     threads = [threading.Thread(target=work, args=(index,)) for index in range(4)]
