@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,13 @@ import pytest
 
 pytest.importorskip("cuda.bindings")
 
+from tests.conftest import ROOT
+from toolchain import open_artifact
+from toolchain.convert import convert_artifact
+from toolchain.errors import IncompatibleError
 from toolchain.host.gpu_probe import probe_gpus
+from toolchain.targets import Platform
+from windows_side import Session
 from windows_side.engines import driver, kernels
 from windows_side.engines.driver import start_driver
 from windows_side.engines.kernels import Kernels
@@ -22,6 +29,17 @@ IDENTITY = {"engines": "ab", "gpu": "Host sm_89"}
 @pytest.mark.skipif(bool(probe_gpus().gpus), reason="there is a GPU here")
 def test_a_machine_without_a_driver_is_left_to_cudas_runtime() -> None:
     assert not start_driver(0)
+
+
+@pytest.mark.skipif(bool(probe_gpus().gpus) or sys.platform != "linux", reason="there is a GPU here, or no Linux")
+def test_a_session_without_a_driver_says_that_and_what_to_do(tmp_path: Path) -> None:
+    """The artifact fits this system, so that the driver is what is missing; CUDA was asked for it in the meantime."""
+    pytest.importorskip("tensorrt_rtx")
+    with open_artifact(ROOT / "tests" / "compatibility" / "schema1" / "static.pt2") as artifact:
+        convert_artifact(artifact, tmp_path / "here.pt2", Platform.LINUX_X86_64)
+    with pytest.raises(IncompatibleError, match="driver") as caught:
+        Session(tmp_path / "here.pt2", allow_unlisted_gpu=True)
+    assert caught.value.remedy and "install NVIDIA's current driver" in caught.value.remedy
 
 
 class Driver:
