@@ -18,6 +18,7 @@ import sys
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 from benchmarks.gpu.latency import for_this_host
@@ -101,6 +102,7 @@ class Trial:
 
     def __init__(self, out: Path, artifact: Path, scratch: Path) -> None:
         self._out, self._scratch, self._document = out, scratch, dict[str, Any]()
+        self._lock = Lock()
         self.path = for_this_host(artifact, scratch)
         with open_artifact(self.path) as opened:
             self.least = {name: size.min for name, size in dynamic_dimensions(opened.manifest).items()}
@@ -108,9 +110,10 @@ class Trial:
         [self.low] = set(self.least.values())
 
     def keep(self, name: str, found: Any) -> None:
-        self._document[name] = found
-        print(json.dumps({name: found}), flush=True)
-        self._out.write_text(json.dumps(self._document, indent=1))
+        with self._lock:
+            self._document[name] = found
+            print(json.dumps({name: found}), flush=True)
+            self._out.write_text(json.dumps(self._document, indent=1))
 
     def warmed(self, runtime: Any, size: int) -> Path:
         """A folder as ``warm`` leaves it."""
