@@ -8,5 +8,5 @@ the architecture's own.
 
 import os
 
-# numpy's algebra starts its threads as it is imported, and rows are built in forks of a process that must have one thread.
+# numpy's algebra starts threads as it is imported, and rows are built in forks of a process that must have one thread.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
