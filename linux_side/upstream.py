@@ -294,8 +294,19 @@ def output_dtypes(partition: torch.fx.GraphModule) -> list[Any]:
     return list(infer_module_output_dtypes(partition, truncate_double=True))
 
 
-def interpreter(partition: torch.fx.GraphModule, inputs: Sequence[Any], settings: Any) -> Any:
-    """An interpreter that makes of a partition a TensorRT network with distinct outputs, and remembers what it made."""
+def interpreter(
+    partition: torch.fx.GraphModule,
+    inputs: Sequence[Any],
+    settings: Any,
+    input_names: Sequence[str] | None = None,
+    output_names: Sequence[str] | None = None,
+) -> Any:
+    """An interpreter that makes of a partition a TensorRT network with distinct outputs, and remembers what it made.
+
+    Args:
+        input_names: of the network's inputs; None for those of the partition.
+        output_names: of its outputs, at least as many as there are; None for upstream's own.
+    """
     import tensorrt
     from torch_tensorrt.dynamo.conversion._TRTInterpreter import TRTInterpreter
 
@@ -362,7 +373,14 @@ def interpreter(partition: torch.fx.GraphModule, inputs: Sequence[Any], settings
                 else:
                     yield network.add_identity(result).get_output(0)
 
-    return Interpreter(partition, inputs, output_dtypes=output_dtypes(partition), compilation_settings=settings)
+    return Interpreter(
+        partition,
+        inputs,
+        output_dtypes=output_dtypes(partition),
+        compilation_settings=settings,
+        input_binding_names=input_names,
+        output_binding_names=output_names,
+    )
 
 
 def builder_config(interpreter: Any) -> Any:

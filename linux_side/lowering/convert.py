@@ -17,6 +17,7 @@ from linux_side.backends.monitor import OnStep
 from linux_side.exporter.engine_module import CompiledEngine, EngineModule
 from linux_side.fx.values import output_values
 from linux_side.guards.profiles import Profiles
+from linux_side.lowering.binding_names import BindingNames, name_bindings
 from linux_side.lowering.culprit import (
     OperatorRefusedError,
     empty_operators,
@@ -101,9 +102,10 @@ def convert_partitions(
     compiled = Compiled(partitioned, fallback=operators_in_torch(partitioned))
     refusals: list[OperatorRefusedError] = []
 
-    def network(part: torch.fx.GraphModule) -> tuple[list[Any], Any]:
+    def network(part: torch.fx.GraphModule, names: BindingNames | None = None) -> tuple[list[Any], Any]:
         inputs = upstream.partition_inputs(part, profiles)
-        interpreter = upstream.interpreter(part, inputs, settings)
+        named = (names.inputs, names.outputs) if names else ()
+        interpreter = upstream.interpreter(part, inputs, settings, *named)
         with _node_named(interpreter):
             upstream.construct_network(interpreter)
         return inputs, interpreter
@@ -111,7 +113,7 @@ def convert_partitions(
     def build(part: torch.fx.GraphModule) -> None:
         builder.build(network(part)[1], options.target, options.capabilities)
 
-    parts = list(engine_parts(partitioned))
+    parts, names = list(engine_parts(partitioned)), name_bindings(partitioned)
 
     def step_of(index: int) -> OnStep | None:
         if on_step is None:
@@ -127,7 +129,7 @@ def convert_partitions(
         try:
             with _empty_blamed(partition):
                 with _blamed(partition, build, deadline):
-                    inputs, interpreter = network(partition)
+                    inputs, interpreter = network(partition, names[name])
                 check_network(interpreter)
                 if refusals:
                     continue

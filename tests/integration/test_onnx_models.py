@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from tests.integration.harness import Built, build_here
+from tests.integration.harness import Built, assert_right, build_here
 from tests.integration.test_session_state import Exchange, Sums, Swap
 from tests.unit.windows_side.onnxruntime.conftest import runtime  # noqa: F401 - a fixture
 from toolchain.errors import MalformedArtifactError
@@ -45,6 +45,21 @@ class Bytes(nn.Module):
         x = pictures.float().view(batch, 3, -1) * scale
         y = torch.relu(x - 30.0)
         return y.view(-1, 12), y.flatten(1), (y.sum(-1) > 100), y.mean(1).unsqueeze(1).to(torch.int32)
+
+
+class Quantized(nn.Module):
+    """Engines with a view by a size that varies, an alias and casts between them, and a value that three take."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second, self.third = nn.Linear(8, 8), nn.Linear(4, 8), nn.Linear(8, 8)
+
+    def forward(self, pictures: Tensor, scale: Tensor) -> tuple[Any, ...]:
+        h = torch.relu(self.first(pictures.float() * scale))
+        rows = h.shape[0]
+        y = torch.relu(self.second(h.view(2 * rows, 4) * scale))
+        q = (y.abs().clamp(max=1.0) * 255).to(torch.uint8)  # TensorRT has no such cast
+        return self.third(q.float() / 255 * scale) + h.clone().sum(), h, y.sum(-1).to(torch.int32), rows
 
 
 def _engines(reference: ReferenceRuntime, built: Built) -> None:
@@ -111,6 +126,38 @@ def test_casts_of_inputs_and_outputs_become_operators(
     write_engine_folder(built.artifact, tmp_path / "engines")
     kinds = {step.kind for step in verify_engine_folder(tmp_path / "engines").manifest.steps}
     assert kinds >= {"engine", "cast"}
+
+
+def test_several_engines_have_one_name_for_each_value(
+    runtime: ReferenceRuntime,  # noqa: F811
+    tmp_path: Path,
+) -> None:
+    torch.manual_seed(0)
+    model, example = Quantized(), (torch.zeros(4, 8, dtype=torch.uint8), torch.tensor(1.0))
+    built = build_here(
+        model, example, folder=tmp_path, dynamic=("pictures.0=2:4:8",), torch_executed_ops=["aten.view", "aten.clone"]
+    )
+    engines = built.artifact.manifest.engines
+    assert len(engines) == 3
+    bindings = [([b.name for b in e.inputs], [b.name for b in e.outputs]) for e in engines]
+    made = [name for _, outputs in bindings for name in outputs]
+    assert len(set(made)) == len(made)
+    assert bindings[0][1] == ["output0"]  # as Torch-TensorRT has it
+    assert all("scale" in inputs for inputs, _ in bindings)
+    assert_right(built, model, (torch.randint(0, 255, (5, 8), dtype=torch.uint8), torch.tensor(0.03)))
+    _engines(runtime, built)
+    with OnnxSession(built.artifact) as session:
+        for batch in (2, 5):
+            call = (torch.randint(0, 255, (batch, 8), dtype=torch.uint8), torch.tensor(0.03))
+            got, want = session.run_leaves([value.numpy() for value in call]), model(*call)
+            for a, b in zip(got, want, strict=True):
+                torch.testing.assert_close(torch.as_tensor(a), torch.as_tensor(b), rtol=0, atol=0)
+    assert {node.op_type for node in runtime.model.graph.node} > {"EPContext", "Cast", "Reshape"}
+    write_onnx(built.artifact, tmp_path / "model.onnx")
+    assert len(verify_onnx(tmp_path / "model.onnx").source.manifest.engines) == 3
+    write_engine_folder(built.artifact, tmp_path / "engines")
+    kinds = [step.kind for step in verify_engine_folder(tmp_path / "engines").manifest.steps]
+    assert kinds.index("cast", kinds.index("engine")) < len(kinds) - kinds[::-1].index("engine")
 
 
 def test_sizes_are_whole_numbers_as_python_computes_them(

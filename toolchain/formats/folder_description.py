@@ -32,7 +32,7 @@ from toolchain.formats.folder_models import (
     Step,
 )
 from toolchain.formats.source import Source
-from toolchain.graph.program import EngineStep, Output, Program, SizeStep, ViewStep
+from toolchain.graph.program import CastStep, EngineStep, Output, Program, SizeStep, ViewStep
 from toolchain.graph.views import KINDS
 from toolchain.io.hashing import file_digest
 from toolchain.limits import GOLDEN_HEADER
@@ -181,6 +181,8 @@ def _steps(program: Program) -> Iterator[Step]:
             yield _new_step(
                 "view", KINDS[step.new_shape], operands=operands, inputs=[step.tensor], outputs=[step.output]
             )
+        elif isinstance(step, CastStep):
+            yield _new_step("cast", step.dtype, inputs=[step.tensor], outputs=[step.output])
         else:
             operator_name = _OPERATORS[step.function]
             yield _new_step("arithmetic", operator_name, inputs=list(step.operands), outputs=[step.output])

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from toolchain.errors import IncompatibleError
 from toolchain.formats.source import Source
+from toolchain.graph.program import CastStep
 from toolchain.manifest.models import Binding, ValueSpec
 from toolchain.targets import Backend
 
 DTYPES = ("float32", "float16", "bfloat16", "bool", "int8", "uint8", "int32", "int64", "float8_e4m3fn")
 """What it takes as an input or output."""
+
+_CASTS = (*DTYPES, "float64", "int16")
 
 
 def require_runnable(source: Source) -> None:
@@ -35,11 +38,18 @@ def require_runnable(source: Source) -> None:
             )
         if len(entry.profiles) > 1:
             raise refuse(
-                f"engine {entry.name} has {len(entry.profiles)} optimization profiles, and the plugin knows the first",
-                "build it with one profile",
+                f"engine {entry.name} has {len(entry.profiles)} optimization profiles, and the plugin runs every call in "
+                "the first: it would refuse sizes of the others",
+                "build it with one profile that has all sizes, or use windows_side.Session or `convert --format engine`",
             )
         for binding in (*entry.inputs, *entry.outputs):
             _require_dtype(binding, source)
+    for step in source.program.steps:
+        if isinstance(step, CastStep) and step.dtype not in _CASTS:
+            raise refuse(
+                f"a value between engines is cast to {step.dtype}, which ONNX's Cast does not give",
+                "use windows_side.load (--runtime torch)",
+            )
     for spec in (*manifest.inputs, *manifest.outputs):
         if spec.dtype is not None:
             _require_dtype(spec, source)

@@ -18,7 +18,7 @@ from onnx import TensorProto, helper
 from toolchain.formats.onnx_limits import require_runnable
 from toolchain.formats.onnx_names import OnnxNames, kernels_name, onnx_names
 from toolchain.formats.source import Source
-from toolchain.graph.program import ArithmeticStep, EngineStep, SizeStep, Step, ViewStep
+from toolchain.graph.program import ArithmeticStep, CastStep, EngineStep, SizeStep, Step, ViewStep
 from toolchain.graph.views import KINDS
 from toolchain.manifest.models import DynamicSize, EngineEntry, ValueSpec
 
@@ -47,6 +47,9 @@ _DTYPES: dict[str, int] = {
     "int32": TensorProto.INT32,
     "int64": TensorProto.INT64,
     "float8_e4m3fn": TensorProto.FLOAT8E4M3FN,
+    # Between engines alone: the plugin takes neither as an input or output.
+    "float64": TensorProto.DOUBLE,
+    "int16": TensorProto.INT16,
 }
 
 _ARITHMETIC = {operator.add: "Add", operator.sub: "Sub", operator.mul: "Mul", max: "Max", min: "Min"}
@@ -188,6 +191,9 @@ class _Writer:
             return [self._engine(step)]
         if isinstance(step, ViewStep):
             return self._view(step)
+        if isinstance(step, CastStep):
+            tensor, name = self._names.values[step.tensor], self._names.values[step.output]
+            return [helper.make_node("Cast", [tensor], [name], to=_DTYPES[step.dtype])]
         if isinstance(step, SizeStep):
             name = self._names.values[step.output]
             sized, none = f"{name}.vector", self._constant(f"{name}.axes", [0], [1])

@@ -117,7 +117,7 @@ class _Namer:
                         f"one value is {named!r} to one engine and {binding.name!r} to another; ONNX has one for it"
                     )
                 if named is None:
-                    self._take(value, binding.name)
+                    self._bind(value, binding.name)
 
     def _named(self, value: str, name: str) -> str:
         """The value's name: an engine's for it, or else this one."""
@@ -126,32 +126,45 @@ class _Namer:
             self._take(value, name)
         return self._values[value]
 
+    def _bind(self, value: str, name: str) -> None:
+        """Gives a value the name that an engine has for it, and no other will do."""
+        if (other := self._taken.get(name)) is not None:
+            raise self._refusal(f"two values are {name!r} to engines, {other} and {value}; ONNX has it for one")
+        self._take(value, name)
+
     def _output(self, value: str, name: str, cast: str | None = None) -> str:
         """The name of one of the model's outputs; what is an input, or given out already, is copied."""
         value = self._root(value)
         if cast:
-            self._take(f"{value}->{name}", name)
+            name = self._take(f"{value}->{name}", name)
             self._casts.append((self._named(value, value), cast, name))
             return name
         if value in self._given:
-            copied = f"{value}->{name}"
-            self._take(copied, name)
+            name = self._take(f"{value}->{name}", name)
             self._copies.append((self._values[value], name))
             return name
         self._given.add(value)
         return self._named(value, name)
 
-    def _take(self, value: str, name: str) -> None:
-        problem = _problem(name)
-        if problem is None and (other := self._taken.get(name)) is not None:
-            problem = f"two values would be called so, {other} and {value}"
-        if problem:
-            raise self._refusal(f"ONNX has no name {name!r} for the value {value}: {problem}")
+    def _take(self, value: str, name: str) -> str:
+        """Gives a value a name, or one like it where another has that."""
+        if problem := _problem(name):
+            raise IncompatibleError(
+                f"ONNX has no name {name!r} for the value {value}: {problem}",
+                where=self._source.where,
+                remedy="rename it in the model, and build again",
+            )
+        while name in self._taken:
+            name += "_"
         self._values[value], self._taken[name] = name, value
+        return name
 
     def _refusal(self, problem: str) -> IncompatibleError:
         return IncompatibleError(
-            problem, where=self._source.where, remedy="build it as one engine (--require-full-coverage), or rename"
+            problem,
+            where=self._source.where,
+            remedy="build it again with this release of trtcross, whose engines have one name for each value; or as one "
+            "engine (--require-full-coverage)",
         )
 
 

@@ -111,7 +111,7 @@ class Source:
         """
         where = f"{self.where}, entry {GRAPH_ENTRY}"
         document = parse_graph(self.graph_text, where=where, limit=GRAPH)
-        if blockers := operators_for_torch(document):
+        if blockers := operators_for_torch(document, casts=True):
             raise IncompatibleError(
                 "the model has parts that run in PyTorch, which no other runtime has: " + listed(blockers),
                 where=self.where,

@@ -1,4 +1,4 @@
-"""What a graph does that needs no PyTorch, as steps: engines, whole numbers computed of sizes, views.
+"""What a graph does that needs no PyTorch, as steps: engines, whole numbers computed of sizes, views, casts.
 
 Casts of inputs and outputs are beside the steps.
 """
@@ -11,7 +11,7 @@ from typing import Any
 
 from toolchain.errors import MalformedArtifactError
 from toolchain.graph.document import is_placeholder, nodes, read_placeholder
-from toolchain.graph.torch_free import ARITHMETIC, CAST, SIZE
+from toolchain.graph.torch_free import ARITHMETIC, CAST, SIZE, used_inside
 from toolchain.graph.values import SCALAR_TYPES
 from toolchain.graph.views import NEW_SHAPES, NewShape
 
@@ -65,6 +65,15 @@ class ViewStep:
 
 
 @dataclass(frozen=True)
+class CastStep:
+    """Gives a tensor another dtype, between engines. A session has none: it reads no graph with such."""
+
+    output: str
+    tensor: str
+    dtype: str
+
+
+@dataclass(frozen=True)
 class InputCast:
     """A value that is a leaf of the call in another dtype.
 
@@ -91,7 +100,7 @@ class Output:
     cast: str | None = None
 
 
-Step = EngineStep | SizeStep | ArithmeticStep | ViewStep
+Step = EngineStep | SizeStep | ArithmeticStep | ViewStep | CastStep
 
 
 @dataclass(frozen=True)
@@ -148,6 +157,7 @@ class _Reader:
         module = document["graph_module"]
         self._nodes = nodes(document)
         self._signature = module["signature"]
+        self._used_inside = used_inside(document)
         self._tokens = tokens
         self._where = where
         self._state: dict[str, str] = {}
@@ -177,7 +187,7 @@ class _Reader:
         used = {name for step in steps if isinstance(step, EngineStep) for name in step.inputs}
         used |= {output.name for output in outputs if output.name} | {name for name, _ in state_updates}
         used |= {name for _, name in (*state_updates, *input_updates)}
-        used |= {step.tensor for step in steps if isinstance(step, (SizeStep, ViewStep))}
+        used |= {step.tensor for step in steps if isinstance(step, (SizeStep, ViewStep, CastStep))}
         used |= {name for index, _ in input_updates if (name := self._inputs[index])}
         return Program(
             state={name: fqn for name, fqn in self._state.items() if name in used},
@@ -211,8 +221,7 @@ class _Reader:
             return EngineStep(self._tokens.index(placeholder.token), inputs, outputs)
         [result] = node["outputs"]
         if target == CAST:
-            self._read_cast(node, str(result["as_tensor"]["name"]))
-            return None
+            return self._read_cast(node, str(result["as_tensor"]["name"]))
         if target in NEW_SHAPES:
             tensor, *operands = [self._operand(argument["arg"]) for argument in node["inputs"]]
             return ViewStep(self._new(result["as_tensor"]["name"]), str(tensor), NEW_SHAPES[target], tuple(operands))
@@ -223,14 +232,17 @@ class _Reader:
             return SizeStep(output, str(tensor), int(dim))
         return ArithmeticStep(output, ARITHMETIC[target], tuple(arguments))
 
-    def _read_cast(self, node: dict[str, Any], output: str) -> None:
+    def _read_cast(self, node: dict[str, Any], output: str) -> CastStep | None:
         arguments = {argument["name"]: argument["arg"] for argument in node["inputs"]}
         source = self._use(arguments["self"]["as_tensor"]["name"])
         dtype = SCALAR_TYPES[arguments["dtype"]["as_scalar_type"]]
         if source in self._inputs:
             self._casts.append(InputCast(self._new(output), self._inputs.index(source), dtype))
-        else:  # nothing but outputs of the model takes it
+        elif output in self._used_inside:
+            return CastStep(self._new(output), source, dtype)
+        else:
             self._cast_outputs[output] = source, dtype
+        return None
 
     def _operand(self, argument: dict[str, Any]) -> Any:
         [(tag, value)] = argument.items()

@@ -2,7 +2,7 @@
 
 Views change nothing but sizes, since every value of such a program is in C order. A cast is the caller's library's work
 where it is of an input, or where its result is an output of the model and nothing else: numpy's, or torch's where the
-caller has imported it.
+caller has imported it. ONNX has casts anywhere.
 """
 
 from __future__ import annotations
@@ -39,13 +39,15 @@ CAST = "torch.ops.aten._to_copy.default"
 _OF_A_CAST = {"self", "dtype", "layout", "device", "pin_memory", "non_blocking", "memory_format"}
 
 
-def operators_for_torch(document: dict[str, Any]) -> Counter[str]:
-    """The operators of a parsed graph that only PyTorch runs, and how often each is there."""
+def operators_for_torch(document: dict[str, Any], *, casts: bool = False) -> Counter[str]:
+    """The operators of a parsed graph that only PyTorch runs, and how often each is there.
+
+    Args:
+        casts: who runs the graph has casts between engines too.
+    """
     signature = document["graph_module"]["signature"]
     inputs = set(_names([spec for spec in signature["input_specs"] if "user_input" in spec]))
-    used = set(_names([node["inputs"] for node in nodes(document)]))
-    for spec in signature["output_specs"]:
-        used |= {content["arg"]["name"] for kind, content in spec.items() if kind.endswith("_mutation")}
+    used = used_inside(document)
 
     def is_free(node: dict[str, Any]) -> bool:
         target = str(node.get("target"))
@@ -54,10 +56,18 @@ def operators_for_torch(document: dict[str, Any]) -> Counter[str]:
         arguments = {argument["name"]: argument["arg"] for argument in node["inputs"]}
         if "dtype" not in arguments or not arguments.keys() <= _OF_A_CAST:
             return False
-        return set(_names(arguments["self"])) <= inputs or not used & set(_names(node["outputs"]))
+        return casts or set(_names(arguments["self"])) <= inputs or not used & set(_names(node["outputs"]))
 
     others = (str(node.get("target")) for node in nodes(document) if not is_free(node))
     return Counter(name.removeprefix("torch.ops.") for name in others)
+
+
+def used_inside(document: dict[str, Any]) -> set[str]:
+    """The tensors of a parsed graph that something takes before the outputs: a node, or what a call changes."""
+    used = set(_names([node["inputs"] for node in nodes(document)]))
+    for spec in document["graph_module"]["signature"]["output_specs"]:
+        used |= {content["arg"]["name"] for kind, content in spec.items() if kind.endswith("_mutation")}
+    return used
 
 
 def surely_runs_without_torch(operators: Iterable[str]) -> bool:

@@ -95,7 +95,7 @@ class Run:
                 self.sizes[step.output] = self.tensors[step.tensor].shape[step.dim]
             elif isinstance(step, ViewStep):
                 self.tensors[step.output] = self._view(step)
-            else:
+            elif isinstance(step, ArithmeticStep):
                 self.sizes[step.output] = self._computed(step)
 
     def finish(self) -> None:

@@ -27,7 +27,7 @@ from toolchain.formats.onnx_file import verify_onnx, write_onnx
 from toolchain.formats.onnx_model import EP_NAMES, onnx_model
 from toolchain.formats.onnx_names import onnx_names
 from toolchain.formats.source import Source
-from toolchain.graph.program import ArithmeticStep, EngineStep, Output, Program, SizeStep, ViewStep
+from toolchain.graph.program import ArithmeticStep, CastStep, EngineStep, Output, Program, SizeStep, ViewStep
 from toolchain.graph.views import NEW_SHAPES
 from toolchain.io.hashing import file_digest
 from toolchain.manifest.models import DynamicSize
@@ -196,8 +196,9 @@ def test_two_engines_whose_bindings_have_one_name_are_refused() -> None:
     source.__dict__["manifest"] = source.manifest.model_copy(update={"engines": [entry, entry]})
     first, second = EngineStep(0, ("x",), ("h",)), EngineStep(1, ("x",), ("y",))
     source.__dict__["program"] = _program((first, second), (Output("y"),))
-    with pytest.raises(IncompatibleError, match="no name 'output0' for the value y: two values would be called so"):
+    with pytest.raises(IncompatibleError, match="two values are 'output0' to engines, h and y") as refused:
         onnx_names(source)
+    assert refused.value.remedy.startswith("build it again with this release")
     second = EngineStep(1, ("h",), ("y",))  # the first's output0 is the second's x
     source.__dict__["program"] = _program((first, second), (Output("y"),))
     with pytest.raises(IncompatibleError, match="one value is 'output0' to one engine and 'x' to another"):
@@ -213,6 +214,43 @@ def test_names_that_onnx_cannot_hold_are_refused(name: str, message: str) -> Non
     source.__dict__["manifest"] = source.manifest.model_copy(update={"engines": [entry]})
     with pytest.raises(IncompatibleError, match=message):
         onnx_names(source)
+
+
+def test_an_engines_name_is_its_own_and_other_values_give_way() -> None:
+    """A size is called as the second engine calls its input, and an output as the first calls its output."""
+    source = _source()
+    [entry] = source.manifest.engines
+    renamed = {"inputs": [entry.inputs[0].model_copy(update={"name": "rows"})]}
+    renamed["outputs"] = [entry.outputs[0].model_copy(update={"name": "engine1_output0"})]
+    engines = [entry, entry.model_copy(update=renamed)]
+    outputs = [source.manifest.outputs[0].model_copy(update={"name": name}) for name in ("y", "output0")]
+    source.__dict__["manifest"] = source.manifest.model_copy(update={"engines": engines, "outputs": outputs})
+    first, second = EngineStep(0, ("x",), ("h",)), EngineStep(1, ("viewed",), ("y",))
+    view = ViewStep("viewed", "h", NEW_SHAPES["torch.ops.aten.view.default"], (("rows", -1),))
+    source.__dict__["program"] = _program((SizeStep("rows", "x", 0), first, view, second), (Output("y"), Output("x")))
+    names = onnx_names(source)
+    assert (names.values["viewed"], names.values["rows"]) == ("rows", "rows_")
+    assert names.outputs == ("engine1_output0", "output0_")
+    assert names.copies == (("x", "output0_"),)
+
+
+def test_casts_between_engines_become_operators_but_for_what_onnx_has_not() -> None:
+    from onnx.reference import ReferenceEvaluator
+
+    source = _source()
+    spec = source.manifest.inputs[0].model_copy(update={"shape": [4]})
+    outputs = [spec.model_copy(update={"name": "y"})]
+    changes = {"engines": [], "inputs": [spec], "outputs": outputs}
+    source.__dict__["manifest"] = source.manifest.model_copy(update=changes)
+    for dtype in ("uint8", "int16", "float64", "bool"):
+        steps = (CastStep("q", "x", dtype), CastStep("y", "q", "float32"))
+        source.__dict__["program"] = _program(steps, (Output("y"),))
+        x = np.array([0.0, 0.5, 1.75, 200.25], np.float32)
+        [found] = ReferenceEvaluator(onnx_model(source, [], {})).run(None, {"x": x})
+        assert found.tolist() == x.astype(dtype).astype(np.float32).tolist()
+    source.__dict__["program"] = _program((CastStep("y", "x", "complex64"),), (Output("y"),))
+    with pytest.raises(IncompatibleError, match="cast to complex64"):
+        onnx_model(source, [], {})
 
 
 def test_an_input_that_is_given_out_again_is_copied() -> None:
