@@ -4,18 +4,19 @@
 //     run_engines FOLDER
 //
 // Exit code 0: every output is within the tolerance; 6: one is not; 1: anything else.
-// It runs engines and keeps state; sizes among outputs, views and casts are the caller's to add.
+// It runs engines, each call in the optimization profile of its sizes, and keeps state; sizes among outputs, views that
+// change a shape and casts are the caller's to add.
 #include <NvInferRuntime.h>
 #include <cuda_runtime_api.h>
 #include <chrono>
 #include <cmath>
 #include <cstdio>
-#include <cstring>
 #include <filesystem>
 #include <fstream>
 #include <iostream>
 #include <memory>
 
+#include "dtypes.hpp"
 #include "json.hpp"
 
 namespace fs = std::filesystem;
@@ -55,37 +56,10 @@ struct Value {
     nvinfer1::Dims shape{};
 };
 
-size_t elementSize(std::string const& dtype) {
-    if (dtype == "int64") return 8;
-    return dtype.find("32") != dtype.npos ? 4 : dtype.find("16") != dtype.npos ? 2 : 1;
-}
-
 size_t elements(nvinfer1::Dims const& shape) {
     size_t count = 1;
     for (int i = 0; i < shape.nbDims; ++i) count *= static_cast<size_t>(shape.d[i]);
     return count;
-}
-
-// One element as a double.
-double element(char const* data, std::string const& dtype, size_t index) {
-    auto as = [&](auto zero) { std::memcpy(&zero, data + index * sizeof zero, sizeof zero); return zero; };
-    if (dtype == "float32") return as(float{});
-    if (dtype == "int64") return static_cast<double>(as(std::int64_t{}));
-    if (dtype == "int32") return as(std::int32_t{});
-    if (dtype == "bool" || dtype == "uint8") return as(std::uint8_t{});
-    if (dtype == "int8") return as(std::int8_t{});
-    std::uint16_t bits = as(std::uint16_t{});
-    if (dtype == "bfloat16") {
-        std::uint16_t wide[2] = {0, bits};
-        float value;
-        std::memcpy(&value, wide, sizeof value);
-        return value;
-    }
-    if (dtype != "float16") throw std::runtime_error("no elements of " + dtype + " are known here");
-    int exponent = bits >> 10 & 31, fraction = bits & 1023;
-    double size = exponent == 31 ? (fraction ? NAN : INFINITY)
-                  : exponent ? std::ldexp(1024 + fraction, exponent - 25) : std::ldexp(fraction, -24);
-    return bits >> 15 ? -size : size;
 }
 
 Value load(fs::path const& folder, Json const& file) {
@@ -109,8 +83,28 @@ struct Engine {
         context = made(engine->createExecutionContext(), "execution context");
     }
 
+    // The first optimization profile that has the inputs' sizes.
+    int profileOf(Json const& step, std::map<std::string, Value> const& values) const {
+        auto const& profiles = facts["profiles"].items;
+        for (size_t number = 0; number < profiles.size(); ++number) {
+            bool fits = true;
+            for (size_t i = 0; i < step["inputs"].items.size(); ++i) {
+                auto found = profiles[number].members.find(facts["inputs"].items[i]["name"].text);
+                if (found == profiles[number].members.end()) continue;  // its sizes never vary
+                Json const& range = found->second;
+                nvinfer1::Dims const& shape = values.at(step["inputs"].items[i].text).shape;
+                for (size_t d = 0; d < range["min"].items.size(); ++d)
+                    fits &= range["min"].items[d].whole() <= shape.d[d] && shape.d[d] <= range["max"].items[d].whole();
+            }
+            if (fits) return static_cast<int>(number);
+        }
+        return 0;
+    }
+
     // Values are in the order of the engine's bindings.
     void run(Json const& step, std::map<std::string, Value>& values, cudaStream_t stream) {
+        if (engine->getNbOptimizationProfiles() > 1 && !context->setOptimizationProfileAsync(profileOf(step, values), stream))
+            throw std::runtime_error("the engine does not take the profile");
         for (size_t i = 0; i < step["inputs"].items.size(); ++i) {
             std::string const& name = facts["inputs"].items[i]["name"].text;
             Value const& value = values.at(step["inputs"].items[i].text);
@@ -177,7 +171,10 @@ int run(fs::path const& folder) {
             for (Json const& step : facts["steps"].items) {
                 std::string const& kind = step["kind"].text;
                 if (kind == "engine") engines.at(step["engine"].whole()).run(step, values, stream);
-                if (kind == "view" || kind == "cast") throw std::runtime_error("no step of the kind " + kind + " is written here");
+                if (kind == "view" && step["operator"].text == "same")
+                    values[step["outputs"].items[0].text] = values.at(step["inputs"].items[0].text);
+                else if (kind == "view" || kind == "cast")
+                    throw std::runtime_error("no step of the kind " + kind + " is written here");
             }
             cuda(cudaStreamSynchronize(stream));
             std::printf("call %d: %.3f ms\n", call + 1, ms(now() - called));
