@@ -38,9 +38,9 @@ def require_runnable(source: Source) -> None:
             )
         if len(entry.profiles) > 1:
             raise refuse(
-                f"engine {entry.name} has {len(entry.profiles)} optimization profiles, and the plugin runs every call in "
-                "the first: it would refuse sizes of the others",
-                "build it with one profile that has all sizes, or use windows_side.Session or `convert --format engine`",
+                f"engine {entry.name} has {len(entry.profiles)} optimization profiles, and the plugin runs every call "
+                "in the first: it would refuse sizes of the others",
+                "build it with one profile that has all sizes, or use Session or `convert --format engine`",
             )
         for binding in (*entry.inputs, *entry.outputs):
             _require_dtype(binding, source)

@@ -106,8 +106,14 @@ class _Writer:
             )
             for b in self._source.state
         ]
+        outputs = self._outputs()
         graph = helper.make_graph(
-            nodes, self._manifest.model.name or "model", self._inputs(), self._outputs(), [*buffers, *self._constants]
+            nodes,
+            self._manifest.model.name or "model",
+            self._inputs(),
+            outputs,
+            [*buffers, *self._constants],
+            value_info=list(self._between({info.name for info in outputs})),
         )
         opsets = [helper.make_opsetid("", _OPSET), helper.make_opsetid(CONTEXT_DOMAIN, 1)]
         model = helper.make_model(
@@ -162,6 +168,14 @@ class _Writer:
         specs = dict(zip(self._names.inputs, self._manifest.inputs, strict=True))
         infos += [_info(after, specs[name]) for name, after in self._names.input_updates.items()]
         return infos
+
+    def _between(self, outputs: set[str]) -> Iterator[onnx.ValueInfoProto]:
+        """What the engines give to others: nothing in ONNX says the types that come of an EPContext node."""
+        for step in self._source.program.engine_steps:
+            for binding in self._manifest.engines[step.engine].outputs:
+                if binding.name not in outputs:
+                    sizes = [None if size < 0 else size for size in binding.shape]
+                    yield helper.make_tensor_value_info(binding.name, _DTYPES[binding.dtype], sizes)
 
     def _input_casts(self) -> Iterator[onnx.NodeProto]:
         for cast in self._source.program.casts:

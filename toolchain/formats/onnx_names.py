@@ -163,8 +163,8 @@ class _Namer:
         return IncompatibleError(
             problem,
             where=self._source.where,
-            remedy="build it again with this release of trtcross, whose engines have one name for each value; or as one "
-            "engine (--require-full-coverage)",
+            remedy="build it again with this release of trtcross, whose engines have one name for each value; or as "
+            "one engine (--require-full-coverage)",
         )
 
 
