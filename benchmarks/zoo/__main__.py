@@ -14,7 +14,17 @@ from benchmarks.zoo.building import build
 from benchmarks.zoo.forking import in_forks, warm_up
 from benchmarks.zoo.row import Row
 from benchmarks.zoo.rows import FIXED, zoo
-from benchmarks.zoo.table import GPU, REPOSITORY, RESULTS, read_records, today, worse, write_records, write_table
+from benchmarks.zoo.table import (
+    GPU,
+    REPOSITORY,
+    RESULTS,
+    read_lines,
+    read_records,
+    today,
+    worse,
+    write_records,
+    write_table,
+)
 
 
 def main() -> int:
@@ -32,7 +42,7 @@ def main() -> int:
     (work / "logs").mkdir(parents=True, exist_ok=True)
     results = work / "results.jsonl"
     rows = zoo(",".join(FIXED) if asked.fixed else asked.only)
-    there = {} if asked.again else read_results(results)
+    there = {} if asked.again else read_lines(results)
     wanted, rows = rows, [row for row in rows if row.name not in there]
     if rows:
         warm_up()
@@ -49,7 +59,7 @@ def main() -> int:
         with results.open("a") as file:
             file.write(json.dumps(record) + "\n")
         print(f"[{number + 1}/{len(rows)}] {row.name}: {_line(record)}", flush=True)
-    return _finish(read_results(results), wanted, write=not asked.fixed)
+    return _finish(read_lines(results), wanted, write=not asked.fixed)
 
 
 def _finish(results: dict[str, dict[str, Any]], rows: list[Row], *, write: bool) -> int:
@@ -66,12 +76,6 @@ def _finish(results: dict[str, dict[str, Any]], rows: list[Row], *, write: bool)
         write_records(RESULTS, records)
         write_table(every, records, read_records(GPU))
     return 1 if any(complaints.values()) else 0
-
-
-def read_results(path: Path) -> dict[str, dict[str, Any]]:
-    """The newest result of each row."""
-    lines = path.read_text().splitlines() if path.exists() else []
-    return {record["name"]: record for record in map(json.loads, lines)}
 
 
 def _version(row: Row) -> str:

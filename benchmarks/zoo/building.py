@@ -109,9 +109,9 @@ def _compared(row: Row, built: Any, samples: list[Any], call: Any) -> Result:
     if not built.networks:
         return {"state": "unknown", "reason": "it has no engine: PyTorch would be compared with itself"}
     for sample in samples:
-        args, kwargs = _called(call, sample.inputs)
+        args, kwargs = called(call, sample.inputs)
         try:
-            compared = _errors(pytree.tree_leaves(built.run_networks(*args, **kwargs)), sample.outputs)
+            compared = errors_of(pytree.tree_leaves(built.run_networks(*args, **kwargs)), sample.outputs)
         except Exception as error:  # noqa: BLE001 - the interpreter's or a check's, which is a result too
             traceback.print_exc()
             return {"state": "wrong", "reason": f"running: {_said(error)}"}
@@ -128,14 +128,14 @@ def _compared(row: Row, built: Any, samples: list[Any], call: Any) -> Result:
     }
 
 
-def _called(call: Any, tensors: list[Any]) -> Any:
+def called(call: Any, tensors: list[Any]) -> Any:
     """The call with a sample's tensors; what is no tensor stays."""
     leaves, structure = pytree.tree_flatten(call)
     taken = [new if isinstance(old, torch.Tensor) else old for old, new in zip(leaves, tensors, strict=True)]
     return pytree.tree_unflatten(taken, structure)
 
 
-def _errors(got: list[Any], want: list[Any]) -> list[float]:
+def errors_of(got: list[Any], want: list[Any]) -> list[float]:
     """Of each output that is a tensor; infinite where it has another shape, dtype or class."""
     pairs = list(zip(got, want, strict=True))
     return [_error(a, b) for a, b in pairs if isinstance(b, torch.Tensor)]

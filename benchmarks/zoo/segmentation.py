@@ -314,7 +314,8 @@ _BATCH = batch("pixel_values")
 
 ROWS = [
     _row("deeplabv3", _torchvision_segmentation("deeplabv3_mobilenet_v3_large"), "torchvision", image("x", ANY_SIZE)),
-    _row("lraspp", _torchvision_segmentation("lraspp_mobilenet_v3_large"), "torchvision", image("input", ANY_SIZE), "fp16"),
+    _row("lraspp", _torchvision_segmentation("lraspp_mobilenet_v3_large"), "torchvision", image("input", ANY_SIZE),
+         "fp16"),
     _row("retinanet", _retinanet, "torchvision", image("x", ANY_SIZE)),
     _row("ssdlite", _ssdlite, "torchvision", batch("x")),
     _row("segformer", _hugging("SegformerForSemanticSegmentation", _segformer), "transformers", _PIXELS, "fp16"),

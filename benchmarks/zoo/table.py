@@ -14,6 +14,7 @@ from benchmarks.zoo.row import Row
 REPOSITORY = Path(__file__).resolve().parents[2]
 RESULTS = Path(__file__).with_name("results.json")
 GPU = Path(__file__).with_name("gpu.json")
+UPSTREAM = Path(__file__).with_name("upstream.json")
 TABLE = REPOSITORY / "docs" / "build" / "zoo.md"
 
 Record = dict[str, Any]
@@ -26,6 +27,12 @@ _TIMES, _TINY = 10.0, 2e-5
 def read_records(path: Path) -> dict[str, Record]:
     """The results by name; none where there is no file yet."""
     return {record["name"]: record for record in json.loads(path.read_text())} if path.exists() else {}
+
+
+def read_lines(path: Path) -> dict[str, Record]:
+    """The newest result of each name, of a file with a line of JSON for each."""
+    lines = path.read_text().splitlines() if path.exists() else []
+    return {record["name"]: record for record in map(json.loads, lines)}
 
 
 def write_records(path: Path, records: Mapping[str, Record]) -> None:

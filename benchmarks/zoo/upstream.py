@@ -1,0 +1,241 @@
+"""Torch-TensorRT's own ``compile`` for the rows of the zoo, on this machine's GPU: built, right, seconds.
+
+    python -m benchmarks.zoo.upstream OUT.jsonl [--jobs 8] [--seconds 300] [--only PATTERN]
+    python -m benchmarks.zoo.upstream OUT.jsonl --cross-compile    # three models, through cross_compile_for_windows
+
+A row is compiled with ``torch_tensorrt.compile`` and ranges as ``torch_tensorrt.Input`` takes them. Where that fails it
+is exported by ``torch.export`` with ``Dim.DYNAMIC`` first, which knows sizes that are equal. Rows are written as they
+come; those that are there are not run again. ``--into-table OUT.jsonl`` takes them into ``docs/zoo.md``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import inspect
+import json
+import sys
+import tempfile
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.utils import _pytree as pytree
+
+from benchmarks.zoo.processes import in_processes
+from benchmarks.zoo.row import Row
+from benchmarks.zoo.rows import zoo
+from benchmarks.zoo.table import UPSTREAM, read_lines, read_records, today, write_records
+
+# What is used most comes first: time may be short.
+FIRST = (
+    "resnet18", "bert", "vit", "sd-unet", "llama", "convnext", "whisper", "yolo", "clip", "swin", "segformer", "gpt2",
+    "qwen2", "vae-decoder", "sdxl-unet", "flux", "esrgan", "detr", "t5-encoder", "wav2vec2", "llama-step-static-cache",
+    "efficientnet", "mobilenetv3", "deeplabv3", "modernbert", "mistral", "gemma3", "sam-image-encoder", "roberta",
+    "distilbert", "controlnet", "sd3", "siglip", "depth-anything", "rife", "raft", "hifi-gan", "unet", "mixtral",
+)  # fmt: skip
+CROSS = ("resnet18", "bert", "sd-unet")
+FACTOR = 4.0
+
+Found = dict[str, Any]
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.zoo.upstream", description=__doc__)
+    parser.add_argument("out", type=Path, nargs="?", help="a line of JSON for each row")
+    parser.add_argument("--only", default="*", help="names of rows, as patterns with commas between")
+    parser.add_argument("--jobs", type=int, default=8)
+    parser.add_argument("--each", type=float, default=120, help="seconds for one")
+    parser.add_argument("--seconds", type=float, default=7200, help="in all")
+    parser.add_argument("--cross-compile", action="store_true", help="three rows, for Windows")
+    parser.add_argument("--into-table", type=Path, nargs="+", help="files of results")
+    parser.add_argument("--one", help=argparse.SUPPRESS)
+    asked = parser.parse_args()
+    if asked.into_table:
+        taken = {name: found for path in asked.into_table for name, found in read_lines(path).items()}
+        write_records(UPSTREAM, read_records(UPSTREAM) | taken)
+        return 0
+    if asked.one:
+        return _one(zoo(asked.one)[0], _cross_compiled if asked.cross_compile else _compiled)
+    there = read_lines(asked.out)
+    rows = sorted(zoo(asked.only), key=lambda row: FIRST.index(row.name) if row.name in FIRST else len(FIRST))
+    names = [row.name for row in rows if not asked.cross_compile or row.name in CROSS]
+    mode = ["--cross-compile"] if asked.cross_compile else []
+    command = [sys.executable, "-m", "benchmarks.zoo.upstream", *mode, "--one"]
+    commands = {name: [*command, name] for name in names if name not in there}
+    logs = asked.out.with_suffix(".logs")
+    for name, found in in_processes(commands, logs, count=asked.jobs, each=asked.each, seconds=asked.seconds):
+        record = {"name": name, "date": today(), "built": False, "right": False, **found}
+        with asked.out.open("a") as file:
+            file.write(json.dumps(record) + "\n")
+        print(json.dumps(record), flush=True)
+    return 0
+
+
+def _one(row: Row, run: Callable[[Row], Iterator[Found]]) -> int:
+    """Prints what is known of a row after each step, for the case that the next one crashes."""
+    found: Found = {}
+    try:
+        for more in run(row):
+            found |= more
+            print(json.dumps(found), flush=True)
+    except Exception as error:  # noqa: BLE001 - what it raised is the row
+        traceback.print_exc()
+        print(json.dumps(found | {"failed": _said(error)}), flush=True)
+    return 0
+
+
+class _Example:
+    """A row's call, at the sizes of its ranges.
+
+    Attributes:
+        eager: the model on the GPU.
+        samples: the leaves of a call on the CPU: the example's sizes, the least, and the greatest.
+        wanted: what the model gives for them, on the CPU and in fp32.
+    """
+
+    def __init__(self, row: Row) -> None:
+        from benchmarks.zoo.building import called, made
+        from benchmarks.zoo.eager import Eager
+        from linux_side.frontend.leaves import input_names
+        from linux_side.frontend.structure import plain_spec
+        from linux_side.options import BuildOptions
+
+        model, *call = made(row)
+        self._leaves, structure = pytree.tree_flatten(tuple(call))
+        names = input_names(plain_spec(structure), list(inspect.signature(model.forward).parameters))
+        dynamic = BuildOptions.model_validate({"dynamic": list(row.dynamic)}).dynamic
+        self.ranges = {(names.index(item.input), item.dim): item.ranges[0] for item in dynamic}
+        self.samples = [list(self._leaves), self.leaves_at("min"), self.leaves_at("max")]
+        self.wanted = []
+        for sample in self.samples:
+            args, kwargs = called(tuple(call), [x.clone() if isinstance(x, torch.Tensor) else x for x in sample])
+            with torch.no_grad():
+                self.wanted.append(pytree.tree_leaves(model(*args, **kwargs)))
+        self.eager = Eager(row)
+
+    def leaves_at(self, kind: str) -> list[Any]:
+        """The example's leaves, cropped or tiled to ``min``, ``opt`` or ``max``."""
+        leaves = list(self._leaves)
+        for (index, dim), sizes in self.ranges.items():
+            rows = torch.arange(getattr(sizes, kind)) % leaves[index].shape[dim]
+            leaves[index] = leaves[index].index_select(dim, rows)
+        return leaves
+
+    def call_of(self, leaves: list[Any]) -> tuple[Any, Any]:
+        """Arguments and keywords on the GPU, in the row's precision; what is no tensor stays."""
+        from benchmarks.zoo.building import called
+
+        args, kwargs = called(self.eager.call, self.eager.placed(leaves))
+        return args, kwargs
+
+    def inputs(self) -> tuple[Any, Any]:
+        """What ``torch_tensorrt`` takes in the place of arguments and keywords."""
+        import torch_tensorrt
+
+        def described(index: int, leaf: Any) -> Any:
+            if not isinstance(leaf, torch.Tensor):
+                return leaf
+            low, high = (at[kind][index].shape for kind in ("min", "max"))
+            if low == high:
+                return torch_tensorrt.Input(shape=tuple(leaf.shape), dtype=leaf.dtype)
+            shapes = {f"{kind}_shape": tuple(leaves[index].shape) for kind, leaves in at.items()}
+            return torch_tensorrt.Input(**shapes, dtype=leaf.dtype)
+
+        at = {kind: self.leaves_at(kind) for kind in ("min", "opt", "max")}
+        leaves, structure = pytree.tree_flatten(self.eager.call)
+        args, kwargs = pytree.tree_unflatten([described(*pair) for pair in enumerate(leaves)], structure)
+        return args, kwargs
+
+    def exported(self) -> torch.export.ExportedProgram:
+        """By torch.export, each size of its own and within its range."""
+        leaves, structure = pytree.tree_flatten(self.eager.call)
+        for index, dim in self.ranges:  # torch.export fixes a size of 1
+            if leaves[index].shape[dim] == 1:
+                leaves[index] = leaves[index].repeat_interleave(2, dim)
+        wanted: dict[int, dict[int, Any]] = {}
+        for (index, dim), sizes in self.ranges.items():
+            wanted.setdefault(index, {})[dim] = torch.export.Dim.DYNAMIC(min=sizes.min, max=sizes.max)
+        shapes = torch.export.ShapesCollection()
+        for index, dims in wanted.items():
+            shapes[leaves[index]] = dims
+        args, kwargs = pytree.tree_unflatten(leaves, structure)
+        with torch.no_grad():
+            return torch.export.export(self.eager.module, args, kwargs, dynamic_shapes=shapes if self.ranges else None)
+
+
+def _compiled(row: Row) -> Iterator[Found]:
+    from benchmarks.zoo.eager import device_name, error_of
+    from linux_side.frontend.golden import tolerance_of
+
+    example = _Example(row)
+    pairs = list(zip(example.samples, example.wanted, strict=True))
+    yield {"gpu": device_name()}
+    of_eager = [example.eager.error(leaves, wanted) for leaves, wanted in pairs]
+    yield {"eager_error": max(of_eager)}
+    for way, compiler in (("compile", _by_compile), ("export", _by_export)):
+        began = time.monotonic()
+        try:
+            model = compiler(example)
+        except Exception as error:  # noqa: BLE001 - what it raised is the result
+            traceback.print_exc()
+            yield {f"{way}_failed": _said(error)}
+            continue
+        yield {"built": True, "way": way, "compile_seconds": round(time.monotonic() - began, 1), **_counted(model)}
+        errors = []
+        for leaves, wanted in pairs:
+            errors.append(error_of(model, example.call_of(leaves), wanted))
+            yield {"errors": errors, "error": max(errors)}
+        allowed = tolerance_of(row.precision if row.precision in ("fp16", "bf16") else "fp32").relative_l2
+        limits = [max(allowed, FACTOR * error) for error in of_eager]
+        yield {"right": all(error <= limit for error, limit in zip(errors, limits, strict=True))}
+        return
+
+
+def _by_compile(example: _Example) -> Any:
+    import torch_tensorrt
+
+    args, kwargs = example.inputs()
+    return torch_tensorrt.compile(example.eager.module, ir="dynamo", arg_inputs=args, kwarg_inputs=kwargs)
+
+
+def _by_export(example: _Example) -> Any:
+    import torch_tensorrt
+
+    args, kwargs = example.inputs()
+    return torch_tensorrt.dynamo.compile(example.exported(), arg_inputs=args, kwarg_inputs=kwargs)
+
+
+def _counted(model: Any) -> Found:
+    engines = [name for name, _ in model.named_children() if name.startswith("_run_on_acc")]
+    return {"engines": len(engines)}
+
+
+def _cross_compiled(row: Row) -> Iterator[Found]:
+    """Upstream's own way to Windows, with the example's sizes."""
+    import torch_tensorrt
+
+    from benchmarks.zoo.eager import device_name
+
+    example = _Example(row)
+    args, kwargs = example.eager.call
+    with torch.no_grad():
+        program = torch.export.export(example.eager.module, args, kwargs)
+    yield {"gpu": device_name()}
+    began = time.monotonic()
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "model.ep"
+        module = torch_tensorrt.dynamo.cross_compile_for_windows(program, arg_inputs=args, kwarg_inputs=kwargs)
+        yield {"compile_seconds": round(time.monotonic() - began, 1), **_counted(module)}
+        torch_tensorrt.dynamo.save_cross_compiled_exported_program(module, str(file))
+        yield {"built": True, "bytes": file.stat().st_size}
+
+
+def _said(error: Exception) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"[:300]
+
+
+if __name__ == "__main__":
+    sys.exit(main())
