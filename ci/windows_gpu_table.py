@@ -1,6 +1,6 @@
-"""Takes the file that ci/windows-gpu.ps1 wrote into the README's "What was run where".
+"""Takes the file that ci/windows-gpu.ps1 wrote into the site's page "What was run where".
 
-    python ci/windows_gpu_table.py windows-gpu.json [README.md]
+    python ci/windows_gpu_table.py windows-gpu.json [docs/verify/where.md]
 
 One row a machine: a later file of the same GPU takes the place of an earlier one. The file comes from elsewhere: its
 texts are cut and escaped, and what is not as the script writes it is refused.
@@ -82,31 +82,31 @@ def _cell(text: str) -> str:
     return re.sub(r"([\\`*_{}\[\]<>#|&])", r"\\\1", plain)
 
 
-def taken(readme: str, line: str) -> str:
-    """The README with this line; of the same machine there is one.
+def taken(page: str, line: str) -> str:
+    """The page with this line; of the same machine there is one.
 
     Raises:
-        ResultError: the README has no place for it.
+        ResultError: the page has no place for it.
     """
-    before, begin, rest = readme.partition(BEGIN)
+    before, begin, rest = page.partition(BEGIN)
     table, end, after = rest.partition(END)
     if not begin or not end:
-        raise ResultError(f"README: there are no lines {BEGIN!r} and {END!r}")
+        raise ResultError(f"the page has no lines {BEGIN!r} and {END!r}")
     machine = line.split(" | ")[0]
     rows = [
         item for item in table.strip().splitlines()[2:] if item.split(" | ")[0] != machine and "never run" not in item
     ]
-    return f"{before}{begin}\n{HEADING}\n" + "\n".join([*rows, line]) + f"\n{end}{after}"
+    return f"{before}{begin}\n\n{HEADING}\n" + "\n".join([*rows, line]) + f"\n\n{end}{after}"
 
 
 def main() -> None:
-    readme = Path(sys.argv[2] if len(sys.argv) > 2 else "README.md")
+    page = Path(sys.argv[2] if len(sys.argv) > 2 else "docs/verify/where.md")
     try:
         document = checked(json.loads(Path(sys.argv[1]).read_text(encoding="utf-8")))
-        text = taken(readme.read_text(encoding="utf-8"), row(document))
+        text = taken(page.read_text(encoding="utf-8"), row(document))
     except (ValueError, ResultError) as error:
         sys.exit(f"{sys.argv[1]}: {error}")
-    readme.write_text(text, encoding="utf-8")
+    page.write_text(text, encoding="utf-8")
     print(row(document))
 
 

@@ -1,4 +1,4 @@
-"""What a person with a Windows GPU sends: the file is written whatever fails, and is taken into the README's table."""
+"""What a person with a Windows GPU sends: the file is written whatever fails, and is taken into the page's table."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def script(name: str) -> ModuleType:
 
 
 TABLE, DRIVER = script("windows_gpu_table"), script("windows_gpu")
-README = (ROOT / "README.md").read_text(encoding="utf-8")
+PAGE = (ROOT / "docs" / "verify" / "where.md").read_text(encoding="utf-8")
 
 
 def step(name: str, code: int = 0, **facts: Any) -> dict[str, Any]:
@@ -49,19 +49,19 @@ RESULT: dict[str, Any] = {
 }
 
 
-def test_a_result_is_one_row_of_the_readme() -> None:
+def test_a_result_is_one_row_of_the_page() -> None:
     line = TABLE.row(TABLE.checked(RESULT))
     verified = ("2 of 2 right, relative error up to 3.4e-04", "0 of 1 right", "not tried")
     for words in ("RTX 4090", "driver 581.15", *verified, "minilm.pt2 0.410 ms", "2026-11-26"):
         assert words.replace("_", "\\_") in line, line
     assert "numpy \\| is missing \\<b\\>" in line
-    text = TABLE.taken(README, line)
+    text = TABLE.taken(PAGE, line)
     assert text.count(line) == 1 and "none yet: never run" not in text
-    assert text.replace(line, "").startswith(README[: README.index(TABLE.BEGIN)])
+    assert text.replace(line, "").startswith(PAGE[: PAGE.index(TABLE.BEGIN)])
 
 
 def test_the_same_machine_has_one_row_and_another_its_own() -> None:
-    once = TABLE.taken(README, TABLE.row(RESULT))
+    once = TABLE.taken(PAGE, TABLE.row(RESULT))
     later = copy.deepcopy(RESULT) | {"date": "2026-12-01T00:00:00+00:00"}
     assert TABLE.taken(once, TABLE.row(later)).count("RTX 4090") == 1
     other = copy.deepcopy(RESULT)
@@ -86,13 +86,13 @@ def test_a_file_of_something_else_is_refused(change: dict[str, Any], where: str)
         TABLE.checked(RESULT | change)
 
 
-def test_a_readme_without_the_place_is_refused_and_left_alone(tmp_path: Path) -> None:
-    readme, result = tmp_path / "README.md", tmp_path / "r.json"
-    readme.write_text("no table", encoding="utf-8")
+def test_a_page_without_the_place_is_refused_and_left_alone(tmp_path: Path) -> None:
+    page, result = tmp_path / "where.md", tmp_path / "r.json"
+    page.write_text("no table", encoding="utf-8")
     result.write_text(json.dumps(RESULT), encoding="utf-8")
-    command = [sys.executable, ROOT / "ci" / "windows_gpu_table.py", result, readme]
+    command = [sys.executable, ROOT / "ci" / "windows_gpu_table.py", result, page]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 1 and "there are no lines" in done.stderr and readme.read_text() == "no table"
+    assert done.returncode == 1 and "has no lines" in done.stderr and page.read_text() == "no table"
 
 
 def test_what_an_install_line_installs() -> None:

@@ -1,0 +1,45 @@
+"""A hook of mkdocs: what a page means in the repository, it also means on the site.
+
+The marks by which tests find commands become words that a reader sees.
+
+`<!-- run -->` says that `tests/integration/test_docs.py` runs the block below, `<!-- run: 3 -->` with which exit code it
+ends, `<!-- not run: why -->` that no test does, and `<!-- page not run: why -->` so of a whole page.
+`tests/unit/test_document_commands.py` asks for one of them before each block of commands.
+
+Links to files of the repository that are not on the site become their names.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+_MARK = re.compile(r"^<!-- (run|not run|page not run)(?:: ([^\n]+?))? -->$", re.M)
+_WORDS = {"run": "Run by a test", "not run": "Not run by a test", "page not run": "No command of this page is run by a test"}
+_BETWEEN = {"run": "; exit code ", "not run": ": ", "page not run": ": "}
+
+
+_LINK = re.compile(r"\[([^\]\n]+)\]\((\.\./[^)#\s]+)\)")
+
+
+def on_page_markdown(markdown: str, *, page: Any, config: Any, **_: Any) -> str:
+    """What mkdocs calls for each page."""
+    folder, docs = Path(page.file.abs_src_path).parent, Path(config.docs_dir)
+
+    def outside(link: re.Match[str]) -> str:
+        path = Path(os.path.normpath(folder / link[2]))
+        if docs in path.parents or not path.exists():
+            return link[0]
+        name = path.relative_to(docs.parent).as_posix()
+        return f"`{name}`" if name in link[1] else f"{link[1]} (`{name}`)"
+
+    return _LINK.sub(outside, _MARK.sub(_paragraph, markdown))
+
+
+def _paragraph(mark: re.Match[str]) -> str:
+    kind, more = mark.groups()
+    words = _WORDS[kind] + (_BETWEEN[kind] + more if more else "")
+    html = re.sub(r"`([^`]+)`", r"<code>\1</code>", words)
+    return f'<p class="ran ran-{"yes" if kind == "run" else "no"}">{html}</p>\n'

@@ -1,0 +1,47 @@
+"""Every block of commands in the README and on the site says whether a test runs it; what a message names is there."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from tests.conftest import ROOT
+
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+SOURCES = [path for name in ("toolchain", "linux_side", "windows_side", "ci") for path in (ROOT / name).rglob("*.py")]
+BLOCK = re.compile(r"(?:^<!-- (?P<mark>[^\n]+) -->\n)?^```(?P<language>\w*)\n(?P<text>.*?)^```$", re.S | re.M)
+SHELLS = {"bash", "sh", "powershell", "console"}
+COMMAND = re.compile(r"^(\$ )?(trtcross|make|python|pip|py|ci/\S+) ", re.M)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_each_block_of_commands_says_whether_it_is_run(page) -> None:
+    text = page.read_text(encoding="utf-8")
+    if re.search(r"^<!-- page not run: .+ -->$", text, re.M):
+        return
+    unmarked = [
+        block["text"]
+        for block in BLOCK.finditer(text)
+        if (block["language"] in SHELLS or (not block["language"] and COMMAND.search(block["text"])))
+        and not re.fullmatch(r"run(: \d+)?|not run: .+", block["mark"] or "")
+    ]
+    assert unmarked == []
+
+
+def test_each_page_that_a_message_or_a_comment_names_is_there() -> None:
+    named = {
+        name
+        for path in (*PAGES, *SOURCES, ROOT / "Makefile", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md")
+        for name in re.findall(r"\bdocs/[\w/-]+\.md\b", path.read_text(encoding="utf-8"))
+    }
+    assert named
+    assert [name for name in sorted(named) if not (ROOT / name).exists()] == []
+
+
+def test_the_picture_of_a_builds_memory_has_the_figures_of_its_table() -> None:
+    page = (ROOT / "docs" / "benchmarks" / "build.md").read_text(encoding="utf-8")
+    picture = (ROOT / "docs" / "images" / "build-memory.svg").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| ([a-z][^|]+) \| (\d+) \| (\d+) \| \d+ \|$", page, re.M)
+    shown = re.findall(r'<text class="end"[^>]*>([^<]+)</text>.*?>(\d+)</text>.*?>(\d+)</text>', picture, re.S)
+    assert shown == rows and rows
