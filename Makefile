@@ -3,10 +3,11 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+DOCS ?= .venv-docs
 JOBS ?= 2
 export HF_HUB_OFFLINE = 1
 
-.PHONY: demo test operators fuzz lint matrix zoo zoo-ci windows-test gpu-test wheel clean
+.PHONY: demo test operators fuzz lint docs matrix zoo zoo-ci windows-test gpu-test wheel clean
 
 demo: $(INSTALLED)  ## build two trained models for Windows, inspect and check them
 	$(BIN)/python ci/demo.py .demo
@@ -25,6 +26,9 @@ lint: $(INSTALLED)  ## formatting, lint, types, and who may import whom
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+docs: $(DOCS)/.installed  ## the site, into .site/; it has a small environment of its own
+	NO_MKDOCS_2_WARNING=1 $(DOCS)/bin/mkdocs build --strict
 
 matrix: $(INSTALLED)  ## build examples/matrix.toml, verify it on Linux and in a Windows Python, write a report
 	BIN=$(abspath $(BIN)) ci/matrix.sh examples/matrix.toml .matrix/examples
@@ -52,9 +56,14 @@ $(INSTALLED): pyproject.toml
 	$(BIN)/python -m pip install -e ".[producer,consumer,sign,cluster,dev,models]"
 	@touch $@
 
+$(DOCS)/.installed: pyproject.toml
+	$(PYTHON) -m venv $(DOCS)
+	$(DOCS)/bin/python -m pip install --quiet -e ".[docs]"
+	@touch $@
+
 $(VENV)/.zoo: $(INSTALLED)
 	$(BIN)/python -m pip install -e ".[zoo]"
 	@touch $@
 
 clean:
-	rm -rf $(VENV) .demo .zoo dist build
+	rm -rf $(VENV) $(DOCS) .site .demo .zoo dist build

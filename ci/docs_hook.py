@@ -1,26 +1,31 @@
 """A hook of mkdocs: what a page means in the repository, it also means on the site.
 
-The marks by which tests find commands become words that a reader sees.
-
-`<!-- run -->` says that `tests/integration/test_docs.py` runs the block below, `<!-- run: 3 -->` with which exit code it
-ends, `<!-- not run: why -->` that no test does, and `<!-- page not run: why -->` so of a whole page.
+The marks by which tests find commands become words that a reader sees. `<!-- run -->` says that
+`tests/integration/test_docs.py` runs the block below, `<!-- run: 3 -->` with which exit code it ends,
+`<!-- not run: why -->` that no test does, and `<!-- page not run: why -->` so of a whole page.
 `tests/unit/test_document_commands.py` asks for one of them before each block of commands.
 
-Links to files of the repository that are not on the site become their names.
+Links to files of the repository that are not on the site become their names. The fields of `BuildOptions` are written
+where a page asks for them. Docstrings have Sphinx's roles and `::`, which Markdown does not know, and name pages by
+their files.
 """
 
 from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 _MARK = re.compile(r"^<!-- (run|not run|page not run)(?:: ([^\n]+?))? -->$", re.M)
-_WORDS = {"run": "Run by a test", "not run": "Not run by a test", "page not run": "No command of this page is run by a test"}
+_WORDS = {
+    "run": "Run by a test",
+    "not run": "Not run by a test",
+    "page not run": "No command of this page is run by a test",
+}
 _BETWEEN = {"run": "; exit code ", "not run": ": ", "page not run": ": "}
-
-
+_FIELDS = "<!-- the fields of BuildOptions -->"
 _LINK = re.compile(r"\[([^\]\n]+)\]\((\.\./[^)#\s]+)\)")
 
 
@@ -35,7 +40,33 @@ def on_page_markdown(markdown: str, *, page: Any, config: Any, **_: Any) -> str:
         name = path.relative_to(docs.parent).as_posix()
         return f"`{name}`" if name in link[1] else f"{link[1]} (`{name}`)"
 
+    if _FIELDS in markdown:
+        markdown = markdown.replace(_FIELDS, "\n".join(_fields()))
     return _LINK.sub(outside, _MARK.sub(_paragraph, markdown))
+
+
+def _fields() -> Iterator[str]:
+    from linux_side.options import BuildOptions
+
+    yield from ("| field | default | what it says |", "|---|---|---|")
+    for name, field in BuildOptions.model_fields.items():
+        default = field.get_default(call_default_factory=True)
+        yield f"| `{name}` | `{getattr(default, 'value', default)!r}` | {field.description} |"
+
+
+def on_page_content(html: str, *, page: Any, config: Any, **_: Any) -> str:
+    """What mkdocs calls with each page's HTML."""
+    docs = Path(config.docs_dir)
+
+    def named(name: re.Match[str]) -> str:
+        if not (docs / f"{name[1]}.md").exists():
+            return name[0]
+        there = os.path.relpath(docs / f"{name[1]}.html", (docs / page.file.dest_uri).parent)
+        return f'<a href="{Path(there).as_posix()}">{name[0]}</a>'
+
+    html = re.sub(r":(?:attr|class|data|exc|func|meth|mod):<code>[.~]?", "<code>", html)
+    html = re.sub(r"::</p>", ":</p>", html.replace("<p>::</p>\n", ""))
+    return re.sub(r"(?<!\">)<code>docs/([\w/-]+)\.md</code>", named, html)
 
 
 def _paragraph(mark: re.Match[str]) -> str:

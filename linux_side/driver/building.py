@@ -57,7 +57,7 @@ def build(
             a Hugging Face model folder (``docs/build/models.md``).
         out: where the ``.pt2`` file goes; what is there is replaced when the new file is complete. Not the model's own.
             ``--precision auto`` writes its plan beside it: ``model.precision.json`` beside ``model.pt2``.
-        options: every setting of the build; or give
+        options: every setting of the build. Give this or ``settings``.
         settings: the fields of :class:`BuildOptions` as keywords, such as ``precision="fp16"``.
         cache: whether to look in the build cache first, and to keep the artifact there (``docs/build/cache.md``).
         progress: sees each event (``docs/reference/api.md``): ``start`` and ``end`` of phases, ``progress`` within

@@ -160,7 +160,7 @@ def test_a_risk_is_a_warning_to_load_and_the_rest_a_refusal(tmp_path: Path, monk
 
 
 def test_the_document_knows_every_requirement_that_check_can_name(tmp_path: Path) -> None:
-    text = (ROOT / "docs" / "run" / "windows.md").read_text("utf-8")
+    text = (ROOT / "docs" / "fix" / "check.md").read_text("utf-8")
     with open_artifact(Handmade().write(tmp_path / "a.pt2")) as artifact:
         names = {item.name for item in preflight.check(artifact)} | {"visual-c++", "wsl"}
     assert {name for name in names if f"| `{name}` |" not in text} == set()
