@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pytest
 
@@ -16,7 +17,7 @@ COMMAND = re.compile(r"^(\$ )?(trtcross|make|python|pip|py|ci/\S+) ", re.M)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
-def test_each_block_of_commands_says_whether_it_is_run(page) -> None:
+def test_each_block_of_commands_says_whether_it_is_run(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
     if re.search(r"^<!-- page not run: .+ -->$", text, re.M):
         return
