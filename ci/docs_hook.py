@@ -7,7 +7,7 @@ The marks by which tests find commands become words that a reader sees. `<!-- ru
 
 Links to files of the repository that are not on the site become their names. The fields of `BuildOptions` are written
 where a page asks for them. Docstrings have Sphinx's roles and `::`, which Markdown does not know, and name pages by
-their files.
+their files. In a search what answers a question comes before docstrings and figures.
 """
 
 from __future__ import annotations
@@ -25,6 +25,18 @@ _WORDS = {
     "page not run": "No command of this page is run by a test",
 }
 _BETWEEN = {"run": "; exit code ", "not run": ": ", "page not run": ": "}
+# Of a page, or of the folder that it is in: how much more a word found there counts.
+_BOOST = {
+    "reference/inside.md": 2.0,
+    "reference": 0.3,
+    "benchmarks": 0.3,
+    "build/dynamic.md": 3.0,
+    "build/precision.md": 2.0,
+    "fix": 2.0,
+    "fix/check.md": 5.0,
+    "run/running.md": 1.5,
+    "start/glossary.md": 2.0,
+}
 _FIELDS = "<!-- the fields of BuildOptions -->"
 _LINK = re.compile(r"\[([^\]\n]+)\]\((\.\./[^)#\s]+)\)")
 
@@ -32,6 +44,8 @@ _LINK = re.compile(r"\[([^\]\n]+)\]\((\.\./[^)#\s]+)\)")
 def on_page_markdown(markdown: str, *, page: Any, config: Any, **_: Any) -> str:
     """What mkdocs calls for each page."""
     folder, docs = Path(page.file.abs_src_path).parent, Path(config.docs_dir)
+    name = page.file.src_uri
+    page.meta["search"] = {"boost": _BOOST.get(name, _BOOST.get(name.partition("/")[0], 1.0))}
 
     def outside(link: re.Match[str]) -> str:
         path = Path(os.path.normpath(folder / link[2]))

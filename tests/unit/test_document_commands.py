@@ -46,3 +46,20 @@ def test_the_picture_of_a_builds_memory_has_the_figures_of_its_table() -> None:
     rows = re.findall(r"^\| ([a-z][^|]+) \| (\d+) \| (\d+) \| \d+ \|$", page, re.M)
     shown = re.findall(r'<text class="end"[^>]*>([^<]+)</text>.*?>(\d+)</text>.*?>(\d+)</text>', picture, re.S)
     assert shown == rows and rows
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_each_file_that_a_page_names_is_there(page: Path) -> None:
+    named = re.findall(
+        r"(?<![\w/.])(?:toolchain|linux_side|windows_side|tests|benchmarks|ci|examples|docs)/[\w/.-]+\.(?:py|md|json|toml|sh|ps1|yml)\b",
+        page.read_text(encoding="utf-8"),
+    )
+    assert [name for name in named if not (ROOT / name).exists()] == []
+
+
+@pytest.mark.parametrize("package", ["toolchain", "linux_side", "windows_side"])
+def test_the_map_of_the_rooms_has_every_room(package: str) -> None:
+    page = (ROOT / "docs" / "reference" / "inside.md").read_text(encoding="utf-8")
+    (table,) = re.findall(rf"^\| `{package}/`, from the top.*?(?=\n\n)", page, re.S | re.M)
+    rooms = {path.parent.name for path in (ROOT / package).glob("*/__init__.py")}
+    assert {room for room in rooms if f"`{room}/`" not in table} == set()
