@@ -6,6 +6,8 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 
+FONTS = "Segoe UI, Roboto, Helvetica Neue, Arial, DejaVu Sans, sans-serif"  # `sans-serif` may be one with serifs
+
 Points = Sequence[tuple[float, float]]
 
 _WIDTH, _HEIGHT = 900, 520
@@ -28,7 +30,7 @@ def log_plot(series: Mapping[str, Points], *, title: str, x_title: str, y_title:
         return _HEIGHT - _BOTTOM - (math.log10(y) - low) / ((high - low) or 1) * (_HEIGHT - _TOP - _BOTTOM)
 
     def lines() -> Iterator[str]:
-        yield f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {_HEIGHT}" font-family="sans-serif">'
+        yield f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {_HEIGHT}" font-family="{FONTS}">'
         yield f'<rect width="{_WIDTH}" height="{_HEIGHT}" fill="white"/>'
         yield _text(_LEFT, 24, title, size=16)
         for x in xs:

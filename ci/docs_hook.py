@@ -36,6 +36,7 @@ _BOOST = {
     "fix/check.md": 5.0,
     "run/running.md": 1.5,
     "start/glossary.md": 2.0,
+    "verify/ci.md": 2.0,
 }
 _FIELDS = "<!-- the fields of BuildOptions -->"
 _LINK = re.compile(r"\[([^\]\n]+)\]\((\.\./[^)#\s]+)\)")

@@ -11,6 +11,7 @@ from html import escape
 from typing import Any
 
 from benchmarks.measure import REPOSITORY
+from benchmarks.plot import FONTS
 
 FOLDER = REPOSITORY / "docs" / "benchmarks" / "gpu"
 CALLEES = ("ours", "ours, CUDA graphs", "ours, CUDA graphs, copied", "execute_engine", "raw", "raw, CUDA graph")
@@ -239,19 +240,19 @@ def dot_plot(points: dict[tuple[str, int, str], dict[str, dict[str, Any]]]) -> s
     """One line for each point on the caller's default stream: how long each way takes against the raw call."""
     rows = [(f"{name} b{batch}", found) for (name, batch, stream), found in points.items()
             if stream == "default" and "raw" in found]  # fmt: skip
-    left, width, step, top = 190, 480, 26, 58
+    left, width, step, top = 190, 480, 26, 78
     height = top + step * len(rows) + 40
 
     def x_at(ratio: float) -> float:
         return left + min(ratio, 2.0) / 2.0 * width
 
     lines = [f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {left + width + 30} {height}" '
-             'font-family="sans-serif" font-size="11">',
+             f'font-family="{FONTS}" font-size="11">',
              f'<rect width="{left + width + 30}" height="{height}" fill="white"/>']  # fmt: skip
     for index, callee in enumerate(CALLEES):
-        x = 14 + index * 113
-        lines.append(f'<circle cx="{x}" cy="20" r="5" fill="{_COLOURS[index]}"/>')
-        lines.append(f'<text x="{x + 9}" y="24">{escape(callee)}</text>')
+        x, y = 14 + index % 3 * 226, 20 + index // 3 * 20
+        lines.append(f'<circle cx="{x}" cy="{y}" r="5" fill="{_COLOURS[index]}"/>')
+        lines.append(f'<text x="{x + 9}" y="{y + 4}">{escape(callee)}</text>')
     for tick in (0, 0.25, 0.5, 0.75, 1, 1.25, 1.5, 1.75, 2):
         colour = "#888888" if tick == 1 else "#e4e4e4"
         lines.append(
