@@ -68,6 +68,7 @@ def _said(error: Exception) -> str:
 
 
 def _built(row: Row, keep: Path | None) -> Result:
+    from linux_side.frontend.golden import tolerance_for
     from linux_side.frontend.source import export_source
     from linux_side.options import BuildOptions
     from tests.integration.harness import build_source, imported_builder
@@ -94,7 +95,7 @@ def _built(row: Row, keep: Path | None) -> Result:
             "bytes": built.artifact.path.stat().st_size,
             "attempts": built.attempts,
             "guards": len(manifest.guards),
-            "warnings": [*source.golden.warnings],
+            "warnings": source.golden.said(tolerance_for(options)),
         }
         if keep:
             keep.parent.mkdir(parents=True, exist_ok=True)

@@ -46,7 +46,7 @@ class EngineBuilder(ABC):
         """
 
     @abstractmethod
-    def import_upstream(self, gpus: Sequence[ComputeCapability]) -> None:
+    def import_upstream(self) -> None:
         """Imports Torch-TensorRT into this process."""
 
     @abstractmethod

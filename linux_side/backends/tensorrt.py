@@ -42,7 +42,7 @@ class TensorRTBuilder(EngineBuilder):
                 remedy=f"build on a machine with a {gpus[0]} GPU, or use --backend tensorrt-rtx",
             )
 
-    def import_upstream(self, gpus: Sequence[ComputeCapability]) -> None:
+    def import_upstream(self) -> None:
         importlib.import_module("torch_tensorrt")
 
     def setting_overrides(self, platform: Platform) -> dict[str, bool]:

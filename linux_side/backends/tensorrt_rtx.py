@@ -39,8 +39,9 @@ class TensorRTRTXBuilder(EngineBuilder):
                 remedy="build a second artifact with --gpu sm_75 only",
             )
 
-    def import_upstream(self, gpus: Sequence[ComputeCapability]) -> None:
-        upstream.import_torch_tensorrt(min(gpus, default=AMPERE))
+    def import_upstream(self) -> None:
+        # Whatever the build is for: the import asks whether this is a Tegra, which no GPU of TensorRT-RTX's is.
+        upstream.import_torch_tensorrt(AMPERE)
 
     def setting_overrides(self, platform: Platform) -> dict[str, bool]:
         # TensorRT-RTX refuses a runtime platform and a hardware-compatibility level: its engines need neither.

@@ -11,10 +11,11 @@ from typing import Any, TypeVar
 
 import click
 
+from linux_side.driver.room import default_budget
+from linux_side.driver.termination import ends_in_order
 from linux_side.matrix.execution.job import failed_error
 from linux_side.matrix.execution.progress import progress_for
 from linux_side.matrix.execution.run import learn_weights, run_plan
-from linux_side.matrix.planning.memory import default_budget
 from linux_side.matrix.planning.plan import Action, Planned
 from linux_side.matrix.planning.plan_text import show_plan
 from linux_side.matrix.records import own_command
@@ -137,8 +138,10 @@ def run(
         todo = made.of(Action.BUILD)
         progress = progress_for(output, len(todo))
         executor = session.executor(jobs or os.cpu_count() or 1, budget)
-        extra = ["--no-cache"] if no_cache else []
-        outcome = run_plan(made, session.folder, session.memory, executor, progress, options=extra, timeout=timeout)
+        with ends_in_order():
+            outcome = run_plan(
+                made, session.folder, session.memory, executor, progress, cache=not no_cache, timeout=timeout
+            )
     output.put(
         spec=str(spec),
         folder=str(session.folder.path),

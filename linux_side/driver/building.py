@@ -78,47 +78,91 @@ def build(
         )
     if progress is not None and on_event is not None:
         raise UsageError("progress and on_event are the same", where="build()", remedy="give progress alone")
-    out = Path(out)
     options = BuildOptions(**settings) if options is None else options
-    listener: OnEvent = progress or on_event or (lambda _: None)
-    _check_early(model, out, options.task)
-    builds = BuildCache() if cache else None
-    if builds and not builds.limit:
-        builds = None
-    times, named = Times(builds.folder if builds else None), str(model) if isinstance(model, (str, os.PathLike)) else ""
-    report = with_time_left(listener, times.of(named, options))
-
-    def warn(text: str) -> None:
-        report({"event": "warning", "text": text})
-
     with ends_in_order(), tempfile.TemporaryDirectory(prefix="trtcross-") as folder:
-        spool = Path(folder)
-        name, path = (None, str(model)) if isinstance(model, (str, os.PathLike)) else _save(model, spool)
-        key = _early_key(Path(path), name, options) if builds else None
-        if builds and key and fetch(builds, key, out, {}, warn):
-            report({"event": "cached", "key": key})
-            found = open_artifact(out)
-            for text in build_warnings(found.manifest):
-                warn(text)
-            return _with_plan(found, options)
-        if isinstance(model, (str, os.PathLike)):
-            require_room(Needs.of(saved_weights(Path(model)), options), spool, out, warn)
-        job = {
-            "model": path,
-            "name": name,
-            "out": str(out),
-            "spool": folder,
-            "options": options.model_dump_json(),
-            "cache": builds is not None,
-            "cache_key": key,
-        }
+        prepared = Prepared(model, Path(out), options, Path(folder), cache=cache, listener=progress or on_event)
+        if found := prepared.from_cache():
+            return found
         with tempfile.TemporaryFile() as default_log:
-            _run_child(job, report, log or default_log)
-    artifact = open_artifact(out)
-    if builds and not artifact.manifest.build.from_cache:
-        keep(builds, artifact, warn)
-        times.keep(named, options, artifact.manifest.build.seconds)
-    return _with_plan(artifact, options)
+            run_alone(prepared, log or default_log)
+        return prepared.finished()
+
+
+class Prepared:
+    """A build that has been looked at, and for which a process is to do the work.
+
+    Args:
+        spool: a folder of its own, for what is on its way to the artifact.
+        listener: sees each event.
+
+    Raises:
+        UsageError: what is wrong for certain.
+    """
+
+    def __init__(
+        self,
+        model: ExportedProgram | str | os.PathLike[str],
+        out: Path,
+        options: BuildOptions,
+        spool: Path,
+        *,
+        cache: bool,
+        listener: OnEvent | None = None,
+    ) -> None:
+        _check_early(model, out, options.task)
+        named = isinstance(model, (str, os.PathLike))
+        self.out, self.options, self.spool = out, options, spool
+        self._cache = BuildCache() if cache else None
+        if self._cache and not self._cache.limit:
+            self._cache = None
+        self._times, self._named = Times(self._cache.folder if self._cache else None), str(model) if named else ""
+        self.report = with_time_left(listener or (lambda _: None), self._times.of(self._named, options))
+        self._name: str | None = None
+        if named:
+            self.model = str(model)
+        else:
+            self._name, self.model = _save(model, spool)
+        self._key: str | None = None
+
+    def warn(self, text: str) -> None:
+        self.report({"event": "warning", "text": text})
+
+    def from_cache(self) -> Artifact | None:
+        """The artifact, where the build cache has it and that can be told without torch; else there is room for it.
+
+        Raises:
+            BuildFailedError: there is no room.
+        """
+        self._key = _early_key(Path(self.model), self._name, self.options) if self._cache else None
+        if self._cache and self._key and fetch(self._cache, self._key, self.out, {}, self.warn):
+            self.report({"event": "cached", "key": self._key})
+            found = open_artifact(self.out)
+            for text in build_warnings(found.manifest):
+                self.warn(text)
+            return _with_plan(found, self.options)
+        if self._named:
+            require_room(Needs.of(saved_weights(Path(self._named)), self.options), self.spool, self.out, self.warn)
+        return None
+
+    def job(self) -> dict[str, Any]:
+        """What the process is given."""
+        return {
+            "model": self.model,
+            "name": self._name,
+            "out": str(self.out),
+            "spool": str(self.spool),
+            "options": self.options.model_dump_json(),
+            "cache": self._cache is not None,
+            "cache_key": self._key,
+        }
+
+    def finished(self) -> Artifact:
+        """The artifact, once the process has written it; kept in the cache."""
+        artifact = open_artifact(self.out)
+        if self._cache and not artifact.manifest.build.from_cache:
+            keep(self._cache, artifact, self.warn)
+            self._times.keep(self._named, self.options, artifact.manifest.build.seconds)
+        return _with_plan(artifact, self.options)
 
 
 def _with_plan(artifact: Artifact, options: BuildOptions) -> Artifact:
@@ -240,38 +284,65 @@ def _check_kind(model: Path) -> None:
         )
 
 
-def _run_child(job: dict[str, Any], on_event: OnEvent, log: IO[bytes]) -> None:
+def run_alone(
+    prepared: Prepared, log: IO[bytes], on_start: Callable[[subprocess.Popen[bytes]], None] = lambda _: None
+) -> None:
+    """Builds in a process of its own.
+
+    Args:
+        on_start: is given the process.
+    """
     start = log.tell() if log.seekable() else None
     command = python_child("linux_side.driver.worker", str(os.getpid()))
     child, events = start_child(command, stdin=subprocess.PIPE, stdout=log, stderr=log)
-    error: TrtcrossError | None = None
-    told: dict[str, Any] = {}
+    ear = Ear(prepared.report)
     jobs = child.stdin
     if jobs is None:  # for the type checker: it is a pipe
         raise RuntimeError("the build process has no pipe")
     with child, events:
         try:
+            on_start(child)
             with suppress(BrokenPipeError), jobs:  # it ended at once, and how is said below
-                jobs.write(json.dumps(job).encode())
+                jobs.write(json.dumps(prepared.job()).encode())
             for event in read_events(events):
-                if event["event"] == "error":
-                    error = error_from_json(event["error"])
-                else:
-                    told.update(event)
-                    on_event(event)
+                ear.hear(event)
         except BaseException:
             child.kill()
             raise
         finally:
             child.wait()
-            _remove_parts(Path(job["out"]), child.pid)
-    if error is not None:
+            remove_parts(prepared.out, child.pid)
+    if error := ear.error_of(ProcessEnd.of(child.returncode), log, start):
         raise error
-    if child.returncode:
-        raise _crashed(ProcessEnd.of(child.returncode), log, start, told)
 
 
-def _remove_parts(out: Path, pid: int) -> None:
+class Ear:
+    """Hears a build process: passes on what it says, and knows at its end what was wrong."""
+
+    def __init__(self, report: OnEvent) -> None:
+        self._report = report
+        self._error: TrtcrossError | None = None
+        self._told: dict[str, Any] = {}
+
+    def hear(self, event: dict[str, Any]) -> None:
+        if event["event"] == "error":
+            self._error = error_from_json(event["error"])
+        else:
+            self._told.update(event)
+            self._report(event)
+
+    def error_of(self, ended: ProcessEnd, log: IO[bytes], start: int | None) -> TrtcrossError | None:
+        """What it said is wrong, or how it ended where it said nothing.
+
+        Args:
+            log: with what it printed, from ``start`` on.
+        """
+        if self._error is not None or not (ended.code or ended.signal):
+            return self._error
+        return _crashed(ended, log, start, self._told)
+
+
+def remove_parts(out: Path, pid: int) -> None:
     """What a child that was killed left unfinished; another build's own part is not touched."""
     prefix = part_prefix(out, pid)
     for path in out.parent.iterdir():

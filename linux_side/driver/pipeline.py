@@ -23,22 +23,24 @@ from linux_side.cache.notes import Notes
 from linux_side.driver.allocator import trim
 from linux_side.driver.artifact_writer import Serialized, program_digest, serialize_program, write_artifact
 from linux_side.driver.room import Needs, require_room
+from linux_side.driver.stages import seen_by
 from linux_side.exporter import export
 from linux_side.exporter.engine_module import CompiledEngine, compiled_engine
 from linux_side.exporter.program import CallStructure
 from linux_side.frontend.dynamic_shapes import narrowed_ranges, profiles_for, program_guards
 from linux_side.frontend.golden import describe_golden, serialize_golden, tolerance_for
 from linux_side.frontend.leaves import describe_inputs, describe_outputs, forward_names
-from linux_side.frontend.source import Source, load_source
+from linux_side.frontend.source import Source, load_source, require_precision
 from linux_side.frontend.supported import check_model
 from linux_side.fx.code import code_at_need
 from linux_side.fx.saving import save
 from linux_side.fx.spill import Spill, size_of, tensors_of
+from linux_side.guards.collect import ProgramGuards
 from linux_side.guards.layout import copy_explicitly
 from linux_side.guards.locations import located_guards
 from linux_side.guards.profiles import Profiles, require_guards
 from linux_side.guards.tracing import small_sizes_of
-from linux_side.lowering.convert import Compiled, NetworkHook, PartitionHook, convert_partitions
+from linux_side.lowering.convert import Compiled, NetworkHook, PartitionHook, convert_partitions, for_platform
 from linux_side.lowering.fallback import Fallback
 from linux_side.lowering.lower import lower_program, partition_graph
 from linux_side.lowering.small_sizes import drop_refuted_by_lowering
@@ -73,6 +75,19 @@ _SEARCH_SHARE = 3.0
 
 
 @dataclass
+class Begun:
+    """What a build has made so far, stage by stage."""
+
+    source: Source
+    guards: ProgramGuards = field(init=False)
+    profiles: Profiles = field(init=False)
+    mixed: Mixed | None = None
+    lowered: torch.fx.GraphModule = field(init=False)
+    compiled: Compiled = field(init=False)
+    kept: list[str] = field(default_factory=list)
+
+
+@dataclass
 class Pipeline:
     """One build.
 
@@ -90,6 +105,7 @@ class Pipeline:
         started: when the build began, by ``time.monotonic``.
         on_step: hears what TensorRT's builder does, and how much of all engines is done; from any thread.
         on_needs: hears what the build is thought to need.
+        begun: what it has made, from the export on.
     """
 
     options: BuildOptions
@@ -105,21 +121,27 @@ class Pipeline:
     started: float = field(default_factory=time.monotonic)
     on_step: OnStep | None = None
     on_needs: Callable[[Needs], None] = lambda _: None
+    begun: Begun = field(init=False)
 
     def __post_init__(self) -> None:
         self.spill = Spill(self.spool)
 
+    def move_to(self, spool: Path) -> None:
+        """Puts what comes now into another folder; what is mapped stays so."""
+        self.spool = self.spill.folder = spool
+
     def import_upstream(self) -> None:
         """Imports Torch-TensorRT, which only building needs."""
         with self.phase("tensorrt"):
-            self.builder.import_upstream(self.options.capabilities)
+            self.builder.import_upstream()
 
     def load(self, model: str, name: str | None) -> Source:
         """The program of ``MODEL`` (a path or ``module:factory``), under ``name`` if there is one."""
         with self.phase("export"):
-            source = load_source(model, self.options)
+            source = load_source(model, seen_by("export", self.options))
             source.name = name or source.name
             self._release(source.program)
+        self.begun = Begun(source)
         return source
 
     def _release(self, program: torch.export.ExportedProgram) -> None:
@@ -127,36 +149,73 @@ class Pipeline:
         self.spill.move(tensors_of(program))
         trim()
 
-    def program_key(self, source: Source) -> str:
+    def program_key(self) -> str:
         """What names this build in the build cache."""
-        check_model(source.program, self.options.torch_executed_ops)
-        source.digest = self._digest(source.program)
+        source = self.begun.source
+        self.require_sound()
+        source.digest = source.digest or self._digest(source.program)
         golden = serialize_golden(source.golden.samples) if source.golden.samples else b""
-        golden += json.dumps(source.golden.warnings).encode()
+        golden += json.dumps(self.golden_warnings()).encode()
         gpu = None if self.builder.backend.portable else self._producer().gpu
         classes = [entry.model_dump() for entry in source.classes]
         return program_key(source.digest, golden, source.name, gpu, self.options, classes)
 
+    @property
+    def weights(self) -> int:
+        """Bytes of the program's weights."""
+        return size_of(self.begun.source.program)
+
+    def golden_warnings(self) -> list[str]:
+        """What is to be said of golden I/O, at the tolerance of this build."""
+        return self.begun.source.golden.said(tolerance_for(self.options))
+
+    def require_sound(self) -> None:
+        """Refuses options that cannot be of this program.
+
+        Raises:
+            UsageError, BuildFailedError: as the case may be.
+        """
+        source = self.begun.source
+        require_precision(source.program, self.options, source.name)
+        check_model(source.program, self.options.torch_executed_ops)
+
     def run_source(self, source: Source, out: Path) -> Manifest:
         """Builds the artifact of a program at ``out``."""
-        program = source.program
-        check_model(program, self.options.torch_executed_ops)
-        weights = size_of(program)
-        self.on_needs(Needs.of(weights, self.options))
-        require_room(Needs.left(weights, self.options), self.spool, out, lambda text: self.warn([text]))
-        guards = program_guards(program)
-        profiles = profiles_for(program, self.options.dynamic, guards.sizes)
-        require_guards(guards, profiles, program.range_constraints)
+        self.begun = Begun(source)
+        self.choose_precision(out)
+        self.lower()
+        self.convert()
+        return self.write(out)
+
+    def choose_precision(self, out: Path) -> None:
+        """The first of what follows the export: checks, and the program in halves where the options ask for them."""
+        self.require_sound()
+        begun, options = self.begun, seen_by("precision", self.options)
+        program = begun.source.program
+        self.on_needs(Needs.of(self.weights, options))
+        require_room(Needs.left(self.weights, options), self.spool, out, lambda text: self.warn([text]))
+        begun.guards = program_guards(program)
+        begun.profiles = profiles_for(program, options.dynamic, begun.guards.sizes)
+        require_guards(begun.guards, begun.profiles, program.range_constraints)
         with self.phase("digest"):
-            digest = source.digest or self._digest(program)
+            begun.source.digest = begun.source.digest or self._digest(program)
             copy_explicitly(program)
-        mixed = self._in_precision(source)
+        begun.mixed = self._in_precision(begun.source, options)
+
+    def lower(self) -> None:
+        """Lowers the program."""
+        begun, options = self.begun, seen_by("lower", self.options)
         with self.phase("lower"), located_guards(), code_at_need():
-            assigned = mixed.program if mixed else program
-            lowered = lower_program(assigned, self.options, self.builder)
-            drop_refuted_by_lowering(assigned, lowered, guards)
-        refuse = self.options.require_full_coverage
-        fallback = Fallback(lowered, started=self.started, notes=self.notes, warn=self.warn, refuse=refuse)
+            assigned = begun.mixed.program if begun.mixed else begun.source.program
+            begun.lowered = lower_program(assigned, options, self.builder)
+            drop_refuted_by_lowering(assigned, begun.lowered, begun.guards)
+
+    def convert(self) -> None:
+        """Partitions the lowered program, and builds the engines."""
+        begun, options = self.begun, seen_by("convert", self.options)
+        program, guards, profiles = begun.source.program, begun.guards, begun.profiles
+        refuse = options.require_full_coverage
+        fallback = Fallback(begun.lowered, started=self.started, notes=self.notes, warn=self.warn, refuse=refuse)
 
         def require_ranges() -> None:
             require_guards(guards, profiles, program.range_constraints)
@@ -164,35 +223,35 @@ class Pipeline:
 
         def attempt() -> Compiled:
             with located_guards(), code_at_need():
-                partitioned = self.partitioned(lowered)
+                partitioned = self.partitioned(begun.lowered)
             require_ranges()
             hooks = self.on_partition, self.on_network, fallback.deadline, self.on_step
-            return convert_partitions(partitioned, self.options, self.builder, profiles, self.spool, *hooks)
+            return convert_partitions(partitioned, options, self.builder, profiles, self.spool, *hooks)
 
         with self.phase("convert"), small_sizes_of(program.range_constraints):
-            compiled = fallback.run(attempt)
+            begun.compiled = fallback.run(attempt)
             require_ranges()  # a rewrite of a partition may ask of sizes too
+        begun.kept = fallback.warnings
+
+    def write(self, out: Path) -> Manifest:
+        """Writes the artifact."""
+        begun = self.begun
+        source, compiled = begun.source, begun.compiled
+        for_platform(compiled, self.options.target)
         with self.phase("serialize"):
-            result, serialized = self._serialize(source, compiled, profiles)
+            result, serialized = self._serialize(source, compiled, begun.profiles)
             if self.options.require_no_torch:
                 require_no_torch(serialized.skeleton)
             samples = source.golden.samples
             golden = serialize_golden(samples) if samples else None
-            rules = guards.rules(narrowed_ranges(program, profiles))
+            rules = begun.guards.rules(narrowed_ranges(source.program, begun.profiles))
         with self.phase("write"):
-            engines = _engines(compiled)
-            return write_artifact(
-                out,
-                serialized,
-                engines,
-                compiled.facts,
-                golden,
-                self._describe(source, digest, result, compiled, rules, mixed, fallback.warnings),
-            )
+            described = self._describe(source, result, compiled, rules, begun.mixed, begun.kept)
+            return write_artifact(out, serialized, _engines(compiled), compiled.facts, golden, described)
 
-    def _in_precision(self, source: Source) -> Mixed | None:
+    def _in_precision(self, source: Source, options: BuildOptions) -> Mixed | None:
         """The program in halves, where the options ask for them."""
-        options, program = self.options, source.program
+        program = source.program
         if options.halves is None:
             return None
         keep, plan = options.keep_fp32, options.precision_plan.keep_fp32 if options.precision_plan else []
@@ -210,7 +269,7 @@ class Pipeline:
 
     def partitioned(self, lowered: torch.fx.GraphModule) -> torch.fx.GraphModule:
         """The lowered program, split into what TensorRT takes and what stays in PyTorch."""
-        return partition_graph(lowered, self.options, self.builder)
+        return partition_graph(lowered, seen_by("convert", self.options), self.builder)
 
     def _digest(self, program: torch.export.ExportedProgram) -> str:
         path = self.spool / "model.pt2"
@@ -237,7 +296,6 @@ class Pipeline:
     def _describe(
         self,
         source: Source,
-        digest: str,
         result: torch.export.ExportedProgram,
         compiled: Compiled,
         rules: list[Operation],
@@ -251,11 +309,11 @@ class Pipeline:
         ]
         total = compiled.in_engines + sum(compiled.fallback.values())
         samples = source.golden.samples
-        warnings = {GOLDEN_WARNINGS: source.golden.warnings, FALLBACK_WARNINGS: kept}
+        warnings = {GOLDEN_WARNINGS: self.golden_warnings(), FALLBACK_WARNINGS: kept}
         return {
             "created": datetime.now(timezone.utc),
             "producer": producer,
-            "model": SourceModel(name=source.name, digest=digest),
+            "model": SourceModel(name=source.name, digest=source.digest or self._digest(source.program)),
             "settings": self.options.model_dump(mode="json") | {name: said for name, said in warnings.items() if said},
             "target": target,
             "install": install_lines(target, producer, without_torch=surely_runs_without_torch(compiled.fallback)),

@@ -16,6 +16,12 @@ from toolchain.text import size_text
 # buffers, and how many times the builder holds an engine's weights, as they are and as it fuses them.
 BASE, BUILDER = 500 * 2**20, 200 * 2**20
 COPIES = 2.0
+# Of that, what a process that was forked after the imports has together with the others: it is there once.
+INHERITED = 250 * 2**20
+# Of networks with many operators and few weights the builder takes more: for builds at once, which cannot be warned.
+SAFETY = 1.25
+# Of a build of which nothing is known.
+GUESS = 1280 * 2**20
 # The program is written twice, for its digest and to be mapped; an artifact has its engines in base64.
 SPOOLED = 2
 BASE64 = 4 / 3
@@ -60,6 +66,16 @@ class Needs:
         """What it needs further once its program is mapped from the disk."""
         whole = cls.of(weights, options)
         return cls(whole.memory - BASE, whole.least_memory - BASE, whole.spool - weights, whole.out)
+
+
+def thought_to_take(weights: int, options: BuildOptions) -> int:
+    """Memory of a build among others, where nothing but its weights is known: more than most are seen to take."""
+    return int(Needs.of(weights, options).memory * SAFETY)
+
+
+def default_budget() -> int:
+    """What builds may take together: four fifths of what is free now."""
+    return free_memory() * 4 // 5
 
 
 def require_room(needs: Needs, spool: Path, out: Path, warn: Callable[[str], None]) -> None:

@@ -13,7 +13,7 @@ import os
 import sys
 import time
 import traceback
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -21,14 +21,15 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from linux_side.driver.allocator import give_freed_memory_back
 from linux_side.driver.end_with_parent import end_with_parent
 from linux_side.driver.room import is_full
+from linux_side.driver.stages import STAGES
 from toolchain.errors import BuildFailedError, TrtcrossError
 from toolchain.io.events import EventWriter, events_to_parent
 from toolchain.text import first_line
 
 if TYPE_CHECKING:
     from linux_side.driver.pipeline import Pipeline
-    from linux_side.frontend.source import Source
 
+Job = dict[str, Any]
 
 _STEPS = 1000
 _STEP_SECONDS = 0.1
@@ -47,9 +48,9 @@ class BuildProgress:
         self._stepped = 0.0
         self.seconds: dict[str, float] = {}
 
-    def warn(self, texts: Iterable[str]) -> None:
+    def warn(self, texts: Iterable[str], **only: str) -> None:
         for text in texts:
-            self.send(event="warning", text=text)
+            self.send(event="warning", text=text, **only)
 
     def step(self, name: str, reached: float) -> None:
         """Tells how far ``convert`` is, a few times a second; any thread may call it."""
@@ -91,7 +92,7 @@ def main() -> int:
     progress = BuildProgress(events)
     job = json.loads(sys.stdin.read())
     try:
-        build_job(job, progress)
+        Build().run([job], progress)
     except TrtcrossError as error:
         traceback.print_exc()
         progress.send(event="error", error=error.to_json())
@@ -100,61 +101,148 @@ def main() -> int:
     return 0
 
 
-def build_job(job: dict[str, Any], progress: BuildProgress) -> None:
-    """Builds one artifact.
+class Build:
+    """A build, which can be stopped after a stage, and go on with other options that agree up to there.
 
-    Args:
-        job: ``model`` (a path or a factory's name), ``name`` or None, ``out``, ``spool``, ``options`` as JSON;
-            ``cache``: whether to use the build cache, and ``cache_key``, under which the caller found nothing, or None.
+    A job is ``model`` (a path or a factory's name), ``name`` or None, ``out``, ``spool``, ``options`` as JSON;
+    ``cache``: whether to use the build cache, and ``cache_key``, under which the caller found nothing, or None.
+
+    Attributes:
+        stage: the last one that is done, of ``linux_side.driver.stages``; None before the first.
     """
-    from linux_side.options import BuildOptions
 
-    options = BuildOptions.model_validate_json(job["options"])
-    progress.spool = Path(job["spool"])
-    with progress.phase("import"):
-        from linux_side.backends import engine_builder
+    def __init__(self) -> None:
+        self.stage: str | None = None
+        self._pipeline: Pipeline | None = None
+        self._upstream = False
+        self._keys: dict[str, str | None] = {}
 
-        builder = engine_builder(options.backend)
-        builder.packages()
-        builder.check_gpus(options.capabilities)
-        from linux_side.driver.pipeline import Pipeline
-    pipeline = Pipeline(options, builder, Path(job["spool"]), progress.phase, progress.seconds, warn=progress.warn)
-    pipeline.on_step = progress.step
-    pipeline.on_needs = lambda needs: progress.send(event="estimate", memory=needs.memory)
-    saved = Path(job["model"]).is_file()
-    if saved:  # a saved program may hold operators that Torch-TensorRT brings
-        pipeline.import_upstream()
-    source = pipeline.load(job["model"], job["name"])
-    progress.warn(source.golden.warnings)
-    if job["cache"] and _cached(job, pipeline, source, progress):
-        return
-    if not saved:
-        pipeline.import_upstream()
-    pipeline.run_source(source, Path(job["out"]))
+    def run(self, jobs: Sequence[dict[str, Any]], progress: BuildProgress, until: str = "write") -> list[Job]:
+        """Does the stages from where it is up to this one, by the first job's options.
 
+        Args:
+            jobs: those that share these stages.
 
-def _cached(job: dict[str, Any], pipeline: Pipeline, source: Source, progress: BuildProgress) -> bool:
-    """Sets the cache key; writes the artifact if the caller could not look for it, and the cache has it."""
-    from linux_side.cache.key import file_key
-    from linux_side.cache.lookup import fetch
-    from linux_side.cache.notes import Notes
-    from linux_side.cache.store import BuildCache
+        Returns:
+            Those that are still to be built: not those that the cache has, nor those that are refused.
+        """
+        left, names = list(jobs), list(STAGES)
+        if self._pipeline:
+            self._take(left[0], progress)
+        begin = names.index(self.stage) + 1 if self.stage else 0
+        for stage in names[begin : names.index(until) + 1]:
+            if stage == "import":
+                self._import(left[0], progress)
+                if until == stage:
+                    self._import_upstream()
+            elif stage == "export":
+                left = self._export(left, progress)
+            elif stage == "precision":
+                self.pipeline.choose_precision(Path(left[0]["out"]))
+            elif stage == "lower":
+                self.pipeline.lower()
+            elif stage == "convert":
+                self.pipeline.convert()
+            else:
+                self.pipeline.write(Path(left[0]["out"]))
+            self.stage = stage
+            if not left:
+                break
+        return left
 
-    cache = BuildCache()
-    if job["cache_key"] is not None:
-        # Not if the file was written to since: what was read is then of no known content.
-        key = file_key(Path(job["model"]), job["name"], pipeline.options)
-        pipeline.cache_key = key if key == job["cache_key"] else None
-        pipeline.notes = Notes(cache, pipeline.cache_key)
-        return False
-    with progress.phase("cache"):
-        pipeline.cache_key = key = pipeline.program_key(source)
-        out, seconds = Path(job["out"]), progress.seconds
-        pipeline.notes = Notes(cache, key)
-        found = fetch(cache, key, out, seconds, lambda text: progress.send(event="warning", text=text))
-    if found:
-        progress.send(event="cached", key=key)
-    return found
+    @property
+    def weights(self) -> int | None:
+        """Bytes of the model's weights, once it is exported."""
+        return self._pipeline.weights if self._pipeline and self.stage not in (None, "import") else None
+
+    @property
+    def pipeline(self) -> Pipeline:
+        if self._pipeline is None:
+            raise RuntimeError("nothing is imported yet")
+        return self._pipeline
+
+    def _import(self, job: Job, progress: BuildProgress) -> None:
+        from linux_side.options import BuildOptions
+
+        options = BuildOptions.model_validate_json(job["options"])
+        progress.spool = Path(job["spool"])
+        with progress.phase("import"):
+            from linux_side.backends import engine_builder
+
+            builder = engine_builder(options.backend)
+            builder.packages()
+            builder.check_gpus(options.capabilities)
+            from linux_side.driver.pipeline import Pipeline
+        self._pipeline = Pipeline(options, builder, Path(job["spool"]), progress.phase)
+        self._take(job, progress)
+
+    def _import_upstream(self) -> None:
+        if not self._upstream:
+            self.pipeline.import_upstream()
+            self._upstream = True
+
+    def _take(self, job: Job, progress: BuildProgress) -> None:
+        """Goes on with this job's options, and tells of it."""
+        from linux_side.cache.notes import Notes
+        from linux_side.cache.store import BuildCache
+        from linux_side.options import BuildOptions
+
+        pipeline = self.pipeline
+        progress.seconds, progress.spool = {**pipeline.seconds, **progress.seconds}, Path(job["spool"])
+        pipeline.options = BuildOptions.model_validate_json(job["options"])
+        pipeline.move_to(Path(job["spool"]))
+        pipeline.phase, pipeline.seconds, pipeline.warn = progress.phase, progress.seconds, progress.warn
+        pipeline.started = time.monotonic() - sum(progress.seconds.values())
+        pipeline.on_step = progress.step
+        pipeline.on_needs = lambda needs: progress.send(event="estimate", memory=needs.memory)
+        pipeline.cache_key = self._keys.get(job["out"])
+        pipeline.notes = Notes(BuildCache() if job["cache"] else None, pipeline.cache_key)
+
+    def _export(self, jobs: list[Job], progress: BuildProgress) -> list[Job]:
+        """Exports, and looks for each job in the cache."""
+        first, pipeline = jobs[0], self.pipeline
+        saved = Path(first["model"]).is_file()
+        if saved:  # a saved program may hold operators that Torch-TensorRT brings
+            self._import_upstream()
+        pipeline.load(first["model"], first["name"])
+        left = []
+        for job in jobs:
+            self._take(job, progress)
+            progress.warn(pipeline.golden_warnings(), **({"out": job["out"]} if len(jobs) > 1 else {}))
+            try:
+                pipeline.builder.check_gpus(pipeline.options.capabilities)
+                found = job["cache"] and self._cached(job, progress)
+            except TrtcrossError as error:
+                if len(jobs) == 1:
+                    raise
+                progress.send(event="refused", out=job["out"], error=error.to_json())
+                continue
+            if not found:
+                left.append(job)
+        if left:
+            self._take(left[0], progress)
+            self._import_upstream()
+        return left
+
+    def _cached(self, job: Job, progress: BuildProgress) -> bool:
+        """Finds the cache key; writes the artifact if the caller could not look for it, and the cache has it."""
+        from linux_side.cache.key import file_key
+        from linux_side.cache.lookup import fetch
+        from linux_side.cache.store import BuildCache
+
+        pipeline, out = self.pipeline, job["out"]
+        if job["cache_key"] is not None:
+            # Not if the file was written to since: what was read is then of no known content.
+            key = file_key(Path(job["model"]), job["name"], pipeline.options)
+            self._keys[out] = key if key == job["cache_key"] else None
+            return False
+        with progress.phase("cache"):
+            self._keys[out] = key = pipeline.program_key()
+            seconds = progress.seconds
+            found = fetch(BuildCache(), key, Path(out), seconds, lambda text: progress.send(event="warning", text=text))
+        if found:
+            progress.send(event="cached", key=key, out=out)
+        return found
 
 
 def end(code: int) -> NoReturn:

@@ -51,10 +51,23 @@ SHARE_OF_MEMORY = 0.5
 
 @dataclass(frozen=True)
 class Recording:
-    """Golden samples, none where they would prove nothing, and what is to be said of them."""
+    """Golden samples, none where they would prove nothing, and what is to be said of them.
+
+    Attributes:
+        warnings: whatever the tolerance.
+        at_other_inputs: the first sample's outputs at other inputs, where they were computed.
+    """
 
     samples: list[GoldenSample] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
+    at_other_inputs: list[torch.Tensor | None] | None = None
+
+    def said(self, tolerance: Tolerance) -> list[str]:
+        """All that is to be said of them, for an artifact whose outputs may be so far from golden."""
+        if self.at_other_inputs is None:
+            return self.warnings
+        outputs = self.samples[0].outputs
+        return self.warnings + doubts_of_dependence(outputs, self.at_other_inputs, tolerance.relative_l2)
 
 
 class Original:
@@ -97,9 +110,7 @@ class Original:
         return [leaf.clone() if isinstance(leaf, torch.Tensor) else None for leaf in pytree.tree_leaves(result)]
 
 
-def record_golden(
-    original: Original, program: ExportedProgram, samples: int, profiles: Profiles, tolerance: Tolerance
-) -> Recording:
+def record_golden(original: Original, program: ExportedProgram, samples: int, profiles: Profiles) -> Recording:
     """Runs the exported program on the example and on variations of it, and looks at what comes out.
 
     The first sample is the example itself, whatever it takes. Others have the least sizes, the greatest and sizes
@@ -111,12 +122,11 @@ def record_golden(
         original: the model from which the program was exported; or the program's own module.
         samples: how many are wanted.
         profiles: for each optimization profile, each symbol's ``min``, ``opt`` and ``max``.
-        tolerance: of the artifact's outputs.
 
     Raises:
         BuildFailedError: the exported program fails on the example.
     """
-    return _Recorder(original, program, samples, profiles).record(tolerance.relative_l2)
+    return _Recorder(original, program, samples, profiles).record()
 
 
 class _TooMuchError(Exception):
@@ -134,7 +144,7 @@ class _Recorder:
         self._seconds = original.seconds
         self._warnings: list[str] = []
 
-    def record(self, tolerance: float) -> Recording:
+    def record(self) -> Recording:
         with state_kept(self._exported):
             samples = [self._first_sample(), *self._further_samples()]
         originals = self._run_original(samples)
@@ -143,8 +153,8 @@ class _Recorder:
         if self._original.eager:
             runs = originals or [self._original.outputs]
             self._warnings += doubts_of_eager(list(zip((s.outputs for s in samples), runs, strict=False)))
-        self._warnings += doubts_of_values(samples) + self._doubts_of_dependence(samples[0], tolerance)
-        return Recording(samples, self._warnings)
+        self._warnings += doubts_of_values(samples)
+        return Recording(samples, self._warnings, self._at_other_inputs())
 
     def _first_sample(self) -> GoldenSample:
         try:
@@ -235,20 +245,19 @@ class _Recorder:
         drawn = f" (it draws random numbers: {', '.join(operators)})" if operators else ""
         return f"the model gives other outputs each time that it is run on the same inputs{drawn}"
 
-    def _doubts_of_dependence(self, example: GoldenSample, tolerance: float) -> list[str]:
+    def _at_other_inputs(self) -> list[torch.Tensor | None] | None:
         leaves = _varied(self._original.leaves, seed=0)
         changed = any(
             isinstance(leaf, torch.Tensor) and not torch.equal(leaf, other)
             for leaf, other in zip(self._original.leaves, leaves, strict=True)
         )
         if not changed or self._seconds > LONGEST_RUN:
-            return []
+            return None
         with state_kept(self._exported):
             try:
-                outputs = self._original.run(self._exported, leaves)
+                return self._original.run(self._exported, leaves)
             except Exception:  # noqa: BLE001 - not every value is an input: offsets, say, must rise
-                return []
-        return doubts_of_dependence(example.outputs, outputs, tolerance)
+                return None
 
 
 def serialize_golden(samples: Sequence[GoldenSample]) -> bytes:

@@ -47,7 +47,7 @@ def golden_from(artifact: Artifact, model: str, samples: int) -> tuple[GoldenDat
         original = Original(found, args, kwargs)
         program = export_program(model, found, args, kwargs)
     tolerance = tolerance_of(_precision(artifact.manifest))
-    recording = record_golden(original, program, samples, [], tolerance)
+    recording = record_golden(original, program, samples, [])
     if not recording.samples:
         raise BuildFailedError(
             recording.warnings[0], where=f"--golden-from {model}", remedy="convert without --golden-from"
@@ -56,7 +56,7 @@ def golden_from(artifact: Artifact, model: str, samples: int) -> tuple[GoldenDat
         for kind, leaves, specs in _sides(sample, artifact.manifest):
             _check(kind, leaves, specs, model)
     described = describe_golden(recording.samples, tolerance)
-    return GoldenData(serialize_golden(recording.samples), described, recording.warnings), source
+    return GoldenData(serialize_golden(recording.samples), described, recording.said(tolerance)), source
 
 
 def _own_inputs(artifact: Artifact) -> tuple[tuple[Any, ...], dict[str, Any]] | None:

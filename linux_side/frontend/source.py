@@ -20,7 +20,7 @@ from linux_side.frontend.dynamic_shapes import (
     shapes_for_export,
 )
 from linux_side.frontend.factory_result import read_result
-from linux_side.frontend.golden import Original, Recording, record_golden, tolerance_for
+from linux_side.frontend.golden import Original, Recording, record_golden
 from linux_side.frontend.hidden_state import adopt_written_constants, export_with_state
 from linux_side.frontend.hub.folder import open_folder, require_task_of_folder
 from linux_side.frontend.leaves import input_names
@@ -96,7 +96,6 @@ def _from_file(path: Path, options: BuildOptions) -> Source:
     program, classes = read_program(path)
     forget_ranges_of_expressions(program)
     program = adopt_written_constants(program)
-    _check_precision(program, options, str(path))
     if options.golden and program.example_inputs is None:
         raise UsageError(
             "the program carries no example inputs, so there is nothing to make golden outputs from",
@@ -113,11 +112,15 @@ def _from_file(path: Path, options: BuildOptions) -> Source:
 def _record(original: Original, program: ExportedProgram, options: BuildOptions) -> Recording:
     sizes = program_guards(program).sizes
     profiles = profiles_for(program, options.dynamic, sizes) if options.golden > 1 else []
-    return record_golden(original, program, options.golden, profiles, tolerance_for(options))
+    return record_golden(original, program, options.golden, profiles)
 
 
-def _check_precision(program: ExportedProgram, options: BuildOptions, where: str) -> None:
-    """Refuses another precision for a program that is in halves already: what it rounded is lost."""
+def require_precision(program: ExportedProgram, options: BuildOptions, where: str) -> None:
+    """Refuses another precision for a program that is in halves already: what it rounded is lost.
+
+    Raises:
+        UsageError: with both.
+    """
     found = {tensor.dtype for tensor in program.state_dict.values() if tensor.dtype in _HALVES.values()}
     asked = options.halves or options.precision
     if asked is not None and found - {_HALVES.get(asked)}:
@@ -155,7 +158,6 @@ def export_source(
     require_eval(module, where=name)
     original = Original(module, args, kwargs) if options.golden else None
     program = export_program(name, module, args, kwargs, options.dynamic)
-    _check_precision(program, options, name)
     golden = _record(original, program, options) if original else Recording()
     return Source(name, program, golden, plain_program(program))
 

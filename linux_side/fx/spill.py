@@ -19,12 +19,12 @@ LEAST = 64 * 2**10
 class Spill:
     """Files of tensors, which have no name once they are mapped.
 
-    Args:
+    Attributes:
         folder: where the files go; on a file system in memory nothing is gained.
     """
 
     def __init__(self, folder: Path) -> None:
-        self._folder = folder
+        self.folder = folder
         self._mapped: set[int] = set()
 
     def move(self, tensors: Iterable[torch.Tensor]) -> None:
@@ -42,7 +42,7 @@ class Spill:
                 groups.setdefault(storage.data_ptr(), []).append(tensor)
         if not groups:
             return
-        path = self._folder / "weights"
+        path = self.folder / "weights"
         places = list(_write(path, [group[0].untyped_storage() for group in groups.values()]))
         with path.open("r+b") as file:
             memory = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)

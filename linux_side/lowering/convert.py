@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +40,7 @@ from toolchain.engine.info import EngineInfo, RuntimeDevice
 from toolchain.errors import BuildFailedError, TrtcrossError
 from toolchain.graph.writer import engine_from_file
 from toolchain.manifest.models import Binding, ShapeRange
-from toolchain.targets import AMPERE
+from toolchain.targets import AMPERE, Platform
 
 PartitionHook = Callable[[str, torch.fx.GraphModule], None]
 NetworkHook = Callable[[str, Any], None]
@@ -156,6 +156,14 @@ def convert_partitions(
             "--allow-no-engine",
         )
     return compiled
+
+
+def for_platform(compiled: Compiled, platform: Platform) -> None:
+    """Sets the platform that the engines' infos name: one engine may be for several."""
+    for module in compiled.gm.children():
+        if isinstance(module, EngineModule):
+            info = replace(module.compiled.info, target_platform=platform.runtime_name)
+            module.compiled = replace(module.compiled, info=info)
 
 
 @contextmanager

@@ -50,7 +50,7 @@ EngineCall = Callable[..., Any]
 def imported_builder() -> Any:
     """The TensorRT-RTX builder, its Torch-TensorRT imported once in this process."""
     builder = engine_builder("tensorrt-rtx")
-    builder.import_upstream([])
+    builder.import_upstream()
     return builder
 
 

@@ -31,6 +31,11 @@ class EventWriter:
             self._file.write(line)
             self._file.flush()
 
+    def close(self) -> None:
+        """Says that nothing more will come."""
+        with self._lock:
+            self._file.close()
+
 
 @lru_cache(maxsize=1)
 def events_to_parent() -> EventWriter | None:

@@ -27,7 +27,7 @@ class Job:
         digest: of the cell, as it was when it was planned.
         level: how far to verify where it is built.
         memory: bytes that the build is thought to take.
-        options: more options for ``trtcross build``, such as ``--no-cache``.
+        cache: whether the build uses the build cache.
         timeout: seconds that the build, and then the verification, may take; None: as long as they like.
         cwd: where modules and ``.pt2`` files are looked up.
     """
@@ -38,12 +38,13 @@ class Job:
     artifact: Path
     log: Path
     memory: int
-    options: tuple[str, ...] = ()
+    cache: bool = True
     timeout: float | None = None
     cwd: str = "."
 
     def build_arguments(self) -> list[str]:
-        return ["build", *self.cell.build_arguments(), *self.options, "-o", str(self.artifact)]
+        cache = [] if self.cache else ["--no-cache"]
+        return ["build", *self.cell.build_arguments(), *cache, "-o", str(self.artifact)]
 
     def verify_arguments(self) -> list[str]:
         return ["verify", str(self.artifact), "--level", self.level]
@@ -54,8 +55,23 @@ class Job:
         return [shlex.join(line) for line in lines]
 
 
+@dataclass(frozen=True)
+class Built:
+    """How a cell's build went.
+
+    Attributes:
+        manifest: the artifact's, as its JSON has it; None where there is an error.
+        peak: the most memory that it took, in bytes.
+    """
+
+    error: TrtcrossError | None
+    manifest: dict[str, Any] | None
+    seconds: float
+    peak: int | None
+
+
 def run_job(job: Job, processes: Processes, on_phase: OnPhase) -> CellRecord:
-    """Builds and verifies; a failure is a record too.
+    """Builds by the command line, and verifies; a failure is a record too.
 
     Args:
         on_phase: hears the cell's identifier and each phase.
@@ -64,19 +80,34 @@ def run_job(job: Job, processes: Processes, on_phase: OnPhase) -> CellRecord:
         Cancelled: the run was stopped.
     """
     started = datetime.now(timezone.utc)
+    begin_log(job)
+    on_phase(job.cell.id, "start")
+    with job.log.open("ab") as log:
+        done = _step(job, [*job.build_arguments(), "-v"], log, processes, on_phase)
+    manifest = (done.document or {}).get("manifest")
+    return verified(job, started, Built(done.error(), manifest, done.seconds, done.peak), processes, on_phase)
+
+
+def begin_log(job: Job) -> None:
+    """Makes the folders of a cell's files, and its log, with the command line that does the same."""
     job.artifact.parent.mkdir(parents=True, exist_ok=True)
     job.log.parent.mkdir(parents=True, exist_ok=True)
-    with job.log.open("wb") as log:
-        on_phase(job.cell.id, "start")
-        built = _step(job, job.build_arguments(), ("-v",), log, processes, on_phase)
-        error, verified = built.error(), None
+    job.log.write_text(f"$ trtcross {shlex.join(job.build_arguments())}\n")
+
+
+def verified(job: Job, started: datetime, built: Built, processes: Processes, on_phase: OnPhase) -> CellRecord:
+    """The record of a cell that was built, after its verification."""
+    error, done = built.error, None
+    with job.log.open("ab") as log:
         if error is None:
             on_phase(job.cell.id, "verify")
-            verified = _step(job, job.verify_arguments(), (), log, processes, on_phase)
-            error = verified.error()
+            log.write(f"$ trtcross {shlex.join(job.verify_arguments())}\n".encode())
+            log.flush()
+            done = _step(job, job.verify_arguments(), log, processes, on_phase)
+            error = done.error()
         if error is not None:
             log.write(f"\n{error}\n".encode(errors="replace"))
-    return _record(job, started, built, verified, error)
+    return _record(job, started, built, done, error)
 
 
 def lost_record(job: Job, error: TrtcrossError) -> CellRecord:
@@ -92,18 +123,9 @@ def lost_record(job: Job, error: TrtcrossError) -> CellRecord:
     )
 
 
-def _step(
-    job: Job,
-    arguments: list[str],
-    more: tuple[str, ...],
-    log: IO[bytes],
-    processes: Processes,
-    on_phase: OnPhase,
-) -> Finished:
-    log.write(f"$ trtcross {shlex.join(arguments)}\n".encode())
-    log.flush()
+def _step(job: Job, arguments: list[str], log: IO[bytes], processes: Processes, on_phase: OnPhase) -> Finished:
     return processes.run(
-        [*arguments, *more],
+        arguments,
         log,
         on_phase=lambda phase: on_phase(job.cell.id, phase),
         timeout=job.timeout,
@@ -112,7 +134,7 @@ def _step(
 
 
 def _record(
-    job: Job, started: datetime, built: Finished, verified: Finished | None, error: TrtcrossError | None
+    job: Job, started: datetime, built: Built, verified: Finished | None, error: TrtcrossError | None
 ) -> CellRecord:
     step: Step | None = None if error is None else "build" if verified is None else "verify"
     return CellRecord(
@@ -121,7 +143,7 @@ def _record(
         build_seconds=round(built.seconds, 2),
         verify_seconds=round(verified.seconds, 2) if verified else None,
         peak=built.peak,
-        artifact=_artifact(job, built) if verified else None,
+        artifact=_artifact(job, built.manifest) if verified and built.manifest else None,
         levels=(verified.document or {}).get("levels", []) if verified else [],
     )
 
@@ -140,8 +162,7 @@ def _common(job: Job, started: datetime, error: TrtcrossError | None) -> dict[st
     }
 
 
-def _artifact(job: Job, built: Finished) -> ArtifactFacts:
-    manifest = (built.document or {})["manifest"]
+def _artifact(job: Job, manifest: dict[str, Any]) -> ArtifactFacts:
     return ArtifactFacts(
         size=job.artifact.stat().st_size,
         sha256=file_digest(job.artifact),

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import closing
+from datetime import datetime, timezone
+from typing import Any
 
-from linux_side.matrix.execution.job import Job, OnPhase, lost_record, run_job
+from linux_side.driver.leaf import Leaf, Outcome
+from linux_side.driver.tree import Tree
+from linux_side.matrix.execution.job import Built, Job, OnPhase, begin_log, lost_record, verified
 from linux_side.matrix.execution.processes import Cancelled, Processes
 from linux_side.matrix.records import CellRecord
 from toolchain.errors import BuildFailedError
 
 
 class LocalExecutor:
-    """Each cell is a child process, watched by a thread.
+    """Cells are built in processes that share what can be shared, and each is verified in a child process.
 
     Args:
         workers: how many cells at a time.
@@ -24,36 +28,74 @@ class LocalExecutor:
         self.budget = budget
 
     def run(self, jobs: Sequence[Job], on_phase: OnPhase) -> Generator[CellRecord, None, None]:
-        # The biggest first: it would otherwise be alone at the end.
-        waiting = sorted(jobs, key=lambda job: -job.memory)
-        running: dict[Future[CellRecord], Job] = {}
-        processes = Processes()
-        with ThreadPoolExecutor(self.workers) as pool:
+        processes, cells = Processes(), dict[Leaf, _Cell]()
+        for job in jobs:
             try:
-                while waiting or running:
-                    while (job := self._next(waiting, list(running.values()))) is not None:
-                        waiting.remove(job)
-                        running[pool.submit(run_job, job, processes, on_phase)] = job
-                    done, _ = wait(running, return_when=FIRST_COMPLETED)
-                    for future in done:
-                        yield _result(future, running.pop(future))
+                begin_log(job)
+            except OSError as error:
+                yield _lost(job, error)
+            else:
+                cell = _Cell(job, on_phase)
+                cells[cell.leaf] = cell
+
+        def finish(leaf: Leaf, outcome: Outcome) -> CellRecord:
+            cell = cells[leaf]
+            try:
+                cell.begin()  # one that comes from the cache has not yet
+                return verified(cell.job, cell.started, _built(outcome), processes, on_phase)
+            except Cancelled:
+                raise
+            except Exception as error:  # noqa: BLE001 - a full disk or a bug must not take the other cells along
+                return _lost(cell.job, error)
+
+        timeout = next((job.timeout for job in jobs), None)
+        tree = Tree(list(cells), finish, workers=self.workers, budget=self.budget, timeout=timeout)
+        with closing(tree.run()) as records:
+            try:
+                yield from records
             finally:
                 processes.stop()
 
-    def _next(self, waiting: Sequence[Job], running: Sequence[Job]) -> Job | None:
-        if len(running) >= self.workers:
-            return None
-        left = self.budget - sum(job.memory for job in running)
-        return next((job for job in waiting if job.memory <= left or not running), None)
 
+class _Cell:
+    """A cell at work.
 
-def _result(future: Future[CellRecord], job: Job) -> CellRecord:
-    try:
-        return future.result()
-    except Cancelled:
-        raise
-    except Exception as error:  # noqa: BLE001 - a full disk or a bug must not take the other cells along
-        problem = BuildFailedError(
-            f"the cell could not be run: {type(error).__name__}: {error}", where=job.cell.id, remedy="see the message"
+    Attributes:
+        started: when it began, or what it shares with others did.
+    """
+
+    def __init__(self, job: Job, on_phase: OnPhase) -> None:
+        self.job, self._on_phase = job, on_phase
+        self.started = datetime.now(timezone.utc)
+        self._begun = False
+        cell = job.cell
+        self.leaf = Leaf(
+            cell.model, job.artifact, cell.options(), job.log, job.memory, cache=job.cache, listener=self.hear
         )
-        return lost_record(job, problem)
+
+    def begin(self) -> None:
+        if not self._begun:
+            self._begun, self.started = True, datetime.now(timezone.utc)
+            self._on_phase(self.job.cell.id, "start")
+
+    def hear(self, event: dict[str, Any]) -> None:
+        if event["event"] == "start":
+            self.begin()
+            self._on_phase(self.job.cell.id, event["phase"])
+        elif event["event"] == "warning":
+            with self.job.log.open("ab") as log:
+                log.write(f"warning: {event['text']}\n".encode(errors="replace"))
+
+
+def _built(outcome: Outcome) -> Built:
+    if outcome.artifact is None:
+        return Built(outcome.error, None, outcome.seconds, outcome.peak)
+    with outcome.artifact as artifact:
+        return Built(None, artifact.manifest.model_dump(), outcome.seconds, outcome.peak)
+
+
+def _lost(job: Job, error: Exception) -> CellRecord:
+    problem = BuildFailedError(
+        f"the cell could not be run: {type(error).__name__}: {error}", where=job.cell.id, remedy="see the message"
+    )
+    return lost_record(job, problem)

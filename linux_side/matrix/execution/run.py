@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,17 +50,17 @@ def run_plan(
     executor: Executor,
     progress: RunProgress,
     *,
-    options: Sequence[str] = (),
+    cache: bool = True,
     timeout: float | None = None,
 ) -> Outcome:
     """Builds and verifies the plan's cells; the folder must be held.
 
     Args:
-        options: more options for each build.
+        cache: whether builds use the build cache.
         timeout: seconds for each build, and for each verification.
     """
     items = {item.cell.id: item for item in plan.of(Action.BUILD)}
-    jobs = [_job(item, folder, tuple(options), timeout) for item in items.values()]
+    jobs = [_job(item, folder, cache, timeout) for item in items.values()]
     records = []
     with progress, closing(executor.run(jobs, progress.phase)) as done:
         for record in done:
@@ -84,7 +83,7 @@ def _keep(record: CellRecord, folder: RunFolder) -> None:
         ) from error
 
 
-def _job(item: Planned, folder: RunFolder, options: tuple[str, ...], timeout: float | None) -> Job:
+def _job(item: Planned, folder: RunFolder, cache: bool, timeout: float | None) -> Job:
     cell = item.cell
     return Job(
         cell=cell,
@@ -93,7 +92,7 @@ def _job(item: Planned, folder: RunFolder, options: tuple[str, ...], timeout: fl
         artifact=folder.artifact(cell.id).absolute(),
         log=folder.log(cell.id).absolute(),
         memory=item.memory,
-        options=options,
+        cache=cache,
         timeout=timeout,
         cwd=str(cell.base.absolute()),
     )

@@ -7,14 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from linux_side.driver.room import GUESS, thought_to_take
 from linux_side.matrix.spec.cells import Cell, folder_weights
-from toolchain.host.memory import free_memory
 from toolchain.io.atomic import read_json, write_json
 
-# Of a build process, measured with 15 cells: Torch-TensorRT imported takes 1 GiB, and the weights are there as the
-# module, the exported program, the network, the plan and the artifact's text (docs/build/matrix.md).
-BASE = 1152 * 2**20
-PER_WEIGHT = 4
 # What is kept free for what a past run did not show.
 MARGIN = 1.1
 # A build that was killed needed more than it had.
@@ -51,8 +47,8 @@ class Memory:
         if cell.id in self.peaks:
             return int(self.peaks[cell.id] * MARGIN), "its last build"
         if weights := self.weights_of(cell):
-            return BASE + PER_WEIGHT * weights, "its weights"
-        return BASE * 2, "a guess"
+            return thought_to_take(weights, cell.options()), "its weights"
+        return GUESS, "a guess"
 
     def weights_of(self, cell: Cell) -> int | None:
         if cell.program:
@@ -60,11 +56,6 @@ class Memory:
         if files := folder_weights(cell.base / cell.model):
             return sum(file.stat().st_size for file in files)
         return self.weights.get(cell.model)
-
-
-def default_budget() -> int:
-    """Four fifths of what is free now."""
-    return free_memory() * 4 // 5
 
 
 def _numbers(value: object) -> dict[str, int]:

@@ -1,0 +1,339 @@
+"""Several builds at once, within a memory budget; what some of them share is done once, in a process that is forked.
+
+The builds are the leaves of a tree: a node does the stages that all below it share, and waits to be forked for the next
+nodes, or for the builds themselves. A build that shares nothing, or whose node cannot be forked, has a process of its
+own, as ``build`` has.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Generator, Iterable, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any, Generic, TypeVar
+
+from linux_side.driver.alone import Alone, too_long
+from linux_side.driver.building import Ear, OnEvent, Prepared, remove_parts
+from linux_side.driver.forks import Ended, Fork, Root, Server
+from linux_side.driver.leaf import Leaf, Outcome
+from linux_side.driver.room import INHERITED
+from linux_side.driver.stages import parted_after, portable, shared_until
+from toolchain.errors import BuildFailedError, ProcessEnd, TrtcrossError, error_from_json
+
+R = TypeVar("R")
+
+
+class StoppedError(Exception):
+    """The builds were stopped while this one was about to begin."""
+
+
+@dataclass(eq=False)
+class _Node:
+    """A process that waits to be forked.
+
+    Attributes:
+        stage: the last that it has done; None where it is the first of all.
+        log: what it has printed.
+        held: bytes that it has of its own.
+        left: how many builds below it are not done yet.
+    """
+
+    server: Server
+    stage: str | None = None
+    parent: _Node | None = None
+    log: Path | None = None
+    held: int = 0
+    left: int = 0
+
+    @property
+    def line(self) -> list[_Node]:
+        """It and those above it, the first one first."""
+        return [*(self.parent.line if self.parent else []), self]
+
+
+@dataclass(eq=False)
+class _Work(Generic[R]):
+    """What a thread does next.
+
+    Attributes:
+        run: gives what is to be done then, and the results of builds that are done.
+        node: below which it is.
+    """
+
+    run: Callable[[], tuple[list[_Work[R]], list[R]]]
+    memory: int
+    node: _Node | None = None
+
+    @property
+    def rank(self) -> tuple[int, int]:
+        """The highest goes first: what lets go of a node, and else the biggest, which would be alone at the end."""
+        return len(self.node.line) if self.node else 0, self.memory
+
+
+class Tree(Generic[R]):
+    """Does builds.
+
+    Args:
+        finish: is given each build as it is done, in the thread that did it; the tree yields what it gives back.
+        workers: how many processes at a time.
+        budget: bytes that they may take together. One that takes more runs alone.
+        timeout: seconds that a process may take.
+    """
+
+    def __init__(
+        self,
+        leaves: Sequence[Leaf],
+        finish: Callable[[Leaf, Outcome], R],
+        *,
+        workers: int,
+        budget: int,
+        timeout: float | None = None,
+    ) -> None:
+        self._leaves, self._finish = leaves, finish
+        self._workers, self._budget, self._timeout = workers, budget, timeout
+        self._nodes: list[_Node] = []
+        self._processes: set[Fork | Alone] = set()
+        self._lock = threading.Lock()
+        self._stopped = False
+
+    def run(self) -> Generator[R, None, None]:
+        """Yields each build's result as soon as it is done; closing the generator ends what is at work."""
+        with tempfile.TemporaryDirectory(prefix="trtcross-") as folder, ThreadPoolExecutor(self._workers) as pool:
+            self._folder, self._prepared = Path(folder), list[Leaf]()
+            root: Root | None = None
+            try:
+                yield from self._work_off(pool, [self._look(leaf) for leaf in self._leaves])
+                groups = parted_after(None, self._prepared)
+                if any(map(_share, groups)):
+                    root = Root(self._folder)
+                first = _Node(root.server, left=len(self._prepared)) if root else None
+                yield from self._work_off(pool, [self._branch(group, first) for group in groups])
+            finally:
+                self._stop()
+                if root:
+                    root.close()
+
+    def _work_off(self, pool: ThreadPoolExecutor, works: Iterable[list[_Work[R]]]) -> Generator[R, None, None]:
+        waiting = [work for several in works for work in several]
+        running: dict[Future[tuple[list[_Work[R]], list[R]]], _Work[R]] = {}
+        while waiting or running:
+            while (work := self._next(waiting, list(running.values()))) is not None:
+                waiting.remove(work)
+                running[pool.submit(work.run)] = work
+            done, _ = wait(running, return_when=FIRST_COMPLETED)
+            for future in done:
+                work = running.pop(future)
+                more, results = future.result()
+                waiting += more
+                self._count(work.node, len(results))
+                yield from results
+
+    def _next(self, waiting: Sequence[_Work[R]], running: Sequence[_Work[R]]) -> _Work[R] | None:
+        if len(running) >= self._workers:
+            return None
+        left = self._budget - sum(work.memory for work in running) - sum(node.held for node in self._nodes)
+        in_order = sorted(waiting, key=lambda work: work.rank, reverse=True)
+        return next((work for work in in_order if work.memory <= left or not running), None)
+
+    def _count(self, node: _Node | None, done: int) -> None:
+        """Lets go of the nodes below which nothing is left to do."""
+        for above in node.line if node else []:
+            above.left -= done
+            if not above.left and above in self._nodes:
+                above.server.close()
+                self._nodes.remove(above)
+
+    def _look(self, leaf: Leaf) -> list[_Work[R]]:
+        """Looks at a build before there is any process: at its options, and in the cache."""
+
+        def run() -> tuple[list[_Work[R]], list[R]]:
+            try:
+                spool = Path(tempfile.mkdtemp(dir=self._folder))
+                leaf.prepared = Prepared(
+                    leaf.model, leaf.out, leaf.options, spool, cache=leaf.cache, listener=leaf.listener
+                )
+                if (artifact := leaf.prepared.from_cache()) is None:
+                    with self._lock:
+                        self._prepared.append(leaf)
+                    return [], []
+                outcome = Outcome(artifact, None)
+            except TrtcrossError as error:
+                outcome = Outcome(None, error)
+            return [], [self._finish(leaf, outcome)]
+
+        return [_Work(run, 0)]
+
+    def _branch(self, leaves: list[Leaf], node: _Node | None) -> list[_Work[R]]:
+        """How to go on with builds that share their next stage, if they are several."""
+        if node and _share(leaves):
+            return [_Work(lambda: self._grow(leaves, node), max(_memory(leaf, node) for leaf in leaves), node)]
+        return [self._leaf(leaf, node) for leaf in leaves]
+
+    def _leaf(self, leaf: Leaf, node: _Node | None, alone: str | None = None) -> _Work[R]:
+        """
+        Args:
+            alone: why it has to have a process that shares nothing, if it has.
+        """
+        forked = node if node and node.stage and alone is None else None
+
+        def run() -> tuple[list[_Work[R]], list[R]]:
+            outcome = _outcome(lambda: self._forked(leaf, forked) if forked else self._alone(leaf, alone))
+            return [], [self._finish(leaf, outcome)]
+
+        return _Work(run, _memory(leaf, forked), node)
+
+    def _done(self, leaf: Leaf, error: TrtcrossError | None, node: _Node) -> _Work[R]:
+        """Of a build that its node is done with."""
+
+        def run() -> tuple[list[_Work[R]], list[R]]:
+            outcome = Outcome(None, error) if error else _outcome(lambda: Outcome(leaf.prepared.finished(), None))
+            return [], [self._finish(leaf, outcome)]
+
+        return _Work(run, 0, node)
+
+    def _grow(self, leaves: list[Leaf], node: _Node) -> tuple[list[_Work[R]], list[R]]:
+        """Does what builds share, in a process that then waits to be forked."""
+        by_out = {str(leaf.out): leaf for leaf in leaves}
+        stage, log = shared_until(leaves), Path(tempfile.mkstemp(dir=self._folder, suffix=".log")[1])
+        errors: dict[str, TrtcrossError] = {}
+        ready: dict[str, Any] = {}
+        failed: list[TrtcrossError] = []
+
+        def hear(event: dict[str, Any]) -> None:
+            if event["event"] == "ready":
+                ready.update(event)
+            elif event["event"] == "error":
+                failed.append(error_from_json(event["error"]))
+            elif event["event"] == "refused":
+                errors[event["out"]] = error_from_json(event["error"])
+            else:
+                out = event.pop("out", None)
+                for leaf in [by_out[out]] if out else leaves:
+                    leaf.prepared.report(event)
+
+        try:
+            with log.open("w+b") as file:
+                fork, ended = self._follow(leaves, node, stage, file, hear)
+        except OSError as error:
+            return [
+                self._leaf(leaf, node, f"the process that it would share cannot be: {error}") for leaf in leaves
+            ], []
+        if failed or ended.timed_out:
+            problem = failed[0] if failed else too_long(ended, self._timeout)
+            for leaf in leaves:
+                with leaf.log.open("ab") as own:
+                    own.write(self._printed(node) + log.read_bytes())
+            return [self._done(leaf, problem, node) for leaf in leaves], []
+        if not ready:
+            return [self._leaf(leaf, node, f"the process that it would share {ended.ended}") for leaf in leaves], []
+        left = [by_out[out] for out in ready["left"]]
+        for leaf in left:
+            leaf.weigh(ready["weights"])
+        works = [self._done(leaf, errors.get(str(leaf.out)), node) for leaf in leaves if leaf not in left]
+        if ready["reason"] or fork.server is None:
+            reason = f"the process that it would share cannot be forked: {ready['reason']}"
+            return works + [self._leaf(leaf, node, reason) for leaf in left], []
+        if left:
+            grown = _Node(fork.server, stage, node, log, ended.now, len(left))
+            with self._lock:
+                self._nodes.append(grown)
+            works += [work for group in parted_after(stage, left) for work in self._branch(group, grown)]
+        return works, []
+
+    def _printed(self, node: _Node) -> bytes:
+        """What a node and those above it have printed."""
+        return b"".join(above.log.read_bytes() for above in node.line if above.log)
+
+    def _forked(self, leaf: Leaf, node: _Node) -> Outcome:
+        start, ear = time.monotonic(), Ear(leaf.prepared.report)
+        with leaf.log.open("ab+") as log:
+            begin = log.tell()
+            log.write(self._printed(node))
+            log.flush()
+            try:
+                _, ended = self._follow([leaf], node, None, log, ear.hear)
+            except ConnectionError:
+                log.truncate(begin)
+                return self._alone(leaf, "the process that it would share has ended")
+            error = ear.error_of(ended.ended or ProcessEnd(code=0), log, begin)
+        if ended.timed_out:
+            error = too_long(ended, self._timeout)
+        artifact = None if error else leaf.prepared.finished()
+        return Outcome(artifact, error, ended.peak, time.monotonic() - start)
+
+    def _follow(
+        self, leaves: Sequence[Leaf], node: _Node, stage: str | None, log: IO[bytes], on_event: OnEvent
+    ) -> tuple[Fork, Ended]:
+        """
+        Args:
+            stage: the last that the process does; it waits to be forked then. None: it builds to the end.
+        """
+        request = {"jobs": [leaf.prepared.job() for leaf in leaves], "until": stage or "write"}
+        with self._lock:
+            if self._stopped:
+                raise StoppedError
+            fork = Fork(node.server, self._folder, request, log, waits=stage is not None)
+            self._processes.add(fork)
+        try:
+            return fork, fork.follow(on_event, self._timeout)
+        finally:
+            for leaf in leaves:
+                if fork.pid is not None:
+                    remove_parts(leaf.out, fork.pid)
+            with self._lock:
+                self._processes.discard(fork)
+
+    def _alone(self, leaf: Leaf, reason: str | None) -> Outcome:
+        """Builds in a process that shares nothing.
+
+        Args:
+            reason: why it could not share what others could.
+        """
+        alone = Alone(leaf.prepared)
+        with self._lock:
+            if self._stopped:
+                raise StoppedError
+            self._processes.add(alone)
+        try:
+            with leaf.log.open("ab+") as log:
+                if reason:
+                    log.write(f"built by itself: {reason}\n".encode())
+                    log.flush()
+                return alone.run(log, self._timeout)
+        finally:
+            with self._lock:
+                self._processes.discard(alone)
+
+    def _stop(self) -> None:
+        with self._lock:
+            self._stopped = True
+            for process in self._processes:
+                process.kill()
+            for node in self._nodes:
+                node.server.close()
+
+
+def _share(leaves: Sequence[Leaf]) -> bool:
+    return len(leaves) > 1 and portable(leaves[0].options)
+
+
+def _memory(leaf: Leaf, node: _Node | None) -> int:
+    """What a process below a node is thought to take of its own."""
+    return max(leaf.memory - (INHERITED if node and node.stage else 0), 1)
+
+
+def _outcome(build: Callable[[], Outcome]) -> Outcome:
+    """Whatever goes wrong with a build is its own: a full disk, or a bug, does not take the others along."""
+    try:
+        return build()
+    except StoppedError:
+        raise
+    except TrtcrossError as error:
+        return Outcome(None, error)
+    except Exception as error:  # noqa: BLE001 - see above
+        problem = f"the build could not be run: {type(error).__name__}: {error}"
+        return Outcome(None, BuildFailedError(problem, remedy="see the message"))
