@@ -7,6 +7,16 @@
     artifact = build("models:resnet50", "resnet50.pt2", precision="fp16", dynamic=["x.0=1:4:8"])
     artifact = build(exported_program, "resnet50.pt2", options=BuildOptions(gpus=["sm_89"]))
 
+``build_many`` builds several artifacts of one model, and does once what they share::
+
+    from linux_side import build_many
+
+    built = build_many(
+        "models:resnet50",
+        {"fp32.pt2": BuildOptions(), "fp16.pt2": BuildOptions(precision="fp16")},
+    )
+    assert all(one.error is None for one in built)
+
 ``export`` turns a GraphModule that ``torch_tensorrt.dynamo`` compiled into an exported program, in this process::
 
     from linux_side import export
@@ -24,17 +34,20 @@ from toolchain.lazy import lazy_names
 
 if TYPE_CHECKING:
     from linux_side.driver.building import build
+    from linux_side.driver.many import Built, build_many
     from linux_side.exporter import export
     from linux_side.options import BuildOptions
 
-__all__ = ["BuildOptions", "build", "export"]
+__all__ = ["BuildOptions", "Built", "build", "build_many", "export"]
 
 # `export` needs torch; the others do not, so nothing is imported before it is asked for.
 __getattr__ = lazy_names(
     __name__,
     {
         "BuildOptions": "linux_side.options",
+        "Built": "linux_side.driver.many",
         "build": "linux_side.driver.building",
+        "build_many": "linux_side.driver.many",
         "export": "linux_side.exporter",
     },
 )

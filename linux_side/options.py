@@ -28,6 +28,9 @@ Precision = Literal["fp32", "fp16", "bf16", "auto"]
 GPUS = tuple(map(str, CAPABILITY_BITS.values()))
 
 
+# What a matrix varies from cell to cell, and --many from build to build.
+AXES = ("target", "backend", "gpus", "precision")
+
 _DIGITS = 18  # of a size: more than any tensor has
 
 

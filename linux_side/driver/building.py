@@ -93,6 +93,7 @@ class Prepared:
 
     Args:
         spool: a folder of its own, for what is on its way to the artifact.
+        name: the model's, where it is not its file's.
         listener: sees each event.
 
     Raises:
@@ -107,9 +108,10 @@ class Prepared:
         spool: Path,
         *,
         cache: bool,
+        name: str | None = None,
         listener: OnEvent | None = None,
     ) -> None:
-        _check_early(model, out, options.task)
+        require_buildable(model, out, options)
         named = isinstance(model, (str, os.PathLike))
         self.out, self.options, self.spool = out, options, spool
         self._cache = BuildCache() if cache else None
@@ -117,11 +119,11 @@ class Prepared:
             self._cache = None
         self._times, self._named = Times(self._cache.folder if self._cache else None), str(model) if named else ""
         self.report = with_time_left(listener or (lambda _: None), self._times.of(self._named, options))
-        self._name: str | None = None
+        self._name = name
         if named:
             self.model = str(model)
         else:
-            self._name, self.model = _save(model, spool)
+            self._name, self.model = save_model(model, spool)
         self._key: str | None = None
 
     def warn(self, text: str) -> None:
@@ -212,7 +214,12 @@ def _early_key(model: Path, name: str | None, options: BuildOptions) -> str | No
         return None  # the child says what is wrong with the file
 
 
-def _save(program: Any, spool: Path) -> tuple[str, str]:
+def save_model(program: Any, spool: Path) -> tuple[str, str]:
+    """Saves a program for a process that builds it; its name, and the file.
+
+    Raises:
+        UsageError: it is no exported program.
+    """
     import torch
 
     if not isinstance(program, torch.export.ExportedProgram):
@@ -228,8 +235,13 @@ def _save(program: Any, spool: Path) -> tuple[str, str]:
     return type(program.graph_module).__name__, str(path)
 
 
-def _check_early(model: Any, out: Path, task: str | None) -> None:
-    """What is wrong for certain is said at once, not after seconds of imports in the child."""
+def require_buildable(model: Any, out: Path, options: BuildOptions) -> None:
+    """What is wrong for certain is said at once, not after seconds of imports in the child.
+
+    Raises:
+        UsageError: there is no such model, or ``out`` cannot be written.
+    """
+    task = options.task
     if isinstance(model, (str, os.PathLike)):
         _check_model(str(model), task)
     elif task is not None:

@@ -20,10 +20,9 @@ def why_not_forked() -> str | None:
     OpenMP's are ended by its own call (``omp_pause_resource_all``), and come again at need, in a child too; so does the
     one with which tqdm looks after its bars. OpenBLAS ends its own at any fork: there is one for that alone.
     """
-    if bars := sys.modules.get("tqdm.std"):
-        if bars.tqdm.monitor:
-            bars.tqdm.monitor.exit()
-            bars.tqdm.monitor = None
+    if (bars := sys.modules.get("tqdm.std")) and bars.tqdm.monitor:
+        bars.tqdm.monitor.exit()
+        bars.tqdm.monitor = None
     for library in _mapped(_OPENMP):
         if pause := getattr(ctypes.CDLL(library), "omp_pause_resource_all", None):
             pause(_PAUSE_HARD)

@@ -28,6 +28,7 @@ class Leaf:
     options: BuildOptions
     log: Path
     memory: int = 0
+    name: str | None = None
     cache: bool = True
     listener: OnEvent | None = None
     prepared: Prepared = field(init=False)
@@ -49,7 +50,7 @@ class Outcome:
 
     Attributes:
         artifact: open; None where there is an error.
-        peak: the most memory that its process had of its own, in bytes; None where it had none.
+        peak: the most memory that a process takes that shares nothing, in bytes; None where there was none.
         seconds: that its process took, without what it shares with others.
     """
 

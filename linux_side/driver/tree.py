@@ -39,6 +39,7 @@ class _Node:
         stage: the last that it has done; None where it is the first of all.
         log: what it has printed.
         held: bytes that it has of its own.
+        peak: bytes that a process would have had that did all that it and those above it have done.
         left: how many builds below it are not done yet.
     """
 
@@ -47,7 +48,12 @@ class _Node:
     parent: _Node | None = None
     log: Path | None = None
     held: int = 0
+    peak: int = 0
     left: int = 0
+
+    def peak_with(self, own: int) -> int:
+        """What a process would have had that did this and then took so much more."""
+        return max(self.peak, sum(node.held for node in self.line) + own)
 
     @property
     def line(self) -> list[_Node]:
@@ -154,7 +160,7 @@ class Tree(Generic[R]):
             try:
                 spool = Path(tempfile.mkdtemp(dir=self._folder))
                 leaf.prepared = Prepared(
-                    leaf.model, leaf.out, leaf.options, spool, cache=leaf.cache, listener=leaf.listener
+                    leaf.model, leaf.out, leaf.options, spool, cache=leaf.cache, name=leaf.name, listener=leaf.listener
                 )
                 if (artifact := leaf.prepared.from_cache()) is None:
                     with self._lock:
@@ -210,7 +216,7 @@ class Tree(Generic[R]):
                 failed.append(error_from_json(event["error"]))
             elif event["event"] == "refused":
                 errors[event["out"]] = error_from_json(event["error"])
-            else:
+            elif stage != "import" or event["event"] == "warning":  # which is of no build more than of another
                 out = event.pop("out", None)
                 for leaf in [by_out[out]] if out else leaves:
                     leaf.prepared.report(event)
@@ -238,7 +244,7 @@ class Tree(Generic[R]):
             reason = f"the process that it would share cannot be forked: {ready['reason']}"
             return works + [self._leaf(leaf, node, reason) for leaf in left], []
         if left:
-            grown = _Node(fork.server, stage, node, log, ended.now, len(left))
+            grown = _Node(fork.server, stage, node, log, ended.now, node.peak_with(ended.peak), len(left))
             with self._lock:
                 self._nodes.append(grown)
             works += [work for group in parted_after(stage, left) for work in self._branch(group, grown)]
@@ -263,7 +269,7 @@ class Tree(Generic[R]):
         if ended.timed_out:
             error = too_long(ended, self._timeout)
         artifact = None if error else leaf.prepared.finished()
-        return Outcome(artifact, error, ended.peak, time.monotonic() - start)
+        return Outcome(artifact, error, node.peak_with(ended.peak), time.monotonic() - start)
 
     def _follow(
         self, leaves: Sequence[Leaf], node: _Node, stage: str | None, log: IO[bytes], on_event: OnEvent

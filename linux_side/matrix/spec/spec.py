@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal, Optional, Union, get_args, get_origi
 
 from pydantic import BaseModel, Field, ValidationError, create_model
 
-from linux_side.options import BuildOptions, Capability, Precision
+from linux_side.options import AXES, BuildOptions, Capability, Precision
 from toolchain.checker.structure import Level
 from toolchain.errors import UsageError
 from toolchain.io.toml import parse_toml
@@ -28,10 +28,6 @@ SPEC_VERSION = 1
 # No hyphen: it separates the parts of an identifier, which is also a file's name.
 Name = Annotated[str, Field(pattern=r"^[a-z0-9_]([a-z0-9_.]*[a-z0-9_])?$", max_length=60)]
 Version = Annotated[str, Field(pattern=r"^[0-9]+(\.[0-9]+){0,3}$")]
-
-
-# What a matrix varies from cell to cell; every other option of a build is a setting.
-AXES = ("target", "backend", "gpus", "precision")
 
 
 def settings_of(options: type[Options]) -> Any:
