@@ -132,7 +132,7 @@ class Build:
         begin = names.index(self.stage) + 1 if self.stage else 0
         for stage in names[begin : names.index(until) + 1]:
             if stage == "import":
-                self._import(left[0], progress)
+                self._import(left, progress)
                 if until == stage:
                     self._import_upstream()
             elif stage == "export":
@@ -161,9 +161,10 @@ class Build:
             raise RuntimeError("nothing is imported yet")
         return self._pipeline
 
-    def _import(self, job: Job, progress: BuildProgress) -> None:
+    def _import(self, jobs: Sequence[Job], progress: BuildProgress) -> None:
         from linux_side.options import BuildOptions
 
+        job = jobs[0]
         options = BuildOptions.model_validate_json(job["options"])
         progress.spool = Path(job["spool"])
         with progress.phase("import"):
@@ -171,7 +172,8 @@ class Build:
 
             builder = engine_builder(options.backend)
             builder.packages()
-            builder.check_gpus(options.capabilities)
+            if len(jobs) == 1:  # else what is wrong with one would end them all
+                builder.check_gpus(options.capabilities)
             from linux_side.driver.pipeline import Pipeline
         self._pipeline = Pipeline(options, builder, Path(job["spool"]), progress.phase)
         self._take(job, progress)

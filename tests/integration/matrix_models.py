@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -29,3 +30,16 @@ def killed() -> Any:
 
 def speaks_of_kills() -> Any:
     raise RuntimeError("SIGKILL, signal 9: but nobody was killed")
+
+
+def counted() -> Any:
+    """Says in ``$COUNTED`` that it was called."""
+    with Path(os.environ["COUNTED"]).open("a") as file:
+        file.write(f"{os.getpid()}\n")
+    return tiny()
+
+
+def threaded() -> Any:
+    """Leaves a thread behind, as a library for logging may."""
+    threading.Thread(target=time.sleep, args=(300,), daemon=True, name="left behind").start()
+    return tiny()

@@ -11,18 +11,20 @@ from pathlib import Path
 
 import pytest
 
+from linux_side.driver import tree
+from linux_side.driver.leaf import Leaf, Outcome
 from linux_side.matrix.execution import local_executor
 from linux_side.matrix.execution.job import Job
 from linux_side.matrix.execution.local_executor import LocalExecutor
 from linux_side.matrix.execution.processes import Cancelled, Processes
 from linux_side.matrix.execution.progress import LiveProgress, progress_for
-from linux_side.matrix.records import RunFolder
+from linux_side.matrix.records import CellRecord, RunFolder
 from linux_side.matrix.spec.cells import Cell, cells_of
 from linux_side.matrix.spec.spec import parse_spec
 from tests.unit.imports import imported_by
 from tests.unit.matrix_runs import finish
 from toolchain.cli.output import Output
-from toolchain.errors import UsageError
+from toolchain.errors import BuildFailedError, UsageError
 from toolchain.io.atomic import read_json, write_json
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="a matrix is built on Linux")
@@ -42,7 +44,13 @@ class Workshop:
         self.used = self.peak = self.together = self.most = 0
         self.order: list[int] = []
         self.broken: set[int] = set()
-        monkeypatch.setattr(local_executor, "run_job", self.work)
+        monkeypatch.setattr(tree, "_share", lambda _: False)
+        monkeypatch.setattr(tree, "Prepared", lambda *_, **__: self)
+        monkeypatch.setattr(tree.Tree, "_alone", self.build)
+        monkeypatch.setattr(local_executor, "verified", self.verify)
+
+    def from_cache(self) -> None:
+        """Nothing: each is to be built."""
 
     def jobs(self, *sizes: int) -> list[Job]:
         return [
@@ -50,14 +58,18 @@ class Workshop:
             for cell, size in zip(cells(len(sizes)), sizes, strict=True)
         ]
 
-    def work(self, job: Job, _processes: object, _on_phase: object) -> object:
+    def build(self, leaf: Leaf, _reason: object) -> Outcome:
+        memory = leaf.memory
         with self.lock:
-            self.order.append(job.memory)
-            self.used, self.together = self.used + job.memory, self.together + 1
+            self.order.append(memory)
+            self.used, self.together = self.used + memory, self.together + 1
             self.peak, self.most = max(self.peak, self.used), max(self.most, self.together)
         time.sleep(0.02)
         with self.lock:
-            self.used, self.together = self.used - job.memory, self.together - 1
+            self.used, self.together = self.used - memory, self.together - 1
+        return Outcome(None, BuildFailedError("nobody looks"))
+
+    def verify(self, job: Job, *_: object) -> CellRecord:
         if job.memory in self.broken:
             raise OSError("No space left on device")
         return finish(self.folder, job.cell)
