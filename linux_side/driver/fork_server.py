@@ -26,7 +26,7 @@ from typing import IO, Any, NoReturn
 
 from linux_side.driver.allocator import give_freed_memory_back, trim
 from linux_side.driver.end_with_parent import end_with_parent
-from linux_side.driver.forking import why_not_forked
+from linux_side.driver.forking import begin_few_threads, why_not_forked
 from linux_side.driver.worker import Build, BuildProgress, end
 from toolchain.errors import TrtcrossError
 from toolchain.io.events import EventWriter
@@ -172,6 +172,7 @@ def main() -> int:
     signal.signal(signal.SIGTERM, _terminated)
     end_with_parent(int(sys.argv[1]))
     give_freed_memory_back()
+    begin_few_threads()
     server = _Server(socket.socket(fileno=int(sys.argv[2])), Build())
     try:
         server.serve()

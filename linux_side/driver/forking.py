@@ -7,11 +7,17 @@ import ctypes
 import os
 import re
 import sys
+import threading
 from pathlib import Path
 
 _OPENMP = re.compile(r"/lib(g|i)?omp[^/]*\.so")
 _PAUSE_HARD = 2  # omp_pause_hard
 _GPU = "/dev/nvidia"
+
+
+def begin_few_threads() -> None:
+    """Tells a library that ends no threads of its own to begin none: Hugging Face's tokenizers, by their variable."""
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 
 def why_not_forked() -> str | None:
@@ -20,9 +26,9 @@ def why_not_forked() -> str | None:
     OpenMP's are ended by its own call (``omp_pause_resource_all``), and come again at need, in a child too; so does the
     one with which tqdm looks after its bars. OpenBLAS ends its own at any fork: there is one for that alone.
     """
-    if (bars := sys.modules.get("tqdm.std")) and bars.tqdm.monitor:
-        bars.tqdm.monitor.exit()
-        bars.tqdm.monitor = None
+    for thread in threading.enumerate():
+        if type(thread).__module__ == "tqdm._monitor":
+            thread.exit()  # type: ignore[attr-defined]
     for library in _mapped(_OPENMP):
         if pause := getattr(ctypes.CDLL(library), "omp_pause_resource_all", None):
             pause(_PAUSE_HARD)
