@@ -19,7 +19,7 @@ COPIES = 2.0
 # Of that, what a process that was forked after the imports has together with the others: it is there once.
 INHERITED = 250 * 2**20
 # Of networks with many operators and few weights the builder takes more: for builds at once, which cannot be warned.
-SAFETY = 1.25
+SAFETY = 1.3
 # Of a build of which nothing is known.
 GUESS = 1280 * 2**20
 # The program is written twice, for its digest and to be mapped; an artifact has its engines in base64.
