@@ -113,6 +113,7 @@ class Tree(Generic[R]):
             root: Root | None = None
             try:
                 yield from self._work_off(pool, [self._look(leaf) for leaf in self._leaves])
+                self._prepared.sort(key=self._leaves.index)
                 groups = parted_after(None, self._prepared)
                 if any(map(_share, groups)):
                     root = Root(self._folder)
@@ -156,20 +157,20 @@ class Tree(Generic[R]):
     def _look(self, leaf: Leaf) -> list[_Work[R]]:
         """Looks at a build before there is any process: at its options, and in the cache."""
 
+        def look() -> Outcome:
+            spool = Path(tempfile.mkdtemp(dir=self._folder))
+            leaf.prepared = Prepared(
+                leaf.model, leaf.out, leaf.options, spool, cache=leaf.cache, name=leaf.name, listener=leaf.listener
+            )
+            return Outcome(leaf.prepared.from_cache(), None)
+
         def run() -> tuple[list[_Work[R]], list[R]]:
-            try:
-                spool = Path(tempfile.mkdtemp(dir=self._folder))
-                leaf.prepared = Prepared(
-                    leaf.model, leaf.out, leaf.options, spool, cache=leaf.cache, name=leaf.name, listener=leaf.listener
-                )
-                if (artifact := leaf.prepared.from_cache()) is None:
-                    with self._lock:
-                        self._prepared.append(leaf)
-                    return [], []
-                outcome = Outcome(artifact, None)
-            except TrtcrossError as error:
-                outcome = Outcome(None, error)
-            return [], [self._finish(leaf, outcome)]
+            outcome = _outcome(look)
+            if outcome.artifact or outcome.error:
+                return [], [self._finish(leaf, outcome)]
+            with self._lock:
+                self._prepared.append(leaf)
+            return [], []
 
         return [_Work(run, 0)]
 
