@@ -179,17 +179,26 @@ def export_program(
     names = input_names(plain_spec(structure), _argument_names(module))
     require_dynamic(dynamic, names, leaves)
     leaves = enlarge_unit_dimensions(dynamic, names, leaves)
-    lowest = min((item.lowest for item in dynamic), default=2)
 
-    def export(inputs: Sequence[Any], fixed: Collection[Size] = ()) -> ExportedProgram:
-        shapes = shapes_for_export([item for item in dynamic if item.size not in fixed], names, inputs)
+    def export(inputs: Sequence[Any], fixed: Collection[Size] = (), *, strict: bool = False) -> ExportedProgram:
+        varying = [item for item in dynamic if item.size not in fixed]
+        shapes = shapes_for_export(varying, names, inputs)
+        ranges = {item.size: (item.lowest, item.highest) for item in varying}
         args, kwargs = pytree.tree_unflatten(list(inputs), structure)
-        with torch.no_grad(), located_guards(), sizes_as_asked_for(lowest):
-            program = export_with_state(lambda model: _exported(model, args, kwargs, shapes), module)
+        with torch.no_grad(), located_guards(), sizes_as_asked_for(ranges):
+            program = export_with_state(lambda model: _exported(model, args, kwargs, shapes, strict), module)
             compute_sizes_wholly(program.graph_module)
         return program
 
-    program, exported_with = export_at_free_sizes(export, module, dynamic, names, leaves, name)
+    def export_bytecode(calls: Sequence[Sequence[Any]]) -> ExportedProgram | None:
+        """By torch's reader of Python's bytecode; None where that fails too, or gives other numbers than the model."""
+        try:
+            program = export(calls[0], strict=True)
+        except Exception:  # noqa: BLE001 - of torch and of the model: the first error is the one to report
+            return None
+        return program if all(map(Trial(program, module, export).agrees, calls)) else None
+
+    program, exported_with = export_at_free_sizes(export, export_bytecode, module, dynamic, names, leaves, name)
     if dynamic:
         guards = program_guards(program)
         drop_refuted_guards(Trial(program, module, export), leaves, guards)
@@ -198,9 +207,9 @@ def export_program(
     return program
 
 
-def _exported(model: torch.nn.Module, args: Any, kwargs: Any, shapes: Any) -> ExportedProgram:
+def _exported(model: torch.nn.Module, args: Any, kwargs: Any, shapes: Any, strict: bool) -> ExportedProgram:
     with ring_caches(model):
-        return torch.export.export(model, args, kwargs, dynamic_shapes=shapes)
+        return torch.export.export(model, args, kwargs, dynamic_shapes=shapes, strict=strict)
 
 
 def _argument_names(module: torch.nn.Module) -> list[str]:

@@ -15,6 +15,7 @@ import torch
 from torch.export import ExportedProgram
 
 from linux_side.frontend.failed_export import failed_export
+from linux_side.guards.ranges import is_input
 from linux_side.options import DynamicDimension
 from toolchain.errors import BuildFailedError
 from toolchain.guards.grammar import Size
@@ -36,6 +37,7 @@ Leaves = Sequence[Any]
 
 def export_at_free_sizes(
     export: Callable[[Leaves], ExportedProgram],
+    export_bytecode: Callable[[Sequence[Leaves]], ExportedProgram | None],
     module: torch.nn.Module,
     dynamic: Sequence[DynamicDimension],
     names: Sequence[str],
@@ -46,6 +48,8 @@ def export_at_free_sizes(
 
     Args:
         export: gives the program of inputs' leaves.
+        export_bytecode: the same where a size is fixed whatever the example has, of some calls' leaves: ``len(x)`` must
+            be a plain number where the model runs, and is a size to who reads its bytecode.
         names: of the leaves.
         where: the model's name, for errors.
 
@@ -56,8 +60,10 @@ def export_at_free_sizes(
         BuildFailedError: torch.export fails, or fixes a dynamic size whatever the example has.
     """
     tried: list[dict[Size, int]] = []
+    calls: list[Leaves] = []
     for sizes in _attempts(dynamic, names, leaves):
         given = _resized(leaves, names, sizes) if sizes else leaves
+        calls.append(given)
         try:
             return export(given), given
         except Exception as error:
@@ -65,9 +71,11 @@ def export_at_free_sizes(
             tried.append(fixed)
             if not fixed:
                 raise failed_export(error, where, torch_reason(error)) from error
-            if _follow_the_example(tried) or len(tried) == _ATTEMPTS:
-                raise _always_fixed(error, fixed, tried, module, where) from error
             last = error
+            if _follow_the_example(tried) or len(tried) == _ATTEMPTS:
+                break
+    if not _recurrent(module) and (program := export_bytecode(calls)):
+        return program, leaves
     raise _always_fixed(last, fixed, tried, module, where) from last
 
 
@@ -114,10 +122,8 @@ def _fixed_sizes(
     """The dynamic sizes that torch fixed at the example's, by what its error says; none for any other error."""
     found = {}
     for source, dim, value in _FIXED.findall(str(error)):
-        keys = re.findall(r"\['?(\w+)'?\]|\.(\w+)", source)
-        name = ".".join(first or second for first, second in keys)
         for item in dynamic:
-            if item.dim == int(dim) and item.input in (name, name.replace(".", "_")):
+            if item.dim == int(dim) and is_input(item.input, source):
                 found[Size(item.input, item.dim)] = int(value)
     return found
 
@@ -137,11 +143,7 @@ def _always_fixed(
     first = {place: size for attempt in reversed(tried) for place, size in attempt.items() if place in fixed}
     said = ", ".join(f"{place} at {size}" for place, size in first.items())
     names = " and ".join(map(str, first))
-    recurrent = [
-        f"{name or 'the model'} ({type(part).__name__})"
-        for name, part in module.named_modules()
-        if isinstance(part, torch.nn.RNNBase)
-    ]
+    recurrent = _recurrent(module)
     if recurrent and _follow_the_example(tried):
         return BuildFailedError(
             f"torch.export fixes {said}: it unrolls time, one copy of a recurrent layer for each step of the example; "
@@ -158,6 +160,14 @@ def _always_fixed(
         remedy=f"leave --dynamic {names} out, or write what the model does with that size with "
         "tensors; -v shows torch's whole report",
     )
+
+
+def _recurrent(module: torch.nn.Module) -> list[str]:
+    return [
+        f"{name or 'the model'} ({type(part).__name__})"
+        for name, part in module.named_modules()
+        if isinstance(part, torch.nn.RNNBase)
+    ]
 
 
 def torch_reason(error: BaseException) -> str:

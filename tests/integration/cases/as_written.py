@@ -267,6 +267,11 @@ def neighbours(s: Any, x: Tensor) -> Tensor:
     return torch.cdist(s.l(x)[:, :4], x).topk(3, dim=-1, largest=False).values
 
 
+def last_rows(_s: Any, x: Tensor) -> Tensor:
+    y = x[:, :, ::8, ::8].cumsum(2)
+    return y / (y[:, :, -1:].abs() + 1)
+
+
 MODELS = {
     "channels_last_conv": Model(lambda s, x: s.c(channels_last(s, x)), [(2, 8, 8, 8)], norm_and_conv, BATCH),
     "channels_last_pool": Model(
@@ -342,5 +347,9 @@ MODELS = {
     ),
     "patches by unfold": Model(patches, [(1, 3, 24, 36)], conv(), PICTURE),
     "distances of points": Model(neighbours, [(1, 8, 8)], linear, LENGTH),
+    "a batch by len()": Model(lambda s, x: x.reshape(len(x), -1) * 2, [(1, 3, 4)], ranges=BATCH),
+    "the last row of a part, of a batch from 1": Model(
+        last_rows, [(1, 3, 24, 32)], ranges={"x.0": (1, 1, 4), "x.2": (16, 24, 40), "x.3": (16, 32, 40)}
+    ),
     "input_called_t": Model(lambda s, x, t: s.l(x) + t, [(2, 8), (2, 8)], linear),
 }  # fmt: skip
