@@ -15,7 +15,6 @@ from benchmarks.zoo.forking import in_forks, warm_up
 from benchmarks.zoo.row import Row
 from benchmarks.zoo.rows import FIXED, zoo
 from benchmarks.zoo.table import (
-    GPU,
     REPOSITORY,
     RESULTS,
     read_lines,
@@ -74,7 +73,7 @@ def _finish(results: dict[str, dict[str, Any]], rows: list[Row], *, write: bool)
         every = zoo()
         records = {name: record for name, record in (before | new).items() if name in {row.name for row in every}}
         write_records(RESULTS, records)
-        write_table(every, records, read_records(GPU))
+        write_table(every, records)
     return 1 if any(complaints.values()) else 0
 
 

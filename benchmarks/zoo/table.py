@@ -65,13 +65,15 @@ def whole(record: Record) -> bool:
     return record["state"] in _BUILT and record["engines"] == 1
 
 
-def write_table(rows: Sequence[Row], records: Mapping[str, Record], gpu: Mapping[str, Record]) -> None:
-    """Writes the page."""
+def write_table(rows: Sequence[Row], records: Mapping[str, Record]) -> None:
+    """Writes the page, with what ran on a GPU and what upstream makes of the rows."""
+    gpu, upstream = read_records(GPU), read_records(UPSTREAM)
     known = [row for row in rows if row.name in records]
-    lines = [_HEAD, *_sums(rows, records, gpu), ""]
+    lines = [_HEAD, *_sums(rows, records, gpu, upstream), ""]
     for group in dict.fromkeys(row.group for row in known):
         lines += [f"## {group[0].upper()}{group[1:]}", "", *_COLUMNS]
-        lines += [_line(row, records[row.name], gpu.get(row.name)) for row in known if row.group == group]
+        of_group = [row for row in known if row.group == group]
+        lines += [_line(row, records[row.name], gpu.get(row.name), upstream.get(row.name)) for row in of_group]
         lines.append("")
     TABLE.write_text("\n".join(lines).rstrip() + "\n")
 
@@ -86,20 +88,27 @@ a package are written here from the paper. `make zoo` builds them and writes thi
 **options**: each range of sizes stands behind a `--dynamic`. **error**: relative L2 of the worst output against eager
 PyTorch in fp32, with the TensorRT networks computed on the CPU by an interpreter: at the example's sizes, the least and
 the greatest. **on a GPU**: the same of the artifact itself, the worst of its golden samples, launched and as a CUDA
-graph; a GPU in italics is not on TensorRT-RTX's list. **s** and **GiB**: of the processor, and the peak of the whole
-build with that comparison.
+graph, and of eager PyTorch in the same precision there (TF32 in fp32, as engines have it); a GPU in italics is not on
+TensorRT-RTX's list. **upstream**: `torch_tensorrt.compile` there, or where that fails `torch.export` and
+`torch_tensorrt.dynamo.compile`: its error at the same three sizes, and seconds. **s** and **GiB**: of the processor,
+and the peak of the whole build with that comparison.
 """
 _COLUMNS = (
-    "| model | from | options | engines | in engines | stays in PyTorch | s | GiB | error | on a GPU | built |",
-    "|---|---|---|---|---|---|---|---|---|---|---|",
+    "| model | from | options | engines | in engines | stays in PyTorch | s | GiB | error | on a GPU | upstream "
+    "| built |",
+    "|---|---|---|---|---|---|---|---|---|---|---|---|",
 )
 
 
-def _sums(rows: Sequence[Row], records: Mapping[str, Record], gpu: Mapping[str, Record]) -> list[str]:
+def _sums(
+    rows: Sequence[Row], records: Mapping[str, Record], gpu: Mapping[str, Record], upstream: Mapping[str, Record]
+) -> list[str]:
     known = [records[row.name] for row in rows if row.name in records]
     states = Counter(record["state"] for record in known)
     built = sum(states[state] for state in _BUILT)
     ran = [gpu[record["name"]] for record in known if record["name"] in gpu]
+    tried = [upstream[record["name"]] for record in known if record["name"] in upstream]
+    seconds = sum(record.get("cpu", 0) for record in known)
     return [
         f"| of {len(rows)} | rows |",
         "|---|---|",
@@ -107,12 +116,15 @@ def _sums(rows: Sequence[Row], records: Mapping[str, Record], gpu: Mapping[str, 
         f"| as one engine | {sum(map(whole, known))} |",
         f"| right by the interpreter | {states['right']} |",
         f"| right on a GPU, of {len(ran)} that ran there | {sum(bool(record.get('right')) for record in ran)} |",
+        f"| built by upstream, of {len(tried)} that were tried | {sum(bool(record['built']) for record in tried)} |",
+        f"| right by upstream | {sum(bool(record['right']) for record in tried)} |",
+        f"| minutes of the processor, all rows that were tried | {seconds / 60:.0f} |",
         f"| not built | {states['refused']} |",
         f"| not tried yet | {len(rows) - len(known)} |",
     ]
 
 
-def _line(row: Row, record: Record, gpu: Record | None) -> str:
+def _line(row: Row, record: Record, gpu: Record | None, upstream: Record | None) -> str:
     built = f"{record['revision']}, {record.get('device', 'CPU')}, {record['date']}"
     if record["state"] == "refused":
         cells = ["", "", f"**not built**: {_escaped(record.get('reason', ''))}"]
@@ -129,7 +141,18 @@ def _line(row: Row, record: Record, gpu: Record | None) -> str:
     return (
         "| "
         + " | ".join(
-            [row.name, source, f"`{words}`" if words else "", *cells, seconds, memory, errors, _gpu(gpu), built]
+            [
+                row.name,
+                source,
+                f"`{words}`" if words else "",
+                *cells,
+                seconds,
+                memory,
+                errors,
+                _gpu(gpu),
+                _upstream(upstream),
+                built,
+            ]
         )
         + " |"
     )
@@ -141,8 +164,20 @@ def _gpu(record: Record | None) -> str:
     where = f"*{record['gpu']}*, {record['date']}"
     if "failed" in record:
         return f"**failed**: {_escaped(record['failed'])} ({where})"
-    errors = [record["error"], *([record["graph_error"]] if "graph_error" in record else [])]
-    return f"{'' if record['right'] else '**wrong** '}{' / '.join(f'{error:.0e}' for error in errors)} ({where})"
+    errors = " / ".join(f"{record[key]:.0e}" for key in ("error", "graph_error") if key in record)
+    eager = f", eager {record['eager_error']:.0e}" if "eager_error" in record else ""
+    return f"{'' if record['right'] else '**wrong** '}{errors}{eager} ({where})"
+
+
+def _upstream(record: Record | None) -> str:
+    if record is None:
+        return ""
+    if not record["built"]:
+        why = record.get("export_failed") or record.get("compile_failed") or record.get("failed", "")
+        return f"**not built**: {_escaped(why)[:120]}"
+    if "error" not in record:
+        return f"**failed**: {_escaped(record.get('failed', ''))[:120]}"
+    return f"{'' if record['right'] else '**wrong** '}{record['error']:.0e}, {record['compile_seconds']:.0f} s"
 
 
 def _stays(in_torch: Mapping[str, int]) -> str:

@@ -27,14 +27,15 @@ from linux_side.frontend.leaves import input_names
 from linux_side.frontend.program_file import read_program
 from linux_side.frontend.refuted_guards import Trial, drop_refuted_guards, require_example
 from linux_side.frontend.sliding_caches import ring_caches
-from linux_side.frontend.specialization import export_at_free_sizes
+from linux_side.frontend.specialization import export_at_free_sizes, other_exports, takes_ranges
 from linux_side.frontend.structure import plain_program, plain_spec
 from linux_side.frontend.training import require_eval
 from linux_side.fx.sizes import compute_sizes_wholly
+from linux_side.guards.collect import ProgramGuards
 from linux_side.guards.locations import located_guards
 from linux_side.guards.tracing import forget_ranges_of_expressions, sizes_as_asked_for
 from linux_side.options import BuildOptions, DynamicDimension
-from toolchain.errors import UsageError
+from toolchain.errors import BuildFailedError, UsageError
 from toolchain.factory import FactoryName, call_factory, is_factory
 from toolchain.guards.grammar import Size
 from toolchain.manifest.models import ClassSpec
@@ -183,9 +184,9 @@ def export_program(
     def export(inputs: Sequence[Any], fixed: Collection[Size] = (), *, strict: bool = False) -> ExportedProgram:
         varying = [item for item in dynamic if item.size not in fixed]
         shapes = shapes_for_export(varying, names, inputs)
-        ranges = {item.size: (item.lowest, item.highest) for item in varying}
+        lowest = {item.size: item.lowest for item in varying}
         args, kwargs = pytree.tree_unflatten(list(inputs), structure)
-        with torch.no_grad(), located_guards(), sizes_as_asked_for(ranges):
+        with torch.no_grad(), located_guards(), sizes_as_asked_for(lowest):
             program = export_with_state(lambda model: _exported(model, args, kwargs, shapes, strict), module)
             compute_sizes_wholly(program.graph_module)
         return program
@@ -199,11 +200,25 @@ def export_program(
         return program if all(map(Trial(program, module, export).agrees, calls)) else None
 
     program, exported_with = export_at_free_sizes(export, export_bytecode, module, dynamic, names, leaves, name)
-    if dynamic:
+    if not dynamic:
+        return program
+
+    def settled(program: ExportedProgram, inputs: Sequence[Any]) -> ProgramGuards:
         guards = program_guards(program)
         drop_refuted_guards(Trial(program, module, export), leaves, guards)
-        if exported_with is not leaves:
+        if inputs is not leaves:
             require_example(leaves, guards, name)
+        return guards
+
+    if takes_ranges(settled(program, exported_with), dynamic):
+        return program
+    for other, inputs in other_exports(export, export_bytecode, dynamic, names, leaves):
+        try:
+            guards = settled(other, inputs)
+        except BuildFailedError:
+            continue
+        if takes_ranges(guards, dynamic):
+            return other
     return program
 
 

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import islice
 from typing import Any
 
 import torch
 from torch.export import ExportedProgram
 
 from linux_side.frontend.failed_export import failed_export
+from linux_side.guards.collect import ProgramGuards
 from linux_side.guards.ranges import is_input
 from linux_side.options import DynamicDimension
 from toolchain.errors import BuildFailedError
@@ -77,6 +79,41 @@ def export_at_free_sizes(
     if not _recurrent(module) and (program := export_bytecode(calls)):
         return program, leaves
     raise _always_fixed(last, fixed, tried, module, where) from last
+
+
+def takes_ranges(guards: ProgramGuards, dynamic: Sequence[DynamicDimension]) -> bool:
+    """Whether a program takes the MIN, the OPT and the MAX of every profile."""
+    for profile in range(min(len(item.ranges) for item in dynamic)):
+        for kind in ("min", "opt", "max"):
+            sizes = {item.size: getattr(item.ranges[profile], kind) for item in dynamic}
+            if not guards.allows({**guards.example(), **sizes}):
+                return False
+    return True
+
+
+def other_exports(
+    export: Callable[[Leaves], ExportedProgram],
+    export_bytecode: Callable[[Sequence[Leaves]], ExportedProgram | None],
+    dynamic: Sequence[DynamicDimension],
+    names: Sequence[str],
+    leaves: Leaves,
+) -> Iterator[tuple[ExportedProgram, Leaves]]:
+    """Other programs of a model, for one that does not take the sizes asked for: each with what it was exported with.
+
+    A model may ask whether its picture is of the size that it was trained with, or needs no padding, and the example
+    answers. Where it rounds a quotient of sizes (``int(windows / (height * width / 64))``) Python makes that a plain
+    number, but who reads its bytecode does not.
+    """
+    kinds = [_resized(leaves, names, {i.size: getattr(i.ranges[0], kind) for i in dynamic}) for kind in ("min", "max")]
+    if program := export_bytecode([leaves, *kinds]):
+        yield program, leaves
+    for sizes in islice(_attempts(dynamic, names, leaves), 1, _ATTEMPTS):
+        given = _resized(leaves, names, sizes)
+        try:
+            program = export(given)
+        except Exception:  # noqa: BLE001, S112 - of torch and of the model: the first program's guards are reported
+            continue
+        yield program, given
 
 
 def _attempts(dynamic: Sequence[DynamicDimension], names: Sequence[str], leaves: Leaves) -> Iterator[dict[Size, int]]:

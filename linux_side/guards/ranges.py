@@ -1,4 +1,4 @@
-"""The ranges asked for, told to torch as it starts to trace a model.
+"""The lowest sizes asked for, told to torch as it starts to trace a model.
 
 Torch lets a size be anything from 0 on until the model is traced, and compares with the ranges then. Of a height from
 64 on it would not know that ``height // 8`` has a last row, and ``y[:, -1:]`` would have ``Max(0, ...)`` rows.
@@ -13,11 +13,10 @@ from typing import Any
 from unittest.mock import patch
 
 from torch.fx.experimental.symbolic_shapes import ShapeEnv
+from torch.utils._sympy.numbers import int_oo
 from torch.utils._sympy.value_ranges import ValueRanges
 
 from toolchain.guards.grammar import Size
-
-Ranges = Mapping[Size, tuple[int, int]]
 
 _KEYS = re.compile(r"\['?(\w+)'?\]|\.(\w+)")
 
@@ -34,15 +33,19 @@ def is_input(name: str, source: str) -> bool:
 
 
 @contextmanager
-def ranges_told(ranges: Ranges) -> Iterator[None]:
-    """Narrows the symbols of the model's inputs to their ranges as they are made."""
+def lowest_sizes_told(lowest: Mapping[Size, int]) -> Iterator[None]:
+    """Narrows the symbols of the model's inputs as they are made.
+
+    The greatest sizes are left aside: of two sizes that depend on each other they would narrow both, before anything can
+    be said of what was asked for.
+    """
     original = ShapeEnv._produce_dyn_sizes_from_int_tuple
 
     def produce(env: ShapeEnv, sizes: Sequence[Any], source: Any, *others: Any, **options: Any) -> list[Any]:
         symbols = original(env, sizes, source, *others, **options)
-        for place, (low, high) in ranges.items():
+        for place, low in lowest.items():
             if is_input(place.input, source.name) and place.dim < len(symbols) and symbols[place.dim].is_Symbol:
-                env.var_to_range[symbols[place.dim]] &= ValueRanges(low, high)
+                env.var_to_range[symbols[place.dim]] &= ValueRanges(low, int_oo)
         return symbols
 
     with patch.object(ShapeEnv, "_produce_dyn_sizes_from_int_tuple", produce):

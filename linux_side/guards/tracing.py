@@ -13,8 +13,9 @@ from torch.fx.experimental.symbolic_shapes import free_unbacked_symbols
 
 from linux_side.guards.fixing import SizesInFunctions
 from linux_side.guards.layout import operators_narrow_no_range, unguarded_layouts
-from linux_side.guards.ranges import Ranges, ranges_told
+from linux_side.guards.ranges import lowest_sizes_told
 from linux_side.guards.whole import whole_sizes
+from toolchain.guards.grammar import Size
 
 
 def small_sizes(lowest: int) -> AbstractContextManager[Any]:
@@ -28,14 +29,14 @@ def small_sizes(lowest: int) -> AbstractContextManager[Any]:
 
 
 @contextmanager
-def sizes_as_asked_for(ranges: Ranges) -> Iterator[None]:
+def sizes_as_asked_for(lowest: Mapping[Size, int]) -> Iterator[None]:
     """Traces a model so that as few as possible of its sizes are fixed or narrowed.
 
     Args:
-        ranges: asked for, of all sizes that vary.
+        lowest: of the range asked for, for each size that varies.
     """
-    lowest = min((low for low, _ in ranges.values()), default=2)
-    with small_sizes(lowest), ranges_told(ranges), whole_sizes(), operators_narrow_no_range(), SizesInFunctions():
+    small = small_sizes(min(lowest.values(), default=2))
+    with small, lowest_sizes_told(lowest), whole_sizes(), operators_narrow_no_range(), SizesInFunctions():
         yield
 
 

@@ -16,7 +16,17 @@ from unittest.mock import patch
 import numpy as np
 import sympy
 from sympy.core.cache import clear_cache
-from torch.utils._sympy.functions import CeilToInt, FloatTrueDiv, FloorDiv, FloorToInt, IntTrueDiv, ToFloat, TruncToInt
+from torch.utils._sympy.functions import (
+    CeilToInt,
+    FloatTrueDiv,
+    FloorDiv,
+    FloorToInt,
+    IntTrueDiv,
+    Mod,
+    PythonMod,
+    ToFloat,
+    TruncToInt,
+)
 
 _LARGEST = 2**24  # size up to which a factor that is no binary fraction is tried
 _FINEST = 2**20  # denominator
@@ -35,15 +45,17 @@ def whole_sizes() -> Iterator[None]:
     clear_cache()
 
 
-def _before(original: Callable[[Any], Any], whole: Callable[[Any], Any]) -> Callable[[Any, Any], Any]:
-    def evaluate(_cls: Any, number: Any) -> Any:
-        found = original(number)
-        return whole(number) if found is None else found
+def _before(original: Callable[..., Any], whole: Callable[..., Any]) -> Callable[..., Any]:
+    def evaluate(_cls: Any, *numbers: Any) -> Any:
+        found = original(*numbers)
+        return whole(*numbers) if found is None else found
 
     return evaluate
 
 
 def _truncated(number: Any) -> Any:
+    if (count := _count(number)) is not None:
+        return count
     ratio = _ratio(number)
     return FloorDiv(*ratio) if ratio and ratio[0].is_nonnegative else None
 
@@ -58,7 +70,39 @@ def _ceiling(number: Any) -> Any:
     return FloorDiv(ratio[0] + ratio[1] - 1, ratio[1]) if ratio else None
 
 
-_WHOLE = {TruncToInt: _truncated, FloorToInt: _floor, CeilToInt: _ceiling}
+def _quotient(number: Any, divisor: Any) -> Any:
+    """Of sizes that were padded to a multiple, which the multiple divides."""
+    padded = {
+        found: step * FloorDiv(size + step - 1, step) - size
+        for found in (number * divisor).atoms(Mod, PythonMod)
+        for size, step in _padding(found)
+    }
+    if not padded:
+        return None
+    quotient = FloorDiv(number.xreplace(padded), divisor.xreplace(padded))
+    return quotient if not isinstance(quotient, FloorDiv) or quotient.args[1].is_Integer else None
+
+
+def _padding(remainder: Any) -> Iterator[tuple[Any, Any]]:
+    """The size and the step, of ``(step - size % step) % step``."""
+    number, step = remainder.args
+    inner = step - number
+    if step.is_Integer and step > 0 and isinstance(inner, (Mod, PythonMod)) and inner.args[1] == step:
+        yield inner.args[0], step
+
+
+def _count(number: Any) -> Any:
+    """Of ``windows / (height * width / 8 / 8)``: the quotient, where the divisor divides it whatever the sizes are."""
+    if not isinstance(number, (IntTrueDiv, FloatTrueDiv)):
+        return None
+    of, by = map(_exact, number.args)
+    if of is None or by is None or by[0].is_number:
+        return None
+    quotient = FloorDiv(of[0] * by[1], by[0] * of[1])
+    return None if quotient.has(FloorDiv) and isinstance(quotient, FloorDiv) else quotient
+
+
+_WHOLE = {TruncToInt: _truncated, FloorToInt: _floor, CeilToInt: _ceiling, FloorDiv: _quotient}
 
 
 def _ratio(number: Any) -> Ratio | None:

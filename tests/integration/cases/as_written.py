@@ -267,6 +267,23 @@ def neighbours(s: Any, x: Tensor) -> Tensor:
     return torch.cdist(s.l(x)[:, :4], x).topk(3, dim=-1, largest=False).values
 
 
+def windows(_s: Any, x: Tensor) -> Tensor:
+    c, height, width = x.shape[1:]
+    x = F.pad(x, (0, (8 - width % 8) % 8, 0, (8 - height % 8) % 8), "reflect")
+    height, width = x.shape[-2:]
+    parts = x.view(-1, c, height // 8, 8, width // 8, 8).permute(0, 2, 4, 3, 5, 1).reshape(-1, 64, c).softmax(1)
+    batch = int(parts.shape[0] / (height * width / 8 / 8))
+    whole = parts.view(batch, height // 8, width // 8, 8, 8, -1).permute(0, 1, 3, 2, 4, 5)
+    return whole.reshape(batch, height, width, -1)
+
+
+def padded_if_needed(s: Any, x: Tensor) -> Tensor:
+    right, below = (16 - x.shape[3] % 16) % 16, (16 - x.shape[2] % 16) % 16
+    if right or below:
+        x = F.pad(x, (0, right, 0, below))
+    return s.c(x)
+
+
 def last_rows(_s: Any, x: Tensor) -> Tensor:
     y = x[:, :, ::8, ::8].cumsum(2)
     return y / (y[:, :, -1:].abs() + 1)
@@ -350,6 +367,12 @@ MODELS = {
     "a batch by len()": Model(lambda s, x: x.reshape(len(x), -1) * 2, [(1, 3, 4)], ranges=BATCH),
     "the last row of a part, of a batch from 1": Model(
         last_rows, [(1, 3, 24, 32)], ranges={"x.0": (1, 1, 4), "x.2": (16, 24, 40), "x.3": (16, 32, 40)}
+    ),
+    "windows counted back into pictures": Model(
+        windows, [(1, 3, 24, 32)], ranges={"x.0": (1, 1, 4), "x.2": (12, 24, 40), "x.3": (12, 32, 40)}
+    ),
+    "padding that the example does not need": Model(
+        padded_if_needed, [(1, 3, 16, 16)], conv(), {"x.2": (8, 16, 40), "x.3": (8, 16, 40)}
     ),
     "input_called_t": Model(lambda s, x, t: s.l(x) + t, [(2, 8), (2, 8)], linear),
 }  # fmt: skip
