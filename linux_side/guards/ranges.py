@@ -36,8 +36,8 @@ def is_input(name: str, source: str) -> bool:
 def lowest_sizes_told(lowest: Mapping[Size, int]) -> Iterator[None]:
     """Narrows the symbols of the model's inputs as they are made.
 
-    The greatest sizes are left aside: of two sizes that depend on each other they would narrow both, before anything can
-    be said of what was asked for.
+    The greatest sizes are left aside: they would narrow other sizes that depend on them, and a range that does not
+    agree would be reported as the program's own.
     """
     original = ShapeEnv._produce_dyn_sizes_from_int_tuple
 
