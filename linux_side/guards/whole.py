@@ -102,7 +102,12 @@ def _count(number: Any) -> Any:
     return None if quotient.has(FloorDiv) and isinstance(quotient, FloorDiv) else quotient
 
 
-_WHOLE = {TruncToInt: _truncated, FloorToInt: _floor, CeilToInt: _ceiling, FloorDiv: _quotient}
+_WHOLE: dict[Any, Callable[..., Any]] = {
+    TruncToInt: _truncated,
+    FloorToInt: _floor,
+    CeilToInt: _ceiling,
+    FloorDiv: _quotient,
+}
 
 
 def _ratio(number: Any) -> Ratio | None:
