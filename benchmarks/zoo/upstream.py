@@ -5,7 +5,7 @@
 
 A row is compiled with ``torch_tensorrt.compile`` and ranges as ``torch_tensorrt.Input`` takes them. Where that fails it
 is exported by ``torch.export`` with ``Dim.DYNAMIC`` first, which knows sizes that are equal. Rows are written as they
-come; those that are there are not run again. ``--into-table OUT.jsonl`` takes them into ``docs/zoo.md``.
+come; those that are there are not run again. ``--into-table OUT.jsonl`` takes them into ``docs/build/zoo.md``.
 """
 
 from __future__ import annotations

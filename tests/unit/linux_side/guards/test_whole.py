@@ -11,7 +11,16 @@ import pytest
 pytest.importorskip("torch")
 
 import sympy
-from torch.utils._sympy.functions import CeilToInt, FloatTrueDiv, FloorToInt, IntTrueDiv, ToFloat, TruncToInt
+from torch.utils._sympy.functions import (
+    CeilToInt,
+    FloatTrueDiv,
+    FloorDiv,
+    FloorToInt,
+    IntTrueDiv,
+    Mod,
+    ToFloat,
+    TruncToInt,
+)
 
 from linux_side.guards.whole import whole_sizes
 
@@ -52,3 +61,15 @@ def test_quotients_and_sums_of_sizes_are_what_python_computes() -> None:
     for expression, python in expressions:
         assert not _floats(expression)
         assert all(expression.subs(SIZE, size) == python(size) for size in range(1, 100))
+
+
+def test_windows_of_a_padded_picture_count_back_to_the_batch() -> None:
+    batch, height = sympy.symbols("b h", integer=True, positive=True)
+    with whole_sizes():
+        padded = height + Mod(8 - Mod(height, 8), 8)
+        windows = batch * FloorDiv(padded, 8)
+        area = FloatTrueDiv(ToFloat(padded), sympy.Float(8.0))
+        counted = TruncToInt(FloatTrueDiv(ToFloat(windows), area))
+        not_counted = TruncToInt(FloatTrueDiv(ToFloat(windows + 1), area))
+    assert counted == batch
+    assert _floats(not_counted)
