@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import inspect
 import logging
 import textwrap
 from collections.abc import Callable, Collection, Iterator, Sequence
 from functools import cache, cached_property
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import patch
 
 import torch
 
@@ -84,13 +86,20 @@ def compilation_settings(
 Decompositions = dict[torch._ops.OpOverload, Callable[..., Any]]
 
 
+Decompose = Callable[[torch.export.ExportedProgram, Decompositions], torch.export.ExportedProgram]
+
+
 def decompose(
-    program: torch.export.ExportedProgram, settings: Any, correct: Callable[[Decompositions], Decompositions]
+    program: torch.export.ExportedProgram,
+    settings: Any,
+    correct: Callable[[Decompositions], Decompositions],
+    run: Decompose,
 ) -> torch.export.ExportedProgram:
     """The first half of Torch-TensorRT's lowering: the program in core operators, without side effects.
 
     Args:
         correct: gives the decompositions to use, from upstream's.
+        run: decomposes a program, as ``ExportedProgram.run_decompositions`` does.
     """
     from torch_tensorrt.dynamo.lowering import get_decompositions, pre_export_lowering
 
@@ -102,7 +111,7 @@ def decompose(
         use_fp32_acc=settings.use_fp32_acc,
     )
     with no_own_guards(program):
-        return program.run_decompositions(correct(decompositions))
+        return run(program, correct(decompositions))
 
 
 def lower(gm: torch.fx.GraphModule, settings: Any) -> torch.fx.GraphModule:
@@ -110,7 +119,29 @@ def lower(gm: torch.fx.GraphModule, settings: Any) -> torch.fx.GraphModule:
     from torch_tensorrt.dynamo.lowering import post_lowering
 
     _leave_complex_numbers()
-    return post_lowering(gm, settings)
+    with _storages_aside():
+        return post_lowering(gm, settings)
+
+
+@contextlib.contextmanager
+def _storages_aside() -> Iterator[None]:
+    """Lets the values behind a node that a pass changed stay, unless the node's shape, strides or dtype changed.
+
+    Torch (torch/_inductor/fx_utils.py, read in 2.14) computes them anew where the node's memory alone is another, which
+    it always is. Memory is a matter of Inductor's; TensorRT has its own.
+    """
+    from torch._inductor import fx_utils
+
+    compare = fx_utils._is_fake_tensor_same
+    if "check_storage" not in inspect.signature(compare).parameters:
+        yield
+        return
+
+    def same(*args: Any, **options: Any) -> bool:
+        return compare(*args, **{**options, "check_storage": False})
+
+    with patch.object(fx_utils, "_is_fake_tensor_same", same):
+        yield
 
 
 @cache

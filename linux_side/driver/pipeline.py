@@ -137,7 +137,7 @@ class Pipeline:
 
     def load(self, model: str, name: str | None) -> Source:
         """The program of ``MODEL`` (a path or ``module:factory``), under ``name`` if there is one."""
-        with self.phase("export"):
+        with self.phase("export"), code_at_need():
             source = load_source(model, seen_by("export", self.options))
             source.name = name or source.name
             self._release(source.program)

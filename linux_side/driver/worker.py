@@ -8,6 +8,7 @@ Torch-TensorRT's import on a machine without a GPU, its process-wide registries 
 from __future__ import annotations
 
 import atexit
+import gc
 import json
 import os
 import sys
@@ -175,6 +176,8 @@ class Build:
             if len(jobs) == 1:  # else what is wrong with one would end them all
                 builder.check_gpus(options.capabilities)
             from linux_side.driver.pipeline import Pipeline
+
+            gc.freeze()  # what was imported stays: each full collection would look through all of it
         self._pipeline = Pipeline(options, builder, Path(job["spool"]), progress.phase)
         self._take(job, progress)
 

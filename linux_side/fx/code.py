@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
+from torch.fx.graph import _PyTreeCodeGen
 
 _MADE = ("_code", "_lineno_map", "_prologue_start")
 
@@ -44,9 +45,12 @@ def code_at_need() -> Iterator[None]:
 
     def later(module: torch.fx.GraphModule) -> None:
         kind = type(module)
+        if isinstance(module.graph._codegen, _PyTreeCodeGen):
+            module._in_spec, module._out_spec = module.graph._codegen.pytree_info[1:3]
         if "_wrapped_call" not in vars(kind):  # the first time: it gets its way of being called
+            graph, module._graph = module.graph, torch.fx.Graph()
             recompile(module)
-            return
+            module._graph = graph
         for name in _MADE:
             vars(module).pop(name, None)
             setattr(kind, name, Later(name))

@@ -19,6 +19,7 @@ from linux_side.lowering.culprit import (
     remember_names,
 )
 from linux_side.lowering.data_sizes import keep_data_sizes_in_torch
+from linux_side.lowering.distinct_calls import run_decompositions
 from linux_side.lowering.fallback import AttemptFailedError
 from linux_side.lowering.float64 import demote_float64
 from linux_side.lowering.large_numbers import keep_large_numbers_outside
@@ -54,7 +55,7 @@ def lower_program(program: ExportedProgram, options: BuildOptions, builder: Engi
     """
     settings = settings_of(options, builder)
     with small_sizes_of(program.range_constraints):
-        decomposed = upstream.decompose(program, settings, corrected)
+        decomposed = upstream.decompose(program, settings, corrected, run_decompositions)
         gm = state_to_inputs(decomposed)
         changes = gm.meta.get(STATE, [])
         fill_uninitialized(gm)

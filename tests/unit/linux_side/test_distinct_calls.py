@@ -1,0 +1,175 @@
+"""What calls become, computed once for each distinct call, is what torch makes of the whole program."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from torch import nn  # noqa: E402
+from torch.nn import functional as F  # noqa: E402, N812
+
+from linux_side.lowering import distinct_calls  # noqa: E402
+from linux_side.lowering.distinct_calls import run_decompositions  # noqa: E402
+
+_OF_THE_CALL = ("stack_trace", "nn_module_stack", "original_aten")
+
+
+class Layers(nn.Module):
+    """The same layer several times: attention, norms, views, parts."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norms = nn.ModuleList(nn.LayerNorm(8) for _ in range(8))
+        self.inner = nn.ModuleList(nn.Linear(8, 24) for _ in range(8))
+
+    def forward(self, x: Any) -> Any:
+        for norm, inner in zip(self.norms, self.inner, strict=True):
+            query, key, value = inner(norm(x)).chunk(3, dim=-1)
+            x = x + F.dropout(F.scaled_dot_product_attention(query, key, value), 0.5, training=False)
+        return x.transpose(0, 1), F.silu(x).flatten(1)
+
+
+class Written(nn.Module):
+    """A residual block as torchvision writes it: in place."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.convolutions = nn.ModuleList(nn.Conv2d(4, 4, 3, padding=1) for _ in range(3))
+        self.norms = nn.ModuleList(nn.BatchNorm2d(4) for _ in range(3))
+
+    def forward(self, x: Any) -> Any:
+        for convolution, norm in zip(self.convolutions, self.norms, strict=True):
+            y = F.relu(norm(convolution(x)), inplace=True)
+            y += x
+            x = F.hardswish(y, inplace=True)
+        return (y,)
+
+
+class Numbers(nn.Module):
+    """Calls that differ in a number alone, or in whether an argument is the same tensor twice."""
+
+    def forward(self, x: Any, y: Any) -> Any:
+        whole = y * 2, y * 2.0, y * True, y - y, y - (y + 1)
+        return *whole, x.clamp(min=0.0), x.clamp(min=-0.0), x.var(0), x.var(0, correction=0), torch.split(x, 2)[1]
+
+
+class Identity(nn.Module):
+    def forward(self, x: Any) -> Any:
+        return (x,)
+
+
+class Strided(nn.Module):
+    """A decomposition's result that lies in memory otherwise than the operator's own."""
+
+    def forward(self, x: Any) -> Any:
+        y = F.interpolate(x.to(memory_format=torch.channels_last), scale_factor=2.0, mode="bilinear")
+        return F.pixel_shuffle(y, 2) + 1, y.contiguous().view(-1)
+
+
+class Sliced(nn.Module):
+    def forward(self, x: Any) -> Any:
+        mask = torch.zeros_like(x)
+        mask[1:] = 1
+        return x * mask
+
+
+class Counting(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("count", torch.zeros(1))
+
+    def forward(self, x: Any) -> Any:
+        self.count.add_(1)
+        return F.gelu(x) * self.count
+
+
+def _exported(module: nn.Module, *args: Any, **options: Any) -> Any:
+    with torch.no_grad():
+        return torch.export.export(module.eval(), args, **options)
+
+
+def _table() -> dict[Any, Callable[..., Any]]:
+    return dict(torch.export.default_decompositions())
+
+
+def _said(value: Any) -> Any:
+    if isinstance(value, torch.fx.Node):
+        return f"%{value.name}"
+    if isinstance(value, torch.Tensor):
+        return [value.dtype, *map(str, value.shape), *map(str, value.stride()), value.requires_grad]
+    if isinstance(value, (list, tuple)):
+        return [_said(item) for item in value]
+    return repr(value)
+
+
+def _nodes(program: Any) -> list[Any]:
+    """All that a build looks at of each node."""
+    return [
+        [
+            (node.op, node.name, str(node.target)),
+            _said(node.args),
+            _said(list(node.kwargs.items())),
+            _said(node.meta.get("val")),
+            [str(node.meta.get(key)) for key in _OF_THE_CALL if node.op == "call_function"],
+            [source.name for source in node.meta.get("from_node", ()) if node.op == "call_function"],
+        ]
+        for node in program.graph.nodes
+    ]
+
+
+def _calls(program: Any) -> int:
+    return sum(node.op == "call_function" and node.target is not operator.getitem for node in program.graph.nodes)
+
+
+FAST: Sequence[tuple[nn.Module, tuple[Any, ...]]] = (
+    (Layers(), (torch.randn(2, 4, 8),)),
+    (Written(), (torch.randn(1, 4, 6, 6),)),
+    (Numbers(), (torch.randn(4, 3), torch.arange(4))),
+    (Identity(), (torch.randn(2),)),
+    (Strided(), (torch.randn(1, 4, 4, 4),)),
+)
+
+
+@pytest.mark.parametrize(("module", "args"), FAST, ids=[type(module).__name__ for module, _ in FAST])
+def test_each_node_is_torchs_own(module: nn.Module, args: tuple[Any, ...]) -> None:
+    program = _exported(module, *args)
+    found = distinct_calls._Decomposer(program, _table()).run()
+    expected = program.run_decompositions(_table())
+    assert _nodes(found) == _nodes(expected)
+    assert str(found.graph_signature) == str(expected.graph_signature)
+    for one, other in zip(found.module()(*args), expected.module()(*args), strict=True):
+        assert torch.equal(one, other)
+
+
+def test_a_layer_that_repeats_is_traced_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    program, given = _exported(Layers(), torch.randn(2, 4, 8)), list[int]()
+    decompose = torch.export.ExportedProgram.run_decompositions
+
+    def counted(self: Any, *args: Any) -> Any:
+        given.append(_calls(self))
+        return decompose(self, *args)
+
+    monkeypatch.setattr(torch.export.ExportedProgram, "run_decompositions", counted)
+    run_decompositions(program, _table())
+    assert sum(given) < _calls(program) / 2
+
+
+@pytest.mark.parametrize(
+    ("module", "options"),
+    [(Sliced(), {}), (Counting(), {}), (Layers(), {"dynamic_shapes": ({0: torch.export.Dim("batch", min=2)},)})],
+    ids=["written in part", "state", "sizes that vary"],
+)
+def test_what_calls_do_not_tell_by_themselves_goes_torchs_way(module: nn.Module, options: dict[str, Any]) -> None:
+    program = _exported(module, torch.randn(2, 4, 8), **options)
+    with pytest.raises(distinct_calls._PlainWayError):
+        distinct_calls._Decomposer(program, _table()).run()
+    found, expected = run_decompositions(program, _table()), program.run_decompositions(_table())
+    # Torch itself names nodes otherwise the second time that it asks of a size that varies.
+    assert [str(node.target) for node in found.graph.nodes if node.op == "call_function"] == [
+        str(node.target) for node in expected.graph.nodes if node.op == "call_function"
+    ]
