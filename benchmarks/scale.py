@@ -69,7 +69,7 @@ class Decoder(torch.nn.Module):
         x = self.embed(tokens)
         for block in self.blocks:
             x = block(x, angles.cos(), angles.sin())
-        return self.head(self.norm(x)[:, -1])  # type: ignore[no-any-return]
+        return self.head(self.norm(x)[:, -1])
 
 
 def decoder() -> Example:

@@ -22,7 +22,9 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 # Isolated: what is installed is meant, and not a checkout in this folder.
 MODULE = [sys.executable, "-I", "-m", "toolchain"]
@@ -43,12 +45,12 @@ def trtcross(*arguments: str) -> None:
     run(*MODULE, *arguments)
 
 
-def document(*arguments: str) -> dict:
+def document(*arguments: str) -> dict[str, Any]:
     """What a verb says with --json."""
     done = subprocess.run([*MODULE, *arguments, "--json", "-q"], stdout=subprocess.PIPE, check=False)
     if done.returncode:
         sys.exit(done.returncode)
-    found: dict = json.loads(done.stdout)
+    found: dict[str, Any] = json.loads(done.stdout)
     return found
 
 
@@ -183,7 +185,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="a step of a workflow")
     steps = parser.add_subparsers(required=True)
 
-    def step(function: object, *arguments: str) -> argparse.ArgumentParser:
+    def step(function: Callable[[argparse.Namespace], None], *arguments: str) -> argparse.ArgumentParser:
         added = steps.add_parser(function.__name__)
         added.set_defaults(run=function)
         for argument in arguments:

@@ -189,7 +189,7 @@ class Gates(torch.nn.Module):
 
 
 def gates() -> Example:
-    """What TensorRT-RTX 1.6 computes wrongly if it is not told in another way."""
+    """What TensorRT-RTX 1.6 computes wrongly unless the graph is rewritten."""
     torch.manual_seed(0)
     return Gates().eval(), (torch.randn(4, 64),)
 

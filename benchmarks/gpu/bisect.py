@@ -281,9 +281,9 @@ def main(arguments: Sequence[str]) -> int:
     parsed = parser.parse_args(arguments)
     if not torch.cuda.is_available():
         raise SystemExit("there is no GPU here: use `prepare MODEL -o FOLDER`, and `run FOLDER` on a GPU host")
-    with tempfile.TemporaryDirectory() as folder:
-        prepare_artifact(Path(folder), parsed.artifact, parsed.model)
-        return min(run(Path(folder), Path(folder) / "out.json"), 1)
+    with tempfile.TemporaryDirectory() as temporary:
+        prepare_artifact(Path(temporary), parsed.artifact, parsed.model)
+        return min(run(Path(temporary), Path(temporary) / "out.json"), 1)
 
 
 def _main_prepare(arguments: Sequence[str]) -> int:

@@ -48,7 +48,7 @@ def build_one(folder: Path, name: str, precision: str) -> None:
 
     sizes = Sizes(heads=4, size=32, length=STEPS + 16, window=16, words=256, encoded=40)
     model, steps = decoder(name, sizes, 2, STEPS)
-    options = BuildOptions(target=Platform.LINUX_X86_64, precision=precision)  # type: ignore[arg-type]
+    options = BuildOptions(target=Platform.LINUX_X86_64, precision=precision)
     source = export_source(name, model, steps[0], {}, options)
     with tempfile.TemporaryDirectory() as spool:
         Pipeline(options, imported_builder(), Path(spool), lambda _: nullcontext()).run_source(

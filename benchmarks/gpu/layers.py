@@ -4,7 +4,7 @@
     python -m benchmarks.gpu.layers run FOLDER OUT.json         # on a GPU host
 
 For models of ``examples/models.py``, in fp32 and fp16, engines are built of its very network with inner tensors as
-further outputs, every other tensor in each of two engines, so that some layers are still fused. Beside them lies what
+further outputs, every other tensor in each of two engines, so that some layers are still fused. Beside them is what
 ``tests/integration/network`` computes of the same inputs, a sample of large tensors. So do the networks made by hand,
 one or more for each layer, with what NVIDIA's documentation asks for; MODEL may be ``hand-made`` too.
 

@@ -108,7 +108,7 @@ def main(out: Path, paths: list[Path]) -> None:
             warmed = {}
             for runtime in ("tensorrt", "torch"):
                 try:
-                    report = warm(here, runtime=runtime, runtime_cache=kernels / runtime, allow_unlisted_gpu=True)  # type: ignore[arg-type]
+                    report = warm(here, runtime=runtime, runtime_cache=kernels / runtime, allow_unlisted_gpu=True)
                     warmed[runtime] = {"seconds": report.seconds, "calls": [call.seconds for call in report.calls]}
                 except Exception as error:  # noqa: BLE001 - a session refuses what needs torch
                     warmed[runtime] = {"failed": str(error)[:300]}

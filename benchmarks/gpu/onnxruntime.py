@@ -21,7 +21,7 @@ from benchmarks.gpu.session import _LOAD, _SESSION, cold
 from toolchain import open_artifact
 from toolchain.formats.onnx_file import write_onnx
 
-# argv: artifact, folder of kernels; the ONNX file lies beside the artifact.
+# argv: artifact, folder of kernels; the ONNX file is beside the artifact.
 _ZEROS = """
 def zeros(specs):
     return {s.name: np.zeros([d if isinstance(d, int) else d.min for d in s.shape], s.dtype) for s in specs if s.dtype}

@@ -70,7 +70,7 @@ def execute(plan: Path, inputs: dict[str, Tensor], aliases: dict[str, str]) -> d
             outputs[name] = torch.empty(shape, dtype=dtypes[engine.get_tensor_dtype(name)], device=device[name])
             outputs[name] = outputs[name] if source is None else source
     for name, value in {**bound, **outputs}.items():
-        # An empty tensor has no address, and TensorRT wants one.
+        # An empty tensor has no address, and TensorRT needs one.
         context.set_tensor_address(name, value.data_ptr() or torch.empty(1, device=device[name]).data_ptr())
     torch.cuda.synchronize()
     if not context.execute_async_v3(torch.cuda.current_stream().cuda_stream):

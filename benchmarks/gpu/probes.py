@@ -112,7 +112,7 @@ def prepare(
     """Builds a program as ``trtcross build`` does, and on the way the plans that show its inner tensors.
 
     Args:
-        folder: gets the plans; what lies in it already stays.
+        folder: gets the plans; what is in it already stays.
         source: from :mod:`linux_side.frontend.source`.
         options: of the build.
         call: arguments and keywords with which the networks are run.

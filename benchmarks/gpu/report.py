@@ -260,13 +260,13 @@ def dot_plot(points: dict[tuple[str, int, str], dict[str, dict[str, Any]]]) -> s
         )
         lines.append(f'<text x="{x_at(tick)}" y="{height - 12}" text-anchor="middle">{tick:g}</text>')
     for index, (label, found) in enumerate(rows):
-        y = top + step * index + step / 2
-        lines.append(f'<text x="{left - 10}" y="{y + 4}" text-anchor="end">{escape(label)}</text>')
+        middle = top + step * index + step / 2
+        lines.append(f'<text x="{left - 10}" y="{middle + 4}" text-anchor="end">{escape(label)}</text>')
         for callee, colour in zip(CALLEES, _COLOURS, strict=True):
             if callee not in found:
                 continue
             ratio = found[callee]["one_at_a_time"]["median"] / found["raw"]["one_at_a_time"]["median"]
-            lines.append(f'<circle cx="{x_at(ratio):.1f}" cy="{y}" r="5" fill="{colour}" fill-opacity="0.9"/>')
+            lines.append(f'<circle cx="{x_at(ratio):.1f}" cy="{middle}" r="5" fill="{colour}" fill-opacity="0.9"/>')
     lines.append(f'<text x="{left}" y="{top - 18}">one call at a time, against the raw call (1)</text></svg>')
     return "\n".join(lines) + "\n"
 

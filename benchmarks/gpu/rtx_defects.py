@@ -212,9 +212,9 @@ def cases() -> Iterator[Case]:
         for precision in ("fp32", "fp16"):
             yield Case(tail, name, precision=precision)
     for name, tail in POWERS.items():
-        for sizes in ((WIDTH,), (4, WIDTH), (2, 4, WIDTH), (2, 3, 4, WIDTH)):
-            for dynamic in (False, True) if len(sizes) > 1 else (False,):
-                yield Case(tail, name, sizes, dynamic)
+        for shape in ((WIDTH,), (4, WIDTH), (2, 4, WIDTH), (2, 3, 4, WIDTH)):
+            for dynamic in (False, True) if len(shape) > 1 else (False,):
+                yield Case(tail, name, shape, dynamic)
 
 
 def build(folder: Path) -> None:

@@ -114,7 +114,8 @@ class SingleBlock(nn.Module):
     def forward(self, x: Tensor, condition: Tensor, table: Tensor) -> Tensor:
         shift, scale, gate = self.modulation(F.silu(condition)).unsqueeze(1).chunk(3, -1)
         inner = modulated(x, shift, scale)
-        seen = attention(*self.heads(inner), table)
+        query, key, value = self.heads(inner)
+        seen = attention(query, key, value, table)
         return x + gate * self.down(torch.cat((seen, F.gelu(self.up(inner), approximate="tanh")), -1))
 
 

@@ -38,7 +38,7 @@ def _whole(name: str, model: str, precision: str | None = None, *, lengths: bool
 
 
 class Step(nn.Module):
-    """One step of a decoder whose cache lies in buffers of the model, as transformers' StaticCache."""
+    """One step of a decoder whose cache is in buffers of the model, as transformers' StaticCache."""
 
     def __init__(self, model: Any) -> None:
         super().__init__()

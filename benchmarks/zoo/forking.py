@@ -78,7 +78,7 @@ def in_forks(
             while waiting and len(children) < count:
                 number = waiting.pop(0)
                 out = folder / f"{os.getpid()}-{number}.json"
-                children[_fork(lambda n=number: work(jobs[n]), out, logs[number])] = _Child(  # type: ignore[misc]
+                children[_fork(lambda n=number: work(jobs[n]), out, logs[number])] = _Child(
                     number, out, time.monotonic() + seconds
                 )
             pid, status = os.waitpid(-1, os.WNOHANG)

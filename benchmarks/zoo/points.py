@@ -55,7 +55,7 @@ class DynamicGraph(nn.Module):
 
 
 class SetAbstraction(nn.Module):
-    """Qi et al., 2017 (PointNet++): the farthest points, and what lies in a ball around each."""
+    """Qi et al., 2017 (PointNet++): the farthest points, and what is in a ball around each."""
 
     def __init__(self, count: int, radius: float, near: int, inner: int, outer: int) -> None:
         super().__init__()

@@ -421,7 +421,7 @@ def overlapping_entries(path: Path) -> None:
 
 @attack(MalformedArtifactError)
 def nested_entries(path: Path) -> None:
-    # The second entry's header lies in the data of the first.
+    # The second entry's header is in the data of the first.
     inner = zip_records.local_header(b"artifact/b", 0, 0)
     outer = zip_records.local_header(b"artifact/a", zlib.crc32(inner), len(inner))
     central = zip_records.central_record(b"artifact/a", zlib.crc32(inner), len(inner), 0)
@@ -625,7 +625,8 @@ def graph_of_as_many_objects_as_are_read(path: Path) -> None:
 
 @attack(UntrustedError)
 def graph_of_as_many_values_as_are_read(path: Path) -> None:
-    lists, numbers = [[]] * (GRAPH_VALUES.most // 5), [1000] * (GRAPH_VALUES.most // 3)
+    lists: list[list[int]] = [[]] * (GRAPH_VALUES.most // 5)
+    numbers = [1000] * (GRAPH_VALUES.most // 3)
     pieces = [lists, numbers]
     _with_graph(lambda graph: graph.update(x=_below_what_is_walked(pieces), guards_code=["1"]))(path)
 
@@ -967,7 +968,7 @@ def _foreign_spec() -> str:
     return json.dumps([1, {"type": "builtins.tuple", "context": "null", "children_spec": [args, kwargs]}])
 
 
-def _size(graph: dict[str, Any], text: str) -> None:
+def _foreign_size(graph: dict[str, Any], text: str) -> None:
     tensor = graph["graph_module"]["graph"]["tensor_values"]["x"]
     graph["graph_module"]["graph"]["tensor_values"]["x"] = {**tensor, "sizes": [{"as_expr": {"expr_str": text}}]}
 
@@ -989,7 +990,7 @@ many(
             }
         ).write(path),
         "compiled_code": lambda path: Foreign(entries={"data/aotinductor/model.so": b"ELF"}).write(path),
-        "sympy_import": _foreign_graph(lambda graph: _size(graph, "__import__('os').system('true')")),
+        "sympy_import": _foreign_graph(lambda graph: _foreign_size(graph, "__import__('os').system('true')")),
         "call_imports_a_module": lambda path: Foreign(in_spec=_foreign_spec()).write(path),
         "calls_os_system": _foreign_graph(
             lambda graph: graph["graph_module"]["graph"]["nodes"].append({"target": "torch.os.system", "inputs": []})

@@ -1,7 +1,7 @@
 """Every byte of a small artifact, flipped in turn: each flip is noticed. None is harmless.
 
 Headers are compared byte for byte with those that our writer makes, the manifest has a CRC in two headers, every other
-entry has a digest in the manifest, and nothing lies between them.
+entry has a digest in the manifest, and nothing is between them.
 """
 
 from __future__ import annotations

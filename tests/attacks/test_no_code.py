@@ -63,7 +63,7 @@ def trapped(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
     reached: list[str] = []
 
     def trap(name: str) -> Callable[..., Any]:
-        def sprung(*arguments: object, **options: object) -> None:
+        def sprung(*arguments: object, **options: Any) -> None:
             reached.append(name)
             raise AssertionError(f"{name} was reached")
 

@@ -349,7 +349,7 @@ def test_load_refuses_before_torch_sees_the_file(scene: Scene, monkeypatch: pyte
 
     from windows_side.loader import loading
 
-    def reached(*arguments: object, **options: object) -> None:
+    def reached(*arguments: object, **options: Any) -> None:
         raise AssertionError("torch was reached")
 
     for owner, name in ((torch.export, "load"), (torch, "load"), (loading, "load_runtime"), (loading, "load_program")):

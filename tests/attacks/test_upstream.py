@@ -166,7 +166,7 @@ def test_upstream_crashes_on_a_short_field_list() -> None:
     assert (done.stdout.strip(), done.returncode < 0) == ("loaded", True), done.stderr
 
 
-class _Linear(torch.nn.Module):  # type: ignore[misc]
+class _Linear(torch.nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.l = torch.nn.Linear(2, 2)

@@ -17,7 +17,7 @@ pytestmark = [pytest.mark.rtx, pytest.mark.slow]
 NAMES = ("verified", "wrong numbers", "damaged", "not here", "hostile", "inspected", "checked")
 WINDOWS = {"wide": 1280, "narrow": 360}
 
-# Every text that can be seen, with the contrast of its colour to what lies behind it (WCAG 2, relative luminance).
+# Every text that can be seen, with the contrast of its colour to what is behind it (WCAG 2, relative luminance).
 CONTRASTS = """() => {
   const parse = (color) => color.match(/[0-9.]+/g).map(Number);
   const luminance = ([r, g, b]) => {

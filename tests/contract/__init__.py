@@ -1,1 +1,1 @@
-"""What we believe of Torch-TensorRT, held against the wheels that it ships: nothing of it is imported here."""
+"""What we believe of Torch-TensorRT, compared with the wheels that it ships: nothing of it is imported here."""

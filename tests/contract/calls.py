@@ -1,4 +1,4 @@
-"""Every use that our code makes of a name of Torch-TensorRT or TensorRT, held against their sources."""
+"""Every use that our code makes of a name of Torch-TensorRT or TensorRT, compared with their sources."""
 
 from __future__ import annotations
 

@@ -40,7 +40,7 @@ def misfit(call: ast.Call, signature: Signature, body: ast.AST | None) -> str | 
         bound = bind(*positional, **dict.fromkeys(given))
     except TypeError as error:
         return str(error)
-    swallowed = next((bound.arguments.get(p.name, {}) for p in _catch_all(signature)), {})
+    swallowed: dict[str, object] = next((bound.arguments.get(p.name, {}) for p in _catch_all(signature)), {})
     named = {node.value for node in ast.walk(body) if isinstance(node, ast.Constant)} if body else set()
     return next((f"nothing reads the keyword {name!r}" for name in swallowed if body and name not in named), None)
 

@@ -1,6 +1,6 @@
 """Fuzzes every target in turn: ``python -m tests.fuzz.run --seconds 20``.
 
-What is found lies in the folder that ``--findings`` names, the new corpus in the one that ``--corpus`` names.
+What is found is in the folder that ``--findings`` names, the new corpus in the one that ``--corpus`` names.
 """
 
 from __future__ import annotations

@@ -98,9 +98,9 @@ def test_a_graph_reads_only_what_it_was_captured_of() -> None:
 def test_inputs_at_ever_new_places_cost_few_graphs() -> None:
     model = load(named("two_outputs-fp32"), allow_unlisted_gpu=True, cuda_graphs=True)
     inputs = [torch.randn(2, 8, device="cuda") for _ in range(40)]
-    wants = [tensors(model(x)) for x in inputs]
+    expected = [tensors(model(x)) for x in inputs]
     for _ in range(MANY):
-        for x, want in zip(inputs, wants, strict=True):
+        for x, want in zip(inputs, expected, strict=True):
             assert all(torch.equal(a, b) for a, b in zip(tensors(model(x)), want, strict=True))
     assert model._captured._hot._threshold <= 64, "each replacement doubles what the next one needs"
 
@@ -268,7 +268,8 @@ def test_batches_of_any_size_in_any_order(name: str, cuda_graphs: bool) -> None:
     path = named(name)
     model = load(path, allow_unlisted_gpu=True, cuda_graphs=cuda_graphs)
     torch.manual_seed(1)
-    largest = model.manifest.inputs[0].shape[0].max
+    shape: Any = model.manifest.inputs[0].shape
+    largest: int = shape[0].max
     x = torch.randn(largest, 3, 224, 224, device="cuda")
     rows = torch.cat([model(row[None]) for row in x])
     for batch in (1, largest, 2, 5, 1, largest):
@@ -292,7 +293,7 @@ def test_sequences_of_any_length() -> None:
 def test_threads_share_a_model(cuda_graphs: bool) -> None:
     model = load(named("two_outputs-fp32"), allow_unlisted_gpu=True, cuda_graphs=cuda_graphs)
     inputs = [torch.randn(2, 8, device="cuda") for _ in range(4)]
-    wants = [tensors(model(x)) for x in inputs]
+    expected = [tensors(model(x)) for x in inputs]
     torch.cuda.synchronize()
 
     def work(x: torch.Tensor, want: list[torch.Tensor]) -> None:
@@ -302,7 +303,7 @@ def test_threads_share_a_model(cuda_graphs: bool) -> None:
                 torch.cuda.current_stream().synchronize()
                 assert all(torch.equal(a, b) for a, b in zip(got, want, strict=True)), "another call's numbers"
 
-    in_threads(work, list(zip(inputs, wants, strict=True)))
+    in_threads(work, list(zip(inputs, expected, strict=True)))
 
 
 @pytest.mark.skipif(torch.cuda.device_count() < 2, reason="one GPU here")

@@ -61,12 +61,12 @@ class Writers:
             spool.mkdir()
             plan = synthetic.streamed_engine(_ENGINE_SIZE + seed, seed)
             write = synthetic.prepared(synthetic.compiled_module([synthetic.our_module("engine", plan)]), spool)
-            self.writes[name] = lambda out, write=write: write(out, golden)  # type: ignore[misc]
+            self.writes[name] = lambda out, write=write: write(out, golden)
             self.writes[name](spool / "artifact.pt2")
             self.digests[name] = digest(spool / "artifact.pt2")
 
     def found(self) -> str:
-        """Which of the two lies at the destination, whole.
+        """Which of the two is at the destination, whole.
 
         Raises:
             AssertionError: neither, or damaged.

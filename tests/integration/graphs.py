@@ -7,10 +7,9 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.utils import _pytree
 
-Tensor = torch.Tensor
 Call = tuple[tuple[Any, ...], dict[str, Any]]
 
 

@@ -102,11 +102,11 @@ def test_a_saved_program_keeps_its_ranges_and_may_narrow_them(tmp_path: Path, tr
     assert trtcross("build", source, "-o", out).returncode == 0
     with open_artifact(out) as artifact:
         (size, _) = artifact.manifest.inputs[0].shape or ()
-        assert (size.min, size.max) == (2, 16)  # type: ignore[union-attr]
+        assert (size.min, size.max) == (2, 16)
     assert trtcross("build", source, "-o", out, "--dynamic", "input.0=4:4:8").returncode == 0
     with open_artifact(out) as artifact:
         (size, _) = artifact.manifest.inputs[0].shape or ()
-        assert (size.min, size.max) == (4, 8)  # type: ignore[union-attr]
+        assert (size.min, size.max) == (4, 8)
         assert next(iter(artifact.manifest.engines[0].profiles[0].values())).opt == [4, 4]
     result = trtcross("build", source, "-o", out, "--dynamic", "input.0=1:4:32")
     assert result.returncode == 2 and "2 to 16" in result.stderr
@@ -118,7 +118,7 @@ def test_a_saved_program_keeps_its_ranges_and_may_narrow_them(tmp_path: Path, tr
 def test_precision_casts_inside_and_keeps_the_outside(tmp_path: Path, precision: str, dtype: str) -> None:
     from linux_side import build
 
-    with build("tests.models:tiny", tmp_path / "cast.pt2", precision=precision) as artifact:  # type: ignore[arg-type]
+    with build("tests.models:tiny", tmp_path / "cast.pt2", precision=precision) as artifact:
         assert artifact.manifest.inputs[0].dtype == "float32" and artifact.manifest.outputs[0].dtype == "float32"
         assert artifact.manifest.settings["precision"] == precision
         assert artifact.engines[0].size < 200_000

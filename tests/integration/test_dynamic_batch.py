@@ -31,7 +31,9 @@ def test_an_example_of_one_row_gives_every_batch(tmp_path: Path) -> None:
     torch.manual_seed(0)
     model = Tokens().eval()
     built = build_here(model, (torch.randn(1, 5, 16),), folder=tmp_path, dynamic=("x.0=1:2:8",))
-    size = built.artifact.manifest.inputs[0].shape[0]
+    shape = built.artifact.manifest.inputs[0].shape
+    assert shape is not None
+    size = shape[0]
     assert isinstance(size, DynamicSize) and (size.min, size.max) == (1, 8)
     for batch in (1, 2, 8):
         x = torch.randn(batch, 5, 16)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from linux_side.cache.notes import Notes
 from linux_side.cache.store import BuildCache
@@ -21,7 +21,6 @@ from toolchain.manifest.models import fallback_warnings
 
 pytestmark = pytest.mark.rtx
 
-Tensor = torch.Tensor
 X = torch.randn(4, 8, generator=torch.Generator().manual_seed(0))
 TOKENS = torch.randn(1, 8, 16, generator=torch.Generator().manual_seed(0))
 

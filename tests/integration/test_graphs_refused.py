@@ -7,15 +7,13 @@ from typing import Any
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from tests.integration.graphs import X
 from tests.integration.harness import build_here
 from toolchain.errors import BuildFailedError, UsageError
 
 pytestmark = pytest.mark.rtx
-
-Tensor = torch.Tensor
 
 
 @torch.library.custom_op("trtcross_tests::twice", mutates_args=())

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from examples import models
 from tests.integration.graphs import Graph, in_torch, random
@@ -22,7 +22,6 @@ from toolchain.errors import BuildFailedError
 
 pytestmark = pytest.mark.rtx
 
-Tensor = torch.Tensor
 IMAGE = random(1, 3, 24, 24)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from tests.integration.graphs import STEP, KeyValueCache, random
 from tests.integration.harness import Built, assert_right, build_here
@@ -16,8 +16,6 @@ from tests.integration.network.layers import READERS
 from tests.models import tiny
 
 pytestmark = pytest.mark.rtx
-
-Tensor = torch.Tensor
 
 
 class Like(nn.Module):

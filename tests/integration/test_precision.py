@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from examples import models
 from tests.integration.harness import assert_same_wiring, build_here
@@ -18,7 +18,6 @@ pytestmark = pytest.mark.rtx
 
 LARGE = 1e5  # more than fp16 holds
 
-Tensor = torch.Tensor
 LIMITS = {"fp16": 5e-3, "bf16": 3e-2}
 
 

@@ -6,6 +6,7 @@ import io
 import json
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -114,9 +115,9 @@ def test_no_code_in_example_inputs_runs_for_the_sake_of_a_device(
     modes = []
     real = torch.load
 
-    def load(*args: object, **kwargs: object) -> object:
+    def load(*args: object, **kwargs: Any) -> object:
         modes.append(kwargs.get("weights_only"))
-        return real(*args, **kwargs)  # type: ignore[arg-type]
+        return real(*args, **kwargs)
 
     monkeypatch.setattr(torch, "load", load)
     read_program(path)

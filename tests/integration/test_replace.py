@@ -135,7 +135,7 @@ BAD = {
 def test_bad_engine_info_never_reaches_a_constructor(stock: ExportedProgram, damage: str) -> None:
     node = placeholder_nodes(stock)[0]
     node.args = (node.args[0], *BAD[damage](list(node.args[1:])))
-    called = []
+    called: list[Any] = []
     with pytest.raises(MalformedArtifactError) as caught:
         replace_execute_engine_no_op_node(stock, engine_factory=called.append)
     assert node.name in str(caught.value) and not called

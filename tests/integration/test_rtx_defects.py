@@ -1,4 +1,4 @@
-"""What TensorRT-RTX was seen to compute wrongly on a GPU is built in another way, and nothing else is."""
+"""What TensorRT-RTX computes wrongly on a GPU is rewritten before it is built, and nothing else is."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def test_an_activation_and_a_product_are_parted(tmp_path: Path, case: str) -> No
     assert_same_wiring(made, torch.randn(4, 16))
 
 
-Layers = list[tuple[object, ...]]
+Layers = list[tuple[Any, ...]]
 
 
 @pytest.fixture

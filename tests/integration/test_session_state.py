@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from tests.integration.harness import build_here
@@ -15,8 +15,6 @@ from tests.unit.windows_side.session.host_gpu import on_host
 from toolchain.graph.torch_free import operators_for_torch
 
 pytestmark = pytest.mark.rtx
-
-Tensor = torch.Tensor
 
 
 class Sums(nn.Module):

@@ -7,13 +7,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from tests.integration.harness import assert_right, assert_same_wiring, build_here
 
 pytestmark = pytest.mark.rtx
 
-Tensor = torch.Tensor
 X = torch.randn(4, 8, generator=torch.Generator().manual_seed(0))
 
 

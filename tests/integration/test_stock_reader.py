@@ -49,7 +49,7 @@ def artifacts(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     folder = tmp_path_factory.mktemp("stock")
     mixed = {"dynamic": ["x.0=1:4:8"], "torch_executed_ops": ["aten.arange.start_step", "aten.full.default"]}
     for name, options in {"mixed": mixed, "nested": {}, "efficientnet_lite0": {"golden": 2}, "minilm": {}}.items():
-        build(f"examples.models:{name}", folder / f"{name}.pt2", **options).close()  # type: ignore[arg-type]
+        build(f"examples.models:{name}", folder / f"{name}.pt2", **options).close()
     return sorted(folder.glob("*.pt2"))
 
 

@@ -29,7 +29,8 @@ REFUSED = {
 def test_modules_in_training_mode_are_named(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.export, "export", lambda *_, **__: pytest.fail("it was exported"))
     with pytest.raises(BuildFailedError) as caught:
-        export_source(name, *getattr(training, name)(), {}, BuildOptions())
+        model, args = getattr(training, name)()
+        export_source(name, model, args, {}, BuildOptions())
     assert REFUSED[name] in caught.value.problem
     assert "model.eval()" in str(caught.value.remedy)
 

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -27,8 +28,9 @@ backend = "tensorrt-rtx"
 def test_the_users_workflow_plans_builds_and_reports(tmp_path: Path) -> None:
     pytest.importorskip("ruamel.yaml")
     (tmp_path / "tiny.toml").write_text(SPEC)
-    command = [sys.executable, "ci/run-legs", "--workflow", "ci/templates/trtcross.yml", "--keep", tmp_path / "kept"]
-    chosen = ["--spec", tmp_path / "tiny.toml", "--job", "plan", "--job", "build", "--job", "report"]
+    command: list[Any] = [sys.executable, "ci/run-legs", "--workflow", "ci/templates/trtcross.yml"]
+    command += ["--keep", tmp_path / "kept"]
+    chosen: list[Any] = ["--spec", tmp_path / "tiny.toml", "--job", "plan", "--job", "build", "--job", "report"]
     done = subprocess.run([*command, *chosen], cwd=ROOT, capture_output=True, text=True, check=False, timeout=500)
     assert done.returncode == 0, done.stdout + done.stderr
     run = tmp_path / "kept" / "matrix-run"

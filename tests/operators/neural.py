@@ -6,12 +6,10 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - its usual name
 
 from tests.operators.trial import FLOATS, Draw, Trial
-
-Tensor = torch.Tensor
 
 
 def product(*forms: tuple[Callable[..., Any], tuple[Any, ...]], dtypes: Any = FLOATS) -> Callable[[Draw], Trial]:
@@ -183,11 +181,12 @@ def _attention(d: Draw) -> Trial:
             qkv.append(d.tensor([rows, heads[0], length, keys], dtype))
         return tuple(qkv)
 
-    settings: dict[str, Any] = {
+    known: dict[str, dict[str, Any]] = {
         "causal": {"is_causal": True},
         "scale": {"scale": 0.3},
         "grouped": {"enable_gqa": True},
-    }.get(form, {})
+    }
+    settings = known.get(form, {})
     count = len(inputs(2, ""))
     rows_of = tuple(None if form == "broadcast" and index == 3 else 0 for index in range(count))
     return d.trial(lambda *x: F.scaled_dot_product_attention(*x, **settings), inputs, ("usual", "again"), rows_of)

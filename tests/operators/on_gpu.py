@@ -25,7 +25,7 @@ def build(folder: Path, count: int) -> None:
     from toolchain.targets import Platform
 
     folder.mkdir(parents=True, exist_ok=True)
-    index = []
+    index: list[Any] = []
     options = {"golden": 1, "target": Platform.LINUX_X86_64, "gpus": ["sm_80"]}
     for name, make in ALL.items():
         for number, trial in enumerate(trials(make, count)):

@@ -89,7 +89,8 @@ def lower(trial: Trial, build: bool) -> Lowered:
         if network is not None:
             bare = not isinstance(partition.graph.output_node().args[0], (list, tuple))
             names = upstream.binding_names(interpreter)
-            lowered.graph.add_module(name + "_network", NetworkModule(network, *map(list, names), bare))
+            inputs, outputs = map(list, names)
+            lowered.graph.add_module(name + "_network", NetworkModule(network, inputs, outputs, bare))
     return lowered
 
 
@@ -119,7 +120,7 @@ class Row:
 
     def add(self, trial: Trial, build: bool) -> None:
         try:
-            wants = [_eager(trial, args) for args in trial.calls]
+            expected = [_eager(trial, args) for args in trial.calls]
         except Exception:  # noqa: BLE001 - PyTorch itself refuses the combination
             return
         try:
@@ -130,7 +131,7 @@ class Row:
             kind = "refused" if isinstance(error, TrtcrossError) else f"raised {type(error).__name__}"
             self.problems.append(f"{kind}: {trial.text}: {str(error).splitlines()[0][:200]}")
             return
-        for args, want in zip(trial.calls, wants, strict=True):
+        for args, want in zip(trial.calls, expected, strict=True):
             self.inputs += 1
             for by_network in (False, True):
                 if by_network and (not lowered.networks or None in lowered.networks.values()):

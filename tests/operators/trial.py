@@ -8,8 +8,8 @@ from typing import Any
 
 import torch
 from hypothesis import strategies as st
+from torch import Tensor
 
-Tensor = torch.Tensor
 Args = tuple[Tensor, ...]
 
 FLOATS = (torch.float32, torch.float16)

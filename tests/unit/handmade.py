@@ -38,7 +38,7 @@ METADATA = (
     "X3Vub3duZWSUiXUu"
 )
 
-LEAF = {"type": None, "context": None, "children_spec": []}
+LEAF: dict[str, Any] = {"type": None, "context": None, "children_spec": []}
 IN_SPEC = json.dumps([1, {"type": "builtins.tuple", "context": "null", "children_spec": [LEAF]}])
 OUT_SPEC = json.dumps([1, LEAF])
 

@@ -29,5 +29,5 @@ class Case(torch.nn.Module):
 class Case2(Case):
     """The same with two inputs."""
 
-    def forward(self, x: torch.Tensor, y: torch.Tensor) -> Any:
+    def forward(self, x: torch.Tensor, y: torch.Tensor) -> Any:  # type: ignore[override]
         return self.function(self, x, y)

@@ -118,7 +118,7 @@ def reduced_tokens(s: Any, x: Tensor) -> Tensor:
 
 def written_view(s: Any, x: Tensor) -> Tensor:
     y = s.c(s.n(x).permute(0, 3, 1, 2))
-    y.reshape(-1).mul_(2)  # a copy, if y lies channels last
+    y.reshape(-1).mul_(2)  # a copy, if y is channels last
     return y + 0
 
 

@@ -5,14 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from tests.integration.cases import Case, Case2, Example
 from tests.integration.cases.randomness import live_noise
 
 __all__ = ["live_noise"]
 
-Tensor = torch.Tensor
 X = torch.linspace(-1, 1, 32).reshape(4, 8)
 
 

@@ -7,12 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional
 
 from tests.integration.cases import Case, Example
 
-Tensor = torch.Tensor
 SHAPE = (50, 40)
 
 

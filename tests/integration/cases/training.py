@@ -63,7 +63,7 @@ def attention() -> Example:
 
 
 def _of(function: object) -> Example:
-    return Case(function, linear=nn.Linear(8, 8)).eval(), (X,)  # type: ignore[arg-type]
+    return Case(function, linear=nn.Linear(8, 8)).eval(), (X,)
 
 
 # Called in their training form by a model in eval mode: the operator, and what calls it.

@@ -8,11 +8,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from tests.integration.network.layers import Boundary, Compute, Layer, NetworkError, demand, only, reads
 from tests.integration.network.steps import Runnable, Slot, Step, in_order, run_steps
-
-Tensor = torch.Tensor
 
 
 def _never() -> Tensor:

@@ -10,9 +10,8 @@ from typing import Any
 
 import tensorrt_rtx as trt
 import torch
+from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 - its usual name
-
-Tensor = torch.Tensor
 
 _DTYPES = {
     torch.float32: trt.float32,

@@ -5,10 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from tests.integration.network.layers import Compute, Layer, axes_of, demand, integers, only, reads, torch_dtype
-
-Tensor = torch.Tensor
 
 
 @reads("GATHER", "IGatherLayer")
@@ -48,7 +47,8 @@ def gather(layer: Any, recorded: Layer) -> Compute:
         parts = [counted(part, leading + i, data.shape[leading + i]) for i, part in enumerate(indices.unbind(-1))]
         rank = indices.ndim - 1
         rows = [torch.arange(n).reshape([-1, *[1] * (rank - dim - 1)]) for dim, n in enumerate(batch)]
-        read = data[(*rows, *(places for places, _ in parts))]
+        where = (*rows, *(places for places, _ in parts))
+        read = data[where]
         outside = torch.stack([missing for _, missing in parts]).any(0)
         return read.masked_fill(outside.reshape([*outside.shape, *[1] * (read.ndim - rank)]), 0)
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+from torch import Tensor
 
 # Each registers the layers that it reads.
 from tests.integration.network import (  # noqa: F401
@@ -21,8 +22,6 @@ from tests.integration.network import (  # noqa: F401
 from tests.integration.network.control import structured
 from tests.integration.network.layers import READERS, Layer, NetworkError, UnknownLayerError, torch_dtype
 from tests.integration.network.steps import Runnable, Slot, Step, run_steps
-
-Tensor = torch.Tensor
 
 
 @dataclass(frozen=True)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 
-Value = torch.Tensor
+Value: TypeAlias = torch.Tensor
 Compute = Callable[..., "Value | Sequence[Value]"]
 
 

@@ -6,11 +6,10 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from tests.integration.network.layers import Compute, Layer, demand, only, reads, torch_dtype
 from tests.integration.network.weights import copied
-
-Tensor = torch.Tensor
 
 # By ActivationType; alpha and beta as its documentation has them.
 _ACTIVATIONS: dict[str, Callable[[Tensor, float, float], Tensor]] = {

@@ -5,10 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from tests.integration.network.layers import Compute, Layer, demand, only, reads
-
-Tensor = torch.Tensor
 
 
 @reads("MATRIX_MULTIPLY", "IMatrixMultiplyLayer")
@@ -43,7 +42,7 @@ def attention_input(_: Any, recorded: Layer) -> Compute:
 
 @reads("ATTENTION_OUTPUT", "IAttentionOutputLayer")
 def attention_output(layer: Any, recorded: Layer) -> Compute:
-    """``normalization(query @ key.T + mask) @ value``; whoever wants a scale has multiplied the query by it.
+    """``normalization(query @ key.T + mask) @ value``; whoever needs a scale has multiplied the query by it.
 
     A boolean mask says where to look. Heads of queries share the heads of keys where those are fewer.
     """

@@ -6,10 +6,9 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from tests.integration.network.layers import Compute, Layer, axes_of, demand, integers, only, reads
-
-Tensor = torch.Tensor
 
 
 def _product(x: Tensor, axes: tuple[int, ...]) -> Tensor:

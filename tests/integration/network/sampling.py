@@ -7,16 +7,15 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 - its usual name
 
 from tests.integration.network.layers import Compute, Layer, demand, integers, reads
 
-Tensor = torch.Tensor
-
 
 @reads("RESIZE", "IResizeLayer")
 def resize(layer: Any, _: Layer) -> Compute:
-    """Dimension after dimension: where each new element lies among the old ones, and what it takes from which."""
+    """Dimension after dimension: where each new element is among the old ones, and what it takes from which."""
     fixed, scales = layer.shape, list(layer.scales)
     mode, transformation = layer.resize_mode.name, layer.coordinate_transformation.name
     upper, rounding = layer.selector_for_single_pixel.name == "UPPER", layer.nearest_rounding.name

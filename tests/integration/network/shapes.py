@@ -7,11 +7,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from tests.integration.network.layers import Compute, Layer, demand, integers, only, reads, torch_dtype
 from tests.integration.network.weights import copied
-
-Tensor = torch.Tensor
 
 
 @reads("CONSTANT", "IConstantLayer")

@@ -8,10 +8,10 @@ from graphlib import CycleError, TopologicalSorter
 from typing import Any, Protocol, TypeVar
 
 import torch
+from torch import Tensor
 
 from tests.integration.network.layers import Boundary, NetworkError
 
-Tensor = torch.Tensor
 _HALVES = (torch.float16, torch.bfloat16)
 
 

@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 - its usual name
 
 from tests.integration.network.layers import Compute, Layer, demand, only, reads
 from tests.integration.network.weights import copied
 
-Tensor = torch.Tensor
 Sides = list[tuple[int, int]]
 
 

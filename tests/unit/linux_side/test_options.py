@@ -151,9 +151,9 @@ def test_spaces_in_a_dynamic_dimension_are_no_mistake() -> None:
 def test_a_list_is_any_iterable_or_its_only_element() -> None:
     dimension = DynamicDimension.parse("x.0=1:2:4")
     for gpus in ("sm_86", ["sm_86"], ("sm_86",), (name for name in ["sm_86"])):
-        assert BuildOptions(gpus=gpus).gpus == ["sm_86"]  # type: ignore[arg-type]
+        assert BuildOptions(gpus=gpus).gpus == ["sm_86"]
     for dynamic in ("x.0=1:2:4", dimension, [dimension], ("x.0=1:2:4",)):
-        assert BuildOptions(dynamic=dynamic).dynamic == [dimension]  # type: ignore[arg-type]
+        assert BuildOptions(dynamic=dynamic).dynamic == [dimension]
 
 
 @pytest.mark.parametrize(
@@ -165,7 +165,7 @@ def test_a_list_is_any_iterable_or_its_only_element() -> None:
         (BuildOptions(require_full_coverage=False, workspace=7), ["--workspace", "7"]),
         (BuildOptions(gpus=["sm_86", "sm_89"]), ["--gpu", "sm_86", "--gpu", "sm_89"]),
         (BuildOptions(dynamic=["x.0=1:1:1,2:8:16"]), ["--dynamic", "x.0=1:1:1,2:8:16"]),  # type: ignore[list-item]
-        (BuildOptions(target="linux-x86_64"), ["--target", "linux-x86_64"]),  # type: ignore[arg-type]
+        (BuildOptions(target="linux-x86_64"), ["--target", "linux-x86_64"]),
     ],
 )
 def test_the_words_of_a_command_line_ask_for_what_was_set(options: BuildOptions, words: list[str]) -> None:

@@ -132,7 +132,7 @@ def test_a_record_is_checked_when_it_is_made_and_does_not_change() -> None:
     assert span == Span(entry="e", offset=0, length=1) != Span(entry="e", offset=1, length=1)
     assert hash(span) == hash(Span(entry="e", offset=0, length=1))
     with pytest.raises(AttributeError, match="frozen"):
-        span.offset = 2  # type: ignore[misc]
+        span.offset = 2
     with pytest.raises(FieldError, match="offset: it must be 0 or more"):
         Span(entry="e", offset=-1, length=1)
     with pytest.raises(FieldError, match="max_relative: it is too large"):

@@ -36,10 +36,10 @@ EXIT_CODES = {
 
 @pytest.mark.parametrize(("name", "code"), EXIT_CODES.items())
 def test_an_error_survives_the_way_through_json(name: str, code: int) -> None:
-    error = getattr(errors, name)("broken", where="here", remedy="mend it")
+    error = getattr(errors, name)("broken", where="here", remedy="fix it")
     back = error_from_json(error.to_json())
     assert (type(back), back.exit_code, str(back)) == (type(error), code, str(error))
-    assert str(error) == "broken\n  where: here\n  what to do: mend it"
+    assert str(error) == "broken\n  where: here\n  what to do: fix it"
 
 
 def test_an_error_of_an_unknown_kind_is_a_bug() -> None:

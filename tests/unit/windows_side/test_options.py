@@ -54,7 +54,7 @@ def test_a_device_may_be_torchs_own() -> None:
 @pytest.mark.parametrize("wrong", [{"device": None}, {"cuda_graphs": "no"}, {"policy": 3}, {"devise": "cuda:0"}])
 def test_a_wrong_value_is_a_usage_error(wrong: dict[str, object]) -> None:
     with pytest.raises(UsageError, match=next(iter(wrong))):
-        LoadOptions(**wrong)  # type: ignore[arg-type]
+        LoadOptions(**wrong)
 
 
 def test_they_import_no_torch() -> None:

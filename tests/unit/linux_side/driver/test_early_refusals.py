@@ -82,7 +82,7 @@ GIB = 2**30
 
 @pytest.fixture
 def free(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
-    """What this machine has free, as the test wants it: no test may fill its memory or its disk."""
+    """What this machine has free, as the test needs it: no test may fill its memory or its disk."""
     sizes = {"memory": 64 * GIB, "disk": 200 * GIB}
     monkeypatch.setattr(room, "free_memory", lambda: sizes["memory"])
     monkeypatch.setattr(room.shutil, "disk_usage", lambda _: SimpleNamespace(free=sizes["disk"]))

@@ -4,28 +4,31 @@ from __future__ import annotations
 
 from collections import UserDict
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-torch = pytest.importorskip("torch")
+if TYPE_CHECKING:
+    import torch
+else:
+    torch = pytest.importorskip("torch")
 
-from linux_side.frontend.factory_result import read_result  # noqa: E402
-from linux_side.frontend.golden import Original  # noqa: E402
-from toolchain.errors import BuildFailedError, TrtcrossError, UsageError  # noqa: E402
+from linux_side.frontend.factory_result import read_result
+from linux_side.frontend.golden import Original
+from toolchain.errors import BuildFailedError, TrtcrossError, UsageError
 
 
-class Named(torch.nn.Module):  # type: ignore[misc]
+class Named(torch.nn.Module):
     def forward(self, ids: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
         return ids if mask is None else ids * mask
 
 
-class TakesDict(torch.nn.Module):  # type: ignore[misc]
+class TakesDict(torch.nn.Module):
     def forward(self, batch: dict[str, torch.Tensor]) -> torch.Tensor:
         return batch["image"] + 1
 
 
-class Part(torch.nn.Module):  # type: ignore[misc]
+class Part(torch.nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return torch.relu(x)
 

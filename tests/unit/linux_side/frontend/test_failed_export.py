@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
-torch = pytest.importorskip("torch")
+if TYPE_CHECKING:
+    import torch
+else:
+    torch = pytest.importorskip("torch")
 pytest.importorskip("linux_side.frontend.source", exc_type=ImportError)
 
-from linux_side.frontend.source import export_program  # noqa: E402
-from toolchain.errors import BuildFailedError  # noqa: E402
+from linux_side.frontend.source import export_program
+from toolchain.errors import BuildFailedError
 
 HERE = Path(__file__)
 X = torch.rand(3, 3)

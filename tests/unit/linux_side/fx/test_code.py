@@ -5,13 +5,17 @@ from __future__ import annotations
 import gc
 import inspect
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
-torch = pytest.importorskip("torch")
+if TYPE_CHECKING:
+    import torch
+else:
+    torch = pytest.importorskip("torch")
 
-from linux_side.fx.code import code_at_need  # noqa: E402
-from linux_side.fx.saving import save  # noqa: E402
+from linux_side.fx.code import code_at_need
+from linux_side.fx.saving import save
 
 
 def double(gm: torch.fx.GraphModule) -> None:

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import copy
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-torch = pytest.importorskip("torch")
+if TYPE_CHECKING:
+    import torch
+else:
+    torch = pytest.importorskip("torch")
 
-from linux_side.precision import search  # noqa: E402
-from linux_side.precision.mixed import Mixed, mix, mix_within  # noqa: E402
-from tests.unit.linux_side.precision.models import Overflows, Parts  # noqa: E402
-from toolchain.errors import BuildFailedError, UsageError  # noqa: E402
+from linux_side.precision import search
+from linux_side.precision.mixed import Mixed, mix, mix_within
+from tests.unit.linux_side.precision.models import Overflows, Parts
+from toolchain.errors import BuildFailedError, UsageError
 
 Args = tuple[Any, list[Any]]
 

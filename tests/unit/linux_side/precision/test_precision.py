@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-torch = pytest.importorskip("torch")
+if TYPE_CHECKING:
+    import torch
+else:
+    torch = pytest.importorskip("torch")
 
-from torch import nn  # noqa: E402
+from torch import nn
 
-from linux_side.precision.apply import insert_casts  # noqa: E402
-from linux_side.precision.assign import Assignment, assign  # noqa: E402
-from linux_side.precision.patterns import KeepPatterns  # noqa: E402
-from linux_side.precision.rules import default_rules, operator_name  # noqa: E402
-from linux_side.precision.simulate import relative_errors, run_rounded  # noqa: E402
-from tests.unit.linux_side.precision.models import (  # noqa: E402
+from linux_side.precision.apply import insert_casts
+from linux_side.precision.assign import Assignment, assign
+from linux_side.precision.patterns import KeepPatterns
+from linux_side.precision.rules import default_rules, operator_name
+from linux_side.precision.simulate import relative_errors, run_rounded
+from tests.unit.linux_side.precision.models import (
     Attention,
     Cache,
     Norms,

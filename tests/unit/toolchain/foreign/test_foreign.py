@@ -134,7 +134,7 @@ def test_names_that_no_reader_takes_are_refused_before_writing() -> None:
 
 
 def test_names_and_symbols_as_a_build_gives_them(tmp_path: Path) -> None:
-    leaf = {"type": None, "context": None, "children_spec": []}
+    leaf: dict[str, Any] = {"type": None, "context": None, "children_spec": []}
     pair = {"type": "builtins.tuple", "context": "null", "children_spec": [leaf, leaf]}
     keyed = {"type": "builtins.dict", "context": '["k"]', "children_spec": [leaf]}
     args = {"type": "builtins.tuple", "context": "null", "children_spec": [leaf, pair]}

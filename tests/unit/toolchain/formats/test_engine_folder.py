@@ -48,7 +48,7 @@ def test_the_folder_says_how_its_engines_are_called(written: Path) -> None:
     for tensor in (*sample.inputs, *sample.outputs):
         assert (written / tensor.file).read_bytes() in golden
         assert (written / tensor.file).stat().st_size == tensor.size
-    assert facts.tolerance["float32"] == manifest.golden.tolerance["float32"]  # type: ignore[union-attr]
+    assert facts.tolerance["float32"] == manifest.golden.tolerance["float32"]
 
 
 def test_the_schema_that_is_shipped_is_the_models(written: Path) -> None:

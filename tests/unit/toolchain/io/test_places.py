@@ -35,7 +35,7 @@ def another_path(way: str, path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def linked(link: Path, target: Path) -> Path:
-    """A symbolic link; Windows wants a right for it, and Wine makes none without a word."""
+    """A symbolic link; Windows needs a right for it, and Wine makes none without a word."""
     try:
         link.symlink_to(target, target_is_directory=target.is_dir())
     except OSError as error:

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import click.testing
 import pytest
@@ -179,7 +180,7 @@ def _rsa(folder: Path) -> KeyFiles:
     return files
 
 
-def _broken(*_arguments: object, **_options: object) -> None:
+def _broken(*_arguments: object, **_options: Any) -> None:
     raise TypeError("a bug of ours")
 
 

@@ -11,19 +11,22 @@ import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from types import SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-torch = pytest.importorskip("torch")
+if TYPE_CHECKING:
+    import torch
+else:
+    torch = pytest.importorskip("torch")
 
-from torch.utils import _pytree as pytree  # noqa: E402
-from torch.utils._python_dispatch import TorchDispatchMode  # noqa: E402
+from torch.utils import _pytree as pytree
+from torch.utils._python_dispatch import TorchDispatchMode
 
-from toolchain.errors import IncompatibleError  # noqa: E402
-from windows_side.execution import cuda_graphs  # noqa: E402
-from windows_side.execution.cuda_graphs import CapturedProgram  # noqa: E402
-from windows_side.execution.flat_program import flat_program  # noqa: E402
+from toolchain.errors import IncompatibleError
+from windows_side.execution import cuda_graphs
+from windows_side.execution.cuda_graphs import CapturedProgram
+from windows_side.execution.flat_program import flat_program
 
 # More calls than it takes until a graph works in place.
 MANY = 12

@@ -30,7 +30,7 @@ def current(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
 
 
 class Engine:
-    """Makes its GPU the current one when it is released, and lies in a cycle, as a real one does."""
+    """Makes its GPU the current one when it is released, and is in a cycle, as a real one does."""
 
     def __init__(self, current: list[int]) -> None:
         self.current, self.cycle = current, self

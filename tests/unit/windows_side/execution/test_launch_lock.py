@@ -19,7 +19,7 @@ def elsewhere(context: object) -> Iterator[tuple[Event, Event]]:
     entered, leave = Event(), Event()
 
     def work() -> None:
-        with context:  # type: ignore[attr-defined]
+        with context:
             entered.set()
             leave.wait(LONG)
 

@@ -107,7 +107,7 @@ def test_what_is_not_read_here_is_read_by_torch_and_that_is_said(
 ) -> None:
     ours = read("mixed")
 
-    def refuse(*_: object, **__: object) -> None:
+    def refuse(*_: object, **__: Any) -> None:
         raise UnknownFormError("a value of the kind 'as_graph'")
 
     monkeypatch.setattr(flat_module, "read_graph", refuse)
@@ -250,7 +250,7 @@ def test_an_engine_s_name_is_no_code() -> None:
 
 
 def test_a_graph_that_contradicts_itself_is_a_damaged_artifact(monkeypatch: pytest.MonkeyPatch) -> None:
-    def contradict(*_: object, **__: object) -> None:
+    def contradict(*_: object, **__: Any) -> None:
         raise KeyError("nodes")
 
     monkeypatch.setattr(flat_module, "read_graph", contradict)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from typing import Any
 
 import pytest
 
@@ -26,7 +27,7 @@ def broken(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_whole_package_is_taken_instead_and_said(broken: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    taken = []
+    taken: list[Any] = []
     monkeypatch.setattr(importlib, "import_module", taken.append)
     with pytest.warns(UserWarning, match="undefined symbol.*whole package"):
         runtime.load_runtime(Backend.TENSORRT_RTX)

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-torch = pytest.importorskip("torch")
+if TYPE_CHECKING:
+    import torch
+else:
+    torch = pytest.importorskip("torch")
 
-from toolchain.container.reader import Container  # noqa: E402
-from windows_side.loader.tensors import read_tensors  # noqa: E402
+from toolchain.container.reader import Container
+from windows_side.loader.tensors import read_tensors
 
 
 class Shared(torch.nn.Module):  # type: ignore[misc, unused-ignore]

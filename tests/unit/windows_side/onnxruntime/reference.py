@@ -65,7 +65,7 @@ class ReferenceRuntime:
 
 class _Session:
     def __init__(self, model: Any, functions: dict[str, Function]) -> None:
-        class EPContext(OpRun):  # type: ignore[misc]
+        class EPContext(OpRun):
             op_domain = "com.microsoft"
 
             def _run(self, *inputs: Any, partition_name: str = "", **_: Any) -> tuple[Any, ...]:

@@ -56,7 +56,7 @@ def test_a_call_is_checked_by_the_manifest(runtime: ReferenceRuntime) -> None:
     _answers(runtime, STATIC)
     with open_artifact(STATIC) as artifact, OnnxSession(artifact) as session:
         shape = artifact.manifest.inputs[0].shape
-        right = np.zeros([int(size) for size in shape or []], np.float32)  # type: ignore[arg-type]
+        right = np.zeros([int(size) for size in shape or []], np.float32)
         assert session.run({"x": right})["output"].dtype == np.float32
         for wrong, message in (
             (right.astype(np.float16), "has dtype float16, not float32"),

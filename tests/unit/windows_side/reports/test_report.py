@@ -186,7 +186,7 @@ def test_junit_counts_and_tells_failures_from_bugs() -> None:
         "a\x00.pt2",
         [
             Case("integrity", "g", 0.5, output="entries: 3"),
-            Case("structure", "g", failure=MalformedArtifactError("bad \x1b[31m <&>", where="here", remedy="mend it")),
+            Case("structure", "g", failure=MalformedArtifactError("bad \x1b[31m <&>", where="here", remedy="fix it")),
             Case("load", "g", failure=TrtcrossError("a bug")),
             Case("numbers", "g", skipped="not reached"),
         ],
@@ -195,10 +195,10 @@ def test_junit_counts_and_tells_failures_from_bugs() -> None:
     root = ElementTree.fromstring(junit_xml([suite]))
     counts = {name: root.get(name) for name in ("tests", "failures", "errors", "skipped", "time")}
     assert counts == {"tests": "4", "failures": "1", "errors": "1", "skipped": "1", "time": "0.500"}
-    assert root.find("testsuite").get("name") == "a\\x00.pt2"  # type: ignore[union-attr]
+    assert root.find("testsuite").get("name") == "a\\x00.pt2"
     failure = root.find(".//failure")
     assert failure is not None and failure.get("type") == "MalformedArtifactError"
-    assert "what to do: mend it" in (failure.text or "") and "\\x1b[31m <&>" in (failure.get("message") or "")
+    assert "what to do: fix it" in (failure.text or "") and "\\x1b[31m <&>" in (failure.get("message") or "")
 
 
 def test_a_report_is_moved_into_place_or_not_there(tmp_path: Path) -> None:
@@ -251,7 +251,7 @@ def test_verify_writes_them_for_a_damaged_file_too(tmp_path: Path, damage: Any, 
     assert words in text and error["remedy"] in text
     root = ElementTree.parse(junit).getroot()
     assert (root.get("failures"), root.get("skipped")) == ("1", "3")
-    assert error["problem"] in (root.find(".//failure").text or "")  # type: ignore[union-attr]
+    assert error["problem"] in (root.find(".//failure").text or "")
 
 
 def classes_in(html: Path) -> set[str]:

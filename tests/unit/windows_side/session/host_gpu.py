@@ -66,7 +66,8 @@ class HostGraph:
     def __init__(self, host: Host, enqueue: Callable[[], None]) -> None:
         self._host = host
         host.captures += 1
-        host.memory.captured = self._work = []
+        self._work: list[Any] = []
+        host.memory.captured = self._work
         try:
             enqueue()
         finally:

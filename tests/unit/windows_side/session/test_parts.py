@@ -107,7 +107,7 @@ def test_a_graph_that_contradicts_itself_is_malformed(
             read_program(artifact)
 
 
-LEAF = {"type": None, "context": None, "children_spec": []}
+LEAF: dict[str, Any] = {"type": None, "context": None, "children_spec": []}
 
 
 def node(kind: str, *children: Any, context: str = "null") -> dict[str, Any]:

@@ -101,7 +101,7 @@ class Current:
 
 
 def attached(folder: Path) -> tuple[Kernels, Config]:
-    found, config = Kernels(folder, IDENTITY, Current()), Config()  # type: ignore[arg-type]
+    found, config = Kernels(folder, IDENTITY, Current()), Config()
     found.attach(config)
     return found, config
 

@@ -62,6 +62,7 @@ def test_run_names_an_input_that_the_file_lacks(host: Host, tmp_path: Path) -> N
 def _golden(wrong: float = 0.0) -> Any:
     with open_artifact(SCHEMA1 / "static.pt2") as artifact:
         [(_, [want])] = samples.read_golden(artifact)
+    assert want is not None
 
     def function(inputs: dict[str, Any], outputs: dict[str, Any]) -> None:
         outputs["output0"][...] = want + wrong
