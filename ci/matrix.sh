@@ -8,7 +8,7 @@
 set -uo pipefail
 spec=$1 folder=$2
 shift 2
-cd "$(dirname "${BASH_SOURCE[0]}")/.."
+cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit
 bin=${BIN:+$BIN/}
 code=0
 

@@ -75,7 +75,7 @@ def convert_artifact(
 
     Args:
         platform: the new one, or None to stay.
-        release: of Torch-TensorRT (``2.14``), whose engine info shall be written, or None to stay.
+        release: of Torch-TensorRT (``2.14``), whose engine info is written, or None to stay.
         golden: where the artifact has none.
         trust: why a foreign file is taken although torch would run code from it; it goes into the manifest.
 

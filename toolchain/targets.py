@@ -1,4 +1,4 @@
-"""Where an artifact shall run: platforms, GPU compute capabilities, backends."""
+"""Where an artifact runs: platforms, GPU compute capabilities, backends."""
 
 from __future__ import annotations
 

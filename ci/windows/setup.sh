@@ -76,7 +76,7 @@ make_wine() {
     rm -rf "$dest/tmp/debs"
     "$here/debian.sh" "$dest/tmp/debs" "${packages[@]%%=*}" || failed "Debian 13's packages cannot be fetched"
   fi
-  rm -rf "$dest/usr" "$dest/tmp/root"
+  rm -rf "${dest:?}/usr" "$dest/tmp/root"
   local deb
   for deb in "$dest"/tmp/debs/*.deb; do dpkg-deb -x "$deb" "$dest/tmp/root"; done
   mv "$dest/tmp/root/usr" "$dest/usr"

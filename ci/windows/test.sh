@@ -53,14 +53,17 @@ if [ "${TRTCROSS_ARTIFACTS:-}" ]; then
   TRTCROSS_ARTIFACTS=$(cd "$TRTCROSS_ARTIFACTS" && pwd)
   smallest=$(ls -rS "$TRTCROSS_ARTIFACTS"/*.pt2 | head -1)
   cp "$smallest" "$dest/read-only/"
-  export TRTCROSS_ARTIFACTS=$(windows "$TRTCROSS_ARTIFACTS")
+  TRTCROSS_ARTIFACTS=$(windows "$TRTCROSS_ARTIFACTS")
+  export TRTCROSS_ARTIFACTS
 fi
 if has tensorrt_rtx; then
   "$PYTHON" tests/windows/rtx_network.py "$work/linux.plan" >/dev/null
-  export TRTCROSS_LINUX_PLAN=$(windows "$work/linux.plan")
+  TRTCROSS_LINUX_PLAN=$(windows "$work/linux.plan")
+  export TRTCROSS_LINUX_PLAN
 fi
-export TRTCROSS_RTX=$(windows "$dest/rtx") TRTCROSS_READ_ONLY=$(windows "$dest/read-only")
-[ "$torch" ] && export PYTHONPATH=$(windows "$dest/torch")
+TRTCROSS_RTX=$(windows "$dest/rtx") TRTCROSS_READ_ONLY=$(windows "$dest/read-only")
+export TRTCROSS_RTX TRTCROSS_READ_ONLY
+[ "$torch" ] && { PYTHONPATH=$(windows "$dest/torch"); export PYTHONPATH; }
 
 cd "$work"
 run() { "$here/contained" 1800 "$dest/winpy" -m pytest -p no:cacheprovider -o tmp_path_retention_policy=failed "$@" </dev/null; }

@@ -59,7 +59,7 @@ class EngineBuilder(ABC):
 
     @abstractmethod
     def hardware_compatible(self, gpus: Sequence[ComputeCapability]) -> bool:
-        """Whether the runtime shall accept any GPU of Ampere or newer."""
+        """Whether the runtime must accept any GPU of Ampere or newer."""
 
     @abstractmethod
     def prepare(self, partition: torch.fx.GraphModule) -> None:

@@ -120,7 +120,7 @@ def _keep_transposed_convolutions_out_of_bf16(partition: torch.fx.GraphModule) -
 
 
 def _in_fp32(partition: torch.fx.GraphModule, operand: torch.fx.Node | None) -> torch.fx.Node | None:
-    """An operand in fp32; of a weight a copy, because the converter wants constants."""
+    """An operand in fp32; of a weight a copy, because the converter needs constants."""
     if operand is None:
         return None
     value = operand.meta["val"].float()

@@ -2,7 +2,7 @@
 
 Entries are made under a name that no reader looks at and moved into place; they are never changed, only removed. So
 readers need no lock. Those who add or remove hold one, which the system lets go of when they are killed: whatever
-unfinished lies there when it is taken was left by the dead.
+unfinished is there when it is taken was left by a killed process.
 """
 
 from __future__ import annotations

@@ -25,7 +25,7 @@ from toolchain.text import size_text
 def store() -> None:
     """The build cache: what is in it, whether it is sound, and making room.
 
-    It lies in the user's cache folder, or in $TRTCROSS_CACHE; $TRTCROSS_CACHE_SIZE is how much it may hold (20 GiB).
+    It is in the user's cache folder, or in $TRTCROSS_CACHE; $TRTCROSS_CACHE_SIZE is how much it may hold (20 GiB).
     """
 
 
@@ -42,7 +42,7 @@ def _on_cache(function: Callable[..., None]) -> Callable[..., None]:
             raise UsageError(
                 f"the build cache cannot be used: {error}",
                 where=str(cache.folder),
-                remedy="mend its permissions or its disk, or name another folder in TRTCROSS_CACHE",
+                remedy="fix its permissions or its disk, or name another folder in TRTCROSS_CACHE",
             ) from error
 
     return call

@@ -23,7 +23,7 @@ def require_dynamic(dynamic: Sequence[DynamicDimension], names: Sequence[str], l
     """Refuses dimensions that the example does not have.
 
     Raises:
-        UsageError: there is no such input or dimension, or the example lies outside its range.
+        UsageError: there is no such input or dimension, or the example is outside its range.
     """
     for item in dynamic:
         size = _leaf(item, names, leaves).shape[item.dim]

@@ -1,4 +1,4 @@
-"""State that a model reaches in another way than as a buffer: through a list, or in an object such as a cache.
+"""State that a model reaches other than as a buffer: through a list, or in an object such as a cache.
 
 torch.export takes such a tensor for a constant although the program writes into it, and may take its first value for
 good. Where that happens the model is exported once more, with those tensors as buffers.

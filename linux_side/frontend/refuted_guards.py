@@ -2,7 +2,7 @@
 
 Some operators ask, before or while they are traced, whether a size is 1, to lay out memory (``contiguous`` of an
 expanded tensor, a convolution behind channels-last activations), and whether a part of a tensor has one row. Torch
-keeps the answer as a guard, and its own program then refuses a batch of 1, or three rows of which one lies between the
+keeps the answer as a guard, and its own program then refuses a batch of 1, or three rows of which one is between the
 first and the last. Some models ask whether a size is one that they know, and take what they have prepared for it:
 SwinIR its mask, a vision transformer its positions. Where the range asked for has such a size, the program is run with
 it beside the model itself, and a guard is dropped if they agree.

@@ -1,4 +1,4 @@
-"""Generated code of graphs is made where someone wants it, not after every change."""
+"""Generated code of graphs is made where someone needs it, not after every change."""
 
 from __future__ import annotations
 

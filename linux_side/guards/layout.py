@@ -1,6 +1,6 @@
 """Small sizes that operators tell from others while a program is traced, most of them to lay out memory.
 
-A convolution behind channels-last activations asks whether its input lies channels last. The answer is another for a
+A convolution behind channels-last activations asks whether its input is channels last. The answer is another for a
 batch of 1, so torch guards it, and narrows a range from 1 to one from 2.
 """
 
@@ -88,7 +88,7 @@ def _unguarded(name: str) -> AbstractContextManager[Any]:
 def copy_explicitly(program: ExportedProgram) -> None:
     """Makes a copy of each ``contiguous`` that is one at the example's sizes, in place.
 
-    An expanded tensor of one row lies as its copy would: traced again, ``contiguous`` excludes a batch of 1.
+    An expanded tensor of one row has the strides of its copy: traced again, ``contiguous`` excludes a batch of 1.
     """
     for node in program.graph.find_nodes(op="call_function", target=torch.ops.aten.contiguous.default):
         value = node.args[0].meta["val"]

@@ -91,7 +91,7 @@ def _is_wide(value: Any) -> bool:
 
 
 def _is_bounded(node: torch.fx.Node) -> bool:
-    """Whether a result lies within int32 whatever the inputs: a remainder, or what is clamped on both sides."""
+    """Whether a result is within int32 whatever the inputs: a remainder, or what is clamped on both sides."""
     bounds = {torch.ops.aten.remainder.Scalar: (1,), torch.ops.aten.clamp.default: (1, 2)}.get(node.target, ())
     given = [node.args[index] if index < len(node.args) else None for index in bounds]
     return bool(given) and all(isinstance(bound, (int, float)) and not _is_large(bound) for bound in given)

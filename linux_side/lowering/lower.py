@@ -51,7 +51,7 @@ def lower_program(program: ExportedProgram, options: BuildOptions, builder: Engi
     """Lowers a program: a graph of core operators, those that must stay in PyTorch marked.
 
     Raises:
-        UsageError: an operator that shall stay in PyTorch is none of the model's.
+        UsageError: an operator that must stay in PyTorch is none of the model's.
     """
     settings = settings_of(options, builder)
     with small_sizes_of(program.range_constraints):

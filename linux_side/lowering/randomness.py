@@ -34,7 +34,7 @@ def make_draws_readable(gm: torch.fx.GraphModule) -> None:
 
 
 def fill_uninitialized(gm: torch.fx.GraphModule) -> None:
-    """Makes ``empty`` zeros, in place: constant folding would bake what lies in the builder's memory into the artifact.
+    """Makes ``empty`` zeros, in place: constant folding would bake what is in the builder's memory into the artifact.
 
     It is what is behind ``torch.empty(n).normal_()``.
     """

@@ -64,7 +64,7 @@ def assign(program: ExportedProgram, rules: Rules, dtype: torch.dtype, keep: Kee
     Args:
         program: functional: no operator writes into its arguments.
         dtype: of the halves: float16 or bfloat16.
-        keep: says of a node why the caller wants it in fp32, or None.
+        keep: says of a node why the caller needs it in fp32, or None.
     """
     return _Assigner(program, rules, dtype, keep).run()
 

@@ -13,7 +13,7 @@ Size: TypeAlias = Any  # an int or a SymInt
 
 
 def constant_pad_nd(x: Tensor, pad: Sequence[Size], value: float = 0) -> Any:
-    """``aten.constant_pad_nd``: each element by its position, or the value where that lies outside."""
+    """``aten.constant_pad_nd``: each element by its position, or the value where that is outside."""
     if all(isinstance(amount, int) for amount in pad):
         return NotImplemented
     for index, (before, behind) in enumerate(zip(pad[::2], pad[1::2], strict=True)):

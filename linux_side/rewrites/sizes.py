@@ -27,7 +27,7 @@ def repeat(x: Tensor, repeats: Sequence[Size]) -> Any:
     for dim in range(len(repeats)):
         x = x.unsqueeze(2 * dim)
     x = x.expand([size for pair in zip(repeats, shape, strict=True) for size in pair])
-    # A view of what lies in order asks no size whether it is 1.
+    # A view of what is in order asks no size whether it is 1.
     x = x.clone(memory_format=torch.contiguous_format)
     return x.view([times * size for times, size in zip(repeats, shape, strict=True)])
 

@@ -1,4 +1,4 @@
-"""The golden entry's header (safetensors): dtypes and shapes, held against the manifest. Imports no torch."""
+"""The golden entry's header (safetensors): dtypes and shapes, compared with the manifest. Imports no torch."""
 
 from __future__ import annotations
 

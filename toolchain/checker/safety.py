@@ -64,7 +64,7 @@ def _check_reason(trust: str | None) -> None:
 
 
 def unsafe_parts(artifact: Artifact) -> Iterator[tuple[str, str]]:
-    """What in an artifact is more than data, and the entry in which it lies."""
+    """What in an artifact is more than data, and the entry in which it is."""
     for name, entry in artifact.container.entries.items():
         if not _KNOWN.fullmatch(name):
             yield "torch may run code from an entry that trtcross does not write", name

@@ -10,7 +10,7 @@ MANIFEST_ENTRY = "extra/trtcross/manifest.json"
 GOLDEN_ENTRY = "trtcross/golden.safetensors"
 GRAPH_ENTRY = "models/model.json"
 SAMPLE_INPUTS_ENTRY = "data/sample_inputs/model.pt"
-# Torch's lists of a program's weights and constants: where each lies, and its dtype, sizes and device.
+# Torch's lists of a program's weights and constants: where each is, and its dtype, sizes and device.
 TENSOR_LISTS = ("data/weights/model_weights_config.json", "data/constants/model_constants_config.json")
 
 

@@ -1,7 +1,7 @@
 """The records of a zip file, as bytes: what we write, and the only forms that we read.
 
 We write stored entries, one after another from byte 0, zip64 where a number needs it, with nothing in between and no
-free text: an entry's name, size, CRC and place decide every byte of its headers, so that a reader can hold them against
+free text: an entry's name, size, CRC and place decide every byte of its headers, so that a reader can compare them with
 :func:`local_header` and :func:`central_record`. torch's own writer pads its entries and puts CRC and size behind them;
 that form is read too. Anything else (compression, encryption, comments, gaps, headers that disagree) is refused.
 """
@@ -52,7 +52,7 @@ class ZipRecord:
 
 @dataclass(frozen=True)
 class Directory:
-    """Where the central directory lies."""
+    """Where the central directory is."""
 
     offset: int
     size: int
@@ -162,7 +162,7 @@ def read_central(data: bytes, position: int) -> tuple[ZipRecord, int]:
     if size != packed:
         raise ZipError(f"the entry {name!r} is compressed")
     if fields[2] > _VERSION:
-        raise ZipError(f"the entry {name!r} wants a newer reader of zip archives")
+        raise ZipError(f"the entry {name!r} needs a newer reader of zip archives")
     return ZipRecord(name, crc, size, offset, flags), end
 
 

@@ -47,7 +47,7 @@ ARGUMENTS = (
 ENGINE_FIELD = FIELDS.index("engine")
 TARGET_PLATFORM_FIELD = FIELDS.index("target_platform")
 
-# ABI version -> how many of FIELDS it has. Each release's sources are held against this by a contract test.
+# ABI version -> how many of FIELDS it has. Each release's sources are compared with this by a contract test.
 FIELD_COUNT = {6: 9, 7: 10, 8: 11, 9: 12, 10: 13}
 CURRENT_ABI = 10
 
@@ -110,7 +110,7 @@ class EngineInfo:
     abi_version: int = CURRENT_ABI
 
     def fields(self, engine: str | bytes) -> list[str | bytes]:
-        """The list in the order that this ABI version wants.
+        """The list in the order that this ABI version needs.
 
         Args:
             engine: the plan as bytes for the constructor, as base64 (or a token) for a placeholder node.

@@ -159,7 +159,7 @@ def _plan(container: Container, span: tuple[int, int], node: str) -> _Plan:
 
 
 def _checked(container: Container, name: str) -> Iterator[bytes]:
-    """An entry's bytes, held against its CRC, which is the one check that such a file has."""
+    """An entry's bytes, compared with its CRC, which is the one check that such a file has."""
     entry, crc = container.entry(name), 0
     for chunk in container.chunks(entry.offset, entry.size):
         crc = zlib.crc32(chunk, crc)

@@ -40,7 +40,7 @@ def find_engines(chunks: Iterable[bytes], *, where: str, limit: int = FOREIGN_GR
         MalformedArtifactError: it is longer, or ends in an engine.
     """
     skeleton, spans = bytearray(), list[tuple[int, int]]()
-    left, origin, begin = b"", 0, -1  # what is not settled yet, where it lies, and where the engine in it began
+    left, origin, begin = b"", 0, -1  # what is not settled yet, where it is, and where the engine in it began
     for chunk in chunks:
         text, at = left + chunk, 0
         while at < len(text):

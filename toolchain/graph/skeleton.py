@@ -20,7 +20,7 @@ def engine_token(index: int) -> str:
 
 @dataclass(frozen=True)
 class GraphLayout:
-    """Where each engine's base64 lies in the full text.
+    """Where each engine's base64 is in the full text.
 
     Attributes:
         pieces: the skeleton's bytes between the tokens, one more than there are engines.
@@ -68,10 +68,10 @@ def interleave(pieces: Sequence[bytes], engines: Iterable[Iterable[bytes]]) -> I
 
 
 def gaps(spans: Sequence[tuple[int, int]], size: int, *, where: str) -> list[tuple[int, int]]:
-    """The ``(offset, length)`` of what lies between spans, which must be in order and inside the text.
+    """The ``(offset, length)`` of what is between spans, which must be in order and inside the text.
 
     Raises:
-        MalformedArtifactError: a span overlaps another or lies outside.
+        MalformedArtifactError: a span overlaps another or is outside.
     """
     result, position = [], 0
     for offset, length in spans:

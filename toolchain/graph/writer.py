@@ -44,7 +44,7 @@ def engine_from_buffer(data: bytes | memoryview) -> EngineSource:
 
 
 def engine_from_file(path: Path) -> EngineSource:
-    """An engine that lies in a file of its own."""
+    """An engine that is in a file of its own."""
 
     def chunks() -> Iterator[bytes]:
         with path.open("rb") as file:

@@ -32,7 +32,7 @@ class BulkFile:
         self._path = path
         self._file = path.open("r+b", buffering=0)
         self._bulk: io.FileIO | None = None
-        self._blocks = [mmap.mmap(-1, BLOCK) for _ in range(2)]  # whole pages, as the system wants them
+        self._blocks = [mmap.mmap(-1, BLOCK) for _ in range(2)]  # whole pages, as the system needs them
         self._rewrites: list[tuple[int, bytes]] = []
         self._pool = ThreadPoolExecutor(1)
         self._pending: Future[None] | None = None

@@ -1,6 +1,6 @@
 """A JSON text read piece by piece, so that no more of it is in memory than one piece.
 
-The containers near the root are walked one member at a time; what lies below them is parsed whole, and is a piece.
+The containers near the root are walked one member at a time; what is below them is parsed whole, and is a piece.
 """
 
 from __future__ import annotations

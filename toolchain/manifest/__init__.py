@@ -1,4 +1,4 @@
-"""The manifest: what an artifact is, what it needs, and where each of its engines lies.
+"""The manifest: what an artifact is, what it needs, and where each of its engines is.
 
 ::
 

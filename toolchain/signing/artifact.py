@@ -1,6 +1,6 @@
 """Signing an artifact, and refusing one that the right people did not sign.
 
-The signature is of the manifest's bytes, and lies beside the artifact. For one manifest there is one file: it lists
+The signature is of the manifest's bytes, and is beside the artifact. For one manifest there is one file: it lists
 every other entry in the order of the file, by size and digest, and the zip's own headers follow from that. So whoever
 has checked the signature, and then the digests as :meth:`Artifact.check_integrity` and ``load`` do, has checked every
 byte of the file.

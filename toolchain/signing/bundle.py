@@ -32,7 +32,7 @@ class Bundle:
 
 
 def signature_path(artifact: str | os.PathLike[str]) -> Path:
-    """Where an artifact's signature lies: beside it, under its name and ``.sig``."""
+    """Where an artifact's signature is: beside it, under its name and ``.sig``."""
     return Path(f"{os.fspath(artifact)}{SUFFIX}")
 
 

@@ -120,7 +120,7 @@ def _certificate_signer(key: Path, certificates: Sequence[Path]) -> Any:
             remedy="have it renewed",
         )
     try:
-        # The library wants a chain; the certificate itself adds nothing to it.
+        # The library needs a chain; the certificate itself adds nothing to it.
         return signing.Config().use_certificate_signer(
             private_key=key, signing_certificate=own, certificate_chain=others or [own]
         )

@@ -75,7 +75,7 @@ def _check(
 
 
 def _trust(artifact: Artifact, reason: str | None) -> list[Requirement]:
-    """Of a foreign file, whether ``load`` would take it; ours are held against that when they are loaded."""
+    """Of a foreign file, whether ``load`` would take it; ours are compared with that when they are loaded."""
     if not artifact.foreign:
         return []
     needed = "a file of which torch runs nothing"

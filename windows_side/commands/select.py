@@ -94,7 +94,7 @@ def _refused(refused: Refused) -> dict[str, Any]:
 
 def _none_fits(selection: Selection, directory: Path) -> IncompatibleError:
     if not selection.candidates:
-        remedy = "put artifacts there, or mend those that were refused" if selection.refused else "put artifacts there"
+        remedy = "put artifacts there, or fix those that were refused" if selection.refused else "put artifacts there"
         return IncompatibleError("there is no artifact to choose from", where=str(directory), remedy=remedy)
     nearest = selection.candidates[0]
     return IncompatibleError(

@@ -18,7 +18,7 @@ logger = logging.getLogger("trtcross.session")
 
 Shape = tuple[int, ...]
 _Bounds = tuple[Shape, Shape]
-# Says where an output of a shape shall be, by its index.
+# Says where an output of a shape goes, by its index.
 Place = Callable[[int, Shape], int]
 
 _OWN_WORDS = "TensorRT-RTX printed its reason on stderr"
@@ -94,7 +94,7 @@ class LoadedEngine:
         """
         Raises:
             MalformedArtifactError: the engine has other inputs and outputs than the manifest says.
-            IncompatibleError: it wants one of them in host memory.
+            IncompatibleError: it needs one of them in host memory.
         """
         names = [self._engine.get_tensor_name(index) for index in range(self._engine.num_io_tensors)]
         listed = [binding.name for binding in (*self.entry.inputs, *self.entry.outputs)]
@@ -140,7 +140,7 @@ class EngineContext:
         Args:
             shapes: of the inputs, in the order of the bindings.
             pointers: of the inputs.
-            place: says where each output shall be; one that shares an input's memory is not asked for.
+            place: says where each output goes; one that shares an input's memory is not asked for.
 
         Returns:
             Where the outputs are, and their shapes.
@@ -259,7 +259,7 @@ def import_tensorrt() -> Any:
 
 def create_runtime() -> Any:
     """TensorRT's runtime for the current GPU."""
-    # Its logger is native: one of Python's could wait for ever for a thread of TensorRT's that wants to say something.
+    # Its logger is native: one of Python's could wait for ever for a thread of TensorRT's that needs to say something.
     trt = import_tensorrt()
     return trt.Runtime(trt.Logger(trt.Logger.ERROR))
 

@@ -19,7 +19,7 @@ from windows_side.execution.stable_addresses import Places, StableAddresses, pla
 
 logger = logging.getLogger("trtcross.cuda_graphs")
 
-# Each graph keeps what lies between inputs and outputs on the GPU.
+# Each graph keeps what is between inputs and outputs on the GPU.
 MAX_SHAPES = 16
 MAX_PLACES = 16
 _WARM_UP_CALLS = 3
@@ -175,7 +175,7 @@ class CapturedProgram:
 
         Args:
             warm_up: arguments of the same shapes, with which the program is called before.
-            outputs: where the graph shall write, or None for memory of its own.
+            outputs: where the graph writes, or None for memory of its own.
         """
         here = torch.cuda.current_stream(self._device)
         try:
@@ -192,7 +192,7 @@ class CapturedProgram:
 
     def _warm_up(self, arguments: Sequence[Any], here: torch.cuda.Stream) -> None:
         """Lets kernels be compiled and memory be taken before the capture, beside other threads' launches."""
-        # It shall not go on from state to state: a counter may say where the next call writes.
+        # It must not go on from state to state: a counter may say where the next call writes.
         changing = [*self._state, *(_tensors(arguments)[index] for index in self._changed_inputs)]
         before = [tensor.clone() for tensor in changing]
         self._stream.wait_stream(here)
@@ -204,7 +204,7 @@ class CapturedProgram:
         finally:
             here.wait_stream(self._stream)
             _copy(before, changing)
-        # Beginning a capture waits for the GPU while other threads may launch nothing: what needs them shall be over.
+        # Beginning a capture waits for the GPU while other threads may launch nothing: what needs them must be over.
         self._stream.synchronize()
 
     def _capture_alone(
@@ -237,7 +237,7 @@ def _copy(sources: Sequence[Any], targets: Sequence[Any]) -> None:
 
 
 def _may_be_read_there(tensor: torch.Tensor) -> bool:
-    """Whether an engine may read it where it lies: elements one after another, aligned as an allocation is.
+    """Whether an engine may read it where it is: elements one after another, aligned as an allocation is.
 
     Tensors without elements lie nowhere, those of every device alike.
     """

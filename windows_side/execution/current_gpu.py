@@ -23,7 +23,7 @@ def current_gpu(device: torch.device) -> Iterator[None]:
 def keep_current_gpu() -> None:
     """From now on each thread has the same GPU after collecting garbage as before; nothing to do where there is one.
 
-    TensorRT makes an engine's GPU the current one when the engine is released. Where a model lies in a reference cycle,
+    TensorRT makes an engine's GPU the current one when the engine is released. Where a model is in a reference cycle,
     that happens at any time, in whatever thread Python collects garbage.
     """
     if torch.cuda.device_count() > 1:

@@ -241,7 +241,7 @@ def _one_context_only(artifact: Artifact, reason: str) -> IncompatibleError:
     return IncompatibleError(
         f"no two calls of this model can run at once: {reason}",
         where=f"{artifact.path}, load(contexts=)",
-        remedy="load it with contexts=1, or once for each call that shall run beside others",
+        remedy="load it with contexts=1, or once for each call that runs beside others",
     )
 
 

@@ -57,7 +57,7 @@ def engine_info(artifact: Artifact, index: int, device_field: str | None) -> lis
     """The fields from which an engine is made, the engine itself as bytes.
 
     Args:
-        device_field: what the device field shall say, or None to leave it.
+        device_field: what the device field says, or None to leave it.
     """
     fields: list[str | bytes] = list(artifact.placeholders[index].fields)
     if device_field is not None:

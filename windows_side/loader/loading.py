@@ -63,7 +63,7 @@ def load(
 
     Args:
         artifact: its path, or an open one.
-        device: where every part of the graph shall run.
+        device: where every part of the graph runs.
         allow_unlisted_gpu: take a GPU whose compute capability the engine does not list, with a warning.
         policy: who may have signed it (a policy, or its TOML file); without one, no signature is asked for.
         cuda_graphs: capture the whole program in a CUDA graph for each set of input shapes, and replay it.
@@ -160,7 +160,7 @@ def load_program(
     """The program with its engines in place, every part of it on ``device``.
 
     Args:
-        device_field: what the engines' device field shall say, or None to leave it.
+        device_field: what the engines' device field says, or None to leave it.
         engine_factory: ``torch.classes.tensorrt.Engine`` unless a caller says otherwise.
         trust: as :func:`load` takes it.
     """

@@ -23,7 +23,7 @@ def admit(artifact: Artifact, loading: Admission, runtime: Runtime = Runtime.TOR
     """Refuses an artifact that nobody trusted has signed, or that cannot run here.
 
     Args:
-        runtime: what shall run it.
+        runtime: what is to run it.
 
     Returns:
         The requirements that are not met and that the options let pass.

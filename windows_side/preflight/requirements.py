@@ -50,7 +50,7 @@ def check(artifact: Artifact | str | os.PathLike[str], runtime: Runtime = Runtim
 
     Args:
         artifact: open, or the path of one.
-        runtime: what shall run it.
+        runtime: what is to run it.
 
     Raises:
         UsageError, MalformedArtifactError: there is no such file, or it is damaged.
@@ -78,7 +78,7 @@ def require(
     Args:
         allow_unlisted_gpu: take a GPU whose compute capability the engine does not list.
         requirements: what :func:`check` found a moment ago, where it was asked already.
-        runtime: what shall run it.
+        runtime: what is to run it.
 
     Returns:
         The requirements that were waived, are unknown, or are a risk only, for a warning.

@@ -1,4 +1,4 @@
-"""Which runtime shall run an artifact: the one that was asked for, or one that can and is there."""
+"""Which runtime runs an artifact: the one that was asked for, or one that can and is there."""
 
 from __future__ import annotations
 

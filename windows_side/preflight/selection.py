@@ -1,7 +1,7 @@
 """The best artifact of a folder for this machine, and the reason against each other one.
 
 As ``packaging.tags`` does for wheels: an ordered list of criteria, the first that differs decides. Nothing is loaded or
-unpickled; of each file its directory, its manifest and its engines' headers are read, its graph where no PyTorch shall
+unpickled; of each file its directory, its manifest and its engines' headers are read, its graph where no PyTorch is to
 run it, and the best one's.
 """
 
@@ -133,7 +133,7 @@ def select(
     Args:
         model: take artifacts of this model alone.
         allow_unlisted_gpu: waive the requirement on the GPU's compute capability.
-        runtime: what shall run it, as :func:`.runtimes.choose_runtime` takes it.
+        runtime: what is to run it, as :func:`.runtimes.choose_runtime` takes it.
 
     Raises:
         UsageError: there is no such folder, or it cannot be read.
@@ -147,7 +147,7 @@ def select(
             candidates.append(candidate)
         except TrtcrossError as error:
             refused.append(Refused(path, error))
-        except Exception as error:  # noqa: BLE001 - a bug of ours, which shall not hide the other files
+        except Exception as error:  # noqa: BLE001 - a bug of ours, which must not hide the other files
             refused.append(Refused(path, unexpected(error)))
     selection = Selection(tuple(ordered(candidates)), tuple(refused))
     while selection.best and (error_of_best := _structure_error(selection.best.path)):

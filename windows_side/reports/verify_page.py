@@ -189,7 +189,7 @@ def _number_row(error: OutputError) -> list[str | TableCell]:
 
 
 def error_histogram(error: OutputError) -> Histogram:
-    """How many elements of an output are how far off; what lies past the allowed maximum is marked."""
+    """How many elements of an output are how far off; what is past the allowed maximum is marked."""
     found, allowed = error.histogram, error.tolerance.max_relative
     bins = [Bin("equal", found.equal, "equal")]
     ticks = range(4, len(found.counts) - 4 if found.not_finite else len(found.counts), 4)

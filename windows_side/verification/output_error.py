@@ -51,7 +51,7 @@ class ErrorHistogram:
 
     @classmethod
     def position(cls, error: float) -> float:
-        """Where an error lies, in bins from the first one's left edge."""
+        """Where an error is, in bins from the first one's left edge."""
         if error <= 0:
             return 0.0
         place = (math.log10(error) - cls.LOWEST) * cls.BINS_PER_DECADE if math.isfinite(error) else math.inf
@@ -68,7 +68,7 @@ class OutputError:
         cosine: of the two, flattened.
         precision_error: what the artifact's precision alone costs, as the build measured it on the CPU (relative L2);
             None where it is not known.
-        worst_index: where the largest difference lies; of a complex output the last number is 0 (real) or 1.
+        worst_index: where the largest difference is; of a complex output the last number is 0 (real) or 1.
     """
 
     sample: int

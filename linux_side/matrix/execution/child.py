@@ -14,7 +14,7 @@ from toolchain.cli.main import main
 
 
 def _terminated(number: int, _frame: FrameType | None) -> None:
-    signal.signal(number, signal.SIG_IGN)  # nobody shall interrupt the way out
+    signal.signal(number, signal.SIG_IGN)  # nobody may interrupt the way out
     sys.exit(128 + number)  # as an exception: the build ends its own child
 
 

@@ -67,7 +67,7 @@ def _snapshot(path: Path) -> dict[str, Any] | None:
 
 
 def changes(before: Mapping[str, Any] | None, after: Mapping[str, Any]) -> list[Change]:
-    """Figures that differ by more than noise, and cells that are new, gone, mended or broken."""
+    """Figures that differ by more than noise, and cells that are new, gone, fixed or broken."""
     if before is None:
         return []
     old, new = before["cells"], after["cells"]

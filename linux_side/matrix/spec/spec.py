@@ -66,7 +66,7 @@ class ModelEntry(BuildSettings):
 
 
 class Target(StrictModel):
-    """Where artifacts shall run."""
+    """Where artifacts run."""
 
     platform: Platform = Field(default=Platform.WINDOWS_X86_64, strict=False)
     backend: Backend = Field(default=Backend.TENSORRT_RTX, strict=False)
@@ -131,7 +131,7 @@ def load_spec(path: Path) -> Spec:
     try:
         document = parse_toml(text)
     except ValueError as error:
-        raise UsageError(f"this is not TOML: {error}", where=str(path), remedy="mend that line") from error
+        raise UsageError(f"this is not TOML: {error}", where=str(path), remedy="fix that line") from error
     return parse_spec(document, where=str(path))
 
 

@@ -1,0 +1,67 @@
+"""Words that the house no longer uses: plain verbs are shorter, and a reader who learns English knows them."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+
+import pytest
+
+from tests.conftest import ROOT
+
+# A pattern, and what to write there.
+REPLACED = {
+    r"shall": "must, will, or the present tense",
+    r"(hold|holds|held) (it |them )?against": "compare",
+    r"mend(s|ed|ing)?": "fix",
+    r"(say|says|said|told) (it |this )?in another way": "rewrite, or: differently",
+    r"in another way than": "other than",
+    r"was seen to": "the observation itself, with where it was made",
+    r"lies": "is",
+    r"wants": "needs",
+    r"makes NaN": "returns NaN",
+    r"the dead": "a killed process",
+}
+# Lists of what was done, licences, and what never changes or was not written by hand.
+LEFT = re.compile(
+    r"LICENSE|CHANGELOG\.md|tests/fuzz/corpus/|schema/|schema1/|toolchain/manifest/models\.py|wheels\.lock"
+)
+# Where a word of the list is meant.
+MEANT = {
+    ("docs/trust/attacks.md", "lies"),  # a size that is not true
+    ("tests/unit/test_words.py", None),
+}
+
+
+def _texts() -> dict[str, str]:
+    if not shutil.which("git"):
+        pytest.skip("git is not here")
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=False)
+    if listed.returncode:
+        pytest.skip("this is no checkout")
+    texts = {}
+    for name in filter(None, listed.stdout.split("\0")):
+        path = ROOT / name
+        if (
+            path.suffix in {".py", ".md", ".sh", ".yml", ".toml", ".html", ".ps1"}
+            and path.is_file()
+            and not LEFT.search(name)
+        ):
+            texts[name] = path.read_text(encoding="utf-8")
+    return texts
+
+
+def test_the_house_writes_plain_words() -> None:
+    words = re.compile("|".join(f"(?:{pattern})" for pattern in REPLACED), re.I)
+    words = re.compile(rf"(?<![\w`])(?:{words.pattern})(?![\w`]| = )", re.I)
+    found = []
+    for name, text in _texts().items():
+        for match in words.finditer(text):
+            word = match.group().lower()
+            if (name, word) in MEANT or (name, None) in MEANT:
+                continue
+            better = next(better for pattern, better in REPLACED.items() if re.fullmatch(pattern, word))
+            line = text.count("\n", 0, match.start()) + 1
+            found.append(f"{name}:{line}: {match.group()!r}: write {better}")
+    assert not found, "\n".join(found)
