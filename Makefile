@@ -3,14 +3,36 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+CHECK := .venv-check
+CHECKED := $(CHECK)/.installed
 DOCS ?= .venv-docs
 JOBS ?= 2
 export HF_HUB_OFFLINE = 1
 
-.PHONY: demo test operators fuzz lint docs matrix zoo zoo-ci windows-test gpu-test wheel clean
+.PHONY: demo check coverage test operators fuzz lint docs matrix zoo zoo-ci windows-test gpu-test wheel clean
 
 demo: $(INSTALLED)  ## build two trained models for Windows, inspect and check them
 	$(BIN)/python ci/demo.py .demo
+
+define LINT
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/codespell
+	$(BIN)/shellcheck -S warning .ci/run $$(git ls-files '*.sh')
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+endef
+
+# Those that need no torch: of the rest, each says that it was skipped.
+LIGHT := -m pytest tests/unit -m "not slow" -n $(JOBS) -q -p no:cacheprovider
+
+check: BIN := $(CHECK)/bin
+check: $(CHECKED)  ## lint and the tests that need no torch, in about a minute; its own environment is small
+	$(LINT)
+	$(BIN)/python $(LIGHT)
+
+coverage: $(CHECKED)  ## how much of toolchain/ these tests run; below the threshold in pyproject.toml it fails
+	$(CHECK)/bin/python $(LIGHT) --cov --cov-report=term:skip-covered
 
 test: $(INSTALLED)  ## every test that runs here; those for a GPU or for Windows say that they were skipped
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup
@@ -21,11 +43,8 @@ operators: $(INSTALLED)  ## try every operator, compare with eager PyTorch, and 
 fuzz: $(INSTALLED)  ## half an hour of it; the tests have some seconds
 	$(BIN)/python -m tests.fuzz.run --seconds 1800
 
-lint: $(INSTALLED)  ## formatting, lint, types, and who may import whom
-	$(BIN)/ruff format --check .
-	$(BIN)/ruff check .
-	$(BIN)/mypy
-	$(BIN)/lint-imports
+lint: $(INSTALLED)  ## formatting, lint, spelling, shell, types, and who may import whom
+	$(LINT)
 
 docs: $(DOCS)/.installed  ## the site, into .site/; it has a small environment of its own
 	NO_MKDOCS_2_WARNING=1 $(DOCS)/bin/mkdocs build --strict
@@ -61,9 +80,16 @@ $(DOCS)/.installed: pyproject.toml
 	$(DOCS)/bin/python -m pip install --quiet -e ".[docs]"
 	@touch $@
 
+$(CHECKED): pyproject.toml
+	@echo "setting up $(CHECK): 350 MB, about a minute"
+	$(PYTHON) -c 'import sys; assert sys.version_info >= (3, 10), "Python 3.10 or newer is needed"'
+	$(PYTHON) -m venv $(CHECK)
+	$(CHECK)/bin/python -m pip install -q -e ".[check]"
+	@touch $@
+
 $(VENV)/.zoo: $(INSTALLED)
 	$(BIN)/python -m pip install -e ".[zoo]"
 	@touch $@
 
 clean:
-	rm -rf $(VENV) $(DOCS) .site .demo .zoo dist build
+	rm -rf $(VENV) $(CHECK) $(DOCS) .site .demo .zoo dist build
