@@ -59,7 +59,7 @@ def _histogram(errors: Array) -> ErrorHistogram:
 
 
 def _index_of_largest(value: Array) -> tuple[int, ...]:
-    return tuple(int(place) for place in np.unravel_index(int(value.argmax()), value.shape)) if value.size else ()
+    return tuple(int(place) for place in np.unravel_index(int(np.argmax(value)), value.shape)) if value.size else ()
 
 
 def _largest(value: Array) -> float:
