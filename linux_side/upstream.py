@@ -476,6 +476,7 @@ def converted_nodes(ours: Any) -> Iterator[tuple[torch.fx.Node, list[Any]]]:
 
 
 def network_of(interpreter: Any) -> Any:
+    """The TensorRT network that an interpreter has written."""
     return interpreter.ctx.net
 
 
@@ -490,6 +491,7 @@ def aliased_io(interpreter: Any) -> tuple[AliasedIO, ...]:
 
 
 def requires_output_allocator(interpreter: Any) -> bool:
+    """Whether sizes of the engine's outputs depend on values."""
     return bool(interpreter.ctx.requires_output_allocator)
 
 

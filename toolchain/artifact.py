@@ -124,7 +124,8 @@ class Artifact:
     """
 
     def __init__(self, source: str | os.PathLike[str] | bytes) -> None:
-        """
+        """Opens an artifact and reads its directory.
+
         Args:
             source: the file's path, or all its bytes.
         """
@@ -335,7 +336,8 @@ def open_artifact(source: str | os.PathLike[str] | bytes | IO[bytes]) -> Artifac
 
 
 def _read_whole(file: IO[bytes]) -> bytes:
-    """
+    """All the bytes of a file object.
+
     Raises:
         UsageError: it is no file of bytes, or reading fails.
     """

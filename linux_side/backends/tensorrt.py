@@ -15,6 +15,8 @@ from toolchain.targets import Backend, ComputeCapability, Platform
 
 
 class TensorRTBuilder(EngineBuilder):
+    """TensorRT's builder, through torch-tensorrt: it needs a GPU and builds for that one."""
+
     backend: ClassVar[Backend] = Backend.TENSORRT
     install_command: ClassVar[str] = (
         f"{install_line('tensorrt')} --extra-index-url https://pypi.nvidia.com, in an environment "

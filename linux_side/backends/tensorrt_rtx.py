@@ -20,6 +20,8 @@ TURING = ComputeCapability(7, 5)
 
 
 class TensorRTRTXBuilder(EngineBuilder):
+    """TensorRT-RTX's builder, through torch-tensorrt-rtx: it needs no GPU and builds for those that are named."""
+
     backend: ClassVar[Backend] = Backend.TENSORRT_RTX
     install_command: ClassVar[str] = install_line("producer")
 

@@ -363,7 +363,8 @@ def remove_parts(out: Path, pid: int) -> None:
 
 
 def _crashed(ended: ProcessEnd, log: IO[bytes], start: int | None, told: Mapping[str, Any]) -> BuildFailedError:
-    """
+    """The error of a build process that ended without a document.
+
     Args:
         told: the newest of each member of the process's events.
     """

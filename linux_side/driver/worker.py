@@ -85,6 +85,7 @@ class BuildProgress:
 
 
 def main() -> int:
+    """Runs one build in this process, whose parent listens on a pipe; returns the exit code."""
     end_with_parent(int(sys.argv[1]))
     give_freed_memory_back()
     events = events_to_parent()

@@ -76,7 +76,8 @@ class Original:
     def __init__(
         self, model: torch.nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any], *, eager: bool = True
     ) -> None:
-        """
+        """Prepares the original for recording.
+
         Args:
             eager: False where the model is an exported program's module, and nothing else of it is at hand.
 

@@ -16,7 +16,8 @@ _PRODUCTS = ("linear", "matmul", "mm", "bmm", "addmm", "baddbmm", "einsum")
 
 @dataclass(frozen=True)
 class Cost:
-    """
+    """What it costs to compute golden outputs.
+
     Attributes:
         work: in multiplications, about; good for ratios between sizes of one program.
         memory: bytes at the peak, beside the weights.

@@ -32,7 +32,8 @@ class SampleSizes:
     def __init__(
         self, program: ExportedProgram, profiles: Profiles, leaves: Sequence[Any], guards: Callable[..., Any] | None
     ) -> None:
-        """
+        """Finds the sizes that the profiles and the program's guards allow.
+
         Args:
             profiles: for each optimization profile, each symbol's ``min``, ``opt`` and ``max``.
             leaves: of the example's call.

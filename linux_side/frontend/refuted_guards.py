@@ -39,7 +39,6 @@ def drop_refuted_guards(trial: Trial, leaves: Sequence[Any], guards: ProgramGuar
     Args:
         leaves: the example's inputs, of which others are made.
     """
-
     behind: dict[Any, list[Asked] | None] = {}
 
     def agrees(guard: Found, sizes: Sizes) -> bool:

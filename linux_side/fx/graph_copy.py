@@ -40,11 +40,13 @@ def owner_of(module: torch.nn.Module, path: str) -> tuple[torch.nn.Module, str]:
 
 
 def get_attribute(module: torch.nn.Module, path: str) -> Any:
+    """What a dotted path of a module names. Raises AttributeError where there is nothing."""
     owner, leaf = owner_of(module, path)
     return getattr(owner, leaf)
 
 
 def has_attribute(module: torch.nn.Module, path: str) -> bool:
+    """Whether a dotted path of a module names something."""
     try:
         get_attribute(module, path)
     except AttributeError:

@@ -79,6 +79,7 @@ def divide(dividend: Expression, divisor: Expression) -> Expression:
 
 
 def remainder(dividend: Expression, divisor: Expression) -> Expression:
+    """The remainder of a division, computed where both are numbers."""
     if isinstance(dividend, Number) and isinstance(divisor, Number) and divisor.value:
         return Number(dividend.value % divisor.value)
     return Operation("%", (dividend, divisor))
@@ -149,6 +150,7 @@ def _divided(expression: Expression, by: int) -> Expression:
 
 
 def negate(rule: Rule) -> Rule:
+    """The rule that is true where the given one is false."""
     if isinstance(rule, bool):
         return not rule
     if rule.operator in COMPARISONS:

@@ -54,6 +54,7 @@ def empty_operators(partition: torch.fx.GraphModule) -> list[torch.fx.Node]:
 
 
 def operators_of(gm: torch.fx.GraphModule) -> list[torch.fx.Node]:
+    """The nodes of a graph that call an operator, in its order."""
     return [node for node in gm.graph.nodes if node.op == "call_function"]
 
 

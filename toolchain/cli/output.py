@@ -37,7 +37,8 @@ class Output:
     """
 
     def __init__(self, verb: str, as_json: bool, verbosity: int, events: EventWriter | None = None) -> None:
-        """
+        """Decides once where text, documents and events go.
+
         Args:
             events: to the parent process, where it listens.
         """

@@ -65,7 +65,8 @@ class Container:
     """
 
     def __init__(self, source: str | os.PathLike[str] | bytes) -> None:
-        """
+        """Opens the archive and checks its directory.
+
         Args:
             source: the file's path, or all its bytes.
         """

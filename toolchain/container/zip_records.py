@@ -60,6 +60,7 @@ class Directory:
 
 
 def local_header(name: bytes, crc: int, size: int) -> bytes:
+    """The header in front of a stored entry's data; of zip64 form from 4 GiB on."""
     big = size > _BIG
     extra = struct.pack("<2H2Q", _ZIP64_EXTRA, 16, size, size) if big else b""
     shown = _MAX32 if big else size
@@ -74,6 +75,7 @@ def local_header(name: bytes, crc: int, size: int) -> bytes:
 
 
 def central_record(name: bytes, crc: int, size: int, offset: int) -> bytes:
+    """An entry's record in the central directory; ``offset`` is where its local header begins."""
     numbers = ([size, size] if size > _BIG else []) + ([offset] if offset > _BIG else [])
     extra = struct.pack(f"<2H{len(numbers)}Q", _ZIP64_EXTRA, 8 * len(numbers), *numbers) if numbers else b""
     shown = _MAX32 if size > _BIG else size
@@ -89,6 +91,7 @@ def central_record(name: bytes, crc: int, size: int, offset: int) -> bytes:
 
 
 def end_records(directory: Directory) -> bytes:
+    """What is behind the central directory, with zip64's records where a number needs them."""
     count, size, offset = directory.count, directory.size, directory.offset
     if count < _MAX16 and offset <= _BIG and size <= _BIG:
         return _END.pack(b"PK\5\6", 0, 0, count, count, size, offset, 0)

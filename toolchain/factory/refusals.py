@@ -23,6 +23,7 @@ def require_module_name(name: FactoryName, where: str) -> None:
 
 
 def no_file(path: Path, function: str, where: str) -> UsageError:
+    """The error of a path to no file, with the nearest name in its folder."""
     beside = sorted(p.name for p in path.parent.glob("*.py")) if path.parent.is_dir() else []
     near = difflib.get_close_matches(f"{path.stem}.py", beside, 1)
     remedy = f"do you mean {path.with_name(near[0])}:{function}?" if near else "give the path of a Python file"
@@ -30,13 +31,15 @@ def no_file(path: Path, function: str, where: str) -> UsageError:
 
 
 def no_module(missing: str, folder: Path, where: str) -> UsageError:
+    """The error of a module that neither the folder nor the environment has."""
     return UsageError(
         f"there is no module {missing!r}, neither in {folder} nor in this environment", where=where, remedy=_NAMES
     )
 
 
 def no_function(name: FactoryName, functions: Collection[str], where: str) -> UsageError:
-    """
+    """The error of a function that the module does not have, with the nearest name.
+
     Args:
         functions: those that the module has.
     """

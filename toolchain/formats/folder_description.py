@@ -149,7 +149,8 @@ class _Describer:
         )
 
     def _require(self, name: str, digest: str, what: str) -> None:
-        """
+        """Checks that a file of the folder has the digest that its description names.
+
         Raises:
             MalformedArtifactError: the file is missing, or is another.
         """

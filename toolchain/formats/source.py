@@ -62,7 +62,8 @@ class Source:
 
     @classmethod
     def of(cls, artifact: Artifact) -> Source:
-        """
+        """What an artifact gives to another format.
+
         Raises:
             IncompatibleError: the artifact is foreign, or has operators that need PyTorch.
             MalformedArtifactError: it is damaged.

@@ -86,6 +86,7 @@ def parse_graph(skeleton: bytes, *, where: str, limit: JsonLimit = OWN_PROGRAM) 
 
 
 def dump_graph(document: dict[str, Any]) -> bytes:
+    """A graph's JSON in UTF-8, without blanks. Raises ValueError for NaN and infinities."""
     return json.dumps(document, separators=(",", ":"), allow_nan=False).encode()
 
 
@@ -105,11 +106,13 @@ def placeholder_nodes(document: dict[str, Any], *, where: str) -> list[Placehold
 
 
 def is_placeholder(node: dict[str, Any]) -> bool:
+    """Whether a node stands for an engine."""
     return node.get("target") == PLACEHOLDER_TARGET
 
 
 def read_placeholder(node: dict[str, Any], where: str) -> PlaceholderNode:
-    """
+    """The engine info of a placeholder node.
+
     Raises:
         MalformedArtifactError: the node's arguments are not engine info.
     """

@@ -24,6 +24,8 @@ class EngineSource:
 
 @dataclass(frozen=True)
 class WrittenEngine:
+    """An engine in a graph's text: its digest, its size in bytes, and where its base64 is."""
+
     sha256: str
     size: int
     span: Span
@@ -31,6 +33,8 @@ class WrittenEngine:
 
 @dataclass(frozen=True)
 class WrittenGraph:
+    """A graph's entry in the archive, and its engines in the graph's order."""
+
     file: FileEntry
     engines: tuple[WrittenEngine, ...]
 

@@ -56,6 +56,8 @@ class Size:
 
 @dataclass(frozen=True)
 class Number:
+    """A whole number."""
+
     value: int
 
     def __str__(self) -> str:
@@ -123,6 +125,7 @@ def sizes_in(expression: Expression) -> Iterator[Size]:
 
 
 def is_rule(expression: Expression) -> bool:
+    """Whether an expression is true or false, and not a number."""
     return isinstance(expression, Operation) and expression.is_rule
 
 

@@ -48,4 +48,5 @@ def _answer(
 
 
 def main() -> None:
+    """Prints what NVML says of this machine's GPUs, as JSON."""
     print(json.dumps(ask_nvml()))

@@ -7,6 +7,8 @@ from enum import Enum
 
 
 class State(str, Enum):
+    """Whether a machine meets a requirement."""
+
     MET = "met"
     NOT_MET = "not met"
     UNKNOWN = "unknown"

@@ -124,10 +124,12 @@ def write_bytes(path: Path, data: Buffer) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
+    """Writes a text as UTF-8, beside its place and moved there; lone surrogates become question marks."""
     write_bytes(path, text.encode(errors="replace"))
 
 
 def write_json(path: Path, document: Any) -> None:
+    """Writes a document as indented JSON, beside its place and moved there."""
     write_text(path, json.dumps(document, indent=1) + "\n")
 
 

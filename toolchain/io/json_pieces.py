@@ -193,8 +193,9 @@ class _Walk:
         return next(over, LimitError(limits.length, length))
 
     def _repeated(self, path: Path) -> Piece | None:
-        """The value that begins here, where its text is one of those that were parsed: a graph describes a few kinds of
-        tensors thousands of times. The text of an object ends where the object does.
+        """The value that begins here, where its text is one of those that were parsed.
+
+        A graph describes a few kinds of tensors thousands of times. The text of an object ends where the object does.
         """
         start = self._at
         for known, value in self._known.get(self._text[start : start + _BEGINNING], ()):

@@ -51,7 +51,8 @@ def json_errors(where: str) -> Iterator[None]:
 
 
 def require_depth(document: Any, limit: int = DEPTH_LIMIT) -> None:
-    """
+    """Checks that a document is nested no deeper than the limit.
+
     Raises:
         ValueError: it is nested too deeply.
     """

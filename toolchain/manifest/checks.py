@@ -64,7 +64,8 @@ class Bounds:
         finite: bool | None = None,
         rule: Callable[[Any], None] | None = None,
     ) -> None:
-        """
+        """Keeps the bounds that are given; None is no bound.
+
         Args:
             pattern: of the whole text.
         """

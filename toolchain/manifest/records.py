@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 else:
 
     def dataclass_transform(**_: Any) -> Callable[[Any], Any]:
+        """Stands in for typing's, which Python 3.11 has."""
         return lambda decorated: decorated
 
 

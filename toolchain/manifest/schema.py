@@ -111,4 +111,5 @@ def _referenced(schema: Any, definitions: dict[str, Any]) -> set[str]:
 
 
 def json_schema_text(version: int = SCHEMA_VERSION) -> str:
+    """The JSON Schema of a manifest version, as the file in ``toolchain/schema`` has it."""
     return json.dumps(json_schema(version), indent=1, sort_keys=True) + "\n"

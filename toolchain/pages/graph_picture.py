@@ -104,7 +104,8 @@ class _Parts:
 
 
 def graph_picture(artifact: Artifact, sizes: Sequence[str]) -> Graph:
-    """
+    """An artifact's graph as a picture: engines, what stays in PyTorch, dtypes and sizes.
+
     Args:
         sizes: what sizes must be beyond their ranges, in words.
 

@@ -54,6 +54,8 @@ class PlacedLine:
 
 @dataclass(frozen=True)
 class Drawing:
+    """A graph's boxes and lines at their places, with the size of the whole in pixels."""
+
     width: int
     height: int
     boxes: list[PlacedBox]

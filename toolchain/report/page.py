@@ -248,6 +248,8 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Page:
+    """A report: its verdict first, then its sections."""
+
     title: str
     verdict: Verdict
     sections: Sequence[Section]

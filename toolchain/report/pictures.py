@@ -13,6 +13,8 @@ HEIGHT = 120  # of the columns, in pixels; ticks and the limit's name have rows 
 
 @dataclass(frozen=True)
 class Column:
+    """A histogram's column, in pixels."""
+
     x: float
     width: float
     y: float
@@ -23,6 +25,8 @@ class Column:
 
 @dataclass(frozen=True)
 class Label:
+    """A text under a picture, at its place in pixels."""
+
     x: float
     text: str
     anchor: str
@@ -30,6 +34,8 @@ class Label:
 
 @dataclass(frozen=True)
 class Picture:
+    """A histogram at its places, in pixels."""
+
     height: int
     columns: list[Column]
     ticks: list[Label]

@@ -23,7 +23,7 @@ def require_writable(path: Path) -> None:
 
 
 def write_report(path: Path, text: str) -> None:
-    """Writes a report's text as UTF-8, with line ends of ``\\n`` on every system.
+    r"""Writes a report's text as UTF-8, with line ends of ``\n`` on every system.
 
     Raises:
         UsageError: it cannot be written; what was there before is still there.

@@ -30,7 +30,8 @@ class Baseline(BaseModel):
 
 
 def read_baseline(path: Path) -> Baseline:
-    """
+    """An earlier document of `bench --json`.
+
     Raises:
         UsageError: it cannot be read, or is no such document.
     """

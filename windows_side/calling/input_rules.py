@@ -63,7 +63,8 @@ class SizeRules:
 
 
 def check_shape(spec: ValueSpec, shape: Shape) -> None:
-    """
+    """Checks a tensor's sizes against its spec's sizes and ranges.
+
     Raises:
         UsageError: a tensor's number of dimensions or one of its sizes is not what its spec allows.
     """
@@ -77,7 +78,8 @@ def check_shape(spec: ValueSpec, shape: Shape) -> None:
 
 
 def check_fixed_value(spec: ValueSpec, value: object) -> None:
-    """
+    """Checks an input that was no tensor at export.
+
     Raises:
         UsageError: an input that is no tensor has another value than at export.
     """
@@ -86,6 +88,7 @@ def check_fixed_value(spec: ValueSpec, value: object) -> None:
 
 
 def wrong_input(spec: ValueSpec, problem: str) -> UsageError:
+    """The error of an input that the artifact does not take."""
     return UsageError(
         f"the input {spec.name!r} {problem}",
         where=f"input {spec.name}",

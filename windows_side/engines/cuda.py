@@ -166,6 +166,7 @@ def create_stream() -> Stream:
 
 
 def destroy_stream(stream: Stream) -> None:
+    """Gives a stream back to CUDA."""
     _cuda.cudaStreamDestroy(stream)
 
 
@@ -198,7 +199,8 @@ def free_memory() -> int:
 
 
 def require_free(size: int, what: str) -> None:
-    """
+    """Checks that the current GPU has enough memory left, in bytes.
+
     Raises:
         OutOfMemoryError: the current GPU has less than ``size`` bytes left, which ``what`` needs.
     """
@@ -223,6 +225,7 @@ def allocate_pinned(size: int) -> int:
 
 
 def free_pinned(pointer: int) -> None:
+    """Gives pinned host memory back; does nothing while Python ends."""
     with suppress(TypeError):
         _cuda.cudaFreeHost(pointer)
 
@@ -233,14 +236,17 @@ def upload(target: int, data: bytes) -> None:
 
 
 def copy_to_device(target: int, source: int, size: int, stream: Stream) -> None:
+    """Enqueues a copy of ``size`` bytes from the host to the GPU."""
     _checked(_cuda.cudaMemcpyAsync(target, source, size, _TO_DEVICE, stream))
 
 
 def copy_to_host(target: int, source: int, size: int, stream: Stream) -> None:
+    """Enqueues a copy of ``size`` bytes from the GPU to the host."""
     _checked(_cuda.cudaMemcpyAsync(target, source, size, _TO_HOST, stream))
 
 
 def copy_within_device(target: int, source: int, size: int, stream: Stream) -> None:
+    """Enqueues a copy of ``size`` bytes within the GPU's memory."""
     _checked(_cuda.cudaMemcpyAsync(target, source, size, _WITHIN_DEVICE, stream))
 
 

@@ -34,7 +34,8 @@ class LoadedEngine:
     def __init__(
         self, runtime: Any, engine: Engine, read: Callable[[], bytes], kernels: Kernels, *, cuda_graphs: bool
     ) -> None:
-        """
+        """Deserializes the engine on the current GPU.
+
         Args:
             runtime: TensorRT's, of :func:`create_runtime`.
             read: gives the engine's bytes, their digest checked.
@@ -91,7 +92,8 @@ class LoadedEngine:
         self._engine = self._config = None
 
     def _require_bindings(self) -> None:
-        """
+        """Checks that the engine's inputs and outputs are those of the manifest.
+
         Raises:
             MalformedArtifactError: the engine has other inputs and outputs than the manifest says.
             IncompatibleError: it needs one of them in host memory.
@@ -293,7 +295,8 @@ def _fits(shape: Shape, bounds: _Bounds | None) -> bool:
 
 
 def _require_simple(entry: EngineEntry) -> None:
-    """
+    """Checks that TensorRT knows the outputs' sizes before a call.
+
     Raises:
         IncompatibleError: the sizes of its outputs depend on values.
     """

@@ -25,7 +25,8 @@ class Kernels:
     """
 
     def __init__(self, folder: Path | None, identity: Identity | None, gpu: Gpu) -> None:
-        """
+        """Names the file that compiled kernels are read from and kept in.
+
         Args:
             folder: of the files, or None: nothing is kept.
             identity: what kernels depend on, or None where it is not known.

@@ -36,7 +36,8 @@ class CallConvention:
         argument_names: Sequence[str],
         classes: Sequence[ClassSpec] = (),
     ) -> None:
-        """
+        """Reads how the original is called from its serialized structures.
+
         Args:
             in_spec: of ``(args, kwargs)``.
             argument_names: of the parameters that were positional at export; a caller may name them.

@@ -47,7 +47,8 @@ class LoadedModel(torch.nn.Module):
         progress: bool = False,
         beside: Sequence[FlatProgram] = (),
     ) -> None:
-        """
+        """Joins a program, its engines and how they are called.
+
         Args:
             beside: the same program with execution contexts of its own, each for a call beside others.
         """

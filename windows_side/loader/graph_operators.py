@@ -29,7 +29,8 @@ class UnknownFormError(Exception):
 
 
 def operator_of(text: str) -> torch._ops.OpOverload | Callable[..., Any]:
-    """
+    """The operator that a graph names.
+
     Raises:
         UnknownFormError: it is none that is registered in this process, or none that is read here.
     """

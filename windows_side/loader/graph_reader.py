@@ -1,6 +1,6 @@
-"""An artifact's graph as a module that is called, read from its own JSON; torch's reader, and what it imports, is not
-asked.
+"""An artifact's graph as a module that is called, read from its own JSON.
 
+torch's reader, and what it imports, is not asked.
 Everything is read strictly: operators are those that torch has registered, arguments are those of their schemas, names
 stand for what came before. What torch may write and is not read here is an :class:`.UnknownFormError`.
 """

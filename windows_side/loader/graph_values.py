@@ -34,7 +34,8 @@ def the_only(member: Any) -> tuple[str, Any]:
 
 
 def dtype_of(number: Any) -> torch.dtype:
-    """
+    """The torch dtype of a number in the graph's JSON.
+
     Raises:
         ValueError: it is no number of a dtype.
     """
@@ -45,6 +46,7 @@ def dtype_of(number: Any) -> torch.dtype:
 
 
 def integer(content: Any) -> int:
+    """A whole number of the graph's JSON. Raises ValueError for anything else, ``true`` among it."""
     if type(content) is not int:
         raise ValueError(f"{str(content)[:40]!r} is no whole number")
     return content
@@ -120,7 +122,8 @@ class Values:
     """Reads values of a graph, in which names stand for nodes that are there already."""
 
     def __init__(self, device: torch.device) -> None:
-        """
+        """Begins without a node.
+
         Args:
             device: on which everything is, whatever the graph says.
         """
@@ -138,7 +141,8 @@ class Values:
         self._nodes[name] = node
 
     def node(self, name: Any) -> torch.fx.Node:
-        """
+        """The node that a name stands for.
+
         Raises:
             ValueError: there is none of that name so far.
         """
@@ -153,7 +157,8 @@ class Values:
         return self.node(content.get("name"))
 
     def read(self, value: Any) -> Any:
-        """
+        """An argument of the graph's JSON as a node of fx takes it.
+
         Raises:
             UnknownFormError: it is of a kind that is not read here.
             ValueError: it is not as torch writes one.

@@ -210,7 +210,8 @@ def _require_loadable(artifact: Artifact, trust: str | None) -> None:
 
 
 def _gpu(device: str) -> torch.device:
-    """
+    """The GPU that a device names.
+
     Raises:
         UsageError: it is no GPU of this machine.
     """
@@ -225,7 +226,8 @@ def _gpu(device: str) -> torch.device:
 
 
 def _require_fixed_outputs(artifact: Artifact) -> None:
-    """
+    """Checks that calls can be captured.
+
     Raises:
         IncompatibleError: the size of an engine's output depends on values, which no captured graph can follow.
     """
@@ -267,7 +269,8 @@ def local_device(device: torch.device) -> str:
 
 
 def _require_known_classes(artifact: Artifact) -> None:
-    """
+    """Checks that this process knows the classes in the call's structure.
+
     Raises:
         MissingComponentError: the call's structure names a class that nobody has registered in this process.
     """

@@ -39,7 +39,8 @@ class OnnxSession:
     """
 
     def __init__(self, artifact: Artifact, options: LoadOptions | None = None) -> None:
-        """
+        """Makes an onnxruntime session of the artifact's ONNX form on one GPU.
+
         Raises:
             IncompatibleError: it cannot run here, or not in onnxruntime, and why.
             MissingComponentError: onnx, onnxruntime or the plugin are missing.

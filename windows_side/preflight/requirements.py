@@ -36,8 +36,10 @@ _RISKS = {search_path.NAME, wsl.NAME}
 
 
 class Runtime(str, Enum):
-    """What runs an artifact: PyTorch and Torch-TensorRT (``load``), TensorRT's own Python package (``Session``), or
-    onnxruntime with NVIDIA's plugin.
+    """What runs an artifact.
+
+    PyTorch and Torch-TensorRT (``load``), TensorRT's own Python package (``Session``), or onnxruntime with NVIDIA's
+    plugin.
     """
 
     TORCH = "torch"

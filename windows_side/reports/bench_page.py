@@ -13,7 +13,8 @@ _BINS = 24
 
 
 def bench_page(document: dict[str, Any]) -> Page:
-    """
+    """The page of a benchmark run.
+
     Args:
         document: of one run; latencies in milliseconds.
     """

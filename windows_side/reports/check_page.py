@@ -22,7 +22,8 @@ from windows_side.preflight.requirements import unmet
 
 
 def check_page(artifact: Artifact, requirements: Sequence[Requirement]) -> Page:
-    """
+    """The page of a check: the requirements, and whether this machine meets them.
+
     Args:
         requirements: all of the artifact's, as this machine meets them.
     """

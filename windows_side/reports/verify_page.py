@@ -64,7 +64,8 @@ _NUMBERS = "Numbers"
 
 
 def verify_page(verification: Verification, latency: dict[str, Any] | None = None) -> Page:
-    """
+    """The page of a verification: its levels, errors and histograms.
+
     Args:
         verification: as far as it has come; a level under way is shown as broken off.
         latency: the document of ``bench --json``.

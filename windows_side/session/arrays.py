@@ -106,6 +106,8 @@ class Kind:
 
 
 class NumpyArrays(Kind):
+    """Arrays of numpy, in the host's memory."""
+
     def empty(self, shape: tuple[int, ...], dtype: str) -> tuple[Any, int]:
         array = np.empty(shape, numpy_dtype(dtype))
         return array, array.ctypes.data

@@ -77,7 +77,8 @@ class DirectCall:
         results: Sequence[DirectResult],
         outputs: Sequence[Callable[[Sequence[Any], list[Any]], Any]] | None,
     ) -> None:
-        """
+        """Prepares a call for one set of input shapes.
+
         Args:
             gpu: the index of the GPU on which arrays must be.
             fixed: the engine's addresses, with those of state in their places.

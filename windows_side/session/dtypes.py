@@ -16,7 +16,8 @@ _BEYOND_NUMPY = {name for name in ELEMENT_SIZES if name.startswith(("bfloat", "f
 
 
 def size_in_bytes(shape: tuple[int, ...], dtype: str) -> int:
-    """
+    """How many bytes an element of a dtype takes.
+
     Raises:
         IncompatibleError: it is a dtype that is not known here.
     """

@@ -180,7 +180,8 @@ class Graphs:
         return graph
 
     def _graph_of(self, enqueue: Callable[[], None]) -> Graph:
-        """
+        """Captures the CUDA graph of a call.
+
         Raises:
             IncompatibleError: it cannot be captured.
         """

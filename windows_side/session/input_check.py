@@ -15,7 +15,8 @@ class InputCheck:
     """Looks at one leaf of a call, and compares it with what the manifest says of it."""
 
     def __init__(self, spec: ValueSpec, name: str | None) -> None:
-        """
+        """Keeps the rules of one input.
+
         Args:
             name: of its value in the program, None where it is no tensor.
         """
@@ -25,7 +26,8 @@ class InputCheck:
         self._static = shape if all(isinstance(size, int) for size in shape) else None
 
     def __call__(self, leaf: Any, gpu: Gpu, stream: int) -> Given | None:
-        """
+        """Checks one input of a call.
+
         Raises:
             UsageError: the engines cannot take it.
         """

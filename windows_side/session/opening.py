@@ -8,7 +8,8 @@ from windows_side.session.session import Session
 
 
 def open_session(artifact: Artifact, options: LoadOptions, *, stream: int | None = None) -> Session:
-    """
+    """Opens a session for a verb of the command line.
+
     Raises:
         Those of :class:`.Session`.
     """

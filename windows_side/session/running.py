@@ -270,7 +270,8 @@ def _plans(artifact: Artifact) -> list[Callable[[], bytes]]:
 
 
 def _require_rtx(artifact: Artifact) -> None:
-    """
+    """Checks that the engines are TensorRT-RTX's.
+
     Raises:
         IncompatibleError: its engines are TensorRT's own.
     """
@@ -283,7 +284,8 @@ def _require_rtx(artifact: Artifact) -> None:
 
 
 def _require_one_context(program: Program, contexts: int, artifact: Artifact) -> None:
-    """
+    """Checks that a program with state has one context.
+
     Raises:
         UsageError: several calls at once would share the state that each changes.
     """

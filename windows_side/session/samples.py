@@ -75,7 +75,7 @@ def read_golden(artifact: Artifact) -> list[tuple[list[Any], list[Array | None]]
 
 def _arrays(data: bytes) -> dict[str, Array]:
     """The arrays of a safetensors file, each its own copy."""
-    found = {}
+    found: dict[str, Any] = {}
     for name, tensor in deserialize(data):
         dtype = numpy_dtype(SAFETENSORS_DTYPES[tensor["dtype"]])
         found[name] = np.ndarray(tensor["shape"], dtype, bytes(tensor["data"])).copy()

@@ -56,7 +56,8 @@ class Session:
         runtime_cache: bool | str | os.PathLike[str] = True,
         trust: str | None = None,
     ) -> None:
-        """
+        """Loads an artifact's engines on a GPU.
+
         Args:
             artifact: its path, its bytes, a file to read it from, or an open one.
             device: the GPU, by its index or as torch names it.

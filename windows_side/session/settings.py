@@ -58,7 +58,8 @@ class SessionSettings:
 
 
 def read_settings(request: Request) -> SessionSettings:
-    """
+    """The options of a session, checked.
+
     Raises:
         UsageError: one is of the wrong type or out of range, or the policy cannot be read.
     """
@@ -91,7 +92,8 @@ def read_settings(request: Request) -> SessionSettings:
 
 
 def _checked_count(contexts: int) -> int:
-    """
+    """The number of contexts, checked.
+
     Raises:
         UsageError: it is no number of contexts.
     """

@@ -48,7 +48,7 @@ def read_weights(artifact: Artifact, names: set[str]) -> dict[str, Weight]:
 def _read(artifact: Artifact, tensor: StoredTensor) -> Weight:
     shape, strides, offset = tensor.shape, tensor.strides, tensor.offset
     size, data = size_in_bytes((1,), tensor.dtype), artifact.read_entry(tensor.entry)
-    raw = np.ndarray(len(data) // size, np.dtype(f"V{size}"), data)
+    raw: Any = np.ndarray(len(data) // size, np.dtype(f"V{size}"), data)
     reach = 0 if 0 in shape else 1 + sum((n - 1) * stride for n, stride in zip(shape, strides, strict=True))
     if offset + reach > raw.size:
         raise MalformedArtifactError(

@@ -66,7 +66,8 @@ class Verification:
         *,
         about_machine: bool = False,
     ) -> None:
-        """
+        """Prepares a verification; nothing is read yet.
+
         Args:
             loading: with a policy, the signature is checked before anything else.
             about_machine: look at the machine at every level.

@@ -243,7 +243,8 @@ def _runtime(artifact: Artifact, wanted: str) -> Runtime:
 
 
 def _require_kernels(artifact: Artifact) -> None:
-    """
+    """Checks that the engines' kernels are compiled on the machine that runs them.
+
     Raises:
         IncompatibleError: its engines hold their kernels already.
     """
@@ -262,7 +263,8 @@ def _can_be_captured(artifact: Artifact, calls: Sequence[SizedCall]) -> bool:
 
 
 def _folder(options: RunOptions) -> Path:
-    """
+    """The folder that keeps compiled kernels.
+
     Raises:
         UsageError: no kernels are to be kept.
     """
