@@ -167,7 +167,8 @@ def _show_tensorrt_errors(output: Output, log: IO[bytes]) -> None:
 
 
 def _report(output: Output, artifact: Artifact, *, setup: bool = True) -> None:
-    """
+    """Says what was built.
+
     Args:
         setup: whether to say how a machine is set up for it.
     """

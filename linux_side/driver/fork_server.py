@@ -46,7 +46,8 @@ class _Child:
 
 @dataclass
 class _Server:
-    """
+    """A build that others go on from, each in a child.
+
     Attributes:
         build: what is done so far.
         children: by the descriptor that tells of their end.
@@ -169,6 +170,7 @@ def _terminated(number: int, _frame: FrameType | None) -> None:
 
 
 def main() -> int:
+    """Serves the process whose id is the first argument, until it asks no more."""
     signal.signal(signal.SIGTERM, _terminated)
     end_with_parent(int(sys.argv[1]))
     give_freed_memory_back()

@@ -181,7 +181,8 @@ class Tree(Generic[R]):
         return [self._leaf(leaf, node) for leaf in leaves]
 
     def _leaf(self, leaf: Leaf, node: _Node | None, alone: str | None = None) -> _Work[R]:
-        """
+        """The work of one build.
+
         Args:
             alone: why it has to have a process that shares nothing, if it has.
         """
@@ -275,7 +276,8 @@ class Tree(Generic[R]):
     def _follow(
         self, leaves: Sequence[Leaf], node: _Node, stage: str | None, log: IO[bytes], on_event: OnEvent
     ) -> tuple[Fork, Ended]:
-        """
+        """Forks a process from the node's, and follows it to its end.
+
         Args:
             stage: the last that the process does; it waits to be forked then. None: it builds to the end.
         """

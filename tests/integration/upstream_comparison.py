@@ -99,7 +99,7 @@ def upstream_program(graph: Graph) -> tuple[Any, dict[str, torch.fx.GraphModule]
         hardware_compatible=False,
         cross_compile_for_windows=False,
     )
-    decomposed = upstream.decompose(program, settings, dict)
+    decomposed = upstream.decompose(program, settings, dict, torch.export.ExportedProgram.run_decompositions)
     gm = upstream.lower(decomposed.module(), settings)
     partitions: dict[str, torch.fx.GraphModule] = {}
     with _without_a_gpu(partitions):
