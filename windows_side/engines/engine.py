@@ -13,6 +13,7 @@ from toolchain.errors import IncompatibleError, MalformedArtifactError, MissingC
 from toolchain.manifest.models import EngineEntry
 from windows_side.engines.cuda import OutOfMemoryError, Stream, require_free
 from windows_side.engines.kernels import Kernels
+from windows_side.launch_lock import LaunchLock
 
 logger = logging.getLogger("trtcross.session")
 
@@ -47,6 +48,7 @@ class LoadedEngine:
             MalformedArtifactError: its digest is wrong, or TensorRT does not take it.
         """
         self.entry = entry = engine.entry
+        self._launches = kernels.launches
         _require_simple(entry)
         plan = read()
         logger.debug("an engine is read")
@@ -85,7 +87,7 @@ class LoadedEngine:
                 where=f"engine {self.entry.name}",
                 remedy="`trtcross verify` says whether the artifact runs here at all",
             )
-        return EngineContext(self._engine, context, self.entry)
+        return EngineContext(self._engine, context, self.entry, self._launches)
 
     def close(self) -> None:
         """Frees its weights, when no context of it is left, whoever still refers to it: the frames of an error do."""
@@ -121,8 +123,11 @@ class EngineContext:
         aliases: for each output the index of the input whose memory it shares, if it does.
     """
 
-    def __init__(self, engine: Any, context: Any, entry: EngineEntry) -> None:
+    def __init__(self, engine: Any, context: Any, entry: EngineEntry, launches: LaunchLock) -> None:
         self._context = context
+        self._launches = launches
+        self._enqueued: set[tuple[Shape, ...]] = set()
+        self._are_new = True  # the shapes: nothing was enqueued with them
         self._inputs = [binding.name for binding in entry.inputs]
         self._outputs = [binding.name for binding in entry.outputs]
         self.aliases = _aliases(entry)
@@ -178,6 +183,20 @@ class EngineContext:
         """
         if addresses != self.addresses:
             self._set_addresses(addresses)
+        if self._are_new:
+            self._enqueue_first(stream)
+        else:
+            with self._launches.launching:
+                self._execute(stream)
+
+    def _enqueue_first(self, stream: Stream) -> None:
+        """Compiles kernels for the shapes, or finds them in the cache that all contexts share: while no other runs."""
+        with self._launches.capturing():
+            self._execute(stream)
+        self._enqueued.add(tuple(self._shapes or ()))
+        self._are_new = False
+
+    def _execute(self, stream: Stream) -> None:
         if not self._context.execute_async_v3(stream):
             raise self._failed("does not run")
 
@@ -198,6 +217,7 @@ class EngineContext:
         if any(size < 0 for shape in self._output_shapes for size in shape):
             raise self._failed("has outputs whose sizes are known only when it has run")
         self._shapes = list(shapes)
+        self._are_new = tuple(shapes) not in self._enqueued
 
     def _choose_profile(self, stream: Stream, shapes: Sequence[Shape]) -> None:
         """Keeps the profile that is active if it fits, else takes the first one that does."""

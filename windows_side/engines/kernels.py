@@ -10,6 +10,7 @@ from typing import Any
 
 from windows_side.engines.cuda import Gpu
 from windows_side.kernel_files import MOST_SHAPES, Identity, KernelFile, logger
+from windows_side.launch_lock import LaunchLock
 
 # Seconds. To compile a kernel takes more; to ask TensorRT-RTX for all that there are takes as much, at the first call.
 _AT_ONCE = 0.05
@@ -22,6 +23,7 @@ class Kernels:
 
     Attributes:
         warm: whether they were there.
+        launches: of the engines, among themselves; the first with its shapes is alone.
     """
 
     def __init__(self, folder: Path | None, identity: Identity | None, gpu: Gpu) -> None:
@@ -37,6 +39,7 @@ class Kernels:
         self._seen: set[tuple[Any, ...]] = set()
         self._compiled = True  # but for those of the file
         self.warm = False
+        self.launches = LaunchLock()
 
     def attach(self, config: Any) -> None:
         """Lets an engine use them, by its runtime configuration."""

@@ -13,9 +13,9 @@ import torch
 from toolchain.errors import IncompatibleError
 from windows_side.execution.capture_stream import capture_stream
 from windows_side.execution.flat_program import FlatProgram
-from windows_side.execution.launch_lock import LAUNCH_LOCK
 from windows_side.execution.no_collection import no_collection
 from windows_side.execution.stable_addresses import Places, StableAddresses, places_of
+from windows_side.launch_lock import LAUNCH_LOCK
 
 logger = logging.getLogger("trtcross.cuda_graphs")
 

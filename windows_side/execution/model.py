@@ -21,8 +21,8 @@ from windows_side.execution.cuda_graphs import CapturedProgram
 from windows_side.execution.flat_program import FlatProgram
 from windows_side.execution.input_checks import InputChecks
 from windows_side.execution.kernel_cache import KeptKernels
-from windows_side.execution.launch_lock import LAUNCH_LOCK
 from windows_side.execution.progress import compiling
+from windows_side.launch_lock import LAUNCH_LOCK
 
 
 class LoadedModel(torch.nn.Module):

@@ -25,8 +25,8 @@ from windows_side.engines.engine import EngineContext, LoadedEngine, create_cont
 from windows_side.engines.kernels import Kernels
 from windows_side.execution.flat_program import FlatProgram, break_cycles
 from windows_side.execution.kernel_cache import identity_on
-from windows_side.execution.launch_lock import LAUNCH_LOCK
 from windows_side.kernel_files import chosen_folder
+from windows_side.launch_lock import LAUNCH_LOCK
 from windows_side.loader.flat import attribute_of, read_flat
 from windows_side.loader.graph_operators import UnknownFormError
 from windows_side.options import LoadOptions

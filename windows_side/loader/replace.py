@@ -20,7 +20,7 @@ from toolchain.engine.info import CURRENT_ABI, ENGINE_FIELD, FIELDS, PLACEHOLDER
 from toolchain.errors import IncompatibleError, MalformedArtifactError
 from toolchain.io.base64_stream import TEXT_CHUNK, decode_stream
 from toolchain.names import unique_name
-from windows_side.execution.launch_lock import LAUNCH_LOCK
+from windows_side.launch_lock import LAUNCH_LOCK
 
 _NAME_FIELD = FIELDS.index("name")
 

@@ -15,9 +15,9 @@ from toolchain.errors import IncompatibleError
 from windows_side.engines import cuda
 from windows_side.engines.cuda import Graph, OutOfMemoryError, Stream
 from windows_side.engines.engine import Shape
-from windows_side.execution.launch_lock import LAUNCH_LOCK
 from windows_side.execution.no_collection import no_collection
 from windows_side.execution.stable_addresses import StableAddresses
+from windows_side.launch_lock import LAUNCH_LOCK
 from windows_side.session.arrays import NUMPY, Given, Kind
 from windows_side.session.direct import Addresses, DirectCall
 from windows_side.session.dtypes import size_in_bytes

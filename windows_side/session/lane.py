@@ -9,7 +9,7 @@ from typing import Any
 from toolchain.errors import TrtcrossError
 from windows_side.engines import cuda
 from windows_side.engines.cuda import Stream
-from windows_side.execution.launch_lock import LAUNCH_LOCK
+from windows_side.launch_lock import LAUNCH_LOCK
 from windows_side.session.arrays import NUMPY, Given, Kind
 from windows_side.session.direct import DirectCall, direct_call, key_of
 from windows_side.session.graphs import Graphs

@@ -25,8 +25,8 @@ from windows_side.calling.input_rules import SizeRules
 from windows_side.engines import cuda
 from windows_side.engines.engine import LoadedEngine, create_contexts
 from windows_side.engines.kernels import Kernels
-from windows_side.execution.launch_lock import LAUNCH_LOCK
 from windows_side.kernel_files import chosen_folder, identity_of
+from windows_side.launch_lock import LAUNCH_LOCK
 from windows_side.preflight.admission import admit
 from windows_side.preflight.requirements import Runtime
 from windows_side.session.ahead import Started

@@ -8,7 +8,7 @@ from threading import Event, Thread
 
 import pytest
 
-from windows_side.execution.launch_lock import LaunchLock
+from windows_side.launch_lock import LaunchLock
 
 SOON, LONG = 0.05, 10.0
 

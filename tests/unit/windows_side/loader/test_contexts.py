@@ -95,12 +95,28 @@ def test_as_many_calls_run_at_once_as_there_are_contexts_and_each_has_its_own_re
         sums(inputs, outputs)
 
     model = loaded("mixed", 2)
+    for _ in range(2):
+        model(X, shift=SHIFT)  # an engine's first call in a context is alone: each context in its turn
     host.engines[0].function = function
     first, second = in_threads(model, [X, 2 * X])
     host.engines[0].function = sums
     alone = loaded("mixed", 2)
     assert torch.equal(first, called(alone, X)) and torch.equal(second, called(alone, 2 * X))
     assert not torch.equal(first, second)
+
+
+def test_the_first_call_in_a_context_is_alone(host: Host) -> None:
+    """Kernels are compiled and looked up then, and contexts that did so at once ended in a segmentation fault."""
+    both = Barrier(2)
+
+    def function(inputs: dict[str, Any], outputs: dict[str, Any]) -> None:
+        with pytest.raises(BrokenBarrierError):
+            both.wait(timeout=0.5)
+        sums(inputs, outputs)
+
+    model = loaded("mixed", 2)
+    host.engines[0].function = function
+    assert all(result is not None for result in in_threads(model, [X] * 2))
 
 
 def test_a_call_more_waits_for_one_of_them(host: Host) -> None:
@@ -112,6 +128,8 @@ def test_a_call_more_waits_for_one_of_them(host: Host) -> None:
         sums(inputs, outputs)
 
     model = loaded("mixed", 2)
+    for _ in range(2):
+        model(X, shift=SHIFT)
     host.engines[0].function = function
     assert all(result is not None for result in in_threads(model, [X] * 3))
 
