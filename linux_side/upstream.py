@@ -8,14 +8,12 @@ from __future__ import annotations
 
 import contextlib
 import importlib
-import inspect
 import logging
 import textwrap
 from collections.abc import Callable, Collection, Iterator, Sequence
 from functools import cache, cached_property
 from types import SimpleNamespace
 from typing import Any
-from unittest.mock import patch
 
 import torch
 
@@ -119,29 +117,7 @@ def lower(gm: torch.fx.GraphModule, settings: Any) -> torch.fx.GraphModule:
     from torch_tensorrt.dynamo.lowering import post_lowering
 
     _leave_complex_numbers()
-    with _storages_aside():
-        return post_lowering(gm, settings)
-
-
-@contextlib.contextmanager
-def _storages_aside() -> Iterator[None]:
-    """Lets the values behind a node that a pass changed stay, unless the node's shape, strides or dtype changed.
-
-    Torch (torch/_inductor/fx_utils.py, read in 2.14) computes them anew where the node's memory alone is another, which
-    it always is. Memory is a matter of Inductor's; TensorRT has its own.
-    """
-    from torch._inductor import fx_utils
-
-    compare = fx_utils._is_fake_tensor_same
-    if "check_storage" not in inspect.signature(compare).parameters:
-        yield
-        return
-
-    def same(*args: Any, **options: Any) -> bool:
-        return compare(*args, **{**options, "check_storage": False})
-
-    with patch.object(fx_utils, "_is_fake_tensor_same", same):
-        yield
+    return post_lowering(gm, settings)
 
 
 @cache

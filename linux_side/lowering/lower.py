@@ -7,6 +7,7 @@ from torch.export import ExportedProgram
 
 from linux_side import upstream
 from linux_side.backends.base import EngineBuilder
+from linux_side.fx.kept_values import values_kept
 from linux_side.fx.sizes import compute_sizes_wholly
 from linux_side.fx.source_line import located
 from linux_side.fx.state import STATE, state_to_inputs
@@ -60,7 +61,8 @@ def lower_program(program: ExportedProgram, options: BuildOptions, builder: Engi
         changes = gm.meta.get(STATE, [])
         fill_uninitialized(gm)
         make_draws_readable(gm)
-        gm = upstream.lower(gm, settings)
+        with values_kept():
+            gm = upstream.lower(gm, settings)
         rewrite_attention(gm)
         rewrite_complex_products(gm)
         bound_casts_to_whole_numbers(gm)
