@@ -127,7 +127,9 @@ def measure_build(model: str, options: Sequence[str], out: Path | None = None, *
     with tempfile.TemporaryDirectory() as folder:
         out = out or Path(folder) / "out.pt2"
         command = [sys.executable, "-m", "toolchain", "build", model, "-o", str(out), "--no-cache", "-q", *options]
-        os.environ["PYTHONPATH"] = str(root)  # the build process does not look in the current folder
+        others = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+        # The build process does not look in the current folder.
+        os.environ["PYTHONPATH"] = os.pathsep.join(dict.fromkeys([str(root), *filter(None, others)]))
         child, events = start_child(command, cwd=root, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
 
         def listen() -> None:
@@ -174,12 +176,13 @@ def main() -> None:
     parser.add_argument("--mib", type=int, nargs="+", help="for benchmarks.scale")
     parser.add_argument("--layers", type=int, nargs="+", help="for benchmarks.scale:deep_decoder")
     parser.add_argument("--root", type=Path, default=REPOSITORY, help="a checkout of another revision")
+    parser.add_argument("--out", type=Path, help="keeps the artifact")
     parser.add_argument("--json", type=Path, help="appends what was measured to this file")
     options, more = parser.parse_known_args()
     variable, sizes = ("BENCHMARK_LAYERS", options.layers) if options.layers else ("BENCHMARK_MIB", options.mib)
     for size in sizes or [0]:
         os.environ[variable] = str(size)
-        cost = measure_build(options.model, [word for word in more if word != "--"], root=options.root)
+        cost = measure_build(options.model, [word for word in more if word != "--"], options.out, root=options.root)
         digest = hashlib.sha256("".join(cost.engines).encode()).hexdigest()[:12]
         print(f"\n{options.model} {size or ''} {' '.join(more)}: engines {digest}, {cost.size / MIB:.0f} MiB")
         print(*table(cost), sep="\n", flush=True)

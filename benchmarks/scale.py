@@ -68,7 +68,7 @@ class Decoder(torch.nn.Module):
         angles = torch.outer(places, 10000.0**-steps).repeat(1, 2)
         x = self.embed(tokens)
         for block in self.blocks:
-            x = block(x, angles.cos(), angles.sin())
+            x = block(x, angles.cos().to(x.dtype), angles.sin().to(x.dtype))
         return self.head(self.norm(x)[:, -1])
 
 

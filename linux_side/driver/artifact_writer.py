@@ -11,7 +11,7 @@ from typing import Any
 from torch.export import ExportedProgram
 
 from linux_side.exporter.engine_module import CompiledEngine
-from linux_side.fx.saving import save
+from linux_side.fx.saving import records_of, save
 from linux_side.lowering.convert import EngineFacts
 from toolchain.checker.writing import require_plain_graph, require_readable_golden, require_readable_graph
 from toolchain.container.entry_names import (
@@ -117,23 +117,18 @@ def write_artifact(
     return finished
 
 
-def program_digest(path: Path) -> str:
-    """SHA-256 of a saved program's graph (without build traces) and weights."""
-    container = Container(path)
+def program_digest(program: ExportedProgram) -> str:
+    """SHA-256 of a program's graph (without build traces) and weights, as it would be saved."""
+    records = records_of(program)
     digest = hashlib.sha256()
-    try:
-        for name in sorted(container.entries):
-            if name == GRAPH_ENTRY:
-                document = parse_graph(container.read(name), where=str(path))
-                strip_traces(document)
-                content = hashlib.sha256(dump_graph(document)).hexdigest()
-            elif name.startswith(("data/weights/", "data/constants/")):
-                content = container.sha256(name)
-            else:
-                continue
-            digest.update(f"{name} {content}\n".encode())
-    finally:
-        container.close()
+    for name, content in sorted(records.digests.items()):
+        if name == GRAPH_ENTRY:
+            document = parse_graph(records.graph, where=GRAPH_ENTRY)
+            strip_traces(document)
+            content = hashlib.sha256(dump_graph(document)).hexdigest()
+        elif not name.startswith(("data/weights/", "data/constants/")):
+            continue
+        digest.update(f"{name} {content}\n".encode())
     return digest.hexdigest()
 
 

@@ -33,7 +33,6 @@ from linux_side.frontend.leaves import describe_inputs, describe_outputs, forwar
 from linux_side.frontend.source import Source, load_source, require_precision
 from linux_side.frontend.supported import check_model
 from linux_side.fx.code import code_at_need
-from linux_side.fx.saving import save
 from linux_side.fx.spill import Spill, size_of, tensors_of
 from linux_side.guards.collect import ProgramGuards
 from linux_side.guards.layout import copy_explicitly
@@ -153,7 +152,7 @@ class Pipeline:
         """What names this build in the build cache."""
         source = self.begun.source
         self.require_sound()
-        source.digest = source.digest or self._digest(source.program)
+        source.digest = source.digest or program_digest(source.program)
         golden = serialize_golden(source.golden.samples) if source.golden.samples else b""
         golden += json.dumps(self.golden_warnings()).encode()
         gpu = None if self.builder.backend.portable else self._producer().gpu
@@ -198,7 +197,7 @@ class Pipeline:
         begun.profiles = profiles_for(program, options.dynamic, begun.guards.sizes)
         require_guards(begun.guards, begun.profiles, program.range_constraints)
         with self.phase("digest"):
-            begun.source.digest = begun.source.digest or self._digest(program)
+            begun.source.digest = begun.source.digest or program_digest(program)
             copy_explicitly(program)
         begun.mixed = self._in_precision(begun.source, options)
 
@@ -238,6 +237,7 @@ class Pipeline:
         begun = self.begun
         source, compiled = begun.source, begun.compiled
         for_platform(compiled, self.options.target)
+        self.spill.require_unchanged()
         with self.phase("serialize"):
             result, serialized = self._serialize(source, compiled, begun.profiles)
             if self.options.require_no_torch:
@@ -270,13 +270,6 @@ class Pipeline:
     def partitioned(self, lowered: torch.fx.GraphModule) -> torch.fx.GraphModule:
         """The lowered program, split into what TensorRT takes and what stays in PyTorch."""
         return partition_graph(lowered, seen_by("convert", self.options), self.builder)
-
-    def _digest(self, program: torch.export.ExportedProgram) -> str:
-        path = self.spool / "model.pt2"
-        save(program, path)
-        digest = program_digest(path)
-        path.unlink()
-        return digest
 
     def _serialize(
         self, source: Source, compiled: Compiled, profiles: Profiles

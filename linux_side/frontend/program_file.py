@@ -13,6 +13,7 @@ import torch
 from torch.export import ExportedProgram
 from torch.export.passes import move_to_device_pass
 
+from linux_side.frontend.mapped_weights import mapped_weights
 from linux_side.frontend.structure import plain_document, plain_program
 from toolchain.container.entry_names import GRAPH_ENTRY, MANIFEST_ENTRY, SAMPLE_INPUTS_ENTRY, TENSOR_LISTS
 from toolchain.container.reader import Container, ZipEntry
@@ -81,7 +82,7 @@ def _read(container: Container) -> tuple[ExportedProgram, list[ClassSpec]]:
         elif name != GRAPH_ENTRY and not name.startswith("extra/"):
             entries.append((name, entry))
     try:
-        with spliced_archive(container, entries) as file:
+        with spliced_archive(container, entries) as file, mapped_weights(container):
             program = torch.export.load(file if moved or classes else container.path)
     except Exception as error:
         raise UsageError(

@@ -5,15 +5,20 @@ A build holds a model's weights for as long as it runs, and at its peak TensorRT
 
 from __future__ import annotations
 
+import io
 import mmap
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import torch
 from torch.export import ExportedProgram
 
+from linux_side.fx.mapped_files import MappedFiles, file_state
+from toolchain.errors import BuildFailedError
+
 # Of a storage, in bytes: smaller ones stay in memory, where together they are little.
 LEAST = 64 * 2**10
+_PART = 16 * 2**20
 
 
 class Spill:
@@ -26,19 +31,27 @@ class Spill:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._mapped: set[int] = set()
+        self._sources: dict[Path, tuple[int, int, int, int]] = {}
 
     def move(self, tensors: Iterable[torch.Tensor]) -> None:
         """Moves tensors into a file, in place: whoever holds one goes on with the same values.
 
-        Tensors that share memory go on to share it. A write into one is in memory alone, and never in the file.
+        Tensors that share memory go on to share it. A write into one is in memory alone, and never in the file. What is
+        mapped from a file already, as safetensors are, stays where it is.
 
         Raises:
             OSError: the disk is full, or cannot be written to.
         """
         groups: dict[int, list[torch.Tensor]] = {}
+        files = MappedFiles()
         for tensor in filter(_is_plain, tensors):
             storage = tensor.untyped_storage()
-            if storage.nbytes() >= LEAST and storage.data_ptr() not in self._mapped:
+            if storage.nbytes() < LEAST or storage.data_ptr() in self._mapped:
+                continue
+            if mapping := files.at(storage.data_ptr(), storage.nbytes()):
+                if mapping.path:
+                    self._sources.setdefault(mapping.path, file_state(mapping.path))
+            else:
                 groups.setdefault(storage.data_ptr(), []).append(tensor)
         if not groups:
             return
@@ -52,6 +65,43 @@ class Spill:
             self._mapped.add(storage.data_ptr())
             for tensor in {id(tensor): tensor for tensor in group}.values():
                 tensor.data = _like(tensor, storage)
+
+    def require_unchanged(self) -> None:
+        """Refuses what was built of files that were written to meanwhile: nobody knows what was read.
+
+        Raises:
+            BuildFailedError: one of them is another now.
+        """
+        for path, state in self._sources.items():
+            try:
+                now = file_state(path)
+            except OSError:
+                continue  # it has no name any more; its content is what it was
+            if now != state:
+                raise BuildFailedError(
+                    "the model's weights were written to while they were built, and what was read is not known",
+                    where=str(path),
+                    remedy="build again when nothing writes there",
+                )
+
+
+def joined(matrices: Sequence[torch.Tensor], folder: Path) -> torch.Tensor:
+    """The rows of several matrices as one, in a file without a name that is mapped.
+
+    Raises:
+        OSError: the disk is full, or cannot be written to.
+    """
+    dtype, columns = matrices[0].dtype, matrices[0].shape[1]
+    path = folder / "joined"
+    with path.open("wb", buffering=0) as file:
+        for matrix in matrices:
+            for part in matrix.detach().split(max(1, _PART // (columns * dtype.itemsize))):
+                _write_all(file, memoryview(part.contiguous().view(torch.uint8).numpy()).cast("B"))
+        size = file.tell()
+    with path.open("r+b") as file:
+        memory = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
+    path.unlink()
+    return torch.frombuffer(memory, dtype=dtype, count=size // dtype.itemsize).view(-1, columns)
 
 
 def tensors_of(program: ExportedProgram) -> list[torch.Tensor]:
@@ -72,10 +122,13 @@ def _write(path: Path, storages: Iterable[torch.UntypedStorage]) -> Iterator[tup
         for storage in storages:
             offset = -(-file.tell() // mmap.PAGESIZE) * mmap.PAGESIZE
             file.seek(offset)
-            data = memoryview(torch.empty(0, dtype=torch.uint8).set_(storage).numpy())
-            while len(data):
-                data = data[file.write(data) :]
+            _write_all(file, memoryview(torch.empty(0, dtype=torch.uint8).set_(storage).numpy()))
             yield offset, storage.nbytes()
+
+
+def _write_all(file: io.RawIOBase, data: memoryview) -> None:
+    while len(data):
+        data = data[file.write(data) or 0 :]
 
 
 def _like(tensor: torch.Tensor, storage: torch.UntypedStorage) -> torch.Tensor:

@@ -15,6 +15,7 @@ from linux_side import upstream
 from linux_side.backends.base import EngineBuilder
 from linux_side.backends.monitor import OnStep
 from linux_side.exporter.engine_module import CompiledEngine, EngineModule
+from linux_side.fx.spill import joined
 from linux_side.fx.values import output_values
 from linux_side.guards.profiles import Profiles
 from linux_side.lowering.binding_names import BindingNames, name_bindings
@@ -36,6 +37,7 @@ from linux_side.lowering.parts import (
     settings_of,
 )
 from linux_side.options import BuildOptions
+from linux_side.rewrites.siblings import join_siblings
 from toolchain.engine.info import EngineInfo, RuntimeDevice
 from toolchain.errors import BuildFailedError, TrtcrossError
 from toolchain.graph.writer import engine_from_file
@@ -124,6 +126,7 @@ def convert_partitions(
     for index, (name, partition) in enumerate(parts):
         compiled.in_engines += len(graph_operators(partition))
         builder.prepare(partition)
+        join_siblings(partition, lambda matrices: joined(matrices, spool))
         if on_partition:
             on_partition(name, partition)
         try:

@@ -200,8 +200,10 @@ def check_local(record: ZipRecord, raw: bytes) -> None:
     shown_packed, shown_size = _LOCAL.unpack(raw[: _LOCAL.size])[7:9]
     wide = _extra_fields(record.name, rest).get(_ZIP64_EXTRA, b"")
     sizes = struct.pack("<2Q", record.size, record.size)
-    # torch writes 0 in the header and the sizes of a big entry in the field
-    zeros = (shown_size, shown_packed) == (0, 0) and wide.startswith(sizes)
+    # torch writes 0 in the header, and in the field the sizes of a big entry and the place of one beyond 4 GiB.
+    place = struct.pack("<Q", record.header_offset) if record.header_offset >= _MAX32 else b""
+    wanted = (sizes if record.size >= _MAX32 else b"") + place
+    zeros = (shown_size, shown_packed) == (0, 0) and bool(wanted) and wide in (wanted, sizes)
     if not zeros and wide != (sizes if shown_size == _MAX32 else b""):
         raise ZipError(f"the local header of {record.name!r} says another size than the directory")
 

@@ -1,0 +1,98 @@
+"""An artifact of a model at its true size, on this machine's GPU, against the model itself there.
+
+    python -m benchmarks.gpu.true_size benchmarks.true_size:sdxl_unet ARTIFACT OUT.json
+
+Both are compared with the model in fp32 (no TF32); cuDNN is left out, for a host's may be older than torch asks for.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.utils import _pytree as pytree
+
+from toolchain import open_artifact
+from toolchain.factory import call_factory
+from windows_side import load
+
+_CALLS = 5
+
+
+def main(factory: str, path: str, out: str) -> int:
+    found: dict[str, Any] = {"gpu": torch.cuda.get_device_name(), "model": factory}
+
+    def keep(**what: Any) -> None:
+        found.update(what)
+        Path(out).write_text(json.dumps(found, indent=1))
+        print(what, flush=True)
+
+    with open_artifact(path) as artifact:
+        keep(engines=[[engine.entry.sha256, engine.entry.size] for engine in artifact.engines])
+    module, args, kwargs = call_factory(factory)
+    args, kwargs = _on_gpu(args), _on_gpu(kwargs)
+    torch.backends.cudnn.enabled = False
+    with torch.no_grad():
+        start = time.monotonic()
+        model = load(path, allow_unlisted_gpu=True)
+        keep(load=time.monotonic() - start, loaded=_memory())
+        start = time.monotonic()
+        built = _cpu(model(*args, **kwargs))
+        keep(first_call=time.monotonic() - start, ran=_memory(), steady=_seconds(model, args, kwargs))
+        del model
+        _free()
+        module = module.cuda()
+        eager = _cpu(module(*args, **kwargs))
+        keep(eager_steady=_seconds(module, args, kwargs))
+        torch.backends.cuda.matmul.allow_tf32 = False
+        exact = _cpu(module.float()(*_floats(args), **_floats(kwargs)))
+    error, eager_error = (_error(each, exact) for each in (built, eager))
+    keep(error=error, eager_error=eager_error, right=error <= 4 * eager_error, spread=float(exact.std()))
+    return 0
+
+
+def _on_gpu(tree: Any) -> Any:
+    return pytree.tree_map_only(torch.Tensor, lambda tensor: tensor.cuda(), tree)
+
+
+def _floats(tree: Any) -> Any:
+    return pytree.tree_map_only(torch.Tensor, lambda t: t.float() if t.is_floating_point() else t, tree)
+
+
+def _cpu(result: Any) -> torch.Tensor:
+    output = pytree.tree_leaves(result)[0].float().cpu()
+    torch.cuda.synchronize()
+    return output  # type: ignore[no-any-return]
+
+
+def _error(found: torch.Tensor, exact: torch.Tensor) -> float:
+    return float((found - exact).norm() / exact.norm())
+
+
+def _seconds(model: Callable[..., Any], args: Any, kwargs: Any) -> float:
+    torch.cuda.synchronize()
+    start = time.monotonic()
+    for _ in range(_CALLS):
+        model(*args, **kwargs)
+    torch.cuda.synchronize()
+    return (time.monotonic() - start) / _CALLS
+
+
+def _memory() -> int:
+    free, whole = torch.cuda.mem_get_info()
+    return whole - free
+
+
+def _free() -> None:
+    gc.collect()
+    torch.cuda.empty_cache()
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))

@@ -1,0 +1,64 @@
+"""A saved program's weights are mapped from its file: read as they are needed, and no memory of the build's own."""
+
+from __future__ import annotations
+
+import mmap
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+from unittest import mock
+
+import torch
+from torch.export.pt2_archive import _package
+
+from toolchain.container.reader import Container, ZipEntry
+
+# Bytes of an entry: smaller ones are read.
+LEAST = 2**20
+_ALIGNED = 16
+
+
+@contextmanager
+def mapped_weights(container: Container) -> Iterator[None]:
+    """Lets ``torch.export.load`` map what it reads of this file, or of one that has the file's own large entries.
+
+    Each is compared with its checksum, as torch does. A write into a tensor is in memory alone.
+    """
+    found = [entry for entry in container.entries.values() if entry.size >= LEAST and not entry.offset % _ALIGNED]
+    if not found:
+        yield
+        return
+    with container.path.open("rb") as file:
+        memory = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
+    entries = {entry.name: entry for entry in found if _is_whole(memory, entry)}
+
+    class Archive:
+        """Torch's reader of an archive, but for the storage of these entries."""
+
+        def __init__(self, archive: Any) -> None:
+            self._archive = archive
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self._archive, name)
+
+        def get_storage_from_record(self, name: str, count: int, dtype: torch.dtype) -> torch.Tensor:
+            entry = entries.get(name)
+            if entry is None or entry.size != count * dtype.itemsize:
+                tensor: torch.Tensor = self._archive.get_storage_from_record(name, count, dtype)
+                return tensor
+            return torch.frombuffer(memory, dtype=dtype, count=count, offset=entry.offset)
+
+    class Reader(_package.PT2ArchiveReader):
+        def __init__(self, source: Any) -> None:
+            super().__init__(source)
+            self.archive_file = Archive(self.archive_file)
+
+    with mock.patch.object(_package, "PT2ArchiveReader", Reader):
+        yield
+
+
+def _is_whole(memory: mmap.mmap, entry: ZipEntry) -> bool:
+    """Whether its checksum is right; torch reads the others, and says what is wrong."""
+    with memoryview(memory) as view, view[entry.offset : entry.offset + entry.size] as data:
+        return zlib.crc32(data) == entry.crc
