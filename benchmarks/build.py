@@ -19,6 +19,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from stat import S_ISREG
 
 from benchmarks.measure import REPOSITORY
 from toolchain import open_artifact
@@ -26,6 +27,7 @@ from toolchain.io.events import read_events, start_child
 
 MIB = 2**20
 _SAMPLE_SECONDS = 0.01
+_SAMPLES_OF_MEMORY = 20  # for one of the disk
 _TICKS = os.sysconf("SC_CLK_TCK")
 
 
@@ -53,11 +55,13 @@ class BuildCost:
         phases: by name; ``start`` before the first.
         engines: each engine's SHA-256.
         size: of the artifact.
+        disk: bytes at the peak, of the build's own files, with and without a name, and of its artifact.
     """
 
     phases: dict[str, Cost] = field(default_factory=dict)
     engines: list[str] = field(default_factory=list)
     size: int = 0
+    disk: int = 0
 
     @property
     def peak(self) -> int:
@@ -105,6 +109,20 @@ def memory_of(pids: Sequence[int]) -> tuple[int, int]:
     return anonymous, mapped
 
 
+def disk_of(pids: Sequence[int], *folders: Path) -> int:
+    """Bytes on the disk: of files in these folders, and of those without a name that the processes hold open."""
+    held = [link for pid in pids for link in _listed(Path(f"/proc/{pid}/fd"))]
+    sizes = {}
+    for path in [*held, *(path for folder in folders for path in folder.rglob("*"))]:
+        try:
+            status = path.stat()
+        except OSError:
+            continue
+        if S_ISREG(status.st_mode) and (path not in held or not status.st_nlink):
+            sizes[status.st_dev, status.st_ino] = status.st_blocks * 512
+    return sum(sizes.values())
+
+
 def cpu_of(pids: Sequence[int]) -> float:
     """Seconds of the processor so far."""
     ticks = 0
@@ -124,12 +142,13 @@ def measure_build(model: str, options: Sequence[str], out: Path | None = None, *
         root: the repository whose code builds.
     """
     cost, current = BuildCost({"start": Cost()}), ["start"]
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryDirectory() as spool:
         out = out or Path(folder) / "out.pt2"
         command = [sys.executable, "-m", "toolchain", "build", model, "-o", str(out), "--no-cache", "-q", *options]
         others = os.environ.get("PYTHONPATH", "").split(os.pathsep)
         # The build process does not look in the current folder.
         os.environ["PYTHONPATH"] = os.pathsep.join(dict.fromkeys([str(root), *filter(None, others)]))
+        os.environ["TMPDIR"] = spool
         child, events = start_child(command, cwd=root, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
 
         def listen() -> None:
@@ -141,11 +160,13 @@ def measure_build(model: str, options: Sequence[str], out: Path | None = None, *
 
         listener = threading.Thread(target=listen)
         listener.start()
-        used = 0.0
+        used, samples = 0.0, 0
         while child.poll() is None:
             pids, phase = list(tree(child.pid)), cost.phases.setdefault(current[0], Cost())
             anonymous, mapped = memory_of(pids)
             phase.anonymous, phase.mapped = max(phase.anonymous, anonymous), max(phase.mapped, mapped)
+            if (samples := samples + 1) % _SAMPLES_OF_MEMORY == 0:
+                cost.disk = max(cost.disk, disk_of(pids, Path(spool), out.parent))
             now = cpu_of(pids)
             phase.cpu, used = phase.cpu + max(0.0, now - used), max(used, now)
             select.select([], [], [], _SAMPLE_SECONDS)
@@ -184,7 +205,10 @@ def main() -> None:
         os.environ[variable] = str(size)
         cost = measure_build(options.model, [word for word in more if word != "--"], options.out, root=options.root)
         digest = hashlib.sha256("".join(cost.engines).encode()).hexdigest()[:12]
-        print(f"\n{options.model} {size or ''} {' '.join(more)}: engines {digest}, {cost.size / MIB:.0f} MiB")
+        print(
+            f"\n{options.model} {size or ''} {' '.join(more)}: engines {digest}, {cost.size / MIB:.0f} MiB, "
+            f"at most {cost.disk / MIB:.0f} MiB on the disk"
+        )
         print(*table(cost), sep="\n", flush=True)
         if options.json:
             with options.json.open("a") as file:

@@ -166,7 +166,7 @@ class Pipeline:
 
     def golden_warnings(self) -> list[str]:
         """What is to be said of golden I/O, at the tolerance of this build."""
-        return self.begun.source.golden.said(tolerance_for(self.options))
+        return self.begun.source.golden.said(tolerance_for(self.options, self.begun.source.program))
 
     def require_sound(self) -> None:
         """Refuses options that cannot be of this program.
@@ -258,7 +258,7 @@ class Pipeline:
         samples = [(sample.inputs, sample.outputs) for sample in source.golden.samples]
         budget = _SEARCH_SHARE * sum(self.seconds.values()) or math.inf  # nobody counts the time of a build in tests
         with self.phase("precision"), small_sizes_of(program.range_constraints):
-            tolerance = tolerance_for(options).relative_l2
+            tolerance = tolerance_for(options, program).relative_l2
             if options.halves == "auto":
                 mixed = mix_within(program, tolerance, keep, samples, tf32=options.tf32, seconds=budget)
             else:
@@ -306,7 +306,7 @@ class Pipeline:
         return {
             "created": datetime.now(timezone.utc),
             "producer": producer,
-            "model": SourceModel(name=source.name, digest=source.digest or self._digest(source.program)),
+            "model": SourceModel(name=source.name, digest=source.digest or program_digest(source.program)),
             "settings": self.options.model_dump(mode="json") | {name: said for name, said in warnings.items() if said},
             "target": target,
             "install": install_lines(target, producer, without_torch=surely_runs_without_torch(compiled.fallback)),
@@ -319,7 +319,7 @@ class Pipeline:
             "outputs": describe_outputs(result, result.range_constraints),
             "fallback": fallback,
             "coverage": Coverage(operators=total, in_engines=compiled.in_engines),
-            "golden": describe_golden(samples, tolerance_for(self.options)) if samples else None,
+            "golden": describe_golden(samples, tolerance_for(self.options, source.program)) if samples else None,
             "guards": [str(rule) for rule in rules],
             "classes": source.classes,
             "precision": mixed.record if mixed else None,

@@ -13,16 +13,16 @@ from toolchain.host.memory import free_memory
 from toolchain.text import size_text
 
 # Of a build's processes, measured (docs/benchmarks/build.md): what torch and Torch-TensorRT take, the builder's
-# buffers, and how many times the builder holds an engine's weights, as they are and as it fuses them.
+# buffers. The builder holds an engine's weights, and those that it fuses a second time.
 BASE, BUILDER = 500 * 2**20, 200 * 2**20
-COPIES = 2.0
+TWICE = 4 * 2**30  # from here on they are joined on the disk (rewrites/siblings.py, which imports torch)
 # Of that, what a process that was forked after the imports has together with the others: it is there once.
 INHERITED = 250 * 2**20
 # Of networks with many operators and few weights the builder takes more: for builds at once, which cannot be warned.
 SAFETY = 1.3
 # Of a build of which nothing is known.
 GUESS = 1280 * 2**20
-# The program is written twice, for its digest and to be mapped; an artifact has its engines in base64.
+# The program is written once, unless it is mapped from a file already, and its plan; the artifact has it in base64.
 SPOOLED = 2
 BASE64 = 4 / 3
 # Weights of less than this fit wherever a build runs at all.
@@ -55,7 +55,7 @@ class Needs:
         """
         engines = weights // 2 if options.halves else weights
         return cls(
-            memory=BASE + max(weights, BUILDER + int(COPIES * engines)),
+            memory=BASE + max(weights, BUILDER + engines + min(engines, TWICE)),
             least_memory=BASE + engines,
             spool=SPOOLED * weights,
             out=int(BASE64 * engines),

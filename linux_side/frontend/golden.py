@@ -1,4 +1,4 @@
-"""Golden I/O: inputs, and what the exported program makes of them in fp32 on the CPU.
+"""Golden I/O: inputs, and what the exported program makes of them on the CPU, in its own precision.
 
 The original model is run beside it, for what torch.export changes: a fast path of eager PyTorch may give other numbers.
 """
@@ -42,6 +42,7 @@ _TOLERANCES = {
     "fp16": Tolerance(relative_l2=1e-2, max_relative=2e-2),
     "bf16": Tolerance(relative_l2=5e-2, max_relative=1e-1),
 }
+_HALVES = {torch.bfloat16: "bf16", torch.float16: "fp16"}  # the coarser first
 EXACT = Tolerance(relative_l2=0.0, max_relative=0.0)
 
 # A run beyond the example's first that would take longer, in seconds, or more of the free memory, is left out.
@@ -154,6 +155,8 @@ class _Recorder:
         if self._original.eager:
             runs = originals or [self._original.outputs]
             self._warnings += doubts_of_eager(list(zip((s.outputs for s in samples), runs, strict=False)))
+        if (precision := precision_of(self._program)) != "fp32":
+            self._warnings.append(f"golden I/O is computed in {precision}, as the model is: it is rounded itself")
         self._warnings += doubts_of_values(samples)
         return Recording(samples, self._warnings, self._at_other_inputs())
 
@@ -277,11 +280,17 @@ def tolerance_of(precision: str) -> Tolerance:
     return _TOLERANCES[precision]
 
 
-def tolerance_for(options: BuildOptions) -> Tolerance:
+def precision_of(program: ExportedProgram) -> str:
+    """What golden I/O of a program is computed in: its own precision, ``fp32`` or that of weights in halves."""
+    dtypes = {tensor.dtype for tensor in program.state_dict.values()}
+    return next((name for dtype, name in _HALVES.items() if dtype in dtypes), "fp32")
+
+
+def tolerance_for(options: BuildOptions, program: ExportedProgram) -> Tolerance:
     """How far a build's outputs may be from golden: what is asked for, or the precision's own tolerance."""
     asked = options.relative_l2
     if asked is None:
-        return tolerance_of(options.halves or "fp32")
+        return tolerance_of(options.halves or precision_of(program))
     return Tolerance(relative_l2=asked, max_relative=2 * asked)
 
 

@@ -13,6 +13,7 @@ import torch
 from torch.export.pt2_archive import _package
 
 from toolchain.container.reader import Container, ZipEntry
+from toolchain.errors import UsageError
 
 # Bytes of an entry: smaller ones are read.
 LEAST = 2**20
@@ -23,7 +24,10 @@ _ALIGNED = 16
 def mapped_weights(container: Container) -> Iterator[None]:
     """Lets ``torch.export.load`` map what it reads of this file, or of one that has the file's own large entries.
 
-    Each is compared with its checksum, as torch does. A write into a tensor is in memory alone.
+    A write into a tensor is in memory alone.
+
+    Raises:
+        UsageError: one of them is not what was saved. Torch itself compares no weight with its checksum.
     """
     found = [entry for entry in container.entries.values() if entry.size >= LEAST and not entry.offset % _ALIGNED]
     if not found:
@@ -31,7 +35,9 @@ def mapped_weights(container: Container) -> Iterator[None]:
         return
     with container.path.open("rb") as file:
         memory = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
-    entries = {entry.name: entry for entry in found if _is_whole(memory, entry)}
+    for entry in found:
+        _require_whole(memory, entry, container)
+    entries = {entry.name: entry for entry in found}
 
     class Archive:
         """Torch's reader of an archive, but for the storage of these entries."""
@@ -58,7 +64,12 @@ def mapped_weights(container: Container) -> Iterator[None]:
         yield
 
 
-def _is_whole(memory: mmap.mmap, entry: ZipEntry) -> bool:
-    """Whether its checksum is right; torch reads the others, and says what is wrong."""
+def _require_whole(memory: mmap.mmap, entry: ZipEntry, container: Container) -> None:
     with memoryview(memory) as view, view[entry.offset : entry.offset + entry.size] as data:
-        return zlib.crc32(data) == entry.crc
+        whole = zlib.crc32(data) == entry.crc
+    if not whole:
+        raise UsageError(
+            f"the program is damaged: {entry.name} has another checksum than it was saved with",
+            where=str(container.path),
+            remedy="get the file again, or save the program again",
+        )

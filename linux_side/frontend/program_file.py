@@ -84,6 +84,8 @@ def _read(container: Container) -> tuple[ExportedProgram, list[ClassSpec]]:
     try:
         with spliced_archive(container, entries) as file, mapped_weights(container):
             program = torch.export.load(file if moved or classes else container.path)
+    except TrtcrossError:
+        raise
     except Exception as error:
         raise UsageError(
             f"torch {torch.__version__} cannot read this program: {_cause(error)}",

@@ -222,3 +222,14 @@ def test_a_model_that_fails_by_itself_is_told_apart_from_one_that_torch_cannot_e
         record((Case(fails).eval(), (cases.X,)))
     with pytest.raises(BuildFailedError, match="what the model does depends on the data in a tensor"):
         record((Case(branches).eval(), (cases.X,)))
+
+
+def test_of_a_model_in_halves_golden_is_rounded_as_the_model_is_and_says_so() -> None:
+    model = torch.nn.Linear(8, 8).bfloat16().eval()
+    source = export_source("test", model, (torch.randn(2, 8).bfloat16(),), {}, BuildOptions())
+    assert "golden I/O is computed in bf16, as the model is: it is rounded itself" in source.golden.warnings
+    assert golden.tolerance_for(BuildOptions(), source.program) == golden.tolerance_of("bf16")
+    exact = export_source("test", model.float(), (torch.randn(2, 8),), {}, BuildOptions())
+    assert not exact.golden.warnings
+    assert golden.tolerance_for(BuildOptions(), exact.program) == golden.tolerance_of("fp32")
+    assert golden.tolerance_for(BuildOptions(precision="fp16"), exact.program) == golden.tolerance_of("fp16")

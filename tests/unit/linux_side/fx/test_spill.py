@@ -11,8 +11,9 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from linux_side.fx.spill import LEAST, Spill  # noqa: E402
+from linux_side.fx.spill import LEAST, Spill, joined  # noqa: E402
 from tests.conftest import ROOT  # noqa: E402
+from toolchain.errors import BuildFailedError  # noqa: E402
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="the producer runs on Linux: Windows keeps a mapped file")
 
@@ -67,6 +68,50 @@ def test_what_is_no_tensor_in_memory_stays_as_it_is(tmp_path: Path) -> None:
     place = small.data_ptr()
     spill.move([small])
     assert small.data_ptr() == place
+
+
+def mapped(path: Path) -> torch.Tensor:
+    """A tensor of 1 MiB as safetensors gives it: mapped from its file."""
+    return torch.from_file(str(path), shared=False, size=SIDE * SIDE, dtype=torch.float32)
+
+
+@pytest.mark.skipif(not Path("/proc/self/smaps").exists(), reason="mappings are told apart by Linux")
+def test_what_is_mapped_from_a_file_stays_there_until_most_of_it_was_written_to(tmp_path: Path) -> None:
+    path = tmp_path / "model.safetensors"
+    path.write_bytes(torch.arange(SIDE * SIDE, dtype=torch.float32).numpy().tobytes())
+    kept, changed = mapped(path), mapped(path)
+    changed.add_(1)
+    places = kept.data_ptr(), changed.data_ptr()
+    spill = Spill(tmp_path)
+    spill.move([kept, changed])
+    assert kept.data_ptr() == places[0] and changed.data_ptr() != places[1]
+    assert kept[1] == 1 and changed[1] == 2
+    spill.require_unchanged()
+
+
+@pytest.mark.skipif(not Path("/proc/self/smaps").exists(), reason="mappings are told apart by Linux")
+@pytest.mark.parametrize("how", ["written to", "another in its place"])
+def test_weights_that_change_while_they_are_mapped_are_refused(tmp_path: Path, how: str) -> None:
+    path = tmp_path / "model.safetensors"
+    data = torch.ones(SIDE * SIDE).numpy().tobytes()
+    path.write_bytes(data)
+    weight, spill = mapped(path), Spill(tmp_path)
+    spill.move([weight])
+    if how == "written to":
+        with path.open("r+b") as file:
+            file.write(bytes(4))
+    else:
+        (tmp_path / "new").write_bytes(data)
+        (tmp_path / "new").replace(path)
+    with pytest.raises(BuildFailedError, match="written to while they were built") as caught:
+        spill.require_unchanged()
+    assert str(caught.value.where) == str(path)
+
+
+def test_matrices_are_joined_row_by_row(tmp_path: Path) -> None:
+    first, second = torch.randn(3, 5).bfloat16(), torch.randn(5, 7).bfloat16().t()[:, :5]
+    found = joined([first, second], tmp_path)
+    assert torch.equal(found, torch.cat([first, second])) and not list(tmp_path.iterdir())
 
 
 _GIVES_BACK = """

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import struct
 import subprocess
 import sys
 import zipfile
@@ -18,6 +19,7 @@ from hypothesis import strategies as st
 from tests.unit.handmade import Handmade, plan
 from toolchain.artifact import open_artifact
 from toolchain.checker.structure import check_structure
+from toolchain.container import zip_records
 from toolchain.container.entry_names import MANIFEST_ENTRY, ROOT, name_problem
 from toolchain.container.reader import Container
 from toolchain.container.splice import spliced_archive
@@ -304,3 +306,24 @@ def test_the_install_lines_name_the_index_of_torchs_cuda_build(tmp_path: Path) -
     *both, comment, last = install_lines(manifest.target, manifest.producer, without_torch=True)
     assert both == lines and comment.startswith("# or without PyTorch")
     assert "torch" not in last.replace("trtcross", "") and "tensorrt-rtx==1.6.1.120 cuda-bindings numpy" in last
+
+
+def test_an_entry_of_torchs_beyond_4_gib_is_read_and_one_that_says_another_place_is_not() -> None:
+    """The bytes of the header are those that torch 2.14 wrote behind 4 GiB of other entries."""
+    name, place = b"model/data/weights/weight_9", 4294967568
+    padding = bytes.fromhex("464203005a5a5a")
+
+    def header(told: int) -> bytes:
+        extra = struct.pack("<2HQ", 1, 8, told) + padding
+        return struct.pack("<4s5H3L2H", b"PK\3\4", 0, 0x808, 0, 0, 0, 0, 0, 0, len(name), len(extra)) + name + extra
+
+    record = zip_records.ZipRecord(name.decode(), crc=7, size=100, header_offset=place, flags=0x808)
+    raw = header(place)
+    assert zip_records.local_length(record, raw[: zip_records.LOCAL_SIZE]) == len(raw)
+    zip_records.check_local(record, raw)
+    for wrong in (place + 1, 100):
+        with pytest.raises(zip_records.ZipError, match="another size"):
+            zip_records.check_local(record, header(wrong))
+    near = zip_records.ZipRecord(name.decode(), crc=7, size=100, header_offset=64, flags=0x808)
+    with pytest.raises(zip_records.ZipError, match="another size"):
+        zip_records.check_local(near, header(64))

@@ -1,0 +1,82 @@
+"""Disk and memory that end in the middle of a build, for real: what is said, and what is left."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ROOT
+
+pytestmark = [
+    pytest.mark.rtx,
+    pytest.mark.skipif(sys.platform != "linux", reason="mounts a file system, or limits memory by a control group"),
+]
+
+MODEL = "benchmarks.scale:perceptron"
+GROUPS = Path("/sys/fs/cgroup")
+LIMIT = 700 * 2**20
+
+
+def build(out: Path, spool: Path, mib: int, *before: str) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "TMPDIR": str(spool), "BENCHMARK_MIB": str(mib)}
+    command = [sys.executable, "-m", "toolchain", "build", MODEL, "-o", str(out), "-q", "--no-cache", "--golden", "0"]
+    return subprocess.run(
+        [*before, *command], cwd=ROOT, env=environment, capture_output=True, text=True, check=False, timeout=300
+    )
+
+
+@pytest.fixture
+def small_spool(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Path]:
+    """A file system of its own, of so many MiB."""
+    folder = tmp_path / "spool"
+    folder.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", f"size={request.param}m", "tmpfs", str(folder)]
+    if os.geteuid() or subprocess.run(command, capture_output=True, check=False).returncode:
+        pytest.skip("mounting is not allowed here")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", str(folder)], check=True)
+
+
+@pytest.mark.parametrize(("small_spool", "phase"), [(24, "export"), (90, "convert")], indirect=["small_spool"])
+def test_a_spool_that_fills_is_said_to_be_full_and_nothing_is_left(
+    small_spool: Path, phase: str, tmp_path: Path
+) -> None:
+    done = build(tmp_path / "out.pt2", small_spool, 64)
+    assert done.returncode == 7, done.stderr
+    assert "is full" in done.stderr and f"phase '{phase}'" in done.stderr and "$TMPDIR" in done.stderr
+    assert not list(small_spool.iterdir()) and [path.name for path in tmp_path.iterdir()] == ["spool"]
+
+
+@pytest.fixture
+def group() -> Iterator[Path]:
+    """A control group whose processes may have 700 MiB of memory."""
+    first = GROUPS / "memory" / f"trtcross-{os.getpid()}", "memory.limit_in_bytes"
+    second = GROUPS / f"trtcross-{os.getpid()}", "memory.max"
+    folder, limit = first if (GROUPS / "memory").is_dir() else second
+    try:
+        folder.mkdir()
+        (folder / limit).write_text(str(LIMIT))
+    except OSError as error:
+        pytest.skip(f"no control group can be made here: {error}")
+    try:
+        yield folder
+    finally:
+        folder.rmdir()
+
+
+def test_a_memory_limit_that_is_met_in_convert_is_said_with_the_estimate(group: Path, tmp_path: Path) -> None:
+    spool = tmp_path / "spool"
+    spool.mkdir()
+    joined = 'echo $$ > $0/cgroup.procs && exec "$@"'
+    done = build(tmp_path / "out.pt2", spool, 240, "sh", "-c", joined, str(group))
+    assert done.returncode == 7, done.stderr
+    assert "was killed by SIGKILL" in done.stderr and "phase 'convert'" in done.stderr
+    assert "too little memory" in done.stderr and "was thought to need" in done.stderr
+    assert not list(spool.iterdir()) and [path.name for path in tmp_path.iterdir()] == ["spool"]

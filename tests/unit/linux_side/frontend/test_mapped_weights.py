@@ -1,0 +1,53 @@
+"""Weights of a saved program are mapped from its file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from linux_side.frontend.program_file import read_program  # noqa: E402
+from linux_side.fx.mapped_files import MappedFiles  # noqa: E402
+from toolchain.container.reader import Container  # noqa: E402
+from toolchain.errors import UsageError  # noqa: E402
+
+pytestmark = pytest.mark.skipif(not Path("/proc/self/smaps").exists(), reason="mappings are told apart by Linux")
+
+
+class Model(torch.nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.large = torch.nn.Linear(1024, 512)
+        self.small = torch.nn.Linear(512, 4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.small(self.large(x))
+
+
+@pytest.fixture
+def saved(tmp_path: Path) -> Path:
+    torch.export.save(torch.export.export(Model(), (torch.randn(2, 1024),)), tmp_path / "model.pt2")
+    return tmp_path / "model.pt2"
+
+
+def test_large_weights_are_mapped_and_all_have_their_values(saved: Path) -> None:
+    program, _ = read_program(saved)
+    large = program.state_dict["large.weight"]
+    mapping = MappedFiles().at(large.data_ptr(), large.nbytes)
+    assert mapping is not None and mapping.path == saved
+    for name, value in Model().state_dict().items():
+        assert torch.equal(program.state_dict[name], value), name
+
+
+def test_a_damaged_weight_is_refused(saved: Path) -> None:
+    container = Container(saved)
+    entry = max(container.entries.values(), key=lambda entry: entry.size)
+    container.close()
+    with saved.open("r+b") as file:
+        file.seek(entry.offset + 1000)
+        file.write(b"\xff\xff")
+    with pytest.raises(UsageError, match="the program is damaged: data/weights/weight_"):
+        read_program(saved)
