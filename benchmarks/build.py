@@ -110,15 +110,15 @@ def memory_of(pids: Sequence[int]) -> tuple[int, int]:
 
 
 def disk_of(pids: Sequence[int], *folders: Path) -> int:
-    """Bytes on the disk: of files in these folders, and of those without a name that the processes hold open."""
-    held = [link for pid in pids for link in _listed(Path(f"/proc/{pid}/fd"))]
+    """Bytes on the disk: of files in these folders, and of those without a name that processes hold or map (root)."""
+    held = [link for pid in pids for kind in ("fd", "map_files") for link in _listed(Path(f"/proc/{pid}/{kind}"))]
     sizes = {}
-    for path in [*held, *(path for folder in folders for path in folder.rglob("*"))]:
+    for index, path in enumerate([*held, *(path for folder in folders for path in folder.rglob("*"))]):
         try:
             status = path.stat()
         except OSError:
             continue
-        if S_ISREG(status.st_mode) and (path not in held or not status.st_nlink):
+        if S_ISREG(status.st_mode) and (index >= len(held) or not status.st_nlink):
             sizes[status.st_dev, status.st_ino] = status.st_blocks * 512
     return sum(sizes.values())
 

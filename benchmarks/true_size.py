@@ -7,6 +7,7 @@ kept, and are mapped from there, as those of a model folder of safetensors are. 
 
 from __future__ import annotations
 
+import importlib
 import math
 import os
 import tempfile
@@ -98,10 +99,9 @@ def decoder_7b() -> Example:
 
 def sdxl_unet() -> Example:
     """SDXL's UNet as its base model has it (diffusers), 2.6 billion parameters in fp16, for pictures of 1024 x 1024."""
-    from diffusers import UNet2DConditionModel
-
+    unet = importlib.import_module("diffusers").UNet2DConditionModel
     with torch.device("meta"):
-        module = UNet2DConditionModel(
+        module = unet(
             sample_size=128,
             block_out_channels=(320, 640, 1280),
             down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),

@@ -68,7 +68,7 @@ def _floats(tree: Any) -> Any:
 def _cpu(result: Any) -> torch.Tensor:
     output = pytree.tree_leaves(result)[0].float().cpu()
     torch.cuda.synchronize()
-    return output  # type: ignore[no-any-return]
+    return output
 
 
 def _error(found: torch.Tensor, exact: torch.Tensor) -> float:
@@ -85,7 +85,7 @@ def _seconds(model: Callable[..., Any], args: Any, kwargs: Any) -> float:
 
 
 def _memory() -> int:
-    free, whole = torch.cuda.mem_get_info()
+    free, whole = map(int, torch.cuda.mem_get_info())
     return whole - free
 
 

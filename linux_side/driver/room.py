@@ -16,7 +16,7 @@ from toolchain.text import size_text
 # buffers. The builder holds an engine's weights, and those that it fuses a second time.
 BASE, BUILDER = 500 * 2**20, 200 * 2**20
 TWICE = 4 * 2**30  # from here on they are joined on the disk (rewrites/siblings.py, which imports torch)
-# Of that, what a process that was forked after the imports has together with the others: it is there once.
+# Of the base, what a process that was forked after the imports has together with the others: it is there once.
 INHERITED = 250 * 2**20
 # Of networks with many operators and few weights the builder takes more: for builds at once, which cannot be warned.
 SAFETY = 1.3

@@ -15,7 +15,7 @@ import sys
 import time
 import traceback
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -96,8 +96,9 @@ def main() -> int:
     try:
         Build().run([job], progress)
     except TrtcrossError as error:
-        traceback.print_exc()
         progress.send(event="error", error=error.to_json())
+        with suppress(OSError):  # the log may be on the disk that is full
+            traceback.print_exc()
         return 1
     progress.send(event="done")
     return 0
@@ -257,8 +258,9 @@ def end(code: int) -> NoReturn:
     What asked to be called at the end is called.
     """
     atexit._run_exitfuncs()
-    sys.stdout.flush()
-    sys.stderr.flush()
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError):
+            stream.flush()
     os._exit(code)
 
 

@@ -29,15 +29,15 @@ def mapped_weights(container: Container) -> Iterator[None]:
     Raises:
         UsageError: one of them is not what was saved. Torch itself compares no weight with its checksum.
     """
-    found = [entry for entry in container.entries.values() if entry.size >= LEAST and not entry.offset % _ALIGNED]
-    if not found:
+    large = [entry for entry in container.entries.values() if entry.size >= LEAST and not entry.offset % _ALIGNED]
+    if not large:
         yield
         return
     with container.path.open("rb") as file:
         memory = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
-    for entry in found:
+    for entry in large:
         _require_whole(memory, entry, container)
-    entries = {entry.name: entry for entry in found}
+    entries = {entry.name: entry for entry in large}
 
     class Archive:
         """Torch's reader of an archive, but for the storage of these entries."""
@@ -55,12 +55,14 @@ def mapped_weights(container: Container) -> Iterator[None]:
                 return tensor
             return torch.frombuffer(memory, dtype=dtype, count=count, offset=entry.offset)
 
-    class Reader(_package.PT2ArchiveReader):
-        def __init__(self, source: Any) -> None:
-            super().__init__(source)
-            self.archive_file = Archive(self.archive_file)
+    original = _package.PT2ArchiveReader
 
-    with mock.patch.object(_package, "PT2ArchiveReader", Reader):
+    def reader(source: Any) -> Any:
+        found: Any = original(source)
+        found.archive_file = Archive(found.archive_file)
+        return found
+
+    with mock.patch.object(_package, "PT2ArchiveReader", reader):
         yield
 
 

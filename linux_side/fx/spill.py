@@ -98,10 +98,9 @@ def joined(matrices: Sequence[torch.Tensor], folder: Path) -> torch.Tensor:
             for part in matrix.detach().split(max(1, _PART // (columns * dtype.itemsize))):
                 _write_all(file, memoryview(part.contiguous().view(torch.uint8).numpy()).cast("B"))
         size = file.tell()
-    with path.open("r+b") as file:
-        memory = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
-    path.unlink()
-    return torch.frombuffer(memory, dtype=dtype, count=size // dtype.itemsize).view(-1, columns)
+    mapped = torch.from_file(str(path), shared=False, size=size // dtype.itemsize, dtype=dtype)
+    path.unlink()  # and no file stays open: there may be a thousand of these
+    return mapped.view(-1, columns)
 
 
 def tensors_of(program: ExportedProgram) -> list[torch.Tensor]:

@@ -55,7 +55,7 @@ def _can_be_joined(family: Sequence[torch.fx.Node]) -> bool:
 
 
 def _weight(gm: torch.fx.GraphModule, node: torch.fx.Node) -> torch.Tensor:
-    weight: torch.Tensor = get_attribute(gm, node.args[1].target)  # type: ignore[union-attr, arg-type]
+    weight: torch.Tensor = get_attribute(gm, node.args[1].target)
     return weight
 
 
