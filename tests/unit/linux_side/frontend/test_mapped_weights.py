@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
-torch = pytest.importorskip("torch")
+if TYPE_CHECKING:
+    import torch
+else:
+    torch = pytest.importorskip("torch")
 
-from linux_side.frontend.program_file import read_program  # noqa: E402
-from linux_side.fx.mapped_files import MappedFiles  # noqa: E402
-from toolchain.container.reader import Container  # noqa: E402
-from toolchain.errors import UsageError  # noqa: E402
+from linux_side.frontend.program_file import read_program
+from linux_side.fx.mapped_files import MappedFiles
+from toolchain.container.reader import Container
+from toolchain.errors import UsageError
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/smaps").exists(), reason="mappings are told apart by Linux")
 

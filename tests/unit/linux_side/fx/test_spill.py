@@ -6,14 +6,18 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
-torch = pytest.importorskip("torch")
+if TYPE_CHECKING:
+    import torch
+else:
+    torch = pytest.importorskip("torch")
 
-from linux_side.fx.spill import LEAST, Spill, joined  # noqa: E402
-from tests.conftest import ROOT  # noqa: E402
-from toolchain.errors import BuildFailedError  # noqa: E402
+from linux_side.fx.spill import LEAST, Spill, joined
+from tests.conftest import ROOT
+from toolchain.errors import BuildFailedError
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="the producer runs on Linux: Windows keeps a mapped file")
 

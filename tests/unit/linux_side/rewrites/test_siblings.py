@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 
-torch = pytest.importorskip("torch")
+if TYPE_CHECKING:
+    import torch
+else:
+    torch = pytest.importorskip("torch")
 
-from linux_side.driver import room  # noqa: E402
-from linux_side.rewrites import siblings  # noqa: E402
+from linux_side.driver import room
+from linux_side.rewrites import siblings
 
 LINEAR = torch.ops.aten.linear.default
 
