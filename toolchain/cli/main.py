@@ -73,6 +73,12 @@ class Verbs(click.Group):
         try:
             return super().resolve_command(ctx, args)
         except click.UsageError as error:
+            if args[0] in SUMMARIES:
+                raise MissingComponentError(
+                    f"the verb {args[0]} is not registered in this Python: trtcross is not installed in it",
+                    where=sys.executable,
+                    remedy="install the package; sources on the path are not enough",
+                ) from error
             if near := difflib.get_close_matches(args[0], SUMMARIES, 1):
                 raise click.UsageError(f"there is no verb {args[0]!r}: do you mean {near[0]!r}?", ctx) from error
             raise
