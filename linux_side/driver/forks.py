@@ -66,7 +66,7 @@ class Server:
 class Root:
     """The first server, in which nothing is done yet.
 
-    Start it in a thread that lives as long as it shall: Linux ends it with that.
+    Start it in a thread that lives as long as it must: Linux ends it with that.
 
     Args:
         folder: of temporary files, which it removes where its parent is killed and cannot.

@@ -124,7 +124,7 @@ class _Decomposer:
         return _described(value)
 
     def _require_like(self, write: Node) -> None:
-        """Requires of a write into a whole tensor that the new value lies in memory as the old one did."""
+        """Requires of a write into a whole tensor that the new value is in memory as the old one did."""
         old, new = self._values[write.args[0]], self._values[write]
         if _described(old) != _described(new):
             raise _PlainWayError

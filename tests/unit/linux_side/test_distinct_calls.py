@@ -64,7 +64,7 @@ class Identity(nn.Module):
 
 
 class Strided(nn.Module):
-    """A decomposition's result that lies in memory otherwise than the operator's own."""
+    """A decomposition's result that is in memory otherwise than the operator's own."""
 
     def forward(self, x: Any) -> Any:
         y = F.interpolate(x.to(memory_format=torch.channels_last), scale_factor=2.0, mode="bilinear")
