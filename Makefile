@@ -81,7 +81,7 @@ $(DOCS)/.installed: pyproject.toml
 	@touch $@
 
 $(CHECKED): pyproject.toml
-	@echo "setting up $(CHECK): 350 MB, about a minute"
+	@echo "setting up $(CHECK): 280 MB, about a minute"
 	$(PYTHON) -c 'import sys; assert sys.version_info >= (3, 10), "Python 3.10 or newer is needed"'
 	$(PYTHON) -m venv $(CHECK)
 	$(CHECK)/bin/python -m pip install -q -e ".[check]"
