@@ -47,7 +47,7 @@ class Eager:
 def error_of(model: Any, call: Any, wanted: Sequence[Any]) -> float:
     """Relative L2 of a model's worst output, in the dtypes that are wanted."""
     args, kwargs = call
-    with torch.no_grad():
+    with torch.no_grad(), torch.device(_device()):  # where a model makes tensors of its own
         got = pytree.tree_leaves(model(*args, **kwargs))
     pairs = [(a.detach().cpu().to(b.dtype), b) for a, b in zip(got, wanted, strict=True) if isinstance(b, torch.Tensor)]
     return max(errors_of([got for got, _ in pairs], [want for _, want in pairs]), default=0.0)
