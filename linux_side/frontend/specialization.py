@@ -20,6 +20,7 @@ from linux_side.guards.collect import ProgramGuards
 from linux_side.guards.ranges import is_input
 from linux_side.options import DynamicDimension
 from toolchain.errors import BuildFailedError
+from toolchain.guards.bounds import Range
 from toolchain.guards.grammar import Size
 from toolchain.text import first_line
 
@@ -86,9 +87,14 @@ def takes_ranges(guards: ProgramGuards, dynamic: Sequence[DynamicDimension]) -> 
     for profile in range(min(len(item.ranges) for item in dynamic)):
         for kind in ("min", "opt", "max"):
             sizes = {item.size: getattr(item.ranges[profile], kind) for item in dynamic}
-            if not guards.allows({**guards.example(), **sizes}):
+            if not guards.allows({**guards.example(), **sizes}) or not _within(sizes, guards.sizes.ranges):
                 return False
     return True
+
+
+def _within(sizes: Mapping[Size, int], ranges: Mapping[Size, Range]) -> bool:
+    limits = [(value, *ranges.get(size, (value, value))) for size, value in sizes.items()]
+    return all(low <= value and (high is None or value <= high) for value, low, high in limits)
 
 
 def other_exports(

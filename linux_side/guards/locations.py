@@ -20,6 +20,7 @@ _HERE = str(Path(__file__).parent)
 _OURS = str(Path(__file__).parents[1])
 _STDLIB = sysconfig.get_paths()["stdlib"]
 _LIBRARIES = tuple(str(Path(str(sys.modules[name].__file__)).parent) for name in ("torch", "sympy"))
+_READER = str(Path(torch.__file__).parent / "_dynamo")
 _OPERATOR = "operator "
 _BRANCHES = ("__bool__", "__int__", "__index__")  # how Python, and not an operator, asks for a size
 _TRACE_LINE = re.compile(r'File "([^"]+)", line (\d+)')
@@ -67,6 +68,10 @@ def _running_operator() -> str | None:
         if path.startswith(_LIBRARIES):
             if name == "proxy_call":
                 return f"{_OPERATOR}{frame.f_locals.get('func')}"
+            if name == "run_node" and path.startswith(_READER):  # of bytecode: one function at a time, on fake tensors
+                target = getattr(frame.f_locals.get("node"), "target", "")
+                function = target if isinstance(target, str) else getattr(target, "__name__", "")
+                return None if _is_question(function) else f"{_OPERATOR}{function}"
             branch = branch or name in _BRANCHES
             if name == "__torch_function__" and not branch:  # some ask before they are traced, as contiguous() does
                 called = getattr(frame.f_locals.get("func"), "__name__", None)
