@@ -92,14 +92,16 @@ def _padding(remainder: Any) -> Iterator[tuple[Any, Any]]:
 
 
 def _count(number: Any) -> Any:
-    """Of ``windows / (height * width / 8 / 8)``: the quotient, where the divisor divides it whatever the sizes are."""
+    """Of ``windows / (height * width / 8 / 8)``: the quotient of whole numbers.
+
+    Floats round it once. So it is not rounded up to a whole number, unless what is divided is above 2**53.
+    """
     if not isinstance(number, (IntTrueDiv, FloatTrueDiv)):
         return None
     of, by = map(_exact, number.args)
-    if of is None or by is None or by[0].is_number:
+    if of is None or by is None or by[0].is_number or not (of[0].is_nonnegative and by[0].is_nonnegative):
         return None
-    quotient = FloorDiv(of[0] * by[1], by[0] * of[1])
-    return None if quotient.has(FloorDiv) and isinstance(quotient, FloorDiv) else quotient
+    return FloorDiv(of[0] * by[1], by[0] * of[1])
 
 
 _WHOLE: dict[Any, Callable[..., Any]] = {

@@ -68,8 +68,15 @@ def test_windows_of_a_padded_picture_count_back_to_the_batch() -> None:
     with whole_sizes():
         padded = height + Mod(8 - Mod(height, 8), 8)
         windows = batch * FloorDiv(padded, 8)
-        area = FloatTrueDiv(ToFloat(padded), sympy.Float(8.0))
-        counted = TruncToInt(FloatTrueDiv(ToFloat(windows), area))
-        not_counted = TruncToInt(FloatTrueDiv(ToFloat(windows + 1), area))
+        counted = TruncToInt(FloatTrueDiv(ToFloat(windows), FloatTrueDiv(ToFloat(padded), sympy.Float(8.0))))
     assert counted == batch
-    assert _floats(not_counted)
+
+
+def test_a_quotient_of_sizes_is_what_python_computes() -> None:
+    height, width = sympy.symbols("h w", integer=True, positive=True)
+    with whole_sizes():
+        quotient = TruncToInt(FloatTrueDiv(ToFloat(height + 1), FloatTrueDiv(IntTrueDiv(width, 4), sympy.Float(2.0))))
+    assert not _floats(quotient)
+    for h in range(1, 60):
+        for w in range(1, 60):
+            assert quotient.subs({height: h, width: w}) == int((h + 1) / (w / 4 / 2.0))
