@@ -69,7 +69,7 @@ def write_table(rows: Sequence[Row], records: Mapping[str, Record]) -> None:
     """Writes the page, with what ran on a GPU and what upstream makes of the rows."""
     gpu, upstream = read_records(GPU), read_records(UPSTREAM)
     known = [row for row in rows if row.name in records]
-    lines = [_HEAD, *_sums(rows, records, gpu, upstream), ""]
+    lines = [_HEAD, *_sums(rows, records, gpu, upstream), "", _FOUND]
     for group in dict.fromkeys(row.group for row in known):
         lines += [f"## {group[0].upper()}{group[1:]}", "", *_COLUMNS]
         of_group = [row for row in known if row.group == group]
@@ -92,6 +92,24 @@ graph, and of eager PyTorch in the same precision there (TF32 in fp32, as engine
 TensorRT-RTX's list. **upstream**: `torch_tensorrt.compile` there, or where that fails `torch.export` and
 `torch_tensorrt.dynamo.compile`: its error at the same three sizes, and seconds. **s** and **GiB**: of the processor,
 and the peak of the whole build with that comparison.
+"""
+_FOUND = """## What an H100 showed
+
+On one H100 (compute capability 9.0, which is not on TensorRT-RTX's list), TensorRT-RTX 1.6.1.120, 27 November 2026:
+
+- **FastViT** (fp32) is wrong: relative L2 of 0.6 to 8, and another number in each run. With kernels that fit any size
+  (TensorRT-RTX's strategy NONE for dynamic shapes) it is right, 7e-04 to 2e-03; with kernels specialized for the sizes
+  (LAZY, the default, and EAGER) it is wrong. Upstream's own `compile` of it is wrong there too (0.9).
+- **RealPLKSR** (fp16) is the other way round: EAGER is right, 2e-03; NONE is wrong, 1.2. LAZY is wrong at its first
+  call, and right as soon as the specialized kernels are there.
+- So two kernels of TensorRT-RTX are wrong on this GPU. Which layers they belong to is not known yet. `verify` refuses
+  both artifacts, by their golden I/O.
+- The other rows that are not within tolerance there are at most four times worse than eager PyTorch in the same
+  precision, where that ran: DGCNN's error is eager's own. A vision transformer of any size cannot be captured in a CUDA
+  graph, and says so: its resampling stays in PyTorch.
+- `torch_tensorrt.dynamo.cross_compile_for_windows` of ResNet-18, BERT and Stable Diffusion's UNet ended with
+  "NotImplementedError: Windows cross compilation feature is not available" there. Without a GPU `import torch_tensorrt`
+  fails: "RuntimeError: Found no NVIDIA driver on your system".
 """
 _COLUMNS = (
     "| model | from | options | engines | in engines | stays in PyTorch | s | GiB | error | on a GPU | upstream "
