@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -191,13 +192,19 @@ def export_program(
             compute_sizes_wholly(program.graph_module)
         return program
 
+    export_strict = partial(export, strict=True)
+    by_bytecode: list[ExportedProgram] = []
+
     def export_bytecode(calls: Sequence[Sequence[Any]]) -> ExportedProgram | None:
         """By torch's reader of Python's bytecode; None where that fails too, or gives other numbers than the model."""
         try:
-            program = export(calls[0], strict=True)
+            program = export_strict(calls[0])
         except Exception:  # noqa: BLE001 - of torch and of the model: the first error is the one to report
             return None
-        return program if all(map(Trial(program, module, export).agrees, calls)) else None
+        if not all(map(Trial(program, module, export_strict).agrees, calls)):
+            return None
+        by_bytecode.append(program)
+        return program
 
     program, exported_with = export_at_free_sizes(export, export_bytecode, module, dynamic, names, leaves, name)
     if not dynamic:
@@ -205,7 +212,8 @@ def export_program(
 
     def settled(program: ExportedProgram, inputs: Sequence[Any]) -> ProgramGuards:
         guards = program_guards(program)
-        drop_refuted_guards(Trial(program, module, export), leaves, guards)
+        again = export_strict if any(program is one for one in by_bytecode) else export
+        drop_refuted_guards(Trial(program, module, again), leaves, guards)
         if inputs is not leaves:
             require_example(leaves, guards, name)
         return guards
