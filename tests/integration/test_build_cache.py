@@ -11,7 +11,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
@@ -171,14 +171,15 @@ def test_two_builds_of_the_same_at_once(program: Path, tmp_path: Path, trtcross:
 
 def test_a_program_that_is_written_to_while_it_is_built_gets_no_key(program: Path) -> None:
     from linux_side.cache.key import file_key
-    from linux_side.driver.worker import _cached
+    from linux_side.driver.worker import Build
     from linux_side.options import BuildOptions
 
-    pipeline: Any = SimpleNamespace(options=BuildOptions(), cache_key=None)
     unused: Any = None
+    build = Build()
+    build._pipeline = cast(Any, SimpleNamespace(options=BuildOptions()))
     for known, expected in ((file_key(program, None, BuildOptions()), True), ("0" * 64, False)):
-        assert not _cached({"model": str(program), "name": None, "cache_key": known}, pipeline, unused, unused)
-        assert (pipeline.cache_key is not None) == expected
+        assert not build._cached({"model": str(program), "name": None, "cache_key": known, "out": "x.pt2"}, unused)
+        assert (build._keys["x.pt2"] is not None) == expected
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="processes are forked")
