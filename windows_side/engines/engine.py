@@ -13,6 +13,7 @@ from toolchain.errors import IncompatibleError, MalformedArtifactError, MissingC
 from toolchain.manifest.models import EngineEntry
 from windows_side.engines.cuda import OutOfMemoryError, Stream, require_free
 from windows_side.engines.kernels import Kernels
+from windows_side.kernel_files import MOST_SHAPES
 from windows_side.launch_lock import LaunchLock
 
 logger = logging.getLogger("trtcross.session")
@@ -126,8 +127,8 @@ class EngineContext:
     def __init__(self, engine: Any, context: Any, entry: EngineEntry, launches: LaunchLock) -> None:
         self._context = context
         self._launches = launches
-        self._enqueued: set[tuple[Shape, ...]] = set()
-        self._are_new = True  # the shapes: nothing was enqueued with them
+        self._enqueued: set[tuple[int, tuple[Shape, ...]]] = set()  # profiles, and shapes in them
+        self._are_new = True  # the shapes in the profile: nothing was enqueued with them
         self._inputs = [binding.name for binding in entry.inputs]
         self._outputs = [binding.name for binding in entry.outputs]
         self.aliases = _aliases(entry)
@@ -155,22 +156,26 @@ class EngineContext:
         Raises:
             IncompatibleError: no profile takes these shapes, or TensorRT fails.
         """
-        self.use_shapes(stream, shapes)
+        output_shapes = self.use_shapes(stream, shapes)
         addresses = list(pointers)
-        for index, shape in enumerate(self._output_shapes):
+        for index, shape in enumerate(output_shapes):
             alias = self.aliases[index]
             addresses.append(place(index, shape) if alias is None else pointers[alias])
         self.enqueue(stream, addresses)
-        return list(zip(addresses[len(pointers) :], self._output_shapes, strict=True))
+        return list(zip(addresses[len(pointers) :], output_shapes, strict=True))
 
-    def use_shapes(self, stream: Stream, shapes: list[Shape]) -> None:
+    def use_shapes(self, stream: Stream, shapes: list[Shape]) -> list[Shape]:
         """Sets the inputs' shapes for what is enqueued from now on.
+
+        Returns:
+            The outputs' shapes.
 
         Raises:
             IncompatibleError: no profile takes these shapes, or TensorRT fails.
         """
         if shapes != self._shapes:
             self._set_shapes(stream, shapes)
+        return self._output_shapes
 
     def enqueue(self, stream: Stream, addresses: list[int]) -> None:
         """Enqueues the engine with the shapes that were set last.
@@ -193,7 +198,9 @@ class EngineContext:
         """Compiles kernels for the shapes, or finds them in the cache that all contexts share: while no other runs."""
         with self._launches.capturing():
             self._execute(stream)
-        self._enqueued.add(tuple(self._shapes or ()))
+        if len(self._enqueued) == MOST_SHAPES:
+            self._enqueued.clear()  # the next call of each is alone once more
+        self._enqueued.add((self._profile, tuple(self._shapes or ())))
         self._are_new = False
 
     def _execute(self, stream: Stream) -> None:
@@ -217,7 +224,7 @@ class EngineContext:
         if any(size < 0 for shape in self._output_shapes for size in shape):
             raise self._failed("has outputs whose sizes are known only when it has run")
         self._shapes = list(shapes)
-        self._are_new = tuple(shapes) not in self._enqueued
+        self._are_new = (self._profile, tuple(shapes)) not in self._enqueued
 
     def _choose_profile(self, stream: Stream, shapes: Sequence[Shape]) -> None:
         """Keeps the profile that is active if it fits, else takes the first one that does."""

@@ -7,6 +7,7 @@ import os
 import sys
 import weakref
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from threading import Event, Thread
 from typing import Any
@@ -18,12 +19,13 @@ pytest.importorskip("tensorrt_rtx")
 import numpy as np
 
 from tests.conftest import ROOT
-from tests.unit.windows_side.session.host_gpu import Host, exchange_state, host
+from tests.unit.windows_side.session.host_gpu import Host, HostEngine, exchange_state, host
 from toolchain.errors import IncompatibleError, MalformedArtifactError, TrtcrossError, UsageError
 from windows_side import Session
-from windows_side.engines import cuda
+from windows_side.engines import cuda, engine, kernels
 from windows_side.engines.cuda import OutOfMemoryError
 from windows_side.engines.engine import LoadedEngine
+from windows_side.launch_lock import LaunchLock
 from windows_side.preflight import requirements
 from windows_side.session import running
 
@@ -142,6 +144,39 @@ def test_the_profile_that_fits_is_chosen_and_kept(host: Host) -> None:
         for rows in (1, 2, 4, 8, 3, 1):
             assert session(ones(rows, 8)).shape == (rows, 4)
     assert host.engines[0].profiles_used == [1, 0]
+
+
+class Alone(LaunchLock):
+    """Counts the calls that ran while no other could."""
+
+    count = 0
+
+    def capturing(self) -> AbstractContextManager[None]:
+        self.count += 1
+        return super().capturing()
+
+
+@pytest.mark.parametrize(
+    ("rows", "alone"),
+    [
+        ((1, 1, 1), 1),
+        ((1, 4, 1, 4), 2),
+        ((3, 8, 3, 3), 3),  # its kernels in the other profile are others
+        ((*range(1, 9), *range(1, 9)), 16),  # more than are remembered: alone once more
+    ],
+)
+def test_the_first_call_of_each_size_in_each_profile_is_alone(
+    host: Host, monkeypatch: pytest.MonkeyPatch, rows: tuple[int, ...], alone: int
+) -> None:
+    bounds = [[[1, 8], [1, 8], [4, 8]], [[3, 8], [4, 8], [8, 8]]]  # both take 3 and 4
+    monkeypatch.setattr(HostEngine, "get_tensor_profile_shape", lambda engine, name, index: bounds[index])
+    monkeypatch.setattr(engine, "MOST_SHAPES", 4)
+    monkeypatch.setattr(kernels, "LaunchLock", Alone)
+    with opened("dynamic") as session:
+        for count in rows:
+            session(ones(count, 8))
+        launches = session._running._kernels.launches
+    assert isinstance(launches, Alone) and launches.count == alone
 
 
 def test_a_size_outside_its_range_is_refused_as_load_does(host: Host) -> None:
