@@ -156,35 +156,33 @@ class EngineCall:
         Raises:
             IncompatibleError: no profile takes these shapes, or TensorRT fails.
         """
+        if self._context is None:
+            raise UsageError(
+                "the model's engines are freed", where="a call while Python exits", remedy="call it before"
+            )
         current = torch.cuda.current_stream(self._place) if self._stream else None
-        if current is None or self._stream is None or current.cuda_stream:
-            return self._run(inputs, current.cuda_stream if current else 0)
-        self._stream.wait_stream(current)
-        outputs = self._run(inputs, self._stream.cuda_stream)
-        current.wait_stream(self._stream)
+        own = self._stream if current is not None and not current.cuda_stream else None
+        stream = own or current
+        handle = stream.cuda_stream if stream else 0
+        tensors = [self._readable(tensor, dtype) for tensor, dtype in zip(inputs, self._inputs, strict=True)]
+        with self._shared.kernels.watched():
+            shapes = self._context.use_shapes(handle, [tuple(tensor.shape) for tensor in tensors])
+            outputs = [
+                torch.empty(shape, dtype=dtype, device=self._place) if alias is None else tensors[alias]
+                for shape, dtype, alias in zip(shapes, self._outputs, self._context.aliases, strict=True)
+            ]
+            # Copies and memory come in the order of the current stream: the other begins behind all of them, and the
+            # current one goes on behind the other before any of them is let go.
+            if own is not None and current is not None:
+                own.wait_stream(current)
+            self._context.enqueue(handle, list(map(self._address, [*tensors, *outputs])))
+            if own is not None and current is not None:
+                current.wait_stream(own)
         return outputs
 
     def close(self) -> None:
         """Frees the context."""
         self._context = None
-
-    def _run(self, inputs: Sequence[torch.Tensor], stream: int) -> list[torch.Tensor]:
-        if self._context is None:
-            raise UsageError(
-                "the model's engines are freed", where="a call while Python exits", remedy="call it before"
-            )
-        tensors = [self._readable(tensor, dtype) for tensor, dtype in zip(inputs, self._inputs, strict=True)]
-        aliases = self._context.aliases
-        outputs = [self._nothing if alias is None else tensors[alias] for alias in aliases]
-
-        def place(index: int, shape: tuple[int, ...]) -> int:
-            outputs[index] = torch.empty(shape, dtype=self._outputs[index], device=self._place)
-            return self._address(outputs[index])
-
-        shapes, addresses = [tuple(tensor.shape) for tensor in tensors], list(map(self._address, tensors))
-        with self._shared.kernels.watched():
-            self._context.run(stream, shapes, addresses, place)
-        return outputs
 
     def _readable(self, tensor: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
         if tensor.dtype is not dtype or tensor.device.type != self._place.type:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import gc
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from threading import Barrier, BrokenBarrierError, Thread
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ pytest.importorskip("tensorrt_rtx")
 pytest.importorskip("cuda.bindings")
 
 from torch.utils import _pytree as pytree  # noqa: E402
+from torch.utils._python_dispatch import TorchDispatchMode  # noqa: E402
 
 from tests.conftest import ROOT  # noqa: E402
 from tests.unit.windows_side.session import host_gpu  # noqa: E402
@@ -105,33 +107,81 @@ def test_as_many_calls_run_at_once_as_there_are_contexts_and_each_has_its_own_re
     assert not torch.equal(first, second)
 
 
-def test_the_first_call_in_a_context_is_alone(host: Host) -> None:
-    """Kernels are compiled and looked up then, and contexts that did so at once ended in a segmentation fault."""
-    both = Barrier(2)
+def never_at_once(count: int) -> Callable[[dict[str, Any], dict[str, Any]], None]:
+    """An engine that fails where so many of its calls run at once."""
+    all_of_them = Barrier(count)
 
     def function(inputs: dict[str, Any], outputs: dict[str, Any]) -> None:
         with pytest.raises(BrokenBarrierError):
-            both.wait(timeout=0.5)
+            all_of_them.wait(timeout=0.5)
         sums(inputs, outputs)
 
+    return function
+
+
+def test_the_first_call_in_a_context_is_alone(host: Host) -> None:
+    """Kernels are compiled and looked up then, and contexts that did so at once ended in a segmentation fault."""
     model = loaded("mixed", 2)
-    host.engines[0].function = function
+    host.engines[0].function = never_at_once(2)
     assert all(result is not None for result in in_threads(model, [X] * 2))
 
 
 def test_a_call_more_waits_for_one_of_them(host: Host) -> None:
-    three = Barrier(3)
-
-    def function(inputs: dict[str, Any], outputs: dict[str, Any]) -> None:
-        with pytest.raises(BrokenBarrierError):
-            three.wait(timeout=0.5)
-        sums(inputs, outputs)
-
     model = loaded("mixed", 2)
     for _ in range(2):
         model(X, shift=SHIFT)
-    host.engines[0].function = function
+    host.engines[0].function = never_at_once(3)
     assert all(result is not None for result in in_threads(model, [X] * 3))
+
+
+class Streams(TorchDispatchMode):
+    """Of a GPU, which are not here: notes in which order copies and memory are made, streams wait, and an engine runs.
+
+    Attributes:
+        order: what was done.
+        copies: of inputs.
+        kept: whether all copies were there still when torch's stream went on.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.order = list[str]()
+        self.copies = list[weakref.ref[Any]]()
+        self.kept = False
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = function(*args, **(kwargs or {}))
+        if function is torch.ops.aten.clone.default:
+            self.order.append("copy")
+            self.copies.append(weakref.ref(result))
+        elif function is torch.ops.aten.empty.memory_format:
+            self.order.append("memory")
+        return result
+
+    def stream(self, name: str, handle: int) -> Any:
+        def wait_stream(other: Any) -> None:
+            self.order.append(f"{name} waits")
+            self.kept = all(copy() is not None for copy in self.copies)
+
+        return SimpleNamespace(cuda_stream=handle, wait_stream=wait_stream)
+
+
+def test_on_the_default_stream_an_engine_reads_what_was_copied_for_it(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its own stream waits for all that the default one has to do, copies of inputs that are not in order too."""
+    model = loaded("static", 2)
+    [call] = model._program.engines
+    streams = Streams()
+    call._stream = streams.stream("own", 7)
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: streams.stream("torch", 0))
+    host.engines[0].function = lambda inputs, outputs: streams.order.append("engine")
+    shapes = [binding.shape for binding in host.engines[0].entry.inputs]
+    inputs = [torch.ones(shape[::-1]).permute(*reversed(range(len(shape)))) for shape in shapes]
+    with streams:
+        call(inputs)
+    assert streams.order == ["copy"] * len(inputs) + ["memory", "own waits", "engine", "torch waits"]
+    assert streams.copies and streams.kept
 
 
 def test_engines_are_deserialized_once_and_tensors_are_shared(host: Host) -> None:
