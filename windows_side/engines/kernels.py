@@ -58,7 +58,8 @@ class Kernels:
         """Around what may compile some: it has, where it takes long."""
         start = time.monotonic()
         yield
-        self._compiled |= time.monotonic() - start > _AT_ONCE
+        if time.monotonic() - start > _AT_ONCE:
+            self._compiled = True  # never back to False here: other calls may be watched meanwhile
 
     def are_new(self, shapes: tuple[Any, ...]) -> bool:
         """Whether the first call with inputs of these shapes, or what came before it, has compiled some."""
