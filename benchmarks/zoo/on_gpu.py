@@ -11,7 +11,6 @@ there are not run again. ``--into-table OUT.jsonl`` takes them into ``docs/build
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import time
 import traceback
@@ -20,58 +19,30 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
-from benchmarks.zoo.processes import in_processes
-from benchmarks.zoo.table import GPU, read_lines, read_records, today, write_records
+from benchmarks.zoo.processes import Found
+from benchmarks.zoo.recording import add_options, into_table, print_steps, record, said
+from benchmarks.zoo.table import GPU
 
 _REPLAYS = 3
-
-Found = dict[str, Any]
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.zoo.on_gpu", description=__doc__)
     parser.add_argument("folder", type=Path, nargs="?", help="of the artifacts")
-    parser.add_argument("out", type=Path, nargs="?", help="a line of JSON for each")
-    parser.add_argument("--only", default="*", help="names, as a pattern")
-    parser.add_argument("--jobs", type=int, default=6)
-    parser.add_argument("--each", type=float, default=150, help="seconds for one")
-    parser.add_argument("--seconds", type=float, default=3600, help="in all")
+    add_options(parser, jobs=6, each=150, seconds=3600)
     parser.add_argument("--without-torch", action="store_true", help="through windows_side.Session")
-    parser.add_argument("--into-table", type=Path, nargs="+", help="files of results")
     parser.add_argument("--one", type=Path, help=argparse.SUPPRESS)
     asked = parser.parse_args()
     if asked.into_table:
-        taken = {name: found for path in asked.into_table for name, found in read_lines(path).items()}
-        write_records(GPU, read_records(GPU) | taken)
-        return 0
-    if asked.one:
-        return _one(asked.one, asked.without_torch)
-    there = read_lines(asked.out)
-    paths = sorted(asked.folder.glob("*.pt2"), key=lambda path: path.stat().st_size)
-    wanted = [path for path in paths if path.stem not in there and fnmatch(path.stem, asked.only)]
-    mode = ["--without-torch"] if asked.without_torch else []
-    commands = {
-        path.stem: [sys.executable, "-m", "benchmarks.zoo.on_gpu", *mode, "--one", str(path)] for path in wanted
-    }
-    logs = asked.out.with_suffix(".logs")
-    for name, found in in_processes(commands, logs, count=asked.jobs, each=asked.each, seconds=asked.seconds):
-        record = {"name": name, "date": today(), "gpu": "", "right": False, **found}
-        with asked.out.open("a") as file:
-            file.write(json.dumps(record) + "\n")
-        print(json.dumps({key: value for key, value in record.items() if key != "outputs"}), flush=True)
-    return 0
-
-
-def _one(path: Path, without_torch: bool) -> int:
-    """Prints what is known of an artifact after each step, for the case that the next one crashes."""
-    found: Found = {}
-    try:
-        for more in (_in_session if without_torch else _loaded)(_for_this_host(path)):
-            found |= more
-            print(json.dumps(found), flush=True)
-    except Exception as error:  # noqa: BLE001 - what it raised is the row
-        traceback.print_exc()
-        print(json.dumps(found | {"right": False, "failed": f"{type(error).__name__}: {error}"[:300]}), flush=True)
+        into_table(asked.into_table, GPU)
+    elif asked.one:
+        print_steps((_in_session if asked.without_torch else _loaded)(asked.one))
+    else:
+        paths = sorted(asked.folder.glob("*.pt2"), key=lambda path: path.stat().st_size)
+        wanted = [path for path in paths if any(fnmatch(path.stem, pattern) for pattern in asked.only.split(","))]
+        mode = ["--without-torch"] if asked.without_torch else []
+        command = [sys.executable, "-m", "benchmarks.zoo.on_gpu", *mode, "--one"]
+        record(asked, {path.stem: [*command, str(path)] for path in wanted}, {"gpu": "", "right": False})
     return 0
 
 
@@ -88,20 +59,21 @@ def _for_this_host(path: Path) -> Path:
     return own
 
 
-def _loaded(path: Path) -> Iterator[Found]:
+def _loaded(kept: Path) -> Iterator[Found]:
     import torch
 
     from toolchain import open_artifact
     from windows_side import load
     from windows_side.verification.golden import compare_golden
 
+    path = _for_this_host(kept)
     with open_artifact(path) as artifact:
         began = time.monotonic()
         errors = compare_golden(artifact, load(path, allow_unlisted_gpu=True))
         found = _described(torch.cuda.get_device_name(), errors) | {
             "runtime": "torch", "run_seconds": round(time.monotonic() - began, 1),
         }  # fmt: skip
-        yield found
+        yield found | {"right": False}  # until it is so as a CUDA graph too
         model = load(path, allow_unlisted_gpu=True, cuda_graphs=True)
         for _ in range(_REPLAYS):  # the first captures, the next replay
             graphs = compare_golden(artifact, model)
@@ -124,16 +96,17 @@ def _in_eager(artifact: Any) -> Found:
         errors = [eager.error(inputs, wanted) for inputs, wanted in read_golden(artifact)]
     except Exception as error:  # noqa: BLE001 - a package that is not there, or a model that no GPU runs in halves
         traceback.print_exc()
-        return {"eager_failed": f"{type(error).__name__}: {error}"[:300]}
+        return {"eager_failed": said(error)}
     return {"eager_errors": errors, "eager_error": max(errors)}
 
 
-def _in_session(path: Path) -> Iterator[Found]:
+def _in_session(kept: Path) -> Iterator[Found]:
     from toolchain import open_artifact
     from toolchain.host.gpu_probe import probe_gpus
     from windows_side import Session
     from windows_side.verification.session_golden import compare_session
 
+    path = _for_this_host(kept)
     with open_artifact(path) as artifact:
         began = time.monotonic()
         with Session(path, allow_unlisted_gpu=True) as session:

@@ -12,22 +12,22 @@ from __future__ import annotations
 
 import argparse
 import inspect
-import json
 import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch.utils import _pytree as pytree
 
-from benchmarks.zoo.processes import in_processes
+from benchmarks.zoo.processes import Found
+from benchmarks.zoo.recording import add_options, into_table, print_steps, record, said
 from benchmarks.zoo.row import Row
 from benchmarks.zoo.rows import zoo
-from benchmarks.zoo.table import UPSTREAM, read_lines, read_records, today, write_records
+from benchmarks.zoo.table import UPSTREAM
 
 # What is used most comes first: time may be short.
 FIRST = (
@@ -39,51 +39,23 @@ FIRST = (
 CROSS = ("resnet18", "bert", "sd-unet")
 FACTOR = 4.0
 
-Found = dict[str, Any]
-
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.zoo.upstream", description=__doc__)
-    parser.add_argument("out", type=Path, nargs="?", help="a line of JSON for each row")
-    parser.add_argument("--only", default="*", help="names of rows, as patterns with commas between")
-    parser.add_argument("--jobs", type=int, default=8)
-    parser.add_argument("--each", type=float, default=120, help="seconds for one")
-    parser.add_argument("--seconds", type=float, default=7200, help="in all")
+    add_options(parser, jobs=8, each=120, seconds=7200)
     parser.add_argument("--cross-compile", action="store_true", help="three rows, for Windows")
-    parser.add_argument("--into-table", type=Path, nargs="+", help="files of results")
     parser.add_argument("--one", help=argparse.SUPPRESS)
     asked = parser.parse_args()
     if asked.into_table:
-        taken = {name: found for path in asked.into_table for name, found in read_lines(path).items()}
-        write_records(UPSTREAM, read_records(UPSTREAM) | taken)
-        return 0
-    if asked.one:
-        return _one(zoo(asked.one)[0], _cross_compiled if asked.cross_compile else _compiled)
-    there = read_lines(asked.out)
-    rows = sorted(zoo(asked.only), key=lambda row: FIRST.index(row.name) if row.name in FIRST else len(FIRST))
-    names = [row.name for row in rows if not asked.cross_compile or row.name in CROSS]
-    mode = ["--cross-compile"] if asked.cross_compile else []
-    command = [sys.executable, "-m", "benchmarks.zoo.upstream", *mode, "--one"]
-    commands = {name: [*command, name] for name in names if name not in there}
-    logs = asked.out.with_suffix(".logs")
-    for name, found in in_processes(commands, logs, count=asked.jobs, each=asked.each, seconds=asked.seconds):
-        record = {"name": name, "date": today(), "built": False, "right": False, **found}
-        with asked.out.open("a") as file:
-            file.write(json.dumps(record) + "\n")
-        print(json.dumps(record), flush=True)
-    return 0
-
-
-def _one(row: Row, run: Callable[[Row], Iterator[Found]]) -> int:
-    """Prints what is known of a row after each step, for the case that the next one crashes."""
-    found: Found = {}
-    try:
-        for more in run(row):
-            found |= more
-            print(json.dumps(found), flush=True)
-    except Exception as error:  # noqa: BLE001 - what it raised is the row
-        traceback.print_exc()
-        print(json.dumps(found | {"failed": _said(error)}), flush=True)
+        into_table(asked.into_table, UPSTREAM)
+    elif asked.one:
+        print_steps((_cross_compiled if asked.cross_compile else _compiled)(zoo(asked.one)[0]))
+    else:
+        rows = sorted(zoo(asked.only), key=lambda row: FIRST.index(row.name) if row.name in FIRST else len(FIRST))
+        names = [row.name for row in rows if not asked.cross_compile or row.name in CROSS]
+        mode = ["--cross-compile"] if asked.cross_compile else []
+        command = [sys.executable, "-m", "benchmarks.zoo.upstream", *mode, "--one"]
+        record(asked, {name: [*command, name] for name in names}, {"built": False, "right": False})
     return 0
 
 
@@ -181,7 +153,7 @@ def _compiled(row: Row) -> Iterator[Found]:
             model = compiler(example)
         except Exception as error:  # noqa: BLE001 - what it raised is the result
             traceback.print_exc()
-            yield {f"{way}_failed": _said(error)}
+            yield {f"{way}_failed": said(error)}
             continue
         yield {"built": True, "way": way, "compile_seconds": round(time.monotonic() - began, 1), **_counted(model)}
         errors = []
@@ -231,10 +203,6 @@ def _cross_compiled(row: Row) -> Iterator[Found]:
         yield {"compile_seconds": round(time.monotonic() - began, 1), **_counted(module)}
         torch_tensorrt.dynamo.save_cross_compiled_exported_program(module, str(file))
         yield {"built": True, "bytes": file.stat().st_size}
-
-
-def _said(error: Exception) -> str:
-    return f"{type(error).__name__}: {' '.join(str(error).split())}"[:300]
 
 
 if __name__ == "__main__":

@@ -132,3 +132,36 @@ def test_the_rows_have_names_of_their_own_and_name_inputs_that_models_have() -> 
     assert len(rows) >= 120 and set(FIXED) <= set(rows) and len(FIXED) == 12
     assert [row.name for row in zoo("convnext*,vit")] == ["convnext", "convnextv2", "vit"]
     assert rows["bert"].words().endswith("--precision fp16")
+
+
+STEPS = """
+import os
+from benchmarks.zoo.recording import print_steps
+
+def steps():
+    yield {"gpu": "G", "error": 0.5}
+    HOW
+    yield {"right": True}
+
+print_steps(steps())
+"""
+
+
+def test_rows_that_fail_or_crash_keep_what_was_found_and_those_that_are_there_are_not_run_again(tmp_path: Path) -> None:
+    from argparse import Namespace
+
+    from benchmarks.zoo.recording import record
+    from benchmarks.zoo.table import read_lines
+
+    asked = Namespace(out=tmp_path / "rows.jsonl", jobs=3, each=120, seconds=240)
+    hows = {"ends": "pass", "fails": "raise ValueError('no\\n  more')", "crashes": "os._exit(3)"}
+    commands = {name: [sys.executable, "-c", STEPS.replace("HOW", how)] for name, how in hows.items()}
+    asked.out.write_text('{"name": "there", "error": 1}\n')
+    record(asked, commands | {"there": commands["crashes"]}, {"right": False})
+    found = read_lines(asked.out)
+    assert found["there"] == {"name": "there", "error": 1}
+    assert {name: (found[name]["right"], found[name]["error"]) for name in hows} == {
+        "ends": (True, 0.5), "fails": (False, 0.5), "crashes": (False, 0.5),
+    }  # fmt: skip
+    assert found["fails"]["failed"] == "ValueError: no more" and found["crashes"]["failed"].startswith("ended with 3")
+    assert "failed" not in found["ends"]
