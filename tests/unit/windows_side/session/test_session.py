@@ -6,8 +6,8 @@ import io
 import os
 import sys
 import weakref
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from threading import Event, Thread
 from typing import Any
@@ -151,9 +151,11 @@ class Alone(LaunchLock):
 
     count = 0
 
-    def capturing(self) -> AbstractContextManager[None]:
+    @contextmanager
+    def capturing(self) -> Iterator[None]:
         self.count += 1
-        return super().capturing()
+        with super().capturing():
+            yield
 
 
 @pytest.mark.parametrize(
