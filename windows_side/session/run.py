@@ -152,11 +152,7 @@ class Run:
         made_on = leaf.stream
         if made_on is None and leaf.kind is not self._kind and not self._space.named:
             made_on = leaf.kind.stream()
-        if made_on is not None and made_on != self._stream:
-            ready = cuda.Event()
-            ready.record(made_on)
-            ready.hold_up(self._stream)
-            ready.close()
+        self._follow(made_on)
         if target is None and leaf.pointer and not leaf.pointer % ALIGNMENT:
             return Tensor(leaf.pointer, leaf.shape)
         size = size_in_bytes(leaf.shape, leaf.dtype)
@@ -223,7 +219,19 @@ class Run:
                 self._stream if self._space.named else None,
             )
             return self._kind.finished(array), array.pointer
-        return self._kind.empty(shape, self._plan.dtypes[name])
+        made = self._kind.empty(shape, self._plan.dtypes[name])
+        # Its memory serves again in the order of the library's stream, where another thread's work may still use it.
+        self._follow(self._kind.stream())
+        return made
+
+    def _follow(self, other: Stream | None) -> None:
+        """Lets what is enqueued from now on wait for what another stream has to do by now."""
+        if other is None or other == self._stream:
+            return
+        ready = cuda.Event()
+        ready.record(other)
+        ready.hold_up(self._stream)
+        ready.close()
 
     def _update(self) -> None:
         """Brings state and inputs up to date; what is read must not have been written to before."""

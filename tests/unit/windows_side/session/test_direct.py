@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,9 +16,11 @@ import numpy as np
 import torch
 
 from tests.conftest import ROOT
-from tests.unit.windows_side.session.host_gpu import Host, HostGpu, exchange_state, host, torch_on_host
+from tests.unit.windows_side.session.host_gpu import Host, HostGpu, exchange_state, host, sums, torch_on_host
 from toolchain.errors import IncompatibleError, UsageError
 from windows_side import Session
+from windows_side.engines import cuda
+from windows_side.session import arrays
 from windows_side.session.device_array import DeviceArray
 from windows_side.session.lane import Lane
 from windows_side.session.memory import DeviceMemory
@@ -145,3 +148,43 @@ def test_state_that_must_be_copied_goes_the_long_way(
     with opened("kv_cache") as session:
         assert [float(session(step, step, step, place).flatten()[0]) for _ in range(3)] == [0, 8, 8008]
     assert ways == [False, False, False]
+
+
+class Order:
+    """What streams were told, beside memory that torch gave and engines that ran."""
+
+    def __init__(self) -> None:
+        self.said = list[str]()
+
+    def event(self) -> Any:
+        def record(stream: int) -> None:
+            self.said.append(f"after {stream}")
+
+        return SimpleNamespace(
+            record=record, hold_up=lambda stream: self.said.append(f"waits {stream}"),
+            close=lambda: None, synchronize=lambda: None,
+        )  # fmt: skip
+
+    def noting(self, word: str, function: Any) -> Any:
+        def called(*args: Any, **kwargs: Any) -> Any:
+            self.said.append(word)
+            return function(*args, **kwargs)
+
+        return called
+
+
+def test_an_engine_writes_to_torchs_memory_when_torch_is_done_with_it(
+    host: Host, tensors: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On the default stream, which the session does not work on: another thread may just have let go of that memory."""
+    order = Order()
+    with opened("static", contexts=2) as session:
+        x = aligned(2, 8)
+        kind = arrays._torch_tensor(x, torch, UsageError).kind
+        monkeypatch.setattr(kind, "stream", lambda: 0)
+        monkeypatch.setattr(kind, "empty", order.noting("memory", kind.empty))
+        monkeypatch.setattr(cuda, "Event", order.event)
+        host.engines[0].function = order.noting("engine", sums)
+        session(x)
+    engine = order.said.index("engine")
+    assert order.said[engine - 3 : engine] == ["memory", "after 0", "waits 77"]
