@@ -14,9 +14,9 @@ from click.testing import CliRunner
 from tests.unit.handmade import Handmade, plan
 from tests.unit.imports import imported_by
 from tests.unit.terminal import at_a_terminal
-from toolchain.cli.main import SUMMARIES, cli
+from toolchain.cli.main import OWN, SUMMARIES, cli
 from toolchain.cli.output import Output, verb
-from toolchain.errors import BuildFailedError
+from toolchain.errors import BuildFailedError, MissingComponentError
 from toolchain.text import size_text
 
 
@@ -99,6 +99,19 @@ def test_the_remedy_for_another_platform_is_a_command_to_be_pasted(tmp_path: Pat
 def test_a_verb_that_is_not_there_is_told_the_nearest() -> None:
     result = CliRunner().invoke(cli, ["bulid", "x"])
     assert result.exit_code == 2 and "there is no verb 'bulid': do you mean 'build'?" in result.output
+
+
+@pytest.mark.parametrize("name", sorted(SUMMARIES))
+def test_without_entry_points_a_verb_of_a_side_says_so_and_the_others_work(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("importlib.metadata.entry_points", lambda **wanted: [])
+    result = CliRunner().invoke(cli, [name, "--help"])
+    if name in (*OWN, "completion"):
+        assert result.exit_code == 0
+    else:
+        assert isinstance(result.exception, MissingComponentError)
+        assert f"the verb {name} is not registered" in result.exception.problem and result.exception.remedy
 
 
 def test_a_bug_is_exit_code_1_with_a_document() -> None:
