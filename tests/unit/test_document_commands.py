@@ -68,3 +68,15 @@ def test_the_map_of_the_rooms_has_every_room(package: str) -> None:
     (table,) = re.findall(rf"^\| `{package}/`, from the top.*?(?=\n\n)", page, re.S | re.M)
     rooms = {path.parent.name for path in (ROOT / package).glob("*/__init__.py")}
     assert {room for room in rooms if f"`{room}/`" not in table} == set()
+
+
+def test_what_belongs_to_the_whole_process_is_where_its_list_says() -> None:
+    page = (ROOT / "docs" / "run" / "running.md").read_text(encoding="utf-8")
+    listed = re.findall(r"^\| `(\w+)` \(`([\w/]+\.py)`\)", page, re.M)
+    assert len(listed) > 5
+    missing = [
+        f"{name} in {file}"
+        for name, file in listed
+        if not re.search(rf"^(def )?{name}\b", (ROOT / "windows_side" / file).read_text(encoding="utf-8"), re.M)
+    ]
+    assert missing == []
