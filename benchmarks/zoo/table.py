@@ -97,7 +97,7 @@ _FOUND = """## What an H100 showed
 
 On one H100 (compute capability 9.0, which is not on TensorRT-RTX's list), TensorRT-RTX 1.6.1.120, 27 November 2026:
 
-- **FastViT** (fp32) is wrong: relative L2 of 0.6 to 8, and another number in each run. With kernels that fit any size
+- **FastViT** (fp32) is wrong: relative L2 of 0.6 to 260, and another number in each run. With kernels that fit any size
   (TensorRT-RTX's strategy NONE for dynamic shapes) it is right, 7e-04 to 2e-03; with kernels specialized for the sizes
   (LAZY, the default, and EAGER) it is wrong. Upstream's own `compile` of it is wrong there too (0.9).
 - **RealPLKSR** (fp16) is the other way round: EAGER is right, 2e-03; NONE is wrong, 1.2. LAZY is wrong at its first
