@@ -1,4 +1,4 @@
-"""Every block of commands in the README and on the site says whether a test runs it; what a message names is there."""
+"""Blocks of commands on pages say whether a test runs them; what pages and messages name is there, as it is said."""
 
 from __future__ import annotations
 
@@ -80,3 +80,13 @@ def test_what_belongs_to_the_whole_process_is_where_its_list_says() -> None:
         if not re.search(rf"^(def )?{name}\b", (ROOT / "windows_side" / file).read_text(encoding="utf-8"), re.M)
     ]
     assert missing == []
+
+
+def test_the_zoos_page_is_what_its_results_say(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("torch")
+    from benchmarks.zoo import rows, table
+
+    monkeypatch.setattr(table, "TABLE", tmp_path / "zoo.md")
+    table.write_table(rows.zoo(), table.read_records(table.RESULTS))
+    page = (ROOT / "docs" / "build" / "zoo.md").read_text(encoding="utf-8")
+    assert (tmp_path / "zoo.md").read_text(encoding="utf-8") == page
