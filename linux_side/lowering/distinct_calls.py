@@ -310,19 +310,39 @@ def _written_wholly(program: ExportedProgram) -> dict[Node, list[Node]]:
 
     Such a write is a call like others, whose result stands for the tensor from then on.
     """
+    calls = [node for node in program.graph.nodes if isinstance(node.target, torch._ops.OpOverload)]
+    writes = [node for node in calls if node.target._schema.is_mutable]
+    if not writes:
+        return {}
+    if not all(map(_shares_what_it_must, calls)):
+        raise _PlainWayError
     sharing: dict[int, list[Node]] = {}
     for node in program.graph.nodes:
-        for value in _tensors(node) if node.op == "call_function" else [node.meta.get("val")]:
-            if isinstance(value, torch.Tensor):
-                sharing.setdefault(value.untyped_storage()._cdata, []).append(node)
+        for place in _memory(node):
+            sharing.setdefault(place, []).append(node)
     written: dict[Node, list[Node]] = {}
-    for node in program.graph.nodes:
-        if isinstance(node.target, torch._ops.OpOverload) and node.target._schema.is_mutable:
-            first, *others = sharing[node.meta["val"].untyped_storage()._cdata]
-            if first.op == "placeholder" or not all(_is_write(other, first) for other in others):
-                raise _PlainWayError
-            written[node] = [first, *others]
+    for node in writes:
+        memory = _memory(node)
+        if len(memory) != 1:  # of an operator that gives nothing, or several tensors
+            raise _PlainWayError
+        first, *others = sharing[memory.pop()]
+        if first.op == "placeholder" or not all(_is_write(other, first) for other in others):
+            raise _PlainWayError
+        written[node] = [first, *others]
     return written
+
+
+def _memory(node: Node) -> set[int]:
+    return {value.untyped_storage()._cdata for value in _tensors(node) if isinstance(value, torch.Tensor)}
+
+
+def _shares_what_it_must(call: Node) -> bool:
+    """Whether a call's result is in its argument's memory where the operator says so: in a saved program none is."""
+    if _is_composite(call.target):
+        return True  # it may copy
+    pairs = zip(call.target._schema.arguments, call.args, strict=False)
+    aliased = [argument for declared, argument in pairs if declared.alias_info is not None]
+    return all(isinstance(argument, Node) and _memory(call) == _memory(argument) for argument in aliased)
 
 
 def _is_write(node: Node, first: Node) -> bool:

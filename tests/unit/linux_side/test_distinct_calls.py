@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import operator
 from collections.abc import Callable, Sequence
+from copy import deepcopy
 from typing import Any
 
 import pytest
@@ -78,6 +80,25 @@ class Sliced(nn.Module):
         return x * mask
 
 
+class Viewed(nn.Module):
+    """A tensor is written to of which there is a view already."""
+
+    def forward(self, x: Any) -> Any:
+        y = x * 2
+        rows = y.view(-1)
+        F.relu(y, inplace=True)
+        return (rows + 1,)
+
+
+class PartOfWritten(nn.Module):
+    """A part of a tensor is written to, and then the tensor is read."""
+
+    def forward(self, x: Any) -> Any:
+        y = x * 2
+        y.select(0, 0).add_(1)
+        return (y + 1,)
+
+
 class Counting(nn.Module):
     def __init__(self) -> None:
         super().__init__()
@@ -144,6 +165,46 @@ def test_each_node_is_torchs_own(module: nn.Module, args: tuple[Any, ...]) -> No
     assert str(found.graph_signature) == str(expected.graph_signature)
     for one, other in zip(found.module()(*args), expected.module()(*args), strict=True):
         assert torch.equal(one, other)
+
+
+def _saved(program: Any) -> Any:
+    """The program as it comes from a file: no two values behind its nodes share memory any more."""
+    file = io.BytesIO()
+    torch.export.save(program, file)
+    file.seek(0)
+    return torch.export.load(file)
+
+
+@pytest.mark.parametrize("module", [Viewed(), PartOfWritten(), Counting(), Written()], ids=lambda m: type(m).__name__)
+@pytest.mark.parametrize("given", [lambda program: program, _saved], ids=["exported", "saved"])
+def test_no_write_is_lost(module: nn.Module, given: Callable[[Any], Any]) -> None:
+    x = torch.randn(2, 4, 6, 6)
+    program = given(_exported(module, x))
+    found, expected = run_decompositions(program, _table()), program.run_decompositions(_table())
+    assert [str(spec.kind) for spec in found.graph_signature.output_specs] == [
+        str(spec.kind) for spec in expected.graph_signature.output_specs
+    ]
+    one_run, other_run = (deepcopy(program.module())(x) for program in (found, expected))
+    for one, other in zip(one_run, other_run, strict=True):
+        assert torch.equal(one, other)
+
+
+def test_an_operator_that_writes_and_gives_nothing_goes_torchs_way() -> None:
+    def double_into(x: Any, out: Any) -> None:
+        out.copy_(x * 2)
+
+    schema = "(Tensor x, Tensor(a!) out) -> ()"
+    torch.library.custom_op("trtcross_test::double_into", double_into, mutates_args=("out",), schema=schema)
+
+    class Doubling(nn.Module):
+        def forward(self, x: Any) -> Any:
+            out = torch.zeros_like(x)
+            torch.ops.trtcross_test.double_into(x, out)
+            return (out + 1,)
+
+    x = torch.randn(3)
+    found = run_decompositions(_exported(Doubling(), x), _table())
+    torch.testing.assert_close(found.module()(x)[0], 2 * x + 1)
 
 
 def test_a_layer_that_repeats_is_traced_once(monkeypatch: pytest.MonkeyPatch) -> None:
