@@ -43,8 +43,11 @@ def _families(gm: torch.fx.GraphModule) -> list[list[torch.fx.Node]]:
     """Linear layers without a bias, of constant weights, by what they are of."""
     found: dict[tuple[torch.fx.Node, torch.dtype], list[torch.fx.Node]] = defaultdict(list)
     for node in gm.graph.find_nodes(op="call_function", target=_aten.linear.default):
-        if len(node.args) == 2 and node.args[1].op == "get_attr" and _weight(gm, node).nbytes >= _LEAST:
-            found[node.args[0], _weight(gm, node).dtype].append(node)
+        if len(node.args) != 2 or node.kwargs or node.args[1].op != "get_attr":
+            continue  # a bias may be a keyword
+        weight = _weight(gm, node)
+        if weight.dim() == 2 and weight.nbytes >= _LEAST:
+            found[node.args[0], weight.dtype].append(node)
     return list(found.values())
 
 

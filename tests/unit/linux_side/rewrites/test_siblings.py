@@ -30,6 +30,21 @@ class Attention(torch.nn.Module):
         return self.key(x) * 2, self.value(x) + 1, self.out(query * self.gate(x)), query
 
 
+class Unusual(torch.nn.Module):
+    """A weight of two products that is read besides, one that is a view of a transposed one, and one of one row."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tied = torch.nn.Parameter(torch.randn(16, 32))
+        self.transposed = torch.nn.Parameter(torch.randn(32, 24).t())
+        self.row = torch.nn.Parameter(torch.randn(32))
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        linear = torch.nn.functional.linear
+        tied = linear(x, self.tied) + linear(x, self.tied).relu()
+        return tied, linear(x, self.transposed), linear(x, self.row), self.tied.sum()
+
+
 def graph(*, sizes: dict[int, torch.export.Dim] | None = None) -> torch.fx.GraphModule:
     torch.manual_seed(0)
     program = torch.export.export(Attention(), (torch.randn(2, 5, 32),), dynamic_shapes=(sizes or {},))
@@ -52,6 +67,30 @@ def test_one_product_gives_what_several_gave(sizes: dict[int, torch.export.Dim])
     x = torch.randn(2, 7 if sizes else 5, 32)
     before = gm(x)
     assert products(gm) == 5
+    siblings.join_siblings(gm, torch.cat)
+    assert products(gm) == 3
+    for one, other in zip(gm(x), before, strict=True):
+        torch.testing.assert_close(one, other)
+
+
+def test_unusual_weights_are_joined_or_stay_and_the_numbers_are_the_same() -> None:
+    torch.manual_seed(0)
+    x = torch.randn(2, 5, 32)
+    gm = torch.export.export(Unusual(), (x,)).module(check_guards=False)
+    before = gm(x)
+    siblings.join_siblings(gm, torch.cat)
+    assert products(gm) == 2
+    for one, other in zip(gm(x), before, strict=True):
+        torch.testing.assert_close(one, other)
+
+
+def test_a_bias_that_is_a_keyword_is_not_lost() -> None:
+    gm = graph()
+    (biased,) = (node for node in gm.graph.find_nodes(op="call_function", target=LINEAR) if len(node.args) == 3)
+    biased.kwargs, biased.args = {"bias": biased.args[2]}, biased.args[:2]
+    gm.recompile()
+    x = torch.randn(2, 5, 32)
+    before = gm(x)
     siblings.join_siblings(gm, torch.cat)
     assert products(gm) == 3
     for one, other in zip(gm(x), before, strict=True):
