@@ -16,6 +16,7 @@ from torch import nn  # noqa: E402
 from torch.nn import functional as F  # noqa: E402, N812
 
 from linux_side.lowering import distinct_calls  # noqa: E402
+from linux_side.lowering.call_signature import PlainWayError  # noqa: E402
 from linux_side.lowering.distinct_calls import run_decompositions  # noqa: E402
 
 _OF_THE_CALL = ("stack_trace", "nn_module_stack", "original_aten")
@@ -227,7 +228,7 @@ def test_a_layer_that_repeats_is_traced_once(monkeypatch: pytest.MonkeyPatch) ->
 )
 def test_what_calls_do_not_tell_by_themselves_goes_torchs_way(module: nn.Module, options: dict[str, Any]) -> None:
     program = _exported(module, torch.randn(2, 4, 8), **options)
-    with pytest.raises(distinct_calls._PlainWayError):
+    with pytest.raises(PlainWayError):
         distinct_calls._Decomposer(program, _table()).run()
     found, expected = run_decompositions(program, _table()), program.run_decompositions(_table())
     # Torch itself names nodes otherwise the second time that it asks of a size that varies.

@@ -1,0 +1,117 @@
+"""What of a call of an operator decides what it is decomposed to."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import torch
+from torch.export import ExportedProgram
+from torch.export.graph_signature import ConstantArgument, OutputKind, TensorArgument
+from torch.fx import Node
+
+Signature: TypeAlias = tuple[Any, ...]
+
+
+class PlainWayError(Exception):
+    """A program that only torch's own way can decompose."""
+
+
+def require_simple(program: ExportedProgram) -> None:
+    """Refuses what the calls of a program, each by itself, do not tell."""
+    kinds = {spec.kind for spec in program.graph_signature.output_specs}
+    inputs = (TensorArgument, ConstantArgument)
+    if kinds != {OutputKind.USER_OUTPUT}:
+        raise PlainWayError
+    if not all(isinstance(spec.arg, inputs) for spec in program.graph_signature.input_specs):
+        raise PlainWayError
+    for node in program.graph.nodes:
+        if node.op not in ("placeholder", "call_function", "output"):
+            raise PlainWayError
+        if node.op == "call_function" and node.target is not operator.getitem:
+            if not isinstance(node.target, torch._ops.OpOverload):
+                raise PlainWayError
+            if not all(isinstance(item, torch.Tensor) and _is_fixed(item) for item in tensors_of(node)):
+                raise PlainWayError
+
+
+def tensors_of(node: Node) -> Sequence[Any]:
+    """What a call gives: tensors, or none where it only checks."""
+    value = node.meta.get("val")
+    if value is None:
+        return ()
+    return value if isinstance(value, (list, tuple)) else (value,)
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Stands for a tensor among the arguments of a call."""
+
+    index: int
+
+
+def signature_of(call: Node, values: Mapping[Node, Any]) -> Signature:
+    """What decides what a call becomes: equal for two calls, torch makes the same of them.
+
+    Args:
+        values: behind the nodes.
+
+    Raises:
+        PlainWayError: an argument is not told by its description.
+    """
+    inputs = call.all_input_nodes
+    places = {argument: index for index, argument in enumerate(inputs)}
+    arguments = torch.fx.map_arg((call.args, call.kwargs), lambda argument: _Place(places[argument]))
+    return (functional(call.target), _hashable(arguments), *(described(values[argument]) for argument in inputs))
+
+
+def _hashable(value: Any) -> Any:
+    if isinstance(value, (list, tuple)):
+        return (type(value).__name__, *map(_hashable, value))
+    if isinstance(value, Mapping):
+        return tuple((key, _hashable(item)) for key, item in value.items())
+    if isinstance(value, slice):
+        return ("slice", value.start, value.stop, value.step)
+    # 1, 1.0 and True are equal, 0.0 and -0.0 too.
+    return (type(value), repr(value)) if isinstance(value, (int, float, complex)) else value
+
+
+def functional(target: Any) -> Any:
+    """For an operator that writes in place, the one that torch traces instead; else the operator itself."""
+    schema = target._schema
+    if not schema.is_mutable:
+        return target
+    name = target._opname.removesuffix("_")
+    found = getattr(getattr(getattr(torch.ops, target.namespace), name, None), target._overloadname, None)
+    if found is None or found._schema.is_mutable or is_composite(found) or is_composite(target):
+        raise PlainWayError
+    return found
+
+
+def is_composite(target: Any) -> bool:
+    """Whether torch takes an operator apart before it sees what is written."""
+    return bool(torch._C._dispatch_has_kernel_for_dispatch_key(target.name(), "CompositeImplicitAutograd"))
+
+
+def _is_fixed(value: torch.Tensor) -> bool:
+    return all(isinstance(size, int) for size in value.shape)
+
+
+def described(value: Any) -> Signature:
+    """What an operator may ask of a tensor without its data."""
+    if type(value) is not torch._subclasses.FakeTensor or value.layout is not torch.strided or not _is_fixed(value):
+        raise PlainWayError
+    if value.constant is not None:
+        raise PlainWayError
+    return (
+        value.dtype,
+        tuple(value.shape),
+        value.stride(),
+        value.storage_offset(),
+        value.device,
+        value.requires_grad,
+        value.is_conj(),
+        value.is_neg(),
+    )
