@@ -34,6 +34,7 @@ from linux_side.options import BuildOptions
 from toolchain.errors import BuildFailedError
 from toolchain.host.memory import free_memory
 from toolchain.manifest.models import Golden, Tolerance
+from toolchain.text import first_line
 
 # About ten times the unit roundoff of a factor (2**-11 in TF32 and fp16, 2**-8 in bf16), and about twice the worst that
 # was measured: 2.3e-3, 4.2e-3 and 3.2e-2 on an NVIDIA H200 (docs/benchmarks/gpu.md).
@@ -190,7 +191,7 @@ class _Recorder:
                 yield sample
 
     def _leave_out(self, leaves: Sequence[Any], error: Exception) -> None:
-        why = str(error) if isinstance(error, _TooMuchError) else f"the exported program raised {type(error).__name__}"
+        why = str(error) if isinstance(error, _TooMuchError) else f"the exported program raised {_said(error)}"
         shapes = ", ".join(str(list(leaf.shape)) for leaf in leaves if isinstance(leaf, torch.Tensor))
         self._warnings.append(f"a golden sample of sizes {shapes} is left out: {why}")
 
@@ -225,8 +226,8 @@ class _Recorder:
                     outputs.append(self._original.run(self._original.model, self._with_plain_values(sample)))
                 except Exception as error:  # noqa: BLE001 - the model's own, at sizes that it may not take
                     self._warnings.append(
-                        f"the model itself raised {type(error).__name__} on golden sample {number}, which the exported "
-                        "program takes"
+                        f"on golden sample {number}, which the exported program takes, the model itself raised "
+                        f"{_said(error)}"
                     )
                     break
         return outputs
@@ -262,6 +263,10 @@ class _Recorder:
                 return self._original.run(self._exported, leaves)
             except Exception:  # noqa: BLE001 - not every value is an input: offsets, say, must rise
                 return None
+
+
+def _said(error: Exception) -> str:
+    return f"{type(error).__name__}: {first_line(error)}"
 
 
 def serialize_golden(samples: Sequence[GoldenSample]) -> bytes:
