@@ -2,6 +2,8 @@
 
 PyTorch takes the remainder from the dividend first: of an infinity there is none, and of what an infinity divides it is
 everything that lacks to the next whole number below.
+
+A quotient that floats round up to a whole number (``1.0 // 0.1``) stays that number, where PyTorch gives one less.
 """
 
 from __future__ import annotations
