@@ -128,17 +128,17 @@ def _tell(status: IO[str], **message: int) -> None:
 
 def _become(build: Build, request: Path, files: dict[str, int], server: int) -> NoReturn:
     """What a child does from its first moment on."""
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    os.setsid()
-    atexit._clear()  # what asked to be called at the end of the server is called there
-    end_with_parent(server)
-    os.close(files["status"])
-    for stream in (1, 2):
-        os.dup2(files["log"], stream)
-    os.close(files["log"])
-    events = EventWriter(files["events"])
     code = 1
     try:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        os.setsid()
+        atexit._clear()  # what asked to be called at the end of the server is called there
+        end_with_parent(server)
+        os.close(files["status"])
+        for stream in (1, 2):
+            os.dup2(files["log"], stream)
+        os.close(files["log"])
+        events = EventWriter(files["events"])
         code = _work(build, json.loads(request.read_text()), events, files.get("socket"))
     except BaseException:  # noqa: BLE001 - a fork's frames above this one are the server's
         traceback.print_exc()

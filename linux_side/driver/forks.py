@@ -127,6 +127,9 @@ class Fork:
 
         Args:
             timeout: seconds after which it is ended.
+
+        Raises:
+            ConnectionError: the process that it was forked of has ended, and has taken it along.
         """
         self.pid = self._told("pid")
         expired = threading.Event()
@@ -149,6 +152,8 @@ class Fork:
             return Ended(None, peak.highest, peak.last)
         with self._status:
             code = self._told("ended")
+        if code is None and not expired.is_set():
+            raise ConnectionError("the process that it was forked of has ended")
         ended = ProcessEnd(signal=9) if code is None else ProcessEnd.of(code)
         return Ended(ended, peak.highest, 0, expired.is_set())
 
