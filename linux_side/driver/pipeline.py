@@ -151,7 +151,6 @@ class Pipeline:
     def program_key(self) -> str:
         """What names this build in the build cache."""
         source = self.begun.source
-        self.require_sound()
         source.digest = source.digest or program_digest(source.program)
         golden = serialize_golden(source.golden.samples) if source.golden.samples else b""
         golden += json.dumps(self.golden_warnings()).encode()
@@ -171,6 +170,8 @@ class Pipeline:
     def require_sound(self) -> None:
         """Refuses options that cannot be of this program.
 
+        It reads options of later stages too, so no build does it for another.
+
         Raises:
             UsageError, BuildFailedError: as the case may be.
         """
@@ -181,14 +182,14 @@ class Pipeline:
     def run_source(self, source: Source, out: Path) -> Manifest:
         """Builds the artifact of a program at ``out``."""
         self.begun = Begun(source)
+        self.require_sound()
         self.choose_precision(out)
         self.lower()
         self.convert()
         return self.write(out)
 
     def choose_precision(self, out: Path) -> None:
-        """The first of what follows the export: checks, and the program in halves where the options ask for them."""
-        self.require_sound()
+        """The first of what follows the export: room and guards, and the program in halves where the options ask."""
         begun, options = self.begun, seen_by("precision", self.options)
         program = begun.source.program
         self.on_needs(Needs.of(self.weights, options))

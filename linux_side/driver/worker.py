@@ -50,6 +50,11 @@ class BuildProgress:
         self.seconds: dict[str, float] = {}
 
     def warn(self, texts: Iterable[str], **only: str) -> None:
+        """Tells what whoever builds must know.
+
+        Args:
+            only: ``out``, where it is of one build alone and not of all that share this process.
+        """
         for text in texts:
             self.send(event="warning", text=text, **only)
 
@@ -61,8 +66,8 @@ class BuildProgress:
             self.send(event="progress", phase="convert", step=name, done=int(reached * _STEPS), total=_STEPS)
 
     @contextmanager
-    def phase(self, name: str) -> Iterator[None]:
-        self.send(event="start", phase=name)
+    def phase(self, name: str, **only: str) -> Iterator[None]:
+        self.send(event="start", phase=name, **only)
         start = time.monotonic()
         try:
             yield
@@ -81,7 +86,7 @@ class BuildProgress:
                 remedy="-v shows the whole report; keep an operator in PyTorch with --torch-executed-op",
             ) from error
         self.seconds[name] = round(time.monotonic() - start, 3)
-        self.send(event="end", phase=name, seconds=self.seconds[name])
+        self.send(event="end", phase=name, seconds=self.seconds[name], **only)
 
 
 def main() -> int:
@@ -215,10 +220,12 @@ class Build:
         left = []
         for job in jobs:
             self._take(job, progress)
-            progress.warn(pipeline.golden_warnings(), **({"out": job["out"]} if len(jobs) > 1 else {}))
+            only = {"out": job["out"]} if len(jobs) > 1 else {}
+            progress.warn(pipeline.golden_warnings(), **only)
             try:
+                pipeline.require_sound()
                 pipeline.builder.check_gpus(pipeline.options.capabilities)
-                found = job["cache"] and self._cached(job, progress)
+                found = job["cache"] and self._cached(job, progress, **only)
             except TrtcrossError as error:
                 if len(jobs) == 1:
                     raise
@@ -231,7 +238,7 @@ class Build:
             self._import_upstream()
         return left
 
-    def _cached(self, job: Job, progress: BuildProgress) -> bool:
+    def _cached(self, job: Job, progress: BuildProgress, **only: str) -> bool:
         """Finds the cache key; writes the artifact if the caller could not look for it, and the cache has it."""
         from linux_side.cache.key import file_key
         from linux_side.cache.lookup import fetch
@@ -243,12 +250,12 @@ class Build:
             key = file_key(Path(job["model"]), job["name"], pipeline.options)
             self._keys[out] = key if key == job["cache_key"] else None
             return False
-        with progress.phase("cache"):
+        with progress.phase("cache", **only):
             self._keys[out] = key = pipeline.program_key()
             seconds = progress.seconds
-            found = fetch(BuildCache(), key, Path(out), seconds, lambda text: progress.send(event="warning", text=text))
+            found = fetch(BuildCache(), key, Path(out), seconds, lambda text: progress.warn([text], **only))
         if found:
-            progress.send(event="cached", key=key, out=out)
+            progress.send(event="cached", key=key, **only)
         return found
 
 

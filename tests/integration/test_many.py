@@ -92,6 +92,8 @@ def test_each_is_found_in_the_cache_by_itself_later(tmp_path: Path, monkeypatch:
     built = build_many("tests.models:tiny", builds, progress=events.append)
     assert [one.artifact.manifest.build.from_cache for one in built if one.artifact] == [True, False]
     assert [event["out"] for event in events if event["event"] == "cached"] == [str(first)]
+    looked = [event["out"] for event in events if event["event"] == "start" and event["phase"] == "cache"]
+    assert looked == [str(first), str(second)]
     with build("tests.models:tiny", tmp_path / "3.pt2") as again:
         assert again.manifest.build.from_cache
 
@@ -122,6 +124,38 @@ def test_what_kills_the_shared_process_is_found_for_each_by_itself(tmp_path: Pat
     builds = {tmp_path / "a.pt2": BuildOptions(), tmp_path / "b.pt2": BuildOptions(precision="fp16")}
     built = build_many("tests.integration.matrix_models:killed", builds, cache=False)
     assert all(isinstance(one.error, BuildFailedError) and one.error.ended and one.error.ended.killed for one in built)
+
+
+def test_builds_whose_shared_process_is_killed_later_are_built_by_themselves(tmp_path: Path, spool: Path) -> None:
+    builds = {tmp_path / f"{name}.pt2": BuildOptions(workspace=size) for name, size in {"a": 2**20, "b": 2**21}.items()}
+    killed: list[int] = []
+
+    def progress(event: dict[str, Any]) -> None:
+        if event["event"] == "start" and event["phase"] == "convert" and not killed:
+            shared = descendants()[-1].parent()
+            assert shared
+            killed.append(shared.pid)
+            shared.kill()
+
+    log = io.BytesIO()
+    built = build_many("tests.models:tiny", builds, cache=False, jobs=1, progress=progress, log=log)
+    assert killed and not any(one.error for one in built)
+    assert log.getvalue().count(b"built by itself: the process that it would share has ended") == 2
+
+
+@pytest.mark.usefixtures("spool")
+@pytest.mark.parametrize("allowed_first", [True, False])
+def test_what_one_allows_is_not_allowed_to_another(tmp_path: Path, allowed_first: bool) -> None:
+    allowed, other = tmp_path / "allowed.pt2", tmp_path / "other.pt2"
+    options = {
+        allowed: BuildOptions(allow_no_engine=True, torch_executed_ops=["trtcross_test.double.default"]),
+        other: BuildOptions(allow_no_engine=True),
+    }
+    order = (allowed, other) if allowed_first else (other, allowed)
+    built = build_many("tests.models:custom", {out: options[out] for out in order}, cache=False)
+    errors = {one.out: one.error for one in built}
+    assert errors[allowed] is None
+    assert "calls the custom operator trtcross_test.double" in str(errors[other])
 
 
 def test_what_a_callback_raises_ends_them_all_and_goes_on(tmp_path: Path, spool: Path) -> None:
