@@ -9,7 +9,6 @@ from contextlib import ExitStack
 from typing import IO
 
 from linux_side.driver.building import Prepared, run_alone
-from linux_side.driver.forks import Ended
 from linux_side.driver.leaf import Outcome
 from linux_side.driver.peak import Peak
 from toolchain.errors import BuildFailedError, ProcessEnd, TrtcrossError
@@ -61,7 +60,7 @@ class Alone:
         peak = peaks[0].highest if peaks else None
         seconds = time.monotonic() - start
         if expired.is_set():
-            error = too_long(Ended(ProcessEnd(signal=9), 0, 0, timed_out=True), timeout)
+            error = too_long(ProcessEnd(signal=9), timeout)
         artifact = None if error else self._prepared.finished()
         return Outcome(artifact, error, peak, seconds)
 
@@ -73,10 +72,10 @@ class Alone:
                 self._child.kill()
 
 
-def too_long(ended: Ended, timeout: float | None) -> BuildFailedError:
+def too_long(ended: ProcessEnd | None, timeout: float | None) -> BuildFailedError:
     """What is wrong with a build that was ended for its time."""
     return BuildFailedError(
         f"it was not done after {timeout or 0:.0f} s",
         remedy="give it longer with --timeout, or see its log",
-        ended=ended.ended,
+        ended=ended,
     )

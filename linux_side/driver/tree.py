@@ -231,7 +231,7 @@ class Tree(Generic[R]):
                 self._leaf(leaf, node, f"the process that it would share cannot be: {error}") for leaf in leaves
             ], []
         if failed or ended.timed_out:
-            problem = failed[0] if failed else too_long(ended, self._timeout)
+            problem = failed[0] if failed else too_long(ended.ended, self._timeout)
             for leaf in leaves:
                 with leaf.log.open("ab") as own:
                     own.write(self._printed(node) + log.read_bytes())
@@ -269,7 +269,7 @@ class Tree(Generic[R]):
                 return self._alone(leaf, "the process that it would share has ended")
             error = ear.error_of(ended.ended or ProcessEnd(code=0), log, begin)
         if ended.timed_out:
-            error = too_long(ended, self._timeout)
+            error = too_long(ended.ended, self._timeout)
         artifact = None if error else leaf.prepared.finished()
         return Outcome(artifact, error, node.peak_with(ended.peak), time.monotonic() - start)
 
@@ -344,5 +344,8 @@ def _outcome(build: Callable[[], Outcome]) -> Outcome:
     except TrtcrossError as error:
         return Outcome(None, error)
     except Exception as error:  # noqa: BLE001 - see above
-        problem = f"the build could not be run: {type(error).__name__}: {error}"
-        return Outcome(None, BuildFailedError(problem, remedy="see the message"))
+        problem = BuildFailedError(
+            f"the build could not be run: {type(error).__name__}: {error}", remedy="see the message"
+        )
+        problem.__cause__ = error
+        return Outcome(None, problem)
