@@ -23,6 +23,7 @@ from linux_side.driver.allocator import give_freed_memory_back
 from linux_side.driver.end_with_parent import end_with_parent
 from linux_side.driver.room import is_full
 from linux_side.driver.stages import STAGES
+from linux_side.driver.termination import ends_in_order
 from toolchain.errors import BuildFailedError, TrtcrossError
 from toolchain.io.events import EventWriter, events_to_parent
 from toolchain.text import first_line
@@ -152,7 +153,8 @@ class Build:
             elif stage == "convert":
                 self.pipeline.convert()
             else:
-                self.pipeline.write(Path(left[0]["out"]))
+                with ends_in_order():  # its parent may be killed: then nobody else removes the part beside the artifact
+                    self.pipeline.write(Path(left[0]["out"]))
             self.stage = stage
             if not left:
                 break
