@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -12,33 +13,38 @@ from typing import Any
 import psutil
 import pytest
 
-from tests.conftest import ROOT
-from tests.integration.waiting import running
+from tests.integration.waiting import running, wait_for
 from toolchain.errors import BuildFailedError
 from toolchain.io.events import read_events, start_child
 
 pytestmark = pytest.mark.rtx
 
 LARGE = "benchmarks.scale:perceptron"
+# Kills itself as soon as its child has begun the file beside the artifact.
+KILLED = """
+import os, signal, sys, time
+from pathlib import Path
+from linux_side import build
+
+def progress(event):
+    if event["event"] == "start" and event["phase"] == "write":
+        while not list(out.parent.glob(".*.part")):
+            time.sleep(0.001)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+out = Path(sys.argv[1])
+build("benchmarks.scale:perceptron", out, cache=False, progress=progress)
+"""
 
 
-@pytest.fixture
-def spool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where temporary folders go."""
-    folder = tmp_path / "spool"
-    folder.mkdir()
-    monkeypatch.setenv("TMPDIR", str(folder))
-    monkeypatch.setattr("tempfile.tempdir", str(folder))
+@pytest.fixture(autouse=True)
+def size(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BENCHMARK_MIB", "64")
-    return folder
 
 
-def test_convert_is_told_in_steps_and_an_exception_of_the_callback_ends_the_build(
-    tmp_path: Path, spool: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_convert_is_told_in_steps_and_an_exception_of_the_callback_ends_the_build(tmp_path: Path, spool: Path) -> None:
     from linux_side import build
 
-    monkeypatch.chdir(ROOT)
     events: list[dict[str, Any]] = []
 
     class EnoughError(Exception):
@@ -61,7 +67,7 @@ def test_told_to_end_within_convert_it_does_within_a_second_and_leaves_nothing(
     told: signal.Signals, code: int, tmp_path: Path, spool: Path
 ) -> None:
     command = [sys.executable, "-m", "toolchain", "build", LARGE, "-o", str(tmp_path / "out.pt2"), "-q", "--no-cache"]
-    build, events = start_child(command, cwd=ROOT, start_new_session=True)
+    build, events = start_child(command, start_new_session=True)
     with build, events:
         for event in read_events(events):
             if event["event"] == "progress":
@@ -79,12 +85,8 @@ def test_told_to_end_within_convert_it_does_within_a_second_and_leaves_nothing(
     assert not list(spool.glob("trtcross-*")) and [path.name for path in tmp_path.iterdir()] == ["spool"]
 
 
-def test_a_kill_within_convert_says_the_phase_and_the_estimate(
-    tmp_path: Path, spool: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_kill_within_convert_says_the_phase_and_the_estimate(tmp_path: Path, spool: Path) -> None:
     from linux_side import build
-
-    monkeypatch.chdir(ROOT)
 
     def progress(event: dict[str, Any]) -> None:
         if event["event"] == "progress":
@@ -96,3 +98,10 @@ def test_a_kill_within_convert_says_the_phase_and_the_estimate(
     assert "'convert'" in str(caught.value.where)
     assert "thought to need 828." in str(caught.value.remedy)
     assert not list(spool.glob("trtcross-*")) and [path.name for path in tmp_path.iterdir()] == ["spool"]
+
+
+@pytest.mark.usefixtures("spool")
+def test_a_caller_that_is_killed_leaves_no_part_of_an_artifact(tmp_path: Path) -> None:
+    done = subprocess.run([sys.executable, "-c", KILLED, str(tmp_path / "out.pt2")], check=False, timeout=120)
+    assert done.returncode == -signal.SIGKILL
+    wait_for(lambda: not list(tmp_path.glob(".*.part")), 20)

@@ -17,7 +17,7 @@ import psutil
 import pytest
 
 from linux_side import BuildOptions, build, build_many
-from tests.conftest import ROOT, Trtcross
+from tests.conftest import Trtcross
 from tests.integration.waiting import running, started, wait_for
 from toolchain.container.entry_names import MANIFEST_ENTRY
 from toolchain.errors import BuildFailedError, UsageError
@@ -25,17 +25,6 @@ from toolchain.errors import BuildFailedError, UsageError
 pytestmark = pytest.mark.rtx
 
 COUNTED = "tests.integration.matrix_models:counted"
-
-
-@pytest.fixture
-def spool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where temporary folders go; the tests' models are found from here."""
-    folder = tmp_path / "spool"
-    folder.mkdir()
-    monkeypatch.setenv("TMPDIR", str(folder))
-    monkeypatch.setattr("tempfile.tempdir", str(folder))
-    monkeypatch.chdir(ROOT)
-    return folder
 
 
 def content(path: Path) -> dict[str, Any]:
