@@ -7,7 +7,7 @@ import json
 import os
 import subprocess
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -16,27 +16,20 @@ from linux_side.cache.key import file_key
 from linux_side.cache.lookup import fetch, keep
 from linux_side.cache.store import BuildCache
 from linux_side.cache.times import Times, with_time_left
+from linux_side.driver.ear import Ear, OnEvent, remove_parts
+from linux_side.driver.early_refusals import require_buildable
 from linux_side.driver.room import Needs, require_room, saved_weights
 from linux_side.driver.termination import ends_in_order
-from linux_side.frontend.hub.folder import open_folder, require_task_of_folder
 from linux_side.options import BuildOptions
 from linux_side.precision_plan import PrecisionPlan, plan_path
 from toolchain.artifact import Artifact, open_artifact
-from toolchain.container.file_kind import file_kind
-from toolchain.errors import BuildFailedError, ProcessEnd, TrtcrossError, UsageError, error_from_json
-from toolchain.factory import is_factory, require_factory
-from toolchain.host.memory import free_memory
-from toolchain.io.atomic import new_part, part_prefix
+from toolchain.errors import BuildFailedError, ProcessEnd, UsageError
 from toolchain.io.events import read_events, start_child
-from toolchain.io.places import require_own_place
 from toolchain.io.python_child import python_child
 from toolchain.manifest.models import build_warnings
-from toolchain.text import size_text
 
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
-
-OnEvent = Callable[[dict[str, Any]], None]
 
 
 def build(
@@ -235,67 +228,6 @@ def save_model(program: Any, spool: Path) -> tuple[str, str]:
     return type(program.graph_module).__name__, str(path)
 
 
-def require_buildable(model: Any, out: Path, options: BuildOptions) -> None:
-    """What is wrong for certain is said at once, not after seconds of imports in the child.
-
-    Raises:
-        UsageError: there is no such model, or ``out`` cannot be written.
-    """
-    task = options.task
-    if isinstance(model, (str, os.PathLike)):
-        _check_model(str(model), task)
-    elif task is not None:
-        require_task_of_folder(type(model).__name__, task)
-    if out.suffix != ".pt2":
-        raise UsageError(
-            f"the artifact {out.name!r} must end in .pt2", where="-o", remedy="torch.export.load asks for it"
-        )
-    if out.is_dir() or not out.parent.is_dir():
-        raise UsageError(
-            "the output is a folder, or its folder does not exist", where=f"-o {out}", remedy="name a file to write"
-        )
-    if isinstance(model, (str, os.PathLike)):
-        require_own_place(out, model, where="-o")
-    _require_writable(out)
-
-
-def _require_writable(out: Path) -> None:
-    """Makes the file that is moved into place at the end, and takes it away: whatever the reason, it shows now."""
-    try:
-        new_part(out).unlink()
-    except OSError as error:
-        raise UsageError(
-            f"no file can be written there: {error.strerror}", where=f"-o {out}", remedy="name another place with -o"
-        ) from error
-
-
-def _check_model(model: str, task: str | None) -> None:
-    require_task_of_folder(model, task)
-    if Path(model).is_dir():
-        open_folder(Path(model), task)
-    elif Path(model).is_file():
-        _check_kind(Path(model))
-    elif is_factory(model):
-        require_factory(model)
-    else:
-        raise UsageError(
-            f"there is no model {model!r}",
-            where="MODEL",
-            remedy="give a .pt2 file that torch.export.save wrote, module:factory, ./file.py:factory or a model folder",
-        )
-
-
-def _check_kind(model: Path) -> None:
-    if model.suffix == ".py":
-        raise UsageError("this is a Python file", where=str(model), remedy=f"name a function in it: {model}:FACTORY")
-    if kind := file_kind(model):
-        raise UsageError(
-            f"this is {kind.what}, not a program that torch.export.save wrote",
-            where=str(model),
-            remedy=kind.build_from,
-        )
-
-
 def run_alone(
     prepared: Prepared, log: IO[bytes], on_start: Callable[[subprocess.Popen[bytes]], None] = lambda _: None
 ) -> None:
@@ -326,63 +258,3 @@ def run_alone(
             remove_parts(prepared.out, child.pid)
     if error := ear.error_of(ProcessEnd.of(child.returncode), log, start):
         raise error
-
-
-class Ear:
-    """Hears a build process: passes on what it says, and knows at its end what was wrong."""
-
-    def __init__(self, report: OnEvent) -> None:
-        self._report = report
-        self._error: TrtcrossError | None = None
-        self._told: dict[str, Any] = {}
-
-    def hear(self, event: dict[str, Any]) -> None:
-        if event["event"] == "error":
-            self._error = error_from_json(event["error"])
-        else:
-            self._told.update(event)
-            self._report(event)
-
-    def error_of(self, ended: ProcessEnd, log: IO[bytes], start: int | None) -> TrtcrossError | None:
-        """What it said is wrong, or how it ended where it said nothing.
-
-        Args:
-            log: with what it printed, from ``start`` on.
-        """
-        if self._error is not None or not (ended.code or ended.signal):
-            return self._error
-        return _crashed(ended, log, start, self._told)
-
-
-def remove_parts(out: Path, pid: int) -> None:
-    """What a child that was killed left unfinished; another build's own part is not touched."""
-    prefix = part_prefix(out, pid)
-    for path in out.parent.iterdir():
-        if path.name.startswith(prefix):
-            path.unlink(missing_ok=True)
-
-
-def _crashed(ended: ProcessEnd, log: IO[bytes], start: int | None, told: Mapping[str, Any]) -> BuildFailedError:
-    """The error of a build process that ended without a document.
-
-    Args:
-        told: the newest of each member of the process's events.
-    """
-    tail = ""
-    if start is not None and log.readable():
-        log.seek(start)
-        tail = "\n".join(log.read().decode(errors="replace").splitlines()[-15:])
-    return BuildFailedError(
-        f"the build process {ended}" + (f"; it said last:\n{tail}" if tail else ""),
-        where=f"linux_side.driver.worker, phase {told.get('phase', 'import')!r}",
-        remedy=_after_a_kill(told) if ended.killed else "please report it, with this text",
-        ended=ended,
-    )
-
-
-def _after_a_kill(told: Mapping[str, Any]) -> str:
-    remedy = "SIGKILL usually means too little memory: build on a bigger machine"
-    if "memory" in told:
-        thought, free = size_text(told["memory"]), size_text(free_memory())
-        remedy += f", or in halves (this build was thought to need {thought}; {free} is free now)"
-    return remedy

@@ -8,18 +8,17 @@ import socket
 import subprocess
 import tempfile
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
+from linux_side.driver.ear import OnEvent
 from linux_side.driver.peak import Peak
 from toolchain.errors import ProcessEnd
 from toolchain.io.events import read_events
 from toolchain.io.python_child import python_child
-
-OnEvent = Callable[[dict[str, Any]], None]
 
 
 @dataclass(frozen=True)

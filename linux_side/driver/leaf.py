@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from linux_side.driver.building import OnEvent, Prepared
+from linux_side.driver.building import Prepared
+from linux_side.driver.ear import OnEvent
 from linux_side.driver.room import GUESS, thought_to_take
 from linux_side.options import BuildOptions
 from toolchain.artifact import Artifact

@@ -10,7 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from linux_side.driver.building import OnEvent, require_buildable, save_model
+from linux_side.driver.building import save_model
+from linux_side.driver.ear import OnEvent
+from linux_side.driver.early_refusals import require_buildable
 from linux_side.driver.leaf import Leaf, Outcome
 from linux_side.driver.room import default_budget
 from linux_side.driver.termination import ends_in_order

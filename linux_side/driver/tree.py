@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import IO, Any, Generic, TypeVar
 
 from linux_side.driver.alone import Alone, too_long
-from linux_side.driver.building import Ear, OnEvent, Prepared, remove_parts
+from linux_side.driver.building import Prepared
+from linux_side.driver.ear import Ear, OnEvent, remove_parts
 from linux_side.driver.forks import Ended, Fork, Root, Server
 from linux_side.driver.leaf import Leaf, Outcome
 from linux_side.driver.room import INHERITED

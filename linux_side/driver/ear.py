@@ -1,0 +1,74 @@
+"""What is heard of a build process, what was wrong with it at its end, and what it left."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import IO, Any
+
+from toolchain.errors import BuildFailedError, ProcessEnd, TrtcrossError, error_from_json
+from toolchain.host.memory import free_memory
+from toolchain.io.atomic import part_prefix
+from toolchain.text import size_text
+
+OnEvent = Callable[[dict[str, Any]], None]
+
+
+class Ear:
+    """Hears a build process: passes on what it says, and knows at its end what was wrong."""
+
+    def __init__(self, report: OnEvent) -> None:
+        self._report = report
+        self._error: TrtcrossError | None = None
+        self._told: dict[str, Any] = {}
+
+    def hear(self, event: dict[str, Any]) -> None:
+        if event["event"] == "error":
+            self._error = error_from_json(event["error"])
+        else:
+            self._told.update(event)
+            self._report(event)
+
+    def error_of(self, ended: ProcessEnd, log: IO[bytes], start: int | None) -> TrtcrossError | None:
+        """What it said is wrong, or how it ended where it said nothing.
+
+        Args:
+            log: with what it printed, from ``start`` on.
+        """
+        if self._error is not None or not (ended.code or ended.signal):
+            return self._error
+        return _crashed(ended, log, start, self._told)
+
+
+def remove_parts(out: Path, pid: int) -> None:
+    """What a child that was killed left unfinished; another build's own part is not touched."""
+    prefix = part_prefix(out, pid)
+    for path in out.parent.iterdir():
+        if path.name.startswith(prefix):
+            path.unlink(missing_ok=True)
+
+
+def _crashed(ended: ProcessEnd, log: IO[bytes], start: int | None, told: Mapping[str, Any]) -> BuildFailedError:
+    """The error of a build process that ended without a document.
+
+    Args:
+        told: the newest of each member of the process's events.
+    """
+    tail = ""
+    if start is not None and log.readable():
+        log.seek(start)
+        tail = "\n".join(log.read().decode(errors="replace").splitlines()[-15:])
+    return BuildFailedError(
+        f"the build process {ended}" + (f"; it said last:\n{tail}" if tail else ""),
+        where=f"linux_side.driver.worker, phase {told.get('phase', 'import')!r}",
+        remedy=_after_a_kill(told) if ended.killed else "please report it, with this text",
+        ended=ended,
+    )
+
+
+def _after_a_kill(told: Mapping[str, Any]) -> str:
+    remedy = "SIGKILL usually means too little memory: build on a bigger machine"
+    if "memory" in told:
+        thought, free = size_text(told["memory"]), size_text(free_memory())
+        remedy += f", or in halves (this build was thought to need {thought}; {free} is free now)"
+    return remedy
