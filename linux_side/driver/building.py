@@ -110,7 +110,9 @@ class Prepared:
         self._cache = BuildCache() if cache else None
         if self._cache and not self._cache.limit:
             self._cache = None
-        self._times, self._named = Times(self._cache.folder if self._cache else None), str(model) if named else ""
+        self._times = Times(self._cache.folder if self._cache else None)
+        # Where it is a program of the caller's that was saved for several builds, its path is of this once.
+        self._named = str(model) if named and name is None else ""
         self.report = with_time_left(listener or (lambda _: None), self._times.of(self._named, options))
         self._name = name
         if named:

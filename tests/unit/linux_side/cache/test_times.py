@@ -9,6 +9,7 @@ import pytest
 
 from linux_side.cache import times
 from linux_side.cache.times import Times, with_time_left
+from linux_side.driver.building import Prepared
 from linux_side.options import BuildOptions
 
 FP16 = BuildOptions(precision="fp16")
@@ -56,3 +57,16 @@ def test_events_say_what_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
     report({"event": "start", "phase": "precision"})
     report({"event": "warning", "text": "x"})
     assert [event.get("seconds_left") for event in seen] == [31.0, None, 21.0, 16.0, 1.0, None, None]
+
+
+def test_a_program_that_was_saved_for_several_builds_is_not_known_by_its_temporary_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TRTCROSS_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("TRTCROSS_CACHE_SIZE", "1GiB")
+    Times(tmp_path / "cache").keep("", FP16, {"lower": 2.0})
+    saved, events = tmp_path / "input.pt2", list[dict[str, Any]]()
+    saved.write_bytes(b"PK\x03\x04")
+    prepared = Prepared(saved, tmp_path / "out.pt2", FP16, tmp_path, cache=True, name="Net", listener=events.append)
+    prepared.report({"event": "start", "phase": "lower"})
+    assert events[0]["seconds_left"] == pytest.approx(2.0, abs=0.5)
