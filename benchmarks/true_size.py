@@ -35,7 +35,7 @@ def filled(module: torch.nn.Module, seed: int) -> torch.nn.Module:
     wanted = {name: value for name, value in module.state_dict().items() if value.is_meta}
     starts = list(accumulate((-(-value.nbytes // _PAGE) * _PAGE for value in wanted.values()), initial=0))
     with _file(f"{type(module).__name__}-{seed}-{starts[-1]}") as file:
-        if not file.seek(0, os.SEEK_END):
+        if file.seek(0, os.SEEK_END) < starts[-1]:  # of a kept one, whoever drew it may have been killed
             bits = numpy.random.SFC64(seed)
             for (name, value), start in zip(wanted.items(), starts, strict=False):
                 file.seek(start)
