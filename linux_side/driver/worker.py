@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from linux_side.driver.allocator import give_freed_memory_back
+from linux_side.driver.ear import remove_parts
 from linux_side.driver.end_with_parent import end_with_parent
 from linux_side.driver.room import is_full
 from linux_side.driver.stages import STAGES
@@ -153,8 +154,7 @@ class Build:
             elif stage == "convert":
                 self.pipeline.convert()
             else:
-                with ends_in_order():  # its parent may be killed: then nobody else removes the part beside the artifact
-                    self.pipeline.write(Path(left[0]["out"]))
+                self._write(Path(left[0]["out"]))
             self.stage = stage
             if not left:
                 break
@@ -239,6 +239,15 @@ class Build:
             self._take(left[0], progress)
             self._import_upstream()
         return left
+
+    def _write(self, out: Path) -> None:
+        """Leaves no part of the artifact beside it: where the parent was killed, nobody else removes one."""
+        with ends_in_order():
+            try:
+                self.pipeline.write(out)
+            except BaseException:  # it may be told to end between any two steps of the writer's
+                remove_parts(out, os.getpid())
+                raise
 
     def _cached(self, job: Job, progress: BuildProgress, **only: str) -> bool:
         """Finds the cache key; writes the artifact if the caller could not look for it, and the cache has it."""
