@@ -1,13 +1,13 @@
-"""The producer: exports, compiles and writes artifacts on Linux.
+"""The producer: exports and compiles models, and writes artifacts, on Linux.
 
-``build`` runs in a child process, so the caller's torch is never touched::
+``build`` runs in a child process, so it imports nothing into the caller's process and changes no state of its torch::
 
     from linux_side import BuildOptions, build
 
     artifact = build("models:resnet50", "resnet50.pt2", precision="fp16", dynamic=["x.0=1:4:8"])
     artifact = build(exported_program, "resnet50.pt2", options=BuildOptions(gpus=["sm_89"]))
 
-``build_many`` builds several artifacts of one model, and does once what they share::
+``build_many`` builds several artifacts of one model and does their common work once::
 
     from linux_side import build_many
 
@@ -17,7 +17,7 @@
     )
     assert all(one.error is None for one in built)
 
-``export`` turns a GraphModule that ``torch_tensorrt.dynamo`` compiled into an exported program, in this process::
+``export`` turns a GraphModule compiled by ``torch_tensorrt.dynamo`` into an exported program, in this process::
 
     from linux_side import export
 
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 __all__ = ["BuildOptions", "Built", "build", "build_many", "export"]
 
-# `export` needs torch; the others do not, so nothing is imported before it is asked for.
+# Only `export` needs torch, so each name is imported at its first use.
 __getattr__ = lazy_names(
     __name__,
     {

@@ -1,6 +1,6 @@
-"""What a build is asked for, as plain data: it crosses a process boundary and goes into the manifest.
+"""The options of a build, as plain data that is sent to the build process and recorded in the manifest.
 
-Each option is written here alone: ``build()``, the command line and the matrix are made of the fields.
+Each option is defined here only: ``build()``, the command line and the matrix derive theirs from the fields.
 """
 
 from __future__ import annotations
@@ -24,18 +24,18 @@ AUTO_TOLERANCE = 1e-2
 
 Halves = Literal["fp16", "bf16"]
 Precision = Literal["fp32", "fp16", "bf16", "auto"]
-# What TensorRT-RTX builds engines for, by name.
+# The compute capabilities that TensorRT-RTX builds engines for.
 GPUS = tuple(map(str, CAPABILITY_BITS.values()))
 
 
-# What a matrix varies from cell to cell, and --many from build to build.
+# The options that a matrix varies from cell to cell, and --many from build to build.
 AXES = ("target", "backend", "gpus", "precision")
 
-_DIGITS = 18  # of a size: more than any tensor has
+_MAX_DIGITS = 18  # no tensor has a size with more digits
 
 
 class SizeRange(StrictModel):
-    """One optimization profile's range of a dimension."""
+    """The sizes of one dimension in one optimization profile: least, typical and greatest."""
 
     min: Annotated[int, Field(ge=0)]
     opt: Annotated[int, Field(ge=0)]
@@ -43,7 +43,7 @@ class SizeRange(StrictModel):
 
 
 class DynamicDimension(StrictModel):
-    """``--dynamic NAME.DIM=MIN:OPT:MAX``; several ranges, separated by commas, are several profiles."""
+    """A dimension that may vary: ``NAME.DIM=MIN:OPT:MAX``, with one comma-separated range for each profile."""
 
     input: str
     dim: Annotated[int, Field(ge=0)]
@@ -51,6 +51,11 @@ class DynamicDimension(StrictModel):
 
     @classmethod
     def parse(cls, text: str) -> DynamicDimension:
+        """Parses ``NAME.DIM=MIN:OPT:MAX[,MIN:OPT:MAX...]``.
+
+        Raises:
+            UsageError: the text has another form, or its sizes are out of order.
+        """
         place, equals, rest = text.partition("=")
         name, dot, dim = place.strip().rpartition(".")
         try:
@@ -80,14 +85,17 @@ class DynamicDimension(StrictModel):
 
     @property
     def size(self) -> Size:
+        """The dimension's size as a term of the guard language."""
         return Size(self.input, self.dim)
 
     @property
     def lowest(self) -> int:
+        """The least size in any profile."""
         return min(size.min for size in self.ranges)
 
     @property
     def highest(self) -> int:
+        """The greatest size in any profile."""
         return max(size.max for size in self.ranges)
 
 
@@ -105,7 +113,7 @@ def _range(text: str) -> SizeRange:
 
 def _number(text: str, what: str) -> int:
     text = text.strip()
-    if not (text.isascii() and text.isdecimal()) or len(text) > _DIGITS:
+    if not (text.isascii() and text.isdecimal()) or len(text) > _MAX_DIGITS:
         raise ValueError(f"{text!r} is not {what}, which is a number from 0 on")
     return int(text)
 
@@ -130,7 +138,7 @@ Capability = Annotated[str, AfterValidator(from_text(_capability))]
 
 
 class BuildOptions(Options):
-    """Every setting of a build."""
+    """The settings of a build. Each field's description is the help text of its command-line option."""
 
     target: Annotated[Platform, BeforeValidator(from_text(Platform.parse))] = Field(
         default=Platform.WINDOWS_X86_64, description="Platform: windows-x86_64, linux-x86_64."
@@ -182,11 +190,11 @@ class BuildOptions(Options):
 
     @model_validator(mode="after")
     def _agree(self) -> BuildOptions:
-        """Refuses options of precision that contradict each other."""
+        """Refuses precision options that contradict each other."""
         plan = self.precision_plan
         if self.tolerance is not None and self.precision != "auto":
             raise UsageError(
-                "a tolerance says what --precision auto searches for, and there is no --precision auto",
+                "a tolerance is the target of --precision auto, and there is no --precision auto",
                 where="--tolerance",
                 remedy="add --precision auto, or leave --tolerance out",
             )
@@ -200,18 +208,19 @@ class BuildOptions(Options):
 
     @property
     def halves(self) -> Halves | Literal["auto"] | None:
-        """What products compute in where that is not fp32; ``auto`` where a search decides."""
+        """The half precision that products compute in, ``auto`` if a search chooses it, or None for fp32."""
         if self.precision_plan:
             return self.precision_plan.precision
         return None if self.precision == "fp32" else self.precision
 
     @property
     def relative_l2(self) -> float | None:
-        """The relative error that outputs may have, where it is not the precision's own."""
+        """The relative L2 error allowed for outputs, or None for the precision's own tolerance."""
         if self.precision_plan:
             return self.precision_plan.tolerance
         return (self.tolerance or AUTO_TOLERANCE) if self.precision == "auto" else None
 
     @property
     def capabilities(self) -> list[ComputeCapability]:
+        """The requested compute capabilities, sorted and without duplicates."""
         return sorted({ComputeCapability.parse(gpu) for gpu in self.gpus})

@@ -1,4 +1,4 @@
-"""A precision plan: what computes in halves, and what stays in fp32 beyond the rules. Imports no torch."""
+"""A precision plan: which half precision a build uses, and what stays in fp32 beyond the rules. Imports no torch."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ _REMEDY = 'write {"version": 1, "precision": "fp16", "keep_fp32": ["encoder.laye
 
 
 class PrecisionPlan(StrictModel):
-    """``--precision-plan FILE``: a JSON file, such as ``--precision auto`` writes beside the artifact.
+    """The content of ``--precision-plan FILE``, the JSON that ``--precision auto`` writes beside the artifact.
 
     Attributes:
-        precision: of everything that is not kept.
+        precision: the half precision of everything that is not kept in fp32.
         keep_fp32: patterns of module paths and operators that stay in fp32 beyond the rules.
-        tolerance: relative L2 error that the outputs may have; None: that of the precision.
-        reached: the error that the search measured on the CPU, for people.
+        tolerance: the relative L2 error allowed for outputs; None for the precision's own tolerance.
+        reached: the relative L2 error that the search measured on the CPU; information for people only.
     """
 
     version: Literal[1] = 1
@@ -34,10 +34,10 @@ class PrecisionPlan(StrictModel):
 
     @classmethod
     def parse(cls, text: str) -> PrecisionPlan:
-        """Reads the plan's file; a text that begins with a brace is the plan itself.
+        """Reads a plan from a file, or from the text itself if it begins with a brace.
 
         Raises:
-            UsageError: the file cannot be read, or is no plan.
+            UsageError: the file cannot be read, or its content is not a plan.
         """
         inline = text.lstrip().startswith("{")
         where = "--precision-plan" if inline else f"--precision-plan {text}"
@@ -57,16 +57,16 @@ class PrecisionPlan(StrictModel):
         return self.model_dump_json(exclude_none=True)
 
     def write(self, path: Path) -> None:
-        """Writes the plan as a file, in place of what is there.
+        """Writes the plan to a file, replacing an existing one.
 
         Raises:
-            OSError: it cannot be written.
+            OSError: the file cannot be written.
         """
         write_text(path, self.model_dump_json(indent=1, exclude_none=True) + "\n")
 
 
 def plan_path(artifact: Path) -> Path:
-    """Where ``--precision auto`` writes the plan of an artifact: ``model.precision.json`` beside ``model.pt2``."""
+    """Returns where ``--precision auto`` writes an artifact's plan: ``model.precision.json`` beside ``model.pt2``."""
     return artifact.with_suffix(".precision.json")
 
 

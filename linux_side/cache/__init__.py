@@ -1,1 +1,1 @@
-"""The build cache: artifacts kept by what went into them. Imports no torch."""
+"""The build cache: artifacts stored under a digest of everything that they were built from. Imports no torch."""

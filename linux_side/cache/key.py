@@ -1,4 +1,7 @@
-"""What a build depends on, as one digest: the same key, the same artifact but for ``created`` and ``build``."""
+"""Cache keys: a digest of everything that a build depends on.
+
+Builds with the same key give the same artifact, except for the manifest's ``created`` and ``build``.
+"""
 
 from __future__ import annotations
 
@@ -16,18 +19,20 @@ from toolchain.io.hashing import file_digest
 from toolchain.targets import Backend
 
 _PACKAGES = ("linux_side", "toolchain")
-# Folders of them that change no artifact.
-_APART = {"__pycache__", "commands", "matrix"}
+# Folders of these packages that cannot change an artifact.
+_IGNORED = {"__pycache__", "commands", "matrix"}
 
 
 def file_key(path: Path, name: str | None, options: BuildOptions) -> str | None:
-    """The key of a build from an exported program's file, whatever its folder.
+    """Returns the key of a build from the file of an exported program, in whatever folder it is.
 
     Args:
-        name: the model's; None for the file's own.
+        path: the file.
+        name: the model's name; None for the file's own.
+        options: the build's options.
 
     Returns:
-        None where the file does not tell all: an engine of TensorRT belongs to the GPU on which it was built.
+        The key, or None for the backend ``tensorrt``: its engines also depend on the GPU on which they are built.
     """
     if options.backend == Backend.TENSORRT.value:
         return None
@@ -42,14 +47,16 @@ def program_key(
     options: BuildOptions,
     classes: Sequence[dict[str, Any]] = (),
 ) -> str:
-    """The key of a build from an exported program.
+    """Returns the key of a build from an exported program in memory.
 
     Args:
-        digest: of the graph and the weights.
-        golden: the golden entry and what is said of it, which the graph alone does not tell: of a model that was cast,
-            or that computes something else outside of torch.export.
-        gpu: the GPU at hand, where the backend builds for it.
-        classes: what the manifest says of the call's classes, which the graph does not tell.
+        digest: the digest of the graph and the weights.
+        golden: the golden entry and its warnings. The graph does not determine them: the model may have been cast, or
+            may compute something else outside of ``torch.export``.
+        name: the model's name.
+        gpu: the name of the GPU at hand, if the backend builds for that GPU; otherwise None.
+        options: the build's options.
+        classes: the manifest's entries for the classes of the call, which the graph does not determine.
     """
     source: dict[str, Any] = {
         "program": digest,
@@ -81,7 +88,7 @@ def _versions(backend: str) -> dict[str, str]:
 
 
 def _own_sources() -> str:
-    """The digest of the code that builds, which changes more often than its version while it is worked on."""
+    """Returns the digest of our own code, which during development changes more often than its version."""
     folders = [
         Path(folder)
         for package in _PACKAGES
@@ -92,11 +99,15 @@ def _own_sources() -> str:
 
 
 def sources_digest(folders: Iterable[Path]) -> str:
-    """The digest of every file in these packages that can change an artifact, data files too, by its relative path."""
+    """Returns the digest of every file (data files too) of these packages that can change an artifact.
+
+    Args:
+        folders: the packages' folders. A file counts under its path relative to its package.
+    """
     digest = hashlib.sha256()
     for folder in folders:
         for path in sorted(folder.rglob("*")):
             inside = path.relative_to(folder)
-            if path.is_file() and _APART.isdisjoint(inside.parts):
+            if path.is_file() and _IGNORED.isdisjoint(inside.parts):
                 digest.update(f"{folder.name}/{inside.as_posix()}\0".encode() + path.read_bytes())
     return digest.hexdigest()

@@ -1,4 +1,4 @@
-"""Taking a build from the cache and putting one into it. Nothing that goes wrong here ends a build."""
+"""Fetches builds from the cache and stores builds in it. A cache that does not work never fails a build."""
 
 from __future__ import annotations
 
@@ -15,20 +15,24 @@ from toolchain.manifest.models import BuildRecord
 from toolchain.manifest.writing import manifest_entry
 from toolchain.text import size_text
 
-# Takes a line for people, of something that did not end the build.
+# Receives one line of text about a problem that did not end the build.
 Warn = Callable[[str], None]
 
 
 def fetch(cache: BuildCache, key: str, out: Path, seconds: dict[str, float], warn: Warn) -> bool:
-    """Writes the artifact of a key to ``out``, every byte checked; only ``created`` and ``build`` are new.
+    """Writes the artifact of a key to ``out``, with ``created`` and ``build`` of its manifest renewed.
 
-    A damaged entry is removed.
+    Every byte of the entry is checked first; a damaged entry is removed.
 
     Args:
-        seconds: what this build took so far, by phase.
+        cache: where to look.
+        key: the build's key.
+        out: the file to write; an existing one is replaced.
+        seconds: the seconds that this build has taken so far, by phase.
+        warn: receives the reason if the cache has the entry and cannot be used.
 
     Returns:
-        Whether the cache had it.
+        Whether the artifact was written.
 
     Raises:
         BuildFailedError: ``out`` cannot be written.
@@ -54,7 +58,7 @@ def fetch(cache: BuildCache, key: str, out: Path, seconds: dict[str, float], war
 
 
 def keep(cache: BuildCache, artifact: Artifact, warn: Warn) -> None:
-    """Puts a finished build into the cache."""
+    """Stores a finished build in the cache, or warns why it cannot. A build without a key is not stored."""
     key, size = artifact.manifest.build.cache_key, artifact.container.size
     if key is None:
         return
@@ -69,11 +73,11 @@ def keep(cache: BuildCache, artifact: Artifact, warn: Warn) -> None:
 
 
 def open_checked(entry: CacheEntry) -> Artifact:
-    """An entry's artifact, open, after every byte of it was read and checked.
+    """Opens an entry's artifact after reading and checking every byte of it.
 
     Raises:
-        MalformedArtifactError: it is damaged, missing, or another key's.
-        UsageError: it may not be read.
+        MalformedArtifactError: the artifact is damaged or missing, or belongs to another key.
+        UsageError: the file cannot be opened, for example for lack of permission.
     """
     if not entry.artifact.exists():
         raise MalformedArtifactError("its artifact is missing", where=str(entry.folder))
@@ -82,7 +86,7 @@ def open_checked(entry: CacheEntry) -> Artifact:
         if artifact.manifest.build.cache_key != entry.key:
             raise MalformedArtifactError("it is the build of another key", where=str(entry.folder))
         artifact.check_integrity()
-    except OSError as error:  # a disk that fails
+    except OSError as error:  # the disk fails
         artifact.close()
         raise MalformedArtifactError(f"it cannot be read: {error}", where=str(entry.artifact)) from error
     except BaseException:

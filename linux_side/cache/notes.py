@@ -1,7 +1,7 @@
-"""What a build found out of a model beside its artifact: which operators TensorRT does not take.
+"""Notes on earlier builds: the operators that TensorRT did not accept.
 
-A note stands beside the cache's entries, as ``KEY.json``, so that the next build of the same thing need not fail first.
-It is advice: one that is damaged is passed over.
+A note is a file ``KEY.json`` beside the cache's entries. It lets the next build of the same model keep those operators
+in PyTorch from the start. A note is advice: a damaged one is ignored.
 """
 
 from __future__ import annotations
@@ -16,11 +16,13 @@ from toolchain.strict_model import StrictModel
 
 
 class KeptOperator(StrictModel):
-    """An operator that stays in PyTorch because TensorRT did not take it.
+    """An operator that stays in PyTorch because TensorRT did not accept it.
 
     Attributes:
-        node: its name in the lowered graph.
-        line: of the model, as ``FILE:LINE``.
+        node: the node's name in the lowered graph.
+        operator: the operator's name.
+        line: the line of the model that calls it, as ``FILE:LINE``; None if unknown.
+        reason: why TensorRT did not accept it.
     """
 
     node: str
@@ -36,13 +38,15 @@ class Notes:
     """The note of one key.
 
     Args:
-        cache: None where builds are not kept.
+        cache: where the note is; None without a cache, where nothing is read or written.
+        key: the build's key; None as for ``cache``.
     """
 
     def __init__(self, cache: BuildCache | None = None, key: str | None = None) -> None:
         self._cache, self._key = cache, key
 
     def read(self) -> list[KeptOperator]:
+        """Returns the operators of the note; none if there is no readable note."""
         data = self._cache.note(self._key) if self._cache and self._key else None
         try:
             return _NOTE.validate_json(data) if data else []
@@ -50,7 +54,7 @@ class Notes:
             return []
 
     def write(self, kept: Sequence[KeptOperator]) -> None:
-        """Writes the note, if the cache can be written to: a build does not fail for its sake."""
+        """Writes the note, or does nothing if the cache cannot be written to."""
         if self._cache and self._key:
             with suppress(OSError):
                 self._cache.keep_note(self._key, _NOTE.dump_json(list(kept), indent=1) + b"\n")

@@ -1,8 +1,8 @@
-"""The cache's folder: one folder for each key, complete or not there, the least recently used removed first.
+"""The cache's folder: one folder for each key, and the least recently used entry is removed first.
 
-Entries are made under a name that no reader looks at and moved into place; they are never changed, only removed. So
-readers need no lock. Those who add or remove hold one, which the system lets go of when they are killed: whatever
-unfinished is there when it is taken was left by a killed process.
+An entry is written under a name that readers ignore, then moved into place. It is never changed, only removed, so
+readers need no lock. Writers hold a lock, which the system releases if they are killed. A partial entry found while
+holding the lock was therefore left by a killed process.
 """
 
 from __future__ import annotations
@@ -35,13 +35,14 @@ _KEY = re.compile(r"[0-9a-f]{64}")
 
 @dataclass(frozen=True)
 class CacheEntry:
-    """One build, as it was found.
+    """One build in the cache, as it was when the folder was read.
 
     Attributes:
-        folder: holds the artifact, and nothing else.
-        size: of the artifact, in bytes; 0 where it is missing.
-        used: when it was made or last taken.
-        inode: of the folder, which tells whether it is still the same entry.
+        key: the build's key.
+        folder: the folder that contains the artifact and nothing else.
+        size: the artifact's size in bytes; 0 if it is missing.
+        used: when the entry was added or last fetched.
+        inode: the folder's inode, by which an entry is told from a later one of the same key.
     """
 
     key: str
@@ -52,16 +53,17 @@ class CacheEntry:
 
     @property
     def artifact(self) -> Path:
+        """The path of the artifact."""
         return self.folder / ARTIFACT
 
 
 class BuildCache:
-    """The entries below one folder.
+    """The build cache in one folder.
 
     Args:
-        folder: None for ``$TRTCROSS_CACHE`` or the user's cache folder.
-        limit: the most bytes of all entries together; None for ``$TRTCROSS_CACHE_SIZE`` or 20 GiB. With 0 there is no
-            cache.
+        folder: the folder; None for ``$TRTCROSS_CACHE`` or else the user's cache folder.
+        limit: the most bytes of all entries together; None for ``$TRTCROSS_CACHE_SIZE`` or else 20 GiB. 0 turns the
+            cache off.
 
     Raises:
         UsageError: ``$TRTCROSS_CACHE_SIZE`` is not a size.
@@ -72,7 +74,7 @@ class BuildCache:
         self.limit = _default_limit() if limit is None else limit
 
     def find(self, key: str) -> CacheEntry | None:
-        """The entry of a key, its bytes not looked at."""
+        """Returns the entry of a key, or None. Its bytes are not read."""
         folder = self.folder / key
         try:
             status = folder.stat()
@@ -83,7 +85,7 @@ class BuildCache:
         return CacheEntry(key, folder, size, used, status.st_ino)
 
     def entries(self) -> list[CacheEntry]:
-        """Every entry, the least recently used first."""
+        """Returns every entry, the least recently used first."""
         try:
             names = [path.name for path in self.folder.iterdir()]
         except FileNotFoundError:
@@ -92,20 +94,20 @@ class BuildCache:
         return sorted((entry for entry in found if entry), key=lambda entry: (entry.used, entry.key))
 
     def holds(self, entry: CacheEntry) -> bool:
-        """Whether an entry is still there, and not another in its place."""
+        """Returns whether an entry is still there and has not been replaced by another one."""
         now = self.find(entry.key)
         return now is not None and now.inode == entry.inode
 
     def touch(self, entry: CacheEntry) -> None:
-        """Makes an entry the most recently used one."""
-        with suppress(OSError):  # a cache that can only be read still serves
+        """Marks an entry as the most recently used one."""
+        with suppress(OSError):  # the cache may be read-only
             os.utime(entry.folder)
 
     def add(self, key: str, artifact: Path) -> bool:
-        """Copies an artifact into the cache, and removes others where there would be too much.
+        """Copies an artifact into the cache, and removes the least recently used entries to make room.
 
         Returns:
-            False if it alone is bigger than the whole cache may be.
+            False if the artifact alone exceeds the cache's limit; otherwise True, also if the key already has one.
 
         Raises:
             OSError: the cache cannot be written to, is full, or is locked for a minute by another process.
@@ -114,7 +116,7 @@ class BuildCache:
         if size > self.limit:
             return False
         with self._locked():
-            if (self.folder / key / ARTIFACT).exists():  # another process built the same
+            if (self.folder / key / ARTIFACT).exists():  # another process has added the same build
                 return True
             self._take_away(self.folder / key)
             for entry in surplus(self.entries(), self.limit - size):
@@ -132,10 +134,10 @@ class BuildCache:
         return True
 
     def remove(self, entries: Iterable[CacheEntry]) -> list[CacheEntry]:
-        """Removes entries, and what killed processes left unfinished.
+        """Removes entries, and partial entries of killed processes.
 
         Returns:
-            Those that were removed; one that is another by now stays.
+            The removed entries. An entry that has been replaced meanwhile is not removed.
 
         Raises:
             OSError: the cache cannot be written to, or is locked for a minute by another process.
@@ -149,14 +151,14 @@ class BuildCache:
         return found
 
     def note(self, key: str) -> bytes | None:
-        """What was written down of a key, whether or not it has an entry."""
+        """Returns the note of a key, which it may have without an entry; None if there is no readable one."""
         try:
             return self._note(key).read_bytes()
         except OSError:
             return None
 
     def keep_note(self, key: str, data: bytes) -> None:
-        """Writes something down of a key; of too many notes the oldest goes.
+        """Writes the note of a key, and removes the oldest notes beyond ``MOST_NOTES``.
 
         Raises:
             OSError: the cache cannot be written to, is full, or is locked for a minute by another process.
@@ -188,14 +190,14 @@ class BuildCache:
         return self.folder / f"{key}.json"
 
     def _notes(self) -> list[Path]:
-        """Every note, the oldest first."""
+        """Returns every note, the oldest first."""
         found = [path for path in self.folder.glob("*.json") if _KEY.fullmatch(path.stem)]
         return sorted(found, key=lambda path: (path.stat().st_mtime, path.name))
 
     def _take_away(self, folder: Path) -> None:
         if folder.exists():
             part = self._part()
-            folder.rename(part)  # at once out of every reader's sight
+            folder.rename(part)  # readers no longer find it
             shutil.rmtree(part)
 
     def _part(self) -> Path:
@@ -211,7 +213,12 @@ class BuildCache:
 
 
 def surplus(entries: Iterable[CacheEntry], limit: int) -> list[CacheEntry]:
-    """Which of the entries, the least recently used first, have to go so that the rest is at most ``limit`` bytes."""
+    """Returns the entries to remove so that the rest has at most ``limit`` bytes.
+
+    Args:
+        entries: the least recently used first.
+        limit: bytes.
+    """
     entries = list(entries)
     total = sum(entry.size for entry in entries)
     gone: list[CacheEntry] = []

@@ -1,4 +1,7 @@
-"""How long each phase of past builds took, for how many seconds a build has left. Advice: nothing depends on it."""
+"""The seconds that each phase of past builds took, from which a build estimates how long it has left.
+
+The estimate is advice: nothing depends on it.
+"""
 
 from __future__ import annotations
 
@@ -21,17 +24,17 @@ Event = dict[str, Any]
 
 
 class Times:
-    """What a folder knows of past builds.
+    """The recorded times of past builds.
 
     Args:
-        folder: the build cache's; None where nothing is to be remembered.
+        folder: the build cache's folder; None to record nothing.
     """
 
     def __init__(self, folder: Path | None) -> None:
         self._path = folder / _NAME if folder else None
 
     def of(self, model: str, options: BuildOptions) -> dict[str, float]:
-        """Seconds by phase of the last build of a model, with these options where there is one."""
+        """Returns the seconds by phase of the last build of a model with these options, or else with any options."""
         known = self._read()
         exact, name = _key(model, options)
         found = known.get(f"{name} {exact}") or next(
@@ -40,7 +43,7 @@ class Times:
         return {phase: float(value) for phase, value in found.items() if type(value) in (int, float)}
 
     def keep(self, model: str, options: BuildOptions, seconds: Mapping[str, float]) -> None:
-        """Remembers a build; of too many the oldest is forgotten."""
+        """Records the seconds by phase of a build, and drops the oldest records beyond ``MOST``."""
         if self._path is None:
             return
         exact, name = _key(model, options)
@@ -57,7 +60,7 @@ class Times:
 
 
 def _key(model: str, options: BuildOptions) -> tuple[str, str]:
-    """Of a build's options, and of its model by its name and the folder that it is named in."""
+    """Returns two digests: of the options, and of the model's name with the current folder."""
     text = json.dumps(options.model_dump(mode="json"), sort_keys=True)
     return _digest(text), _digest(json.dumps([model, os.fspath(Path.cwd())]))
 
@@ -67,10 +70,14 @@ def _digest(text: str) -> str:
 
 
 def with_time_left(report: Callable[[Event], None], known: Mapping[str, float]) -> Callable[[Event], None]:
-    """Adds ``seconds_left`` to each ``start`` and ``progress`` event, where the past tells it.
+    """Adds ``seconds_left`` to each ``start`` and ``progress`` event of a phase with a known time.
 
     Args:
-        known: seconds by phase, in their order.
+        report: receives the events.
+        known: seconds by phase, in the order of the phases.
+
+    Returns:
+        What to report events to in place of ``report``.
     """
     if not known:
         return report

@@ -59,13 +59,13 @@ def build(
 ) -> None:
     """Compile MODEL, a .pt2 exported program, module:factory or ./file.py:factory, into an artifact.
 
-    With --task MODEL is a Hugging Face model folder.
+    With --task, MODEL is a Hugging Face model folder.
 
     A factory is a function without arguments that returns (nn.Module, example_args) or (nn.Module, example_args,
     example_kwargs).
 
     --many precision=fp32,fp16 --many target=windows-x86_64,linux-x86_64 -o 'model-{precision}-{target}.pt2' writes four
-    artifacts, and does once what they share.
+    artifacts, and does their common work once.
     """
     if many:
         _build_many(output, model, variants(many, _not_varied(many, options), str(out)), jobs, cache)
@@ -106,7 +106,11 @@ def build(
 
 
 def _not_varied(many: Sequence[str], options: dict[str, Any]) -> dict[str, Any]:
-    """The options that all builds have."""
+    """Returns the options that do not vary.
+
+    Raises:
+        UsageError: an option that varies is also given by itself.
+    """
     context, varied = click.get_current_context(), varied_names(many)
     for name in varied:
         if context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
@@ -167,10 +171,12 @@ def _show_tensorrt_errors(output: Output, log: IO[bytes]) -> None:
 
 
 def _report(output: Output, artifact: Artifact, *, setup: bool = True) -> None:
-    """Says what was built.
+    """Reports what was built.
 
     Args:
-        setup: whether to say how a machine is set up for it.
+        output: where to report it.
+        artifact: the new artifact.
+        setup: whether to report how to set up a machine for it.
     """
     manifest, size = artifact.manifest, artifact.path.stat().st_size
     output.put(artifact=str(artifact.path), size=size, manifest=manifest.model_dump())

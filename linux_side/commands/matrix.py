@@ -44,7 +44,7 @@ def _selection(function: F) -> F:
 
 
 def _executor_options(function: Callable[..., None]) -> Callable[..., None]:
-    """Gives a verb ``--executor`` and its options, and its function one argument, ``ray``."""
+    """Adds ``--executor`` and its options to a verb, whose function receives them as one argument, ``ray``."""
 
     @click.option("--again", is_flag=True, help="Build finished cells once more.")
     @click.option(

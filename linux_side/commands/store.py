@@ -30,7 +30,7 @@ def store() -> None:
 
 
 def _on_cache(function: Callable[..., None]) -> Callable[..., None]:
-    """Gives a verb the cache, and says in our words what the disk has against it."""
+    """Passes the cache to a verb, and turns an OSError into a UsageError with a remedy."""
 
     @wraps(function)
     def call(output: Output, **options: Any) -> None:
@@ -133,7 +133,7 @@ def _manifest(entry: CacheEntry) -> Manifest | None:
 
 
 def _problem(cache: BuildCache, entry: CacheEntry) -> str | None:
-    """What is wrong with an entry; nothing is, where it was removed meanwhile."""
+    """Returns what is wrong with an entry; None if it is sound or was removed meanwhile."""
     try:
         with working(f"reading {entry.key[:12]}", entry.size):
             open_checked(entry).close()

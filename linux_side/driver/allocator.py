@@ -1,4 +1,4 @@
-"""How the C library gives memory back to the system that was freed (``man 3 mallopt``)."""
+"""Settings that make the C library return freed memory to the system (``man 3 mallopt``)."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ _LARGE = 2**20
 
 
 def give_freed_memory_back() -> None:
-    """Lets large blocks be mapped one by one, and few heaps be kept.
+    """Makes glibc map blocks of 1 MiB and more separately, and keep at most two heaps.
 
-    By default the limit for large blocks rises to 32 MiB with what is freed, and blocks below it stay in the heap of
-    the thread that asked for them: of a decoder of 528 MiB the builder left 380 MiB there.
+    By default glibc raises the limit for separate mappings up to 32 MiB as blocks are freed. Freed smaller blocks stay
+    in a thread's heap: for a decoder of 528 MiB, TensorRT's builder left 380 MiB there.
     """
     if platform.libc_ver()[0] == "glibc":
         library = ctypes.CDLL(None)
@@ -23,6 +23,6 @@ def give_freed_memory_back() -> None:
 
 
 def trim() -> None:
-    """Gives back what is free now."""
+    """Returns the heaps' free memory to the system now."""
     if platform.libc_ver()[0] == "glibc":
         ctypes.CDLL(None).malloc_trim(0)

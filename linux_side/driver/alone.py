@@ -1,4 +1,4 @@
-"""A build in a process that shares nothing, which can be ended from another thread."""
+"""A build in a process of its own, which shares nothing and can be killed from another thread."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from toolchain.errors import BuildFailedError, ProcessEnd, TrtcrossError
 
 
 class Alone:
-    """One build's process."""
+    """One build in a process of its own."""
 
     def __init__(self, prepared: Prepared) -> None:
         self._prepared = prepared
@@ -24,11 +24,14 @@ class Alone:
         self._killed = False
 
     def run(self, log: IO[bytes], timeout: float | None) -> Outcome:
-        """Builds.
+        """Runs the build to its end.
 
         Args:
-            log: what the process prints goes here.
-            timeout: seconds after which it is ended.
+            log: receives what the process prints.
+            timeout: seconds after which the process is killed; None for no limit.
+
+        Returns:
+            The artifact or the error, with the process's peak memory and its seconds.
         """
         start, expired = time.monotonic(), threading.Event()
 
@@ -65,7 +68,7 @@ class Alone:
         return Outcome(artifact, error, peak, seconds)
 
     def kill(self) -> None:
-        """Ends it, or keeps it from beginning."""
+        """Kills the process; one that has not started yet is killed as it starts."""
         with self._lock:
             self._killed = True
             if self._child and self._child.returncode is None:
@@ -73,7 +76,7 @@ class Alone:
 
 
 def too_long(ended: ProcessEnd | None, timeout: float | None) -> BuildFailedError:
-    """What is wrong with a build that was ended for its time."""
+    """Returns the error of a build that was killed because its time was over."""
     return BuildFailedError(
         f"it was not done after {timeout or 0:.0f} s",
         remedy="give it longer with --timeout, or see its log",

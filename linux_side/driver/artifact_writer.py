@@ -1,4 +1,4 @@
-"""An exported program with tokens, and its engines, become an artifact on disk."""
+"""Writes an artifact from an exported program with tokens and its engines."""
 
 from __future__ import annotations
 
@@ -30,13 +30,19 @@ from toolchain.limits import TENSOR_LIST
 from toolchain.manifest.models import Aliased, EngineEntry, FileEntry, Manifest, PlanFacts
 from toolchain.manifest.writing import manifest_entry
 
-# Torch holds every engine's text in one generated Python source, which CPython limits to 2 GiB.
+# torch.export.load puts the base64 text of all engines into one generated Python source. CPython limits it to 2 GiB.
 STOCK_LIMIT = 2**31 - 2**24
 
 
 @dataclass(frozen=True)
 class Serialized:
-    """A program as torch wrote it, on disk, and its graph's text with tokens."""
+    """A program as torch saved it.
+
+    Attributes:
+        path: the saved file.
+        skeleton: the JSON of its graph, with a token in place of each engine.
+        nodes: the names of the placeholder nodes, in graph order.
+    """
 
     path: Path
     skeleton: bytes
@@ -44,10 +50,10 @@ class Serialized:
 
 
 def serialize_program(program: ExportedProgram, spool: Path) -> Serialized:
-    """Lets torch write the program, then takes build traces out of the graph and puts it on the GPU.
+    """Saves the program with torch, then removes build traces from its graph and sets its devices to the GPU.
 
     Raises:
-        BuildFailedError: there is more of it than any reader takes, or torch would run code from it.
+        BuildFailedError: the program exceeds a limit of the readers, or loading it would run code.
     """
     path = spool / "program.pt2"
     save(program, path)
@@ -60,7 +66,7 @@ def serialize_program(program: ExportedProgram, spool: Path) -> Serialized:
         container.close()
     strip_traces(document)
     set_devices(document, "cuda", 0)
-    document["guards_code"] = []  # Python source; the manifest's ranges say the same as data
+    document["guards_code"] = []  # Python source; the manifest has the same rules as data
     nodes = [node.name for node in placeholder_nodes(document, where=GRAPH_ENTRY)]
     skeleton = dump_graph(document)
     require_plain_graph(require_readable_graph(skeleton))
@@ -78,12 +84,18 @@ def write_artifact(
     """Writes the artifact in one pass.
 
     Args:
-        engines: in graph order.
-        golden: the golden entry's bytes.
-        manifest: the manifest's members but ``engines`` and ``files``.
+        out: the file to write; an existing one is replaced.
+        serialized: the saved program.
+        engines: the engines in graph order.
+        facts: the bindings and profiles of each engine, by its name.
+        golden: the golden entry's bytes; None without golden I/O.
+        manifest: the manifest's members except ``engines``, ``files`` and ``stock_readable``.
+
+    Returns:
+        The manifest that was written.
 
     Raises:
-        BuildFailedError: there is more of something than any reader takes, or the disk is full.
+        BuildFailedError: the artifact exceeds a limit of the readers, or the disk is full.
     """
     if golden is not None:
         require_readable_golden(golden)
@@ -118,7 +130,7 @@ def write_artifact(
 
 
 def program_digest(program: ExportedProgram) -> str:
-    """SHA-256 of a program's graph (without build traces) and weights, as it would be saved."""
+    """Returns the SHA-256 of a program's graph (without build traces) and weights as torch would save them."""
     records = records_of(program)
     digest = hashlib.sha256()
     for name, content in sorted(records.digests.items()):

@@ -1,4 +1,4 @@
-"""``build``: a model in, an artifact out, by way of a child process."""
+"""``build``: compiles a model into an artifact in a child process."""
 
 from __future__ import annotations
 
@@ -43,27 +43,30 @@ def build(
     log: IO[bytes] | None = None,
     **settings: Any,
 ) -> Artifact:
-    """Compiles a model into an artifact. The caller's own torch is never touched.
+    """Compiles a model into an artifact, in a child process that leaves the caller's torch untouched.
 
     Args:
         model: an exported program, the path of one, ``module:factory``, ``./file.py:factory``, or with ``task``
             a Hugging Face model folder (``docs/build/models.md``).
-        out: where the ``.pt2`` file goes; what is there is replaced when the new file is complete. Not the model's own.
-            ``--precision auto`` writes its plan beside it: ``model.precision.json`` beside ``model.pt2``.
-        options: every setting of the build. Give this or ``settings``.
-        settings: the fields of :class:`BuildOptions` as keywords, such as ``precision="fp16"``.
-        cache: whether to look in the build cache first, and to keep the artifact there (``docs/build/cache.md``).
-        progress: sees each event (``docs/reference/api.md``): ``start`` and ``end`` of phases, ``progress`` within
-            ``convert``, ``cached``, and ``warning`` with a ``text``. What it raises ends the build, and goes on to the
-            caller.
+        out: the ``.pt2`` file to write. An existing file is replaced once the new one is complete. It must not be the
+            model's own file. ``precision="auto"`` also writes a plan: ``model.precision.json`` beside ``model.pt2``.
+        options: the settings of the build. Give this or ``settings``.
+        cache: whether to look in the build cache first, and to store the artifact there (``docs/build/cache.md``).
+        progress: receives each event (``docs/reference/api.md``): ``start`` and ``end`` of phases, ``progress`` within
+            ``convert``, ``estimate``, ``cached``, and ``warning`` with a ``text``. An exception that it raises ends the
+            build and propagates to the caller.
         on_event: another name of ``progress``.
-        log: what Torch-TensorRT and TensorRT print goes here.
+        log: receives what Torch-TensorRT and TensorRT print.
+        settings: the fields of :class:`BuildOptions` as keywords, such as ``precision="fp16"``.
 
     Returns:
-        The artifact, open.
+        The open artifact.
 
     Raises:
-        UsageError, BuildFailedError, IncompatibleError, MissingComponentError: as the case may be.
+        UsageError: the model, ``out`` or an option is wrong.
+        BuildFailedError: the model cannot be compiled, or memory or disk space is short.
+        IncompatibleError: the backend ``tensorrt`` cannot build for these GPUs on this machine.
+        MissingComponentError: a package that the build needs is not installed.
     """
     if options is not None and settings:
         raise UsageError(
@@ -82,15 +85,19 @@ def build(
 
 
 class Prepared:
-    """A build that has been looked at, and for which a process is to do the work.
+    """A build that has passed the early checks and is ready for a build process.
 
     Args:
-        spool: a folder of its own, for what is on its way to the artifact.
-        name: the model's, where it is not its file's.
-        listener: sees each event.
+        model: the model, as :func:`build` takes it.
+        out: the artifact's path.
+        options: its options.
+        spool: a folder for the build's temporary files.
+        cache: whether to use the build cache.
+        name: the model's name, if it is not the file's own.
+        listener: receives each event.
 
     Raises:
-        UsageError: what is wrong for certain.
+        UsageError: the build cannot succeed.
     """
 
     def __init__(
@@ -111,7 +118,8 @@ class Prepared:
         if self._cache and not self._cache.limit:
             self._cache = None
         self._times = Times(self._cache.folder if self._cache else None)
-        # Where it is a program of the caller's that was saved for several builds, its path is of this once.
+        # Times are recorded by the model's name. A program of the caller's that was saved for several builds comes with
+        # a name and a temporary path, which means nothing to the next build.
         self._named = str(model) if named and name is None else ""
         self.report = with_time_left(listener or (lambda _: None), self._times.of(self._named, options))
         self._name = name
@@ -122,13 +130,19 @@ class Prepared:
         self._key: str | None = None
 
     def warn(self, text: str) -> None:
+        """Reports a warning as an event."""
         self.report({"event": "warning", "text": text})
 
     def from_cache(self) -> Artifact | None:
-        """The artifact, where the build cache has it and that can be told without torch; else there is room for it.
+        """Fetches the artifact from the build cache, if its key can be computed without torch.
+
+        If the artifact is not in the cache, checks the memory and the disk for the build.
+
+        Returns:
+            The open artifact, or None if it must be built.
 
         Raises:
-            BuildFailedError: there is no room.
+            BuildFailedError: there is too little memory or disk, or the artifact cannot be written.
         """
         self._key = _early_key(Path(self.model), self._name, self.options) if self._cache else None
         if self._cache and self._key and fetch(self._cache, self._key, self.out, {}, self.warn):
@@ -142,7 +156,7 @@ class Prepared:
         return None
 
     def job(self) -> dict[str, Any]:
-        """What the process is given."""
+        """Returns the job for the build process (``linux_side.driver.worker.Build``)."""
         return {
             "model": self.model,
             "name": self._name,
@@ -154,7 +168,7 @@ class Prepared:
         }
 
     def finished(self) -> Artifact:
-        """The artifact, once the process has written it; kept in the cache."""
+        """Opens the artifact that the build process has written, and stores it in the cache."""
         artifact = open_artifact(self.out)
         if self._cache and not artifact.manifest.build.from_cache:
             keep(self._cache, artifact, self.warn)
@@ -163,7 +177,7 @@ class Prepared:
 
 
 def _with_plan(artifact: Artifact, options: BuildOptions) -> Artifact:
-    """Writes the plan of ``--precision auto`` beside the artifact."""
+    """Writes the plan of a build with ``--precision auto`` beside the artifact, and returns the artifact."""
     record = artifact.manifest.precision
     if options.precision == "auto" and record:
         reached = max((error for error in record.errors if error is not None), default=None)
@@ -184,7 +198,7 @@ def _with_plan(artifact: Artifact, options: BuildOptions) -> Artifact:
 
 
 def _signature() -> inspect.Signature:
-    """Of ``build``, with the options by name: for ``help()`` and editors."""
+    """Returns the signature of ``build`` with each option as a keyword, for ``help()`` and editors."""
     own = inspect.signature(build)
     settings = [
         inspect.Parameter(
@@ -202,18 +216,21 @@ build.__signature__ = _signature()  # type: ignore[attr-defined]
 
 
 def _early_key(model: Path, name: str | None, options: BuildOptions) -> str | None:
-    """The cache key, where a file tells it; the child process finds that of a factory."""
+    """Returns the cache key if the model is a file. The child process computes that of any other model."""
     try:
         return file_key(model, name, options) if model.is_file() else None
     except OSError:
-        return None  # the child says what is wrong with the file
+        return None  # the child reports what is wrong with the file
 
 
 def save_model(program: Any, spool: Path) -> tuple[str, str]:
-    """Saves a program for a process that builds it; its name, and the file.
+    """Saves a program for the build process.
+
+    Returns:
+        The model's name, and the file's path.
 
     Raises:
-        UsageError: it is no exported program.
+        UsageError: ``program`` is not an exported program.
     """
     import torch
 
@@ -233,22 +250,27 @@ def save_model(program: Any, spool: Path) -> tuple[str, str]:
 def run_alone(
     prepared: Prepared, log: IO[bytes], on_start: Callable[[subprocess.Popen[bytes]], None] = lambda _: None
 ) -> None:
-    """Builds in a process of its own.
+    """Builds in a process of its own, and removes its partial files.
 
     Args:
-        on_start: is given the process.
+        prepared: the build.
+        log: receives what the process prints.
+        on_start: called with the process when it has started.
+
+    Raises:
+        TrtcrossError: the build failed, with the error that the process reported or one that describes its end.
     """
     start = log.tell() if log.seekable() else None
     command = python_child("linux_side.driver.worker", str(os.getpid()))
     child, events = start_child(command, stdin=subprocess.PIPE, stdout=log, stderr=log)
     ear = Ear(prepared.report)
     jobs = child.stdin
-    if jobs is None:  # for the type checker: it is a pipe
+    if jobs is None:  # never: `stdin` is a pipe
         raise RuntimeError("the build process has no pipe")
     with child, events:
         try:
             on_start(child)
-            with suppress(BrokenPipeError), jobs:  # it ended at once, and how is said below
+            with suppress(BrokenPipeError), jobs:  # a process that ended at once is reported below
                 jobs.write(json.dumps(prepared.job()).encode())
             for event in read_events(events):
                 ear.hear(event)

@@ -1,4 +1,4 @@
-"""What ``doctor`` says of building artifacts on this machine."""
+"""What ``doctor`` reports about building artifacts on this machine."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _DISK = 2 * 2**30
 
 
 def build_requirements() -> list[Requirement]:
-    """What building with TensorRT-RTX needs: no GPU among it."""
+    """Returns the requirements for building with TensorRT-RTX, which do not include a GPU."""
     here, free = host_platform(), shutil.disk_usage(tempfile.gettempdir()).free
     linux = Platform.LINUX_X86_64.value
     return [

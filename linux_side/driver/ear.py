@@ -1,4 +1,4 @@
-"""What is heard of a build process, what was wrong with it at its end, and what it left."""
+"""Follows a build process's events, determines its error when it ends, and removes the partial files it left."""
 
 from __future__ import annotations
 
@@ -15,7 +15,11 @@ OnEvent = Callable[[dict[str, Any]], None]
 
 
 class Ear:
-    """Hears a build process: passes on what it says, and knows at its end what was wrong."""
+    """Passes on the events of a build process, and keeps what is needed to explain its end.
+
+    Args:
+        report: receives each event other than ``error``.
+    """
 
     def __init__(self, report: OnEvent) -> None:
         self._report = report
@@ -23,6 +27,7 @@ class Ear:
         self._told: dict[str, Any] = {}
 
     def hear(self, event: dict[str, Any]) -> None:
+        """Takes one event."""
         if event["event"] == "error":
             self._error = error_from_json(event["error"])
         else:
@@ -30,10 +35,12 @@ class Ear:
             self._report(event)
 
     def error_of(self, ended: ProcessEnd, log: IO[bytes], start: int | None) -> TrtcrossError | None:
-        """What it said is wrong, or how it ended where it said nothing.
+        """Returns the error that the process reported, or one that describes how it ended; None on success.
 
         Args:
-            log: with what it printed, from ``start`` on.
+            ended: how the process ended.
+            log: what it printed.
+            start: where its part of ``log`` begins; None if the log cannot be read again.
         """
         if self._error is not None or not (ended.code or ended.signal):
             return self._error
@@ -41,7 +48,12 @@ class Ear:
 
 
 def remove_parts(out: Path, pid: int) -> None:
-    """What a child that was killed left unfinished; another build's own part is not touched."""
+    """Removes the partial files that a process left beside ``out``; those of other processes stay.
+
+    Args:
+        out: the artifact's path.
+        pid: the process that has ended.
+    """
     prefix = part_prefix(out, pid)
     for path in out.parent.iterdir():
         if path.name.startswith(prefix):
@@ -49,10 +61,13 @@ def remove_parts(out: Path, pid: int) -> None:
 
 
 def _crashed(ended: ProcessEnd, log: IO[bytes], start: int | None, told: Mapping[str, Any]) -> BuildFailedError:
-    """The error of a build process that ended without a document.
+    """Returns the error of a build process that ended without reporting one.
 
     Args:
-        told: the newest of each member of the process's events.
+        ended: how the process ended.
+        log: what it printed.
+        start: where its part of ``log`` begins; None if the log cannot be read again.
+        told: the latest value of each member of the process's events.
     """
     tail = ""
     if start is not None and log.readable():
@@ -69,6 +84,6 @@ def _crashed(ended: ProcessEnd, log: IO[bytes], start: int | None, told: Mapping
 def _after_a_kill(told: Mapping[str, Any]) -> str:
     remedy = "SIGKILL usually means too little memory: build on a bigger machine"
     if "memory" in told:
-        thought, free = size_text(told["memory"]), size_text(free_memory())
-        remedy += f", or in halves (this build was thought to need {thought}; {free} is free now)"
+        estimate, free = size_text(told["memory"]), size_text(free_memory())
+        remedy += f", or in halves (this build was estimated to need {estimate}; {free} is free now)"
     return remedy

@@ -1,4 +1,4 @@
-"""What is wrong with a build for certain: it is said at once, not after seconds of imports in the build process."""
+"""Refuses builds that cannot succeed, before the build process spends seconds on imports."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from toolchain.io.places import require_own_place
 
 
 def require_buildable(model: Any, out: Path, options: BuildOptions) -> None:
-    """Refuses a build that is wrong for certain.
+    """Refuses a build whose model does not exist or whose output cannot be written.
 
     Raises:
-        UsageError: there is no such model, or ``out`` cannot be written.
+        UsageError: there is no such model, ``task`` does not fit it, or ``out`` cannot be written.
     """
     task = options.task
     if isinstance(model, (str, os.PathLike)):
@@ -40,7 +40,7 @@ def require_buildable(model: Any, out: Path, options: BuildOptions) -> None:
 
 
 def _require_writable(out: Path) -> None:
-    """Makes the file that is moved into place at the end, and takes it away: whatever the reason, it shows now."""
+    """Creates and removes a temporary file beside ``out``, to find any reason why it cannot be written now."""
     try:
         new_part(out).unlink()
     except OSError as error:

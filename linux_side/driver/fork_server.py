@@ -1,9 +1,8 @@
-"""A process that is forked for builds: what several share is done in it once, and each child goes on from there.
+"""The fork server: a process that does the common stages of several builds once and is forked for the rest.
 
-``python -m linux_side.driver.fork_server PARENT SOCKET FOLDER`` begins with nothing done. On its socket comes a request
-for each child, with the child's files; the child does the stages that it is asked for, and ends, or serves requests
-itself.
-``linux_side.driver.forks`` is the other end.
+``python -m linux_side.driver.fork_server PARENT SOCKET FOLDER`` starts the first server, in which no stage is done.
+Each request on its socket forks one child and passes it the child's files. The child runs the requested stages, then
+ends or becomes a server itself. ``linux_side.driver.forks`` is the parent's end.
 """
 
 from __future__ import annotations
@@ -31,9 +30,9 @@ from linux_side.driver.worker import Build, BuildProgress, end
 from toolchain.errors import TrtcrossError
 from toolchain.io.events import EventWriter
 
-# Of a request, which names a file: the rest is in there.
+# A request only names a file with the job, so it is short.
 MOST_BYTES = 4096
-# A child's files, in their order; the last is there where it will serve requests.
+# A child's files, in the order in which they are sent. `socket` is sent only to a child that becomes a server.
 FILES = ("events", "status", "log", "socket")
 
 
@@ -46,11 +45,12 @@ class _Child:
 
 @dataclass
 class _Server:
-    """A build that others go on from, each in a child.
+    """A partly done build that children continue.
 
     Attributes:
-        build: what is done so far.
-        children: by the descriptor that tells of their end.
+        requests: the socket that requests arrive on.
+        build: the stages done so far.
+        children: the running children, by the pidfd that becomes readable when one ends.
     """
 
     requests: socket.socket
@@ -58,10 +58,10 @@ class _Server:
     children: dict[int, _Child] = field(default_factory=dict)
 
     def serve(self) -> None:
-        """Forks a child for each request, until nobody will ask any more; then what still runs is ended."""
+        """Forks a child for each request until the socket is closed, then kills the children that still run."""
         gc.collect()
         trim()
-        gc.freeze()  # a collection in a child would write to each object's page
+        gc.freeze()  # otherwise a collection in a child would write to, and so copy, the page of every object
         with selectors.DefaultSelector() as selector:
             selector.register(self.requests, selectors.EVENT_READ)
             while True:
@@ -108,31 +108,32 @@ class _Server:
             child.status.close()
 
     def _kill(self, pid: int) -> None:
-        """Ends a child of ours and what it started, if it has not ended."""
+        """Kills a child and the processes that it started, unless it has been reaped already."""
         if any(child.pid == pid for child in self.children.values()):
-            with suppress(ProcessLookupError):  # it has no group yet
+            with suppress(ProcessLookupError):  # it has no process group yet
                 os.killpg(pid, signal.SIGKILL)
             os.kill(pid, signal.SIGKILL)
 
     def end_children(self) -> None:
+        """Kills and reaps every child."""
         for child in list(self.children.values()):
             self._kill(child.pid)
             self._reap(child)
 
 
 def _tell(status: IO[str], **message: int) -> None:
-    with suppress(OSError):  # nobody listens any more
+    with suppress(OSError):  # the parent no longer listens
         status.write(json.dumps(message) + "\n")
         status.flush()
 
 
 def _become(build: Build, request: Path, files: dict[str, int], server: int) -> NoReturn:
-    """What a child does from its first moment on."""
+    """Turns the forked process into a child that runs one request, and ends it."""
     code = 1
     try:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         os.setsid()
-        atexit._clear()  # what asked to be called at the end of the server is called there
+        atexit._clear()  # the server's exit functions run in the server only
         end_with_parent(server)
         os.close(files["status"])
         for stream in (1, 2):
@@ -140,7 +141,7 @@ def _become(build: Build, request: Path, files: dict[str, int], server: int) -> 
         os.close(files["log"])
         events = EventWriter(files["events"])
         code = _work(build, json.loads(request.read_text()), events, files.get("socket"))
-    except BaseException:  # noqa: BLE001 - a fork's frames above this one are the server's
+    except BaseException:  # noqa: BLE001 - the frames above this one belong to the server, so nothing may propagate
         traceback.print_exc()
     end(code)
 
@@ -170,7 +171,7 @@ def _terminated(number: int, _frame: FrameType | None) -> None:
 
 
 def main() -> int:
-    """Serves the process whose id is the first argument, until it asks no more."""
+    """Serves the process whose id is the first argument until it closes the socket; returns the exit code."""
     signal.signal(signal.SIGTERM, _terminated)
     end_with_parent(int(sys.argv[1]))
     give_freed_memory_back()
@@ -178,7 +179,7 @@ def main() -> int:
     server = _Server(socket.socket(fileno=int(sys.argv[2])), Build())
     try:
         server.serve()
-    except SystemExit:  # the parent was killed: what it would have removed is removed here
+    except SystemExit:  # the parent was killed and cannot remove its temporary folder
         server.end_children()
         shutil.rmtree(sys.argv[3], ignore_errors=True)
         raise

@@ -1,4 +1,4 @@
-"""Whether this process can be forked: a child has one thread, and what another held or was about to do is lost."""
+"""Whether this process can be forked. A child has one thread: locks and work of the others would be lost in it."""
 
 from __future__ import annotations
 
@@ -11,27 +11,27 @@ import threading
 from pathlib import Path
 
 _OPENMP = re.compile(r"/lib(g|i)?omp[^/]*\.so")
-_PAUSE_HARD = 2  # omp_pause_hard
+_OMP_PAUSE_HARD = 2  # omp_pause_resource_t of omp.h
 _GPU = "/dev/nvidia"
 
 
 def begin_few_threads() -> None:
-    """Tells a library that ends no threads of its own to begin none: Hugging Face's tokenizers, by their variable."""
+    """Keeps Hugging Face's tokenizers from starting threads, which the library never ends."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 
 def why_not_forked() -> str | None:
-    """Ends the threads that libraries keep for their next call, and names what else is there; None where nothing is.
+    """Ends the idle threads of libraries, and returns what still prevents a fork, or None.
 
-    OpenMP's are ended by its own call (``omp_pause_resource_all``), and come again at need, in a child too; so does the
-    one with which tqdm looks after its bars. OpenBLAS ends its own at any fork: there is one for that alone.
+    OpenMP's threads are ended by ``omp_pause_resource_all``, and tqdm's monitor by its own method. Both restart when
+    they are needed, in a child too. OpenBLAS ends its threads at any fork, so this function forks once for that alone.
     """
     for thread in threading.enumerate():
         if type(thread).__module__ == "tqdm._monitor":
             thread.exit()  # type: ignore[attr-defined]
     for library in _mapped(_OPENMP):
         if pause := getattr(ctypes.CDLL(library), "omp_pause_resource_all", None):
-            pause(_PAUSE_HARD)
+            pause(_OMP_PAUSE_HARD)
     sys.stdout.flush()
     sys.stderr.flush()
     if not (child := os.fork()):
@@ -46,7 +46,7 @@ def why_not_forked() -> str | None:
 
 
 def _mapped(pattern: re.Pattern[str]) -> set[str]:
-    """The libraries of this process with such names."""
+    """Returns the paths of this process's mapped libraries whose names match."""
     lines = Path("/proc/self/maps").read_text().splitlines()
     return {path for line in lines if pattern.search(path := line.partition("/")[1] + line.partition("/")[2])}
 
@@ -54,7 +54,7 @@ def _mapped(pattern: re.Pattern[str]) -> set[str]:
 def _open_files() -> list[str]:
     found = []
     for descriptor in Path("/proc/self/fd").iterdir():
-        with contextlib.suppress(OSError):  # of the listing itself
+        with contextlib.suppress(OSError):  # the descriptor of the listing itself is closed by now
             found.append(str(descriptor.readlink()))
     return found
 

@@ -1,4 +1,4 @@
-"""The parent's end of ``linux_side.driver.fork_server``: processes that are forked, what they say, and their end."""
+"""The parent's end of ``linux_side.driver.fork_server``: starts forked processes and follows them to their end."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ from toolchain.io.python_child import python_child
 
 @dataclass(frozen=True)
 class Ended:
-    """How a forked process went.
+    """The state of a forked process when the parent stopped following it.
 
     Attributes:
-        ended: how it ended; None where it waits to be forked.
-        peak: the most memory that it had of its own, in bytes.
-        now: what it has of its own at last.
-        timed_out: whether it was ended for the time that it took.
+        ended: how the process ended; None if it now waits to be forked.
+        peak: the peak of its private memory, in bytes.
+        now: its private memory now, in bytes; 0 if it has ended.
+        timed_out: whether it was killed because its time was over.
     """
 
     ended: ProcessEnd | None
@@ -39,21 +39,31 @@ class Ended:
 
 
 class Server:
-    """A process that can be forked; any thread may ask for children."""
+    """The connection to a process that can be forked. Any thread may use it."""
 
     def __init__(self, requests: socket.socket) -> None:
         self._requests = requests
         self._lock = threading.Lock()
 
     def fork(self, request: Path, files: Sequence[int]) -> None:
+        """Asks the process for a child.
+
+        Args:
+            request: the file with the child's jobs.
+            files: descriptors for the child, in the order of ``fork_server.FILES``.
+
+        Raises:
+            OSError: the process has ended.
+        """
         self._send({"request": str(request)}, files)
 
     def kill(self, pid: int) -> None:
+        """Asks the process to kill one of its children."""
         with suppress(OSError):  # the server has ended, and its children with it
             self._send({"kill": pid}, ())
 
     def close(self) -> None:
-        """Ends it, and what was forked of it and still runs."""
+        """Closes the connection, which ends the process and its running children."""
         with self._lock:
             self._requests.close()
 
@@ -63,12 +73,12 @@ class Server:
 
 
 class Root:
-    """The first server, in which nothing is done yet.
+    """The first fork server, in which no stage is done.
 
-    Start it in a thread that lives as long as it must: Linux ends it with that.
+    Linux ends the process together with the thread that started it, so that thread must outlive it.
 
     Args:
-        folder: of temporary files, which it removes where its parent is killed and cannot.
+        folder: a folder of temporary files, which the process removes if its parent is killed.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -81,22 +91,28 @@ class Root:
         self.server = Server(ours)
 
     def close(self) -> None:
+        """Ends the process and its children, and waits for that."""
         self.server.close()
         try:
             self._process.wait(10)
-        except subprocess.TimeoutExpired:  # it cannot get away from a child
+        except subprocess.TimeoutExpired:  # it hangs waiting for a child
             self._process.kill()
             self._process.wait()
 
 
 class Fork:
-    """A process that is forked of another.
+    """A process forked from a server.
 
     Args:
-        folder: where the request goes.
-        request: the ``jobs``, and the last stage, ``until``.
-        log: what it prints goes here.
-        waits: whether it then waits to be forked.
+        server: the process to fork.
+        folder: where the request's file is written.
+        request: ``jobs``, and ``until``, the last stage to run.
+        log: receives what the process prints.
+        waits: whether the process becomes a server after that stage.
+
+    Attributes:
+        server: the connection to it as a server; None unless ``waits``.
+        pid: its process id, once ``follow`` has learned it.
 
     Raises:
         OSError: the process to be forked has ended.
@@ -122,13 +138,14 @@ class Fork:
             server.fork(path, files)
 
     def follow(self, on_event: OnEvent, timeout: float | None = None) -> Ended:
-        """Listens until it has ended, or waits to be forked.
+        """Passes on the process's events until it has ended or waits to be forked.
 
         Args:
-            timeout: seconds after which it is ended.
+            on_event: receives each event. If it raises, the process is killed.
+            timeout: seconds after which the process is killed; None for no limit.
 
         Raises:
-            ConnectionError: the process that it was forked of has ended, and has taken it along.
+            ConnectionError: the server has ended, and this process with it.
         """
         self.pid = self._told("pid")
         expired = threading.Event()
@@ -152,11 +169,12 @@ class Fork:
         with self._status:
             code = self._told("ended")
         if code is None and not expired.is_set():
-            raise ConnectionError("the process that it was forked of has ended")
+            raise ConnectionError("the process that it was forked from has ended")
         ended = ProcessEnd(signal=9) if code is None else ProcessEnd.of(code)
         return Ended(ended, peak.highest, 0, expired.is_set())
 
     def kill(self) -> None:
+        """Kills the process, if it has been started."""
         if self.pid is not None:
             self._of.kill(self.pid)
 
@@ -165,7 +183,7 @@ class Fork:
         self.kill()
 
     def _told(self, member: str) -> int | None:
-        """What its server says of it; None where that has ended."""
+        """Reads one number about the process from its server; None if the server has ended."""
         line = self._status.readline()
         found = json.loads(line).get(member) if line.endswith(b"\n") else None
         return found if isinstance(found, int) else None

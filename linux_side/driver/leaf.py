@@ -1,4 +1,4 @@
-"""One of several builds, and how it went."""
+"""One of several builds, and its outcome."""
 
 from __future__ import annotations
 
@@ -18,10 +18,16 @@ class Leaf:
     """One of several builds.
 
     Attributes:
-        memory: bytes that it is thought to take in a process that shares nothing; a guess until the model is there,
-            where it is not given.
-        log: what its processes print goes to the end of this file.
-        listener: sees each event, from any thread.
+        model: the model, as ``trtcross build`` takes it.
+        out: the artifact's path.
+        options: its options.
+        log: the file that what its processes print is appended to.
+        memory: bytes that it is expected to take in a process that shares nothing. 0 makes it a guess until the size of
+            the model is known.
+        name: the model's name; None for the file's own.
+        cache: whether to use the build cache.
+        listener: receives each event, from any thread.
+        prepared: the build after its first checks, set by the tree.
     """
 
     model: str
@@ -40,19 +46,20 @@ class Leaf:
             self.memory = GUESS
 
     def weigh(self, weights: int | None) -> None:
-        """Learns how big the model is, in bytes."""
+        """Replaces a guess of ``memory`` by an estimate from the model's bytes of weights."""
         if self._guessed and weights is not None:
             self.memory = thought_to_take(weights, self.options)
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a build went.
+    """The outcome of a build.
 
     Attributes:
-        artifact: open; None where there is an error.
-        peak: the most memory that a process takes that shares nothing, in bytes; None where there was none.
-        seconds: that its process took, without what it shares with others.
+        artifact: the open artifact; None on an error.
+        error: the error; None on success.
+        peak: the peak memory in bytes of a process that would share nothing; None if no process was needed.
+        seconds: the time of its own process, without shared stages.
     """
 
     artifact: Artifact | None

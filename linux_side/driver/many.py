@@ -1,4 +1,4 @@
-"""``build_many``: one model in, several artifacts out; what they share is done once."""
+"""``build_many``: several artifacts of one model, whose common work is done once."""
 
 from __future__ import annotations
 
@@ -27,10 +27,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Built:
-    """How one of several builds went.
+    """The outcome of one of several builds.
 
     Attributes:
-        artifact: open; None where there is an error.
+        out: the artifact's path.
+        options: the build's options.
+        artifact: the open artifact; None on an error.
+        error: the error; None on success.
     """
 
     out: Path
@@ -49,25 +52,26 @@ def build_many(
     progress: OnEvent | None = None,
     log: IO[bytes] | None = None,
 ) -> list[Built]:
-    """Compiles a model into several artifacts; imports, export and lowering that they share are done once.
+    """Compiles a model into several artifacts, and does the imports, export and lowering that they share once.
 
-    Each artifact has the bytes that :func:`build` gives it. One that fails does not keep it from the others.
+    Each artifact has the bytes that :func:`build` would give it. A build that fails does not end the others.
 
     Args:
-        model: as :func:`build` takes it.
-        builds: where each ``.pt2`` file goes, as text or a path, and its settings.
+        model: a model as :func:`build` takes it.
+        builds: the options of each build, by the ``.pt2`` file to write, as text or a path.
         cache: whether to use the build cache.
-        jobs: processes at a time; None: one for each processor.
-        memory: bytes that they may take together; None: four fifths of what is free.
-        progress: sees the events that :func:`build` tells, with ``out``, the file that they are about; from several
-            threads, and what builds share once for each. What it raises ends them all, and goes on to the caller.
-        log: what Torch-TensorRT and TensorRT print goes here, build after build.
+        jobs: how many processes run at a time; None for one per processor.
+        memory: bytes that they may take together; None for four fifths of the free memory.
+        progress: receives the events that :func:`build` reports, with ``out``, the file that they concern. It is called
+            from several threads; an event of shared work is reported once for each build. An exception that it raises
+            ends all builds and propagates to the caller.
+        log: receives what Torch-TensorRT and TensorRT print, build after build.
 
     Returns:
-        How each went, in their order.
+        The outcome of each build, in the order of ``builds``.
 
     Raises:
-        UsageError: there is no such model, a place cannot be written to, or two are the same.
+        UsageError: there is no such model, a file cannot be written, or two builds would write the same file.
     """
     places = {Path(out): options for out, options in builds.items()}
     if len({place.resolve() for place in places}) < len(builds):

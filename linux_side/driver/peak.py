@@ -1,4 +1,4 @@
-"""How much memory a process has of its own: what it shares with the process that it was forked of is not its."""
+"""The peak of a process's private memory, which excludes pages still shared with the process it was forked from."""
 
 from __future__ import annotations
 
@@ -8,25 +8,28 @@ from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 
-_EVERY_S = 0.1
-# A look at each page takes longer than one at the sum: it is taken where the sum has grown by so much, and now and
-# then, for a page that is written to is a process's own from then on, and the sum stays.
-_GROWN = 1.03
-_LOOK_S = 2.0
+_INTERVAL_S = 0.1
+# Private memory (smaps_rollup) takes longer to read than total anonymous memory (status). It is read when the total has
+# grown by this factor, and every two seconds: a write to a shared page makes it private and leaves the total unchanged.
+_GROWTH = 1.03
+_PRIVATE_INTERVAL_S = 2.0
 
 
 class Peak:
-    """Looks at a process while a block runs.
+    """Samples a process's private memory while a ``with`` block runs.
+
+    Args:
+        pid: the process; None to sample nothing.
 
     Attributes:
-        highest: the most that it had, in bytes, of memory that is no file's.
-        last: what it had when it was looked at last.
+        highest: the greatest sample of private dirty memory, in bytes.
+        last: the last sample, in bytes.
     """
 
     def __init__(self, pid: int | None) -> None:
         self.highest = self.last = 0
         self._folder = Path(f"/proc/{pid}") if pid else None
-        self._sum, self._looked = 0, 0.0
+        self._total, self._sampled = 0, 0.0
         self._done = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
 
@@ -41,22 +44,22 @@ class Peak:
         self._thread.join()
 
     def _watch(self) -> None:
-        while self._folder and not self._done.wait(_EVERY_S):
-            with suppress(OSError, ValueError, IndexError):  # it has ended
-                self._look(self._folder)
+        while self._folder and not self._done.wait(_INTERVAL_S):
+            with suppress(OSError, ValueError, IndexError):  # the process has ended
+                self._sample(self._folder)
         if self._folder:
             with suppress(OSError, ValueError, IndexError):
-                self.last = _kilobytes(self._folder / "smaps_rollup", "Private_Dirty:") or self.last
+                self.last = _bytes(self._folder / "smaps_rollup", "Private_Dirty:") or self.last
 
-    def _look(self, folder: Path) -> None:
-        everything = _kilobytes(folder / "status", "RssAnon:")
-        if everything > self._sum * _GROWN or time.monotonic() > self._looked + _LOOK_S:
-            self._sum, self._looked = max(everything, self._sum), time.monotonic()
-            self.last = _kilobytes(folder / "smaps_rollup", "Private_Dirty:")
+    def _sample(self, folder: Path) -> None:
+        total = _bytes(folder / "status", "RssAnon:")
+        if total > self._total * _GROWTH or time.monotonic() > self._sampled + _PRIVATE_INTERVAL_S:
+            self._total, self._sampled = max(total, self._total), time.monotonic()
+            self.last = _bytes(folder / "smaps_rollup", "Private_Dirty:")
             self.highest = max(self.highest, self.last)
 
 
-def _kilobytes(path: Path, name: str) -> int:
-    """A figure of one of Linux's tables, in bytes."""
+def _bytes(path: Path, name: str) -> int:
+    """Returns the field ``name`` of a file in /proc, which gives it in kB, in bytes."""
     line = next((line for line in path.read_text().splitlines() if line.startswith(name)), "")
     return int(line.split()[1]) * 1024

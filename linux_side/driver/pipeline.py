@@ -69,13 +69,13 @@ from toolchain.targets import DEVICE
 
 Phase = Callable[[str], AbstractContextManager[None]]
 
-# Of the time before it, which is less than the whole build takes, a search for a precision may take this many times.
-_SEARCH_SHARE = 3.0
+# A search for a precision may take this many times as long as the phases before it.
+_SEARCH_FACTOR = 3.0
 
 
 @dataclass
 class Begun:
-    """What a build has made so far, stage by stage."""
+    """The results of a build's stages so far; each stage fills in its own."""
 
     source: Source
     guards: ProgramGuards = field(init=False)
@@ -88,23 +88,23 @@ class Begun:
 
 @dataclass
 class Pipeline:
-    """One build.
+    """The stages of one build.
 
     Attributes:
-        options: every setting.
-        builder: the backend, its Torch-TensorRT imported.
-        spool: a folder for what is on its way to the artifact.
-        phase: wraps each phase, to time and announce it.
-        seconds: how long each phase took, filled in by ``phase``.
-        on_partition: sees each partition just before it is converted.
-        on_network: sees each ``INetworkDefinition`` just before its engine is built.
-        cache_key: what names this build in the build cache, if it may go there.
-        warn: takes what whoever builds must know, and the manifest repeats.
-        notes: what earlier builds of the same thing found out.
+        options: the build's options.
+        builder: the backend.
+        spool: a folder for temporary files.
+        phase: a context manager that times and reports each phase.
+        seconds: the duration of each finished phase, filled in by ``phase``.
+        on_partition: called with each partition just before it is converted.
+        on_network: called with each ``INetworkDefinition`` just before its engine is built.
+        cache_key: the build's key in the build cache; None if it may not be stored there.
+        warn: receives warnings for the user, which the manifest repeats.
+        notes: the notes of earlier builds with the same key.
         started: when the build began, by ``time.monotonic``.
-        on_step: hears what TensorRT's builder does, and how much of all engines is done; from any thread.
-        on_needs: hears what the build is thought to need.
-        begun: what it has made, from the export on.
+        on_step: called with the builder's current step and the fraction of all engines done, from any thread.
+        on_needs: called with the estimate of what the build needs.
+        begun: the results of the stages so far, from the export on.
     """
 
     options: BuildOptions
@@ -126,16 +126,21 @@ class Pipeline:
         self.spill = Spill(self.spool)
 
     def move_to(self, spool: Path) -> None:
-        """Puts what comes now into another folder; what is mapped stays so."""
+        """Writes further temporary files into another folder. Files that are mapped already stay where they are."""
         self.spool = self.spill.folder = spool
 
     def import_upstream(self) -> None:
-        """Imports Torch-TensorRT, which only building needs."""
+        """Imports Torch-TensorRT, as a phase of its own."""
         with self.phase("tensorrt"):
             self.builder.import_upstream()
 
     def load(self, model: str, name: str | None) -> Source:
-        """The program of ``MODEL`` (a path or ``module:factory``), under ``name`` if there is one."""
+        """Loads and exports the model.
+
+        Args:
+            model: a path or ``module:factory``.
+            name: the model's name; None for its own.
+        """
         with self.phase("export"), code_at_need():
             source = load_source(model, seen_by("export", self.options))
             source.name = name or source.name
@@ -144,12 +149,12 @@ class Pipeline:
         return source
 
     def _release(self, program: torch.export.ExportedProgram) -> None:
-        """Puts a program's weights on the disk, and what was freed at the system's disposal."""
+        """Moves a program's weights to the disk, and returns the freed memory to the system."""
         self.spill.move(tensors_of(program))
         trim()
 
     def program_key(self) -> str:
-        """What names this build in the build cache."""
+        """Returns the build's key in the build cache."""
         source = self.begun.source
         source.digest = source.digest or program_digest(source.program)
         golden = serialize_golden(source.golden.samples) if source.golden.samples else b""
@@ -164,23 +169,24 @@ class Pipeline:
         return size_of(self.begun.source.program)
 
     def golden_warnings(self) -> list[str]:
-        """What is to be said of golden I/O, at the tolerance of this build."""
+        """Returns the warnings about golden I/O at the tolerance of this build."""
         return self.begun.source.golden.said(tolerance_for(self.options, self.begun.source.program))
 
     def require_sound(self) -> None:
-        """Refuses options that cannot be of this program.
+        """Refuses options that do not fit this program.
 
-        It reads options of later stages too, so no build does it for another.
+        This check reads options of later stages too, so builds never share it.
 
         Raises:
-            UsageError, BuildFailedError: as the case may be.
+            UsageError: an option does not fit the program.
+            BuildFailedError: the program cannot be compiled.
         """
         source = self.begun.source
         require_precision(source.program, self.options, source.name)
         check_model(source.program, self.options.torch_executed_ops)
 
     def run_source(self, source: Source, out: Path) -> Manifest:
-        """Builds the artifact of a program at ``out``."""
+        """Runs the stages after the export, and writes the artifact to ``out``."""
         self.begun = Begun(source)
         self.require_sound()
         self.choose_precision(out)
@@ -189,7 +195,12 @@ class Pipeline:
         return self.write(out)
 
     def choose_precision(self, out: Path) -> None:
-        """The first of what follows the export: room and guards, and the program in halves where the options ask."""
+        """Checks memory, disk and guards, then converts the program to halves if the options ask for it.
+
+        Raises:
+            BuildFailedError: there is too little memory or disk, or no assignment of precisions is accurate enough.
+            UsageError: the requested sizes do not fit the program's guards.
+        """
         begun, options = self.begun, seen_by("precision", self.options)
         program = begun.source.program
         self.on_needs(Needs.of(self.weights, options))
@@ -203,7 +214,7 @@ class Pipeline:
         begun.mixed = self._in_precision(begun.source, options)
 
     def lower(self) -> None:
-        """Lowers the program."""
+        """Lowers the program to the operators that are partitioned, and drops guards that the lowering refutes."""
         begun, options = self.begun, seen_by("lower", self.options)
         with self.phase("lower"), located_guards(), code_at_need():
             assigned = begun.mixed.program if begun.mixed else begun.source.program
@@ -211,7 +222,7 @@ class Pipeline:
             drop_refuted_by_lowering(assigned, begun.lowered, begun.guards)
 
     def convert(self) -> None:
-        """Partitions the lowered program, and builds the engines."""
+        """Partitions the lowered program and builds the engines, with fewer operators in them where TensorRT fails."""
         begun, options = self.begun, seen_by("convert", self.options)
         program, guards, profiles = begun.source.program, begun.guards, begun.profiles
         refuse = options.require_full_coverage
@@ -230,11 +241,11 @@ class Pipeline:
 
         with self.phase("convert"), small_sizes_of(program.range_constraints):
             begun.compiled = fallback.run(attempt)
-            require_ranges()  # a rewrite of a partition may ask of sizes too
+            require_ranges()  # a rewrite of a partition may add guards on sizes
         begun.kept = fallback.warnings
 
     def write(self, out: Path) -> Manifest:
-        """Writes the artifact."""
+        """Serializes the compiled program, writes the artifact to ``out`` and returns its manifest."""
         begun = self.begun
         source, compiled = begun.source, begun.compiled
         for_platform(compiled, self.options.target)
@@ -251,13 +262,15 @@ class Pipeline:
             return write_artifact(out, serialized, _engines(compiled), compiled.facts, golden, described)
 
     def _in_precision(self, source: Source, options: BuildOptions) -> Mixed | None:
-        """The program in halves, where the options ask for them."""
+        """Returns the program in halves, or None if the options do not ask for them."""
         program = source.program
         if options.halves is None:
             return None
         keep, plan = options.keep_fp32, options.precision_plan.keep_fp32 if options.precision_plan else []
         samples = [(sample.inputs, sample.outputs) for sample in source.golden.samples]
-        budget = _SEARCH_SHARE * sum(self.seconds.values()) or math.inf  # nobody counts the time of a build in tests
+        budget = (
+            _SEARCH_FACTOR * sum(self.seconds.values()) or math.inf
+        )  # without times, as in tests, there is no limit
         with self.phase("precision"), small_sizes_of(program.range_constraints):
             tolerance = tolerance_for(options, program).relative_l2
             if options.halves == "auto":
@@ -269,7 +282,7 @@ class Pipeline:
         return mixed
 
     def partitioned(self, lowered: torch.fx.GraphModule) -> torch.fx.GraphModule:
-        """The lowered program, split into what TensorRT takes and what stays in PyTorch."""
+        """Returns the lowered program, split into partitions for TensorRT and operators that stay in PyTorch."""
         return partition_graph(lowered, seen_by("convert", self.options), self.builder)
 
     def _serialize(

@@ -1,7 +1,7 @@
-"""What each stage of a build depends on: builds that agree on it share the stage's work, and no others do.
+"""The options that each stage of a build depends on. Builds that agree on them share the stage's work.
 
-A stage is given the options that it depends on and sees the default of every other, in each build, so that work that
-is shared cannot depend on an option that is not named here.
+In every build, a stage sees the options that it depends on and the default of every other option. So shared work cannot
+depend on an option that is not listed here.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Protocol, TypeVar
 from linux_side.options import BuildOptions
 from toolchain.targets import Backend
 
-# In their order, each with the options that it is the first to read; those after it may read them too.
+# The stages in order, each with the options that it is the first to read. Later stages may read them too.
 STAGES: Mapping[str, tuple[str, ...]] = {
     "import": ("backend",),
     "export": ("task", "dynamic", "golden"),
@@ -22,31 +22,31 @@ STAGES: Mapping[str, tuple[str, ...]] = {
     "convert": ("gpus", "workspace", "min_block_size", "require_full_coverage", "allow_no_engine"),
     "write": ("target", "require_no_torch"),
 }
-# The last one whose work builds can share: one artifact's bytes are nobody else's.
+# The last stage that builds can share; `write` makes the bytes of one artifact.
 LAST_SHARED = "convert"
 
 
 def portable(options: BuildOptions) -> bool:
-    """Whether the backend's engines are the same for every platform, and built without a GPU."""
+    """Returns whether the backend's engines are the same for every platform and are built without a GPU."""
     return (Backend.TENSORRT_RTX if options.backend == "auto" else Backend(options.backend)).portable
 
 
 def seen_by(stage: str, options: BuildOptions) -> BuildOptions:
-    """The options as a stage sees them: what it does not depend on has its default."""
+    """Returns the options as a stage sees them: those that it does not depend on have their defaults."""
     names = {name for earlier in _up_to(stage) for name in STAGES[earlier]}
     if not portable(options):
-        names.add("target")  # TensorRT's builder is told of it
+        names.add("target")  # TensorRT's builder needs it
     return BuildOptions(**{name: getattr(options, name) for name in names})
 
 
 def stage_key(stage: str, model: str, options: BuildOptions) -> str:
-    """The same for builds whose work is the same up to the end of a stage."""
+    """Returns a key that is equal for builds whose work is the same up to the end of a stage."""
     document = seen_by(stage, options).model_dump(mode="json")
     return json.dumps([None if stage == "import" else model, document], sort_keys=True)
 
 
 class HasKey(Protocol):
-    """What is built: a model, as ``trtcross build`` is given it, with options."""
+    """A model, in a form that ``trtcross build`` takes, and the options to build it with."""
 
     @property
     def model(self) -> str: ...
@@ -59,7 +59,7 @@ T = TypeVar("T", bound=HasKey)
 
 
 def shared_until(builds: Sequence[HasKey]) -> str | None:
-    """The last stage up to whose end these builds are the same; None where they share nothing."""
+    """Returns the last stage that these builds can share, or None if they share nothing."""
     found = None
     for stage in _up_to(LAST_SHARED):
         if len({stage_key(stage, build.model, build.options) for build in builds}) > 1:
@@ -69,7 +69,15 @@ def shared_until(builds: Sequence[HasKey]) -> str | None:
 
 
 def parted_after(stage: str | None, builds: Iterable[T]) -> list[list[T]]:
-    """Builds that share everything up to a stage, in groups of those that share the next one too."""
+    """Groups builds that share everything up to a stage by whether they share the next stage too.
+
+    Args:
+        stage: the last stage that all of them share; None before the first.
+        builds: the builds to group.
+
+    Returns:
+        The groups. After the last stage that can be shared, each build is a group of its own.
+    """
     names = list(STAGES)
     following = names[names.index(stage) + 1 if stage else 0]
     if following not in _up_to(LAST_SHARED):

@@ -1,4 +1,4 @@
-"""A build that is told to end (SIGTERM, as CI does to a job that is cancelled) ends its child and leaves no files."""
+"""Orderly ends: a build that receives SIGTERM, as from a cancelled CI job, ends its child and leaves no files."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 @contextlib.contextmanager
 def ends_in_order() -> Iterator[None]:
-    """Makes of SIGTERM an exit, where it would end the process on the spot; a handler of the caller's stays."""
+    """Turns SIGTERM into SystemExit within the block, so that cleanup runs. A handler set by the caller stays."""
     in_main_thread = threading.current_thread() is threading.main_thread()
     if not in_main_thread or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
         yield

@@ -1,8 +1,8 @@
-"""Several builds at once, within a memory budget; what some of them share is done once, in a process that is forked.
+"""Runs several builds at once within a memory budget, and does the stages that some of them share once.
 
-The builds are the leaves of a tree: a node does the stages that all below it share, and waits to be forked for the next
-nodes, or for the builds themselves. A build that shares nothing, or whose node cannot be forked, has a process of its
-own, as ``build`` has.
+The builds are the leaves of a tree. A node is a process that runs the stages that all builds below it share, and is
+then forked for the next nodes or for the builds. A build that shares nothing, or whose node cannot be forked, runs in a
+process of its own, as with ``build``.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ R = TypeVar("R")
 
 
 class StoppedError(Exception):
-    """The builds were stopped while this one was about to begin."""
+    """All builds were stopped before this one began."""
 
 
 @dataclass(eq=False)
@@ -37,10 +37,12 @@ class _Node:
     """A process that waits to be forked.
 
     Attributes:
-        stage: the last that it has done; None where it is the first of all.
-        log: what it has printed.
-        held: bytes that it has of its own.
-        peak: bytes that a process would have had that did all that it and those above it have done.
+        server: the connection to it.
+        stage: the last stage done; None for the first process, in which none is.
+        parent: the node that it was forked from.
+        log: the file with what it has printed.
+        held: its private memory, in bytes.
+        peak: the peak in bytes of a single process that had done the same stages from the beginning.
         left: how many builds below it are not done yet.
     """
 
@@ -53,22 +55,23 @@ class _Node:
     left: int = 0
 
     def peak_with(self, own: int) -> int:
-        """What a process would have had that did this and then took so much more."""
+        """Returns the peak of a single process that had done these stages and then took ``own`` bytes more."""
         return max(self.peak, sum(node.held for node in self.line) + own)
 
     @property
     def line(self) -> list[_Node]:
-        """It and those above it, the first one first."""
+        """The nodes from the first one down to this one."""
         return [*(self.parent.line if self.parent else []), self]
 
 
 @dataclass(eq=False)
 class _Work(Generic[R]):
-    """What a thread does next.
+    """One piece of work for a thread.
 
     Attributes:
-        run: gives what is to be done then, and the results of builds that are done.
-        node: below which it is.
+        run: does the work; returns the work that follows from it and the results of finished builds.
+        memory: the bytes that it is expected to take.
+        node: the node that it belongs to.
     """
 
     run: Callable[[], tuple[list[_Work[R]], list[R]]]
@@ -77,18 +80,19 @@ class _Work(Generic[R]):
 
     @property
     def rank(self) -> tuple[int, int]:
-        """The highest goes first: what lets go of a node, and else the biggest, which would be alone at the end."""
+        """The highest rank goes first: the deepest work, which frees its nodes soonest, and then the biggest."""
         return len(self.node.line) if self.node else 0, self.memory
 
 
 class Tree(Generic[R]):
-    """Does builds.
+    """Runs builds.
 
     Args:
-        finish: is given each build as it is done, in the thread that did it; the tree yields what it gives back.
-        workers: how many processes at a time.
-        budget: bytes that they may take together. One that takes more runs alone.
-        timeout: seconds that a process may take.
+        leaves: the builds.
+        finish: called with each finished build and its outcome, in the thread that ran it. The tree yields its result.
+        workers: how many processes run at a time.
+        budget: bytes that they may take together. A build that is expected to take more runs alone.
+        timeout: seconds that a process may take; None for no limit.
     """
 
     def __init__(
@@ -108,7 +112,7 @@ class Tree(Generic[R]):
         self._stopped = False
 
     def run(self) -> Generator[R, None, None]:
-        """Yields each build's result as soon as it is done; closing the generator ends what is at work."""
+        """Yields each build's result as soon as it is done. Closing the generator kills the running processes."""
         with tempfile.TemporaryDirectory(prefix="trtcross-") as folder, ThreadPoolExecutor(self._workers) as pool:
             self._folder, self._prepared = Path(folder), list[Leaf]()
             root: Root | None = None
@@ -148,7 +152,7 @@ class Tree(Generic[R]):
         return next((work for work in in_order if work.memory <= left or not running), None)
 
     def _count(self, node: _Node | None, done: int) -> None:
-        """Lets go of the nodes below which nothing is left to do."""
+        """Subtracts finished builds from a node and those above it, and closes nodes with none left."""
         for above in node.line if node else []:
             above.left -= done
             if not above.left and above in self._nodes:
@@ -156,7 +160,7 @@ class Tree(Generic[R]):
                 self._nodes.remove(above)
 
     def _look(self, leaf: Leaf) -> list[_Work[R]]:
-        """Looks at a build before there is any process: at its options, and in the cache."""
+        """Returns the work of checking a build's options and looking for it in the cache, which needs no process."""
 
         def look() -> Outcome:
             spool = Path(tempfile.mkdtemp(dir=self._folder))
@@ -176,16 +180,18 @@ class Tree(Generic[R]):
         return [_Work(run, 0)]
 
     def _branch(self, leaves: list[Leaf], node: _Node | None) -> list[_Work[R]]:
-        """How to go on with builds that share their next stage, if they are several."""
+        """Returns the next work of builds: one shared stage if there are several builds, otherwise the build itself."""
         if node and _share(leaves):
             return [_Work(lambda: self._grow(leaves, node), max(_memory(leaf, node) for leaf in leaves), node)]
         return [self._leaf(leaf, node) for leaf in leaves]
 
     def _leaf(self, leaf: Leaf, node: _Node | None, alone: str | None = None) -> _Work[R]:
-        """The work of one build.
+        """Returns the work of one build to its end.
 
         Args:
-            alone: why it has to have a process that shares nothing, if it has.
+            leaf: the build.
+            node: the node to fork it from, if it has done a stage.
+            alone: the reason why the build must run in a process that shares nothing; None if it may be forked.
         """
         forked = node if node and node.stage and alone is None else None
 
@@ -196,7 +202,7 @@ class Tree(Generic[R]):
         return _Work(run, _memory(leaf, forked), node)
 
     def _done(self, leaf: Leaf, error: TrtcrossError | None, node: _Node) -> _Work[R]:
-        """Of a build that its node is done with."""
+        """Returns the work of finishing a build that its node has already built or failed."""
 
         def run() -> tuple[list[_Work[R]], list[R]]:
             outcome = Outcome(None, error) if error else _outcome(lambda: Outcome(leaf.prepared.finished(), None))
@@ -205,7 +211,11 @@ class Tree(Generic[R]):
         return _Work(run, 0, node)
 
     def _grow(self, leaves: list[Leaf], node: _Node) -> tuple[list[_Work[R]], list[R]]:
-        """Does what builds share, in a process that then waits to be forked."""
+        """Runs the stages that builds share, in a process that then waits to be forked.
+
+        Returns:
+            The work that follows, and no results.
+        """
         by_out = {str(leaf.out): leaf for leaf in leaves}
         stage, log = shared_until(leaves), Path(tempfile.mkstemp(dir=self._folder, suffix=".log")[1])
         errors: dict[str, TrtcrossError] = {}
@@ -219,7 +229,9 @@ class Tree(Generic[R]):
                 failed.append(error_from_json(event["error"]))
             elif event["event"] == "refused":
                 errors[event["out"]] = error_from_json(event["error"])
-            elif stage != "import" or event["event"] == "warning":  # which is of no build more than of another
+            elif (
+                stage != "import" or event["event"] == "warning"
+            ):  # the shared import belongs to no build in particular
                 out = event.pop("out", None)
                 for leaf in [by_out[out]] if out else leaves:
                     leaf.prepared.report(event)
@@ -254,10 +266,11 @@ class Tree(Generic[R]):
         return works, []
 
     def _printed(self, node: _Node) -> bytes:
-        """What a node and those above it have printed."""
+        """Returns what a node and those above it have printed."""
         return b"".join(above.log.read_bytes() for above in node.line if above.log)
 
     def _forked(self, leaf: Leaf, node: _Node) -> Outcome:
+        """Builds in a process forked from the node's, or alone if that process has ended."""
         start, ear = time.monotonic(), Ear(leaf.prepared.report)
         with leaf.log.open("ab+") as log:
             begin = log.tell()
@@ -277,10 +290,18 @@ class Tree(Generic[R]):
     def _follow(
         self, leaves: Sequence[Leaf], node: _Node, stage: str | None, log: IO[bytes], on_event: OnEvent
     ) -> tuple[Fork, Ended]:
-        """Forks a process from the node's, and follows it to its end.
+        """Forks a process from the node's, and follows it until it ends or waits to be forked.
 
         Args:
-            stage: the last that the process does; it waits to be forked then. None: it builds to the end.
+            leaves: the builds that the process works on.
+            node: the node to fork.
+            stage: the last stage that the process runs before it waits to be forked; None to build to the end.
+            log: receives what the process prints.
+            on_event: receives its events.
+
+        Raises:
+            StoppedError: all builds were stopped.
+            OSError: the node's process has ended (as ConnectionError if it ended while the process ran).
         """
         request = {"jobs": [leaf.prepared.job() for leaf in leaves], "until": stage or "write"}
         with self._lock:
@@ -301,7 +322,8 @@ class Tree(Generic[R]):
         """Builds in a process that shares nothing.
 
         Args:
-            reason: why it could not share what others could.
+            leaf: the build.
+            reason: why it shares nothing although it could, for its log; None if there was nothing to share.
         """
         alone = Alone(leaf.prepared)
         with self._lock:
@@ -332,19 +354,19 @@ def _share(leaves: Sequence[Leaf]) -> bool:
 
 
 def _memory(leaf: Leaf, node: _Node | None) -> int:
-    """What a process below a node is thought to take of its own."""
+    """Returns the private memory, in bytes, that a process below a node is expected to take."""
     return max(leaf.memory - (INHERITED if node and node.stage else 0), 1)
 
 
 def _outcome(build: Callable[[], Outcome]) -> Outcome:
-    """Whatever goes wrong with a build is its own: a full disk, or a bug, does not take the others along."""
+    """Runs a build and turns any exception into its outcome, so that a full disk or a bug fails one build only."""
     try:
         return build()
     except StoppedError:
         raise
     except TrtcrossError as error:
         return Outcome(None, error)
-    except Exception as error:  # noqa: BLE001 - see above
+    except Exception as error:  # noqa: BLE001 - the other builds must go on
         problem = BuildFailedError(
             f"the build could not be run: {type(error).__name__}: {error}", remedy="see the message"
         )

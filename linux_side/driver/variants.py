@@ -1,4 +1,4 @@
-"""``--many NAME=VALUE,...``: the options of several builds of one model, and a file's name for each."""
+"""``--many NAME=VALUE,...``: the options and the file name of each of several builds of one model."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from linux_side.options import AXES, BuildOptions
 from toolchain.errors import UsageError
 from toolchain.options import flag_of
 
-# What may vary: the axes of a matrix, and the sizes.
+# The options that may vary: the axes of a matrix, and the dynamic sizes.
 VARIED = (*AXES, "dynamic")
 _WHERE = "--many"
 
 
 def variants(texts: Sequence[str], options: Mapping[str, Any], out: str) -> dict[Path, BuildOptions]:
-    """Each combination of the values, with its file.
+    """Returns the options of each combination of values, by the file to write.
 
     Args:
-        texts: ``NAME=VALUE,VALUE``. A name may come again, with more values. Several GPUs, or sizes, of one build are
-            joined by ``+``; a comma within sizes separates their profiles, so each text of ``dynamic`` is one value.
-        options: what all builds have, by name.
-        out: the files' name, with ``{NAME}`` where a value goes.
+        texts: ``NAME=VALUE,VALUE``. A name may be repeated with more values. Several GPUs or sizes of one build are
+            joined by ``+``. Commas in sizes separate profiles, so each text of ``dynamic`` is one value.
+        options: the options that all builds share, by name.
+        out: the files' name, with ``{NAME}`` in place of a value.
 
     Raises:
-        UsageError: an option that cannot vary, a wrong value, or a name that two files would have.
+        UsageError: an option cannot vary, a value is wrong, or two builds would have the same name.
     """
     axes: dict[str, list[str]] = {}
     for text in texts:
@@ -56,12 +56,12 @@ def variants(texts: Sequence[str], options: Mapping[str, Any], out: str) -> dict
 
 
 def varied_names(texts: Sequence[str]) -> set[str]:
-    """The options that vary, by their fields' names."""
+    """Returns the names of the fields that ``texts`` vary."""
     return {_name(text.partition("=")[0].strip()) for text in texts}
 
 
 def _name(text: str) -> str:
-    """An option's field, by its own name or its flag's."""
+    """Returns the field of an option, given the field's name or that of its flag."""
     names = {name: name for name in VARIED}
     names |= {flag_of(BuildOptions, name).removeprefix("--"): name for name in VARIED}
     if text not in names:
@@ -74,7 +74,7 @@ def _value(name: str, text: str) -> Any:
 
 
 def _places(out: str) -> list[str]:
-    """The options whose values are in a file's name."""
+    """Returns the fields whose values are in a file's name."""
     try:
         return [_name(name) for _, name, _, _ in string.Formatter().parse(out) if name is not None]
     except ValueError as error:
@@ -88,7 +88,7 @@ def _filled(out: str, chosen: Mapping[str, str]) -> str:
             where=f"-o {out}",
             remedy="use what --many names: " + ", ".join(f"{{{name}}}" for name in chosen),
         )
-    # Characters that Windows takes in a file's name.
+    # Other characters may not be allowed in a file name on Windows.
     texts = {name: re.sub(r"[^\w.+=-]", "_", text) for name, text in chosen.items()}
     return "".join(
         literal + (texts[_name(name)] if name is not None else "")

@@ -1,8 +1,7 @@
-"""The child process of a build: one job in on stdin, events out on a pipe (``toolchain.io.events``).
+"""The child process of a build: reads one job from stdin and sends events on a pipe (``toolchain.io.events``).
 
-``python -m linux_side.driver.worker PARENT``: it ends when its parent does, a killed one too.
-
-Torch-TensorRT's import on a machine without a GPU, its process-wide registries and its memory stay in here.
+``python -m linux_side.driver.worker PARENT`` exits when its parent exits, even if the parent is killed. The process
+isolates the caller from Torch-TensorRT: its import on a machine without a GPU, its registries and its memory.
 """
 
 from __future__ import annotations
@@ -34,15 +33,17 @@ if TYPE_CHECKING:
 
 Job = dict[str, Any]
 
-_STEPS = 1000
+_STEPS = 1000  # the `total` of `progress` events
 _STEP_SECONDS = 0.1
 
 
 class BuildProgress:
-    """Tells the parent which phase runs, and remembers how long each took.
+    """Reports the phases of a build to the parent, and records how long each took.
 
     Attributes:
-        spool: the folder for what is on its way to the artifact, once it is known.
+        send: sends one event.
+        spool: the folder for temporary files, once it is known.
+        seconds: the duration of each finished phase.
     """
 
     def __init__(self, events: EventWriter) -> None:
@@ -52,16 +53,22 @@ class BuildProgress:
         self.seconds: dict[str, float] = {}
 
     def warn(self, texts: Iterable[str], **only: str) -> None:
-        """Tells what whoever builds must know.
+        """Sends warnings for the user.
 
         Args:
-            only: ``out``, where it is of one build alone and not of all that share this process.
+            texts: the warnings.
+            only: ``out``, if the warnings concern one build and not all that share this process.
         """
         for text in texts:
             self.send(event="warning", text=text, **only)
 
     def step(self, name: str, reached: float) -> None:
-        """Tells how far ``convert`` is, a few times a second; any thread may call it."""
+        """Reports the progress of ``convert``, at most every ``_STEP_SECONDS``. Any thread may call it.
+
+        Args:
+            name: the step that TensorRT's builder is in.
+            reached: the fraction done, from 0 to 1.
+        """
         now = time.monotonic()
         if now - self._stepped > _STEP_SECONDS:
             self._stepped = now
@@ -69,16 +76,25 @@ class BuildProgress:
 
     @contextmanager
     def phase(self, name: str, **only: str) -> Iterator[None]:
+        """Reports the start and the end of a phase, and turns foreign errors into build errors.
+
+        Args:
+            name: the phase.
+            only: ``out``, if the phase concerns one build and not all that share this process.
+
+        Raises:
+            BuildFailedError: the block raised an error of torch, Torch-TensorRT or the model.
+        """
         self.send(event="start", phase=name, **only)
         start = time.monotonic()
         try:
             yield
         except TrtcrossError:
             raise
-        except Exception as error:  # of torch, Torch-TensorRT or the model: they raise whatever their parts raise
+        except Exception as error:  # torch, Torch-TensorRT and the model may raise any class
             if self.spool and is_full(self.spool):
                 raise BuildFailedError(
-                    f"the disk of the folder for what is on its way to the artifact is full: {first_line(error)}",
+                    f"the disk of the folder for temporary files is full: {first_line(error)}",
                     where=f"{self.spool}, phase {name!r}",
                     remedy="make room there, or name a folder on another disk with $TMPDIR",
                 ) from error
@@ -92,19 +108,19 @@ class BuildProgress:
 
 
 def main() -> int:
-    """Runs one build in this process, whose parent listens on a pipe; returns the exit code."""
+    """Runs one build and reports it to the parent on a pipe; returns the exit code."""
     end_with_parent(int(sys.argv[1]))
     give_freed_memory_back()
     events = events_to_parent()
     if events is None:
-        sys.exit("trtcross build starts this process, and listens to it")
+        sys.exit("only trtcross build starts this process")
     progress = BuildProgress(events)
     job = json.loads(sys.stdin.read())
     try:
         Build().run([job], progress)
     except TrtcrossError as error:
         progress.send(event="error", error=error.to_json())
-        with suppress(OSError):  # the log may be on the disk that is full
+        with suppress(OSError):  # the log may be on a full disk
             traceback.print_exc()
         return 1
     progress.send(event="done")
@@ -112,13 +128,14 @@ def main() -> int:
 
 
 class Build:
-    """A build, which can be stopped after a stage, and go on with other options that agree up to there.
+    """A build that can stop after a stage and continue with other options that agree up to that stage.
 
-    A job is ``model`` (a path or a factory's name), ``name`` or None, ``out``, ``spool``, ``options`` as JSON;
-    ``cache``: whether to use the build cache, and ``cache_key``, under which the caller found nothing, or None.
+    A job has the members ``model`` (a path or a factory's name), ``name`` (or None), ``out``, ``spool``, ``options``
+    (as JSON), ``cache`` (whether to use the build cache) and ``cache_key`` (the key under which the caller found
+    nothing, or None if it could not look).
 
     Attributes:
-        stage: the last one that is done, of ``linux_side.driver.stages``; None before the first.
+        stage: the last stage done, one of ``linux_side.driver.stages``; None before the first.
     """
 
     def __init__(self) -> None:
@@ -128,13 +145,15 @@ class Build:
         self._keys: dict[str, str | None] = {}
 
     def run(self, jobs: Sequence[dict[str, Any]], progress: BuildProgress, until: str = "write") -> list[Job]:
-        """Does the stages from where it is up to this one, by the first job's options.
+        """Runs the stages that are not done yet, up to and including ``until``, with the first job's options.
 
         Args:
-            jobs: those that share these stages.
+            jobs: the jobs that share these stages.
+            progress: reports to the parent.
+            until: the last stage to run.
 
         Returns:
-            Those that are still to be built: not those that the cache has, nor those that are refused.
+            The jobs still to be built: without those found in the cache and those refused.
         """
         left, names = list(jobs), list(STAGES)
         if self._pipeline:
@@ -162,7 +181,7 @@ class Build:
 
     @property
     def weights(self) -> int | None:
-        """Bytes of the model's weights, once it is exported."""
+        """Bytes of the model's weights; None before the export."""
         return self._pipeline.weights if self._pipeline and self.stage not in (None, "import") else None
 
     @property
@@ -182,11 +201,11 @@ class Build:
 
             builder = engine_builder(options.backend)
             builder.packages()
-            if len(jobs) == 1:  # else what is wrong with one would end them all
+            if len(jobs) == 1:  # with several jobs `_export` checks each, so that one refusal does not end them all
                 builder.check_gpus(options.capabilities)
             from linux_side.driver.pipeline import Pipeline
 
-            gc.freeze()  # what was imported stays: each full collection would look through all of it
+            gc.freeze()  # imported objects live to the end, so full collections need not visit them
         self._pipeline = Pipeline(options, builder, Path(job["spool"]), progress.phase)
         self._take(job, progress)
 
@@ -196,7 +215,7 @@ class Build:
             self._upstream = True
 
     def _take(self, job: Job, progress: BuildProgress) -> None:
-        """Goes on with this job's options, and tells of it."""
+        """Makes the pipeline continue with this job's options, folder, cache key and progress."""
         from linux_side.cache.notes import Notes
         from linux_side.cache.store import BuildCache
         from linux_side.options import BuildOptions
@@ -213,10 +232,10 @@ class Build:
         pipeline.notes = Notes(BuildCache() if job["cache"] else None, pipeline.cache_key)
 
     def _export(self, jobs: list[Job], progress: BuildProgress) -> list[Job]:
-        """Exports, and looks for each job in the cache."""
+        """Exports the program, checks each job and looks for it in the cache; returns the jobs still to be built."""
         first, pipeline = jobs[0], self.pipeline
         saved = Path(first["model"]).is_file()
-        if saved:  # a saved program may hold operators that Torch-TensorRT brings
+        if saved:  # a saved program may contain operators that Torch-TensorRT registers
             self._import_upstream()
         pipeline.load(first["model"], first["name"])
         left = []
@@ -241,23 +260,27 @@ class Build:
         return left
 
     def _write(self, out: Path) -> None:
-        """Leaves no part of the artifact beside it: where the parent was killed, nobody else removes one."""
+        """Writes the artifact, and on any error removes the partial file, which a killed parent could not."""
         with ends_in_order():
             try:
                 self.pipeline.write(out)
-            except BaseException:  # it may be told to end between any two steps of the writer's
+            except BaseException:  # SIGTERM may arrive between any two steps of the writer
                 remove_parts(out, os.getpid())
                 raise
 
     def _cached(self, job: Job, progress: BuildProgress, **only: str) -> bool:
-        """Finds the cache key; writes the artifact if the caller could not look for it, and the cache has it."""
+        """Determines the cache key, and fetches the artifact if the caller could not look for it.
+
+        Returns:
+            Whether the artifact came from the cache.
+        """
         from linux_side.cache.key import file_key
         from linux_side.cache.lookup import fetch
         from linux_side.cache.store import BuildCache
 
         pipeline, out = self.pipeline, job["out"]
         if job["cache_key"] is not None:
-            # Not if the file was written to since: what was read is then of no known content.
+            # If the file has changed since the caller took its digest, the key does not describe what was read.
             key = file_key(Path(job["model"]), job["name"], pipeline.options)
             self._keys[out] = key if key == job["cache_key"] else None
             return False
@@ -271,10 +294,7 @@ class Build:
 
 
 def end(code: int) -> NoReturn:
-    """Ends the process without taking Python apart, which takes torch two seconds and nobody waits for.
-
-    What asked to be called at the end is called.
-    """
+    """Runs the exit functions and ends the process, without the two seconds that Python needs to tear down torch."""
     atexit._run_exitfuncs()
     for stream in (sys.stdout, sys.stderr):
         with suppress(OSError):

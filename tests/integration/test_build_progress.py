@@ -96,7 +96,7 @@ def test_a_kill_within_convert_says_the_phase_and_the_estimate(tmp_path: Path, s
     with pytest.raises(BuildFailedError, match="was killed by SIGKILL") as caught:
         build(LARGE, tmp_path / "out.pt2", cache=False, progress=progress)
     assert "'convert'" in str(caught.value.where)
-    assert "thought to need 828." in str(caught.value.remedy)
+    assert "estimated to need 828." in str(caught.value.remedy)
     assert not list(spool.glob("trtcross-*")) and [path.name for path in tmp_path.iterdir()] == ["spool"]
 
 

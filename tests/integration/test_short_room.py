@@ -78,5 +78,5 @@ def test_a_memory_limit_that_is_met_in_convert_is_said_with_the_estimate(group: 
     done = build(tmp_path / "out.pt2", spool, 240, "sh", "-c", joined, str(group))
     assert done.returncode == 7, done.stderr
     assert "was killed by SIGKILL" in done.stderr and "phase 'convert'" in done.stderr
-    assert "too little memory" in done.stderr and "was thought to need" in done.stderr
+    assert "too little memory" in done.stderr and "was estimated to need" in done.stderr
     assert not list(spool.glob("trtcross-*")) and [path.name for path in tmp_path.iterdir()] == ["spool"]

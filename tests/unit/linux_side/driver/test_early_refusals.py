@@ -100,7 +100,7 @@ def test_memory_that_will_not_do_is_refused_and_little_of_it_is_a_warning(free: 
     assert require(8 * GIB, tmp_path) == []
     free["memory"] = 12 * GIB
     (warning,) = require(8 * GIB, tmp_path)
-    assert "thought to need 12.68 GiB of memory, and 12.00 GiB is free" in warning
+    assert "estimated to need 12.68 GiB of memory, and 12.00 GiB is free" in warning
     assert require(8 * GIB, tmp_path, "fp16") == []
     free["memory"] = 6 * GIB
     with pytest.raises(BuildFailedError, match=r"12\.68 GiB of memory, and 6\.00 GiB is free"):
