@@ -1,6 +1,6 @@
 """trtcross: compile PyTorch models to TensorRT on Linux, ship one file, run it on Windows.
 
-This package is what both sides share. It imports neither of them, and no torch::
+This package is what both sides share. It imports neither side and no torch::
 
     from toolchain import open_artifact
 
@@ -8,9 +8,9 @@ This package is what both sides share. It imports neither of them, and no torch:
         print(artifact.manifest.target.platform, artifact.manifest.inputs)
         for engine in artifact.engines:
             print(engine.name, engine.size, engine.entry.sha256)
-            plan = engine.read()  # bytes; their digest is checked
+            plan = engine.read()  # bytes, whose digest is checked
 
-More of what is public: :mod:`toolchain.manifest`, :mod:`toolchain.checker`, :mod:`toolchain.signing`,
+Also public: :mod:`toolchain.manifest`, :mod:`toolchain.checker`, :mod:`toolchain.signing`,
 :mod:`toolchain.report`. Everything else is internal (``docs/reference/api.md``).
 """
 

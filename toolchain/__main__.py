@@ -1,4 +1,4 @@
-"""``python -m toolchain`` is the ``trtcross`` command, where its script is not at hand."""
+"""Runs the ``trtcross`` command as ``python -m toolchain``, where its script is not on the path."""
 
 from toolchain.cli.main import main
 

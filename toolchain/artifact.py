@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 class Engine:
-    """One engine of an open artifact, read only when asked for."""
+    """One engine of an open artifact. Its bytes are read only on request."""
 
     def __init__(self, artifact: Artifact, index: int, entry: EngineEntry) -> None:
         self._artifact = artifact
@@ -42,15 +42,16 @@ class Engine:
 
     @property
     def token(self) -> str:
+        """The text that stands in the engine's place in :attr:`Artifact.graph_text`."""
         return engine_token(self.index)
 
     @property
     def info(self) -> EngineInfo:
-        """The engine info in the graph, the engine itself left out."""
+        """The engine info in the graph, without the engine itself."""
         return self._artifact.placeholders[self.index].info(f"engine {self.name}")
 
     def chunks(self) -> Iterator[bytes]:
-        """Yields the engine's bytes; after the last one its digest has been checked.
+        """Yields the engine's bytes and checks their digest after the last chunk.
 
         Raises:
             MalformedArtifactError: the base64 or the digest is wrong.
@@ -65,20 +66,24 @@ class Engine:
             )
 
     def read(self) -> bytes:
-        """The engine's bytes, decoded once and checked; peak memory is the engine and one chunk."""
-        # One allocation, which BytesIO owns alone: it is filled in place, and handed out uncopied. Its zeros cost
-        # nothing, for the system gives out zeroed pages as they are written to.
+        """Returns the engine's bytes, decoded once and checked; peak memory is the engine and one chunk.
+
+        Raises:
+            MalformedArtifactError: the base64 or the digest is wrong.
+        """
+        # BytesIO alone owns this allocation: it fills it in place and returns it without a copy. The zeros cost
+        # nothing, because the system provides zeroed pages only as they are written to.
         buffer = io.BytesIO(bytes(self.size))
         for chunk in self.chunks():
             buffer.write(chunk)
         return buffer.getvalue()
 
     def open(self) -> io.BufferedReader:
-        """The engine as a stream of bytes; its end is reached only if the digest is right."""
+        """Returns the engine as a stream of bytes; its end is reached only if the digest is right."""
         return io.BufferedReader(_ChunkStream(self.chunks()), TEXT_CHUNK)
 
     def header(self) -> bytes:
-        """The plan's first :data:`.HEADER_SIZE` bytes, read from the file alone."""
+        """Returns the plan's first :data:`.HEADER_SIZE` bytes, without the rest of the engine and its digest."""
         container, span = self._artifact.container, self.entry.base64
         start = container.entry(span.entry).offset + span.offset
         length = min(encoded_length(HEADER_SIZE), span.length)
@@ -86,7 +91,7 @@ class Engine:
         return b"".join(chunks)[:HEADER_SIZE]
 
     def plan_header(self) -> PlanHeader:
-        """What the plan's own header says, read when first asked for."""
+        """Returns what the plan's own header states; it is read once."""
         if self._plan_header is None:
             self._plan_header = parse_plan_header(self.header(), where=self._where)
         return self._plan_header
@@ -113,14 +118,14 @@ class _ChunkStream(io.RawIOBase):
 
 
 class Artifact:
-    """An open artifact. Threads may read it at once. Close it, or use it in a ``with`` block.
+    """An open artifact. Several threads may read it at once. Close it, or use it in a ``with`` block.
 
-    Opening it reads the archive's directory and the manifest. A foreign artifact has none: it is read whole when its
-    manifest is first asked for, which :func:`open_artifact` does.
+    Opening it reads the archive's directory and the manifest. A foreign artifact has no manifest: it is read whole on
+    the first use of :attr:`manifest`, which is part of :func:`open_artifact`.
 
     Attributes:
-        manifest_sha256: of the manifest as it was read, which is what a signature is of; empty where foreign.
-        foreign: whether it was saved by Torch-TensorRT itself; its manifest is then derived from what is in it.
+        manifest_sha256: the digest of the manifest as it was read, which a signature covers; empty for a foreign one.
+        foreign: whether Torch-TensorRT itself saved it; its manifest is then derived from its contents.
     """
 
     def __init__(self, source: str | os.PathLike[str] | bytes) -> None:
@@ -142,10 +147,10 @@ class Artifact:
 
     @cached_property
     def manifest(self) -> Manifest:
-        """What the artifact is, its parts compared with the file's directory.
+        """The manifest, compared with the archive's directory.
 
         Raises:
-            MalformedArtifactError: it is damaged, malformed, newer than this release, or holds no engines.
+            MalformedArtifactError: the artifact is damaged, malformed, newer than this release, or holds no engines.
         """
         if self.foreign:
             manifest = self._derived.manifest
@@ -158,12 +163,12 @@ class Artifact:
 
     @cached_property
     def engines(self) -> tuple[Engine, ...]:
-        """In the order of the graph."""
+        """The engines, in the order of the graph."""
         return tuple(Engine(self, i, entry) for i, entry in enumerate(self.manifest.engines))
 
     @cached_property
     def _derived(self) -> Derived:
-        from toolchain.foreign.derive import derive  # few files are foreign, and it takes time to import
+        from toolchain.foreign.derive import derive  # few files are foreign, and the import takes time
 
         return derive(self.container)
 
@@ -180,7 +185,7 @@ class Artifact:
 
     @cached_property
     def skeleton(self) -> bytes:
-        """The graph's text with a token for each engine, its digest checked."""
+        """The graph's text with a token in each engine's place; its digest is checked."""
         entry = self.container.entry(GRAPH_ENTRY)
         spans = [(e.base64.offset, e.base64.length) for e in self.manifest.engines]
         between = gaps(spans, entry.size, where=self._where(GRAPH_ENTRY))
@@ -198,22 +203,23 @@ class Artifact:
 
     @property
     def graph_text(self) -> bytes:
-        """The graph as it is loaded, with a token for each engine.
+        """The graph's text as it is loaded, with a token in each engine's place.
 
-        A foreign one comes without what nobody needs and torch would run or import: guards, and nodes' metadata.
+        A foreign graph comes without guards and nodes' metadata: torch would run or import them,
+        and nothing needs them.
         """
         return self._derived.graph if self.foreign else self.skeleton
 
     def graph(self) -> dict[str, Any]:
-        """The graph, parsed anew at each call, for who changes all of it."""
+        """Returns the graph as a document, parsed anew at each call, so that the caller may change it."""
         return parse_graph(self.graph_text, where=self._where(GRAPH_ENTRY), limit=GRAPH)
 
     @cached_property
     def graph_facts(self) -> GraphFacts:
-        """What is asked of the graph before it is trusted, read once.
+        """The facts that are checked before the graph is trusted; they are read once.
 
         Raises:
-            MalformedArtifactError: it is no graph, or its placeholder nodes are not those that the manifest lists.
+            MalformedArtifactError: the text is no graph, or its placeholder nodes are not those of the manifest.
         """
         facts = read_facts(self.graph_text, where=self._where(GRAPH_ENTRY))
         listed = [(e.node, engine_token(i)) for i, e in enumerate(self.manifest.engines)]
@@ -223,30 +229,42 @@ class Artifact:
 
     @property
     def placeholders(self) -> list[PlacedNode]:
-        """The placeholder nodes, each holding the token of its engine, and where they stand in the graph's text."""
+        """The placeholder nodes, each with the token of its engine and its position in the graph's text."""
         return self.graph_facts.placeholders
 
     def read_entry(self, name: str, *, size_limit: int | None = None) -> bytes:
-        """An entry other than the graph, its digest checked."""
+        """Returns the bytes of an entry other than the graph; their digest is checked.
+
+        Args:
+            name: the entry's name below the archive's root folder.
+            size_limit: the largest entry that is read, in bytes.
+
+        Raises:
+            MalformedArtifactError: there is no such entry, it is larger, or its digest is wrong.
+        """
         data = self.container.read(name, size_limit=size_limit)
         self.require_digest(name, hashlib.sha256(data).hexdigest())
         return data
 
     def check_files(self) -> None:
-        """Checks the digest of everything but the engines; the graph counts with its tokens."""
+        """Checks the digest of every entry; the graph's is of its text with tokens in the engines' places."""
         _ = self.skeleton  # reading it checks it
         for name in self.manifest.files:
             if name != GRAPH_ENTRY:
                 self.require_digest(name, self.container.sha256(name))
 
     def check_engines(self) -> None:
-        """Decodes every engine once and checks its base64 and its digest, holding one chunk at a time."""
+        """Decodes every engine once and checks its base64 and its digest; one chunk is in memory at a time."""
         for engine in self.engines:
             for _ in engine.chunks():
                 pass
 
     def check_integrity(self) -> None:
-        """Checks every byte that a digest covers, each once."""
+        """Checks every byte that a digest covers, each once.
+
+        Raises:
+            MalformedArtifactError: a digest or an engine's base64 is wrong, or the file changed meanwhile.
+        """
         self.check_files()
         self.check_engines()
         self.container.check_unchanged()
@@ -274,22 +292,28 @@ class Artifact:
         for name, size in sizes.items():
             if size != listed[name]:
                 raise self.container.damaged(f"the entry {name} has {size} bytes, the manifest says {listed[name]}")
-        # So that for one manifest, and one signature of it, there is one file.
+        # The order is fixed, so that one manifest (and one signature of it) belongs to exactly one file.
         if list(self.container.entries) != [*listed, MANIFEST_ENTRY]:
-            raise self.container.damaged("its entries do not lie in the manifest's order, the manifest last")
+            raise self.container.damaged("its entries are not in the manifest's order, with the manifest last")
 
     def _check_spans(self, manifest: Manifest) -> None:
         size = self.container.entry(GRAPH_ENTRY).size
         spans = [e.base64 for e in manifest.engines]
         if any(span.entry != GRAPH_ENTRY for span in spans):
-            raise self.container.damaged("an engine is said to lie outside the graph")
+            raise self.container.damaged("the manifest places an engine outside the graph")
         gaps([(span.offset, span.length) for span in spans], size, where=self._where(GRAPH_ENTRY))
         for engine in manifest.engines:
             if engine.base64.length != encoded_length(engine.size):
-                raise self.container.damaged(f"engine {engine.name} is said to have a size that its base64 has not")
+                raise self.container.damaged(
+                    f"the size of engine {engine.name} in the manifest does not fit its base64"
+                )
 
     def require_digest(self, name: str, digest: str) -> None:
-        """Refuses a digest that is not the manifest's."""
+        """Refuses an entry's digest that is not the one in the manifest.
+
+        Raises:
+            MalformedArtifactError: the two differ.
+        """
         if digest != self.manifest.files[name].sha256:
             raise MalformedArtifactError(
                 "the digest does not match the manifest: the file was damaged or changed",
@@ -304,11 +328,11 @@ def open_artifact(source: str | os.PathLike[str] | bytes | IO[bytes]) -> Artifac
     """Opens an artifact for reading; no engine is read and nothing in the file is run.
 
     Args:
-        source: the path of the ``.pt2`` file; or its bytes, or a file object, which is read into memory to its end: a
-            program may decrypt an artifact itself.
+        source: the path of the ``.pt2`` file; or its bytes or a file object, for a program that decrypts artifacts
+            itself. A file object is read into memory to its end.
 
     Returns:
-        An object that is usable with and without ``with``.
+        An object that works with and without ``with``.
 
     Raises:
         UsageError: there is no such file, or it cannot be read.
@@ -336,10 +360,10 @@ def open_artifact(source: str | os.PathLike[str] | bytes | IO[bytes]) -> Artifac
 
 
 def _read_whole(file: IO[bytes]) -> bytes:
-    """All the bytes of a file object.
+    """Reads a file object to its end.
 
     Raises:
-        UsageError: it is no file of bytes, or reading fails.
+        UsageError: the object is no binary file, or reading fails.
     """
     try:
         data = file.read()

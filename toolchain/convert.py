@@ -1,4 +1,4 @@
-"""Another artifact of the same engines: for another platform, or of a file that Torch-TensorRT itself saved."""
+"""Conversion of artifacts: the same engines for a different platform, or of a file that Torch-TensorRT saved."""
 
 from __future__ import annotations
 
@@ -48,10 +48,12 @@ from toolchain.targets import Platform
 
 @dataclass(frozen=True)
 class GoldenData:
-    """Golden I/O for an artifact that has none: the entry's bytes, and what the manifest says of them.
+    """Golden I/O for an artifact that has none.
 
     Attributes:
-        warnings: what it cannot show, in words.
+        data: the bytes of its entry.
+        golden: its record in the manifest.
+        warnings: what it cannot show, as sentences.
     """
 
     data: bytes
@@ -68,16 +70,20 @@ def convert_artifact(
     golden: GoldenData | None = None,
     trust: str | None = None,
 ) -> Manifest:
-    """Writes another artifact; every engine is checked on the way and stays the same to the byte.
+    """Writes an artifact with the same engines; each is checked on the way and stays the same to the byte.
 
-    Of a foreign artifact, the pickled sample inputs and the guards are left out, and of the engines' metadata nothing
-    stays but shapes.
+    A foreign artifact loses its pickled sample inputs and its guards; only shapes stay of its engines' metadata.
 
     Args:
-        platform: the new one, or None to stay.
-        release: of Torch-TensorRT (``2.14``), whose engine info is written, or None to stay.
-        golden: where the artifact has none.
-        trust: why a foreign file is taken although torch would run code from it; it goes into the manifest.
+        artifact: the artifact to convert.
+        out: the path of the new artifact.
+        platform: the new platform, or None to keep the old one.
+        release: the release of Torch-TensorRT (``2.14``) whose engine info is written, or None to keep the old one.
+        golden: golden I/O, for an artifact that has none.
+        trust: why a foreign file is accepted although torch would run code from it; the manifest records it.
+
+    Returns:
+        The manifest of the new artifact.
 
     Raises:
         IncompatibleError: the engines do not run on that platform, or with that release.
@@ -107,7 +113,7 @@ class _Conversion:
         self.trust = trust
 
     def check(self) -> None:
-        """Refuses what cannot be, before anything is written."""
+        """Refuses a conversion that is not possible, before anything is written."""
         target = self.manifest.target
         if not target.backend.portable and self.platform is not target.platform:
             raise IncompatibleError(
@@ -176,7 +182,7 @@ class _Conversion:
         try:
             return replace(info, metadata=shapes_alone(read_metadata(info.metadata)))
         except PickleError:
-            return info  # trusted, or it would have been refused
+            return info  # the file is trusted, or it would have been refused
 
     def _copy(self, writer: ContainerWriter, name: str) -> FileEntry:
         listed = self.manifest.files[name]
@@ -186,12 +192,12 @@ class _Conversion:
         return listed
 
     def _rewritten(self, name: str) -> bytes | None:
-        """A foreign entry as we write it, where that is another."""
+        """Returns the new bytes of a foreign entry; None if it is copied as it is."""
         if name == SAMPLE_INPUTS_ENTRY:
             return b""
         if not is_tensor_list(name):
             return None
-        # Stock torch moves a weight, as it reads it, to the device that stands there; see docs/ship/format.md.
+        # Stock torch moves each weight that it reads to the device in this list; see docs/ship/format.md.
         document = load_json(self.artifact.read_entry(name), where=name, limit=TENSOR_LIST)
         set_devices(document, "cpu", None)
         data = json.dumps(document).encode()
@@ -242,7 +248,7 @@ class _Conversion:
 
 
 def _torch_of(release: str, saved_by: str) -> str:
-    """The torch that goes with a release of Torch-TensorRT: the one that saved the program, where that fits."""
+    """Returns the torch version that goes with a release of Torch-TensorRT: ``saved_by``, if its numbers fit."""
     try:
         version = Version(saved_by)
     except InvalidVersion:

@@ -1,4 +1,4 @@
-"""The kinds of failure that people's scripts can tell apart, one class and one exit code each."""
+"""The errors that trtcross raises on purpose: each kind of failure has a class and an exit code of its own."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ _CONTROL = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2
 
 
 class TrtcrossError(Exception):
-    """Anything that trtcross raises on purpose.
+    """Base class of every error that trtcross raises on purpose.
 
     Args:
         problem: what is wrong, as one sentence.
-        where: the file, entry, node or option in which it was found.
+        where: the file, entry, node or option that has the problem.
         remedy: what to do next.
     """
 
@@ -33,11 +33,11 @@ class TrtcrossError(Exception):
             lines.append(f"  where: {self.where}")
         if self.remedy:
             lines.append(f"  what to do: {self.remedy}")
-        # A file's words must not steer the terminal.
+        # Text that comes from a file must not control the terminal.
         return _CONTROL.sub(lambda match: ascii(match[0])[1:-1], "\n".join(lines))
 
     def to_json(self) -> dict[str, object]:
-        """The error as the ``error`` member of a ``--json`` document."""
+        """Returns the ``error`` member of a ``--json`` document."""
         return {
             "kind": type(self).__name__,
             "problem": self.problem,
@@ -91,24 +91,24 @@ class ProcessEnd:
 
     @classmethod
     def of(cls, returncode: int) -> ProcessEnd:
-        """What ``subprocess`` says of it: a signal is negative there."""
+        """Reads a return code of ``subprocess``, where a negative number is a signal."""
         return cls(signal=-returncode) if returncode < 0 else cls(code=returncode)
 
     @classmethod
     def from_json(cls, document: object) -> ProcessEnd | None:
-        """What an error's JSON says of it, or None where it says nothing."""
+        """Reads what :meth:`to_json` wrote; returns None if ``document`` is no mapping."""
         if not isinstance(document, Mapping):
             return None
         known = {name: document.get(name) for name in ("code", "signal")}
         return cls(**{name: number for name, number in known.items() if type(number) is int})
 
     def to_json(self) -> dict[str, int]:
-        """``code`` or ``signal``."""
+        """Returns ``code`` or ``signal``, whichever is known."""
         return {name: number for name, number in asdict(self).items() if number is not None}
 
     @property
     def killed(self) -> bool:
-        """Whether it was killed, as Linux does where memory is short."""
+        """Whether SIGKILL ended it, as Linux does to a process when memory runs out."""
         return self.signal is not None and self.signal == getattr(signal, "SIGKILL", None)
 
     def __str__(self) -> str:
@@ -122,7 +122,7 @@ class BuildFailedError(TrtcrossError):
     """The model could not be exported, lowered, converted or written.
 
     Args:
-        ended: how the process that built ended, where that is what is wrong.
+        ended: how the build process ended, if that is the problem.
     """
 
     exit_code = 7
@@ -173,7 +173,7 @@ def error_from_json(document: dict[str, object]) -> TrtcrossError:
 
 
 def unexpected(error: Exception) -> TrtcrossError:
-    """A bug, as the error that we did not foresee."""
+    """Wraps an exception that nobody foresaw, which is a bug, for the report to the user."""
     return TrtcrossError(
         f"this should not have happened: {type(error).__name__}: {error}",
         remedy="report it, with the lines above",

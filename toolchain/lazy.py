@@ -1,4 +1,4 @@
-"""Public names of a package whose modules are imported when one of them is asked for."""
+"""Public names of a package whose modules are imported on first use."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from typing import Any
 
 
 def lazy_names(package: str, homes: Mapping[str, str]) -> Callable[[str], Any]:
-    """A package's ``__getattr__``.
+    """Makes a package's ``__getattr__``, which imports the module of a public name when the name is used.
 
     Args:
-        package: its name.
-        homes: the module of each of its public names.
+        package: the package's name.
+        homes: the module of each public name.
     """
 
     def get(name: str) -> Any:

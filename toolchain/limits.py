@@ -1,7 +1,7 @@
-"""How much of an artifact a reader takes. A writer asks for the same limits before it writes, and refuses by name.
+"""Limits on what a reader accepts from an artifact; a writer checks the same limits before it writes.
 
-The limits bound what a hostile file costs whoever opens it: one second of CPU and 200 MB (``docs/trust/security.md``).
-Each number is written here and nowhere else.
+They bound the cost of opening a hostile file to one second of CPU and 200 MB (``docs/trust/security.md``). Each number
+is written here and nowhere else.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ _REPORT = "report the model, so that the limit can be raised"
 
 @dataclass(frozen=True)
 class Limit:
-    """The most of something that is read.
+    """The largest number of something that is read.
 
     Attributes:
-        owner: what has it, as an error names it.
+        owner: what contains the things that are counted, as an error names it.
         unit: what is counted, in the plural.
         most: how many are read.
-        remedy: what the builder of a model does about it.
+        remedy: what to do when a build exceeds the limit.
     """
 
     owner: str
@@ -30,23 +30,23 @@ class Limit:
     remedy: str = _REPORT
 
     def excess(self, count: int) -> str | None:
-        """What is too much, as the rest of a sentence; None if all of it is read."""
+        """Returns the rest of a sentence that begins with the owner; None within the limit."""
         return f"has {count} {self.unit}, and at most {self.most} are read" if count > self.most else None
 
     def require(self, count: int, *, where: str) -> None:
-        """Asks for the limit before anything is written.
+        """Checks the limit before anything is written.
 
         Raises:
-            BuildFailedError: no reader would take it.
+            BuildFailedError: ``count`` exceeds it, so that no reader would accept the artifact.
         """
         _require(self.owner, self.excess(count), where, self.remedy)
 
 
 class LimitError(ValueError):
-    """There is more of something than is read.
+    """A limit is exceeded.
 
     Attributes:
-        limit: the one that is exceeded.
+        limit: which one.
     """
 
     def __init__(self, limit: Limit, count: int) -> None:
@@ -56,10 +56,10 @@ class LimitError(ValueError):
 
 @dataclass(frozen=True)
 class JsonLimit:
-    """What is read of a JSON text.
+    """The largest JSON text that is read.
 
-    The number of values bounds the memory: a value of two bytes becomes an object of a hundred. It is counted before
-    the text is parsed, as the characters that stand before a value (``[``, ``{`` and ``,``), those within texts too.
+    The number of values bounds the memory: a value of two bytes becomes an object of a hundred. Values are counted
+    before the text is parsed, by the characters that precede one (``[``, ``{`` and ``,``), inside strings too.
 
     Attributes:
         owner: the text, as an error names it.
@@ -73,17 +73,17 @@ class JsonLimit:
     remedy: str = _REPORT
 
     def excess(self, data: bytes) -> str | None:
-        """What is too much, as the rest of a sentence; None if all of it is read."""
+        """Returns the rest of a sentence that begins with the owner; None within the limits."""
         problem = Limit(self.owner, "bytes", self.size).excess(len(data))
         if problem is None and self.values is not None:
             problem = Limit(self.owner, "values", self.values).excess(sum(map(data.count, (b"[", b"{", b","))))
         return problem
 
     def require(self, data: bytes, *, where: str) -> None:
-        """Asks for the limit before the text is written.
+        """Checks the limits before the text is written.
 
         Raises:
-            BuildFailedError: no reader would take it.
+            BuildFailedError: ``data`` exceeds one, so that no reader would accept the artifact.
         """
         _require(self.owner, self.excess(data), where, self.remedy)
 
@@ -106,14 +106,14 @@ GOLDEN_HEADER = JsonLimit(
     "the header of the golden I/O", 4 * 2**20, 200_000, remedy="build with fewer --golden samples"
 )
 
-# The graph without its engines. It is read piece by piece, so that memory depends on the length of a piece and time on
-# the values in all of them. A graph of 30,000 operators that stay in PyTorch (16.6 MiB) has 74,000 pieces.
+# The graph without its engines. It is read piece by piece: memory depends on the length of one piece, time on the
+# number of values in all of them. A graph of 30,000 operators that stay in PyTorch (16.6 MiB) has 74,000 pieces.
 GRAPH = JsonLimit("the graph", 32 * 2**20, remedy=_FEWER_OPERATORS)
 GRAPH_PIECES = Limit("the graph", "pieces", 150_000, _FEWER_OPERATORS)
 GRAPH_PIECE = Limit("a piece of the graph", "characters", 2 * 2**20)
 GRAPH_VALUES = Limit("the graph", "different values", 1_000_000, _FEWER_OPERATORS)
 GRAPH_OBJECTS = Limit("the graph", "different objects", 350_000, _FEWER_OPERATORS)
-# What torch would look up, import or evaluate, each different text counted once.
+# What torch would look up, import or evaluate; each different text counts once.
 OPERATORS = Limit("the graph", "different operators", 20_000)
 EXPRESSIONS = Limit("the graph", "characters in its different symbolic sizes", 200_000, "give fewer dynamic dimensions")
 EXPRESSION = Limit("a symbolic size", "characters", 10_000, "give fewer dynamic dimensions")
@@ -125,7 +125,7 @@ METADATA = Limit("an engine's metadata", "characters", 2**20)
 FOREIGN_GRAPH = JsonLimit("the graph", 16 * 2**20, 500_000)
 FOREIGN_ENGINES = Limit("the graph", "engines", 10_000)
 
-# A program that torch has just written in this process, or that the caller builds: nobody else's.
+# A program that torch has just written in this process, or that the caller builds: it is not hostile.
 OWN_PROGRAM = JsonLimit("the program's graph", 512 * 2**20)
 
 PRECISION_PLAN = JsonLimit("the precision plan", 2**20, 100_000)

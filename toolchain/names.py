@@ -1,4 +1,4 @@
-"""Names that nothing else has."""
+"""Names made unique by a number."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 
 def unique_name(name: str, is_taken: Callable[[str], bool]) -> str:
-    """The name, or with the first number behind it that makes it one that is not taken: ``x``, ``x_1``, ``x_2``."""
+    """Returns the first of ``x``, ``x_1``, ``x_2`` and so on that is not taken."""
     candidate, count = name, 0
     while is_taken(candidate):
         count += 1

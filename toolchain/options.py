@@ -1,6 +1,6 @@
-"""Options of a verb and of its library function, written once: the fields of a model.
+"""Options that a verb and its library function share, written once as the fields of a pydantic model.
 
-A field's type, default and description are the option's; ``toolchain.cli.fields`` makes the command line of them::
+An option has its field's type, default and description. ``toolchain.cli.fields`` makes the command line from them::
 
     class BuildOptions(Options):
         gpus: Annotated[list[str], Flag("--gpu", metavar="sm_NN")] = Field(default_factory=list, description="...")
@@ -23,12 +23,12 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Flag:
-    """What only the command line says of a field, in the field's ``Annotated`` type.
+    """What only the command line needs to know of a field; a part of the field's ``Annotated`` type.
 
     Attributes:
-        name: the flag; the field's own name, with hyphens, where it is None.
-        metavar: what the help writes for the value.
-        offers: values that a shell offers on Tab; others are taken too.
+        name: the flag; None stands for the field's own name, with hyphens.
+        metavar: the placeholder for the value in the help.
+        offers: values that a shell offers on Tab; other values are accepted too.
     """
 
     name: str | None = None
@@ -37,7 +37,9 @@ class Flag:
 
 
 class Options(StrictModel):
-    """Plain data that crosses process boundaries; a list may be given as any iterable, or as its only element.
+    """Base class of options: plain data that crosses process boundaries.
+
+    A list may be given as any iterable, or as its only element.
 
     Raises:
         UsageError: an option that does not exist, or a wrong value.
@@ -55,26 +57,26 @@ class Options(StrictModel):
 
 
 class TrustOptions(Options):
-    """Whether a foreign file is taken."""
+    """The reason for which an unsafe foreign file is accepted, if there is one."""
 
     trust: Annotated[str | None, Flag(metavar="REASON")] = Field(
-        default=None, description="Take a foreign file although torch would run code from it; why is recorded."
+        default=None, description="Accept a foreign file although torch would run code from it; the reason is recorded."
     )
 
 
 def flag_of(options: type[Options], name: str) -> str:
-    """How the command line spells a field."""
+    """Returns a field's flag, such as ``--min-block-size``."""
     marker = flag_marker(options, name)
     return marker.name or "--" + name.replace("_", "-")
 
 
 def flag_marker(options: type[Options], name: str) -> Flag:
-    """What the field says of the command line."""
+    """Returns a field's :class:`Flag`; one of defaults if it has none."""
     return next((item for item in options.model_fields[name].metadata if isinstance(item, Flag)), Flag())
 
 
 def from_text(parse: Callable[[str], T]) -> Callable[[Any], Any]:
-    """A field's validator, from a function that reads a text and raises UsageError."""
+    """Makes a field's validator of a function that parses text and raises UsageError; other values pass unchanged."""
 
     def validate(value: Any) -> Any:
         if not isinstance(value, str):
@@ -97,7 +99,7 @@ def _as_list(value: Any) -> list[Any]:
 
 
 def _usage_error(options: type[Options], error: ValidationError) -> UsageError:
-    """The first mistake, in our words: whoever corrects it is told of the next."""
+    """Describes the first mistake in our own words; the next one is reported when this one is corrected."""
     item = error.errors(include_url=False)[0]
     cause = getattr(item.get("ctx", {}).get("error"), "__cause__", None)
     if isinstance(cause, UsageError):

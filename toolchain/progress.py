@@ -1,13 +1,13 @@
-"""What people see of work that takes time: a bar on a terminal, a line elsewhere, and nothing of what is done at once.
+"""Progress of work that takes time: a bar on a terminal, a line elsewhere, and nothing for a step of under a second.
 
-A process shows one thing at a time. A verb opens a :class:`Display`; whatever it calls may name the step that is under
-way (:func:`working`) and say how far it has come (:func:`advance`), and needs not know whether anybody looks::
+A process shows one step at a time. A verb opens a :class:`Display`. The code that it calls names the current step
+(:func:`working`) and reports how far it has come (:func:`advance`), whether or not a display is open::
 
     with showing(sys.stderr), working("reading every byte", total=size):
         for block in blocks:
             advance(len(block))
 
-``NO_COLOR`` and ``TERM=dumb`` make a terminal one without bars.
+``NO_COLOR`` and ``TERM=dumb`` turn the bars off.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ if TYPE_CHECKING:
     from rich.progress import Progress
 
 DELAY = 1.0
-"""Seconds that a step takes before anything of it is shown."""
+"""Seconds after which a step is shown."""
 
 
 def draws(stream: TextIO) -> bool:
-    """Whether bars are drawn there: it is a terminal, and nobody asked for plain text."""
+    """Whether bars are drawn on a stream: it is a terminal, and plain text was not asked for."""
     plain = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
     return stream.isatty() and not plain
 
 
 class Display:
-    """Shows the step that is under way. Any thread may report to it."""
+    """Shows the current step. Any thread may report to it."""
 
     def __init__(self, stream: TextIO) -> None:
         self.bars = draws(stream)
@@ -49,9 +49,10 @@ class Display:
         """Begins a step; an empty text ends the last one.
 
         Args:
-            total: how much there is to do, such as bytes; None where nobody knows.
-            delay: seconds until it is shown.
-            line: whether it is a line where bars are not drawn.
+            text: what the step does, as people read it.
+            total: how much there is to do, such as bytes; None if that is not known.
+            delay: seconds until the step is shown.
+            line: whether a line is printed where bars are not drawn.
         """
         with self._lock:
             self._cancel()
@@ -68,12 +69,12 @@ class Display:
                 self._timer.start()
 
     def advance(self, amount: int) -> None:
-        """Adds to what is done of the step."""
+        """Adds ``amount`` to what is done of the step."""
         with self._lock:
             self.reach(self._done + amount, self._total)
 
     def reach(self, done: int, total: int | None) -> None:
-        """Says how much of the step is done, and of how much."""
+        """Sets how much of the step is done, and its total."""
         with self._lock:
             self._done, self._total = done, total
             if self._bar and total is not None:
@@ -83,12 +84,12 @@ class Display:
         self.step("")
 
     def now(self) -> tuple[str, int | None]:
-        """The step that is under way, and its total."""
+        """Returns the text and the total of the current step."""
         return self._text, self._total
 
     def _show(self, text: str) -> None:
         with self._lock:
-            if text != self._text:  # it ended while the timer went off
+            if text != self._text:  # the step ended as the timer fired
                 return
             if not self.bars:
                 self._stream.write(f"{text} ...\n")
@@ -103,7 +104,7 @@ class Display:
 
     def _fill(self, bar: Progress) -> None:
         bar.reset(bar.task_ids[0], completed=self._done, description=self._text)
-        bar.tasks[0].total = self._total  # None is no change to `reset`
+        bar.tasks[0].total = self._total  # to `reset`, None means "unchanged"
         bar.tasks[0].start_time = self._began
 
     def _hide(self) -> None:
@@ -129,7 +130,7 @@ def _bar(stream: TextIO) -> Progress:
         TimeElapsedColumn(),
         console=Console(file=stream, highlight=False, soft_wrap=True),
         transient=True,
-        redirect_stdout=sys.stdout.isatty(),  # lines stand above the bar; a file gets its own
+        redirect_stdout=sys.stdout.isatty(),  # lines are printed above the bar; a redirected stream keeps its own
         redirect_stderr=sys.stderr.isatty(),
     )
 
@@ -140,7 +141,7 @@ _SHOWN: list[Display] = []
 
 @contextmanager
 def showing(stream: TextIO | None = None) -> Iterator[Display]:
-    """Shows steps on a stream (stderr) until it ends; within another it is that one."""
+    """Shows steps on a stream (stderr by default) until the block ends; a nested call shares the outer display."""
     if _SHOWN:
         yield _SHOWN[-1]
         return
@@ -155,11 +156,14 @@ def showing(stream: TextIO | None = None) -> Iterator[Display]:
 
 @contextmanager
 def working(text: str, total: int | None = None, **options: Any) -> Iterator[None]:
-    """Names a step for as long as it takes; afterwards the one around it goes on. Nothing where nothing is shown.
+    """Names the current step for the length of the block, then returns to the step around it.
+
+    Where no display is open, it does nothing.
 
     Args:
+        text: what the step does, as people read it.
         total: how much there is to do, for :func:`advance`.
-        options: of :meth:`Display.step`.
+        options: further arguments of :meth:`Display.step`.
     """
     display = _SHOWN[-1] if _SHOWN else None
     if display is None:
@@ -174,12 +178,12 @@ def working(text: str, total: int | None = None, **options: Any) -> Iterator[Non
 
 
 def advance(amount: int) -> None:
-    """Says that so much more is done of the step that is under way."""
+    """Adds ``amount`` to what is done of the current step."""
     if _SHOWN:
         _SHOWN[-1].advance(amount)
 
 
 def reach(done: int, total: int | None) -> None:
-    """Says how much of the step that is under way is done, and of how much."""
+    """Sets how much of the current step is done, and its total."""
     if _SHOWN:
         _SHOWN[-1].reach(done, total)

@@ -11,16 +11,16 @@ from toolchain.errors import UsageError
 SIZE_REMEDY = "write 16GiB, 512MiB, 500MB or a number of bytes"
 
 _BYTES = TypeAdapter(ByteSize)
-# pydantic reads the beginning of a text alone ("1,5GB" as one byte), takes bits too, and lets G mean GB.
+# pydantic would read only the beginning of a text ("1,5GB" as one byte), accept bits, and read G as GB.
 _FORM = re.compile(r"(\d+(?:\.\d+)?)\s*(?:([KMGTPE])(i?B)?|B)?", re.IGNORECASE | re.ASCII)
 _LIMIT = 2**63
 
 
 def parse_size(text: str, *, where: str, minimum: int = 0) -> int:
-    """Bytes of ``16GiB`` or ``16G`` (binary), ``16GB`` (decimal) or ``1000``; K, M, G, T, P and E alike.
+    """Reads a size in bytes: ``16GiB`` or ``16G`` (binary), ``16GB`` (decimal) or ``1000``; units go from K to E.
 
     Raises:
-        UsageError: it is none of these, or less than ``minimum``.
+        UsageError: the text is no size, or one that is less than ``minimum``.
     """
     match = _FORM.fullmatch(text.strip())
     size = -1

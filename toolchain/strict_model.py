@@ -1,4 +1,4 @@
-"""The base of what pydantic reads for us: options, plans, specifications, records of runs."""
+"""The base class of what pydantic reads: options, plans, specifications, records of runs."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
-# Of a module path or an operator.
+# A pattern that a module path or an operator matches.
 NodePattern = Annotated[str, Field(min_length=1, max_length=1000)]
 
 

@@ -1,4 +1,4 @@
-"""Where an artifact runs: platforms, GPU compute capabilities, backends."""
+"""What an artifact is built for: platforms, GPU compute capabilities, backends."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from enum import Enum
 from toolchain.errors import UsageError
 
 DEVICE = "cuda:0"
-"""The device of an artifact's values, and where it is loaded unless the caller names another."""
+"""The device of an artifact's values; the artifact is loaded there unless the caller names another device."""
 
 
 class Platform(str, Enum):
@@ -21,11 +21,16 @@ class Platform(str, Enum):
 
     @property
     def runtime_name(self) -> str:
-        """The spelling of Torch-TensorRT's C++ runtime (``core/runtime/Platform.cpp``)."""
+        """The platform as Torch-TensorRT's C++ runtime spells it (``core/runtime/Platform.cpp``)."""
         return self.value.replace("-", "_")
 
     @classmethod
     def parse(cls, text: str) -> Platform:
+        """Reads a platform as the command line spells it.
+
+        Raises:
+            UsageError: there is no such target platform.
+        """
         try:
             return cls(text)
         except ValueError:
@@ -37,7 +42,7 @@ class Platform(str, Enum):
 
 
 def host_platform() -> str:
-    """This machine, in the spelling of :class:`Platform`; may name one that is no target."""
+    """Returns this machine's platform in the spelling of :class:`Platform`; it need not be a target."""
     machine = {"amd64": "x86_64", "x64": "x86_64", "arm64": "aarch64"}.get(
         platform.machine().lower(), platform.machine().lower()
     )
@@ -68,7 +73,7 @@ class Backend(str, Enum):
         return "torch-tensorrt", "tensorrt"
 
 
-# Names as people know GPUs by, and the capability that NVIDIA's list gives them.
+# Names by which people know GPUs, and their capability on NVIDIA's list.
 _GPU_NAMES = {
     "sm_75": r"(RTX|GTX)?20[5678]0.*|GTX16[56]0.*|T4|T1000|QUADRORTX\d+",
     "sm_80": r"A100.*|A30",
@@ -91,7 +96,7 @@ class ComputeCapability:
         """Reads ``sm_89``, ``sm89`` or ``8.9``.
 
         Raises:
-            UsageError: it is none of these; of a GPU's name, with the capability that it has.
+            UsageError: the text is none of these; for a GPU's name, the remedy gives the GPU's capability.
         """
         match = re.fullmatch(r"sm_?(\d{1,2})(\d)|(\d{1,2})\.(\d)", text, re.ASCII | re.IGNORECASE)
         if match:
@@ -114,6 +119,6 @@ AMPERE = ComputeCapability(8, 0)
 
 
 def capability_of_gpu(name: str) -> str | None:
-    """The capability of a GPU by its name, such as ``RTX 4090``; None for a name that is not known here."""
+    """Looks up the capability of a GPU by its name, such as ``RTX 4090``; None if the name is not known."""
     bare = re.sub(r"nvidia|geforce|[\s_-]", "", name, flags=re.IGNORECASE).upper()
     return next((capability for capability, names in _GPU_NAMES.items() if re.fullmatch(names, bare)), None)

@@ -1,4 +1,4 @@
-"""Texts of others, fit to be shown."""
+"""Text for people: foreign text made printable, commands found in sentences, sizes."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ TEXT_LIMIT = 1000
 
 
 def printable(text: str, limit: int = TEXT_LIMIT) -> str:
-    """The text, cut at ``limit`` characters, with what is invisible or turns the line around written out.
+    """Cuts a text at ``limit`` characters and escapes those that are invisible or change the writing direction.
 
-    Line ends and tabs stay. What XML forbids (control characters, surrogates, U+FFFE, U+FFFF) is never in the result.
+    Line ends and tabs stay. The result never holds a character that XML forbids (control characters, surrogates,
+    U+FFFE, U+FFFF).
     """
     if len(text) > limit:
         text = f"{text[:limit]}\u2026 ({len(text) - limit} more characters)"
@@ -26,7 +27,11 @@ _COMMAND = re.compile(r"`([^`\n]+)`|(?:(?<=: )|(?<=^))((?:trtcross|openssl|pytho
 
 
 def with_commands(text: str) -> list[tuple[str, bool]]:
-    """A text in pieces, and whether each is a command: what stands in backticks, or is the rest behind a colon."""
+    """Splits a text into pieces, each with whether it is a command.
+
+    A command stands in backticks; or it begins with a known program's name, at the start or after a colon, and goes on
+    to a semicolon or the line's end.
+    """
     pieces, end = [], 0
     for found in _COMMAND.finditer(text):
         pieces += [(text[end : found.start()], False), (found[1] or found[2], True)]
@@ -35,7 +40,7 @@ def with_commands(text: str) -> list[tuple[str, bool]]:
 
 
 def size_text(size: int) -> str:
-    """Bytes as people read them: 44.9 MiB."""
+    """Formats a number of bytes for people: ``44.9 MiB``."""
     value = float(size)
     for unit in ("B", "KiB", "MiB"):
         if value < 1024:
@@ -45,5 +50,5 @@ def size_text(size: int) -> str:
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of an error's text that says anything."""
+    """Returns the first line of an error's text that is not blank, or the error's class name."""
     return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)

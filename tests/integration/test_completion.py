@@ -101,7 +101,7 @@ def test_powershell_gets_values_and_completes_files_itself(tmp_path: Path) -> No
         return [line.split("\t") for line in result.stdout.splitlines() if line]
 
     assert offered(incomplete="docto") == [
-        ["doctor", "Say what this machine can build, what it can run, and what is missing."]
+        ["doctor", "Show what this machine can build, what it can run, and what is missing."]
     ]
     assert ["build", "Compile a model into an artifact."] in offered(incomplete="")
     assert offered("build", "m.pt2", "--backend", incomplete="tensorrt-") == [["tensorrt-rtx", "tensorrt-rtx"]]

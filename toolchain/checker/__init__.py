@@ -1,4 +1,4 @@
-"""What an artifact must satisfy before anyone loads it: structure, integrity, and nothing in it that runs code.
+"""The checks that an artifact must pass before it is loaded: integrity, structure, and no code that torch would run.
 
 ::
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ["LEVELS", "check_structure", "require_safe_to_load"]
 
-# Loading an artifact needs one file of these, and each takes its time to import.
+# Loading an artifact needs only one of these modules, and each takes time to import.
 __getattr__ = lazy_names(
     __name__,
     {

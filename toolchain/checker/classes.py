@@ -1,4 +1,4 @@
-"""Whether what the manifest says of the call's classes fits the call."""
+"""Checks that the classes in the manifest fit the call signature."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from toolchain.manifest.models import ClassSpec
 
 
 def check_classes(artifact: Artifact) -> None:
-    """Refuses a class that is where no dict or tuple is, or whose fields are not those of what is there.
+    """Refuses a class whose place holds neither a dict nor a tuple, or one with other fields.
 
     Raises:
-        MalformedArtifactError: with the class.
+        MalformedArtifactError: the first class that does not fit, with the reason.
     """
     call, seen = artifact.manifest.call, set()
     for entry in artifact.manifest.classes:
@@ -48,7 +48,7 @@ def _problem(entry: ClassSpec, treespec: str) -> str | None:
 
 
 def _node_at(path: list[int], treespec: str) -> dict[str, Any]:
-    """The treespec's node, or an empty one where there is none; that torch can read the rest is not asked here."""
+    """Returns the treespec's node at a path, or an empty one; whether torch can read the rest is not checked here."""
     try:
         _, node = load_json(treespec.encode(), where="treespec", limit=TREESPEC)
         for index in path:

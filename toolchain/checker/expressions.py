@@ -1,4 +1,4 @@
-"""Symbolic sizes as text: torch hands them to sympy, which evaluates them as Python. Only arithmetic passes here."""
+"""Checks symbolic sizes: torch passes their text to sympy, which evaluates it as Python, so only arithmetic passes."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import re
 
 from toolchain.limits import EXPRESSION
 
-_BITS_LIMIT = 4096  # of the largest number that an expression can come to when it is built
+_BITS_LIMIT = 4096  # of the largest number that arises when sympy builds the expression
 
 _CHARACTERS = re.compile(r"[A-Za-z0-9_'(),.=<>+\-*/% ]*")
 _SYMBOL = re.compile(r"([su]|zu?f)[0-9]+")
@@ -21,9 +21,9 @@ _ASSUMPTIONS = {"integer", "positive", "nonnegative", "negative", "nonpositive",
 
 
 def is_plain_expression(text: str) -> bool:
-    """Whether a symbolic size is built of sizes' names, numbers, arithmetic and known functions alone.
+    """Whether a symbolic size consists only of names of sizes, numbers, arithmetic and known functions.
 
-    It is parsed and never evaluated; powers whose numbers would fill the memory are refused too.
+    The text is parsed and never evaluated. A power that would fill the memory is refused too.
     """
     if EXPRESSION.excess(len(text)) or not _CHARACTERS.fullmatch(text):
         return False
@@ -38,7 +38,7 @@ class _NotPlainError(Exception):
 
 
 def _bits(node: ast.expr) -> int:
-    """How many bits the numbers in the value can have, sizes counted as one."""
+    """Bounds the bits of the numbers in the value; the name of a size counts as one."""
     if isinstance(node, ast.Constant) and isinstance(node.value, (bool, int, float)):
         return len(str(node.value)) * 4 if len(str(node.value)) <= 40 else _refuse()
     if isinstance(node, ast.Name) and _SYMBOL.fullmatch(node.id):

@@ -1,4 +1,4 @@
-"""The golden entry's header (safetensors): dtypes and shapes, compared with the manifest. Imports no torch."""
+"""Compares the dtypes and shapes in the golden entry's header (safetensors) with the manifest. Imports no torch."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from toolchain.io.strict_json import load_json
 from toolchain.limits import GOLDEN_HEADER
 from toolchain.manifest.models import DynamicSize, ValueSpec, allows
 
-# What safetensors calls the manifest's dtypes.
+# safetensors' names of the manifest's dtypes.
 SAFETENSORS_DTYPES = {
     "BOOL": "bool", "U8": "uint8", "I8": "int8", "I16": "int16", "U16": "uint16", "I32": "int32", "U32": "uint32",
     "I64": "int64", "U64": "uint64", "F16": "float16", "BF16": "bfloat16", "F32": "float32", "F64": "float64",
@@ -21,14 +21,14 @@ SAFETENSORS_DTYPES = {
 
 
 def check_golden_header(artifact: Artifact) -> None:
-    """Refuses golden I/O whose tensors are not those that the manifest describes.
+    """Refuses golden I/O whose tensors differ from those that the manifest describes.
 
     Raises:
-        MalformedArtifactError: it is no safetensors file, or a tensor is missing, unknown, or not as described.
+        MalformedArtifactError: the entry is not a safetensors file, or a tensor is missing, unknown or different.
     """
     golden = artifact.manifest.golden
     if (golden is None) == (GOLDEN_ENTRY in artifact.container.entries):
-        raise malformed_golden(artifact, "the manifest and the archive do not agree on whether there is any")
+        raise malformed_golden(artifact, "either only the manifest or only the archive has it")
     if golden is None:
         return
     tensors = _read_header(artifact)
@@ -47,17 +47,17 @@ def check_golden_header(artifact: Artifact) -> None:
 def _read_header(artifact: Artifact) -> dict[str, Any]:
     entry, container = artifact.container.entry(GOLDEN_ENTRY), artifact.container
     if entry.size < 8:
-        raise malformed_golden(artifact, "it is no safetensors file")
+        raise malformed_golden(artifact, "it is not a safetensors file")
     (length,) = struct.unpack("<Q", b"".join(container.chunks(entry.offset, 8)))
     if length > min(GOLDEN_HEADER.size, entry.size - 8):
-        raise malformed_golden(artifact, f"its header is said to have {length} bytes")
+        raise malformed_golden(artifact, f"it states a header of {length} bytes, which is too long")
     header = load_json(
         b"".join(container.chunks(entry.offset + 8, length)),
         where=f"{artifact.path}, entry {GOLDEN_ENTRY}",
         limit=GOLDEN_HEADER,
     )
     if not isinstance(header, dict):
-        raise malformed_golden(artifact, "it is no safetensors file")
+        raise malformed_golden(artifact, "it is not a safetensors file")
     return header
 
 
@@ -78,5 +78,5 @@ def _fits(wanted: int | DynamicSize, size: Any) -> bool:
 
 
 def malformed_golden(artifact: Artifact, problem: str) -> MalformedArtifactError:
-    """The error of golden I/O that is not what the manifest describes."""
+    """Returns the error for golden I/O that differs from the manifest's description."""
     return MalformedArtifactError(f"the golden I/O is wrong: {problem}", where=f"{artifact.path}, entry {GOLDEN_ENTRY}")

@@ -1,4 +1,4 @@
-"""What in a graph's text is more than data: operators, sizes and call signatures that would run or import code."""
+"""Finds what is more than data in a graph's text: operators, sizes and signatures that would run or import code."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from toolchain.graph.facts import Claims
 from toolchain.io.strict_json import load_json
 from toolchain.limits import TREESPEC
 
-# Operators as torch's reader finds them: it takes any attribute of `torch` that can be called, `torch.os.system` too.
+# The names of operators. torch's reader accepts any attribute of `torch` that can be called, `torch.os.system` too.
 _OPERATOR = re.compile(
     r"torch\.ops\.(?!load_library\b|import_module\b|loaded_libraries\b|higher_order\b)[a-z_][A-Za-z0-9_]*"
     r"\.(?!from_file\b)(?:(?!__)[A-Za-z_][A-Za-z0-9_]*|__i?(?:and|or|xor|lshift|rshift)__)\.[A-Za-z][A-Za-z0-9_]*"
@@ -29,14 +29,14 @@ _FACTORIES = {"builtins.list", "builtins.dict", "builtins.int", "builtins.float"
 
 
 def is_plain_treespec(text: str) -> bool:
-    """Whether a treespec's text names no module to import, as enums and defaultdicts do."""
+    """Whether a treespec's text makes the reader import no module, as an enum or a defaultdict would."""
     try:
         document = load_json(text.encode(), where="treespec", limit=TREESPEC)
     except (MalformedArtifactError, UnicodeEncodeError):
         return False
     for value in dicts(document):
         context = value.get("context")
-        # A named tuple's context is a name that the reader has registered, or has not: nothing is imported for it.
+        # A named tuple's context is a name that the reader looks up among registered ones: nothing is imported for it.
         if value.get("type") == "collections.namedtuple" and _is_registered_name(context):
             continue
         if isinstance(context, str) and not _is_plain_context(context):
@@ -47,7 +47,7 @@ def is_plain_treespec(text: str) -> bool:
 
 
 def classes_in(text: str) -> list[str]:
-    """The types that a treespec's text names, those of named tuples too."""
+    """Returns the types that a treespec's text names, including those of named tuples."""
     document = load_json(text.encode(), where="treespec", limit=TREESPEC)
     nodes = [value for value in dicts(document) if value.get("type") is not None]
     return [str(node.get("context") if node["type"] == "collections.namedtuple" else node["type"]) for node in nodes]
@@ -72,12 +72,12 @@ def _is_plain_factory(value: dict[str, Any]) -> bool:
 
 
 def is_plain_operator(name: str) -> bool:
-    """Whether what a node calls is an operator, and none that loads or runs something."""
+    """Whether a node's target is an operator, other than those that load or run something."""
     return bool(_OPERATOR.fullmatch(name))
 
 
 def graph_problems(claims: Claims) -> Iterator[str]:
-    """What in a graph is more than data; a builder asks too, so that it writes nothing that is refused later."""
+    """Yields what is more than data in a graph. A builder checks this too: it must write nothing that is refused."""
     if claims.guarded:
         yield "its graph holds Python code (guards_code)"
     for operator in sorted(claims.operators):

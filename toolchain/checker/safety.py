@@ -1,4 +1,4 @@
-"""What in an artifact would make torch run code from it, refused before torch sees the file."""
+"""Refuses an artifact from which torch would run code, before torch reads the file."""
 
 from __future__ import annotations
 
@@ -28,23 +28,29 @@ _PAYLOAD = re.compile(r"(weight|tensor)_[0-9]+")
 
 
 def require_safe_to_load(artifact: Artifact, trust: str | None = None) -> None:
-    """Refuses an artifact of which torch would unpickle, evaluate or import a part.
+    """Refuses an artifact if torch would unpickle, evaluate or import a part of it.
 
     Args:
-        trust: why a foreign artifact, or one that was made of such with the same words, is taken all the same.
+        artifact: the artifact to check.
+        trust: why the artifact is accepted all the same. A reason counts only for a foreign artifact, and for one
+            that was converted from a foreign one with a reason.
 
     Raises:
-        UntrustedError: with the entry that is not plain data.
+        UntrustedError: an entry is not plain data.
         UsageError: the reason is empty.
     """
     _require(artifact, unsafe_parts(artifact), trust)
 
 
 def require_safe_to_convert(artifact: Artifact, trust: str | None = None) -> None:
-    """Refuses a foreign artifact whose conversion could not be loaded; sample inputs do not matter: they stay behind.
+    """Refuses a foreign artifact whose conversion could not be loaded; pickled sample inputs pass: none are copied.
+
+    Args:
+        artifact: the artifact to convert.
+        trust: why it is accepted all the same.
 
     Raises:
-        UntrustedError: with the entry that is not plain data.
+        UntrustedError: an entry is not plain data.
         UsageError: the reason is empty.
     """
     _require(artifact, (part for part in unsafe_parts(artifact) if part[1] != SAMPLE_INPUTS_ENTRY), trust)
@@ -64,7 +70,7 @@ def _check_reason(trust: str | None) -> None:
 
 
 def unsafe_parts(artifact: Artifact) -> Iterator[tuple[str, str]]:
-    """What in an artifact is more than data, and the entry in which it is."""
+    """Yields what is more than data in an artifact, each with its entry."""
     for name, entry in artifact.container.entries.items():
         if not _KNOWN.fullmatch(name):
             yield "torch may run code from an entry that trtcross does not write", name
@@ -83,7 +89,10 @@ def unsafe_parts(artifact: Artifact) -> Iterator[tuple[str, str]]:
 
 
 def _unknown_in_metadata(artifact: Artifact, text: str) -> str | None:
-    """Torch-TensorRT's own metadata names more than ours; nobody unpickles it, neither here nor in ``load``."""
+    """Describes what a metadata pickle holds beyond the allowed names; None if there is nothing.
+
+    Torch-TensorRT's own metadata names more than ours. It is never unpickled, neither here nor in ``load``.
+    """
     if not artifact.foreign:
         return unknown_in_pickle(text)
     try:

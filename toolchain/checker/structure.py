@@ -1,4 +1,4 @@
-"""Integrity and structure of an artifact: every digest, and whether its parts agree."""
+"""Checks an artifact's integrity (every digest) and structure (its parts agree)."""
 
 from __future__ import annotations
 
@@ -16,20 +16,32 @@ LEVELS: tuple[str, ...] = get_args(Level)
 
 
 def check_integrity(artifact: Artifact) -> dict[str, Any]:
-    """Every byte that a digest covers."""
+    """Checks every byte that a digest covers.
+
+    Returns:
+        The numbers of ``entries`` and ``engines``, for a report.
+
+    Raises:
+        MalformedArtifactError: a digest is wrong.
+    """
     artifact.check_integrity()
     return {"entries": len(artifact.container.entries), "engines": len(artifact.engines)}
 
 
 def check_structure(artifact: Artifact, trust: str | None = None) -> dict[str, Any]:
-    """Graph, engine info, plan headers and manifest agree, and torch would run no code from the file.
+    """Checks that graph, engine info, plan headers and manifest agree, and that torch would run no code from the file.
 
     Args:
-        trust: why a foreign file is taken although torch would.
+        artifact: the artifact to check.
+        trust: why a foreign file is accepted although torch would run code from it.
+
+    Returns:
+        The number of ``placeholder_nodes``, for a report.
 
     Raises:
-        MalformedArtifactError: they contradict each other.
-        UntrustedError: torch would unpickle or evaluate a part of it.
+        MalformedArtifactError: the parts contradict each other.
+        UntrustedError: torch would unpickle, evaluate or import a part of it.
+        UsageError: the reason is empty.
     """
     require_safe_to_load(artifact, trust)
     check_golden_header(artifact)

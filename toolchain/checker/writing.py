@@ -1,4 +1,4 @@
-"""What a writer asks before it writes: the readers' own checks, so that nothing is written that is refused later."""
+"""The readers' checks, for a writer: nothing is written that a reader would refuse."""
 
 from __future__ import annotations
 
@@ -15,10 +15,13 @@ from toolchain.limits import GOLDEN_HEADER, GRAPH, METADATA, LimitError
 
 
 def require_readable_graph(skeleton: bytes) -> GraphFacts:
-    """Refuses a graph's text that no reader would take, or more of it than is read.
+    """Refuses a graph's text that no reader would accept, because of its form or its length.
+
+    Returns:
+        The facts that were read from it.
 
     Raises:
-        BuildFailedError: with what is too much.
+        BuildFailedError: the text is malformed, or exceeds a limit.
     """
     GRAPH.require(skeleton, where=GRAPH_ENTRY)
     try:
@@ -37,7 +40,7 @@ def require_plain_graph(facts: GraphFacts) -> None:
     """Refuses a graph that would make torch run code.
 
     Raises:
-        BuildFailedError: with what is more than data.
+        BuildFailedError: a part of it is more than data.
     """
     problem = next(graph_problems(facts.claims), None)
     for node in facts.placeholders:
@@ -51,7 +54,7 @@ def require_no_torch(skeleton: bytes) -> None:
     """Refuses a graph that does not run without PyTorch.
 
     Raises:
-        BuildFailedError: with the operators that need it.
+        BuildFailedError: there are operators that need PyTorch; the message lists them.
     """
     if blockers := operators_for_torch(parse_graph(skeleton, where=GRAPH_ENTRY)):
         raise BuildFailedError(
@@ -62,10 +65,10 @@ def require_no_torch(skeleton: bytes) -> None:
 
 
 def require_readable_golden(data: bytes) -> None:
-    """Refuses golden I/O whose header is longer than is read.
+    """Refuses golden I/O whose header exceeds the readers' limit.
 
     Raises:
-        BuildFailedError: with what is too much.
+        BuildFailedError: the header is too long.
     """
     (length,) = struct.unpack_from("<Q", data)
     GOLDEN_HEADER.require(data[8 : 8 + length], where=GOLDEN_ENTRY)

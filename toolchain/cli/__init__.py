@@ -1,1 +1,1 @@
-"""The command line: finding verbs, their shared options, and what they print."""
+"""The command line: how verbs are found, the options that they share, and what they print."""

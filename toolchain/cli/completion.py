@@ -1,4 +1,4 @@
-"""``trtcross completion``: the script with which a shell asks us what it may offer on Tab."""
+"""``trtcross completion``: the script by which a shell completes our verbs, options and values on Tab."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ VARIABLE = "_TRTCROSS_COMPLETE"
 
 
 class PowerShellComplete(ShellComplete):
-    """PowerShell 5 and 7, which completes files itself where a command offers nothing."""
+    """Completion for PowerShell 5 and 7; PowerShell itself completes files where a command offers nothing."""
 
     name = "powershell"
     source_template = """\
@@ -52,7 +52,7 @@ Register-ArgumentCompleter -Native -CommandName %(prog_name)s -ScriptBlock {
 
 add_completion_class(PowerShellComplete)
 
-# The last is the only one that click does not bring.
+# click itself supports all of these but PowerShell.
 SHELLS = ("bash", "zsh", "fish", "powershell")
 
 

@@ -1,4 +1,4 @@
-"""The command line of a model's fields, both ways: click options that give them, and the words that ask for them."""
+"""Options models on the command line, in both directions: click options from fields, and words from values."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 def field_options(options: type[Options], *names: str) -> Callable[[F], F]:
-    """Gives a verb an option for each of these fields, or for all; its function has them as arguments.
+    """Gives a verb a click option for each of these fields, or for all; its function gets them as arguments.
 
-    Fields that are choices, numbers with bounds, flags and lists are so on the command line too; whatever else a
-    field takes is given to it as text.
+    Choices, numbers with bounds, flags and lists keep their kind on the command line. A field of any other kind gets
+    the text.
     """
 
     def decorate(function: F) -> F:
@@ -33,7 +33,7 @@ def field_options(options: type[Options], *names: str) -> Callable[[F], F]:
 
 
 def words_of(options: Options) -> list[str]:
-    """The command line that asks for these options; what was left to its default is left out."""
+    """Returns the words of a command line that give these options; fields left to their defaults are omitted."""
     words: list[str] = []
     for name in type(options).model_fields:
         if name in options.model_fields_set:
@@ -86,7 +86,7 @@ def _click_type(kind: Any, metadata: list[Any]) -> Any:
         return click.Choice(get_args(kind))
     if kind is bool:
         return None
-    if any(isinstance(item, BeforeValidator) for item in metadata):  # which reads the text
+    if any(isinstance(item, BeforeValidator) for item in metadata):  # it reads the text
         return click.STRING
     if kind is int:
         return click.IntRange(low, high)

@@ -1,4 +1,4 @@
-"""A group of verbs whose help has each summary whole."""
+"""A click group whose help shows each verb's summary in full."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import click
 
 
 class VerbGroup(click.Group):
-    """Writes the first sentence of each verb's help, where click would cut it at 45 characters."""
+    """Shows the first paragraph of each verb's help, which click would cut at 45 characters."""
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Verbs"):

@@ -24,7 +24,7 @@ OWN = ("convert", "doctor", "inspect", "sign")
 # One line each, so that `trtcross --help` imports no verb.
 SUMMARIES = {
     "build": "Compile a model into an artifact.",
-    "inspect": "Say what an artifact is, what it needs and what is in it.",
+    "inspect": "Show what an artifact is, what it needs and what is in it.",
     "check": "Decide whether an artifact can run on this machine, and why not.",
     "verify": "Check an artifact's integrity, structure, loading and numbers.",
     "warm": "Compile an artifact's kernels ahead of its first call.",
@@ -35,13 +35,13 @@ SUMMARIES = {
     "matrix": "Build and verify many models for many targets.",
     "sign": "Sign an artifact, in a file beside it.",
     "store": "List, verify and prune the build cache.",
-    "doctor": "Say what this machine can build, what it can run, and what is missing.",
+    "doctor": "Show what this machine can build, what it can run, and what is missing.",
     "completion": "Print the script that completes this command in a shell.",
 }
 
 
 class Verbs(click.Group):
-    """Looks verbs up in the entry-point group, but for those of this package."""
+    """Finds verbs: this package's by name, all others in the entry-point group."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(SUMMARIES)
@@ -54,7 +54,7 @@ class Verbs(click.Group):
         if name in OWN:
             own: click.Command = getattr(importlib.import_module(f"toolchain.commands.{name}"), name)
             return own
-        from importlib import metadata  # takes as long as all else that `trtcross inspect` imports
+        from importlib import metadata  # the import takes as long as all others of `trtcross inspect` together
 
         for entry in metadata.entry_points(group=GROUP, name=name):
             try:
@@ -84,7 +84,7 @@ class Verbs(click.Group):
             raise
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
-        """Verbs by their summaries: none is imported for it."""
+        """Offers verbs with their summaries, without importing any of them."""
         from click.shell_completion import CompletionItem
 
         offered = [CompletionItem(name, help=text) for name, text in SUMMARIES.items() if name.startswith(incomplete)]
@@ -108,7 +108,7 @@ def cli() -> None:
 
 
 def _refused(error: click.ClickException | TrtcrossError) -> int:
-    """Says what is wrong with a command line that reached no verb; scripts get their document all the same."""
+    """Reports an error of a command line that reached no verb; with ``--json`` it is in a document too."""
     from toolchain.cli.output import Output
     from toolchain.io.events import events_to_parent
 
@@ -128,13 +128,13 @@ def _refused(error: click.ClickException | TrtcrossError) -> int:
 
 
 def main() -> None:
-    """Entry point of the console script."""
+    """Runs the command line: the entry point of the console script."""
     # A console with a legacy code page must not turn a report into a crash.
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")
     if "_TRTCROSS_COMPLETE" in os.environ:
-        import toolchain.cli.completion  # noqa: F401 - makes PowerShell known
+        import toolchain.cli.completion  # noqa: F401 - registers PowerShell
     plain = bool(os.environ.get("NO_COLOR")) or os.environ.get("TERM") == "dumb"
     try:
         code = cli(prog_name="trtcross", standalone_mode=False, color=False if plain else None)

@@ -1,4 +1,4 @@
-"""What a shell offers on Tab for an argument or an option: files, or values of which others may be taken too."""
+"""What a shell offers on Tab for an argument or an option: files, or some values."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ Offer = Callable[[click.Context, click.Parameter, str], "list[CompletionItem]"]
 
 
 def files(_context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """The shell's own completion of files and folders."""
+    """Leaves the completion to the shell, which offers files and folders."""
     from click.shell_completion import CompletionItem
 
     return [CompletionItem(incomplete, type="file")]
 
 
 def one_of(values: Sequence[str]) -> Offer:
-    """Offers these values."""
+    """Makes a completion that offers these values; the option may accept others too."""
 
     def offer(_context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
         from click.shell_completion import CompletionItem

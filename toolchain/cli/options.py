@@ -1,4 +1,4 @@
-"""Options and their types that several verbs share: sizes, foreign files, and who must have signed an artifact."""
+"""Options that several verbs share, and their types: sizes, trust in foreign files, required signers."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _PATH = click.Path(path_type=Path)
 _KEY_SIZE = 2**16
 
 
-class SizeType(click.ParamType):  # type: ignore[type-arg] # newer click: generic
+class SizeType(click.ParamType):  # type: ignore[type-arg] # generic in newer versions of click
     """A size in bytes, as :func:`toolchain.sizes.parse_size` reads it."""
 
     name = "size"
@@ -42,9 +42,9 @@ SIZE = SizeType()
 
 
 def signer_options(function: Callable[..., None]) -> Callable[..., None]:
-    """Gives a verb ``--policy``, ``--signer`` and ``--signer-ca``, and its function one argument, ``policy``.
+    """Gives a verb ``--policy``, ``--signer`` and ``--signer-ca``; its function gets one argument, ``policy``.
 
-    It stands below ``@verb``, which then tells what is wrong with them.
+    The decorator must stand below ``@verb``, which then reports errors in these options.
     """
 
     @click.option("--policy", type=_PATH, help="Who may have signed it: a TOML file; see docs/trust/signing.md.")
@@ -64,10 +64,10 @@ def signer_options(function: Callable[..., None]) -> Callable[..., None]:
 
 
 def chosen_policy(policy: Path | None, signer: str | None, ca: Path | None) -> Policy | None:
-    """The policy that the options say, or None where they ask for no signature.
+    """Returns the policy that the options describe, or None if they require no signature.
 
     Raises:
-        UsageError: they contradict each other, or the policy's file cannot be read.
+        UsageError: the options contradict each other, or a file that they name cannot be used.
     """
     if policy and signer:
         raise UsageError("--policy and --signer both say who may have signed", remedy="give one of them")
@@ -85,7 +85,7 @@ def chosen_policy(policy: Path | None, signer: str | None, ca: Path | None) -> P
 
 
 def _public_key(signer: str) -> Path:
-    """The file that ``--signer`` names alone; what is wrong with it is told before the artifact is looked at."""
+    """Returns the key's file that ``--signer`` names, checked before the artifact is opened."""
     path, where = Path(signer), f"--signer {signer}"
     if not path.is_file():
         if "@" in signer or "://" in signer or "=" in signer:
@@ -96,7 +96,7 @@ def _public_key(signer: str) -> Path:
     head = path.read_bytes()[:_KEY_SIZE]
     if b"PRIVATE KEY" in head:
         raise UsageError(
-            "this is a private key, and who checks a signature needs the public one",
+            "this is a private key, and checking a signature takes the public one",
             where=where,
             remedy=f"openssl pkey -in {signer} -pubout -out {path.stem}.pub",
         )
@@ -106,6 +106,6 @@ def _public_key(signer: str) -> Path:
 
 
 def report_signer(output: Output, signer: object) -> None:
-    """Says who signed."""
+    """Reports who signed, in the document and as a line."""
     output.put(signer=str(signer))
     output.say(f"signed by {signer}")

@@ -1,6 +1,6 @@
 """What a verb prints: one JSON document on stdout for scripts, text on stderr or stdout for people.
 
-A parent that passes a pipe (``toolchain.io.events``), as the matrix does, hears of phases and gets the document there.
+A parent process that passes a pipe (``toolchain.io.events``), as the matrix does, gets phases and the document there.
 """
 
 from __future__ import annotations
@@ -28,19 +28,22 @@ DOCUMENT_VERSION = 1
 
 
 class Output:
-    """Collects what one call of a verb has to say.
+    """Collects and prints what one call of a verb reports.
 
     Attributes:
         as_json: whether ``--json`` was given; text for people then goes to stderr.
         verbosity: -1 with ``-q``, 1 and more with ``-v``.
-        unwritable: why stdout took no more, but for a reader that went away.
+        unwritable: the error of writing to stdout, unless its reader closed it.
     """
 
     def __init__(self, verb: str, as_json: bool, verbosity: int, events: EventWriter | None = None) -> None:
         """Decides once where text, documents and events go.
 
         Args:
-            events: to the parent process, where it listens.
+            verb: the verb's name, for the document.
+            as_json: whether the document is printed.
+            verbosity: -1 with ``-q``, 1 and more with ``-v``.
+            events: the pipe to the parent process, if it passed one.
         """
         self.as_json = as_json
         self.verbosity = verbosity
@@ -51,16 +54,16 @@ class Output:
 
     @property
     def document(self) -> dict[str, Any]:
-        """What ``--json`` prints, as far as it is known."""
+        """The document that ``--json`` prints, with what was reported so far."""
         return self._document
 
     @property
     def bars(self) -> bool:
-        """Whether bars stand where the lines for people do, and say what those would say of work under way."""
+        """Whether bars are drawn where the lines for people go; a verb then prints no lines about work under way."""
         return self.verbosity >= 0 and draws(sys.stderr) and (self.as_json or draws(sys.stdout))
 
     def part(self) -> Output:
-        """For one of several things that a verb does, with a document of its own, which nobody prints."""
+        """Returns the output of one of several artifacts; its document is separate and is not printed."""
         return Output(self._verb, self.as_json, self.verbosity)
 
     def put(self, **members: Any) -> None:
@@ -68,43 +71,46 @@ class Output:
         self._document.update(members)
 
     def say(self, text: str = "", *, level: int = 0) -> None:
-        """Prints a line for people; ``level`` 1 only with ``-v``, -1 even with ``-q``."""
+        """Prints a line for people: with ``level`` 1 only if ``-v`` is given, with -1 even if ``-q`` is given."""
         if level <= self.verbosity:
             self._print(text, err=self.as_json)
 
     def send(self, **event: Any) -> None:
-        """Tells the parent process what happens, where it listens."""
+        """Sends an event to the parent process, if it passed a pipe."""
         if self._events:
             self._events.send(**event)
 
     def fail(self, error: TrtcrossError) -> None:
+        """Puts an error into the document and prints it on stderr."""
         self.put(ok=False, error=error.to_json())
         click.echo(click.style("error: ", fg="red", bold=True) + str(self._shortened(error)), err=True)
 
     def _shortened(self, error: TrtcrossError) -> TrtcrossError:
-        """An error as people read it: what goes on for pages is cut, but with ``-v`` and in the document."""
+        """Cuts an error's long texts for people; with ``-v``, and in the document, they stay whole."""
         if self.verbosity > 0:
             return error
         problem, where = (_cut(text) if text else text for text in (error.problem, error.where))
         return TrtcrossError(problem or "", where=where, remedy=error.remedy)
 
     def finish(self) -> None:
+        """Prints the document with ``--json``, and sends it to the parent process."""
         if self.as_json:
             self._print(json.dumps(self._document, indent=1), err=False)
         self.send(event="document", document=self._document)
 
     def _print(self, text: str, *, err: bool) -> None:
-        """Prints a text. Where stdout takes no more, the verb goes on: its work is not to be lost for it."""
+        """Prints a text. If stdout cannot be written to, the verb goes on, so that its work is not lost."""
         try:
             click.echo(text, err=err)
         except OSError as error:
             if err:
                 raise
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            if not isinstance(error, BrokenPipeError):  # else a reader such as `head` has what it wanted
+            if not isinstance(error, BrokenPipeError):  # a broken pipe: a reader such as `head` has what it needs
                 self.unwritable = error
 
     def say_unwritable(self, error: OSError) -> None:
+        """Reports on stderr that stdout cannot be written to."""
         problem = UsageError(f"stdout cannot be written to: {error.strerror}", remedy="make room, or write elsewhere")
         click.echo(f"error: {problem}", err=True)
 
@@ -113,8 +119,8 @@ def verb(function: Callable[..., None]) -> Callable[..., None]:
     """Gives a click command ``--json``, ``-q`` and ``-v``, a :class:`Output`, and our exit codes."""
 
     @click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout.")
-    @click.option("-q", "--quiet", is_flag=True, help="Say less.")
-    @click.option("-v", "--verbose", count=True, help="Say more.")
+    @click.option("-q", "--quiet", is_flag=True, help="Print less.")
+    @click.option("-v", "--verbose", count=True, help="Print more.")
     @wraps(function)
     def command(*, as_json: bool, quiet: bool, verbose: int, **options: Any) -> None:
         name = click.get_current_context().info_name or ""
@@ -131,7 +137,7 @@ def verb(function: Callable[..., None]) -> Callable[..., None]:
 
 
 def _run(function: Callable[..., None], output: Output, options: dict[str, Any]) -> int:
-    """Runs a verb; says what went wrong, and gives the exit code."""
+    """Runs a verb, reports its error, and returns the exit code."""
     try:
         with showing() if output.verbosity >= 0 else nullcontext():
             function(output, **options)
@@ -156,7 +162,7 @@ _MARKS = {State.MET: ("ok", "green"), State.NOT_MET: ("no", "red"), State.UNKNOW
 
 
 def requirement_lines(requirements: Iterable[Requirement]) -> list[str]:
-    """The requirements as people read them; a remedy only where one is due."""
+    """Formats requirements for people; those that are not met come with their remedy."""
     lines = []
     for item in requirements:
         mark, color = _MARKS[item.state]
@@ -168,13 +174,13 @@ def requirement_lines(requirements: Iterable[Requirement]) -> list[str]:
 
 
 _INDENT = 6
-_SHORT = 30  # a command that stands within a sentence
+_SHORT = 30  # a command of up to so many characters stays within its sentence
 
 
 def _wrapped(text: str) -> str:
-    """A text in lines that fit into the terminal, the further ones indented; one line where there is no terminal.
+    """Wraps a text to the terminal's width and indents all lines but the first; without a terminal, nothing changes.
 
-    A command that does not fit stays whole on a line of its own: with a line's end in it, it could not be pasted.
+    A long command stays whole on a line of its own: with a line break in it, it could not be pasted.
     """
     width = max(shutil.get_terminal_size().columns - _INDENT, 20)
     if not sys.stdout.isatty() or len(text) <= width:

@@ -1,4 +1,4 @@
-"""Verbs that take several artifacts: patterns expanded, each artifact reported, one outcome."""
+"""Verbs of several artifacts: patterns are expanded, each artifact is reported, and one exit code results."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ F = TypeVar("F", bound=Callable[..., object])
 
 
 def artifacts_argument(function: F) -> F:
-    """Gives a verb the argument ``artifacts``, of one or more."""
+    """Gives a verb the argument ``artifacts``: one path or pattern, or more."""
     return click.argument("artifacts", metavar="ARTIFACT...", nargs=-1, required=True, shell_complete=files)(function)
 
 
 def html_option(function: F) -> F:
-    """Gives a verb ``--html``, a page about its one artifact."""
+    """Gives a verb ``--html``, which writes a page about its one artifact."""
     path = click.Path(path_type=Path)
     return click.option("--html", type=path, help="Write a page with the graph as a picture; it needs no network.")(
         function
@@ -31,10 +31,10 @@ def html_option(function: F) -> F:
 
 
 def require_place(html: Path | None, artifacts: Sequence[str]) -> None:
-    """Refuses a page that cannot be written, that would take an artifact's place, or that would be of several.
+    """Refuses a page that cannot be written, that would replace an artifact, or that would be of several artifacts.
 
     Raises:
-        UsageError: with the one.
+        UsageError: one of these is so.
     """
     if html is None:
         return
@@ -47,13 +47,13 @@ def require_place(html: Path | None, artifacts: Sequence[str]) -> None:
 
 
 def each(output: Output, artifacts: Sequence[str], run: Callable[[Output, str], None]) -> None:
-    """Runs a verb on one artifact after the other; a failure does not keep it from those that follow.
+    """Runs a verb on each artifact; after a failure it goes on with the next.
 
-    The document of one artifact is the verb's; of several it has those documents in ``artifacts``.
+    For one artifact, the document is the verb's own. For several, it has one document each in ``artifacts``.
 
     Raises:
         UsageError: a pattern matches nothing.
-        TrtcrossError: of the first that failed, with how many did.
+        TrtcrossError: some artifacts failed; the class is that of the first failure.
     """
     paths = expanded(artifacts)
     if len(paths) == 1:
@@ -82,7 +82,7 @@ def each(output: Output, artifacts: Sequence[str], run: Callable[[Output, str], 
 
 
 def expanded(names: Sequence[str]) -> list[str]:
-    """Paths, each once, with patterns replaced by the files that they match: PowerShell leaves them to the program.
+    """Returns the paths, each once, with patterns replaced by their matches, which PowerShell leaves to the program.
 
     Raises:
         UsageError: a pattern matches nothing.

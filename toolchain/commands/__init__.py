@@ -1,1 +1,1 @@
-"""The verbs that need neither side."""
+"""The verbs that need neither the producer's nor the consumer's side."""

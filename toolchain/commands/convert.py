@@ -1,4 +1,4 @@
-"""``trtcross convert``: another artifact of the same engines."""
+"""``trtcross convert``: an artifact, or files for a different runtime, with the same engines."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from toolchain.manifest.models import golden_warnings
 from toolchain.progress import working
 from toolchain.targets import Platform
 
-# Who makes golden I/O of an original model: the producer's side, where it is installed.
+# The entry points that make golden I/O from an original model: the producer's side registers one.
 GOLDEN_GROUP = "trtcross.golden"
 
 
@@ -109,7 +109,7 @@ def convert(
 
 
 def _convert_to(output: Output, artifact: str, out: str, format_name: str, engines: str, given: list[str]) -> None:
-    """Writes the engines for another runtime."""
+    """Writes the engines for a different runtime, and reports the files."""
     if given:
         raise UsageError(
             f"{', '.join(given)} applies to artifacts alone",

@@ -1,4 +1,4 @@
-"""``trtcross doctor``: this machine, what it can build, what it can run, what is missing."""
+"""``trtcross doctor``: what this machine can build, what it can run, and what is missing."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ GROUP = "trtcross.doctor"
 @click.command()
 @verb
 def doctor(output: Output) -> None:
-    """Say what this machine can build, what it can run, and what is missing."""
+    """Show what this machine can build, what it can run, and what is missing."""
     machine = f"{host_platform()}, Python {platform.python_version()}"
     output.put(machine={"platform": host_platform(), "python": platform.python_version()})
     output.say(f"this machine: {machine}")

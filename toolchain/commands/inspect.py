@@ -1,4 +1,4 @@
-"""``trtcross inspect``: what an artifact is, what it needs, its engines. Runs nothing that is in the file."""
+"""``trtcross inspect``: what an artifact is, what it needs and what is in it. Nothing in the file is run."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from toolchain.text import size_text
 @html_option
 @verb
 def inspect(output: Output, artifacts: tuple[str, ...], digests: bool, html: Path | None) -> None:
-    """Say what each ARTIFACT is, what it needs, its engines, and what stays in PyTorch."""
+    """Show what each ARTIFACT is, what it needs, its engines, and what stays in PyTorch."""
     require_place(html, artifacts)
     each(output, artifacts, lambda part, artifact: _inspect(part, artifact, digests, html))
 
@@ -79,7 +79,7 @@ def _header_agrees(opened: Artifact, index: int) -> bool:
 
 
 def manifest_lines(manifest: Manifest) -> list[str]:
-    """A manifest as people read it."""
+    """Formats a manifest for people, as lines."""
     target = manifest.target
     lines = [
         f"model:    {manifest.model.name}",
@@ -116,7 +116,7 @@ def manifest_lines(manifest: Manifest) -> list[str]:
 
 
 def _precision_line(manifest: Manifest) -> list[str]:
-    """What the build was asked for; nothing is known of a foreign file."""
+    """Formats the precision that the build was asked for; it is not known of a foreign file."""
     if manifest.settings.get(FOREIGN):
         return []
     return [f"precision: {manifest.settings.get('precision') or 'as the model has it'}"]

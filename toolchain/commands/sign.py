@@ -1,4 +1,4 @@
-"""``trtcross sign``: a signature beside the artifact."""
+"""``trtcross sign``: writes a signature beside the artifact."""
 
 from __future__ import annotations
 

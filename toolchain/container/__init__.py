@@ -1,1 +1,1 @@
-"""The zip container: reading, writing and splicing archives of stored entries."""
+"""The zip container: reads, writes and splices archives of stored (uncompressed) entries."""

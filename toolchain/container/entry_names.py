@@ -1,4 +1,4 @@
-"""Names of a container's entries: plain relative paths below one root folder, on every system."""
+"""Names of a container's entries: plain relative paths below one root folder, valid on every operating system."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ MANIFEST_ENTRY = "extra/trtcross/manifest.json"
 GOLDEN_ENTRY = "trtcross/golden.safetensors"
 GRAPH_ENTRY = "models/model.json"
 SAMPLE_INPUTS_ENTRY = "data/sample_inputs/model.pt"
-# Torch's lists of a program's weights and constants: where each is, and its dtype, sizes and device.
+# torch's lists of a program's weights and constants, with the place, dtype, sizes and device of each.
 TENSOR_LISTS = ("data/weights/model_weights_config.json", "data/constants/model_constants_config.json")
 
 
@@ -23,7 +23,7 @@ _DEVICES = {"con", "prn", "aux", "nul"} | {f"{port}{n}" for port in ("com", "lpt
 
 
 def name_problem(name: str) -> str | None:
-    """What forbids an entry of this name: it has to be a plain relative path, on Windows too."""
+    """Describes why an entry cannot have this name; None if it is a plain relative path, on Windows too."""
     parts = name.split("/")
     if any(part in ("", ".", "..") for part in parts):
         return "is not a path below a root folder"

@@ -1,4 +1,4 @@
-"""What a file is that is no artifact and no exported program, told by its first bytes and its entries' names."""
+"""Recognizes files that are neither artifacts nor exported programs, by their first bytes and their entries' names."""
 
 from __future__ import annotations
 
@@ -14,12 +14,13 @@ _HEAD = 16
 
 @dataclass(frozen=True)
 class FileKind:
-    """A kind of file that people give by mistake.
+    """A kind of file that people pass by mistake.
 
     Attributes:
-        what: as a noun with its article.
-        build_from: how to build an artifact from it.
-        recoverable: whether that is what to do with it as an artifact too, for it may be meant to be one.
+        what: the kind, as a noun with its article.
+        build_from: how to build an artifact from such a file.
+        recoverable: whether the same advice holds for a file that was passed as an artifact, since it may be a broken
+            one.
     """
 
     what: str
@@ -28,7 +29,7 @@ class FileKind:
 
     @property
     def open_instead(self) -> str:
-        """What to do where it was given as an artifact."""
+        """The advice for a file that was passed as an artifact."""
         if self.recoverable:
             return self.build_from
         return f"give a .pt2 file that `trtcross build` wrote; to build one, {self.build_from}"
@@ -59,12 +60,12 @@ _BEGINNINGS = {
     b"ftrt": ENGINE,
 }
 _PICKLE_PROTOCOLS = range(2, 6)
-# Of a ModelProto: the fields that may follow its version, which comes first.
+# Tags of a ModelProto's fields that may follow its first field, the version.
 _ONNX_FIELDS = b"\x12\x1a\x22\x3a\x42"
 
 
 def file_kind(path: str | os.PathLike[str]) -> FileKind | None:
-    """What a file is; None for what may be a program or an artifact, is unknown, or cannot be read."""
+    """Recognizes a file; None if it may be a program or an artifact, is unknown, or cannot be read."""
     try:
         with Path(path).open("rb") as file:
             head = file.read(_HEAD)
@@ -96,7 +97,7 @@ def _zip_kind(path: Path) -> FileKind | None:
         if DIRECTORY.excess(end.size):
             return None
         file.seek(end.offset)
-        names = file.read(end.size)  # with lengths and sums between them, which is enough to look for a name
+        names = file.read(end.size)  # lengths and checksums stand between them, but a name can be found
     if b"/data.pkl" not in names:
         return None
     return TORCHSCRIPT if b"/code/" in names else WEIGHTS

@@ -18,13 +18,13 @@ from toolchain.limits import DIRECTORY, ENTRIES
 from toolchain.progress import advance
 
 READ_CHUNK = 4 * 2**20
-# In the place of a path, in errors.
+# Stands for the path in errors about an artifact in memory.
 _IN_MEMORY = "<bytes>"
 
 
 @dataclass(frozen=True)
 class _Stamp:
-    """What tells whether a file is still the same."""
+    """What a file's status must keep for the file to count as unchanged."""
 
     device: int
     inode: int
@@ -38,7 +38,7 @@ def _stamp(status: os.stat_result) -> _Stamp:
 
 @dataclass(frozen=True)
 class ZipEntry:
-    """An entry's name below the root folder, and where its bytes lie in the file."""
+    """An entry: its name below the root folder, and the offset, size and CRC of its bytes in the file."""
 
     name: str
     offset: int
@@ -47,17 +47,16 @@ class ZipEntry:
 
 
 class Container:
-    """A ``.pt2`` file opened for reading; only its directory is read until an entry is asked for.
+    """A ``.pt2`` file that is open for reading. Several threads may read it at once.
 
-    Threads may read it at once.
-
-    Its entries and their headers lie one behind the other from the first byte to the last, with nothing in between.
+    Opening it reads only the archive's directory and the entries' headers. Entries must follow each other from the
+    first byte on, with nothing in between.
 
     Attributes:
-        path: of the file; for bytes, words that say so.
-        size: of the whole file, in bytes.
-        modified: when the file was last written, in seconds since 1970; 0 for bytes.
-        foreign_header: an entry whose headers are not byte for byte those that our writer makes, if there is one.
+        path: the file's path; ``<bytes>`` for an artifact in memory.
+        size: the size of the whole file, in bytes.
+        modified: when the file was last written, in seconds since 1970; 0 for an artifact in memory.
+        foreign_header: the last entry whose headers are not byte for byte those that our writer makes, if any.
 
     Raises:
         UsageError: there is no such file, or it cannot be opened.
@@ -88,7 +87,11 @@ class Container:
         self._file.close()
 
     def chunks(self, offset: int, length: int, chunk: int = READ_CHUNK) -> Iterator[bytes]:
-        """Yields the file's bytes from ``offset`` on, ``chunk`` at a time."""
+        """Yields ``length`` bytes of the file from ``offset`` on, at most ``chunk`` at a time.
+
+        Raises:
+            MalformedArtifactError: the file ends before them.
+        """
         end = offset + length
         while offset < end:
             data = self._file.read(offset, min(chunk, end - offset))
@@ -99,13 +102,17 @@ class Container:
             yield data
 
     def read_into(self, offset: int, buffer: memoryview) -> int:
-        """Fills ``buffer`` from ``offset`` on, without a copy in between; returns how many bytes there were."""
+        """Reads into ``buffer`` from ``offset`` on, without a copy in between; returns the number of bytes read."""
         count = self._file.read_into(offset, buffer)
         advance(count)
         return count
 
     def read(self, name: str, *, size_limit: int | None = None) -> bytes:
-        """One entry's bytes, of which there may be ``size_limit``."""
+        """Returns one entry's bytes.
+
+        Raises:
+            MalformedArtifactError: there is no such entry, or it has more than ``size_limit`` bytes.
+        """
         entry = self.entry(name)
         if size_limit is not None and entry.size > size_limit:
             raise self.damaged(f"the entry {name} has {entry.size} bytes, and at most {size_limit} are read")
@@ -122,7 +129,11 @@ class Container:
         return stream_digest(self.chunks(entry.offset, entry.size))
 
     def check_unchanged(self) -> None:
-        """Refuses a file that was written to, or another in its place, since it was opened."""
+        """Refuses a file that was written to or replaced since it was opened.
+
+        Raises:
+            MalformedArtifactError: the file is not the one that was opened.
+        """
         if isinstance(self._file, PositionedBytes):
             return
         try:
@@ -141,7 +152,7 @@ class Container:
         try:
             if self.path.is_dir():
                 raise _is_folder(self.path)
-            if not stat.S_ISREG(self.path.stat().st_mode):  # a pipe would block, a device has no end
+            if not stat.S_ISREG(self.path.stat().st_mode):  # a pipe would block, and a device has no end
                 raise OSError(errno.EINVAL, "it is not a regular file")
             return PositionedFile(self.path)
         except (OSError, ValueError) as error:
@@ -174,7 +185,7 @@ class Container:
             if problem := name_problem(root) or name_problem(name):
                 raise self.damaged(f"the entry name {record.name!r} {problem}")
             if entries and root != self.root:
-                raise self.damaged("its entries do not lie under one root folder")
+                raise self.damaged("its entries are not under one root folder")
             if name.casefold() in names:
                 raise self.damaged(f"it has the entry {name} twice")
             self.root = root
@@ -190,7 +201,7 @@ class Container:
     def _read_entry(
         self, record: zip_records.ZipRecord, name: str, central: bytes, start: int, limit: int
     ) -> tuple[ZipEntry, int]:
-        """The entry whose local header must lie at ``start``, and where the next one must lie."""
+        """Reads the entry whose local header must be at ``start``; returns it and where the next one must be."""
         if record.header_offset != start:
             raise self.damaged(f"the entry {record.name!r} overlaps another, or bytes before it belong to no entry")
         raw = self._file.read(start, zip_records.LOCAL_SIZE)
@@ -210,7 +221,7 @@ class Container:
         raise self.damaged(f"what stands behind the entry {record.name!r} does not describe it")
 
     def damaged(self, problem: str) -> MalformedArtifactError:
-        """The error of a file that is not what it should be."""
+        """Returns the error for a file that is damaged."""
         return MalformedArtifactError(f"the artifact is damaged: {problem}", where=str(self.path))
 
 

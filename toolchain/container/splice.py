@@ -1,6 +1,6 @@
-"""A read-only file made of pieces: bytes in memory and ranges of another file, none of them copied.
+"""A read-only file made of pieces: bytes in memory and ranges of a different file, none of them copied.
 
-With it torch reads a program whose graph we changed, while the weights come straight from the artifact.
+Through it torch reads a program with a changed graph, and the weights come straight from the artifact.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class FileRange:
-    """Bytes of a file on disk."""
+    """A range of the bytes of a container's file."""
 
     offset: int
     length: int
@@ -32,7 +32,7 @@ class FileRange:
 
 
 class SplicedFile(io.RawIOBase):
-    """A seekable file over pieces in memory and ranges of a container's file, the very one that is open."""
+    """A seekable file over pieces in memory and ranges of an open container's file."""
 
     def __init__(self, container: Container | None, pieces: Iterable[bytes | FileRange]) -> None:
         self._pieces = [piece for piece in pieces if len(piece)]
@@ -82,7 +82,12 @@ class SplicedFile(io.RawIOBase):
 
 
 def spliced_archive(container: Container | None, entries: Sequence[tuple[str, bytes | ZipEntry]]) -> SplicedFile:
-    """A zip with the given entries: bytes in memory, or entries of the container, if there is one."""
+    """Makes a zip of the given entries: bytes in memory, or entries of the container.
+
+    Args:
+        container: the container that holds the entries; None if all are in memory.
+        entries: the name and the content of each.
+    """
     pieces: list[bytes | FileRange] = []
     central, position = b"", 0
     for name, content in entries:

@@ -1,4 +1,4 @@
-"""Writing a ``.pt2`` file: stored entries under one root folder, streamed, in place all at once."""
+"""Writes a ``.pt2`` file: stored entries under one root folder, streamed, and moved into place as a whole."""
 
 from __future__ import annotations
 
@@ -19,9 +19,12 @@ from toolchain.limits import DIRECTORY, ENTRIES
 
 
 class ContainerWriter:
-    """Writes a ``.pt2`` file beside its destination and moves it into place when all of it is there.
+    """Writes a ``.pt2`` file beside its destination and moves it into place when it is complete.
 
-    Leaving the ``with`` block by an exception leaves whatever was at the destination before.
+    If the ``with`` block ends with an exception, the destination stays as it was.
+
+    Raises:
+        BuildFailedError: the folder or the file cannot be written to.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -64,7 +67,8 @@ class ContainerWriter:
         """Writes one entry of ``size`` bytes from an iterable of chunks.
 
         Raises:
-            BuildFailedError: no reader takes such a name, or as many entries.
+            BuildFailedError: no reader accepts the name, or this many entries.
+            ValueError: the name is taken, or the chunks do not have ``size`` bytes.
         """
         if problem := name_problem(name):
             raise BuildFailedError(
@@ -90,7 +94,7 @@ class ContainerWriter:
         DIRECTORY.require(self._directory_size, where=str(self.path))
 
     def copy(self, container: Container, name: str) -> str:
-        """Writes an entry of another container as it is and returns its SHA-256."""
+        """Copies an entry of a different container and returns its SHA-256."""
         entry, digest = container.entry(name), hashlib.sha256()
 
         def chunks() -> Iterator[bytes]:

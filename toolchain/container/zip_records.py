@@ -1,9 +1,9 @@
-"""The records of a zip file, as bytes: what we write, and the only forms that we read.
+"""The records of a zip file as bytes: the form that we write, and the only forms that we read.
 
-We write stored entries, one after another from byte 0, zip64 where a number needs it, with nothing in between and no
-free text: an entry's name, size, CRC and place decide every byte of its headers, so that a reader can compare them with
-:func:`local_header` and :func:`central_record`. torch's own writer pads its entries and puts CRC and size behind them;
-that form is read too. Anything else (compression, encryption, comments, gaps, headers that disagree) is refused.
+We write stored entries, one after the other from byte 0, with nothing in between and no free text; zip64 is used where
+a number needs it. An entry's name, size, CRC and offset decide every byte of its headers, so a reader can compare them
+with :func:`local_header` and :func:`central_record`. torch's own writer pads its entries and puts CRC and size behind
+them; that form is read too. Anything else (compression, encryption, comments, gaps, headers that disagree) is refused.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ LOCAL_SIZE = _LOCAL.size
 TAIL_SIZE = _END64.size + _LOCATOR64.size + _END.size
 
 _MAX16, _MAX32 = 0xFFFF, 0xFFFFFFFF
-_BIG = 2**31 - 1  # from here on readers want zip64
-_VERSION = 45  # of the format's specification: that which brought zip64
+_BIG = 2**31 - 1  # above this, readers expect zip64
+_VERSION = 45  # the version of the zip specification that introduced zip64
 _UTF8, _DESCRIPTOR_FOLLOWS = 0x800, 0x8
 _DATE = 0x21  # 1980-01-01: the same bytes on every day
 _UNIX, _MODE = 3 << 8, 0o600 << 16  # ... and on every host
@@ -32,7 +32,7 @@ _ZIP64_EXTRA, _TORCH_PADDING = 1, 0x4246
 
 
 class ZipError(ValueError):
-    """A record is not of a form that we read."""
+    """A record has a form that we do not read."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class ZipRecord:
 
 @dataclass(frozen=True)
 class Directory:
-    """Where the central directory is."""
+    """The central directory: its offset and size in bytes, and how many entries it lists."""
 
     offset: int
     size: int
@@ -60,7 +60,7 @@ class Directory:
 
 
 def local_header(name: bytes, crc: int, size: int) -> bytes:
-    """The header in front of a stored entry's data; of zip64 form from 4 GiB on."""
+    """Makes the header in front of a stored entry's data, in zip64's form from 2 GiB on."""
     big = size > _BIG
     extra = struct.pack("<2H2Q", _ZIP64_EXTRA, 16, size, size) if big else b""
     shown = _MAX32 if big else size
@@ -75,7 +75,7 @@ def local_header(name: bytes, crc: int, size: int) -> bytes:
 
 
 def central_record(name: bytes, crc: int, size: int, offset: int) -> bytes:
-    """An entry's record in the central directory; ``offset`` is where its local header begins."""
+    """Makes an entry's record in the central directory; ``offset`` is where its local header begins."""
     numbers = ([size, size] if size > _BIG else []) + ([offset] if offset > _BIG else [])
     extra = struct.pack(f"<2H{len(numbers)}Q", _ZIP64_EXTRA, 8 * len(numbers), *numbers) if numbers else b""
     shown = _MAX32 if size > _BIG else size
@@ -91,7 +91,7 @@ def central_record(name: bytes, crc: int, size: int, offset: int) -> bytes:
 
 
 def end_records(directory: Directory) -> bytes:
-    """What is behind the central directory, with zip64's records where a number needs them."""
+    """Makes the records behind the central directory, with zip64's where a number needs them."""
     count, size, offset = directory.count, directory.size, directory.offset
     if count < _MAX16 and offset <= _BIG and size <= _BIG:
         return _END.pack(b"PK\5\6", 0, 0, count, count, size, offset, 0)
@@ -108,7 +108,8 @@ def read_end(tail: bytes, file_size: int) -> Directory:
     """Finds the central directory.
 
     Args:
-        tail: the last :data:`TAIL_SIZE` bytes of the file, or all of it if it is shorter.
+        tail: the last :data:`TAIL_SIZE` bytes of the file, or the whole file if it is shorter.
+        file_size: the size of the file, in bytes.
 
     Raises:
         ZipError: the file does not end with the end of a zip archive, or the records contradict each other.
@@ -127,7 +128,7 @@ def read_end(tail: bytes, file_size: int) -> Directory:
         if any(s not in (n, limit) for s, n, limit in zip(shown, (count, size, offset), limits, strict=True)):
             raise ZipError("its two end records contradict each other")
     if offset + size != start:
-        raise ZipError("its directory does not lie where its end record says")
+        raise ZipError("its directory is not where its end record says")
     return Directory(offset, size, count)
 
 
@@ -137,7 +138,7 @@ def _read_end64(tail: bytes, start: int) -> tuple[int, int, int]:
     if (magic, length, disk, disk64, first_disk) != (b"PK\6\6", _END64.size - 12, 0, 0, 0):
         raise ZipError("its zip64 end record is not one that trtcross or torch writes")
     if offset != start or disks != 1 or here != count:
-        raise ZipError("its zip64 end record does not lie where its locator says")
+        raise ZipError("its zip64 end record is not where its locator says")
     return count, size, directory
 
 
@@ -145,7 +146,7 @@ def read_central(data: bytes, position: int) -> tuple[ZipRecord, int]:
     """Reads the record at ``position``; returns it and the position behind it.
 
     Raises:
-        ZipError: with what is wrong.
+        ZipError: the record is malformed, or of a form that we do not read.
     """
     if position + _CENTRAL.size > len(data):
         raise ZipError("its directory is shorter than it says")
@@ -170,10 +171,10 @@ def read_central(data: bytes, position: int) -> tuple[ZipRecord, int]:
 
 
 def local_length(record: ZipRecord, raw: bytes) -> int:
-    """The length of the local header of which ``raw`` is the fixed part.
+    """Returns the length of the local header of which ``raw`` is the fixed part.
 
     Raises:
-        ZipError: it says another thing than the directory.
+        ZipError: the header differs from the directory.
     """
     if len(raw) < _LOCAL.size or raw[:4] != b"PK\3\4":
         raise ZipError(f"the entry {record.name!r} has no local header")
@@ -184,15 +185,15 @@ def local_length(record: ZipRecord, raw: bytes) -> int:
     }
     behind = bool(flags & _DESCRIPTOR_FOLLOWS) and (crc, packed, size) == (0, 0, 0)
     if flags != record.flags or method or name_length != len(record.raw_name) or not (told or behind):
-        raise ZipError(f"the local header of {record.name!r} says another thing than the directory")
+        raise ZipError(f"the local header of {record.name!r} differs from the directory")
     return _LOCAL.size + int(name_length) + int(extra_length)
 
 
 def check_local(record: ZipRecord, raw: bytes) -> None:
-    """Holds a whole local header's name and extra field against the directory.
+    """Compares the name and the extra field of a whole local header with the directory.
 
     Raises:
-        ZipError: they say another thing.
+        ZipError: they differ.
     """
     name, rest = raw[_LOCAL.size :][: len(record.raw_name)], raw[_LOCAL.size + len(record.raw_name) :]
     if name != record.raw_name:
@@ -200,16 +201,16 @@ def check_local(record: ZipRecord, raw: bytes) -> None:
     shown_packed, shown_size = _LOCAL.unpack(raw[: _LOCAL.size])[7:9]
     wide = _extra_fields(record.name, rest).get(_ZIP64_EXTRA, b"")
     sizes = struct.pack("<2Q", record.size, record.size)
-    # torch writes 0 in the header, and in the field the sizes of a big entry and the place of one beyond 4 GiB.
+    # torch writes 0 into the header; its extra field has the sizes of a big entry and the offset of one beyond 4 GiB.
     place = struct.pack("<Q", record.header_offset) if record.header_offset >= _MAX32 else b""
     wanted = (sizes if record.size >= _MAX32 else b"") + place
     zeros = (shown_size, shown_packed) == (0, 0) and bool(wanted) and wide in (wanted, sizes)
     if not zeros and wide != (sizes if shown_size == _MAX32 else b""):
-        raise ZipError(f"the local header of {record.name!r} says another size than the directory")
+        raise ZipError(f"the local header of {record.name!r} has a different size from the directory's")
 
 
 def descriptors(record: ZipRecord) -> tuple[bytes, ...]:
-    """What may stand behind the entry's data: nothing, or its CRC and size once more in one of two widths."""
+    """Returns what may follow the entry's data: nothing, or its CRC and size again, in one of two widths."""
     if not record.flags & _DESCRIPTOR_FOLLOWS:
         return (b"",)
     wide = _DESCRIPTOR64.pack(b"PK\7\10", record.crc, record.size, record.size)
@@ -231,7 +232,7 @@ def _decode(raw: bytes, flags: int) -> str:
 
 
 def _read_zip64(name: str, extra: bytes, shown: list[int]) -> list[int]:
-    """The numbers, those that do not fit into 32 bits taken from the zip64 field."""
+    """Replaces the numbers that do not fit into 32 bits by those in the zip64 field."""
     field, wanted = _extra_fields(name, extra).get(_ZIP64_EXTRA, b""), shown.count(_MAX32)
     if len(field) != 8 * wanted:
         raise ZipError(f"the entry {name!r} has a zip64 field of the wrong length")

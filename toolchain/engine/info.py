@@ -1,6 +1,6 @@
 """Engine info: the ordered fields from which ``torch.classes.tensorrt.Engine`` is built, by ABI version.
 
-The C++ constructor indexes the list unchecked, so every list is checked here before a constructor sees it.
+The C++ constructor indexes the list without a check, so every list is checked here first.
 Upstream: ``core/runtime/runtime.h`` (``SerializedInfoIndex``) and ``core/runtime/TRTEngine.cpp``.
 """
 
@@ -28,7 +28,7 @@ FIELDS = (
     "requires_native_multidevice",
     "aliased_io",
 )
-# What the placeholder operator calls them.
+# The same fields, as the placeholder operator names its arguments.
 ARGUMENTS = (
     "abi_version",
     "name",
@@ -47,14 +47,14 @@ ARGUMENTS = (
 ENGINE_FIELD = FIELDS.index("engine")
 TARGET_PLATFORM_FIELD = FIELDS.index("target_platform")
 
-# ABI version -> how many of FIELDS it has. Each release's sources are compared with this by a contract test.
+# ABI version -> how many of FIELDS it has. A contract test compares this with the sources of each release.
 FIELD_COUNT = {6: 9, 7: 10, 8: 11, 9: 12, 10: 13}
 CURRENT_ABI = 10
 
 PLACEHOLDER_OPERATOR = "tensorrt::no_op_placeholder_for_execute_engine"
 
 CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
-"""What no text in an artifact may hold: control characters, turns of the writing direction, halves of characters."""
+"""Forbidden in every text of an artifact: control characters, changes of writing direction, lone surrogates."""
 
 _LIST_SEPARATOR = "%"
 _ALIAS_SEPARATOR = "@"
@@ -63,7 +63,7 @@ _DEVICE = re.compile(r"(-?[0-9]{1,9})%([0-9]{1,9})%([0-9]{1,9})%([0-9]{1,9})%([^
 
 @dataclass(frozen=True)
 class RuntimeDevice:
-    """The device field: the GPU on which the engine asks to run."""
+    """The device field: the GPU on which the engine is to run."""
 
     index: int
     capability: ComputeCapability
@@ -76,6 +76,11 @@ class RuntimeDevice:
 
     @classmethod
     def parse(cls, text: str, *, where: str) -> RuntimeDevice:
+        """Reads the device field.
+
+        Raises:
+            MalformedArtifactError: the text is not ``id%major%minor%type%name``.
+        """
         match = _DEVICE.fullmatch(text)
         if not match:
             raise MalformedArtifactError(f"the device field {text[:80]!r} is not id%major%minor%type%name", where=where)
@@ -85,7 +90,7 @@ class RuntimeDevice:
 
 @dataclass(frozen=True)
 class AliasedIO:
-    """An output that shares the memory of an input (a KV cache, for one)."""
+    """An output that shares the memory of an input, such as a KV cache."""
 
     output: str
     input: str
@@ -101,7 +106,7 @@ class EngineInfo:
     input_names: tuple[str, ...]
     output_names: tuple[str, ...]
     hardware_compatible: bool
-    metadata: str  # base64 of a pickle that stock readers want; never unpickled by us
+    metadata: str  # base64 of a pickle that stock readers need; we never unpickle it
     target_platform: str
     requires_output_allocator: bool = False
     dynamic_resources: bool = False
@@ -110,10 +115,13 @@ class EngineInfo:
     abi_version: int = CURRENT_ABI
 
     def fields(self, engine: str | bytes) -> list[str | bytes]:
-        """The list in the order that this ABI version needs.
+        """Returns the list in the order of this ABI version.
 
         Args:
-            engine: the plan as bytes for the constructor, as base64 (or a token) for a placeholder node.
+            engine: the plan as bytes, for the constructor; as base64 or a token, for a placeholder node.
+
+        Raises:
+            BuildFailedError: a binding's name holds a separator.
         """
         values: list[str | bytes] = [
             str(self.abi_version),
@@ -133,7 +141,7 @@ class EngineInfo:
         return values[: FIELD_COUNT[self.abi_version]]
 
     def check_names(self) -> None:
-        """Refuses, before anything is written, names that no reader of artifacts takes.
+        """Refuses names that no reader of artifacts accepts; a writer checks them before it writes anything.
 
         Raises:
             BuildFailedError: a name holds control characters.
@@ -147,10 +155,10 @@ class EngineInfo:
                 )
 
     def of_abi(self, abi: int, *, where: str) -> EngineInfo:
-        """The same engine info in another ABI version.
+        """Returns the same engine info in a different ABI version.
 
         Raises:
-            IncompatibleError: it says something that the other version has no field for.
+            IncompatibleError: the other version has no field for something that the engine needs.
         """
         other = replace(self, abi_version=abi)
         said = {name: value for name, value, default in self._optional() if value != default}
@@ -165,7 +173,7 @@ class EngineInfo:
         return other
 
     def _optional(self) -> Iterator[tuple[str, object, object]]:
-        """The fields that not every ABI version has, their values, and what their absence means."""
+        """Yields the fields that only some ABI versions have: name, value, and what their absence means."""
         yield "requires_output_allocator", self.requires_output_allocator, False
         yield "resource_allocation_strategy", self.dynamic_resources, False
         yield "requires_native_multidevice", self.requires_native_multidevice, False
@@ -173,10 +181,10 @@ class EngineInfo:
 
     @classmethod
     def parse(cls, fields: Sequence[object], *, where: str) -> EngineInfo:
-        """Reads a list of any known ABI version; the engine field is left alone.
+        """Reads a list of any known ABI version; the engine field is not looked at.
 
         Raises:
-            MalformedArtifactError: unknown ABI version, wrong number of fields, or a field of the wrong form.
+            MalformedArtifactError: the ABI version is unknown, or the number or the form of the fields is wrong.
         """
         text = _checked_fields(fields, where)
         flags = [_flag(text, name, where) for name in ("hardware_compatible", *FIELDS[9:12])]
@@ -213,15 +221,20 @@ def join_binding_names(names: Sequence[str]) -> str:
 
 
 def completed(fields: tuple[str, ...]) -> tuple[str, ...]:
-    """The fields of a placeholder node; Torch-TensorRT 2.11 has ABI version 8 and an operator that is one field short.
+    """Completes the fields of a placeholder node that Torch-TensorRT 2.11 wrote: one is missing there.
 
-    What it leaves out is the last, ``resource_allocation_strategy``, whose default is 0.
+    That release has ABI version 8, but its operator has no argument for the last field,
+    ``resource_allocation_strategy``, whose default is 0.
     """
     return (*fields, "0") if fields[:1] == ("8",) and len(fields) == FIELD_COUNT[8] - 1 else fields
 
 
 def check_fields(fields: Sequence[object], *, where: str) -> None:
-    """Checks the ABI version and the number of fields, as the C++ constructor does not."""
+    """Checks the ABI version and the number of fields, which the C++ constructor does not.
+
+    Raises:
+        MalformedArtifactError: one of them is wrong, or a field other than the engine is not text.
+    """
     _checked_fields(fields, where)
 
 

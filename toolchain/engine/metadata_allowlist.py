@@ -1,4 +1,4 @@
-"""What a metadata pickle would make a stock reader import, told from its opcodes. Nothing is unpickled."""
+"""Finds what a metadata pickle would make a stock reader import, from its opcodes. Nothing is unpickled."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ _SYMPY = {
 }
 _TORCH_FUNCTIONS = re.compile(r"[A-Z][A-Za-z]+")
 _DTYPE = re.compile(r"bool|(u?int|float|bfloat|complex)[0-9]{1,3}(_[a-z0-9]+)?")
-# sympy evaluates the text that it is given: a name alone does nothing.
+# sympy evaluates the text that it is given; a mere name does nothing.
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
 def unknown_in_pickle(text: str) -> str | None:
-    """What in a base64 pickle is more than shapes: sizes, dtypes and the names of sympy's own classes; or None."""
+    """Describes what a base64 pickle holds beyond shapes (sizes, dtypes, names of sympy's own classes), or None."""
     if METADATA.excess(len(text)):
         return f"{len(text)} characters of it"
     try:
@@ -47,7 +47,7 @@ def unknown_in_pickle(text: str) -> str | None:
 
 def _first_unknown(data: bytes) -> str | None:
     memo: list[str | None] = []
-    recent: list[str | None] = []  # what was pushed last, for STACK_GLOBAL to take
+    recent: list[str | None] = []  # the texts that were pushed last: STACK_GLOBAL takes two
     last: str | None = None
     position = -1
     for opcode, argument, at in pickletools.genops(data):
@@ -76,12 +76,12 @@ def _first_unknown(data: bytes) -> str | None:
 
 
 def is_simple_text(text: str) -> bool:
-    """Whether a text is a name, which sympy may be given, or a module on the list."""
+    """Whether a text is a mere name, which sympy may evaluate, or a module on the list."""
     return bool(_NAME.fullmatch(text)) or text in _SYMPY or text == "torch.utils._sympy.functions"
 
 
 def is_shape_name(module: str | None, name: str | None) -> bool:
-    """Whether a global is a dtype of torch or a class of sympy's, of those on the list."""
+    """Whether a global is a dtype of torch, or a class on the list of sympy's and torch's symbolic functions."""
     if module is None or name is None:
         return False
     if module == "torch":

@@ -1,7 +1,7 @@
-"""The metadata pickle of Torch-TensorRT's own files, read as plain values: nothing in it is imported or run.
+"""Reads the metadata pickle of Torch-TensorRT's own files as plain values; nothing in it is imported or called.
 
-A name stays a name (:class:`Name`), an object what it was to be made from (:class:`Made`); only names on the list are
-read at all. What stock readers need of it is written again without the rest.
+A global becomes a :class:`Name`, and a constructor call a :class:`Made`; only names on the list are accepted. The part
+that stock readers need is written again, without the rest.
 """
 
 from __future__ import annotations
@@ -33,18 +33,18 @@ _NAMES = {
     "collections": {"OrderedDict"},
 }
 _KEPT = ("inout_symexprs", "output_tensors_are_unowned")
-# Paths of the machine that built the engine.
+# Settings that hold paths of the machine that built the engine.
 _PATHS = {"timing_cache_path", "engine_cache_dir"}
 _SYMPY = re.compile(r"sympy\.|torch\.utils\._sympy\.")
 
 
 class PickleError(ValueError):
-    """The pickle is damaged, or holds more than values and known names; the text says what."""
+    """The pickle is damaged, or holds more than values and known names; the message names the offending part."""
 
 
 @dataclass(frozen=True)
 class Name:
-    """A global of the pickle."""
+    """A global of the pickle, as a name that is not imported."""
 
     module: str
     name: str
@@ -55,7 +55,7 @@ class Name:
 
 @dataclass
 class Made:
-    """An object: its class, the arguments that it would be made with, and what would then be set on it."""
+    """A constructor call that is not made: the class, its arguments, and the state that would be set afterwards."""
 
     of: Name
     args: Any
@@ -65,16 +65,16 @@ class Made:
 
 @dataclass
 class Members:
-    """A set."""
+    """The members of a set, which need not be hashable here."""
 
     values: list[Any] = field(default_factory=list)
 
 
 def read_metadata(text: str) -> dict[Any, Any]:
-    """The metadata field of engine info as plain values.
+    """Reads the metadata field of engine info as plain values.
 
     Raises:
-        PickleError: it is no such pickle, or names something that is not on the list.
+        PickleError: the text is no such pickle, or names something that is not on the list.
     """
     if METADATA.excess(len(text)):
         raise PickleError(f"{len(text)} characters of it")
@@ -92,7 +92,7 @@ def read_metadata(text: str) -> dict[Any, Any]:
 
 
 def settings_of(metadata: dict[Any, Any]) -> dict[str, Any] | None:
-    """The compilation settings as plain JSON, or None where there are none."""
+    """Returns the compilation settings as plain JSON; None if the metadata has none."""
     settings = metadata.get("settings")
     if not isinstance(settings, Made):
         return None
@@ -100,17 +100,17 @@ def settings_of(metadata: dict[Any, Any]) -> dict[str, Any] | None:
 
 
 def shapes_alone(metadata: dict[Any, Any]) -> str:
-    """Base64 of a pickle with what Torch-TensorRT's fake kernel reads, and nothing else.
+    """Writes a pickle, in base64, with only what Torch-TensorRT's fake kernel reads.
 
     Raises:
-        PickleError: a shape cannot be written with the names that every reader takes.
+        PickleError: a shape cannot be written with the names that every reader accepts.
     """
     kept = {key: metadata.get(key) for key in _KEPT}
     return base64.b64encode(b"\x80\x04" + b"".join(_written(kept)) + b".").decode("ascii")
 
 
 class _Machine:
-    """A pickle machine that knows data and names; calls are remembered, never made."""
+    """A pickle machine that handles data and names; calls are recorded and never made."""
 
     def __init__(self) -> None:
         self._stack: list[Any] = []
@@ -231,7 +231,7 @@ def _is_known(module: str, name: str) -> bool:
 
 
 def _check_size(value: Any) -> None:
-    """Refuses what a few bytes make huge: one list in the next, twice, many times over; or a list in itself."""
+    """Refuses a value that a few bytes make huge, by nested references to the same list or a list that holds itself."""
     level, count = [value], 0
     for _ in range(_DEPTH_LIMIT):
         level = [part for whole in level for part in _parts(whole)]
@@ -275,7 +275,7 @@ def _plain(value: Any) -> Any:
 
 
 def _written(value: Any) -> Iterator[bytes]:
-    """A pickle's opcodes, of the few kinds that :mod:`toolchain.engine.metadata_allowlist` lets through."""
+    """Yields opcodes of a pickle, of the few kinds that :mod:`toolchain.engine.metadata_allowlist` accepts."""
     if value is None or isinstance(value, bool):
         yield {None: b"N", True: b"\x88", False: b"\x89"}[value]
     elif isinstance(value, int):

@@ -1,8 +1,8 @@
 """The header of a serialized engine (a "plan"): which TensorRT made it, and for which GPUs.
 
-The layout is not documented by NVIDIA. It was read off plans of TensorRT-RTX 1.6 and 1.7: ``vtrt`` at byte 0
-(``ftrt`` for TensorRT), the total size at 16, the release at 24, ``vtrt`` again at 28, and a mask of compute
-capabilities at 32. Of TensorRT's own header we know the magic alone.
+NVIDIA does not document the layout. It was read from plans of TensorRT-RTX 1.6 and 1.7: ``vtrt`` at byte 0 (``ftrt``
+for TensorRT), the total size at 16, the release at 24, ``vtrt`` again at 28, and a mask of compute capabilities at 32.
+Only the magic of TensorRT's own header is known.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ CAPABILITY_BITS = {
 
 @dataclass(frozen=True)
 class PlanHeader:
-    """What a plan says of itself.
+    """What a plan's header states. A field is None if the header does not have it.
 
     Attributes:
-        backend: the TensorRT that made it.
-        size: its length in bytes, or None where the header does not tell.
-        release: the exact release, such as ``1.6.1.120``, or None where the header does not tell.
-        capability_mask: the bit mask of compute capabilities, or None where the header does not tell.
+        backend: the TensorRT that made the plan.
+        size: the plan's length in bytes.
+        release: the exact release, such as ``1.6.1.120``.
+        capability_mask: the bit mask of compute capabilities.
     """
 
     backend: Backend
@@ -45,7 +45,7 @@ class PlanHeader:
 
     @property
     def capabilities(self) -> tuple[ComputeCapability, ...]:
-        """The compute capabilities whose bits are set and have a name."""
+        """The compute capabilities whose bits are set; bits that are not known are left out."""
         mask = self.capability_mask or 0
         return tuple(capability for bit, capability in CAPABILITY_BITS.items() if mask & bit)
 
@@ -54,7 +54,7 @@ def parse_plan_header(data: bytes, *, where: str = "engine") -> PlanHeader:
     """Reads the first :data:`HEADER_SIZE` bytes of a plan.
 
     Raises:
-        MalformedArtifactError: the bytes are no plan, or contradict themselves.
+        MalformedArtifactError: the bytes are not a plan's, or the header is damaged.
     """
     backend = _MAGIC.get(data[:4])
     if backend is None or len(data) < HEADER_SIZE:

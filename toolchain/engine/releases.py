@@ -11,11 +11,11 @@ from toolchain.targets import Backend
 
 @dataclass(frozen=True)
 class Release:
-    """One release of Torch-TensorRT, which goes with torch of the same number.
+    """One release of Torch-TensorRT, which goes with the torch of the same number.
 
     Attributes:
-        abi: of its engine info.
-        runtimes: the release (two numbers) of TensorRT or TensorRT-RTX that its wheels ask for.
+        abi: the ABI version of its engine info.
+        runtimes: the release (two numbers) of TensorRT or TensorRT-RTX that its wheels require.
     """
 
     abi: int
@@ -26,8 +26,8 @@ def _release(abi: int, tensorrt: str, tensorrt_rtx: str | None = None) -> Releas
     return Release(abi, {Backend.TENSORRT: tensorrt} | ({Backend.TENSORRT_RTX: tensorrt_rtx} if tensorrt_rtx else {}))
 
 
-# The wheels' own requirements. Of TensorRT-RTX, 2.11 and 2.12.0 ask for a release or any later one; engines do not run
-# across its releases, so it is the first that counts.
+# The wheels' own requirements. 2.11 and 2.12.0 require a release of TensorRT-RTX or any later one; engines do not run
+# across its releases, so the earliest counts.
 RELEASES = {
     "2.6": _release(6, "10.7"),
     "2.7": _release(7, "10.9"),
@@ -42,7 +42,7 @@ RELEASES = {
 
 
 def release_of(torch_version: str, abi: int) -> str | None:
-    """The release that goes with this torch, if its engine info is of this ABI version; None if there is none."""
+    """Returns the release that goes with a torch version, if its engine info has this ABI version; otherwise None."""
     try:
         name = ".".join(map(str, Version(torch_version).release[:2]))
     except InvalidVersion:

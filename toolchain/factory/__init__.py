@@ -1,4 +1,4 @@
-"""``module:factory`` and ``./file.py:factory``: a function of the user's that makes a model, imported and called."""
+"""Factories (``module:factory``, ``./file.py:factory``): functions of the user that make a model."""
 
 from toolchain.factory.call import call_factory
 from toolchain.factory.lookup import require_factory

@@ -1,4 +1,4 @@
-"""Importing a factory and calling it; whatever the user's code does, the error has its line."""
+"""Imports a factory and calls it; an error in the user's code is reported with the line of that code."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from toolchain.factory.refusals import no_file, no_function, no_module, require_
 from toolchain.factory.search_path import hidden, hiding, importing_from, is_free, is_imported
 from toolchain.text import first_line
 
-_MEND = "run it in a Python of your own and correct it"
+_CORRECT_IT = "run it in a Python of your own and correct it"
 
 
 def call_factory(name: str, *, where: str = "MODEL") -> Any:
-    """What a factory returns; its imports are looked for beside its file, or in the current folder.
+    """Calls a factory and returns its result; imports are found beside its file, or in the current folder.
 
     Args:
         name: ``module:factory``, or ``FILE.py:factory``.
-        where: what the name was given as, for errors.
+        where: the argument that gave the name, for errors.
 
     Raises:
         UsageError: there is no such file, module or function, or it needs arguments.
@@ -54,13 +54,13 @@ def _imported(name: str, path: Path | None) -> ModuleType:
         return importlib.import_module(name)
     if is_imported(path):
         return sys.modules[path.stem]
-    # Another name where its own is taken: a torch.py of the user's must not become our torch.
+    # A different name where the file's own is taken: a torch.py of the user must not become our torch.
     name = path.stem if is_free(path.stem, path.parent) else f"{path.stem}_of_the_user"
     spec = util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
         raise ImportError(f"{path.name} is no Python file", name=name)
     module = util.module_from_spec(spec)
-    sys.modules[name] = module  # as an import does: dataclasses look their module up
+    sys.modules[name] = module  # as an import does: a dataclass looks its module up
     try:
         spec.loader.exec_module(module)
     except BaseException:
@@ -81,7 +81,7 @@ def _function(module: ModuleType, parts: FactoryName, folder: Path, where: str) 
             where=where,
             remedy="give them defaults, or name a function without arguments that calls it",
         ) from None
-    except ValueError:  # of C, without a signature
+    except ValueError:  # a function of C, without a signature
         pass
     return factory  # type: ignore[no-any-return]
 
@@ -106,7 +106,7 @@ def _is_hidden(own: Path, module: ModuleType, parts: FactoryName, where: str) ->
 
 
 def _run(code: Callable[[], Any], what: str, name: str, folder: Path, where: str) -> Any:
-    """Runs the user's code; its errors become ours, with the line in it."""
+    """Runs the user's code and turns its exceptions into our errors, with the line that raised them."""
     try:
         return code()
     except TrtcrossError:
@@ -131,7 +131,7 @@ def _not_found(error: ModuleNotFoundError, what: str, name: str, folder: Path, w
 
 
 def _failed(problem: str, error: BaseException, name: str, folder: Path) -> BuildFailedError:
-    line, remedy = _line(error), _MEND
+    line, remedy = _line(error), _CORRECT_IT
     if isinstance(error, ImportError) and "no known parent package" in str(error):
         remedy = f"name it as a module, from the folder above its package: {folder.name}.{Path(name).stem}:..."
     if files := ", ".join(path.name for path in hiding(folder)):
@@ -141,7 +141,7 @@ def _failed(problem: str, error: BaseException, name: str, folder: Path) -> Buil
 
 
 def _line(error: BaseException) -> str | None:
-    """The innermost line of the user's own code."""
+    """Returns the innermost line of the user's own code, as ``file:line``; None if there is none."""
     if isinstance(error, SyntaxError):
         return f"{error.filename}:{error.lineno}"
     installed = {sysconfig.get_path(kind) for kind in ("stdlib", "platstdlib", "purelib", "platlib")}

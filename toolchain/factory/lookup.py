@@ -1,4 +1,4 @@
-"""Whether there is such a factory at all: looked up without importing anything, so that a typo costs no time."""
+"""Looks a factory up without importing it, so that a typo is reported at once."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from toolchain.factory.name import FactoryName
 from toolchain.factory.refusals import no_file, no_function, no_module, require_module_name
 from toolchain.factory.search_path import hidden, importing_from
 
-# Words with which a module may bind names, or find submodules, that its source does not spell out.
+# Words by which a module may bind names, or find submodules, that do not appear in its source.
 _HIDDEN_NAMES = ("globals", "vars", "setattr", "exec", "__dict__", "__getattr__", "sys.modules", "import *")
 _HIDDEN_MODULES = ("__path__", "sys.modules")
 
 
 def require_factory(text: str, *, where: str = "MODEL") -> None:
-    """Refuses a factory that is certain not to exist; one that only importing can tell passes.
+    """Refuses a factory that certainly does not exist; one of which only an import can tell passes.
 
     Args:
         text: ``module:factory``, or ``FILE.py:factory``.
-        where: what the name was given as, for errors.
+        where: the argument that gave the name, for errors.
 
     Raises:
         UsageError: there is no such file, module or function.
@@ -41,16 +41,16 @@ def require_factory(text: str, *, where: str = "MODEL") -> None:
         content = source.read_text(encoding="utf-8")
         names = set(_names(ast.parse(content)))
     except (OSError, ValueError, SyntaxError, RecursionError):
-        return  # importing it says what is wrong
+        return  # the import reports what is wrong
     if name.function not in names and not any(word in content for word in _HIDDEN_NAMES):
         raise no_function(name, _functions(content), where)
 
 
 def _module(dotted: str, where: str) -> Path | None:
-    """A module's source; None where importing alone tells."""
+    """Returns the file of a module's source; None if only an import can find it."""
     first, *rest = dotted.split(".")
     if hidden(Path.cwd(), first):
-        return None  # of this process alone: that which builds may not have imported the other one
+        return None  # hidden in this process only: the build process may not have imported the other module
     with importing_from(Path.cwd()):
         try:
             spec = util.find_spec(first)
@@ -79,7 +79,7 @@ def _text(spec: ModuleSpec) -> str:
 
 
 def _names(tree: ast.AST) -> Iterator[str]:
-    """Every name that the source mentions where it could be bound, at whatever depth."""
+    """Yields every name that the source might bind, at any depth."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Name):
             yield node.id

@@ -1,4 +1,4 @@
-"""How a factory is named: ``module:factory``, or ``FILE.py:factory`` for one that no import would find."""
+"""Names of factories: ``module:factory``, or ``FILE.py:factory`` for a file that an import would not find."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ class FactoryName:
 
     @property
     def path(self) -> Path | None:
-        """The file, where a path is given; None where a module is."""
+        """The path of the file; None if the name is that of a module."""
         separators = {os.sep, os.altsep} - {None}
         is_path = self.module.endswith(".py") or any(str(separator) in self.module for separator in separators)
         return Path(self.module) if is_path else None
 
     def source(self, base: Path = Path()) -> Path | None:
-        """The file in or below ``base`` that holds the factory; None where it is installed elsewhere."""
+        """Returns the file, relative to ``base``, that holds the factory; None if it is not there."""
         if self.path:
             return base / self.path if (base / self.path).is_file() else None
         module = base.joinpath(*self.module.split("."))

@@ -1,4 +1,4 @@
-"""What is wrong with a factory's name: said alike before anything is imported and after."""
+"""The errors about a factory's name: the same before an import and after it."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ _NAMES = "name an importable module and a function in it, as in mymodels:resnet5
 
 
 def require_module_name(name: FactoryName, where: str) -> None:
-    """Refuses what no module can be called.
+    """Refuses a name that no module can have.
 
     Raises:
-        UsageError: it is no path, and no dotted name.
+        UsageError: the name is neither a path nor a dotted name.
     """
     if name.path is None and not all(part.isidentifier() for part in name.module.split(".")):
         raise UsageError(f"{name.module!r} is not the name of a module", where=where, remedy=_NAMES)
 
 
 def no_file(path: Path, function: str, where: str) -> UsageError:
-    """The error of a path to no file, with the nearest name in its folder."""
+    """Returns the error for a path that names no file; it offers the most similar name in the folder."""
     beside = sorted(p.name for p in path.parent.glob("*.py")) if path.parent.is_dir() else []
     near = difflib.get_close_matches(f"{path.stem}.py", beside, 1)
     remedy = f"do you mean {path.with_name(near[0])}:{function}?" if near else "give the path of a Python file"
@@ -31,17 +31,19 @@ def no_file(path: Path, function: str, where: str) -> UsageError:
 
 
 def no_module(missing: str, folder: Path, where: str) -> UsageError:
-    """The error of a module that neither the folder nor the environment has."""
+    """Returns the error for a module that neither the folder nor the environment has."""
     return UsageError(
         f"there is no module {missing!r}, neither in {folder} nor in this environment", where=where, remedy=_NAMES
     )
 
 
 def no_function(name: FactoryName, functions: Collection[str], where: str) -> UsageError:
-    """The error of a function that the module does not have, with the nearest name.
+    """Returns the error for a function that the module does not have; it offers the most similar name.
 
     Args:
-        functions: those that the module has.
+        name: the factory's name.
+        functions: the functions that the module has.
+        where: the argument that gave the name.
     """
     near = difflib.get_close_matches(name.function, functions, 1)
     known = ", ".join(sorted(functions)[:10]) or "none"

@@ -1,4 +1,4 @@
-"""Where a factory's imports are looked for: Python's own library, the factory's folder, what is installed."""
+"""The search path of a factory's imports: Python's own library, the factory's folder, installed packages."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from pathlib import Path
 
 @contextlib.contextmanager
 def importing_from(folder: Path) -> Iterator[None]:
-    """Lets modules of a folder be found; what the factory itself adds to the path stays, for its model.
+    """Puts a folder on the search path for the length of the block.
 
-    They come before installed packages, as for a script, but after Python's own library: a ``select.py`` in the folder
-    would end the process.
+    Its modules come before installed packages, as for a script, but after Python's own library: a ``select.py`` in the
+    folder would otherwise end the process. What the factory itself adds to the path stays, since its model may need it.
     """
     name = str(folder.absolute())
     sys.path.insert(_after_own_library(), name)
@@ -27,19 +27,19 @@ def importing_from(folder: Path) -> Iterator[None]:
 
 
 def hiding(folder: Path) -> list[Path]:
-    """Files of a folder that were imported in place of an installed module of the same name."""
+    """Returns the files of a folder that were imported in place of an installed module of the same name."""
     return [path for path in _modules(folder) if is_imported(path) and _installed(path.stem, folder)]
 
 
 def hidden(folder: Path, module: str) -> Path | None:
-    """The file of a folder that has a module's name, where another module of that name was imported."""
+    """Returns the file of a folder that has a module's name, if a different module of that name was imported."""
     top = module.partition(".")[0]
     found = next((path for path in _modules(folder) if path.stem == top), None)
     return found if found and top in sys.modules and not is_imported(found) else None
 
 
 def is_free(module: str, folder: Path) -> bool:
-    """Whether no module of this name was imported, and none is installed outside of the folder."""
+    """Whether no module of this name was imported, and none is installed outside the folder."""
     return module not in sys.modules and not _installed(module, folder)
 
 
@@ -53,7 +53,7 @@ def _modules(folder: Path) -> list[Path]:
 
 
 def is_imported(path: Path) -> bool:
-    """Whether the module of this name is the one in this file or folder."""
+    """Whether the imported module of a path's name is the one in this file or folder."""
     found = getattr(sys.modules.get(path.stem), "__file__", None)
     return found is not None and Path(found) in (path.absolute(), path.absolute() / "__init__.py")
 

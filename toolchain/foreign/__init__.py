@@ -1,1 +1,1 @@
-"""Artifacts that Torch-TensorRT wrote without trtcross: their engines and a manifest derived from them."""
+"""Artifacts that Torch-TensorRT wrote without trtcross: finds their engines and derives a manifest."""

@@ -1,7 +1,7 @@
-"""Artifacts of Torch-TensorRT's own saver, which have no manifest: one is derived from what is in the file.
+"""Derives a manifest from a file of Torch-TensorRT's own saver, which has none.
 
-Nothing in the file is run: the graph is parsed as data, engines are found by a bounded search, and the metadata pickle
-is read by a reader that knows a list of names.
+Nothing in the file is run. The graph is parsed as data, engines are found by a bounded search, and the metadata pickle
+is read by a reader that accepts only a list of names.
 """
 
 from __future__ import annotations
@@ -61,11 +61,12 @@ class _Plan:
 
 @dataclass(frozen=True)
 class Derived:
-    """What a file of Torch-TensorRT's own would have.
+    """What is derived from a foreign file.
 
     Attributes:
-        graph: its graph's text with a token for each engine, without what nobody needs and torch would run or import:
-            guards, and nodes' metadata.
+        manifest: the manifest that the file would have.
+        graph: the graph's text with a token in each engine's place, without guards and nodes' metadata: nothing needs
+            them, and torch would run or import them.
     """
 
     manifest: Manifest
@@ -73,10 +74,10 @@ class Derived:
 
 
 def derive(container: Container) -> Derived:
-    """Derives a manifest and a graph; reads every byte of the file once, and its engines twice.
+    """Derives a manifest and a graph; every byte of the file is read once, and each engine twice.
 
     Raises:
-        MalformedArtifactError: it is damaged, or is no such file.
+        MalformedArtifactError: the file is damaged, or no artifact of Torch-TensorRT.
         IncompatibleError: its engines are for a platform that trtcross does not know.
     """
     try:
@@ -85,9 +86,9 @@ def derive(container: Container) -> Derived:
         drop_code(document)
         graph = dump_graph(document)
     except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError) as error:
-        # The graph is taken apart as torch writes it; whatever is missing or of another kind ends here.
+        # The code above relies on the form that torch writes. Whatever is missing or has a different type ends here.
         raise container.damaged(f"its graph is not as torch writes one ({type(error).__name__})") from error
-    return Derived(parse_manifest(text, where=str(container.path)), graph)  # as strictly as one from a file
+    return Derived(parse_manifest(text, where=str(container.path)), graph)  # as strict as for a file's own
 
 
 def _derived(container: Container) -> tuple[Manifest, dict[str, Any]]:
@@ -159,7 +160,7 @@ def _plan(container: Container, span: tuple[int, int], node: str) -> _Plan:
 
 
 def _checked(container: Container, name: str) -> Iterator[bytes]:
-    """An entry's bytes, compared with its CRC, which is the one check that such a file has."""
+    """Yields an entry's bytes and checks its CRC at the end, the only check that such a file offers."""
     entry, crc = container.entry(name), 0
     for chunk in container.chunks(entry.offset, entry.size):
         crc = zlib.crc32(chunk, crc)
@@ -226,7 +227,7 @@ def _settings(info: EngineInfo) -> dict[str, Any] | None:
     try:
         return settings_of(read_metadata(info.metadata))
     except PickleError:
-        return None  # `verify` and `load` refuse it, with the reason
+        return None  # `verify` and `load` refuse the file and give the reason
 
 
 def _engine(values: GraphValues, node: PlaceholderNode, info: EngineInfo, plan: _Plan) -> EngineEntry:

@@ -1,4 +1,4 @@
-"""Finding engines in a graph's text that no manifest describes, in one pass and bounded memory."""
+"""Finds the engines in a graph's text that no manifest describes, in one pass and bounded memory."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from toolchain.graph.skeleton import engine_token
 from toolchain.io.base64_stream import encoded_length
 from toolchain.limits import FOREIGN_ENGINES, FOREIGN_GRAPH
 
-# The quotation mark before a text that begins as the base64 of a plan's magic does. Within a text of JSON a quotation
-# mark is escaped, so one that is not, with letters behind it, begins a text.
+# The quotation mark before a string that begins with the base64 of a plan's magic. Inside a JSON string a quotation
+# mark is escaped; one that is not, and has letters behind it, begins a string.
 _MARK = re.compile(rb'(?<!\\)"(?=(?:dn|Zn)Ryd)')
 _MARK_LENGTH = 6
 
 
 @dataclass
 class Found:
-    """What a graph's text holds.
+    """A graph's text, taken apart.
 
     Attributes:
-        skeleton: the text with a token for each engine.
+        skeleton: the text with a token in each engine's place.
         spans: ``(offset, length)`` of each engine's base64.
     """
 
@@ -31,16 +31,18 @@ class Found:
 
 
 def find_engines(chunks: Iterable[bytes], *, where: str, limit: int = FOREIGN_GRAPH.size) -> Found:
-    """Reads a graph's text from its chunks.
+    """Finds the engines in a graph's text.
 
     Args:
-        limit: how long the text may be without its engines.
+        chunks: the text, in chunks of any length.
+        where: the file and entry, for errors.
+        limit: the largest length of the text without its engines, in bytes.
 
     Raises:
-        MalformedArtifactError: it is longer, or ends in an engine.
+        MalformedArtifactError: the text is longer, has too many engines, or ends within an engine.
     """
     skeleton, spans = bytearray(), list[tuple[int, int]]()
-    left, origin, begin = b"", 0, -1  # what is not settled yet, where it is, and where the engine in it began
+    left, origin, begin = b"", 0, -1  # text that is not settled yet, its offset, and where its engine began
     for chunk in chunks:
         text, at = left + chunk, 0
         while at < len(text):
@@ -57,7 +59,7 @@ def find_engines(chunks: Iterable[bytes], *, where: str, limit: int = FOREIGN_GR
                 if problem := FOREIGN_ENGINES.excess(len(spans)):
                     raise MalformedArtifactError(f"the engines in the graph cannot be found: it {problem}", where=where)
             else:
-                settled = max(len(text) - _MARK_LENGTH, at)  # what a mark may begin in, and the character before
+                settled = max(len(text) - _MARK_LENGTH, at)  # a mark may begin in the rest
                 skeleton += text[at:settled]
                 at = settled
                 break
@@ -75,6 +77,6 @@ def find_engines(chunks: Iterable[bytes], *, where: str, limit: int = FOREIGN_GR
 
 
 def raw_size(tail: bytes, length: int) -> int:
-    """The size of an engine whose base64 is ``length`` characters long and ends with ``tail``."""
+    """Returns the size of an engine whose base64 has ``length`` characters and ends with ``tail``; 0 if none has."""
     size = length // 4 * 3 - tail[-2:].count(b"=")
     return size if encoded_length(size) == length else 0

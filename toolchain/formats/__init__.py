@@ -1,1 +1,1 @@
-"""An artifact's engines for other runtimes: an ONNX model, a folder of plain engines; and what proves that they are."""
+"""An artifact's engines for other runtimes: an ONNX model or a folder of plain engines, written and verified."""

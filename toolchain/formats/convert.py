@@ -1,4 +1,4 @@
-"""Converting an artifact to another format, and verifying what came of it."""
+"""Converts an artifact to a different format, and verifies a converted file or folder."""
 
 from __future__ import annotations
 
@@ -24,9 +24,11 @@ class Converted:
     """A converted file or folder.
 
     Attributes:
+        path: the file or the folder.
         format: ``onnx`` or ``engine``.
-        files: every file of it.
-        signed: the file beside which the artifact's signature is, where there is one.
+        source: the artifact's manifest and graph.
+        files: all files that belong to it.
+        signed: the file beside which the artifact's signature is, if it has one.
     """
 
     path: Path
@@ -37,17 +39,19 @@ class Converted:
 
 
 def convert_to(format_name: str, artifact: Artifact, out: Path, *, engines: str = "auto") -> Converted:
-    """Writes an artifact in another format; its engines stay the same to the byte.
+    """Writes an artifact in a different format; its engines stay the same to the byte.
 
     Args:
         format_name: ``onnx``, or ``engine`` for a folder of plain engines.
-        engines: of an ONNX file: ``embedded``, ``beside``, or ``auto``.
+        artifact: the artifact to convert.
+        out: the path of the file or folder.
+        engines: where an ONNX file has its engines: ``embedded``, ``beside``, or ``auto``.
 
     Raises:
-        IncompatibleError: the model cannot be in that format.
+        IncompatibleError: the model cannot be expressed in that format.
         MalformedArtifactError: a digest does not match.
         MissingComponentError: onnx is not installed.
-        UsageError: the output is the artifact itself, cannot be written, or is called otherwise than its format.
+        UsageError: the output is the artifact itself, cannot be written, or has a suffix other than its format's.
     """
     require_own_place(out, artifact.path, where="-o")
     if format_name == "engine":
@@ -68,17 +72,17 @@ def convert_to(format_name: str, artifact: Artifact, out: Path, *, engines: str 
 
 
 def verify_converted(path: Path) -> Converted:
-    """Proves that an ONNX file or an engine folder is, to the byte, what the artifact in its manifest makes of it.
+    """Proves that an ONNX file or an engine folder is, to the byte, what its artifact was converted to.
 
     Raises:
-        MalformedArtifactError: it is not.
+        MalformedArtifactError: a byte differs.
         MissingComponentError: onnx is not installed.
-        UsageError: it cannot be read, or is a folder of other things.
+        UsageError: the path cannot be read, or is a folder of other things.
     """
     if path.is_dir():
         if not (path / SIDECAR).exists() and not (path / MANIFEST_FILE).exists():
             raise UsageError(
-                "it is a folder of other things than engines",
+                "it is not a folder of engines",
                 where=str(path),
                 remedy="name an artifact in it, or a folder that `trtcross convert --format engine` wrote",
             )

@@ -1,4 +1,4 @@
-"""An artifact as a folder: plain engines, golden I/O as raw files, and JSON that says how they are called."""
+"""Writes and verifies an artifact as a folder: plain engines, raw golden I/O, and JSON that describes a call."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _LIST_FILES = dict(zip(TENSOR_LISTS, ("weights.json", "constants.json"), strict=
 
 @dataclass(frozen=True)
 class EngineFolder:
-    """A folder that is what its artifact makes of it."""
+    """An engine folder that was written or verified."""
 
     path: Path
     source: Source
@@ -46,12 +46,12 @@ class EngineFolder:
 
 
 def write_engine_folder(artifact: Artifact, out: Path) -> EngineFolder:
-    """Writes an artifact as a folder, whole or not at all; every engine stays the same to the byte.
+    """Writes an artifact as a folder, completely or not at all; every engine stays the same to the byte.
 
     Raises:
         IncompatibleError: the model has parts that need PyTorch.
-        MalformedArtifactError: a digest does not match, or the golden I/O is not what the manifest describes.
-        UsageError: the folder is there and not empty, or cannot be written.
+        MalformedArtifactError: a digest does not match, or the golden I/O differs from the manifest's description.
+        UsageError: the folder exists and is not empty, or cannot be written.
     """
     source = Source.of(artifact)
     check_golden_header(artifact)
@@ -77,11 +77,11 @@ def write_engine_folder(artifact: Artifact, out: Path) -> EngineFolder:
 
 
 def verify_engine_folder(path: Path) -> EngineFolder:
-    """Proves that a folder is what its artifact makes of it: each file's digest, and no file besides.
+    """Proves that a folder is what its artifact was converted to: every digest matches, and no file is added.
 
     Raises:
-        MalformedArtifactError: a file is missing, changed, or none of its own.
-        UsageError: it cannot be read.
+        MalformedArtifactError: a file is missing, unreadable, changed or added.
+        IncompatibleError: the model has parts that need PyTorch.
     """
     manifest_text = read_file(path / MANIFEST_FILE, MANIFEST.size)
     graph_text = read_file(path / GRAPH_FILE, GRAPH.size)
@@ -93,11 +93,11 @@ def verify_engine_folder(path: Path) -> EngineFolder:
     with source.made_again():
         described = describe(path, source)
     if read_file(path / SIDECAR, GRAPH.size) != described.text():
-        raise source.damaged(f"{SIDECAR} is not what the manifest, the graph and the files make")
+        raise source.damaged(f"{SIDECAR} is not what follows from the manifest, the graph and the files")
     own = {file.file for file in _files(described)}
     own |= {MANIFEST_FILE, GRAPH_FILE, SIDECAR, *(_LIST_FILES[entry] for entry in lists)}
     own |= {GOLDEN_HEADER_FILE} if described.golden else set()
-    # A link to a folder is none of its files: what is behind it is not looked at.
+    # A link to a folder counts as an added file, and is not followed.
     found = {file.relative_to(path).as_posix() for file in path.rglob("*") if file.is_symlink() or not file.is_dir()}
     if strange := found - own - {signature_path(MANIFEST_FILE).name}:
         raise source.damaged(f"it holds {min(strange)[:200]!r}, which is none of its files")
@@ -119,10 +119,10 @@ def _write(path: Path, data: bytes) -> None:
 
 @contextmanager
 def _new_folder(out: Path) -> Iterator[Path]:
-    """A folder beside ``out`` that is moved there once it is whole."""
+    """Makes a folder beside ``out`` and moves it there when the block ends without an exception."""
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UsageError(
-            "there is something already", where=str(out), remedy="name a folder that is not there, or is empty"
+            "there is something already", where=str(out), remedy="name a folder that does not exist, or is empty"
         )
     part = out.with_name(f".{out.name}.{os.getpid()}.{secrets.token_hex(4)}.part")
     try:

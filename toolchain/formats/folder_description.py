@@ -1,4 +1,4 @@
-"""``engines.json``, made of the files of an engine folder, each of which is compared with the artifact's digests."""
+"""Makes ``engines.json`` from the files of an engine folder; each is compared with the artifact's digests."""
 
 from __future__ import annotations
 
@@ -51,10 +51,10 @@ _OPERATORS: dict[Callable[..., int], str] = {
 
 
 def describe(folder: Path, source: Source) -> FolderManifest:
-    """What the folder's files are, by the manifest and the graph.
+    """Describes the folder's files according to the manifest and the graph.
 
     Raises:
-        MalformedArtifactError: a file is missing, or is not the one that the manifest lists.
+        MalformedArtifactError: a file is missing, or differs from the one that the manifest lists.
     """
     return _Describer(folder, source).manifest()
 
@@ -113,7 +113,7 @@ class _Describer:
             )
 
     def _golden(self) -> list[GoldenSample]:
-        """The samples, once the files have been compared, together, with the digest of the artifact's golden I/O."""
+        """Describes the samples; the files together must have the digest of the artifact's golden I/O."""
         golden = self._manifest.golden
         if golden is None:
             return []
@@ -124,7 +124,7 @@ class _Describer:
             digest.update(data)
             found[key] = self._golden_tensor(key, facts, data)
         if digest.hexdigest() != self._manifest.files[GOLDEN_ENTRY].sha256:
-            raise self._source.damaged("the golden files are not those of the artifact")
+            raise self._source.damaged("the golden files differ from the artifact's golden I/O")
         return [
             GoldenSample(
                 inputs=[found[f"{sample}.input.{i}"] for i, spec in enumerate(self._manifest.inputs) if spec.dtype],
@@ -149,10 +149,10 @@ class _Describer:
         )
 
     def _require(self, name: str, digest: str, what: str) -> None:
-        """Checks that a file of the folder has the digest that its description names.
+        """Checks the digest of a file of the folder.
 
         Raises:
-            MalformedArtifactError: the file is missing, or is another.
+            MalformedArtifactError: the file is missing or different.
         """
         path = self._folder / name
         try:
@@ -161,14 +161,14 @@ class _Describer:
             raise unreadable(path, error) from error
         if found != digest:
             raise MalformedArtifactError(
-                f"it is not {what} that the manifest lists: its digest is another",
+                f"it is not {what} that the manifest lists: its digest is different",
                 where=str(path),
                 remedy="get the folder again, or convert the artifact again",
             )
 
 
 def _steps(program: Program) -> Iterator[Step]:
-    """A call, in order: casts of inputs come first, those of outputs last."""
+    """Yields the steps of a call in order: casts of inputs come first, casts of outputs last."""
     for cast in program.casts:
         given = str(program.inputs[cast.index])
         yield _new_step("cast", cast.dtype, inputs=[given], outputs=[cast.output])
@@ -214,7 +214,7 @@ def _new_step(
 
 
 def _value_of(output: Output) -> str | None:
-    """The value that an output is, by its name in the steps."""
+    """Returns the name that an output's value has in the steps."""
     return f"{output.name}.{output.cast}" if output.cast else output.name
 
 

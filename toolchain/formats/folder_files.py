@@ -1,4 +1,4 @@
-"""The files of an engine folder: their names, how they are read, and golden I/O in files of its tensors."""
+"""The files of an engine folder: their names, how they are read, and golden I/O split into a file for each tensor."""
 
 from __future__ import annotations
 
@@ -17,25 +17,26 @@ GOLDEN_HEADER_FILE = "golden/header.bin"
 
 
 def engine_files(source: Source) -> list[str]:
-    """The engines' files, in the manifest's order."""
+    """Returns the names of the engines' files, in the manifest's order."""
     return engine_file_names("model", len(source.manifest.engines))
 
 
 def state_file(index: int) -> str:
-    """The file of a buffer, by its place among the buffers."""
+    """Returns the name of a buffer's file, by the buffer's index."""
     return f"state/{index}.bin"
 
 
 def golden_file(key: str) -> str:
-    """The file of a tensor of golden I/O, by its name there."""
+    """Returns the name of a golden tensor's file, by the tensor's name in the golden I/O."""
     return f"golden/{key}.bin"
 
 
 def split_golden(data: bytes, source: Source) -> tuple[bytes, Iterator[tuple[str, bytes]]]:
-    """Golden I/O's header, with the length before it, and its tensors in the file's order.
+    """Splits golden I/O into its header, with the length before it, and its tensors in the file's order.
 
     Args:
-        data: whose header was checked.
+        data: the golden entry, whose header was checked.
+        source: the artifact's manifest and graph.
     """
     (length,) = struct.unpack_from("<Q", data)
     header, body = data[: 8 + length], memoryview(data)[8 + length :]
@@ -44,13 +45,14 @@ def split_golden(data: bytes, source: Source) -> tuple[bytes, Iterator[tuple[str
 
 
 def header_tensors(header: bytes, source: Source) -> list[tuple[str, dict[str, Any]]]:
-    """What golden I/O's header says of each tensor, in the file's order.
+    """Returns what golden I/O's header states of each tensor, in the file's order.
 
     Args:
-        header: with the length before it.
+        header: the header, with the length before it.
+        source: the artifact's manifest and graph.
 
     Raises:
-        MalformedArtifactError: it is no header of golden I/O.
+        MalformedArtifactError: the header cannot be read, or has other tensors than the manifest describes.
     """
     manifest = source.manifest
     document = load_json(header[8:], where=f"{source.where}, golden I/O", limit=GOLDEN_HEADER)
@@ -62,7 +64,7 @@ def header_tensors(header: bytes, source: Source) -> list[tuple[str, dict[str, A
         if spec.dtype
     ]
     samples = manifest.golden.samples if manifest.golden else 0
-    # The number comes first: a manifest may ask for more samples than anyone has time to count.
+    # The number is compared first: a hostile manifest may state more samples than can be listed in a reasonable time.
     if (
         not names
         or len(names) != samples * len(leaves)
@@ -76,13 +78,14 @@ def header_tensors(header: bytes, source: Source) -> list[tuple[str, dict[str, A
 
 
 def read_file(path: Path, limit: int | None) -> bytes:
-    """A file of the folder.
+    """Reads a file of the folder.
 
     Args:
-        limit: in bytes.
+        path: the file.
+        limit: the largest size that is read, in bytes; None for any size.
 
     Raises:
-        MalformedArtifactError: it is missing, cannot be read, or is longer than the limit.
+        MalformedArtifactError: the file is missing, cannot be read, or is longer than the limit.
     """
     try:
         with path.open("rb") as file:
@@ -95,7 +98,7 @@ def read_file(path: Path, limit: int | None) -> bytes:
 
 
 def unreadable(path: Path, error: OSError) -> MalformedArtifactError:
-    """The error of a file that is missing or cannot be read."""
+    """Returns the error for a file that is missing or cannot be read."""
     return MalformedArtifactError(
         f"a file of the engine folder cannot be read: {error.strerror or error}",
         where=str(path),

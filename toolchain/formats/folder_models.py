@@ -1,4 +1,4 @@
-"""``engines.json``: what a folder of plain engines holds, for a program that runs them with TensorRT's own API.
+"""The models of ``engines.json``, which describes a folder of engines to a program that runs them with TensorRT.
 
 ``schema/engines-1.json`` is generated from these models.
 """
@@ -25,7 +25,7 @@ Kind = Literal["engine", "size", "arithmetic", "view", "cast"]
 
 
 class RawFile(Record):
-    """Elements in C order, little-endian, with nothing before or behind them."""
+    """A file of raw bytes: elements are little-endian and in C order, with nothing before or behind them."""
 
     file: str
     sha256: Sha256
@@ -35,8 +35,8 @@ class RawFile(Record):
 class RawTensor(RawFile):
     """A tensor in a file."""
 
-    value: str = field(description="the value in the steps that it is")
-    name: str = field(description="of the model's input or output")
+    value: str = field(description="its name among the values of the steps")
+    name: str = field(description="the name of the model's input or output")
     dtype: str
     shape: list[Count]
 
@@ -49,25 +49,25 @@ class FolderEngine(RawFile):
     outputs: list[Binding]
     profiles: list[dict[str, ShapeRange]] = field(description="optimization profiles, by input name")
     requires_output_allocator: bool
-    aliased_io: list[Aliased] = field(description="outputs that have to be at their inputs' addresses")
+    aliased_io: list[Aliased] = field(description="outputs that must have their inputs' addresses")
 
 
 class Step(Record):
-    """What is done with values.
+    """One step of a call.
 
-    An engine runs, a tensor's size is taken, a whole number is computed of others, a tensor is given other sizes while
-    its elements stay where they are, or a tensor is cast.
+    By its kind, a step runs an engine, takes a tensor's size, computes a whole number from others, gives a tensor a new
+    shape without moving its elements, or casts a tensor.
     """
 
     kind: Kind
     operator: str | None = field(
-        description="of a whole number: add, sub, mul, floordiv, mod, neg, max, min; of a view: reshape, unsqueeze, "
-        "squeeze, flatten, same; of a cast: the dtype"
+        description="for arithmetic: add, sub, mul, floordiv, mod, neg, max, min; for a view: reshape, unsqueeze, "
+        "squeeze, flatten, same; for a cast: the dtype"
     )
-    engine: Count | None = field(description="its index; its values are in the order of its bindings")
-    dim: int | None = field(description="whose size is taken")
+    engine: Count | None = field(description="the engine's index; values are in the order of its bindings")
+    dim: int | None = field(description="the dimension whose size is taken")
     inputs: list[str | int] = field(description="values, or whole numbers")
-    operands: list[JsonValue] = field(description="of a view, as torch has them; a text is a value, a whole number")
+    operands: list[JsonValue] = field(description="a view's operands, as in torch; a string names a whole number")
     outputs: list[str]
 
 
@@ -82,24 +82,24 @@ class FolderValue(Record):
 
 
 class FolderState(RawFile):
-    """A buffer that the model keeps from call to call, as it is before the first."""
+    """A buffer that the model keeps from call to call, with its content before the first call."""
 
     name: str
     value: str
     dtype: str
     shape: list[Count]
-    update: str | None = field(description="the value that it has after a call; none where no call changes it")
+    update: str | None = field(description="the value that it has after a call; null if calls do not change it")
 
 
 class ChangedInput(Record):
-    """An input that a call changes."""
+    """An input that a call changes, and the value that it then has."""
 
     input: str
     update: str
 
 
 class GoldenSample(Record):
-    """A call's inputs, and what the original model gave for them in fp32."""
+    """A call's inputs, and the original model's outputs for them in fp32."""
 
     inputs: list[RawTensor]
     outputs: list[RawTensor]
@@ -108,24 +108,28 @@ class GoldenSample(Record):
 class FolderManifest(Record):
     schema_version: Literal[1] = 1
     model: str
-    artifact_manifest_sha256: Sha256 = field(description="of the artifact that it was converted from: manifest.json")
+    artifact_manifest_sha256: Sha256 = field(
+        description="the digest of manifest.json, the manifest of the converted artifact"
+    )
     target: TargetSpec
     engines: list[FolderEngine]
-    steps: list[Step] = field(description="a call, in order")
+    steps: list[Step] = field(description="the steps of a call, in order")
     inputs: list[FolderValue]
     outputs: list[FolderValue]
     state: list[FolderState]
     changed_inputs: list[ChangedInput]
     golden: list[GoldenSample]
-    tolerance: dict[str, Tolerance] = field(description="of an output's error against golden, by its dtype")
+    tolerance: dict[str, Tolerance] = field(
+        description="the tolerance for an output's error against golden I/O, by the output's dtype"
+    )
 
     def text(self) -> bytes:
-        """The bytes in the folder."""
+        """Returns the bytes of ``engines.json``."""
         return self.to_json().encode() + b"\n"
 
 
 def folder_schema_text() -> str:
-    """The JSON Schema, as shipped in ``schema/engines-1.json``."""
+    """Returns the JSON Schema of ``engines.json``, which is shipped as ``schema/engines-1.json``."""
     from toolchain.manifest.schema import model_of
 
     schema: dict[str, Any] = model_of(FolderManifest).model_json_schema()

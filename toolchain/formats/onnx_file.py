@@ -1,4 +1,4 @@
-"""Writing an artifact's ONNX file, and proving that a file is one, to its last byte."""
+"""Writes an artifact as an ONNX file, and proves to the last byte that a file is one."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from toolchain.io.places import require_own_place
 from toolchain.manifest.models import EngineEntry
 
 EMBEDDED_LIMIT = 1_900_000_000
-"""Bytes of engines in the file itself: a protobuf message ends at 2 GiB, and NVIDIA's plugin before that."""
+"""The most bytes of engines in the file itself: a protobuf message ends at 2 GiB, and NVIDIA's plugin accepts less."""
 
 _PROTOBUF_LIMIT = 2**31
 
@@ -44,12 +44,13 @@ Placement = Literal["auto", "embedded", "beside"]
 
 @dataclass(frozen=True)
 class OnnxFile:
-    """A file that is what its artifact makes of it.
+    """An ONNX file that was written or verified.
 
     Attributes:
-        source: the artifact's manifest and graph, from the file.
+        path: the file.
+        source: the artifact's manifest and graph.
         embedded: whether the engines are in the file.
-        beside: the engines' files otherwise.
+        beside: the engines' files, if they are not.
     """
 
     path: Path
@@ -62,12 +63,15 @@ def write_onnx(artifact: Artifact, out: Path, engines: Placement = "auto", *, co
     """Writes an artifact as an ONNX model; every engine is checked on the way and stays the same to the byte.
 
     Args:
-        engines: in the file, beside it, or beside it where they are more than :data:`EMBEDDED_LIMIT`.
+        artifact: the artifact to convert.
+        out: the path of the file.
+        engines: where the engines go; ``auto`` puts them beside the file if they exceed :data:`EMBEDDED_LIMIT`.
         compatibility: as in :func:`.onnx_model`.
 
     Raises:
-        IncompatibleError: the model cannot be one of ONNX, or its engines do not fit into the file.
+        IncompatibleError: ONNX or the plugin cannot express the model, or its engines do not fit into the file.
         MalformedArtifactError: a digest does not match.
+        UsageError: a file cannot be written.
     """
     source = Source.of(artifact)
     entries = engine_entries(source)
@@ -79,7 +83,7 @@ def write_onnx(artifact: Artifact, out: Path, engines: Placement = "auto", *, co
             remedy="put them beside it: --engines beside",
         )
     embedded = engines == "embedded" or (engines == "auto" and size <= EMBEDDED_LIMIT)
-    # What cannot be is refused before anything is written.
+    # A conversion that is not possible is refused before anything is written.
     names = [name.encode() for name in engine_file_names(out.stem, len(entries))]
     beside = () if embedded else tuple(out.with_name(name.decode()) for name in names)
     for path in beside:
@@ -113,11 +117,11 @@ def _write(out: Path, model: onnx.ModelProto, beside: list[tuple[Path, Engine]])
 
 
 def verify_onnx(path: Path) -> OnnxFile:
-    """Proves that a file is what its artifact makes of it: it is made again from its own parts, and compared.
+    """Proves that a file is what its artifact was converted to: it is made again from its parts and compared.
 
     Raises:
-        MalformedArtifactError: it is not one that trtcross wrote, or a byte of it or of its engines is another.
-        IncompatibleError: it is of a later trtcross.
+        MalformedArtifactError: trtcross did not write the file, or a byte of it or of its engines was changed.
+        IncompatibleError: a later trtcross wrote it.
         UsageError: it cannot be read.
     """
     data = _bytes(path)
@@ -134,14 +138,14 @@ def verify_onnx(path: Path) -> OnnxFile:
     for entry, node in zip(entries, nodes, strict=True):
         context = _context(path, node)
         contexts.append(_checked(path, entry, context, beside))
-        if contexts[-1].embedded:  # it has been compared: from here on without it
+        if contexts[-1].embedded:  # it has been compared, and its memory is needed
             next(attribute for attribute in node.attribute if attribute.name == CONTEXT).s = b""
     state = dict(_state(path, source, model))
     keyed = any(item.key.startswith(COMPATIBILITY_KEY) for item in model.metadata_props)
     with source.made_again():
         again = onnx_model(source, contexts, state, compatibility=keyed)
     if again.SerializeToString(deterministic=True) != model.SerializeToString(deterministic=True):
-        raise _changed(path, "its graph or its metadata is not what the manifest and the graph in it make")
+        raise _changed(path, "its graph or its metadata is not what follows from the manifest and the graph in it")
     return OnnxFile(path, source, all(context.embedded for context in contexts), tuple(beside))
 
 
@@ -164,7 +168,7 @@ def _parsed(path: Path, data: bytes) -> onnx.ModelProto:
         model.ParseFromString(data)
     except DecodeError as error:
         raise MalformedArtifactError(
-            "it is no ONNX model, or a damaged one", where=str(path), remedy="convert the artifact again"
+            "it is not an ONNX model, or is damaged", where=str(path), remedy="convert the artifact again"
         ) from error
     return model
 
@@ -173,7 +177,7 @@ def _source(path: Path, model: onnx.ModelProto) -> Source:
     properties = {item.key: item.value for item in model.metadata_props}
     if MANIFEST_KEY not in properties or GRAPH_KEY not in properties:
         raise MalformedArtifactError(
-            "it is an ONNX model that trtcross has not made: it carries no manifest",
+            "trtcross did not write this ONNX model: it carries no manifest",
             where=str(path),
             remedy="give one that `trtcross convert --format onnx` wrote",
         )
@@ -198,7 +202,7 @@ def _context(path: Path, node: onnx.NodeProto) -> tuple[bool, bytes]:
 
 
 def _checked(path: Path, entry: EngineEntry, context: tuple[bool, bytes], beside: list[Path]) -> Context:
-    """The engine's place, once its bytes have been compared with the manifest's digest."""
+    """Compares an engine's bytes with the manifest's digest; returns where it is."""
     embedded, data = context
     if embedded:
         if hashlib.sha256(data).hexdigest() != entry.sha256:
@@ -206,7 +210,7 @@ def _checked(path: Path, entry: EngineEntry, context: tuple[bool, bytes], beside
         return Context(b"", True, data[:HEADER_SIZE])
     name = data.decode(errors="replace")
     if name in ("", ".", "..") or any(mark in name for mark in "/\\:"):
-        raise _changed(path, f"the engine {entry.name} is said to be in {name[:80]!r}, which is no plain file name")
+        raise _changed(path, f"the engine {entry.name} is placed in {name[:80]!r}, which is no plain file name")
     file = path.with_name(name)
     try:
         digest = file_digest(file)
@@ -220,7 +224,7 @@ def _checked(path: Path, entry: EngineEntry, context: tuple[bool, bytes], beside
         ) from error
     if digest != entry.sha256:
         raise MalformedArtifactError(
-            f"it is not the engine {entry.name} that {path.name} was written with: its digest is another",
+            f"it is not the engine {entry.name} that {path.name} was written with: its digest is different",
             where=str(file),
             remedy="get both files again, or convert the artifact again",
         )
@@ -229,7 +233,7 @@ def _checked(path: Path, entry: EngineEntry, context: tuple[bool, bytes], beside
 
 
 def _state(path: Path, source: Source, model: onnx.ModelProto) -> Iterator[tuple[str, bytes]]:
-    """The buffers' elements, their digests checked. They come first among the model's tensors, in their order."""
+    """Yields each buffer's name and elements and checks their digests; buffers come first among the initializers."""
     for buffer, tensor in zip(source.state, model.graph.initializer, strict=False):
         if hashlib.sha256(tensor.raw_data).hexdigest() != buffer.file.sha256:
             raise _changed(path, f"the buffer {buffer.name} is not the one that the manifest lists")

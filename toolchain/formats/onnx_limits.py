@@ -1,4 +1,4 @@
-"""What NVIDIA's plugin for onnxruntime cannot run, or would run wrongly. Needs no onnx."""
+"""Refuses what NVIDIA's plugin for onnxruntime cannot run, or would run wrongly. Needs no onnx."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from toolchain.manifest.models import Binding, ValueSpec
 from toolchain.targets import Backend
 
 DTYPES = ("float32", "float16", "bfloat16", "bool", "int8", "uint8", "int32", "int64", "float8_e4m3fn")
-"""What it takes as an input or output."""
+"""The dtypes of inputs and outputs that the plugin accepts."""
 
 _CASTS = (*DTYPES, "float64", "int16")
 
 
 def require_runnable(source: Source) -> None:
-    """Refuses what the plugin cannot run, or would run wrongly.
+    """Refuses an artifact that the plugin cannot run, or would run wrongly.
 
     Raises:
-        IncompatibleError: with what that is.
+        IncompatibleError: the first reason that was found.
     """
     manifest = source.manifest
 
@@ -33,7 +33,7 @@ def require_runnable(source: Source) -> None:
         if entry.aliased_io:
             pairs = ", ".join(f"{alias.output} over {alias.input}" for alias in entry.aliased_io)
             raise refuse(
-                f"engine {entry.name} writes outputs over its inputs ({pairs}), which ONNX has no words for",
+                f"engine {entry.name} writes outputs over its inputs ({pairs}), which ONNX cannot express",
                 "use windows_side.Session, or `convert --format engine`",
             )
         if len(entry.profiles) > 1:

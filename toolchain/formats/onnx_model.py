@@ -1,6 +1,6 @@
-"""An artifact as an ONNX model: a node of the operator EPContext for each engine, which NVIDIA's plugin runs.
+"""Makes an ONNX model of an artifact: an EPContext node for each engine, which NVIDIA's plugin runs.
 
-What :func:`onnx_model` makes follows from its arguments alone, to the byte, so that a file can be made again and
+The result of :func:`onnx_model` depends on its arguments alone, to the byte, so that a file can be made again and
 compared.
 """
 
@@ -30,11 +30,11 @@ NAMES_KEY = "trtcross.names"
 FORMAT_KEY = "trtcross.format"
 DIGEST_KEY = "trtcross.manifest_sha256"
 COMPATIBILITY_KEY = "ep_compatibility_info."
-# The name under which its Python package registers the plugin, and the one that Windows ML has for it.
+# The plugin's names: the one that its Python package registers, and the one of Windows ML.
 EP_NAMES = ("nv_tensorrt_rtx", "NvTensorRTRTXExecutionProvider")
 CONTEXT_OPERATOR, CONTEXT_DOMAIN = "EPContext", "com.microsoft"
 CONTEXT = "ep_cache_context"
-# Those of the operators that are used, and what onnxruntime 1.23 reads.
+# The opset of the operators that are used, and an IR version that onnxruntime 1.23 reads.
 _OPSET, _IR_VERSION = 21, 10
 
 _DTYPES: dict[str, int] = {
@@ -47,7 +47,7 @@ _DTYPES: dict[str, int] = {
     "int32": TensorProto.INT32,
     "int64": TensorProto.INT64,
     "float8_e4m3fn": TensorProto.FLOAT8E4M3FN,
-    # Between engines alone: the plugin takes neither as an input or output.
+    # Only between engines: the plugin accepts neither as an input or output.
     "float64": TensorProto.DOUBLE,
     "int16": TensorProto.INT16,
 }
@@ -60,7 +60,8 @@ class Context:
     """Where an engine is: in the model, or in a file beside it.
 
     Attributes:
-        data: the engine, or the file's name.
+        data: the engine's bytes if it is in the model, otherwise the file's name.
+        embedded: whether it is in the model.
         header: the engine's first bytes.
     """
 
@@ -75,12 +76,13 @@ def onnx_model(
     """Makes the model.
 
     Args:
-        contexts: of each engine.
+        source: the artifact's manifest and graph.
+        contexts: where each engine is, in the order of the manifest.
         state: each buffer's elements, by its name.
-        compatibility: add the text by which onnxruntime tells GPUs that the engine does not list.
+        compatibility: add the text by which onnxruntime recognizes GPUs that the engine does not list.
 
     Raises:
-        IncompatibleError: the plugin, or ONNX, cannot have it.
+        IncompatibleError: ONNX or the plugin cannot express the model.
     """
     return _Writer(source, contexts, state).model(compatibility)
 
@@ -136,7 +138,7 @@ class _Writer:
             GRAPH_KEY: source.graph_text.decode(),
         }
         properties |= {f"{LIST_KEY}{name}": data.decode() for name, data in source.lists.items()}
-        # Of several engines the plugin itself gives out no such text.
+        # For a model of several engines, the plugin itself makes no such text.
         if compatibility and len(self._contexts) == 1:
             header = self._contexts[0].header.hex()
             properties |= {f"{COMPATIBILITY_KEY}{name}": header for name in EP_NAMES}
@@ -170,7 +172,7 @@ class _Writer:
         return infos
 
     def _between(self, outputs: set[str]) -> Iterator[onnx.ValueInfoProto]:
-        """What the engines give to others: nothing in ONNX says the types that come of an EPContext node."""
+        """Yields the types of values between engines: ONNX cannot infer the outputs of an EPContext node."""
         for step in self._source.program.engine_steps:
             for binding in self._manifest.engines[step.engine].outputs:
                 if binding.name not in outputs:
@@ -183,7 +185,7 @@ class _Writer:
             yield helper.make_node("Cast", [given], [name], to=_DTYPES[cast.dtype])
 
     def _steps(self) -> Iterator[Step]:
-        """The steps, but for those of which nothing is made."""
+        """Returns the steps whose results are used, in order."""
         program = self._source.program
         wanted = {output.name for output in program.outputs}
         wanted |= {value for _, value in (*program.state_updates, *program.input_updates)}
@@ -233,7 +235,7 @@ class _Writer:
         if kind == "squeeze":
             given = step.operands[0] if step.operands else range(len(sizes))
             dims = sorted(dim % len(sizes) for dim in ([given] if isinstance(given, int) else given)) if sizes else []
-            gone = [dim for dim in dims if sizes[dim] == 1]  # those of other sizes torch leaves
+            gone = [dim for dim in dims if sizes[dim] == 1]  # torch leaves dimensions of other sizes
             axes = self._constant(f"{name}.axes", gone, [len(gone)])
             return [helper.make_node("Squeeze", [tensor, axes], [name])]
         bounds = [*step.operands, *(0, -1)[len(step.operands) :]]
@@ -247,7 +249,7 @@ class _Writer:
         ]
 
     def _vector(self, name: str, sizes: Sequence[int | str]) -> tuple[str, list[onnx.NodeProto]]:
-        """A vector of sizes, and the nodes that make it where some vary."""
+        """Returns the name of a vector of sizes, and the nodes that compute it if some sizes vary."""
         if not any(isinstance(size, str) for size in sizes):
             return self._constant(name, list(sizes), [len(sizes)]), []  # type: ignore[arg-type]
         axes, parts, nodes = self._constant(f"{name}.axes", [0], [1]), [], []
@@ -268,7 +270,7 @@ class _Writer:
         ]
         if step.function is operator.neg:
             return [helper.make_node("Neg", operands, [name])]
-        if step.function is operator.mod:  # with the divisor's sign, as Python's
+        if step.function is operator.mod:  # the result has the divisor's sign, as in Python
             return [helper.make_node("Mod", operands, [name])]
         if step.function is operator.floordiv:  # ONNX's Div rounds toward zero
             rest, whole = f"{name}.rest", f"{name}.whole"
@@ -298,13 +300,13 @@ class _Writer:
             partition_name=kernels_name(entry),
             onnx_model_filename="",
         )
-        # An attribute `source` would have to name the plugin as whoever loads the model registers it.
+        # No attribute `source`: it would have to name the plugin as the program that loads the model registers it.
         node.attribute.append(helper.make_attribute(CONTEXT, context.data))
         return node
 
 
 def names_document(source: Source, names: OnnxNames) -> dict[str, Any]:
-    """What the manifest's names are in the model: ``{"inputs": {"images.0": "images_0"}, ...}``; null is a constant."""
+    """Maps the manifest's names to the model's: ``{"inputs": {"images.0": "images_0"}, ...}``; null is a constant."""
     manifest = source.manifest
     return {
         "inputs": {spec.name: name for spec, name in zip(manifest.inputs, names.inputs, strict=True)},
@@ -318,7 +320,7 @@ def names_document(source: Source, names: OnnxNames) -> dict[str, Any]:
 
 
 def _architecture(capabilities: list[str]) -> str:
-    """As the plugin writes it: ``80+`` for Ampere and later."""
+    """Returns the GPUs of the engine in the plugin's spelling: ``80+`` for Ampere and later."""
     numbers = [capability.removeprefix("sm_") for capability in capabilities]
     return "80+" if "80" in numbers or not numbers else numbers[0]
 
@@ -329,7 +331,7 @@ def _info(name: str, spec: ValueSpec) -> onnx.ValueInfoProto:
 
 
 def _texts(operands: Any) -> Iterator[str]:
-    """The names of values among a view's operands."""
+    """Yields the names of values among a view's operands."""
     for operand in operands:
         if isinstance(operand, str):
             yield operand
@@ -338,15 +340,15 @@ def _texts(operands: Any) -> Iterator[str]:
 
 
 def _after(dim: int) -> int | None:
-    """The end of a slice of one dimension; none behind the last, counted from the end."""
+    """Returns the end of a slice that holds one dimension; None if that is the last one, counted from the end."""
     return None if dim == -1 else dim + 1
 
 
 def context_nodes(model: onnx.ModelProto) -> list[onnx.NodeProto]:
-    """A model's nodes of engines, in order."""
+    """Returns a model's EPContext nodes, in order."""
     return [node for node in model.graph.node if node.op_type == CONTEXT_OPERATOR]
 
 
 def engine_entries(source: Source) -> list[EngineEntry]:
-    """The engines in the order of the model's nodes."""
+    """Returns the manifest's engines in the order of the model's EPContext nodes."""
     return [source.manifest.engines[step.engine] for step in source.program.engine_steps]

@@ -1,9 +1,9 @@
-"""The names of an ONNX model's values.
+"""Chooses the names of an ONNX model's values.
 
-NVIDIA's plugin binds an engine's tensors by the names of its node's values, and where a name is none of the engine's
-it takes the first value in silence. So the values around an engine have the names of its bindings. Nodes that only
-rename would not help: onnxruntime removes them before the plugin sees the model. For the same reason a view that
-changes nothing is no value of its own here.
+NVIDIA's plugin binds an engine's tensors by the names of its node's values; where a name is not one of the engine's
+bindings, it silently binds the first value. So the values around an engine must have the names of its bindings. Nodes
+that only rename would not help: onnxruntime removes them before the plugin sees the model. For the same reason, a view
+that changes nothing is not a value of its own here.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ from toolchain.manifest.models import EngineEntry
 
 @dataclass(frozen=True)
 class OnnxNames:
-    """What the ONNX model calls the artifact's values.
+    """The names of the artifact's values in the ONNX model.
 
     Attributes:
-        values: by their names in the graph.
-        inputs: in the manifest's order, None for one that is no tensor.
-        outputs: in the manifest's order, None for one that is a constant.
-        state: for each buffer, the model's input.
-        updates: for each buffer that calls change, by its name the output that gives its new value.
-        input_updates: for each input that calls change, by its name in ONNX the output that gives its new value.
-        copies: values that are given out under a further name.
-        casts: values that are given out in another dtype, and the names under which they are.
+        values: the names, by the values' names in the graph.
+        inputs: the inputs in the manifest's order, None for one that is no tensor.
+        outputs: the outputs in the manifest's order, None for one that is a constant.
+        state: the input for each buffer, by the buffer's name.
+        updates: the output with the new value of each buffer that calls change, by the buffer's name.
+        input_updates: the output with the new value of each input that calls change, by the input's name in ONNX.
+        copies: ``(value, name)`` of each output that copies a value with a different name.
+        casts: ``(value, dtype, name)`` of each output that is the cast of a value.
     """
 
     values: Mapping[str, str]
@@ -47,13 +47,13 @@ def onnx_names(source: Source) -> OnnxNames:
     """Names every value.
 
     Raises:
-        IncompatibleError: engines want different names for one value, or one name for two; or a name is none in ONNX.
+        IncompatibleError: engines need different names for one value, or one name for two; or ONNX forbids a name.
     """
     return _Namer(source).names()
 
 
 def kernels_name(entry: EngineEntry) -> str:
-    """What the plugin calls its file of an engine's compiled kernels."""
+    """Returns the name of the plugin's file of an engine's compiled kernels."""
     return f"trtcross_{entry.sha256[:32]}"
 
 
@@ -66,7 +66,7 @@ class _Namer:
         self._given: set[str] = set()
         self._copies: list[tuple[str, str]] = []
         self._casts: list[tuple[str, str, str]] = []
-        # By a view that changes nothing, the value that it is.
+        # The value of each view that changes nothing.
         self._same: dict[str, str] = {}
         for step in self._program.steps:
             if isinstance(step, ViewStep) and KINDS[step.new_shape] == "same":
@@ -114,26 +114,26 @@ class _Namer:
                 named = self._values.get(value)
                 if named is not None and named != binding.name:
                     raise self._refusal(
-                        f"one value is {named!r} to one engine and {binding.name!r} to another; ONNX has one for it"
+                        f"one value is {named!r} to one engine and {binding.name!r} to another; ONNX allows one"
                     )
                 if named is None:
                     self._bind(value, binding.name)
 
     def _named(self, value: str, name: str) -> str:
-        """The value's name: an engine's for it, or else this one."""
+        """Returns the value's name; a value without one gets ``name``."""
         value = self._root(value)
         if value not in self._values:
             self._take(value, name)
         return self._values[value]
 
     def _bind(self, value: str, name: str) -> None:
-        """Gives a value the name that an engine has for it, and no other will do."""
+        """Gives a value the name of an engine's binding, which cannot be replaced by a different one."""
         if (other := self._taken.get(name)) is not None:
-            raise self._refusal(f"two values are {name!r} to engines, {other} and {value}; ONNX has it for one")
+            raise self._refusal(f"two values are {name!r} to engines, {other} and {value}; ONNX needs a name for each")
         self._take(value, name)
 
     def _output(self, value: str, name: str, cast: str | None = None) -> str:
-        """The name of one of the model's outputs; what is an input, or given out already, is copied."""
+        """Returns the name of an output of the model; a value that is an input or an output already is copied."""
         value = self._root(value)
         if cast:
             name = self._take(f"{value}->{name}", name)
@@ -147,10 +147,10 @@ class _Namer:
         return self._named(value, name)
 
     def _take(self, value: str, name: str) -> str:
-        """Gives a value a name, or one like it where another has that."""
+        """Gives a value the name, with underscores behind it if the name is taken."""
         if problem := _problem(name):
             raise IncompatibleError(
-                f"ONNX has no name {name!r} for the value {value}: {problem}",
+                f"the value {value} cannot have the name {name!r} in ONNX: {problem}",
                 where=self._source.where,
                 remedy="rename it in the model, and build again",
             )
@@ -169,9 +169,9 @@ class _Namer:
 
 
 def _problem(name: str) -> str | None:
-    """Why ONNX cannot hold a name; onnxruntime takes dots and all else."""
+    """Describes why ONNX cannot use a name; None if it can. onnxruntime accepts every other character, dots too."""
     if not name:
-        return "it is empty, which is ONNX's word for no value"
+        return "it is empty, which means no value in ONNX"
     try:
         name.encode()
     except UnicodeEncodeError:

@@ -1,4 +1,4 @@
-"""What converted files have in common: engines as files of their own, and the artifact's signature beside them."""
+"""The parts that all converted files have: engines in files of their own, and the artifact's signature beside them."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ ONNX_SUFFIX = ".onnx"
 
 
 def is_converted(path: Path) -> bool:
-    """Whether a path can be that of an ONNX file or an engine folder."""
+    """Whether a path may be that of an ONNX file or an engine folder."""
     return path.is_dir() or path.suffix.lower() == ONNX_SUFFIX
 
 
 def engine_file_names(stem: str, count: int) -> list[str]:
-    """``model.engine``; of several, ``model.0.engine`` and so on."""
+    """Returns the names of engines' files: ``model.engine``; for several, ``model.0.engine`` and so on."""
     return [f"{stem}.engine"] if count == 1 else [f"{stem}.{index}.engine" for index in range(count)]
 
 
 def write_engine(engine: Engine, path: Path) -> None:
-    """Writes an engine's bytes, checked on the way, whole or not at all.
+    """Writes an engine's bytes completely or not at all; they are checked on the way.
 
     Raises:
-        MalformedArtifactError: its digest does not match.
-        OSError: it cannot be written.
+        MalformedArtifactError: the digest does not match.
+        OSError: the file cannot be written.
     """
     with replacing(path) as part, part.open("wb") as file:
         for chunk in engine.chunks():
@@ -34,12 +34,12 @@ def write_engine(engine: Engine, path: Path) -> None:
 
 
 def copy_signature(artifact: Path, out: Path) -> bool:
-    """Puts the artifact's signature beside a converted file, whose manifest is the same to the byte.
+    """Copies the artifact's signature beside a converted file, which carries the same manifest to the byte.
 
-    Where there is none, one that was beside an earlier file of that name is removed.
+    If the artifact has none, the signature of an earlier file of that name is removed.
 
     Returns:
-        Whether there is one.
+        Whether the artifact has a signature.
     """
     source, destination = signature_path(artifact), signature_path(out)
     if not source.is_file():

@@ -1,4 +1,4 @@
-"""NVIDIA's plugin for onnxruntime: which of its releases holds which TensorRT-RTX. The table is ``plugins.json``."""
+"""NVIDIA's plugin for onnxruntime: which TensorRT-RTX each of its releases contains, as listed in ``plugins.json``."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from toolchain.targets import Backend, Platform
 
 @dataclass(frozen=True)
 class Plugins:
-    """What the table says.
+    """The table of the plugin's releases.
 
     Attributes:
-        package: the distribution.
-        module: what it is imported as.
-        onnxruntime: the first release of onnxruntime that it asks for.
-        releases: for each of its releases, the exact release of TensorRT-RTX within it.
+        package: the name of its distribution.
+        module: the name of its Python module.
+        onnxruntime: the earliest release of onnxruntime that it accepts.
+        releases: for each release of the plugin, the exact release of TensorRT-RTX in it.
     """
 
     package: str
@@ -28,18 +28,18 @@ class Plugins:
     releases: dict[str, str]
 
     def release_for(self, runtime: str) -> str | None:
-        """The plugin's release that runs engines of this exact release of TensorRT-RTX, or None."""
+        """Returns the plugin's release that runs engines of this exact release of TensorRT-RTX, or None."""
         return next((release for release, held in self.releases.items() if held == runtime), None)
 
 
 @cache
 def plugins() -> Plugins:
-    """The table."""
+    """Reads the table, once."""
     return Plugins(**json.loads(Path(__file__).with_name("plugins.json").read_text("utf-8")))
 
 
 def plugin_line(manifest: Manifest) -> str | None:
-    """The command that installs onnxruntime and the plugin for an artifact's engines; None where there is no plugin."""
+    """Returns the command that installs onnxruntime and the plugin for an artifact's engines; None if none fits."""
     if manifest.target.backend is not Backend.TENSORRT_RTX:
         return None
     table = plugins()
@@ -50,10 +50,10 @@ def plugin_line(manifest: Manifest) -> str | None:
 
 
 def set_up_lines(manifest: Manifest) -> list[str]:
-    """The lines that set up a machine to run the artifact's ONNX file from Python."""
+    """Returns the lines that set up a machine to run the artifact's ONNX file from Python."""
     line = plugin_line(manifest)
     if line is None:
-        return [f"no release of {plugins().package} that is known holds TensorRT-RTX {manifest.target.runtime}"]
+        return [f"no known release of {plugins().package} contains TensorRT-RTX {manifest.target.runtime}"]
     windows = manifest.target.platform is Platform.WINDOWS_X86_64
     python = r".venv\Scripts\python" if windows else ".venv/bin/python"
     minor = ".".join(manifest.producer.python.split(".")[:2])

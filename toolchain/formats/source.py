@@ -1,7 +1,7 @@
-"""What a converted file is made of: the artifact's manifest and graph, which go along with it to the byte.
+"""The source of a converted file: the artifact's manifest and graph, which the file contains to the byte.
 
-Everything else in a converted file follows from them and from the engines. So whoever has the file can make it again
-and compare each byte, and the artifact's signature, which is of the manifest's bytes, is the converted file's too.
+Everything else in a converted file follows from them and from the engines. So it can be made again from its own parts
+and compared byte for byte, and the artifact's signature, which covers the manifest's bytes, holds for it too.
 """
 
 from __future__ import annotations
@@ -32,9 +32,11 @@ class State:
     """A buffer that the model keeps from call to call.
 
     Attributes:
-        name: as the model calls it.
-        value: in the graph.
-        update: the value that it has after a call, None where no call changes it.
+        name: its name in the model.
+        value: its value's name in the graph.
+        update: the name of the value that it has after a call; None if calls do not change it.
+        stored: where its elements are.
+        file: the size and digest of the entry that holds them.
     """
 
     name: str
@@ -46,13 +48,13 @@ class State:
 
 @dataclass(frozen=True)
 class Source:
-    """The parts of an artifact that say what its engines are and how they are called.
+    """The parts of an artifact that describe its engines and how they are called.
 
     Attributes:
         where: the file that they were read from, for errors.
         manifest_text: the manifest's bytes.
-        graph_text: the graph's, with a token for each engine.
-        lists: by entry, torch's lists of stored tensors; none where the model keeps no state.
+        graph_text: the graph's bytes, with a token in each engine's place.
+        lists: torch's lists of stored tensors, by entry; empty if the model keeps no state.
     """
 
     where: str
@@ -62,16 +64,16 @@ class Source:
 
     @classmethod
     def of(cls, artifact: Artifact) -> Source:
-        """What an artifact gives to another format.
+        """Reads an artifact's parts.
 
         Raises:
             IncompatibleError: the artifact is foreign, or has operators that need PyTorch.
-            MalformedArtifactError: it is damaged.
+            MalformedArtifactError: the artifact is damaged.
         """
         where = str(artifact.path)
         if artifact.foreign:
             raise IncompatibleError(
-                "it was saved by Torch-TensorRT itself, and has no manifest, which has to go along",
+                "it was saved by Torch-TensorRT itself, and has no manifest, which a converted file needs",
                 where=where,
                 remedy=f"give it one first: trtcross convert {artifact.path.name} -o OUT.pt2",
             )
@@ -85,7 +87,7 @@ class Source:
 
     @property
     def manifest_sha256(self) -> str:
-        """What the artifact's signature is of."""
+        """The manifest's digest, which the artifact's signature covers."""
         return hashlib.sha256(self.manifest_text).hexdigest()
 
     @cached_property
@@ -93,7 +95,7 @@ class Source:
         return parse_manifest(self.manifest_text, where=f"{self.where}, manifest")
 
     def check(self) -> None:
-        """Checks the graph and the lists against the manifest's digests.
+        """Compares the digests of the graph and the lists with the manifest.
 
         Raises:
             MalformedArtifactError: one does not match.
@@ -104,11 +106,11 @@ class Source:
 
     @cached_property
     def program(self) -> Program:
-        """What a call computes.
+        """The steps of a call.
 
         Raises:
-            IncompatibleError: a part of it needs PyTorch.
-            MalformedArtifactError: it is no graph that trtcross writes.
+            IncompatibleError: a part of the graph needs PyTorch.
+            MalformedArtifactError: trtcross does not write such a graph.
         """
         where = f"{self.where}, entry {GRAPH_ENTRY}"
         document = parse_graph(self.graph_text, where=where, limit=GRAPH)
@@ -130,7 +132,7 @@ class Source:
 
     @cached_property
     def sizes(self) -> dict[str, list[int | None]]:
-        """Each tensor's sizes, None where one may vary."""
+        """The sizes of each tensor, by its name; None stands for a size that may vary."""
         document = parse_graph(self.graph_text, where=self.where, limit=GRAPH)
         try:
             tensors = document["graph_module"]["graph"]["tensor_values"]
@@ -143,8 +145,8 @@ class Source:
         """The buffers that calls use.
 
         Raises:
-            IncompatibleError: one is not stored by itself, in C order.
-            MalformedArtifactError: one is missing.
+            IncompatibleError: a buffer is not stored separately and in C order.
+            MalformedArtifactError: a buffer is missing.
         """
         stored = dict(self._stored())
         updates = dict(self.program.state_updates)
@@ -157,7 +159,7 @@ class Source:
         file = self._file(tensor.entry)
         if not tensor.in_order or tensor.size != file.size:
             raise IncompatibleError(
-                f"the buffer {name!r} is a part of another tensor's memory, and cannot go along by itself",
+                f"the buffer {name!r} is a part of another tensor's memory, and cannot be converted by itself",
                 where=self.where,
                 remedy="register a contiguous copy of it as the buffer, and build again",
             )
@@ -179,10 +181,10 @@ class Source:
 
     @contextmanager
     def made_again(self) -> Iterator[None]:
-        """Makes of what hostile parts raise the error that says so.
+        """Turns exceptions that hostile parts cause in the block into an error about the file.
 
         Raises:
-            MalformedArtifactError: the parts are none that trtcross writes.
+            MalformedArtifactError: the parts are not as trtcross writes them.
         """
         try:
             yield
@@ -190,5 +192,5 @@ class Source:
             raise self.damaged(f"it cannot be made again from its parts: {type(error).__name__}: {error}") from error
 
     def damaged(self, problem: str) -> MalformedArtifactError:
-        """The error of a file that is not what its artifact was."""
+        """Returns the error for a file that is not what its artifact was converted to."""
         return MalformedArtifactError(problem, where=self.where, remedy="convert the artifact again")

@@ -1,1 +1,1 @@
-"""The graph text of an artifact: reading, writing, and its skeleton without engines."""
+"""The graph of an artifact as text and as data: reads, checks and writes it, without torch."""

@@ -1,6 +1,6 @@
-"""The parsed graph (torch's ``_export/serde/schema.py``), and the few changes that we make to it as data.
+"""Reads a parsed graph (torch's ``_export/serde/schema.py``) and changes it as data.
 
-No torch is needed, and none is trusted: a graph is looked at here before torch sees it.
+It needs no torch: a graph is checked here before torch sees it.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ PLACEHOLDER_TARGET = f"torch.ops.{PLACEHOLDER_OPERATOR.replace('::', '.')}.defau
 
 @dataclass(frozen=True)
 class Placeholder:
-    """What a placeholder node says of its engine.
+    """A placeholder node: its name and its engine info.
 
     Attributes:
         name: the node's name.
-        fields: its engine info; the engine field is a token.
+        fields: the engine info; its engine field is a token.
     """
 
     name: str
@@ -39,9 +39,15 @@ class Placeholder:
 
     @property
     def token(self) -> str:
+        """The token in the engine's place."""
         return self.fields[ENGINE_FIELD]
 
     def info(self, where: str) -> EngineInfo:
+        """Parses the engine info.
+
+        Raises:
+            MalformedArtifactError: a field is wrong.
+        """
         return EngineInfo.parse(self.fields, where=where)
 
 
@@ -57,23 +63,28 @@ class PlaceholderNode(Placeholder):
 
     @property
     def inputs(self) -> list[Any]:
-        """The tensors that the engine takes, as the graph names them."""
+        """The engine's input tensors, as the graph refers to them."""
         found: list[Any] = self.node["inputs"][0]["arg"]["as_tensors"]
         return found
 
     @property
     def outputs(self) -> list[Any]:
-        """The tensors that the engine gives."""
+        """The engine's output tensors, as the graph refers to them."""
         results = self.node.get("outputs") or [{}]
         found: list[Any] = results[0].get("as_tensors") or [result.get("as_tensor") for result in results]
         return found
 
 
 def parse_graph(skeleton: bytes, *, where: str, limit: JsonLimit = OWN_PROGRAM) -> dict[str, Any]:
-    """Parses a skeleton whole; what is not our own needs a limit.
+    """Parses a whole skeleton.
+
+    Args:
+        skeleton: the graph's text, with a token in each engine's place.
+        where: the file and entry, for errors.
+        limit: how much is read; a text from outside needs a limit lower than the default.
 
     Raises:
-        MalformedArtifactError: it is not a graph that torch.export wrote.
+        MalformedArtifactError: the text is not a graph that torch.export wrote, or exceeds the limit.
     """
     document = load_json(skeleton, where=where, limit=limit)
     try:
@@ -86,18 +97,22 @@ def parse_graph(skeleton: bytes, *, where: str, limit: JsonLimit = OWN_PROGRAM) 
 
 
 def dump_graph(document: dict[str, Any]) -> bytes:
-    """A graph's JSON in UTF-8, without blanks. Raises ValueError for NaN and infinities."""
+    """Writes a graph as JSON in UTF-8, without blanks.
+
+    Raises:
+        ValueError: the document holds a NaN or an infinity.
+    """
     return json.dumps(document, separators=(",", ":"), allow_nan=False).encode()
 
 
 def nodes(document: dict[str, Any]) -> list[dict[str, Any]]:
-    """The graph's nodes, in order."""
+    """Returns the graph's nodes, in order."""
     found: list[dict[str, Any]] = document["graph_module"]["graph"]["nodes"]
     return found
 
 
 def placeholder_nodes(document: dict[str, Any], *, where: str) -> list[PlaceholderNode]:
-    """The placeholder nodes in graph order, found by their operator, their fields counted.
+    """Returns the placeholder nodes, in the order of the graph.
 
     Raises:
         MalformedArtifactError: a node's arguments are not engine info.
@@ -106,12 +121,12 @@ def placeholder_nodes(document: dict[str, Any], *, where: str) -> list[Placehold
 
 
 def is_placeholder(node: dict[str, Any]) -> bool:
-    """Whether a node stands for an engine."""
+    """Whether a node is a placeholder for an engine."""
     return node.get("target") == PLACEHOLDER_TARGET
 
 
 def read_placeholder(node: dict[str, Any], where: str) -> PlaceholderNode:
-    """The engine info of a placeholder node.
+    """Reads a placeholder node and checks the number of its fields.
 
     Raises:
         MalformedArtifactError: the node's arguments are not engine info.
@@ -135,7 +150,7 @@ def set_field(node: PlaceholderNode, index: int, value: str) -> None:
 
 
 def set_fields(node: PlaceholderNode, fields: Sequence[str]) -> None:
-    """Writes the whole engine info of a placeholder node, under the names of the operator's arguments."""
+    """Writes the whole engine info of a placeholder node, with the operator's names of arguments."""
     arguments = [
         {"name": name, "arg": {"as_string": value}, "kind": 1} for name, value in zip(ARGUMENTS, fields, strict=False)
     ]
@@ -143,14 +158,14 @@ def set_fields(node: PlaceholderNode, fields: Sequence[str]) -> None:
 
 
 def strip_traces(document: dict[str, Any]) -> None:
-    """Takes out the source lines, paths and module classes of the machine that built the graph."""
+    """Removes nodes' metadata: source lines, paths and module classes of the machine that built the graph."""
     for value in dicts(document):
         if isinstance(value.get("metadata"), dict):
             value["metadata"] = {}
 
 
 def drop_code(document: dict[str, Any]) -> None:
-    """Takes out what torch would run or import and no program needs: traces, and guards, which are Python source."""
+    """Removes what torch would run or import and no program needs: traces, and guards, which are Python source."""
     strip_traces(document)
     document["guards_code"] = []
 
@@ -163,7 +178,7 @@ def set_devices(document: dict[str, Any], kind: str, index: int | None) -> None:
 
 
 def dicts(value: Any) -> Iterator[dict[str, Any]]:
-    """Every dictionary in a parsed document."""
+    """Yields every dictionary in a parsed document."""
     pending = [value]
     while pending:
         value = pending.pop()

@@ -1,4 +1,4 @@
-"""What is asked of a graph's text before anything trusts it, gathered in one pass that holds one piece at a time."""
+"""Gathers the facts about a graph's text that are checked before it is trusted, in one pass, piece by piece."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ from toolchain.limits import (
 
 _NODES = ("graph_module", "graph", "nodes")
 _GUARDS = "guards_code"
-_COST_OF_A_TREESPEC = 100  # the shortest takes as long as that many characters of a long one
-# Values are variables of the Python code that torch makes of a graph, and runs.
+_COST_OF_A_TREESPEC = 100  # characters of a long one that take as long as the shortest one
+# Members that name values: torch makes Python code of a graph and runs it, and values are variables there.
 _VARIABLES = frozenset(("name", "as_name"))
-# Parameters, buffers and constants are attributes in that code; what is no identifier stands there in quotation marks.
+# Members that name parameters, buffers and constants: these are attributes in that code, quoted if no identifiers.
 _ATTRIBUTES = frozenset(
     ("parameter_name", "buffer_name", "tensor_constant_name", "custom_obj_name", "user_input_name", "path_name")
 )
@@ -41,10 +41,10 @@ _ATTRIBUTE = re.compile(r"""[^"'\\{}\x00-\x1f\x7f-\x9f\u2028\u2029]*""")
 
 @dataclass(frozen=True)
 class PlacedNode(Placeholder):
-    """A placeholder node, and where it stands.
+    """A placeholder node with its position.
 
     Attributes:
-        start: where its text begins, in characters.
+        start: where its text begins in the graph's text, in characters.
         end: where its text ends.
     """
 
@@ -54,15 +54,15 @@ class PlacedNode(Placeholder):
 
 @dataclass
 class Claims:
-    """The texts of a graph that torch looks up, imports or evaluates, each different one once.
+    """The texts of a graph that torch looks up, imports or evaluates, each once.
 
     Attributes:
-        operators: what nodes call.
+        operators: the targets of nodes.
         expressions: symbolic sizes.
-        treespecs: how calls are packed.
-        guarded: whether there is Python source in it.
+        treespecs: the structures of calls.
+        guarded: whether the graph holds Python source.
         annotated: whether a node has metadata.
-        unnamable: a name that could be more than one in the code that torch makes of the graph.
+        unnamable: a name that would be more than a name in the code that torch makes of the graph, if there is one.
     """
 
     operators: set[str] = field(default_factory=set)
@@ -74,10 +74,10 @@ class Claims:
     _read: Counter[Limit] = field(default_factory=Counter)
 
     def take(self, value: dict[str, Any]) -> None:
-        """Takes in what one object of the graph says, the objects in it left aside.
+        """Adds the texts of one object of the graph, without those of objects in it.
 
         Raises:
-            ValueError: there is more than is read.
+            LimitError: there is more than is read.
         """
         for key in _KEYS.intersection(value):
             self.take_member(key, value[key])
@@ -85,19 +85,23 @@ class Claims:
             self.annotated = True
 
     def take_member(self, key: str, member: Any) -> None:
-        """Takes in one member of an object."""
+        """Adds the text of one member of an object.
+
+        Raises:
+            LimitError: there is more than is read.
+        """
         if key in _VARIABLES or key in _ATTRIBUTES:
             allowed = _VARIABLE if key in _VARIABLES else _ATTRIBUTE
-            # Older releases of torch gave nodes no name.
+            # Older releases of torch write None for a node's name.
             if member is not None and not (isinstance(member, str) and allowed.fullmatch(member)):
                 self.unnamable = str(member)
             return
-        # What is no text is none that is allowed either: the name of its type in brackets.
+        # A member that is no text is recorded as its type in brackets, which no check allows.
         text = member if isinstance(member, str) else f"<{type(member).__name__}>"
         if key == "target":
             self._add(self.operators, text, OPERATORS, 1)
         elif key == "expr_str":
-            # One that is too long is none that is allowed, and is not parsed.
+            # An expression that is too long is cut to a length that no check allows, and is never parsed.
             long = EXPRESSION.excess(len(text)) is not None
             self._add(self.expressions, text[: EXPRESSION.most + 1], EXPRESSIONS, 0 if long else len(text))
         elif key in ("in_spec", "out_spec"):
@@ -113,17 +117,17 @@ class Claims:
 
 @dataclass(frozen=True)
 class GraphFacts:
-    """What one pass over a graph's text found."""
+    """The facts that one pass over a graph's text found."""
 
     claims: Claims
     placeholders: list[PlacedNode]
 
 
 def read_facts(text: bytes, *, where: str) -> GraphFacts:
-    """Reads a graph's text without its engines; its memory is that of one piece.
+    """Reads a graph's text without its engines; one piece of it is in memory at a time.
 
     Raises:
-        MalformedArtifactError: it is not a graph that torch.export wrote, or more of it than is read.
+        MalformedArtifactError: the text is not a graph that torch.export wrote, or exceeds a limit.
     """
     if problem := GRAPH.excess(text):
         raise MalformedArtifactError(f"the JSON cannot be read: it {problem}", where=where)
@@ -162,10 +166,10 @@ def _placed(piece: Piece, where: str) -> PlacedNode:
 
 
 def claims_of(document: Any, *, where: str) -> Claims:
-    """The same of a parsed document that is no graph, such as a list of tensors.
+    """Gathers the claims of a parsed document other than a graph, such as a list of tensors.
 
     Raises:
-        MalformedArtifactError: it says more than is read.
+        MalformedArtifactError: the document exceeds a limit.
     """
     claims = Claims()
     with json_errors(where):

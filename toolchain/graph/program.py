@@ -1,6 +1,6 @@
-"""What a graph does that needs no PyTorch, as steps: engines, whole numbers computed of sizes, views, casts.
+"""Reads a graph that needs no PyTorch as steps: engines, arithmetic on sizes, views and casts.
 
-Casts of inputs and outputs are beside the steps.
+Casts of the model's inputs and outputs are kept apart from the steps.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ class EngineStep:
     """Runs an engine.
 
     Attributes:
-        engine: its index in the artifact.
-        inputs: the values that it takes, in the order of its bindings.
-        outputs: the values that it gives.
+        engine: the engine's index in the artifact.
+        inputs: the names of its inputs' values, in the order of its bindings.
+        outputs: the names of its outputs' values, in the order of its bindings.
     """
 
     engine: int
@@ -42,7 +42,7 @@ class SizeStep:
 
 @dataclass(frozen=True)
 class ArithmeticStep:
-    """Computes a whole number of others; a text is the name of a value."""
+    """Computes a whole number from others; a string among the operands is the name of a value."""
 
     output: str
     function: Callable[..., int]
@@ -51,11 +51,13 @@ class ArithmeticStep:
 
 @dataclass(frozen=True)
 class ViewStep:
-    """Gives a tensor other sizes; its elements stay where they are.
+    """Gives a tensor a new shape; its elements stay where they are.
 
     Attributes:
-        new_shape: of the tensor's shape and the operands; a text among these, or in a list of theirs, is the name of a
-            whole number.
+        output: the name of the result.
+        tensor: the name of the tensor.
+        new_shape: computes the new shape from the tensor's shape and the operands.
+        operands: the operator's further arguments; a string among them, or within one of them, names a whole number.
     """
 
     output: str
@@ -66,7 +68,7 @@ class ViewStep:
 
 @dataclass(frozen=True)
 class CastStep:
-    """Gives a tensor another dtype, between engines. A session has none: it reads no graph with such."""
+    """Casts a tensor to a different dtype between engines. A session refuses graphs with such steps."""
 
     output: str
     tensor: str
@@ -75,11 +77,12 @@ class CastStep:
 
 @dataclass(frozen=True)
 class InputCast:
-    """A value that is a leaf of the call in another dtype.
+    """Casts a leaf of the call to a different dtype, before the steps.
 
     Attributes:
-        output: the value's name.
-        index: of the leaf.
+        output: the name of the result.
+        index: the index of the leaf.
+        dtype: the dtype of the result.
     """
 
     output: str
@@ -89,10 +92,12 @@ class InputCast:
 
 @dataclass(frozen=True)
 class Output:
-    """One of the model's outputs: the value of that name, or a constant.
+    """One of the model's outputs: a value or a constant.
 
     Attributes:
-        cast: the dtype that it has, where that is not the value's own.
+        name: the value's name; None for a constant.
+        constant: the constant.
+        cast: the output's dtype, if it is not the value's own.
     """
 
     name: str | None
@@ -108,14 +113,14 @@ class Program:
     """What a call computes.
 
     Attributes:
-        state: weights and buffers that it uses, by the names of their values: how torch names them.
-        inputs: the names of the values of a call's leaves, None for one that is no tensor.
-        casts: of those leaves, to be done before the steps.
-        used: the names of all values that steps and outputs take.
-        steps: in order.
-        outputs: of the model, in the manifest's order.
-        state_updates: after a call, the state of the first name becomes the value of the second.
-        input_updates: after a call, the leaf of that index becomes the value of that name.
+        state: torch's names of the weights and buffers that the call uses, by the names of their values.
+        inputs: the names of the leaves' values, None for a leaf that is no tensor.
+        casts: the casts of leaves, which come before the steps.
+        used: the names of the tensors that steps, outputs and updates use.
+        steps: the steps, in order.
+        outputs: the model's outputs, in the manifest's order.
+        state_updates: after a call, the state of the first name gets the value of the second.
+        input_updates: after a call, the leaf of this index gets the value of this name.
     """
 
     state: Mapping[str, str]
@@ -134,13 +139,15 @@ class Program:
 
 
 def read_program(document: dict[str, Any], tokens: Sequence[str], where: str) -> Program:
-    """Reads a parsed graph of which nothing needs PyTorch.
+    """Reads a parsed graph that needs no PyTorch.
 
     Args:
-        tokens: of the artifact's engines, in order.
+        document: the graph.
+        tokens: the tokens of the artifact's engines, in order.
+        where: the file and entry, for errors.
 
     Raises:
-        MalformedArtifactError: it is not a graph that trtcross or Torch-TensorRT writes.
+        MalformedArtifactError: neither trtcross nor Torch-TensorRT writes such a graph.
     """
     try:
         return _Reader(document, tokens, where).program()
@@ -151,7 +158,7 @@ def read_program(document: dict[str, Any], tokens: Sequence[str], where: str) ->
 
 
 class _Reader:
-    """Reads one graph; every value must have been given a name before it is used."""
+    """Reads one graph. Every value must be defined before it is used, and only once."""
 
     def __init__(self, document: dict[str, Any], tokens: Sequence[str], where: str) -> None:
         module = document["graph_module"]
@@ -163,7 +170,7 @@ class _Reader:
         self._state: dict[str, str] = {}
         self._inputs: list[str | None] = []
         self._casts: list[InputCast] = []
-        self._cast_outputs: dict[str, tuple[str, str]] = {}  # what is cast, and to what
+        self._cast_outputs: dict[str, tuple[str, str]] = {}  # output -> its source and dtype
         self._known: set[str] = set()
 
     def program(self) -> Program:
@@ -253,7 +260,7 @@ class _Reader:
         if tag == "as_sym_ints":
             return tuple(self._operand({"as_sym_int": item}) for item in value)
         if tag in ("as_memory_format", "as_none"):
-            return None  # of clone: every value is in C order
+            return None  # clone's argument, without effect: every value is in C order
         if tag == "as_tensor":
             return self._use(value["name"])
         [(tag, value)] = argument["as_sym_int"].items()

@@ -1,7 +1,7 @@
-"""The graph's text (``models/model.json``) with engines in it, and without.
+"""The graph's text (``models/model.json``) with and without its engines.
 
-The *skeleton* is the text in which each engine's base64 is replaced by a short token. It is what torch is given to
-read and write; the engines themselves only ever pass by as a stream.
+The *skeleton* is the text in which a short token replaces each engine's base64. torch reads and writes only the
+skeleton; the engines are always streamed.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from toolchain.io.base64_stream import encoded_length
 
 
 def engine_token(index: int) -> str:
-    """The token of the engine that comes ``index``-th in the graph."""
+    """Returns the token of an engine, by its index in the order of the graph, from 0."""
     return f"trtcross-engine-{index}"
 
 
@@ -23,9 +23,9 @@ class GraphLayout:
     """Where each engine's base64 is in the full text.
 
     Attributes:
-        pieces: the skeleton's bytes between the tokens, one more than there are engines.
-        offsets: of each engine's base64, from the start of the text.
-        size: of the full text.
+        pieces: the skeleton's bytes between the tokens, one piece more than there are engines.
+        offsets: where each engine's base64 begins, in bytes from the start of the text.
+        size: the size of the full text, in bytes.
     """
 
     pieces: tuple[bytes, ...]
@@ -37,7 +37,7 @@ def lay_out(skeleton: bytes, sizes: Sequence[int]) -> GraphLayout:
     """Places engines of the given raw sizes at their tokens.
 
     Raises:
-        BuildFailedError: a token is missing, out of order, or stands in the text twice.
+        BuildFailedError: a token is missing, out of order, or in the text twice.
     """
     pieces, offsets, position, start = [], [], 0, 0
     for index, size in enumerate(sizes):
@@ -60,7 +60,7 @@ def lay_out(skeleton: bytes, sizes: Sequence[int]) -> GraphLayout:
 
 
 def interleave(pieces: Sequence[bytes], engines: Iterable[Iterable[bytes]]) -> Iterator[bytes]:
-    """The full text as chunks: each piece, and after it the base64 of the next engine."""
+    """Yields the full text in chunks: each piece, and after it the base64 of the next engine."""
     yield pieces[0]
     for piece, engine in zip(pieces[1:], engines, strict=True):
         yield from engine
@@ -68,17 +68,22 @@ def interleave(pieces: Sequence[bytes], engines: Iterable[Iterable[bytes]]) -> I
 
 
 def gaps(spans: Sequence[tuple[int, int]], size: int, *, where: str) -> list[tuple[int, int]]:
-    """The ``(offset, length)`` of what is between spans, which must be in order and inside the text.
+    """Returns ``(offset, length)`` of each range between spans.
+
+    Args:
+        spans: ``(offset, length)`` of each engine's base64, in order.
+        size: the size of the text.
+        where: the file and entry, for errors.
 
     Raises:
-        MalformedArtifactError: a span overlaps another or is outside.
+        MalformedArtifactError: a span overlaps the one before it, or is outside the text.
     """
     result, position = [], 0
     for offset, length in spans:
         if offset < position or offset + length > size:
             raise MalformedArtifactError(
-                f"an engine is said to lie at {offset}, {length} characters long, which overlaps another or is "
-                "outside the graph",
+                f"an engine is placed at {offset} with {length} characters, which overlaps another or is outside the "
+                "graph",
                 where=where,
             )
         result.append((position, offset - position))

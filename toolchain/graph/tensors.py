@@ -1,4 +1,4 @@
-"""Tensors that torch saved in an artifact's entries, as torch's lists describe them."""
+"""Reads torch's lists of the tensors that it saved in an artifact's entries."""
 
 from __future__ import annotations
 
@@ -11,12 +11,14 @@ from toolchain.graph.values import ELEMENT_SIZES, SCALAR_TYPES
 
 @dataclass(frozen=True)
 class StoredTensor:
-    """Where a tensor's elements are in its entry.
+    """A tensor, and where its elements are in its entry.
 
     Attributes:
         entry: the entry that holds its storage.
-        strides: in elements.
-        offset: of the first element, in elements.
+        dtype: the manifest's name of its dtype.
+        shape: its sizes.
+        strides: its strides, in elements.
+        offset: where its first element is, in elements.
     """
 
     entry: str
@@ -27,12 +29,12 @@ class StoredTensor:
 
     @property
     def size(self) -> int:
-        """Of its elements, in bytes."""
+        """The size of its elements, in bytes."""
         return prod(self.shape) * ELEMENT_SIZES[self.dtype]
 
     @property
     def in_order(self) -> bool:
-        """Whether its elements are in C order from the entry's beginning on."""
+        """Whether its elements are in C order, from the start of the entry."""
         order, step = [], 1
         for size in reversed(self.shape):
             order.append(step)
@@ -42,13 +44,14 @@ class StoredTensor:
 
 
 def stored_tensors(document: Any, entry: str) -> dict[str, StoredTensor]:
-    """The tensors of a parsed list, by the names that torch has for them.
+    """Returns the tensors of a parsed list, by their names in torch.
 
     Args:
-        entry: the list's own name.
+        document: the list.
+        entry: the name of the list's own entry.
 
     Raises:
-        LookupError, TypeError, ValueError, AttributeError: it is no list that torch writes.
+        LookupError, TypeError, ValueError, AttributeError: torch does not write such a list.
     """
     folder = entry.rpartition("/")[0]
     return {name: _stored(f"{folder}/{payload['path_name']}", payload) for name, payload in document["config"].items()}

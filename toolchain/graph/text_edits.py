@@ -1,4 +1,4 @@
-"""Changes to a graph's text that need no parsing of it; the text has been read as JSON before."""
+"""Edits a graph's text without parsing it; the caller has already read it as JSON."""
 
 from __future__ import annotations
 
@@ -6,19 +6,20 @@ import json
 import re
 from collections.abc import Iterable
 
-# A device, its two members in either order. No text of JSON holds it, for within one a quotation mark is escaped.
+# A device, with its two members in either order. It cannot occur inside a JSON string, whose quotation marks
+# are escaped.
 _TYPE, _INDEX = r'"type"\s*:\s*"(?:[^"\\]|\\.)*"', r'"index"\s*:\s*(?:null|-?[0-9]+)'
 _DEVICE = re.compile(rf"\{{\s*(?:{_TYPE}\s*,\s*{_INDEX}|{_INDEX}\s*,\s*{_TYPE})\s*\}}")
 
 
 def on_device(text: str, kind: str, index: int | None) -> str:
-    """The text with every tensor and every factory operator on one device."""
+    """Puts every tensor and every factory operator in the text on one device."""
     device = json.dumps({"type": kind, "index": index})
     return _DEVICE.sub(lambda _: device, text)
 
 
 def with_texts(text: str, replaced: Iterable[tuple[int, int, str]]) -> str:
-    """The text with others in the place of some ranges, ``(start, end, other)``, which come in order."""
+    """Replaces ranges of the text, given in order as ``(start, end, replacement)``."""
     parts, position = [], 0
     for start, end, other in replaced:
         parts += [text[position:start], other]

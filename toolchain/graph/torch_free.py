@@ -1,8 +1,8 @@
-"""Which operators of a graph need PyTorch: all but engines, whole numbers computed of sizes, views, and some casts.
+"""Decides which operators of a graph need PyTorch: all but engines, arithmetic on sizes, views and some casts.
 
-Views change nothing but sizes, since every value of such a program is in C order. A cast is the caller's library's work
-where it is of an input, or where its result is an output of the model and nothing else: numpy's, or torch's where the
-caller has imported it. ONNX has casts anywhere.
+Views change only the shape, since every value of such a program is in C order. The caller's own library (numpy, or
+torch if the caller has imported it) can cast an input, and a result that is only an output of the model. ONNX has casts
+anywhere.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 from toolchain.graph.document import is_placeholder, nodes
 
 SIZE = "torch.ops.aten.sym_size.int"
-# Of whole numbers, by what nodes call.
+# Functions of whole numbers, by the targets of nodes.
 ARITHMETIC: dict[str, Callable[..., int]] = {
     "_operator.add": operator.add,
     "_operator.sub": operator.sub,
@@ -35,15 +35,16 @@ VIEWS = frozenset(
     )
 )  # fmt: skip
 CAST = "torch.ops.aten._to_copy.default"
-# What a cast may say besides what it casts to; none of it changes a value.
+# The arguments that a cast may have; besides the dtype, none of them changes a value.
 _OF_A_CAST = {"self", "dtype", "layout", "device", "pin_memory", "non_blocking", "memory_format"}
 
 
 def operators_for_torch(document: dict[str, Any], *, casts: bool = False) -> Counter[str]:
-    """The operators of a parsed graph that only PyTorch runs, and how often each is there.
+    """Counts the operators of a parsed graph that only PyTorch can run.
 
     Args:
-        casts: who runs the graph has casts between engines too.
+        document: the graph.
+        casts: whether the runtime can also cast between engines.
     """
     signature = document["graph_module"]["signature"]
     inputs = set(_names([spec for spec in signature["input_specs"] if "user_input" in spec]))
@@ -63,7 +64,7 @@ def operators_for_torch(document: dict[str, Any], *, casts: bool = False) -> Cou
 
 
 def used_inside(document: dict[str, Any]) -> set[str]:
-    """The tensors of a parsed graph that something takes before the outputs: a node, or what a call changes."""
+    """Returns the tensors of a parsed graph that a node uses, or that update an input or a buffer."""
     used = set(_names([node["inputs"] for node in nodes(document)]))
     for spec in document["graph_module"]["signature"]["output_specs"]:
         used |= {content["arg"]["name"] for kind, content in spec.items() if kind.endswith("_mutation")}
@@ -71,17 +72,17 @@ def used_inside(document: dict[str, Any]) -> set[str]:
 
 
 def surely_runs_without_torch(operators: Iterable[str]) -> bool:
-    """Whether a graph does whose operators outside of engines are these; a cast may or may not."""
+    """Whether a graph with these operators outside engines needs no PyTorch for certain; with a cast, it may."""
     return all(name == SIZE or name in ARITHMETIC or name in VIEWS for name in map("torch.ops.{}".format, operators))
 
 
 def listed(operators: Counter[str]) -> str:
-    """Operators as people read them."""
+    """Formats counted operators for people."""
     return ", ".join(f"{name} ({count} times)" if count > 1 else name for name, count in sorted(operators.items()))
 
 
 def _names(part: Any) -> Iterator[str]:
-    """The names of tensors in a part of a graph's document."""
+    """Yields the names of tensors in a part of a graph's document."""
     if isinstance(part, list):
         for item in part:
             yield from _names(item)

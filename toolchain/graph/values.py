@@ -1,6 +1,6 @@
-"""What a graph's JSON says of its inputs, outputs and call, in the words of the manifest. Needs no torch.
+"""Reads inputs, outputs and call from a graph's JSON, as the manifest describes them. Needs no torch.
 
-The names of leaves are those that a build gives: ``x``, ``images.0``, ``state.key``.
+Leaves have the names that a build gives them: ``x``, ``images.0``, ``state.key``.
 """
 
 from __future__ import annotations
@@ -29,15 +29,15 @@ ELEMENT_SIZES = {
     "float16": 2, "bfloat16": 2, "float32": 4, "float64": 8, "complex64": 8, "complex128": 16,
     "float8_e4m3fn": 1, "float8_e5m2": 1, "float8_e4m3fnuz": 1, "float8_e5m2fnuz": 1, "float8_e8m0fnu": 1,
 }  # fmt: skip
-"""In bytes, by the manifest's names of dtypes."""
+"""Bytes of an element, by the manifest's name of its dtype."""
 _SYMBOL = re.compile(r"Symbol\('(\w+)'[^()]*\)")
 
 
 class GraphValues:
-    """A parsed graph, asked for what goes into and comes out of it.
+    """The inputs, outputs and call of a parsed graph.
 
     Raises:
-        LookupError, TypeError, ValueError, AttributeError: from any method, where the graph is not as torch writes one.
+        LookupError, TypeError, ValueError, AttributeError: from any method: the graph is not as torch writes one.
         MalformedArtifactError: its parts contradict each other.
     """
 
@@ -56,7 +56,7 @@ class GraphValues:
         return str(self._document.get("torch_version", ""))
 
     def call(self) -> CallSpec:
-        """The call's structure; positional arguments without a name get that of their tensor in the graph."""
+        """Returns the call's structure; a positional argument without a name gets that of its tensor in the graph."""
         names = self._call.get("forward_arg_names")
         if not isinstance(names, list):
             spec = self._spec("in_spec")
@@ -71,7 +71,7 @@ class GraphValues:
         )
 
     def inputs(self) -> list[ValueSpec]:
-        """The user's inputs, leaf by leaf."""
+        """Returns the user's inputs, leaf by leaf."""
         arguments = self.call().argument_names
         names = []
         for kind, first, *rest in _paths(self._spec("in_spec")):
@@ -80,15 +80,19 @@ class GraphValues:
         return self._described(names, [value for value in self._inputs if value is not None])
 
     def outputs(self) -> list[ValueSpec]:
-        """The user's outputs, leaf by leaf."""
+        """Returns the user's outputs, leaf by leaf."""
         names = [".".join(map(str, ("output", *path))) for path in _paths(self._spec("out_spec"))]
         return self._described(names, [value for value in self._outputs if value is not None])
 
     def bindings(self, names: tuple[str, ...], arguments: Any) -> list[Binding]:
-        """An engine's bindings, from the node's tensors.
+        """Returns an engine's bindings, from the node's tensors.
 
         Args:
-            arguments: the node's ``as_tensors``, or one ``as_tensor`` by itself.
+            names: the bindings' names.
+            arguments: the node's tensors, each as the graph refers to it.
+
+        Raises:
+            MalformedArtifactError: the numbers of names and tensors differ.
         """
         tensors = [self._tensors[str(argument["name"])] for argument in arguments]
         if len(tensors) != len(names):
@@ -102,7 +106,7 @@ class GraphValues:
         ]
 
     def fallback(self) -> list[FallbackOperator]:
-        """The operators that stay in PyTorch, without sizes, which compute nothing."""
+        """Returns the operators that stay in PyTorch, without those that only take a tensor's size."""
         count = Counter(str(node.get("target")) for node in nodes(self._document))
         del count[PLACEHOLDER_TARGET], count[SIZE]
         return [
@@ -149,7 +153,7 @@ class GraphValues:
 
 
 def _user(spec: dict[str, Any], *kinds: str) -> tuple[str, Any] | None:
-    """The value that an input or output of the user's has, as torch's tagged union; None for the program's own."""
+    """Returns an input or output of the user as torch's tagged union; None for one of the program's own."""
     [(kind, content)] = spec.items()
     if kind not in kinds:
         return None
@@ -171,7 +175,7 @@ def _leaf_count(spec: dict[str, Any]) -> int:
 
 
 def _paths(spec: dict[str, Any]) -> Iterator[tuple[Any, ...]]:
-    """The path of each leaf: indices, and keys where the container has keys."""
+    """Yields the path of each leaf: indices, and keys for a container that has them."""
     if spec.get("type") is None:
         yield ()
         return
@@ -182,7 +186,7 @@ def _paths(spec: dict[str, Any]) -> Iterator[tuple[Any, ...]]:
 
 
 def _keys(context: Any, count: int) -> list[Any]:
-    """A container's keys: a dictionary's context is the JSON list of them."""
+    """Returns a container's keys, from a dictionary's context (the JSON list of them), or else its indices."""
     try:
         keys = load_json(str(context).encode(), where="treespec", limit=TREESPEC)
     except (MalformedArtifactError, UnicodeError):

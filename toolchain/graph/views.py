@@ -1,4 +1,4 @@
-"""What views make of a tensor's sizes. The elements are in C order, and stay where they are."""
+"""Computes the shapes of views. The elements are in C order and stay where they are."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ _BY_NAME: dict[str, NewShape] = {
     "view": _viewed, "reshape": _viewed, "_unsafe_view": _viewed, "_reshape_copy": _viewed, "unsqueeze": _unsqueezed,
     "squeeze": _squeezed, "flatten": _flattened, "alias": _same, "detach": _same, "clone": _same,
 }  # fmt: skip
-# What each does, in one word.
+# The kind of each, as ``engines.json`` names it.
 KINDS: dict[NewShape, str] = {
     _viewed: "reshape", _unsqueezed: "unsqueeze", _squeezed: "squeeze", _flattened: "flatten", _same: "same",
 }  # fmt: skip

@@ -16,7 +16,7 @@ from toolchain.manifest.models import FileEntry, Span
 
 @dataclass(frozen=True)
 class EngineSource:
-    """An engine to be written: its size, and a function that yields its bytes in chunks of any length."""
+    """An engine to write: its size in bytes, and a function that yields its bytes in chunks of any length."""
 
     size: int
     chunks: Callable[[], Iterable[bytes | memoryview]]
@@ -40,7 +40,7 @@ class WrittenGraph:
 
 
 def engine_from_buffer(data: bytes | memoryview) -> EngineSource:
-    """An engine that is in memory."""
+    """Makes the source of an engine that is in memory."""
     view = memoryview(data).cast("B")
     return EngineSource(
         len(view), lambda: (view[start : start + RAW_CHUNK] for start in range(0, len(view), RAW_CHUNK))
@@ -48,7 +48,7 @@ def engine_from_buffer(data: bytes | memoryview) -> EngineSource:
 
 
 def engine_from_file(path: Path) -> EngineSource:
-    """An engine that is in a file of its own."""
+    """Makes the source of an engine that is in a file of its own."""
 
     def chunks() -> Iterator[bytes]:
         with path.open("rb") as file:
@@ -59,10 +59,10 @@ def engine_from_file(path: Path) -> EngineSource:
 
 
 def write_graph(writer: ContainerWriter, skeleton: bytes, engines: Sequence[EngineSource]) -> WrittenGraph:
-    """Streams the skeleton with each engine's base64 at its token; no engine is ever held whole.
+    """Streams the skeleton with each engine's base64 at its token; no engine is ever whole in memory.
 
     Raises:
-        BuildFailedError: a token is missing or stands in the text twice, or the disk is full.
+        BuildFailedError: a token is missing or in the text twice.
     """
     layout = lay_out(skeleton, [engine.size for engine in engines])
     digests = [ParallelHash() for _ in engines]
@@ -84,7 +84,7 @@ def write_graph(writer: ContainerWriter, skeleton: bytes, engines: Sequence[Engi
 
 
 def _regular(chunks: Iterable[bytes | memoryview]) -> Iterator[bytes | memoryview]:
-    """The same bytes in chunks of :data:`RAW_CHUNK`, the last one shorter; whole chunks pass uncopied."""
+    """Yields the same bytes in chunks of :data:`RAW_CHUNK`, the last one shorter; full chunks are not copied."""
     left = b""
     for chunk in chunks:
         if not left and len(chunk) == RAW_CHUNK:
