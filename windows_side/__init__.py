@@ -1,4 +1,4 @@
-"""The consumer: checks an artifact against a machine, loads it and runs it. Runs on Windows and on Linux.
+"""The consumer: checks whether an artifact fits this machine, loads it and runs it, on Windows and on Linux.
 
 ::
 
@@ -10,12 +10,12 @@
     model = load("resnet50.pt2", device="cuda:0")  # digests, preflight, engines
     y = model(x)  # same call signature and output structure as the original model
 
-    session = Session("resnet50.pt2", device=0)  # the same without PyTorch: numpy's arrays, or any on the GPU
+    session = Session("resnet50.pt2", device=0)  # without PyTorch: numpy arrays, or any library's arrays on the GPU
     y = session(x)
 
     warm("resnet50.pt2", sizes=[{"x.0": 8}])  # compiles kernels ahead, in a process of its own
 
-``replace_execute_engine_no_op_node`` puts engines in the place of an exported program's placeholder nodes.
+``replace_execute_engine_no_op_node`` replaces the placeholder nodes of an exported program by engines.
 Everything else in this package is internal (``docs/reference/api.md``).
 """
 
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 __all__ = ["LoadedModel", "Session", "check", "load", "replace_execute_engine_no_op_node", "warm"]
 
-# `check` needs no torch, so nothing is imported before it is asked for.
+# Each name is imported when it is first used: `check` needs no torch.
 __getattr__ = lazy_names(
     __name__,
     {

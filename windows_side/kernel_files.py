@@ -1,8 +1,7 @@
-"""Compiled kernels of TensorRT-RTX engines in files that processes share, whichever runtime runs the engines.
+"""Files of compiled TensorRT-RTX kernels, which processes and runtimes share. Imports no torch.
 
-One small file for each model, GPU, driver and TensorRT release is in the user's cache folder. Any of them may be
-deleted at any time: where a file is missing, damaged or another model's, the kernels are compiled anew. Imports no
-torch.
+The user's cache folder has one small file for each model, GPU, driver and TensorRT release. Any of them may be deleted
+at any time: where a file is missing, damaged or another model's, the kernels are compiled again.
 """
 
 from __future__ import annotations
@@ -21,9 +20,9 @@ from toolchain.targets import Backend
 
 logger = logging.getLogger("trtcross.runtime_cache")
 
-# Bytes, of all files together.
+# The most bytes of all files together.
 SIZE_LIMIT = 2**30
-# After so many a model is one for any size, whose kernels are there.
+# A model that was called with so many sets of shapes takes any size, and its kernels are assumed to be complete.
 MOST_SHAPES = 64
 _LOCK_SECONDS = 10.0
 _SUFFIX = ".kernels"
@@ -33,7 +32,7 @@ Identity = dict[str, str]
 
 
 def default_folder() -> Path:
-    """Where the files are: ``$TRTCROSS_RUNTIME_CACHE``, or in the user's cache folder."""
+    """Returns the folder of the files: ``$TRTCROSS_RUNTIME_CACHE``, or one in the user's cache folder."""
     named = os.environ.get("TRTCROSS_RUNTIME_CACHE")
     if named:
         return Path(named)
@@ -43,14 +42,16 @@ def default_folder() -> Path:
 
 
 def chosen_folder(wanted: bool | str | os.PathLike[str]) -> Path | None:
-    """The folder that the option ``runtime_cache`` means: True the default one, False none."""
+    """Returns the folder that the option ``runtime_cache`` names: True means the default one, False means none."""
     if isinstance(wanted, bool):
         return default_folder() if wanted else None
     return Path(wanted)
 
 
 def identity_of(manifest: Manifest, gpu: str, capability: tuple[int, int]) -> Identity | None:
-    """What a model's kernels on a GPU depend on, or None where that cannot be told.
+    """Returns what a model's kernels on a GPU depend on, or None where no kernels can be kept.
+
+    None are kept where the driver's version is not known, or where the engines are not TensorRT-RTX's.
 
     Args:
         gpu: the GPU's name, as CUDA gives it.
@@ -69,7 +70,7 @@ def identity_of(manifest: Manifest, gpu: str, capability: tuple[int, int]) -> Id
 
 
 class KernelFile:
-    """One model's file: a line of JSON that says whose kernels they are, and the kernels."""
+    """One model's file: a line of JSON with the identity and the digest of its kernels, and then the kernels."""
 
     def __init__(self, folder: Path, identity: Identity) -> None:
         self._identity = identity
@@ -78,7 +79,7 @@ class KernelFile:
         self._known = b""
 
     def read(self) -> bytes | None:
-        """The kernels, or None where they are not there or not to be trusted."""
+        """Returns the kernels, or None where the file is missing, damaged or of another identity."""
         try:
             head, _, kernels = self.path.read_bytes().partition(b"\n")
         except FileNotFoundError:
@@ -90,19 +91,19 @@ class KernelFile:
             logger.warning("%s is not used: it is damaged, or another model's", self.path)
             return None
         with suppress(OSError):  # a folder that cannot be written to
-            os.utime(self.path)  # the least recently used go first
+            os.utime(self.path)  # the least recently used files are pruned first
         self._known = kernels
         return kernels
 
     def write(self, kernels: bytes) -> None:
-        """Replaces the file where there is something new, and removes the least recently used beyond the limit.
+        """Replaces the file if the kernels are new, and prunes the folder to its limit.
 
         Raises:
             OSError: the disk is full, or another process keeps the folder's lock.
         """
         if not kernels or kernels == self._known:
             return
-        from filelock import FileLock  # a start that finds its kernels needs none
+        from filelock import FileLock  # imported late: a process that finds its kernels needs no lock
 
         folder = self.path.parent
         folder.mkdir(parents=True, exist_ok=True)
@@ -116,7 +117,7 @@ class KernelFile:
 
 
 def remove_unfinished(folder: Path) -> None:
-    """Removes what a killed process has left half written; files that are in use elsewhere stay."""
+    """Removes partial files that a killed process has left, and prunes the folder. Does nothing if it is locked."""
     from filelock import FileLock
 
     with suppress(OSError), FileLock(folder / "lock", timeout=_LOCK_SECONDS):
@@ -124,9 +125,9 @@ def remove_unfinished(folder: Path) -> None:
 
 
 def prune(folder: Path, limit: int) -> None:
-    """Removes what a killed process has left, and the least recently used files until the rest fits ``limit`` bytes.
+    """Removes partial files, and the least recently used files until the rest fits ``limit`` bytes.
 
-    The caller holds the folder's lock.
+    The caller holds the folder's lock, so every partial file was left by a killed process.
     """
     for part in folder.glob("*.part"):
         part.unlink(missing_ok=True)

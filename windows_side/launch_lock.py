@@ -1,8 +1,7 @@
-"""Many threads may launch engines at once; while one captures a CUDA graph, none does.
+"""A lock under which many threads may launch engines at once, or one thread captures a CUDA graph.
 
-A launch of TensorRT-RTX in one thread beside a capture in another ended in a segmentation fault (``enqueueV3`` called
-``cuEventRecord``): seen on an NVIDIA H100 with TensorRT-RTX 1.6. Replaying a graph launches no engine and needs none of
-this.
+On an NVIDIA H100 with TensorRT-RTX 1.6, a launch in one thread during a capture in another ended in a segmentation
+fault (``enqueueV3`` called ``cuEventRecord``). Replaying a graph launches no engine and needs no lock.
 """
 
 from __future__ import annotations
@@ -13,9 +12,10 @@ from threading import Condition, Lock
 
 
 class LaunchLock:
-    """Launches among themselves, or one capture.
+    """Many launches, or one capture.
 
-    A capture that waits goes first, or it might wait for ever; captures are few and short, so that launches do not.
+    A waiting capture precedes new launches; otherwise it might wait for ever. Launches do not, because captures are
+    few and short.
     """
 
     def __init__(self) -> None:
@@ -24,7 +24,7 @@ class LaunchLock:
 
     @contextmanager
     def capturing(self) -> Iterator[None]:
-        """Not to be entered by a thread that is launching or capturing."""
+        """Waits for launches to end, and bars new ones. A thread that launches or captures must not enter it."""
         launching = self.launching
         with self._one_capture:
             try:
@@ -40,9 +40,9 @@ class LaunchLock:
 
 
 class _Launching:
-    """A context for launches, not to be entered by a thread that is launching or capturing.
+    """A context for launches. A thread that launches or captures must not enter it.
 
-    No generator makes it: every call of a model without graphs goes through it.
+    It is a class rather than a generator for speed: every call of a model without graphs enters it.
     """
 
     def __init__(self) -> None:
@@ -52,7 +52,7 @@ class _Launching:
         self.barred = False
 
     def __enter__(self) -> None:
-        with self._mutex:  # the condition's own lock, without the method calls around it
+        with self._mutex:  # the condition's own lock, without the condition's method calls
             while self.barred:
                 self.changed.wait()
             self.count += 1
@@ -64,5 +64,5 @@ class _Launching:
                 self.changed.notify_all()
 
 
-# The process's: models and GPUs share what TensorRT-RTX trips over.
+# One for the process: the defect in TensorRT-RTX crosses models and GPUs.
 LAUNCH_LOCK = LaunchLock()

@@ -1,4 +1,4 @@
-"""How an artifact is loaded, as plain data: ``load``, the verbs and the processes of ``bench`` take it from here."""
+"""The settings of ``load`` as plain data, for the library, the verbs and the processes of ``bench``."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from toolchain.options import TrustOptions
 from toolchain.signing.policy import Policy
 from toolchain.targets import DEVICE
 
-# Each has scratch memory of its own.
+# Each execution context has scratch memory of its own.
 MOST_CONTEXTS = 64
 
 
 def _device(value: Any) -> Any:
-    """A ``torch.device`` or an index, as text; torch itself need not be there."""
+    """Returns an index or a ``torch.device`` as text; other values are unchanged. Imports no torch."""
     if type(value) is int:
         return f"cuda:{value}"
     return str(value) if hasattr(value, "type") and hasattr(value, "index") else value
@@ -27,7 +27,7 @@ def _folder(value: Any) -> Any:
 
 
 class LoadOptions(TrustOptions):
-    """Every setting of ``load``, whose docstring says what each means."""
+    """Every setting of ``load``, whose docstring describes them."""
 
     device: Annotated[str, BeforeValidator(_device)] = Field(default=DEVICE, description="Where to run.")
     allow_unlisted_gpu: bool = Field(default=False, description="Try a GPU that the engine does not list.")
@@ -39,7 +39,7 @@ class LoadOptions(TrustOptions):
 
 
 class RunOptions(LoadOptions):
-    """What a verb asks for that runs an artifact by either runtime."""
+    """The settings of a verb that runs an artifact: those of ``load``, and the runtime."""
 
     runtime: Literal["auto", "torch", "tensorrt", "onnxruntime"] = Field(
         default="auto", description="PyTorch, TensorRT alone, onnxruntime, or (auto) what it needs and is installed."

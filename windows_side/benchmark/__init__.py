@@ -1,1 +1,1 @@
-"""Latency, throughput and first call of an artifact, and baselines to compare them with."""
+"""Measures the latency, throughput and first call of an artifact, and compares them with a baseline."""

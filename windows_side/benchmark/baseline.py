@@ -1,4 +1,4 @@
-"""Comparing a benchmark with an earlier one's file."""
+"""Compares a benchmark with an earlier one, which was written to a file."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class _Latency(BaseModel):
 
 
 class Baseline(BaseModel):
-    """What is read of the document that ``trtcross bench --json`` printed."""
+    """The members of a document of ``trtcross bench --json`` that a comparison needs."""
 
     model_config = ConfigDict(extra="ignore")
     machine: _Machine
@@ -30,10 +30,10 @@ class Baseline(BaseModel):
 
 
 def read_baseline(path: Path) -> Baseline:
-    """An earlier document of `bench --json`.
+    """Reads the document that an earlier ``bench --json`` printed.
 
     Raises:
-        UsageError: it cannot be read, or is no such document.
+        UsageError: the file cannot be read, or is not such a document.
     """
     try:
         return Baseline.model_validate_json(path.read_bytes())
@@ -46,15 +46,16 @@ def read_baseline(path: Path) -> Baseline:
 
 
 def compare(document: dict[str, Any], baseline: Baseline, *, fail_over: float | None, where: str) -> float:
-    """The change of the median latency in percent; positive is slower.
+    """Returns the change of the median latency in percent; a positive number means slower.
 
     Args:
-        document: of this run.
+        document: the document of this run.
         fail_over: the largest slow-down allowed, in percent.
+        where: the baseline's path, for errors.
 
     Raises:
-        UsageError: the baseline was measured on another GPU or in another mode.
-        WrongNumbersError: it is slower than allowed.
+        UsageError: the baseline was measured on a different GPU or in a different mode.
+        WrongNumbersError: this run is slower than allowed.
     """
     for what, here, there in (
         ("GPU", document["machine"]["gpu"], baseline.machine.gpu),

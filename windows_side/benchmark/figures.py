@@ -1,4 +1,4 @@
-"""What a benchmark measures and finds, as plain data. Needs no torch."""
+"""A benchmark's options and results, as plain data. Needs no torch."""
 
 from __future__ import annotations
 
@@ -13,10 +13,12 @@ from windows_side.options import RunOptions
 
 @dataclass(frozen=True)
 class Latency:
-    """Milliseconds of calls made one at a time, each from its launch to the end of its last kernel.
+    """Milliseconds of calls that are made one at a time, each from its launch to the end of its last kernel.
 
     Attributes:
-        samples: every call, in order.
+        p5: the 5th percentile.
+        p95: the 95th percentile.
+        samples: every call, in the order in which they were made.
     """
 
     median: float
@@ -39,13 +41,14 @@ class Latency:
 
 @dataclass(frozen=True)
 class BenchmarkOptions:
-    """What is measured.
+    """What to measure, and how.
 
     Attributes:
-        source: a file of tensors by input name; None: golden I/O, else random ones.
-        calls: how many are measured, and
-        warm_up: how many before those.
-        original: ``module:factory`` of the model to measure beside it, in eager PyTorch.
+        source: a safetensors file of tensors by input name. None means the golden inputs, or random ones where there
+            are none.
+        calls: the number of calls that are measured.
+        warm_up: the number of calls before those.
+        original: ``module:factory`` of the original model, which is measured too, in eager PyTorch.
     """
 
     loading: RunOptions
@@ -57,13 +60,13 @@ class BenchmarkOptions:
 
 @dataclass(frozen=True)
 class Steady:
-    """A loaded model, once it is warm.
+    """The figures of a loaded model once it is warm.
 
     Attributes:
         back_to_back: milliseconds of a call among many that are launched without waiting.
-        loaded: bytes of GPU memory after loading, and
-        peak: at the most.
-        original: of the original model, where it was asked for.
+        loaded: bytes of GPU memory in use after loading.
+        peak: the most bytes of GPU memory in use.
+        original: the latency of the original model, where it was asked for.
     """
 
     machine: dict[str, str]
@@ -74,7 +77,7 @@ class Steady:
     original: Latency | None
 
     def to_json(self) -> dict[str, Any]:
-        """As members of the document of ``bench --json``."""
+        """Returns the figures as members of the document of ``bench --json``."""
         return {
             "machine": self.machine,
             "latency": asdict(self.latency),

@@ -1,6 +1,7 @@
-"""From a cold process to the first result, as a process of its own: its JSON document is a file that the parent names.
+"""Measures the time from a cold process to its first result, in a process of its own.
 
-Windows passes no pipe to a Python child, and on stdout the document could be cut by what libraries print.
+The child writes its JSON document to a file that the parent names. Windows passes no pipe to a Python child, and on
+stdout the document could be mixed with what libraries print.
 """
 
 from __future__ import annotations
@@ -28,14 +29,14 @@ _TIMEOUT = 600.0
 
 @dataclass(frozen=True)
 class FirstCall:
-    """Seconds that a fresh process spends until its first result.
+    """Seconds that a fresh process spends until its first two results.
 
     Attributes:
         imports: importing this package, and torch where it is needed.
         load: ``load`` or ``Session``, from the file to the engines on the GPU.
-        first_call: the first call, with the compilation of kernels.
-        second_call: the one after it.
-        cached: whether the kernels were found compiled.
+        first_call: the first call, which compiles the kernels unless they are cached.
+        second_call: the call after it.
+        cached: whether the kernel cache had the kernels.
     """
 
     imports: float
@@ -46,7 +47,7 @@ class FirstCall:
 
 
 def measure_first_calls(artifact: Artifact, loading: LoadOptions) -> Iterator[tuple[str, FirstCall]]:
-    """Fresh processes: first ``without_cache``, which fills the kernel cache, then ``with_cache``."""
+    """Measures two fresh processes: ``without_cache``, which fills an empty kernel cache, then ``with_cache``."""
     with tempfile.TemporaryDirectory() as folder:
         for name in ("without_cache", "with_cache"):
             options = loading.model_copy(update={"runtime_cache": folder})
@@ -56,11 +57,12 @@ def measure_first_calls(artifact: Artifact, loading: LoadOptions) -> Iterator[tu
 
 
 def measure_first_call(artifact: Path, loading: LoadOptions) -> FirstCall:
-    """Loads and runs an artifact in a fresh process, which asks for no signature.
+    """Loads and runs an artifact in a fresh process, which checks no signature.
 
     Raises:
         TrtcrossError: the process refused the artifact.
         IncompatibleError: the process crashed.
+        subprocess.TimeoutExpired: the process took longer than ten minutes.
     """
     with tempfile.TemporaryDirectory() as folder:
         answer = Path(folder) / "answer.json"
@@ -74,7 +76,7 @@ def measure_first_call(artifact: Path, loading: LoadOptions) -> FirstCall:
         raise IncompatibleError(
             f"a fresh process could not run the artifact: {result.stderr.strip()[-500:]}",
             where=str(artifact),
-            remedy="`trtcross verify` says more",
+            remedy="`trtcross verify` reports the reason",
         )
     return FirstCall(**document["measured"])
 
@@ -118,7 +120,7 @@ def _measure_onnx(artifact: str, loading: RunOptions) -> FirstCall:
 def _measure_in(
     opening: Callable[[Artifact, LoadOptions], Any], artifact: str, loading: RunOptions, start: float
 ) -> FirstCall:
-    """Of a session that is called by leaves of numpy's; its end, at which kernels are written, is not timed."""
+    """Measures a session that is called with numpy arrays. Closing it, which writes kernels, is not timed."""
     from windows_side.session.samples import sample_leaves
 
     imported = time.perf_counter()

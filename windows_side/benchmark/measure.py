@@ -1,4 +1,4 @@
-"""Latency, throughput and memory of a loaded model on this machine."""
+"""Measures the latency, throughput and GPU memory of a loaded model."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Callee = Callable[[], Any]
 
 
 def measure_latency(callees: Sequence[Callee], *, calls: int, warm_up: int) -> list[Latency]:
-    """Measures several callees in turn, call by call, so that what the machine does meanwhile falls on all alike."""
+    """Measures several callees in turn, call by call, so that other load on the machine affects all of them alike."""
     for callee in callees:
         for _ in range(warm_up):
             callee()
@@ -26,7 +26,7 @@ def measure_latency(callees: Sequence[Callee], *, calls: int, warm_up: int) -> l
 
 
 def measure_throughput(callee: Callee, *, calls: int, repeats: int = 5) -> float:
-    """Milliseconds of a call among ``calls`` that are launched without waiting: the best of ``repeats``."""
+    """Returns the milliseconds of a call among ``calls`` that are launched without waiting: the best of ``repeats``."""
 
     def block() -> None:
         for _ in range(calls):
@@ -36,7 +36,7 @@ def measure_throughput(callee: Callee, *, calls: int, repeats: int = 5) -> float
 
 
 class GpuMemory:
-    """What is taken on a GPU from now on, TensorRT's own memory included; in bytes."""
+    """Bytes that are allocated on a GPU from now on, TensorRT's own memory included."""
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
@@ -45,7 +45,7 @@ class GpuMemory:
         self.peak = 0
 
     def look(self) -> int:
-        """What is taken now; the largest so far is the peak."""
+        """Returns the bytes that are allocated now, and updates the peak."""
         taken = self._before - self._free()
         self.peak = max(self.peak, taken)
         return taken

@@ -1,4 +1,4 @@
-"""A benchmark of an artifact in onnxruntime: calls whose arrays are on the host, as its users have them. No torch."""
+"""Measures calls in onnxruntime, with arrays on the host, as its users have them. Needs no torch."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ _REPEATS = 5
 
 
 def measure_onnx(artifact: Artifact, options: BenchmarkOptions) -> Steady:
-    """Opens a session of onnxruntime, and measures calls, copies of inputs and outputs included.
+    """Opens a session of onnxruntime, and measures calls; copies of inputs and outputs are included.
 
     Raises:
-        UsageError: CUDA graphs are asked for, which need arrays that stay where they are.
+        UsageError: CUDA graphs were asked for, which need arrays at fixed addresses.
     """
     if options.loading.cuda_graphs:
         raise UsageError(
-            "a CUDA graph reads and writes fixed places, and onnxruntime's calls have new arrays each time",
+            "a CUDA graph reads and writes fixed addresses, and onnxruntime's calls have new arrays each time",
             where="--cuda-graphs",
             remedy="leave it out, or measure with --runtime tensorrt",
         )
@@ -59,7 +59,7 @@ def _machine(artifact: Artifact, index: int, session: OnnxSession) -> dict[str, 
 
 
 def _free(index: int) -> int:
-    """Bytes that are free on a GPU, as the driver has it; 0 where it does not tell."""
+    """Returns the bytes that are free on a GPU, as the driver reports them; 0 where it does not."""
     gpus: list[dict[str, Any]] = ask_nvml()["gpus"]
     return next((int(gpu["free"]) for gpu in gpus if gpu["index"] == index), 0)
 
@@ -71,7 +71,7 @@ def _milliseconds(call: Callable[[], None]) -> float:
 
 
 def _back_to_back(call: Callable[[], None], calls: int) -> float:
-    """Milliseconds of a call among many: the best of some."""
+    """Returns the milliseconds of a call among many: the best of ``_REPEATS``."""
 
     def block() -> None:
         for _ in range(calls):

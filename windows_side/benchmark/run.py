@@ -1,4 +1,4 @@
-"""A benchmark of an artifact that ``load`` runs: what a call takes, once it is warm."""
+"""Measures the calls of a warm artifact that ``load`` runs."""
 
 from __future__ import annotations
 
@@ -24,10 +24,13 @@ from windows_side.loader.loading import load_admitted
 
 
 def measure_steady(artifact: Artifact, doubts: Iterable[Requirement], options: BenchmarkOptions) -> Steady:
-    """Loads the artifact, and measures calls.
+    """Loads the artifact, warms it up and measures calls.
 
     Args:
         doubts: what :func:`.admission.admit` returned for this artifact.
+
+    Raises:
+        UsageError: the file of inputs cannot be read, or the original model cannot be made.
     """
     memory = GpuMemory(torch.device(options.loading.device))
     with working("loading the engines", artifact.container.size):
@@ -54,7 +57,7 @@ def _call(artifact: Artifact, model: LoadedModel, source: Path | None) -> tuple[
 
 
 def _original(name: str, device: torch.device) -> Any:
-    """The caller's own factory, which is the caller's own code."""
+    """Makes the original model. The factory is the caller's own code, never the artifact's."""
     where, remedy = f"--original {name}", "give module:factory as to `trtcross build`"
     try:
         made = call_factory(name)

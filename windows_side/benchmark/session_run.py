@@ -1,4 +1,4 @@
-"""A benchmark of an artifact that ``Session`` runs: what a call takes, once it is warm. Needs no torch."""
+"""Measures the calls of a warm artifact that ``Session`` runs. Needs no torch."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _REPEATS = 5
 
 
 def measure_session(artifact: Artifact, options: BenchmarkOptions) -> Steady:
-    """Opens a session on a stream, and measures calls whose arrays are on the GPU."""
+    """Opens a session on a stream of its own, and measures calls whose arrays are on the GPU."""
     gpu = Gpu(device_index(options.loading.device))
     gpu.start()
     with gpu.current():
@@ -73,7 +73,7 @@ def _milliseconds(call: Callable[[], None], stream: Stream) -> float:
 
 
 def _back_to_back(call: Callable[[], None], stream: Stream, calls: int) -> float:
-    """Milliseconds of a call among many that are enqueued without waiting: the best of some."""
+    """Returns the milliseconds of a call among many that are enqueued without waiting: the best of ``_REPEATS``."""
 
     def block() -> None:
         for _ in range(calls):

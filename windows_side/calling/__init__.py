@@ -1,1 +1,1 @@
-"""A call of a model, whichever runtime runs it: classes of its values, checks of its sizes. Imports no torch."""
+"""What every runtime needs for a call: classes of values, rules for inputs, files of tensors. Imports no torch."""

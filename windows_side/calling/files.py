@@ -1,4 +1,4 @@
-"""Files of tensors, whichever library holds them: inputs by name, outputs written whole, golden samples."""
+"""Reads inputs and golden samples from files of tensors, and writes outputs, for torch and numpy alike."""
 
 from __future__ import annotations
 
@@ -17,10 +17,14 @@ T = TypeVar("T")
 
 
 def named_inputs(manifest: Manifest, tensors: Mapping[str, T], source: Path) -> dict[str, T]:
-    """The inputs of a call among a file's tensors, in the manifest's order.
+    """Returns the inputs of a call from a file's tensors, by name and in the manifest's order.
+
+    Args:
+        tensors: the file's tensors by name; others than the inputs are ignored.
+        source: the file's path, for errors.
 
     Raises:
-        UsageError: one is missing.
+        UsageError: an input is missing.
     """
     names = [spec.name for spec in manifest.inputs if spec.dtype]
     if missing := [name for name in names if name not in tensors]:
@@ -33,7 +37,7 @@ def named_inputs(manifest: Manifest, tensors: Mapping[str, T], source: Path) -> 
 
 
 def unreadable_inputs(error: Exception, source: Path) -> UsageError:
-    """What is said of a file of inputs that is none."""
+    """Returns the error for a file of inputs that cannot be read."""
     return UsageError(f"the inputs cannot be read: {error}", where=str(source), remedy="write them with safetensors")
 
 
@@ -41,7 +45,7 @@ def write_outputs(data: bytes, out: Path) -> None:
     """Writes a safetensors file, whole or not at all.
 
     Raises:
-        UsageError: it cannot be written; what was there before is still there.
+        UsageError: the file cannot be written; what was there before is unchanged.
     """
     remedy = "name a file in a folder that exists and can be written to, and look at the free disk space"
     with writing("the outputs", out, remedy=remedy):
@@ -51,11 +55,11 @@ def write_outputs(data: bytes, out: Path) -> None:
 def golden_samples(
     artifact: Artifact, load: Callable[[bytes], dict[str, T]], dtype_of: Callable[[T], str]
 ) -> list[tuple[list[Any], list[T | None]]]:
-    """The golden samples: each the leaves of a call, and the outputs' leaves.
+    """Returns the golden samples: for each, the leaves of a call and the leaves of its outputs.
 
     Args:
-        load: the tensors of a safetensors file.
-        dtype_of: a tensor's dtype, as the manifest calls it.
+        load: returns the tensors of a safetensors file, by name.
+        dtype_of: returns a tensor's dtype, as the manifest names it.
 
     Raises:
         MalformedArtifactError: the entry's tensors are not those that the manifest describes.

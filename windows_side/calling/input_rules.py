@@ -1,4 +1,4 @@
-"""What a manifest says of a call's inputs, compared with shapes: the same rules and words for every runtime."""
+"""Checks a call's inputs by the manifest: the same rules and error messages for every runtime."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Shape = Sequence[int]
 
 
 class SizeRules:
-    """What the sizes of several inputs must be together: equal where they have one symbol, and as the guards say."""
+    """The rules that relate sizes of several inputs: sizes with one symbol are equal, and every guard is true."""
 
     def __init__(self, specs: Sequence[ValueSpec], guards: Sequence[str] = ()) -> None:
         self._specs = specs
@@ -24,10 +24,10 @@ class SizeRules:
         self._last_sizes: Shape | None = None
 
     def __call__(self, shapes: Sequence[Shape]) -> None:
-        """Checks the shapes of all inputs; that of an input that is no tensor is not looked at.
+        """Checks the shapes of all inputs, in the manifest's order. The shape of an input without one is ignored.
 
         Raises:
-            UsageError: sizes that must be equal are not, or violate a guard.
+            UsageError: sizes that must be equal differ, or sizes violate a guard.
         """
         for places in self._equal_sizes:
             self._require_equal(places, shapes)
@@ -35,7 +35,7 @@ class SizeRules:
             self._require_guards([shapes[index][dim] for index, dim in self._guarded])
 
     def __bool__(self) -> bool:
-        """Whether there is anything to check."""
+        """Whether there is a rule to check."""
         return bool(self._equal_sizes or self._guarded)
 
     def _require_guards(self, sizes: Shape) -> None:
@@ -63,10 +63,10 @@ class SizeRules:
 
 
 def check_shape(spec: ValueSpec, shape: Shape) -> None:
-    """Checks a tensor's sizes against its spec's sizes and ranges.
+    """Checks a tensor's shape by the sizes and ranges of its spec.
 
     Raises:
-        UsageError: a tensor's number of dimensions or one of its sizes is not what its spec allows.
+        UsageError: the number of dimensions or one of the sizes is not what the spec allows.
     """
     wanted_shape = spec.shape or []
     if len(shape) != len(wanted_shape):
@@ -78,17 +78,17 @@ def check_shape(spec: ValueSpec, shape: Shape) -> None:
 
 
 def check_fixed_value(spec: ValueSpec, value: object) -> None:
-    """Checks an input that was no tensor at export.
+    """Checks an input that was not a tensor at export, so that its value is part of the model.
 
     Raises:
-        UsageError: an input that is no tensor has another value than at export.
+        UsageError: the value or its type is not the one at export.
     """
     if value != spec.value or type(value) is not type(spec.value):
         raise wrong_input(spec, f"is {value!r}; it was fixed at {spec.value!r} when the model was exported")
 
 
 def wrong_input(spec: ValueSpec, problem: str) -> UsageError:
-    """The error of an input that the artifact does not take."""
+    """Returns the error for an input that the artifact does not accept."""
     return UsageError(
         f"the input {spec.name!r} {problem}",
         where=f"input {spec.name}",
@@ -97,12 +97,12 @@ def wrong_input(spec: ValueSpec, problem: str) -> UsageError:
 
 
 def wrong_call(names: Sequence[str], count: int, keywords: Sequence[str]) -> UsageError:
-    """The error of a call that has another structure than the one that was exported.
+    """Returns the error for a call whose structure is not the exported one.
 
     Args:
-        names: of the arguments that the model takes.
-        count: of the positional arguments in the call.
-        keywords: in the call.
+        names: the names of the arguments that the model takes.
+        count: the number of positional arguments in the call.
+        keywords: the names of the keyword arguments in the call.
     """
     given = f"{count} positional" + (f" and {', '.join(keywords)}" if keywords else "")
     return UsageError(
@@ -115,22 +115,25 @@ def wrong_call(names: Sequence[str], count: int, keywords: Sequence[str]) -> Usa
 def with_positional(
     names: Sequence[str], args: tuple[object, ...], kwargs: dict[str, object]
 ) -> tuple[tuple[object, ...], dict[str, object]]:
-    """A call in which arguments that were positional at export are taken from the keywords.
+    """Moves arguments that were positional at export, and that the caller named, to their positions.
 
     Args:
-        names: of all that were positional at export.
+        names: the names of all arguments that were positional at export.
+
+    Returns:
+        The positional arguments and the keywords that remain.
     """
     rest = dict(kwargs)
     return (*args, *(rest.pop(name) for name in names[len(args) :] if name in rest)), rest
 
 
 def _place(size: Size, specs: Sequence[ValueSpec]) -> tuple[int, int]:
-    """An input's index and the dimension."""
+    """Returns the input's index and the dimension of a size."""
     return next(index for index, spec in enumerate(specs) if spec.name == size.input), size.dim
 
 
 def _equal_sizes(specs: Sequence[ValueSpec]) -> list[list[tuple[int, int]]]:
-    """For each symbol that several dimensions have, their inputs and dimensions."""
+    """Returns, for each symbol that several dimensions have, their inputs' indices and dimensions."""
     places: dict[str, list[tuple[int, int]]] = {}
     for index, spec in enumerate(specs):
         for dim, size in enumerate(spec.shape or []):

@@ -1,6 +1,6 @@
-"""What is in the place of objects whose classes this machine need not have: a dict or a tuple with attributes.
+"""Stand-ins for objects whose classes this machine need not have: a dict and a tuple with attributes.
 
-In an artifact a dict or a tuple is in each one's place, and its manifest says what their fields were.
+An artifact has a dict or a tuple in the place of each such object, and its manifest names the fields.
 """
 
 from __future__ import annotations
@@ -12,15 +12,15 @@ from typing import Any
 
 
 class Record(dict[str, Any]):
-    """A dict whose members are attributes too: ``y.logits``, ``y["logits"]`` and ``y[0]`` are one.
+    """A dict whose members are attributes too: ``y.logits``, ``y["logits"]`` and ``y[0]`` are the same object.
 
     It iterates over its keys, as a dict does. A field that was None in the original's result is None as an attribute,
-    and is no member of the dict.
+    and is not a member of the dict.
     """
 
     def __init__(self, members: Mapping[str, Any] | Sequence[tuple[str, Any]] = (), fields: Sequence[str] = ()) -> None:
         super().__init__()
-        self.__dict__.update(dict.fromkeys(fields))  # a field goes before a method of the same name
+        self.__dict__.update(dict.fromkeys(fields))  # a field hides a method of the same name
         for name, value in dict(members).items():
             self[name] = value
 
@@ -35,7 +35,7 @@ class Record(dict[str, Any]):
         self[name] = value
 
     def to_tuple(self) -> tuple[Any, ...]:
-        """The members, in their order."""
+        """Returns the members in their order, as transformers' outputs do."""
         return _values(self)
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -47,18 +47,18 @@ def _values(record: Record) -> tuple[Any, ...]:
 
 
 def flatten_record(record: Record) -> tuple[list[Any], tuple[tuple[str, ...], tuple[str, ...]]]:
-    """The members, and what :func:`unflatten_record` needs beside them: keys and fields."""
+    """Returns the members, and what :func:`unflatten_record` needs beside them: the keys and the fields."""
     return list(_values(record)), (tuple(dict.keys(record)), tuple(record.__dict__))
 
 
 def unflatten_record(values: Any, context: tuple[tuple[str, ...], tuple[str, ...]]) -> Record:
-    """Inverse of :func:`flatten_record`."""
+    """Inverts :func:`flatten_record`."""
     keys, fields = context
     return Record(list(zip(keys, values, strict=True)), fields)
 
 
 class FieldTuple(tuple[Any, ...]):
-    """A tuple whose members are attributes too, as a named tuple's are; pytree takes it for one."""
+    """A tuple whose members are attributes too. It has a named tuple's methods, so pytree treats it as one."""
 
     _fields: tuple[str, ...] = ()
 
@@ -81,7 +81,10 @@ class FieldTuple(tuple[Any, ...]):
 
 @cache
 def field_tuple(name: str, fields: tuple[str, ...]) -> type[FieldTuple]:
-    """The class of tuples with these fields. ``collections.namedtuple`` would evaluate source text made of them."""
+    """Returns the class of tuples with these fields.
+
+    ``collections.namedtuple`` is not used: it evaluates source text that is made of the names, which a file gives.
+    """
     members: dict[str, Any] = {field: property(itemgetter(index)) for index, field in enumerate(fields)}
     return type(name, (FieldTuple,), {**members, "_fields": fields, "__module__": __name__})
 

@@ -1,1 +1,1 @@
-"""The verbs of the consumer."""
+"""The consumer's verbs of the command line."""

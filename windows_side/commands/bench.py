@@ -29,7 +29,7 @@ from windows_side.reports.bench_page import bench_page
 
 
 def _percent(_context: click.Context, _parameter: click.Parameter, value: str | None) -> float | None:
-    """``10`` or ``10%``."""
+    """Parses ``10`` or ``10%``."""
     try:
         return None if value is None else float(value.removesuffix("%"))
     except ValueError as error:

@@ -1,4 +1,4 @@
-"""``trtcross check``: preflight on this machine."""
+"""``trtcross check``: whether an artifact can run on this machine."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def _check(
 
 
 def _trust(artifact: Artifact, reason: str | None) -> list[Requirement]:
-    """Of a foreign file, whether ``load`` would take it; ours are compared with that when they are loaded."""
+    """Returns whether ``load`` would trust a foreign file. An artifact of ours is checked when it is loaded."""
     if not artifact.foreign:
         return []
     needed = "a file of which torch runs nothing"

@@ -1,4 +1,4 @@
-"""The options of ``load`` that a verb has."""
+"""Options of the command line that set how ``load`` works."""
 
 from __future__ import annotations
 
@@ -14,10 +14,13 @@ from windows_side.options import LoadOptions, RunOptions
 
 
 def load_options(*more: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Gives a verb options of ``load``, and its function one argument, ``loading``. It stands below ``@verb``.
+    """Adds options of ``load`` to a verb, whose function gets them as one argument, ``loading``.
+
+    The decorator must be below ``@verb``.
 
     Args:
-        more: fields of :class:`RunOptions` besides those that every verb has; with ``runtime``, ``loading`` is one.
+        more: fields of :class:`RunOptions` besides those that every verb has. With ``runtime`` among them, ``loading``
+            is a :class:`RunOptions`; otherwise it is a :class:`LoadOptions`.
     """
     kind = RunOptions if "runtime" in more else LoadOptions
     fields = ("device", "allow_unlisted_gpu", *more, "trust")

@@ -52,7 +52,7 @@ def run(output: Output, artifact: str, source: Path, out: Path, loading: RunOpti
 
 
 def _run_in_session(artifact: Artifact, runtime: Runtime, loading: RunOptions, source: Path, out: Path) -> list[str]:
-    """:func:`run_file` without torch."""
+    """Does what :func:`run_file` does, without torch."""
     with working("loading the engines", artifact.container.size):
         session = _session(artifact, runtime, loading)
     with session, working("running"):
@@ -73,7 +73,10 @@ def _session(artifact: Artifact, runtime: Runtime, loading: RunOptions) -> Sessi
 
 
 def run_file(model: LoadedModel, artifact: Artifact, source: Path, out: Path) -> list[str]:
-    """Runs a loaded model on a file of inputs and writes a file of outputs.
+    """Runs a loaded model on a file of inputs, and writes a file of outputs.
+
+    Returns:
+        The names of the outputs that were written.
 
     Raises:
         UsageError: the input file cannot be read, an input is missing, or the outputs cannot be written.

@@ -1,4 +1,4 @@
-"""``trtcross select``: the best artifact for this machine, and the reason against each other one."""
+"""``trtcross select``: the best artifact for this machine, and why each of the others is not."""
 
 from __future__ import annotations
 
@@ -63,11 +63,11 @@ def _say_others(output: Output, selection: Selection) -> None:
         output.say(_line(f"  {refused.path.name}: refused: {refused.error.problem}"))
     models = sorted({candidate.model for candidate in selection.candidates})
     if len(models) > 1:
-        output.say(_line(f"note: {len(models)} models lie here; --model chooses among one's: {', '.join(models)}"))
+        output.say(_line(f"note: {len(models)} models are here; --model chooses among one's: {', '.join(models)}"))
 
 
 def _line(text: object) -> str:
-    """A file's words on one line."""
+    """Returns text that may come from a file as one printable line."""
     return printable(str(text)).replace("\n", "\\n")
 
 

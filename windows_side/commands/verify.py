@@ -104,7 +104,7 @@ def _verify(
 
 
 def _verify_converted(output: Output, path: Path, loading: RunOptions, *, reports: bool) -> None:
-    """Verifies what `convert` wrote for another runtime."""
+    """Verifies an ONNX file or an engine folder that ``convert`` wrote."""
     if reports:
         raise UsageError(
             "a report is of an artifact",
@@ -137,16 +137,16 @@ def _verify_converted(output: Output, path: Path, loading: RunOptions, *, report
 
 
 def _total(artifact: str, level: str) -> int | None:
-    """How many bytes a level reads, where it reads the whole file once."""
+    """Returns the bytes that a level reads, where it reads the whole file once; None elsewhere."""
     path = Path(artifact)
     return path.stat().st_size if level in ("signature", "integrity", "load") and path.is_file() else None
 
 
 def _require_places(artifact: str, html: Path | None, junit: Path | None, latency: Path | None) -> None:
-    """Refuses reports that cannot be written, or that would take the place of what is read or of each other.
+    """Refuses reports that cannot be written, or that would overwrite each other or a file that is read.
 
     Raises:
-        UsageError: with the one.
+        UsageError: naming the first such report.
     """
     taken = [artifact, latency]
     for option, path in (("--html", html), ("--junit", junit)):
@@ -157,7 +157,7 @@ def _require_places(artifact: str, html: Path | None, junit: Path | None, latenc
 
 
 def _say(output: Output, result: StepResult) -> None:
-    if isinstance(result.error, UsageError):  # there is no such file: nothing of an artifact failed
+    if isinstance(result.error, UsageError):  # there is no such file, so no level of it failed
         return
     output.say(f"{result.level}: {'ok' if result.passed else 'FAILED'}  ({result.seconds:.2f} s)")
     if "signer" in result.details:
@@ -182,7 +182,7 @@ def _figure(value: float | None, form: str = ".2e") -> str:
 
 
 def _write(reports: Reports, verification: Verification, output: Output) -> None:
-    """Writes the reports. That they cannot be written is the outcome only where the artifact has not failed."""
+    """Writes the reports. An error in writing them is only a warning where the artifact itself has failed."""
     try:
         reports.write(verification)
     except UsageError as error:

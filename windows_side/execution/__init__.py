@@ -1,1 +1,1 @@
-"""A loaded model at work: calls, input checks, CUDA graphs, kernel cache and samples."""
+"""Runs a loaded model: calls, input checks, CUDA graphs, kernel cache and samples."""

@@ -1,4 +1,4 @@
-"""The structure of a call: from arguments to leaves, and from an artifact's flat results to what the model returned."""
+"""Converts between the arguments and results of the original model and the flat leaves that an artifact takes."""
 
 from __future__ import annotations
 
@@ -17,14 +17,19 @@ Call = tuple[tuple[Any, ...], dict[str, Any]]
 
 
 def call_of(manifest: Manifest, leaves: Sequence[Any], device: torch.device) -> Call:
-    """The arguments and keywords that have these leaves, in the order of the manifest's inputs, on ``device``."""
+    """Returns the arguments and keywords of a call.
+
+    Args:
+        leaves: in the order of the manifest's inputs.
+        device: where the tensors are moved.
+    """
     placed = [leaf.to(device) if isinstance(leaf, torch.Tensor) else leaf for leaf in leaves]
     args, kwargs = pytree.tree_unflatten(placed, pytree.treespec_loads(manifest.call.in_spec))
     return args, kwargs
 
 
 class CallConvention:
-    """Takes arguments apart and puts results together as torch.export recorded it.
+    """Flattens arguments and unflattens results by the structures that torch.export recorded.
 
     Flat calls, which most models have, skip pytree: it costs some 10 microseconds, as much as a small engine.
     """
@@ -36,12 +41,13 @@ class CallConvention:
         argument_names: Sequence[str],
         classes: Sequence[ClassSpec] = (),
     ) -> None:
-        """Reads how the original is called from its serialized structures.
+        """Prepares both directions from the structures of a call.
 
         Args:
-            in_spec: of ``(args, kwargs)``.
-            argument_names: of the parameters that were positional at export; a caller may name them.
-            classes: what the original has where ``in_spec`` and ``out_spec`` have dicts and tuples.
+            in_spec: the structure of ``(args, kwargs)``.
+            out_spec: the structure of the result.
+            argument_names: names of the parameters that were positional at export; a caller may use them as keywords.
+            classes: the original's classes, where ``in_spec`` and ``out_spec`` have dicts and tuples.
         """
         self._in_spec = with_classes(in_spec, classes, "in_spec")
         self._out_spec = with_classes(out_spec, classes, "out_spec")
@@ -53,10 +59,10 @@ class CallConvention:
         self._flat_out = self._out_spec.type is tuple and all(child.is_leaf() for child in out_spec.children())
 
     def leaves(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Sequence[Any]:
-        """The leaves of a call, in the order of the manifest's inputs.
+        """Returns the leaves of a call, in the order of the manifest's inputs.
 
         Raises:
-            UsageError: the call has another structure than the one that was exported.
+            UsageError: the call's structure is not the exported one.
         """
         if len(args) < self._count:
             args, kwargs = with_positional(self._names[: self._count], args, kwargs)
@@ -70,7 +76,7 @@ class CallConvention:
             raise self._wrong_call(args, kwargs) from error
 
     def result(self, outputs: Sequence[Any]) -> Any:
-        """What the original model returns, of the program's flat outputs."""
+        """Returns the program's flat outputs in the structure that the original model returns."""
         if self._out_spec.is_leaf():
             return outputs[0]
         return tuple(outputs) if self._flat_out else pytree.tree_unflatten(list(outputs), self._out_spec)

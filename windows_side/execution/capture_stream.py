@@ -1,8 +1,8 @@
 """Streams for captures, on which nothing else runs.
 
 torch hands out 32 streams in turn, to callers and engines alike. What another thread launches on a stream that is
-capturing becomes part of that graph and is not run, or fails. So captures have streams of their own, which torch cannot
-hand out: they are made with the CUDA driver API (``cuStreamCreate``).
+capturing becomes part of that graph and is not run, or fails. So captures use streams that torch cannot hand out: they
+are made with the CUDA driver API (``cuStreamCreate``).
 """
 
 from __future__ import annotations
@@ -19,25 +19,25 @@ from toolchain.errors import IncompatibleError
 from windows_side.execution.current_gpu import current_gpu
 
 _STREAMS = 32
-_NON_BLOCKING = 1  # CU_STREAM_NON_BLOCKING: does not wait for the default stream, nor that for it
+_NON_BLOCKING = 1  # CU_STREAM_NON_BLOCKING: neither this stream nor the default stream waits for the other
 
 
 def capture_stream(device: torch.device) -> torch.cuda.Stream:
-    """The next of a GPU's, for the captures of one program.
+    """Returns a GPU's next capture stream, for all captures of one program.
 
-    They take turns because torch, where it frees memory that was used on a stream, records an event on that stream:
-    where another program's capture had just begun there, this ended in a segmentation fault. One program keeps to one,
-    because only on the same stream do its graphs share memory.
+    Programs use different streams because torch, when it frees memory that was used on a stream, records an event on
+    that stream: where another program's capture had just begun there, this ended in a segmentation fault. One program
+    uses one stream, because its graphs share memory only on the same stream. After 32 programs the streams repeat.
 
     Raises:
-        IncompatibleError: the driver refuses.
+        IncompatibleError: the driver makes no stream.
     """
     return next(_streams(device))
 
 
 @cache
 def _streams(device: torch.device) -> Iterator[torch.cuda.Stream]:
-    """As long as the process lives: freed memory may refer to any of them."""
+    """Makes a GPU's streams. They exist as long as the process: freed memory may refer to any of them."""
     with current_gpu(device):
         return cycle([_new_stream(device) for _ in range(_STREAMS)])
 

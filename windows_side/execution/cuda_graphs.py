@@ -1,4 +1,4 @@
-"""Whole programs as CUDA graphs: one launch replays every kernel of a call, for each set of input shapes."""
+"""Runs whole programs as CUDA graphs: one launch replays every kernel of a call, with one graph per shape set."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from windows_side.launch_lock import LAUNCH_LOCK
 
 logger = logging.getLogger("trtcross.cuda_graphs")
 
-# Each graph keeps what is between inputs and outputs on the GPU.
+# Both numbers are limited because each graph keeps its inputs, outputs and intermediate values on the GPU.
 MAX_SHAPES = 16
 MAX_PLACES = 16
 _WARM_UP_CALLS = 3
@@ -32,12 +32,12 @@ Addresses = tuple[int, ...]
 
 @dataclass(frozen=True)
 class _Static:
-    """A graph with inputs and outputs of its own; a caller's are copied into the ones and out of the others.
+    """A graph with inputs and outputs of its own: a caller's inputs are copied in, and the outputs are copied out.
 
     Attributes:
-        shapes: of the inputs.
-        arguments: a call with its inputs.
-        outputs: the flat outputs, of which some may be numbers.
+        shapes: the shapes of the inputs.
+        arguments: the leaves of the captured call; its tensors are the graph's own inputs.
+        outputs: the graph's own flat outputs; some may be numbers.
     """
 
     shapes: Shapes
@@ -46,17 +46,17 @@ class _Static:
     outputs: list[Any]
 
     def new_outputs(self) -> list[Any]:
-        """The flat outputs with memory of their own."""
+        """Returns flat outputs of the same shapes, whose memory is new and not yet written."""
         return [torch.empty_like(out) if isinstance(out, torch.Tensor) else out for out in self.outputs]
 
 
 class CapturedProgram:
-    """Captures a flat program when it first sees a set of input shapes, and replays it from then on.
+    """Captures a flat program when it first sees a set of input shapes, and replays the graph from then on.
 
-    Inputs are copied into the graph's own and outputs out of them, so that no call's outputs change with the next.
-    Where a caller's inputs, and the memory that torch's allocator has for the outputs, keep coming at the same places,
-    another graph reads and writes there. Of more than ``MAX_SHAPES`` sets of shapes the least recently used is released
-    with all its graphs, of more than ``MAX_PLACES`` of the other kind the least recently used graph.
+    Inputs are copied into the graph's own and outputs are copied out, so that a call's outputs do not change with the
+    next call. Where the inputs and the memory that torch's allocator gives for the outputs keep the same addresses, an
+    in-place graph is captured, which reads and writes there without copies. At most ``MAX_SHAPES`` shape sets and
+    ``MAX_PLACES`` in-place graphs are kept; the least recently used is released.
     """
 
     def __init__(self, program: FlatProgram, device: torch.device) -> None:
@@ -72,7 +72,7 @@ class CapturedProgram:
         self._changed_inputs = program.changed_inputs
 
     def replay_in_place(self, leaves: Sequence[Any]) -> list[Any] | None:
-        """The shortest way: a graph that was captured at these very places needs no checks of inputs.
+        """Replays the graph that was captured for these very addresses; its inputs need no checks.
 
         Returns:
             The flat outputs, or None where there is no such graph.
@@ -92,7 +92,7 @@ class CapturedProgram:
         return outputs
 
     def __call__(self, *leaves: Any) -> list[Any]:
-        """The program's flat outputs; the tensors are the caller's own.
+        """Returns the program's flat outputs, in memory that is the caller's own.
 
         Raises:
             IncompatibleError: the program cannot be captured.
@@ -116,18 +116,19 @@ class CapturedProgram:
         shapes = tuple(tensor.shape for tensor in tensors)
         static = self._static.get(shapes)
         if static is None:
-            # Later calls may be outside of inference mode and write to what is made here; leaving it enables gradients.
+            # Later calls may be outside of inference mode and write to what is made here. Leaving that mode enables
+            # gradients, so they are disabled again.
             with torch.inference_mode(False), torch.no_grad():
                 arguments = [leaf.clone() if isinstance(leaf, torch.Tensor) else leaf for leaf in leaves]
-                graph, outputs = self._capture_after_all(arguments)
+                graph, outputs = self._capture_with_retries(arguments)
             static = self._static[shapes] = _Static(shapes, graph, arguments, outputs)
             if len(self._static) > MAX_SHAPES:
                 self._release_oldest_shapes()
         self._static.move_to_end(shapes)
         return static
 
-    def _capture_after_all(self, arguments: Sequence[Any]) -> tuple[torch.cuda.CUDAGraph, list[Any]]:
-        """Tries again where it may have been another thread that broke the capture."""
+    def _capture_with_retries(self, arguments: Sequence[Any]) -> tuple[torch.cuda.CUDAGraph, list[Any]]:
+        """Captures, and retries a capture that failed: another thread may have broken it."""
         for _ in range(_ATTEMPTS - 1):
             try:
                 return self._capture(arguments, arguments)
@@ -140,12 +141,12 @@ class CapturedProgram:
     ) -> torch.cuda.CUDAGraph | None:
         places = places_of(leaves)
         key = (places, _addresses(outputs))
-        if not places or not all(map(_may_be_read_there, leaves)) or not self._hot.worth_capturing(key):
+        if not places or not all(map(_may_be_read_in_place, leaves)) or not self._hot.worth_capturing(key):
             return None
         _copy(leaves, static.arguments)
         try:
             graph, _ = self._capture(leaves, static.arguments, outputs)
-        except IncompatibleError as error:  # another thread has waited for the GPU, say; the program can be captured
+        except IncompatibleError as error:  # such as: another thread waited for the GPU; a later capture may succeed
             logger.warning("inputs and outputs are copied for now: %s", error)
             self._hot.failed()
             return None
@@ -163,7 +164,7 @@ class CapturedProgram:
 
     def _release(self, keys: Sequence[tuple[Places, Addresses]]) -> None:
         with LAUNCH_LOCK.capturing():  # CUDA refuses to wait for a whole GPU while any thread captures
-            torch.cuda.synchronize(self._device)  # what is released may still be running
+            torch.cuda.synchronize(self._device)  # a graph that is released may still be running
         for key in keys:
             del self._in_place[key]
         self._known = {places: self._known[places] for places, _ in self._in_place}
@@ -171,11 +172,14 @@ class CapturedProgram:
     def _capture(
         self, arguments: Sequence[Any], warm_up: Sequence[Any], outputs: Sequence[Any] | None = None
     ) -> tuple[torch.cuda.CUDAGraph, list[Any]]:
-        """A graph of a call with ``arguments``, and its flat outputs.
+        """Returns a graph of a call with ``arguments``, and its flat outputs.
 
         Args:
-            warm_up: arguments of the same shapes, with which the program is called before.
+            warm_up: arguments of the same shapes, with which the program is called before the capture.
             outputs: where the graph writes, or None for memory of its own.
+
+        Raises:
+            IncompatibleError: torch or CUDA refused the capture.
         """
         here = torch.cuda.current_stream(self._device)
         try:
@@ -188,11 +192,14 @@ class CapturedProgram:
                 remedy="load it without cuda_graphs",
             ) from error
         finally:
-            torch.cuda.set_stream(here)  # torch stays on the capture's where that cannot be ended
+            torch.cuda.set_stream(here)  # torch stays on the capture stream where the capture cannot be ended
 
     def _warm_up(self, arguments: Sequence[Any], here: torch.cuda.Stream) -> None:
-        """Lets kernels be compiled and memory be taken before the capture, beside other threads' launches."""
-        # It must not go on from state to state: a counter may say where the next call writes.
+        """Calls the program, so that kernels are compiled and memory is allocated before the capture.
+
+        Other threads may launch meanwhile.
+        """
+        # State is restored after every call: it may hold a counter that says where the next call writes.
         changing = [*self._state, *(_tensors(arguments)[index] for index in self._changed_inputs)]
         before = [tensor.clone() for tensor in changing]
         self._stream.wait_stream(here)
@@ -204,13 +211,16 @@ class CapturedProgram:
         finally:
             here.wait_stream(self._stream)
             _copy(before, changing)
-        # Beginning a capture waits for the GPU while other threads may launch nothing: what needs them must be over.
+        # Beginning a capture waits for the GPU, and no other thread may launch then: what waits for them must be over.
         self._stream.synchronize()
 
     def _capture_alone(
         self, arguments: Sequence[Any], outputs: Sequence[Any] | None
     ) -> tuple[torch.cuda.CUDAGraph, list[Any]]:
-        """Capturing computes nothing. Other threads may allocate meanwhile, which the global mode would not survive."""
+        """Captures while no other thread launches; nothing is computed.
+
+        The mode is ``thread_local``: other threads may allocate meanwhile, which breaks a capture in the global mode.
+        """
         graph = torch.cuda.CUDAGraph()
         with (
             LAUNCH_LOCK.capturing(),
@@ -236,9 +246,9 @@ def _copy(sources: Sequence[Any], targets: Sequence[Any]) -> None:
         torch._foreach_copy_(tensors, _tensors(sources))
 
 
-def _may_be_read_there(tensor: torch.Tensor) -> bool:
-    """Whether an engine may read it where it is: elements one after another, aligned as an allocation is.
+def _may_be_read_in_place(tensor: torch.Tensor) -> bool:
+    """Whether an engine may read a tensor where it is: it must be contiguous and aligned as an allocation is.
 
-    Tensors without elements lie nowhere, those of every device alike.
+    An empty tensor may not: its address is null on every device, and identifies nothing.
     """
     return tensor.numel() > 0 and tensor.is_contiguous() and tensor.data_ptr() % _ALIGNMENT == 0

@@ -1,4 +1,4 @@
-"""Which GPU is the current one, of a thread."""
+"""Sets and keeps the current GPU of a thread."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import torch
 
 @contextmanager
 def current_gpu(device: torch.device) -> Iterator[None]:
-    """Makes a GPU the current one and its context this thread's, though the thread may not have used CUDA before."""
+    """Makes a GPU and its context this thread's current ones, even if the thread has not used CUDA before."""
     with torch.cuda.device(device):
         torch.cuda.mem_get_info()
         yield
@@ -21,22 +21,22 @@ def current_gpu(device: torch.device) -> Iterator[None]:
 
 @cache
 def keep_current_gpu() -> None:
-    """From now on each thread has the same GPU after collecting garbage as before; nothing to do where there is one.
+    """Makes every garbage collection restore the thread's current GPU, from now on and for the whole process.
 
     TensorRT makes an engine's GPU the current one when the engine is released. Where a model is in a reference cycle,
-    that happens at any time, in whatever thread Python collects garbage.
+    that happens at any time, in whichever thread Python collects garbage. With a single GPU nothing is to be done.
     """
     if torch.cuda.device_count() > 1:
         gc.callbacks.append(_Keeper())
 
 
 class _Keeper(local):
-    """The current GPU is each thread's own, and so is what to go back to."""
+    """A callback of :mod:`gc`. Each thread has its own current GPU, and so its own ``before``."""
 
     before: int | None = None
 
     def __call__(self, phase: str, info: dict[str, int]) -> None:
-        # Not before CUDA is there: asking would initialise it, perhaps while this very thread does; nor after a fork.
+        # Asking for the current GPU would initialise CUDA, perhaps while this very thread does, or after a fork.
         if not torch.cuda.is_initialized():
             self.before = None
         elif phase == "start":

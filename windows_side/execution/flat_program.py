@@ -1,4 +1,4 @@
-"""A program as it is called: from the leaves of a call to those of its result, its engines in place."""
+"""A program from the leaves of a call to the leaves of its result, with its engines in place."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from windows_side.execution.old_values import keep_old_values
 
 @dataclass(frozen=True)
 class FlatProgram:
-    """A module from leaves to leaves, and what else a call needs to know.
+    """A module from leaves to leaves, and what else a call needs.
 
     Attributes:
-        module: its parameters, buffers, constants and engines are attributes.
-        in_spec: of ``(args, kwargs)``.
-        out_spec: of the result.
-        state: the buffers that calls change, by name.
-        changed_inputs: the inputs that calls change, by their place among the inputs that are tensors.
-        engines: in graph order.
+        module: has the parameters, buffers, constants and engines as attributes.
+        in_spec: the structure of ``(args, kwargs)``.
+        out_spec: the structure of the result.
+        state: the names of the buffers that calls change.
+        changed_inputs: the inputs that calls change, as indices among the inputs that are tensors.
+        engines: the engines in graph order.
         exported: makes the exported program, which has the same tensors and engines.
     """
 
@@ -38,9 +38,9 @@ class FlatProgram:
 
 
 def flat_program(program: ExportedProgram) -> FlatProgram:
-    """The same of an exported program, without torch's own checks of its inputs.
+    """Makes the flat program of an exported program, without torch's own checks of its inputs.
 
-    Those repeat ours, cost more than a small engine, and refuse leaves where the model takes keywords.
+    Those checks repeat ours, cost more than a small engine, and refuse leaves where the model takes keywords.
     """
     flat: torch.fx.GraphModule = program.module(check_guards=False)
     flat.graph.set_codegen(torch.fx.graph.CodeGen())
@@ -64,11 +64,10 @@ def flat_program(program: ExportedProgram) -> FlatProgram:
 
 
 def break_cycles(flat: torch.fx.GraphModule) -> None:
-    """Lets engines and weights go with the model.
+    """Removes a module's references to itself, so that its engines and weights are released with the model.
 
-    A module that refers to itself stays until Python looks for cycles, which it does rarely, since it knows nothing of
-    the GPU's memory.
+    A module in a reference cycle stays until Python collects garbage, which is rare: Python does not count GPU memory.
     """
     flat.graph.owning_module = None
-    for name in ("train", "eval"):  # bound methods, by which torch refuses both
+    for name in ("train", "eval"):  # bound methods with which torch refuses both calls
         flat.__dict__.pop(name, None)

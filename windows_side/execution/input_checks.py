@@ -1,4 +1,4 @@
-"""Checks of a call's inputs against the manifest, before any of them reaches an engine."""
+"""Checks a call's tensors by the manifest, before any of them reaches an engine."""
 
 from __future__ import annotations
 
@@ -12,18 +12,17 @@ from windows_side.calling.input_rules import SizeRules, check_fixed_value, check
 
 
 class InputChecks:
-    """Compares the leaves of a call with what the manifest says of them."""
+    """Checks the leaves of a call by the manifest's inputs and guards."""
 
     def __init__(self, specs: Sequence[ValueSpec], device: torch.device, guards: Sequence[str] = ()) -> None:
         self._checks = [_LeafCheck(spec, device) for spec in specs]
         self._rules = SizeRules(specs, guards)
 
     def __call__(self, leaves: Sequence[Any]) -> None:
-        """Refuses what the engines cannot take.
+        """Refuses inputs that the engines cannot take.
 
         Raises:
-            UsageError: an input is on another device, of another dtype, or outside its range, or the sizes violate a
-                guard.
+            UsageError: an input has the wrong device or dtype, or is outside its range, or sizes violate a guard.
         """
         for check, leaf in zip(self._checks, leaves, strict=True):
             check(leaf)
@@ -32,7 +31,7 @@ class InputChecks:
 
 
 class _LeafCheck:
-    """Compares one input with what the manifest says of it."""
+    """Checks one input by its spec."""
 
     def __init__(self, spec: ValueSpec, device: torch.device) -> None:
         self._spec = spec
@@ -42,7 +41,7 @@ class _LeafCheck:
         self._static = torch.Size(shape) if all(isinstance(size, int) for size in shape) else None
 
     def __call__(self, leaf: Any) -> None:
-        # The usual case first: this stands before every call.
+        # The usual case comes first, because this runs before every call.
         if (
             isinstance(leaf, torch.Tensor)
             and leaf.dtype is self._dtype

@@ -1,7 +1,7 @@
-"""Compiled kernels of a loaded model's engines, kept between processes.
+"""Keeps the compiled kernels of a loaded model between processes.
 
-TensorRT-RTX compiles an engine's kernels for the GPU at the first call, in seconds; with its runtime cache a later
-process starts at once.
+TensorRT-RTX compiles an engine's kernels for the GPU at the first call, which takes seconds. With its runtime cache a
+later process starts at once.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ from windows_side.kernel_files import MOST_SHAPES, Identity, KernelFile, identit
 
 
 def identity_on(manifest: Manifest, device: torch.device) -> Identity | None:
-    """What a model's kernels on a GPU depend on, or None where that cannot be told."""
+    """Returns what a model's kernels on a GPU depend on, or None where that is not known."""
     properties = torch.cuda.get_device_properties(device)
     return identity_of(manifest, properties.name, (properties.major, properties.minor))
 
 
 class KeptKernels(Protocol):
-    """What keeps a model's compiled kernels.
+    """An object that keeps a model's compiled kernels.
 
     Attributes:
-        warm: whether the kernels were there.
+        warm: whether the kernels were there when the model was loaded.
     """
 
     @property
@@ -41,13 +41,13 @@ class KeptKernels(Protocol):
 class RuntimeCache:
     """The compiled kernels of one model.
 
-    They are kept after the first call of each set of shapes, and once more when Python exits: without CUDA graphs,
-    better kernels are compiled beside the calls. Not when the model goes: TensorRT-RTX has crashed where a collected
-    model's cache was serialized.
+    They are written after the first call of each set of shapes, and again when Python exits: without CUDA graphs,
+    TensorRT-RTX compiles better kernels in the background. They are not written when the model is collected:
+    TensorRT-RTX has crashed where a collected model's cache was serialized.
 
     Attributes:
-        handle: what Torch-TensorRT's engines take, a ``torch.classes.tensorrt.RuntimeCacheHandle``.
-        warm: whether the kernels were there.
+        handle: the ``torch.classes.tensorrt.RuntimeCacheHandle`` that Torch-TensorRT's engines take.
+        warm: whether the kernels were there when the model was loaded.
     """
 
     def __init__(self, folder: Path, identity: Identity, device: torch.device) -> None:
@@ -61,7 +61,7 @@ class RuntimeCache:
         self._called_with: set[tuple[Any, ...]] = set()
 
     def after_call(self, leaves: Sequence[Any]) -> None:
-        """Keeps what the call has compiled, where its inputs are of new sizes."""
+        """Writes the kernels if a call with these shapes is the first one; after ``MOST_SHAPES`` sets it never does."""
         shapes = tuple([getattr(leaf, "shape", None) for leaf in leaves])
         if shapes in self._called_with or len(self._called_with) == MOST_SHAPES:
             return
@@ -70,9 +70,9 @@ class RuntimeCache:
         _CALLED.add(self)
 
     def save(self) -> None:
-        """A model runs without its cache as well, so a full disk is no error."""
+        """Writes the kernels. A failure is only logged, because a model runs without its cache too."""
         try:
-            with current_gpu(self._device):  # whose name TensorRT-RTX writes into it
+            with current_gpu(self._device):  # TensorRT-RTX writes the current GPU's name into the cache
                 kernels = self.handle.serialize()
             self._file.write(bytes(kernels.numpy()))
         except (OSError, RuntimeError) as error:

@@ -26,14 +26,14 @@ from windows_side.launch_lock import LAUNCH_LOCK
 
 
 class LoadedModel(torch.nn.Module):
-    """Runs an artifact's program: same call signature and output structure as the original model.
+    """Runs an artifact's program, with the call signature and output structure of the original model.
 
-    Threads and streams may share it: calls are queued one after another, but for those that have execution contexts of
-    their own, and each call's outputs are its own.
+    Threads and streams may share it. Calls run one after another, unless it was loaded with several execution contexts.
+    Each call's outputs are its own.
 
     Attributes:
-        manifest: the artifact's.
-        device: where everything runs.
+        manifest: the artifact's manifest.
+        device: where weights, engines and calls are.
     """
 
     def __init__(
@@ -47,10 +47,13 @@ class LoadedModel(torch.nn.Module):
         progress: bool = False,
         beside: Sequence[FlatProgram] = (),
     ) -> None:
-        """Joins a program, its engines and how they are called.
+        """Joins a program, its engines and the structure of a call.
 
         Args:
-            beside: the same program with execution contexts of its own, each for a call beside others.
+            cuda_graphs: whether to replay the whole program as a CUDA graph.
+            cache: where compiled kernels are kept, or None.
+            progress: whether to show on stderr that the first call compiles kernels.
+            beside: further copies of the program with execution contexts of their own, for calls at the same time.
         """
         super().__init__()
         self._program = program
@@ -64,19 +67,19 @@ class LoadedModel(torch.nn.Module):
         self._show_progress = progress and not self.kernels_are_cached
         self._lock = Lock()
         self._free: SimpleQueue[LoadedModel | None] = SimpleQueue()
-        self._free.put(None)  # this one, which is not to refer to itself
+        self._free.put(None)  # stands for this model, which must not refer to itself
         for other in beside:
             self._free.put(LoadedModel(other, manifest, device, cuda_graphs=cuda_graphs, cache=cache))
         self._is_alone = not beside
         self._is_only_gpu = device.type != "cuda" or torch.cuda.device_count() == 1
         self._order = CallOrder(device)
         self.eval()
-        # Set last: attributes go in the order in which they came.
-        self._owner = _LastOwner(self._order, device, program, self._flat, self._captured)
+        # Set last, because attributes are released in the order in which they were set.
+        self._owner = _GpuResources(self._order, device, program, self._flat, self._captured)
 
     @cached_property
     def program(self) -> ExportedProgram:
-        """The exported program, its engines in place; saved again, it is another artifact of torch's.
+        """The exported program with its engines in place, which ``torch.export.save`` can save.
 
         It is read when it is first asked for: that imports torch.export's reader, which takes seconds.
         """
@@ -84,30 +87,31 @@ class LoadedModel(torch.nn.Module):
 
     @property
     def kernels_are_cached(self) -> bool:
-        """Whether the first call finds its kernels compiled; otherwise it takes seconds."""
+        """Whether the kernel cache had the kernels; otherwise the first call compiles them, which takes seconds."""
         return self._cache is not None and self._cache.warm
 
     def keep_kernels(self) -> None:
-        """Keeps what has been compiled so far, beside the calls too; otherwise that is done when Python exits."""
+        """Writes the kernels that have been compiled so far to the kernel cache, which otherwise happens at exit."""
         if self._cache is not None:
             self._cache.save()
 
     @property
     def state(self) -> dict[str, torch.Tensor]:
-        """What calls change and later calls read, such as a key-value cache: the model's own tensors, by name."""
+        """The tensors that calls change and later calls read, such as a key-value cache, by name; not copies."""
         return {name: self._flat.get_buffer(name) for name in self._program.state}
 
     def share_state(self, other: LoadedModel) -> None:
-        """Lets this model read and write another one's state in the place of its own, which is dropped.
+        """Makes this model read and write the state of another one; its own state is released.
 
-        So a prefill and a decode artifact of one language model have one key-value cache. Calls of both are then queued
-        one after another. Graphs that were captured before are captured again.
+        A prefill and a decode artifact of one language model so share one key-value cache. The calls of both then run
+        one after another. CUDA graphs that were captured before are captured again.
 
         Args:
-            other: a model on the same device that has all of this one's state, by name, shape and dtype.
+            other: a model on the same device, whose state has every tensor of this one's with the same name, shape and
+                dtype.
 
         Raises:
-            UsageError: it has not.
+            UsageError: the other model lacks such a tensor.
         """
         theirs = other.state
         for name, tensor in self.state.items():
@@ -119,13 +123,13 @@ class LoadedModel(torch.nn.Module):
             if self._captured is not None:
                 self._captured = CapturedProgram(self._program, self.device)
             self._order = other._order
-            self._owner = _LastOwner(self._order, self.device, self._program, self._flat, self._captured)
+            self._owner = _GpuResources(self._order, self.device, self._program, self._flat, self._captured)
         self._lock = other._lock
 
     def _put_state(self, name: str, tensor: torch.Tensor) -> None:
         path, _, leaf = name.rpartition(".")
         setattr(self._flat.get_submodule(path), leaf, tensor)
-        if "program" in self.__dict__:  # it has been made; otherwise it will be of what is there then
+        if "program" in self.__dict__:  # already made; one that is made later uses the new tensor
             for kept in (self.program.state_dict, self.program.constants):
                 if name in kept:
                     kept[name] = tensor
@@ -134,8 +138,8 @@ class LoadedModel(torch.nn.Module):
         """Runs the model.
 
         Raises:
-            UsageError: an input is missing, on another device, of another dtype, or outside its range, or sizes violate
-                a guard.
+            UsageError: an input is missing, has the wrong device or dtype, or is outside its range, or sizes violate a
+                guard.
         """
         if self._is_alone:
             return self._forward(args, kwargs)
@@ -188,16 +192,16 @@ class LoadedModel(torch.nn.Module):
             return run(*leaves)
 
     def _current_gpu(self) -> AbstractContextManager[Any]:
-        """Makes the model's GPU the current one, where it is not: engines run on the current GPU."""
+        """Makes the model's GPU the current one, because engines run on the current GPU."""
         if self._is_only_gpu or self.device.index == torch.cuda.current_device():
             return _HERE
         return torch.cuda.device(self.device)
 
 
-class _LastOwner:
-    """The last to hold what a model has on the GPU: lets go of it when the last call is done.
+class _GpuResources:
+    """Owns a model's GPU resources, and releases them after its last call has finished.
 
-    It is no ``__del__`` of the model's own: that runs while a weak reference may still hand the model out.
+    The model itself has no ``__del__``: that would run while a weak reference can still return the model.
     """
 
     def __init__(self, order: CallOrder, device: torch.device, *parts: object) -> None:
@@ -215,13 +219,13 @@ class _LastOwner:
 
 
 def _require_same_state(name: str, ours: torch.Tensor, theirs: torch.Tensor | None) -> None:
-    def said(tensor: torch.Tensor) -> str:
+    def described(tensor: torch.Tensor) -> str:
         return f"{str(tensor.dtype).removeprefix('torch.')} {list(tensor.shape)} on {tensor.device}"
 
     if theirs is None or (ours.shape, ours.dtype, ours.device) != (theirs.shape, theirs.dtype, theirs.device):
-        there = said(theirs) if theirs is not None else "missing"
+        there = described(theirs) if theirs is not None else "missing"
         raise UsageError(
-            f"the state {name} is {said(ours)}, and {there} in the other model",
+            f"the state {name} is {described(ours)}, and {there} in the other model",
             where="share_state()",
             remedy="build both artifacts from one model, with one --precision, and load them on one device",
         )

@@ -1,4 +1,4 @@
-"""Python's collection of garbage, put off."""
+"""Defers Python's garbage collection."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def no_collection() -> Iterator[None]:
-    """Collecting an engine frees its memory on the GPU, which CUDA refuses to a thread that captures."""
+    """Disables garbage collection: an engine that is collected frees GPU memory, which breaks a thread's capture."""
     enabled = gc.isenabled()
     gc.disable()
     try:

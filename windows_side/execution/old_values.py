@@ -1,4 +1,4 @@
-"""What a call reads of its state is what was there before: values are copied that a change would change too."""
+"""Keeps the values that a call reads from its state as they were before the call changes that state."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from torch.fx import Graph, Node
 
 
 def keep_old_values(graph: Graph, changes: int) -> None:
-    """Copies results that share memory with state or inputs, before the end of the graph writes new values there.
+    """Copies values that share memory with state or inputs, before the end of the graph writes new values there.
 
-    In an exported graph each value is what it was when it was computed, whatever is written later. Its last nodes write
-    state one after another: what the first writes must not be what the second reads, nor what the caller gets.
+    In an exported graph each value is what it was when it was computed, whatever is written later. The last nodes write
+    state one after another: what the first one writes must not reach the second one, nor the caller.
 
     Args:
-        graph: has a ``copy_`` for each change as its last nodes, torch's own and those of :mod:`..loader.graph_reader`.
-        changes: how many.
+        graph: ends in one ``copy_`` for each change, then the output; torch and :mod:`..loader.graph_reader` make such.
+        changes: the number of those copies.
     """
     *_, output = graph.nodes
     last = list(graph.nodes)[-1 - changes : -1]
@@ -48,7 +48,7 @@ def _node(value: object) -> Node:
 
 
 def _sources(value: Node) -> Set[Node]:
-    """The state and the inputs with which a value may share memory."""
+    """Returns the state and the inputs with which a value may share memory."""
     if value.op in ("get_attr", "placeholder"):
         return {value}
     if value.target is operator.getitem or _is_view(value.target):

@@ -1,4 +1,4 @@
-"""Telling whoever waits for a first call why it takes seconds."""
+"""Shows why a first call takes seconds."""
 
 from __future__ import annotations
 
@@ -12,6 +12,6 @@ _TEXT = "TensorRT-RTX compiles the engines' kernels for this GPU"
 
 @contextmanager
 def compiling() -> Iterator[None]:
-    """Shows that kernels are compiled, on stderr and at once: a bar on a terminal, one line elsewhere."""
+    """Shows on stderr that kernels are compiled: a bar on a terminal, one line elsewhere. It appears at once."""
     with showing(), working(_TEXT, delay=0):
         yield

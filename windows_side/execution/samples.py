@@ -1,4 +1,4 @@
-"""A call to try a model with: its golden inputs, or random ones of the sizes that its manifest names."""
+"""Sample calls of a model: its golden inputs, inputs of a file, or random ones of the sizes in its manifest."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from windows_side.execution.call import Call, call_of
 
 
 def sample_call(artifact: Artifact, device: torch.device) -> Call:
-    """Arguments and keywords on ``device``; random values come from a fixed seed."""
+    """Returns the first golden sample's arguments and keywords on ``device``, or random ones from a fixed seed."""
     golden = read_golden(artifact)
     generator = torch.Generator().manual_seed(0)
     leaves = golden[0][0] if golden else [_random(spec, generator) for spec in artifact.manifest.inputs]
@@ -24,7 +24,7 @@ def sample_call(artifact: Artifact, device: torch.device) -> Call:
 
 
 def read_inputs(manifest: Manifest, source: Path) -> list[Any]:
-    """The leaves of a call from a safetensors file that names the tensors as the manifest names the inputs.
+    """Returns the leaves of a call from a safetensors file that names the tensors as the manifest names the inputs.
 
     Raises:
         UsageError: the file cannot be read, or an input is missing.
@@ -48,7 +48,7 @@ def _random(spec: ValueSpec, generator: torch.Generator) -> Any:
 
 
 def read_golden(artifact: Artifact) -> list[tuple[list[Any], list[torch.Tensor | None]]]:
-    """The samples: each the leaves of a call, and the outputs' leaves.
+    """Returns the golden samples: for each, the leaves of a call and the leaves of its outputs.
 
     Raises:
         MalformedArtifactError: the entry's tensors are not those that the manifest describes.

@@ -1,4 +1,4 @@
-"""Which places a call's tensors keep coming back to, often enough to be worth a CUDA graph that works right there."""
+"""Finds the addresses that a caller's tensors keep, often enough to be worth a CUDA graph that works in place."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Hashable, Sequence
 from typing import Any
 
-# Of each tensor what a graph takes for granted: address, sizes, strides, dtype, and the two lazy bits. An address tells
+# What a graph relies on, for each tensor: address, sizes, strides, dtype, and the two lazy bits. An address identifies
 # the GPU too.
 Places = tuple[tuple[Any, ...], ...]
 
@@ -15,7 +15,7 @@ _MOST_COUNTED = 64
 
 
 def places_of(leaves: Sequence[Any]) -> Places:
-    """Where the leaves of a call lie, or nothing where one is no tensor with memory of its own."""
+    """Returns what a graph relies on in the leaves of a call, or () where a leaf is not a tensor with memory."""
     try:
         return tuple([(t.data_ptr(), t.shape, t.stride(), t.dtype, t.is_neg(), t.is_conj()) for t in leaves])
     except (AttributeError, RuntimeError):
@@ -23,11 +23,11 @@ def places_of(leaves: Sequence[Any]) -> Places:
 
 
 class StableAddresses:
-    """Counts the places that calls come with.
+    """Counts how often calls come with the same places.
 
-    A caller with buffers of its own passes the same few for ever; one who allocates anew gets whatever the allocator
-    has. Capturing takes as long as hundreds of copies, so each replacement of a graph doubles what the next one needs:
-    over any number of calls their count grows as a logarithm.
+    A caller with fixed buffers passes the same few places for ever. A caller that allocates for each call passes
+    whatever the allocator gives. Capturing takes as long as hundreds of copies, so each replaced graph doubles the
+    count that the next one needs: the number of captures grows with the logarithm of the number of calls.
     """
 
     def __init__(self) -> None:
@@ -35,10 +35,10 @@ class StableAddresses:
         self._seen: Counter[Hashable] = Counter()
 
     def worth_capturing(self, places: Hashable) -> bool:
-        """Counts one call that found no graph for its places, and says whether to capture one now.
+        """Counts one call that found no graph for its places, and returns whether to capture one now.
 
         Args:
-            places: those of its inputs and outputs, in any form that tells them apart.
+            places: identifies the places of the call's inputs and outputs.
         """
         if places not in self._seen and len(self._seen) >= _MOST_COUNTED:
             self._seen.clear()
@@ -46,13 +46,13 @@ class StableAddresses:
         return self._seen[places] >= self._threshold
 
     def captured(self, places: Hashable, *, replaced: bool) -> None:
-        """Notes a capture; ``replaced`` says whether another graph had to go for it."""
+        """Records a capture; ``replaced`` says whether an older graph was released for it."""
         del self._seen[places]
         if replaced:
             self._wait_longer()
 
     def failed(self) -> None:
-        """Notes a capture that did not succeed: another try may."""
+        """Records a capture that failed; a later one may succeed."""
         self._wait_longer()
 
     def _wait_longer(self) -> None:

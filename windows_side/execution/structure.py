@@ -1,6 +1,6 @@
 """Objects in a call whose classes this machine need not have: transformers' outputs, dataclasses, named tuples.
 
-In an artifact a dict or a tuple is in each one's place, and its manifest says what their fields were.
+An artifact has a dict or a tuple in the place of each such object, and its manifest names the fields.
 """
 
 from __future__ import annotations
@@ -24,11 +24,12 @@ pytree.register_pytree_node(Record, flatten_record, unflatten_record, flatten_wi
 
 
 def with_classes(spec: pytree.TreeSpec, classes: Sequence[ClassSpec], side: str) -> pytree.TreeSpec:
-    """A plain structure in which records and tuples of fields are in the original classes' places.
+    """Returns a structure with records and field tuples in the places of the original's classes.
 
     Args:
-        classes: that fit the structure, as :func:`toolchain.checker.classes.check_classes` asks.
-        side: of which spec it is.
+        spec: a structure of dicts, lists and tuples.
+        classes: the original's classes, which :func:`toolchain.checker.classes.check_classes` has accepted.
+        side: which of the call's structures ``spec`` is, ``in_spec`` or ``out_spec``.
     """
     places = {tuple(entry.path): entry for entry in classes if entry.spec == side}
     return _with_classes(spec, (), places) if places else spec
@@ -50,13 +51,13 @@ def _with_classes(
 
 
 def leaves_of(spec: pytree.TreeSpec, value: Any) -> list[Any]:
-    """The leaves of a value that has the structure of ``spec``.
+    """Returns the leaves of a value that has the structure of ``spec``.
 
-    In the place of a record comes a dict, an object with those attributes, or one whose class pytree knows here; in
-    that of a tuple of fields any tuple or list, or an object with those attributes.
+    A record may be given as a dict, as an object with those attributes, or as an object whose class pytree knows here.
+    A field tuple may be given as a tuple, as a list, or as an object with those attributes.
 
     Raises:
-        ValueError: it has another structure.
+        ValueError: the value has a different structure.
     """
     if spec.is_leaf():
         return [value]

@@ -1,1 +1,1 @@
-"""Whether an artifact can run on this machine, decided before any engine is touched."""
+"""Decides whether an artifact can run on this machine, before any engine is touched."""

@@ -1,4 +1,4 @@
-"""Whether an artifact may be loaded, decided before torch is imported: its signature, and its needs of this machine."""
+"""Decides whether an artifact may be loaded, by its signature and by this machine, before torch is imported."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from windows_side.preflight.requirements import Runtime, require
 
 
 class Admission(Protocol):
-    """What of a loading's settings decides whether it may begin."""
+    """The settings of ``load`` that decide whether it may begin."""
 
     @property
     def allow_unlisted_gpu(self) -> bool: ...
@@ -20,17 +20,18 @@ class Admission(Protocol):
 
 
 def admit(artifact: Artifact, loading: Admission, runtime: Runtime = Runtime.TORCH) -> list[Requirement]:
-    """Refuses an artifact that nobody trusted has signed, or that cannot run here.
+    """Refuses an artifact that no trusted signer has signed, or that cannot run here.
 
     Args:
-        runtime: what is to run it.
+        loading: with a policy, the signature is checked first.
+        runtime: the runtime that will run the artifact.
 
     Returns:
-        The requirements that are not met and that the options let pass.
+        The requirements that are unknown, were waived, or are only a risk; they are for warnings.
 
     Raises:
-        UntrustedError: the policy names nobody who signed it.
-        IncompatibleError, MissingComponentError: a requirement is not met.
+        UntrustedError: nobody whom the policy names has signed the artifact.
+        IncompatibleError: a requirement is not met.
     """
     if loading.policy is not None:
         from toolchain.signing.artifact import require_signature

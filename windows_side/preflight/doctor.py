@@ -1,4 +1,4 @@
-"""What ``doctor`` says of running artifacts on this machine."""
+"""The part of ``doctor`` about running artifacts on this machine."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _INSTALL = f"{install_line('consumer')}; on Windows, torch from its CUDA index f
 
 
 def run_requirements() -> list[Requirement]:
-    """What any artifact needs; ``check`` knows what a certain one needs."""
+    """Returns the requirements that any artifact has; :func:`.requirements.check` knows those of a certain one."""
     gpus, here = probe_gpus(), host_platform()
     platforms = [platform.value for platform in Platform]
     runtime = version_of("torch-tensorrt-rtx") or version_of("torch-tensorrt")

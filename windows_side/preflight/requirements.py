@@ -1,4 +1,4 @@
-"""Preflight: whether an artifact can run on this machine, decided before any engine is touched. Imports no torch."""
+"""Preflight: decides whether an artifact can run on this machine, before any engine is touched. Imports no torch."""
 
 from __future__ import annotations
 
@@ -27,19 +27,19 @@ from windows_side.preflight import search_path, wsl
 
 GPU_REQUIREMENT = "gpu"
 
-# CUDA 13 needs at least this driver branch, on both systems (NVIDIA, CUDA release notes, table of drivers).
+# CUDA 13 needs at least this driver branch on both systems (NVIDIA, CUDA release notes, table of drivers).
 _MINIMUM_DRIVER = Version("580")
 # TensorRT keeps the weights on the GPU, and its scratch memory beside them.
 _MEMORY_FACTOR = 1.5
-# What may go wrong, and need not.
+# These may cause a failure but need not, so they only give a warning.
 _RISKS = {search_path.NAME, wsl.NAME}
 
 
 class Runtime(str, Enum):
     """What runs an artifact.
 
-    PyTorch and Torch-TensorRT (``load``), TensorRT's own Python package (``Session``), or onnxruntime with NVIDIA's
-    plugin.
+    ``TORCH`` is PyTorch with Torch-TensorRT (``load``), ``TENSORRT`` is TensorRT's own Python package (``Session``),
+    and ``ONNXRUNTIME`` is onnxruntime with NVIDIA's plugin.
     """
 
     TORCH = "torch"
@@ -48,14 +48,15 @@ class Runtime(str, Enum):
 
 
 def check(artifact: Artifact | str | os.PathLike[str], runtime: Runtime = Runtime.TORCH) -> list[Requirement]:
-    """Every requirement of an artifact on this machine, met, not met or unknown.
+    """Returns every requirement of an artifact, each met, not met or unknown on this machine.
 
     Args:
-        artifact: open, or the path of one.
-        runtime: what is to run it.
+        artifact: an open artifact, or the path of one.
+        runtime: the runtime that will run the artifact.
 
     Raises:
-        UsageError, MalformedArtifactError: there is no such file, or it is damaged.
+        UsageError: there is no such file.
+        MalformedArtifactError: the file is damaged.
     """
     if isinstance(artifact, Artifact):
         return list(_requirements(artifact, probe_gpus(), Runtime(runtime)))
@@ -64,7 +65,7 @@ def check(artifact: Artifact | str | os.PathLike[str], runtime: Runtime = Runtim
 
 
 def unmet(requirements: Iterable[Requirement]) -> list[Requirement]:
-    """The requirements that are not met, or of which it is not known."""
+    """Returns the requirements that are not met, or that may not be."""
     return [item for item in requirements if item.state is not State.MET]
 
 
@@ -78,12 +79,12 @@ def require(
     """Refuses an artifact that cannot run here.
 
     Args:
-        allow_unlisted_gpu: take a GPU whose compute capability the engine does not list.
-        requirements: what :func:`check` found a moment ago, where it was asked already.
-        runtime: what is to run it.
+        allow_unlisted_gpu: accept a GPU whose compute capability the engines do not list.
+        requirements: what :func:`check` returned a moment ago; None means to call it.
+        runtime: the runtime that will run the artifact.
 
     Returns:
-        The requirements that were waived, are unknown, or are a risk only, for a warning.
+        The requirements that were waived, are unknown, or are only a risk; they are for warnings.
 
     Raises:
         IncompatibleError: a requirement is not met.
@@ -104,7 +105,7 @@ def require(
 
 
 def _require_platform(artifact: Artifact) -> None:
-    """Refuses an artifact of another platform, and offers ``convert``.
+    """Refuses an artifact for a different platform, and offers ``convert``.
 
     Raises:
         IncompatibleError: its engines are not for this platform.
@@ -168,7 +169,10 @@ def _driver(gpus: Gpus) -> Requirement:
 
 
 def listed_capabilities(artifact: Artifact) -> list[ComputeCapability] | None:
-    """The GPUs that every engine's own header lists, or the manifest where none tells; None where that neither does."""
+    """Returns the compute capabilities that the manifest and every engine's header list, as far as they list any.
+
+    None means that neither the manifest nor a header lists one; an empty list means that no capability is in all.
+    """
     stated = [ComputeCapability.parse(text) for text in artifact.manifest.target.compute_capabilities]
     listed = stated or None
     for engine in artifact.engines:
@@ -213,7 +217,7 @@ def _torch(manifest: Manifest) -> Requirement:
 def _torch_cuda(manifest: Manifest) -> Requirement:
     here = torch_cuda() if torch_version() else None
     found = f"CUDA {here}" if here else "a CPU-only torch" if torch_version() else "not installed"
-    # The default index gives Windows a CPU build: the usual mistake.
+    # The default index gives Windows a CPU build, which is a common mistake.
     return _compare("torch-cuda", "a CUDA build of torch", found, here is not None, _install(manifest, 1))
 
 
@@ -242,7 +246,7 @@ def _onnxruntime() -> Requirement:
 
 
 def _plugin(manifest: Manifest) -> Requirement:
-    """Whether NVIDIA's plugin is there that holds the engines' release of TensorRT-RTX."""
+    """Compares the installed plugin of NVIDIA's with the one that holds the engines' release of TensorRT-RTX."""
     table, runtime = plugins(), manifest.target.runtime
     release, here = table.release_for(runtime), version_of(table.package)
     held = f" (TensorRT-RTX {table.releases.get(here, 'of another release')})" if here else ""
@@ -261,16 +265,16 @@ def _runtime(artifact: Artifact, remedy: str) -> Requirement:
     here = version_of(package)
     found = f"{package} {here}" if here else "not installed"
     if here and [release.count(".") for release in releases] == [1]:
-        # All that is known of TensorRT's own plans where a foreign file holds them.
+        # A plan of TensorRT itself in a foreign file states only the first two numbers of its release.
         fits = here.startswith(f"{releases[0]}.")
         return _compare("runtime", f"{package} {releases[0]}", found, fits, remedy)
     needed = f"{package} {' and '.join(releases)} exactly"
-    # Engines do not work across releases, not even across the last of the four numbers.
+    # An engine works only with its own release; even the last of the four numbers must be equal.
     return _compare("runtime", needed, found, releases == [here], remedy)
 
 
 def _disk(manifest: Manifest) -> Requirement:
-    needed_bytes = 64 * 2**20  # the runtime cache
+    needed_bytes = 64 * 2**20  # for the kernel cache
     free = shutil.disk_usage(tempfile.gettempdir()).free
     needed = f"{size_text(needed_bytes)} free for caches"
     return _compare("disk", needed, f"{size_text(free)} free", free >= needed_bytes, "free some disk space")

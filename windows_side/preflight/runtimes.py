@@ -1,4 +1,4 @@
-"""Which runtime runs an artifact: the one that was asked for, or one that can and is there."""
+"""Chooses the runtime of an artifact: the one that was asked for, or one that is installed and able to run it."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ AUTO = "auto"
 
 
 def choose_runtime(artifact: Artifact, wanted: str) -> Runtime:
-    """The runtime of an artifact.
+    """Returns the runtime that is to run an artifact.
 
     Args:
-        wanted: its name; or ``auto``: TensorRT alone where that is installed, is enough, and PyTorch is not there; else
-            PyTorch.
+        wanted: a runtime's name, or ``auto``. That is TensorRT alone where TensorRT is installed and enough for the
+            graph, and PyTorch or Torch-TensorRT is missing; otherwise it is PyTorch.
     """
     if wanted != AUTO:
         return Runtime(wanted)
@@ -32,7 +32,7 @@ def choose_runtime(artifact: Artifact, wanted: str) -> Runtime:
 
 
 def check_for(artifact: Artifact, runtime: Runtime) -> list[Requirement]:
-    """Every requirement of an artifact that a runtime runs on this machine, of its graph too.
+    """Returns every requirement of an artifact for a runtime on this machine, those of its graph included.
 
     Raises:
         MalformedArtifactError: the graph or an engine's header is damaged.
@@ -53,8 +53,8 @@ def _graph_requirement(artifact: Artifact) -> Requirement:
 
 
 def _onnx_requirement(artifact: Artifact) -> Requirement:
-    """Whether it can be an ONNX model that NVIDIA's plugin runs."""
-    # Others than onnxruntime start without them.
+    """Returns whether the artifact can be an ONNX model that NVIDIA's plugin runs."""
+    # Imported late: the other runtimes start without them.
     from toolchain.formats.onnx_limits import require_runnable
     from toolchain.formats.onnx_names import onnx_names
     from toolchain.formats.source import Source

@@ -1,7 +1,7 @@
 """The requirement that the system finds one copy of each library that an artifact needs, and the right one.
 
-Python packages bring their own copies, in folders of their own. A second copy in a folder that the system searches
-by itself (PATH on Windows, LD_LIBRARY_PATH on Linux) may be loaded in its place, and be of another release.
+Python packages have copies of these libraries in their own folders. A second copy in a folder that the system searches
+by itself (PATH on Windows, LD_LIBRARY_PATH on Linux) may be loaded instead, and be of a different release.
 """
 
 from __future__ import annotations
@@ -23,10 +23,12 @@ WINDOWS = sys.platform == "win32"
 
 @dataclass(frozen=True)
 class Library:
-    """A library as its package holds it: folder and file below the package's folder.
+    """A library in a Python package.
 
     Attributes:
-        alike: what copies of it, of whatever release, are called.
+        package: the package's import name.
+        file: the library's path below the package's folder, as a pattern.
+        alike: a pattern for the file names of copies, of whatever release.
     """
 
     package: str
@@ -55,10 +57,10 @@ _ON_LINUX = {
 
 
 def search_path_requirement(manifest: Manifest, reinstall: str, *, through_torch: bool = True) -> Requirement:
-    """Whether the libraries are where their packages put them, and have no second copy on the search path.
+    """Returns whether the libraries are in their packages, and have no second copy on the search path.
 
     Args:
-        reinstall: the line that installs them.
+        reinstall: the command that installs them.
         through_torch: whether torch's and Torch-TensorRT's libraries are used too.
     """
     known = _ON_WINDOWS if WINDOWS else _ON_LINUX
@@ -80,7 +82,7 @@ def search_path_requirement(manifest: Manifest, reinstall: str, *, through_torch
 
 
 def searched_folders() -> Iterator[Path]:
-    """The folders that the system itself searches for libraries, in its order; what is no folder is left out."""
+    """Yields the folders that the system itself searches for libraries, in its order; other paths are left out."""
     if WINDOWS:
         texts = [str(Path(sys.executable).parent), rf"{os.environ.get('SYSTEMROOT', '')}\System32"]
         texts += os.environ.get("PATH", "").split(";")
@@ -96,7 +98,7 @@ def searched_folders() -> Iterator[Path]:
 
 
 def _own(library: Library) -> list[Path]:
-    """The library's files in its package."""
+    """Returns the library's files in its package."""
     folder = package_folder(library.package)
     return sorted(folder.glob(library.file)) if folder else []
 

@@ -1,8 +1,8 @@
-"""The best artifact of a folder for this machine, and the reason against each other one.
+"""Selects the best artifact of a folder for this machine, and states why each of the others is not.
 
-As ``packaging.tags`` does for wheels: an ordered list of criteria, the first that differs decides. Nothing is loaded or
-unpickled; of each file its directory, its manifest and its engines' headers are read, its graph where no PyTorch is to
-run it, and the best one's.
+As ``packaging.tags`` does for wheels, an ordered list of criteria is compared, and the first that differs decides.
+Nothing is loaded or unpickled. Of each file the directory, the manifest and the headers of its engines are read. The
+graph is read only of the best one, and where a runtime without PyTorch may run it.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ SUFFIX = ".pt2"
 
 
 class GpuMatch(IntEnum):
-    """How an engine's list of GPUs goes with a GPU of this machine."""
+    """How well an engine's list of GPUs fits a GPU of this machine; a larger value fits better."""
 
     UNLISTED = 0
     UNTOLD = 1
@@ -48,13 +48,13 @@ class GpuMatch(IntEnum):
 
 @dataclass(frozen=True)
 class Candidate:
-    """A sound artifact, as far as it decides between artifacts.
+    """The facts about a sound artifact that decide between artifacts.
 
     Attributes:
         coverage: the share of operators that run in TensorRT, or None where it is not known.
-        gpus: how many kinds of GPUs it is built for.
-        runtime: what would run it.
-        requirements: on this machine, those that were waived left out.
+        gpus: the number of kinds of GPUs that it is built for.
+        runtime: the runtime that would run it.
+        requirements: its requirements on this machine, without those that were waived.
     """
 
     path: Path
@@ -68,7 +68,7 @@ class Candidate:
 
     @property
     def fit(self) -> State:
-        """Whether it can run here: not, if one requirement is not met; else unknown, if one is."""
+        """Whether it can run here: not met if a requirement is not met, else unknown if one is unknown, else met."""
         states = {item.state for item in self.requirements}
         return next((state for state in (State.NOT_MET, State.UNKNOWN) if state in states), State.MET)
 
@@ -78,7 +78,7 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Refused:
-    """A file that does not come into question, and why."""
+    """A file that cannot be selected, and why."""
 
     path: Path
     error: TrtcrossError
@@ -86,7 +86,7 @@ class Refused:
 
 @dataclass(frozen=True)
 class Criterion:
-    """What can decide between two artifacts: a larger rank is better."""
+    """A property that can decide between two artifacts; a larger rank is better."""
 
     name: str
     rank: Callable[[Candidate], Any]
@@ -95,7 +95,7 @@ class Criterion:
 
 _FITS = {State.NOT_MET: 0, State.UNKNOWN: 1, State.MET: 2}
 
-# What matters most comes first.
+# The most important criterion is first.
 CRITERIA = (
     Criterion("requirements", lambda c: _FITS[c.fit], lambda c: c.fit.value),
     Criterion("platform", lambda c: c.meets("platform"), lambda c: "this one" if c.meets("platform") else "another"),
@@ -112,8 +112,8 @@ class Selection:
     """A folder's artifacts.
 
     Attributes:
-        candidates: the best first.
-        refused: by name.
+        candidates: the artifacts that were compared, the best first.
+        refused: the files that cannot be selected, by name.
     """
 
     candidates: tuple[Candidate, ...]
@@ -121,19 +121,19 @@ class Selection:
 
     @property
     def best(self) -> Candidate | None:
-        """The first, if it fits."""
+        """The first candidate if it fits this machine, else None."""
         return self.candidates[0] if self.candidates and self.candidates[0].fit is State.MET else None
 
 
 def select(
     folder: str | os.PathLike[str], *, model: str | None = None, allow_unlisted_gpu: bool = False, runtime: str = AUTO
 ) -> Selection:
-    """Looks at every ``.pt2`` file of a folder (not of those below it).
+    """Compares every ``.pt2`` file of a folder; folders below it are ignored.
 
     Args:
-        model: take artifacts of this model alone.
+        model: the only model whose artifacts may be selected; None means any.
         allow_unlisted_gpu: waive the requirement on the GPU's compute capability.
-        runtime: what is to run it, as :func:`.runtimes.choose_runtime` takes it.
+        runtime: the runtime's name or ``auto``, as :func:`.runtimes.choose_runtime` takes it.
 
     Raises:
         UsageError: there is no such folder, or it cannot be read.
@@ -156,15 +156,15 @@ def select(
 
 
 def ordered(candidates: Iterable[Candidate]) -> list[Candidate]:
-    """The best first; where no criterion differs, by path."""
+    """Returns the candidates with the best first; equal ones are in the order of their paths."""
     by_path = sorted(candidates, key=lambda candidate: candidate.path)
     return sorted(by_path, key=lambda candidate: [criterion.rank(candidate) for criterion in CRITERIA], reverse=True)
 
 
 def reasons(candidate: Candidate, best: Candidate | None) -> list[str]:
-    """Why a candidate is not the best: what it lacks here, or the first criterion that differs."""
+    """Returns why a candidate is not the best: the requirements that it lacks, or the first criterion that differs."""
     if lacking := unmet(candidate.requirements):
-        # What is not met is reason enough; what is unknown beside it, such as the memory of no GPU, follows from it.
+        # Unknown requirements often follow from one that is not met: without a GPU, its memory is unknown.
         lacking = [item for item in lacking if item.state is State.NOT_MET] or lacking
         return [f"{item.name} {item.state.value}: needs {item.needed}; here: {item.found}" for item in lacking]
     if best is None or candidate == best:
@@ -176,7 +176,12 @@ def reasons(candidate: Candidate, best: Candidate | None) -> list[str]:
 
 
 def gpu_match(listed: Sequence[ComputeCapability] | None, here: Iterable[ComputeCapability]) -> GpuMatch:
-    """How well a list goes with the best of this machine's GPUs; None is a list that is not known."""
+    """Returns how well a list of GPUs fits the one of this machine that it fits best.
+
+    Args:
+        listed: None means that the list is not known.
+        here: the compute capabilities of this machine's GPUs.
+    """
     if listed is None:
         return GpuMatch.UNTOLD
     return max((_match(listed, gpu) for gpu in here), default=GpuMatch.UNLISTED)
@@ -201,7 +206,7 @@ def _files(folder: Path) -> list[Path]:
 
 
 def _structure_error(path: Path) -> TrtcrossError | None:
-    """Why `load` would refuse it for what is in it, as far as its graph tells; engines are not read."""
+    """Returns why ``load`` would refuse the artifact's graph, or None. Engines are not read."""
     try:
         with open_artifact(path) as artifact:
             check_structure(artifact)
@@ -218,7 +223,7 @@ def _without_best(selection: Selection, error: TrtcrossError) -> Selection:
 
 def _candidate(path: Path, allow_unlisted_gpu: bool, runtime: str) -> Candidate:
     with Artifact(path) as artifact:
-        if artifact.foreign:  # before every byte of it is read for what it would be
+        if artifact.foreign:  # checked first: deriving a foreign file's manifest reads every byte
             raise _no_manifest(path)
         chosen = choose_runtime(artifact, runtime)
         requirements = check_for(artifact, chosen)

@@ -1,4 +1,4 @@
-"""The requirement that this is no WSL where Windows is meant: it is Linux, on a Windows machine."""
+"""The requirement about WSL, which is Linux on a Windows machine and cannot run an artifact for Windows."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ NAME = "wsl"
 
 
 def wsl_version() -> int | None:
-    """1 or 2 under the Windows Subsystem for Linux, None elsewhere."""
+    """Returns 1 or 2 under the Windows Subsystem for Linux, None elsewhere."""
     release = platform.release()
-    # A kernel for WSL 2 that somebody built may have any name.
+    # A kernel for WSL 2 that a user built may have any name.
     if "microsoft" not in release.lower() and "WSL_DISTRO_NAME" not in os.environ:
         return None
     return 1 if release.endswith("-Microsoft") else 2
 
 
 def wsl_requirement(manifest: Manifest) -> Requirement:
-    """What follows from WSL for this artifact."""
+    """Returns whether this machine's WSL, or its absence, lets the artifact run."""
     version = wsl_version()
     windows = manifest.target.platform is Platform.WINDOWS_X86_64
     needed = "Windows itself, not WSL" if windows else "Linux, or WSL 2"

@@ -1,1 +1,1 @@
-"""Pages and JUnit files of verification and benchmark."""
+"""Pages of checks, verifications and benchmarks, and JUnit files of verifications."""

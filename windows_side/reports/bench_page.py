@@ -1,4 +1,4 @@
-"""A benchmark's page: what ``trtcross bench --html`` writes, of the document that ``--json`` prints."""
+"""The page of ``trtcross bench --html``, made from the document that ``--json`` prints."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ _BINS = 24
 
 
 def bench_page(document: dict[str, Any]) -> Page:
-    """The page of a benchmark run.
+    """Returns the page of a benchmark.
 
     Args:
-        document: of one run; latencies in milliseconds.
+        document: the document of ``bench --json``; latencies are in milliseconds.
     """
     latency = document["latency"]
     mode = "CUDA graphs" if document["cuda_graphs"] else "launched call by call"
@@ -33,7 +33,7 @@ def bench_page(document: dict[str, Any]) -> Page:
 
 
 def histogram(samples: list[float], caption: str) -> Histogram:
-    """How often calls took how many milliseconds, up to the 99th percentile; longer ones fall in the last column."""
+    """Returns a histogram of milliseconds up to the 99th percentile; longer calls are in the last column."""
     ordered = sorted(samples)
     low, high = ordered[0], ordered[int(0.99 * (len(ordered) - 1))]
     step = (high - low) / _BINS or 1e-6

@@ -22,10 +22,10 @@ from windows_side.preflight.requirements import unmet
 
 
 def check_page(artifact: Artifact, requirements: Sequence[Requirement]) -> Page:
-    """The page of a check: the requirements, and whether this machine meets them.
+    """Returns the page of a check.
 
     Args:
-        requirements: all of the artifact's, as this machine meets them.
+        requirements: every requirement of the artifact, as :func:`.runtimes.check_for` returns them.
     """
     manifest, path = artifact.manifest, str(artifact.path)
     return Page(

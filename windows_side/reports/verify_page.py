@@ -1,4 +1,4 @@
-"""A verification's page: the verdict, this machine, what is in the artifact, and how far its numbers are off."""
+"""The page of ``trtcross verify --html``: the verdict, this machine, the artifact, and the errors of its outputs."""
 
 from __future__ import annotations
 
@@ -64,10 +64,10 @@ _NUMBERS = "Numbers"
 
 
 def verify_page(verification: Verification, latency: dict[str, Any] | None = None) -> Page:
-    """The page of a verification: its levels, errors and histograms.
+    """Returns the page of a verification.
 
     Args:
-        verification: as far as it has come; a level under way is shown as broken off.
+        verification: may be under way; the running level is shown as broken off.
         latency: the document of ``bench --json``.
     """
     facts = verification.facts
@@ -107,7 +107,7 @@ def _again(verification: Verification) -> str:
 
 
 def _failed_first(verification: Verification, sections: list[Section]) -> list[Section]:
-    """The sections, with the one first that shows why the verification failed."""
+    """Returns the sections, with the one first that shows why the verification failed."""
     shown = {IncompatibleError: NEEDS, WrongNumbersError: _NUMBERS}
     failed = [title for kind, title in shown.items() if isinstance(verification.error, kind)]
     return sorted(sections, key=lambda section: section.title not in failed)
@@ -126,7 +126,7 @@ def _verdict(verification: Verification) -> Verdict:
 
 
 def _left_open(verification: Verification) -> Iterator[str]:
-    """What a verification that passed does not say."""
+    """Yields what a verification that passed did not cover."""
     if left := [level for level in LEVELS if level not in verification.levels]:
         yield f"Not asked for: {', '.join(left)}."
     if missing := unmet(verification.requirements):
@@ -190,7 +190,7 @@ def _number_row(error: OutputError) -> list[str | TableCell]:
 
 
 def error_histogram(error: OutputError) -> Histogram:
-    """How many elements of an output are how far off; what is past the allowed maximum is marked."""
+    """Returns a histogram of an output's elements by their error; bins past the allowed maximum are marked."""
     found, allowed = error.histogram, error.tolerance.max_relative
     bins = [Bin("equal", found.equal, "equal")]
     ticks = range(4, len(found.counts) - 4 if found.not_finite else len(found.counts), 4)

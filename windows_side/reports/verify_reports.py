@@ -1,4 +1,4 @@
-"""A verification as files: the page for people and JUnit XML for CI."""
+"""Writes a verification as files: the page for people, and JUnit XML for CI."""
 
 from __future__ import annotations
 
@@ -18,9 +18,11 @@ _LATENCY = JsonLimit("the latency", 64 * 2**20, 1_000_000)
 
 @dataclass(frozen=True)
 class Reports:
-    """The files to write, as often as there is something new.
+    """The files to write, and what the page shows besides the verification.
 
     Attributes:
+        html: where the page goes, or None.
+        junit: where the JUnit XML goes, or None.
         latency: the document of ``bench --json``, for the page.
     """
 
@@ -29,10 +31,10 @@ class Reports:
     latency: dict[str, Any] | None = None
 
     def write(self, verification: Verification) -> None:
-        """Writes them as things stand; a verification under way is reported as broken off.
+        """Writes the files from the results so far; a verification under way is reported as broken off.
 
         Raises:
-            UsageError: one cannot be written.
+            UsageError: a file cannot be written.
         """
         if self.junit:
             write_report(self.junit, junit_xml([verification_suite(verification)]))
@@ -44,7 +46,7 @@ class Reports:
 
 
 def verification_suite(verification: Verification) -> Suite:
-    """One case a level; what was not reached is skipped, and a level that never ended is an error."""
+    """Returns one case per level; a level that was not reached is skipped, and one that is still running has failed."""
     group = "trtcross.verify"
     cases = [_case(result, group) for result in verification.results]
     ended = {result.level for result in verification.results}
@@ -57,10 +59,10 @@ def verification_suite(verification: Verification) -> Suite:
 
 
 def read_latency(path: Path) -> dict[str, Any]:
-    """Reads the figures that ``bench --json`` has printed.
+    """Reads the document that ``bench --json`` printed.
 
     Raises:
-        UsageError: that is not such a file.
+        UsageError: the file cannot be read, or has no such figures.
     """
     wrong = UsageError(
         "these are no figures of a benchmark", where=str(path), remedy="write it by `trtcross bench --json`"

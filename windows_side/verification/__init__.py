@@ -1,1 +1,1 @@
-"""Levels of verification, from integrity to numbers."""
+"""Verifies an artifact level by level, from integrity to numbers."""

@@ -1,4 +1,4 @@
-"""How far an array is from golden. numpy alone, so that whatever runs the artifact is compared in the same way."""
+"""Measures how far an array is from golden, by numpy alone, so that every runtime is compared alike."""
 
 from __future__ import annotations
 
@@ -16,13 +16,17 @@ Array = np.ndarray[Any, Any]
 def compare_arrays(
     got: Array, want: Array, tolerance: Tolerance, *, name: str, dtype: str, sample: int = 0
 ) -> OutputError:
-    """Compares two arrays of one shape, in fp64.
+    """Compares two arrays of the same shape in fp64.
 
-    Values that are equal, both NaN or the same infinity are no error; where only one of the two is finite, the error
-    is infinite.
+    Values that are equal, both NaN or the same infinity have no error. Where only one of the two is finite, or both are
+    different infinities, the error is infinite.
 
     Args:
-        dtype: as the manifest names it.
+        got: what the artifact returned.
+        want: the golden output.
+        name: the output's name.
+        dtype: the output's dtype, as the manifest names it.
+        sample: the golden sample's number.
     """
     shape = want.shape
     a, b = _doubles(got), _doubles(want)
@@ -72,13 +76,13 @@ def _norm(value: Array) -> float:
 
 
 def _cosine(a: Array, b: Array) -> float:
-    """1 where both are zero or empty, for then they agree."""
+    """Returns the cosine of two arrays. Where one has length zero it is 1 if both are equal, else 0."""
     lengths = _norm(a) * _norm(b)
     return float(a.ravel() @ b.ravel()) / lengths if lengths else float(np.array_equal(a, b))
 
 
 def _doubles(value: Array) -> Array:
-    """The value in fp64; complex numbers as pairs."""
+    """Returns the value in fp64; complex numbers become pairs in a new last dimension."""
     if np.iscomplexobj(value):
         return np.stack([value.real, value.imag], axis=-1).astype(np.float64)
     return value.astype(np.float64)

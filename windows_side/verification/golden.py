@@ -1,4 +1,4 @@
-"""Golden I/O on the consumer's side: reading it and comparing with it."""
+"""Compares a loaded model with its golden I/O."""
 
 from __future__ import annotations
 
@@ -19,7 +19,11 @@ from windows_side.verification.output_error import OutputError
 
 
 def compare_golden(artifact: Artifact, model: Any) -> list[OutputError]:
-    """Runs every golden sample through a loaded model."""
+    """Runs every golden sample through a loaded model, and compares the outputs.
+
+    Raises:
+        MalformedArtifactError: golden I/O is not what the manifest describes.
+    """
     errors: list[OutputError] = []
     precision = artifact.manifest.precision
     for number, (inputs, wanted) in enumerate(read_golden(artifact)):
@@ -45,7 +49,7 @@ def _compare(artifact: Artifact, number: int, spec: ValueSpec, got: torch.Tensor
 def compare_output(
     got: torch.Tensor, want: torch.Tensor, tolerance: Tolerance, *, name: str, sample: int = 0
 ) -> OutputError:
-    """:func:`.array_error.compare_arrays`, of two tensors."""
+    """Compares two tensors as :func:`.array_error.compare_arrays` does."""
     dtype = str(want.dtype).removeprefix("torch.")
     return compare_arrays(_doubles(got), _doubles(want), tolerance, name=name, dtype=dtype, sample=sample)
 

@@ -1,4 +1,4 @@
-"""Verifying an artifact, level by level: integrity, structure, load, numbers."""
+"""Verifies an artifact level by level: signature (where a policy is given), integrity, structure, load, numbers."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class StepResult:
 
 @dataclass
 class ArtifactSummary:
-    """What an artifact says of itself, kept when its file is closed; a foreign one's manifest has no digest."""
+    """What is kept of an artifact when its file is closed. The derived manifest of a foreign file has no digest."""
 
     manifest: Manifest
     manifest_sha256: str | None
@@ -47,14 +47,19 @@ class ArtifactSummary:
 
 
 class Verification:
-    """One artifact's way through the levels, and what was learnt on it. Opening it belongs to the first level.
+    """A verification of one artifact, and its results so far. Opening the file is part of the first level.
 
     Attributes:
-        results: of the levels that ended.
-        running: the level under way; after the run it is None, unless the run was broken off.
-        facts: the artifact's, once it could be opened.
-        machine: this machine's, and
-        requirements: the artifact's on it; both only where they were asked for, or from the level ``load`` on.
+        path: the artifact's path.
+        level: the last level to check.
+        started: when the verification was made, in UTC.
+        levels: all levels to check, in order.
+        results: the results of the levels that ended.
+        running: the level under way. After the run it is None, unless the run was broken off.
+        facts: the artifact's facts, once it is open.
+        machine: facts about this machine. Like ``requirements`` it is filled where it was asked for, and wherever the
+            last level is ``load`` or ``numbers``.
+        requirements: the artifact's requirements on this machine.
         outputs: how far each output is from golden.
     """
 
@@ -69,8 +74,9 @@ class Verification:
         """Prepares a verification; nothing is read yet.
 
         Args:
+            level: the last level to check; it includes those before it.
             loading: with a policy, the signature is checked before anything else.
-            about_machine: look at the machine at every level.
+            about_machine: collect facts about the machine whatever the level.
         """
         self.path = os.fspath(path)
         self.level = level
@@ -93,7 +99,7 @@ class Verification:
         return self.results[-1].error if self.results else None
 
     def run(self, before: Callable[[str], None] = lambda level: None) -> Iterator[StepResult]:
-        """Goes through the levels in order and stops at the first that fails.
+        """Checks the levels in order, and stops at the first that fails. Yields each level's result as it ends.
 
         Args:
             before: called with the name of each level that is about to begin.
@@ -139,11 +145,11 @@ class Verification:
                 self._runtime = choose_runtime(artifact, self._loading.runtime)
                 self.requirements = check(artifact, self._runtime)
             except TrtcrossError:
-                self.requirements = []  # the engines' headers are damaged; a level will say so
+                self.requirements = []  # the engines' headers are damaged, which a level will report
         return artifact
 
     def _step(self, level: str, artifact: Artifact, details: dict[str, Any]) -> None:
-        """Does one level; what it learns goes into ``details``, also where it fails."""
+        """Checks one level, and puts what it finds into ``details`` even where it fails."""
         if level == "signature" and self._loading.policy:
             details["signer"] = str(require_signature(artifact, self._loading.policy))
         elif level == "integrity":
@@ -151,7 +157,8 @@ class Verification:
         elif level == "structure":
             details.update(check_structure(artifact, self._loading.trust))
         elif level == "load":
-            # Before torch, which may be what is missing. Without requirements the engines' headers are damaged.
+            # Checked before torch is imported, which may be what is missing. Without requirements, the engines' headers
+            # are damaged, and `require` reports that.
             doubts = require(
                 artifact,
                 allow_unlisted_gpu=self._loading.allow_unlisted_gpu,
@@ -190,10 +197,11 @@ def _golden_of(artifact: Artifact, model: Any, runtime: Runtime) -> list[OutputE
 
 
 def golden_errors(artifact: Artifact, model: Any, runtime: Runtime = Runtime.TORCH) -> list[OutputError]:
-    """Runs the golden inputs and compares with the golden outputs.
+    """Runs the golden inputs, and compares the outputs with golden.
 
     Args:
-        runtime: that the model is of.
+        model: the loaded model or session.
+        runtime: the runtime of the model.
 
     Raises:
         IncompatibleError: the artifact holds no golden I/O.
@@ -212,7 +220,7 @@ def require_within(errors: Sequence[OutputError], artifact: Artifact) -> None:
     """Refuses outputs that are too far from golden.
 
     Raises:
-        WrongNumbersError: with the worst of them.
+        WrongNumbersError: naming the worst of them.
     """
     wrong = [error for error in errors if not error.within]
     if wrong:
@@ -228,7 +236,7 @@ def require_within(errors: Sequence[OutputError], artifact: Artifact) -> None:
 
 
 def broken_off(level: str) -> TrtcrossError:
-    """What is said of a level that never ended, should this process end now."""
+    """Returns the error that reports a level as broken off, should this process end now."""
     return TrtcrossError(
         f"the process ended during the level {level!r}",
         remedy="run `trtcross verify` again by hand; a crash in it is the driver's or TensorRT's",

@@ -1,4 +1,4 @@
-"""How far one output is from golden, as numbers that can be printed, drawn and kept. Imports no torch."""
+"""The error of one output, as numbers that can be printed, drawn and kept. Imports no torch."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from typing import Any
 
 from toolchain.manifest.models import Tolerance
 
-# What fp32 sums in another order may differ by: less than that is no error to compare with.
+# fp32 sums in a different order may differ by this much, so a smaller error of the precision is counted as this one.
 ROUNDING = 1e-5
-# More than this many times the precision's own error is a warning.
+# An output's error above this many times the precision's own error gives a warning.
 MOST_ADDED = 4.0
 
 
 def doubts_of_added(errors: Sequence[OutputError]) -> list[str]:
-    """Outputs whose error is much more than their precision explains."""
+    """Returns a warning for each output whose error is much larger than its precision explains."""
     return [
         f"{error.name} of sample {error.sample} is off by {error.relative_l2:.1e}, {error.added:.0f} times what its "
         f"precision alone costs ({error.precision_error:.1e}): TensorRT adds that"
@@ -30,10 +30,10 @@ class ErrorHistogram:
     """An output's elements by their error ``|got - want| / max |want|``.
 
     Attributes:
-        equal: elements without an error.
-        counts: elements in each of :data:`BINS` bins, half a decade wide from 1e-10 on; the first bin also holds what
-            is smaller, the last what is larger.
-        not_finite: elements that are NaN or infinite on one side alone, or infinities of different sign.
+        equal: the number of elements without an error.
+        counts: the number of elements in each of :data:`BINS` bins, half a decade wide from 1e-10 on. The first bin
+            also has smaller errors, and the last one larger errors.
+        not_finite: the number of elements that are NaN or infinite on one side alone, or infinities of different sign.
     """
 
     equal: int
@@ -46,12 +46,12 @@ class ErrorHistogram:
 
     @classmethod
     def edge(cls, index: int) -> float:
-        """The left edge of a bin."""
+        """Returns the left edge of a bin."""
         return float(10 ** (cls.LOWEST + index / cls.BINS_PER_DECADE))
 
     @classmethod
     def position(cls, error: float) -> float:
-        """Where an error is, in bins from the first one's left edge."""
+        """Returns the position of an error, in bins from the first one's left edge."""
         if error <= 0:
             return 0.0
         place = (math.log10(error) - cls.LOWEST) * cls.BINS_PER_DECADE if math.isfinite(error) else math.inf
@@ -65,10 +65,11 @@ class OutputError:
     Attributes:
         relative_l2: ``||got - want|| / ||want||``.
         max_relative: ``max |got - want| / max |want|``.
-        cosine: of the two, flattened.
-        precision_error: what the artifact's precision alone costs, as the build measured it on the CPU (relative L2);
-            None where it is not known.
-        worst_index: where the largest difference is; of a complex output the last number is 0 (real) or 1.
+        cosine: the cosine of the two outputs, flattened.
+        precision_error: the relative L2 error that the artifact's precision alone costs, which the build measured on
+            the CPU; None where it is not known.
+        worst_index: the index of the largest difference. For a complex output a last number is added: 0 for the real
+            part, 1 for the imaginary part.
     """
 
     sample: int
@@ -88,7 +89,7 @@ class OutputError:
 
     @property
     def added(self) -> float | None:
-        """How many times the precision's own error the whole error is: more than about 1 is what TensorRT adds."""
+        """The whole error divided by the precision's own error; what exceeds about 1 was added by TensorRT."""
         if self.precision_error is None:
             return None
         return self.relative_l2 / max(self.precision_error, ROUNDING)
@@ -98,7 +99,7 @@ class OutputError:
         return self.relative_l2 <= self.tolerance.relative_l2 and self.max_relative <= self.tolerance.max_relative
 
     def to_json(self) -> dict[str, Any]:
-        """As plain JSON, which knows no infinity and no NaN: they become null."""
+        """Returns plain JSON. It has neither infinity nor NaN, so both become null."""
         document = {
             **asdict(self),
             "tolerance": self.tolerance.model_dump(),

@@ -1,4 +1,4 @@
-"""Comparing a session, TensorRT's or onnxruntime's, with golden I/O, without torch."""
+"""Compares a session, TensorRT's or onnxruntime's, with golden I/O. Needs no torch."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from windows_side.verification.output_error import OutputError
 
 
 class RunsLeaves(Protocol):
-    """What runs an artifact on the leaves of a call."""
+    """A session that runs an artifact on the leaves of a call."""
 
     def run_leaves(self, leaves: Sequence[Any]) -> list[Any]: ...
 
 
 def compare_session(artifact: Artifact, session: RunsLeaves) -> list[OutputError]:
-    """Runs every golden sample through a session.
+    """Runs every golden sample through a session, and compares the outputs.
 
     Raises:
         MalformedArtifactError: golden I/O is not what the manifest describes.

@@ -100,7 +100,7 @@ def test_bench_measures_calls_on_the_host(runtime: ReferenceRuntime) -> None:
         assert len(steady.latency.samples) == 5
         assert steady.machine["onnxruntime"] == "1.32.0"
         graphs = BenchmarkOptions(options.loading.model_copy(update={"cuda_graphs": True}))
-        with pytest.raises(UsageError, match="reads and writes fixed places"):
+        with pytest.raises(UsageError, match="reads and writes fixed addresses"):
             measure_onnx(artifact, graphs)
 
 

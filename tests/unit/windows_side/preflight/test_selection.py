@@ -150,7 +150,7 @@ def test_unlisted_gpus_only_when_allowed_and_last(tmp_path: Path) -> None:
 def test_one_model_among_several(tmp_path: Path) -> None:
     artifact(tmp_path / "a.pt2", model__name="first")
     artifact(tmp_path / "b.pt2", model__name="second", created="2027-01-01T00:00:00Z")
-    assert "2 models lie here; --model chooses" in select(tmp_path).stdout
+    assert "2 models are here; --model chooses" in select(tmp_path).stdout
     rows = found(tmp_path, "--model", "first")
     assert (rows["a.pt2"]["outcome"], rows["b.pt2"]["reasons"]) == ("best", ["it holds the model 'second'"])
 
