@@ -1,1 +1,1 @@
-"""From an exported program to partitions and engines."""
+"""Lowers an exported program, partitions it, and converts the partitions to engines."""

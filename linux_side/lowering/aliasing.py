@@ -1,4 +1,4 @@
-"""Which caches TensorRT may write into in place."""
+"""Decides which caches TensorRT may write into in place."""
 
 from __future__ import annotations
 
@@ -12,12 +12,16 @@ from linux_side.upstream import forbid_aliasing
 
 
 def allow_aliasing_of_state_alone(gm: torch.fx.GraphModule, changes: Sequence[StateChange]) -> list[torch.fx.Node]:
-    """Lets TensorRT write in place into a cache that is state and that nobody else reads, and into nothing else.
+    """Allows TensorRT to write in place only into caches that are state and have no other reader.
 
-    It would write into an input of the caller's, or into a tensor that another part of the graph still reads.
+    Otherwise it might write into an input of the caller's, or into a tensor that another part of the graph still reads.
+
+    Args:
+        gm: the lowered graph, changed in place.
+        changes: the graph's state, whose new values are its last outputs.
 
     Returns:
-        The writes that are allowed.
+        The nodes of the allowed writes.
     """
     allowed = []
     _drop_copies_of_new_values(gm, len(changes))
@@ -35,7 +39,7 @@ def allow_aliasing_of_state_alone(gm: torch.fx.GraphModule, changes: Sequence[St
 
 
 def _drop_copies_of_new_values(gm: torch.fx.GraphModule, count: int) -> None:
-    """Gives out new values of state themselves, where a program that is lowered a second time gives out copies."""
+    """Outputs new values of state instead of copies of them, which a program has that was lowered before."""
     output = gm.graph.output_node()
     results = flat_outputs(gm)
     for copy in results[len(results) - count :]:

@@ -1,8 +1,8 @@
-"""The names of engines' bindings: over a whole artifact, one for each value, and no name for two.
+"""Names the bindings of engines: in a whole artifact, each value has one name and no two values share one.
 
-Each engine binds by its own names, so TensorRT and the loaders would be content with the same names in every engine.
-A runtime in which engines stand in a graph, such as onnxruntime, knows a value by one name alone, which is also the
-name under which the engines that make it and take it bind it.
+TensorRT and the loaders would accept the same names in every engine. But a runtime that has engines as nodes of a
+graph, such as onnxruntime, identifies each value by its name, under which the engines that produce and consume it bind
+it.
 """
 
 from __future__ import annotations
@@ -19,16 +19,17 @@ from linux_side.fx.values import flat_outputs
 from linux_side.lowering.parts import call_of, engine_parts
 from toolchain.graph.views import KINDS, NEW_SHAPES
 
-# A value of the partitioned graph: the node that gives it, and its index among that node's outputs.
+# A value of the partitioned graph: the node that produces it, and its index among that node's outputs.
 _Value = tuple[torch.fx.Node, int]
 
 
 @dataclass(frozen=True)
 class BindingNames:
-    """What one engine calls its bindings.
+    """The names of one engine's bindings.
 
     Attributes:
-        outputs: as many as the engine can have: one over an input's memory comes after those of the graph.
+        inputs: the names of the inputs.
+        outputs: as many names as the engine may need. Outputs that share an input's memory come after the graph's.
     """
 
     inputs: tuple[str, ...]
@@ -36,10 +37,13 @@ class BindingNames:
 
 
 def name_bindings(partitioned: torch.fx.GraphModule) -> dict[str, BindingNames]:
-    """Names the bindings of every engine of a graph, by the names of their parts.
+    """Names the bindings of every engine of a graph.
 
-    The first engine's are Torch-TensorRT's own. A later one takes a value under the name that it has already, and its
-    outputs have the engine's number before theirs.
+    The first engine has Torch-TensorRT's own names. A later engine has the existing name for each input that was named
+    before, and the engine's number as the prefix of its outputs.
+
+    Returns:
+        The names of each engine, by the name of its part.
     """
     taken: set[str] = set()
     known: dict[_Value, str] = {}
@@ -76,7 +80,10 @@ def _names(
 
 
 def _value(argument: Any) -> _Value | None:
-    """The value that an engine takes; None of a number. A view that changes nothing is the value that it views."""
+    """Returns the value behind an engine's argument, which for a view that changes nothing is its source.
+
+    None for a number.
+    """
     if not isinstance(argument, torch.fx.Node):
         return None
     if argument.target is operator.getitem:

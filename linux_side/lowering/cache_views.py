@@ -1,7 +1,8 @@
-"""Caches of any layout, seen in the one that TensorRT can write into in place.
+"""Views caches of any layout in the layout that TensorRT can write into in place.
 
-Its layer takes a cache of four dimensions, batch 1, written along the third. A write of one position along any
-dimension of any cache is such a write to a view of it: all dimensions before that one are heads, and all behind it one.
+Its layer takes a cache of four dimensions with batch size 1, written along the third one. A write of one position along
+any dimension of any cache is such a write to a view. In the view, all dimensions before the written one are merged into
+the heads, and all dimensions after it into the last one.
 """
 
 from __future__ import annotations
@@ -20,10 +21,11 @@ _REASON = "it is a view of a cache that an engine writes into"
 
 
 def view_caches(gm: torch.fx.GraphModule, writes: Sequence[torch.fx.Node]) -> None:
-    """Lets an engine have the cache of each write, and give it back, as a view; in place.
+    """Passes the cache of each write to its engine, and returns it from there, as a view; changes the graph in place.
 
     Args:
-        writes: of state, whose old value nobody else reads.
+        gm: the lowered graph.
+        writes: the writes into state whose old value has no other reader.
     """
     for write in writes:
         if _is_one_position(write) and not _is_as_tensorrt_has_it(write):

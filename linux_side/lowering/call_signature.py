@@ -1,4 +1,4 @@
-"""What of a call of an operator decides what it is decomposed to."""
+"""Signatures of operator calls: everything about a call that decides what it is decomposed into."""
 
 from __future__ import annotations
 
@@ -16,11 +16,15 @@ Signature: TypeAlias = tuple[Any, ...]
 
 
 class PlainWayError(Exception):
-    """A program that only torch's own way can decompose."""
+    """Only torch's own ``run_decompositions`` can decompose this program."""
 
 
 def require_simple(program: ExportedProgram) -> None:
-    """Refuses what the calls of a program, each by itself, do not tell."""
+    """Requires that each call of a program can be decomposed by itself.
+
+    Raises:
+        PlainWayError: the program changes state, calls something other than an operator, or has sizes that vary.
+    """
     kinds = {spec.kind for spec in program.graph_signature.output_specs}
     inputs = (TensorArgument, ConstantArgument)
     if kinds != {OutputKind.USER_OUTPUT}:
@@ -38,7 +42,7 @@ def require_simple(program: ExportedProgram) -> None:
 
 
 def tensors_of(node: Node) -> Sequence[Any]:
-    """What a call gives: tensors, or none where it only checks."""
+    """Returns the tensors that a call returns; none if it only checks something."""
     value = node.meta.get("val")
     if value is None:
         return ()
@@ -47,19 +51,20 @@ def tensors_of(node: Node) -> Sequence[Any]:
 
 @dataclass(frozen=True)
 class _Place:
-    """Stands for a tensor among the arguments of a call."""
+    """The place of a tensor among the arguments of a call."""
 
     index: int
 
 
 def signature_of(call: Node, values: Mapping[Node, Any]) -> Signature:
-    """What decides what a call becomes: equal for two calls, torch makes the same of them.
+    """Returns the signature of a call: torch decomposes two calls with equal signatures in the same way.
 
     Args:
-        values: behind the nodes.
+        call: the node of the call.
+        values: the value of each node.
 
     Raises:
-        PlainWayError: an argument is not told by its description.
+        PlainWayError: an argument or the operator cannot be described.
     """
     inputs = call.all_input_nodes
     places = {argument: index for index, argument in enumerate(inputs)}
@@ -74,12 +79,16 @@ def _hashable(value: Any) -> Any:
         return tuple((key, _hashable(item)) for key, item in value.items())
     if isinstance(value, slice):
         return ("slice", value.start, value.stop, value.step)
-    # 1, 1.0 and True are equal, 0.0 and -0.0 too.
+    # 1, 1.0 and True compare equal, and so do 0.0 and -0.0: their types and texts differ.
     return (type(value), repr(value)) if isinstance(value, (int, float, complex)) else value
 
 
 def functional(target: Any) -> Any:
-    """For an operator that writes in place, the one that torch traces instead; else the operator itself."""
+    """Returns the operator that torch traces in place of one that writes in place; any other operator as it is.
+
+    Raises:
+        PlainWayError: there is no such operator, or torch decomposes one of the two before tracing.
+    """
     schema = target._schema
     if not schema.is_mutable:
         return target
@@ -91,7 +100,7 @@ def functional(target: Any) -> Any:
 
 
 def is_composite(target: Any) -> bool:
-    """Whether torch takes an operator apart before it sees what is written."""
+    """Returns whether torch decomposes an operator before it sees what is written."""
     return bool(torch._C._dispatch_has_kernel_for_dispatch_key(target.name(), "CompositeImplicitAutograd"))
 
 
@@ -100,7 +109,11 @@ def _is_fixed(value: torch.Tensor) -> bool:
 
 
 def described(value: Any) -> Signature:
-    """What an operator may ask of a tensor without its data."""
+    """Describes everything about a tensor that an operator can query without its data.
+
+    Raises:
+        PlainWayError: it is not a plain strided fake tensor of fixed size, or is a known constant.
+    """
     if type(value) is not torch._subclasses.FakeTensor or value.layout is not torch.strided or not _is_fixed(value):
         raise PlainWayError
     if value.constant is not None:

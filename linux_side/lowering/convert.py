@@ -1,4 +1,4 @@
-"""Convert: each partition becomes a network, and the network an engine."""
+"""Converts each partition to a TensorRT network, and builds an engine from it."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ NetworkHook = Callable[[str, Any], None]
 
 @dataclass(frozen=True)
 class EngineFacts:
-    """What the manifest says of an engine beyond its engine info."""
+    """The parts of an engine's manifest entry that its engine info does not have."""
 
     inputs: list[Binding]
     outputs: list[Binding]
@@ -62,10 +62,10 @@ class Compiled:
     """A compiled graph.
 
     Attributes:
-        gm: the partitioned graph, an :class:`EngineModule` where each engine goes.
-        facts: by the engine's name.
+        gm: the partitioned graph, with an :class:`EngineModule` in place of each engine's part.
+        facts: the facts of each engine, by the engine's name.
         fallback: how often each operator stays in PyTorch.
-        in_engines: how many operators went into engines.
+        in_engines: how many operators are in engines.
     """
 
     gm: torch.fx.GraphModule
@@ -87,18 +87,24 @@ def convert_partitions(
 ) -> Compiled:
     """Builds an engine for each ``_run_on_acc_*`` submodule and puts an :class:`EngineModule` in its place.
 
-    Each plan goes to a file in ``spool`` as soon as it is built, so that only one is in memory.
+    Each plan is written to a file in ``spool`` as it is built, so that at most one is in memory.
 
     Args:
+        partitioned: the partitioned graph, changed in place.
+        options: the build's options.
+        builder: the backend.
         profiles: for each optimization profile, each symbol's ``min``, ``opt`` and ``max``.
-        on_partition: sees each partition just before it is converted.
-        on_network: sees each partition's ``INetworkDefinition`` just before its engine is built.
-        deadline: when the search for the operators that TensorRT refuses has to end; asked at the first of them.
-        on_step: hears what the builder does, and how much of all engines is done, from 0 to 1; from any thread.
+        spool: the folder for the plans.
+        on_partition: called with each partition just before it is converted.
+        on_network: called with each partition's ``INetworkDefinition`` just before its engine is built.
+        deadline: returns when, by ``time.monotonic``, the search for an operator that TensorRT refuses must end. It is
+            called at the first such search.
+        on_step: called with the builder's step and the fraction of all engines done, from 0 to 1, from any thread.
 
     Raises:
         BuildFailedError: there is nothing for TensorRT to do, or a network differs from the model.
-        AttemptFailedError: there are operators that TensorRT does not take. After the first no engine is built.
+        AttemptFailedError: TensorRT does not take some operators. No engine is built after the first such operator; the
+            remaining partitions are converted to find all of them.
     """
     settings = settings_of(options, builder)
     compiled = Compiled(partitioned, fallback=operators_in_torch(partitioned))
@@ -162,7 +168,7 @@ def convert_partitions(
 
 
 def for_platform(compiled: Compiled, platform: Platform) -> None:
-    """Sets the platform that the engines' infos name: one engine may be for several."""
+    """Sets the platform in each engine's info, because one engine may serve several platforms."""
     for module in compiled.gm.children():
         if isinstance(module, EngineModule):
             info = replace(module.compiled.info, target_platform=platform.runtime_name)
@@ -171,8 +177,8 @@ def for_platform(compiled: Compiled, platform: Platform) -> None:
 
 @contextmanager
 def _node_named(interpreter: Any) -> Iterator[None]:
-    """Makes of what a converter raises a refusal of its operator."""
-    with upstream.builder_errors() as said:
+    """Turns an error of a converter into a refusal of the operator that it converts."""
+    with upstream.builder_errors() as messages:
         try:
             yield
         except (TrtcrossError, MemoryError):
@@ -182,13 +188,13 @@ def _node_named(interpreter: Any) -> Iterator[None]:
             if node is None:
                 raise
             reason = f"its converter raised {type(error).__name__}: {_line(error)}"
-            reason += f" ({upstream.words(said)})" if said else ""
+            reason += f" ({upstream.words(messages)})" if messages else ""
             raise OperatorRefusedError([node], reason, by_itself=True) from error
 
 
 @contextmanager
 def _empty_blamed(partition: torch.fx.GraphModule) -> Iterator[None]:
-    """Makes of any failure a refusal of what computes with tensors that have no elements, where there are such."""
+    """Turns any error into a refusal of the operators on tensors without elements, if the partition has any."""
     try:
         yield
     except MemoryError:
@@ -207,10 +213,17 @@ def _blamed(
     deadline: Callable[[], float],
     interpreter: Any = None,
 ) -> Iterator[None]:
-    """Makes of every other failure a refusal of the operator that is found to be its reason.
+    """Turns any other error into a refusal of the operator that causes it.
 
     Args:
-        interpreter: of the partition, where the builder is at work.
+        partition: the partition that is converted or built.
+        build: builds an engine of a graph, or raises.
+        deadline: returns when the search for the operator must end.
+        interpreter: the partition's interpreter, if its network is complete and the builder is running.
+
+    Raises:
+        OperatorRefusedError: with the operator.
+        BuildFailedError: the builder supports no engine in a dtype of the operator, or the time is over.
     """
     try:
         yield

@@ -1,4 +1,4 @@
-"""Which operator of a partition it is that TensorRT does not take."""
+"""Finds the operator of a partition that TensorRT does not take."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ _LOWERED = "trtcross_lowered"
 
 
 class OperatorRefusedError(Exception):
-    """TensorRT does not take a part of the model, because of some of its operators.
+    """TensorRT does not take a part of the model because of some of its operators.
 
     Attributes:
         nodes: the operators.
-        reason: in TensorRT's or the converter's own words.
-        by_itself: whether each operator is refused whatever stands beside it, as where a converter raises.
+        reason: the message of TensorRT or of the converter.
+        by_itself: whether each operator is refused whatever its neighbours are, as when a converter raises.
     """
 
     def __init__(self, nodes: Sequence[torch.fx.Node], reason: str, *, by_itself: bool) -> None:
@@ -31,13 +31,13 @@ class OperatorRefusedError(Exception):
 
 
 def remember_names(gm: torch.fx.GraphModule) -> None:
-    """Lets the nodes of partitions, which are copied and rewritten, be found in this graph again."""
+    """Records each node's name in its metadata, so that copies of it in partitions can be traced back to this graph."""
     for node in gm.graph.nodes:
         node.meta[_LOWERED] = node.name
 
 
 def lowered_name(node: torch.fx.Node) -> str | None:
-    """The name that a partition's node has in the lowered graph; that of its nearest source, where it was put in."""
+    """Returns the name of a partition's node in the lowered graph; for an added node, that of its nearest neighbour."""
     waiting, seen = [node], {node}
     for current in waiting:
         if current.op == "call_function" and _LOWERED in current.meta:
@@ -49,24 +49,25 @@ def lowered_name(node: torch.fx.Node) -> str | None:
 
 
 def empty_operators(partition: torch.fx.GraphModule) -> list[torch.fx.Node]:
-    """The operators that take or give a tensor with no elements."""
+    """Returns the operators that take or return a tensor without elements."""
     return [n for n in operators_of(partition) if any(_is_empty(other) for other in (n, *n.all_input_nodes))]
 
 
 def operators_of(gm: torch.fx.GraphModule) -> list[torch.fx.Node]:
-    """The nodes of a graph that call an operator, in its order."""
+    """Returns the nodes of a graph that call a function, in graph order."""
     return [node for node in gm.graph.nodes if node.op == "call_function"]
 
 
 def first_refused(partition: torch.fx.GraphModule, build: Build, deadline: float) -> torch.fx.Node:
-    """Finds the operator up to which the builder builds a partition, and no further.
+    """Finds, by bisection, the first operator with which the builder no longer builds the partition.
 
     Args:
-        build: raises where it builds no engine of a graph.
-        deadline: of ``time.monotonic``.
+        partition: a partition that the builder does not build.
+        build: builds an engine of a graph, or raises.
+        deadline: when the search must end, by ``time.monotonic``.
 
     Raises:
-        BuildFailedError: there is no time left.
+        BuildFailedError: the time is over.
     """
     nodes = operators_of(partition)
     builds, fails = 0, len(nodes)
@@ -86,7 +87,7 @@ def first_refused(partition: torch.fx.GraphModule, build: Build, deadline: float
 
 
 def refused_dtype(node: torch.fx.Node, build: Build) -> torch.dtype | None:
-    """The dtype of an operator's tensors of which the builder takes nothing at all, not even ReLU; or None."""
+    """Returns the half dtype of an operator's tensors in which the builder builds nothing, not even ReLU; or None."""
     values = [value for n in (node, *node.all_input_nodes) if isinstance(value := n.meta.get("val"), torch.Tensor)]
     for value in values:
         if value.dtype in _HALVES:
@@ -105,13 +106,13 @@ def _builds(gm: torch.fx.GraphModule | None, build: Build) -> bool:
         return True
     try:
         build(gm)
-    except Exception:  # noqa: BLE001 - of the builder or a converter: they raise whatever their parts raise
+    except Exception:  # noqa: BLE001 - the builder and converters may raise any class
         return False
     return True
 
 
 def _first(partition: torch.fx.GraphModule, wanted: set[torch.fx.Node]) -> torch.fx.GraphModule | None:
-    """The part of a partition that consists of these operators, or None where it gives no tensor."""
+    """Returns the part of a partition that consists of these operators; None if it returns no tensor."""
     graph = torch.fx.Graph()
     copies: dict[torch.fx.Node, torch.fx.Node] = {}
     for node in partition.graph.nodes:
@@ -129,7 +130,7 @@ def _first(partition: torch.fx.GraphModule, wanted: set[torch.fx.Node]) -> torch
 
 
 def _not_only_getitem(node: torch.fx.Node) -> torch.fx.Node:
-    """What gives the tensors of which one is taken: they go the same way."""
+    """Returns the operator that a ``getitem`` belongs to; both must run in the same place."""
     return node.all_input_nodes[0] if node.target is operator.getitem else node
 
 

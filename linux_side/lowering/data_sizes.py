@@ -1,4 +1,4 @@
-"""Sizes that data decides, such as the rows of a mask: TensorRT-RTX has none, so what has them stays in PyTorch."""
+"""Keeps sizes that depend on data in PyTorch, such as the rows that a mask selects. TensorRT-RTX has no such sizes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from linux_side.upstream import keep_in_torch
 
 
 def keep_data_sizes_in_torch(gm: torch.fx.GraphModule) -> None:
-    """Marks, in a lowered graph, the operators that give or take a size of data's own."""
+    """Keeps in PyTorch the operators of a lowered graph that take or return a size that depends on data."""
     for node in gm.graph.nodes:
         if node.op == "call_function" and any(map(_has_size_of_data, (node, *node.all_input_nodes))):
             keep_in_torch(node, "a size of it is known only when the data is")

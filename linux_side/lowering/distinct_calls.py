@@ -1,9 +1,9 @@
-"""Decompositions of a program, computed once for each distinct call.
+"""Decomposes a program by decomposing each distinct call once.
 
-``ExportedProgram.run_decompositions`` traces a whole program, twice, though the layers of a model repeat: what an
-operator becomes depends on it and on the shapes, strides and dtypes of its arguments. Here the distinct calls of a
-program are put beside each other into a small program, torch decomposes that one, and each call of the original takes
-its copy of what torch made of its like: the same nodes in the same order, under the same names.
+``ExportedProgram.run_decompositions`` traces the whole program twice, although the layers of a model repeat. What an
+operator is decomposed into depends only on the operator and on the shapes, strides and dtypes of its arguments. Here
+torch decomposes a small program that consists of the distinct calls. Each call of the original then receives a copy of
+the nodes of its equal. The result has the same nodes, order and names as torch's own.
 """
 
 from __future__ import annotations
@@ -35,20 +35,20 @@ from linux_side.lowering.small_program import SmallProgram, call_behind
 from linux_side.lowering.whole_writes import written_wholly
 
 Table: TypeAlias = Mapping[Any, Callable[..., Any]]
-# Of rounds: each result whose strides are not the exported program's makes further distinct calls.
-_ROUNDS = 6
-_PASS = "Interpreter_PropagateUnbackedSymInts"  # noqa: S105 - torch's name of its pass
+# A result whose strides differ from those in the exported program makes new distinct calls, for another round.
+_MAX_ROUNDS = 6
+_PASS = "Interpreter_PropagateUnbackedSymInts"  # noqa: S105 - torch's name for the pass that creates the nodes
 
 
 @dataclass
 class _Call:
-    """A distinct call, and what torch made of it.
+    """A distinct call and its decomposition.
 
     Attributes:
         node: the first such call of the original.
-        places: for each of its argument nodes the placeholder in the program of distinct calls.
-        nodes: what the call became, dead nodes among them.
-        results: for each of its tensors the node in ``nodes``, or a placeholder.
+        places: for each argument node, the name of its placeholder in the program of distinct calls.
+        nodes: the decomposition, including dead nodes.
+        results: for each tensor that the call returns, the node in ``nodes`` or a placeholder.
     """
 
     node: Node
@@ -58,7 +58,7 @@ class _Call:
 
 
 def run_decompositions(program: ExportedProgram, table: Table) -> ExportedProgram:
-    """``program.run_decompositions(table)``, faster for programs of fixed sizes without state; else torch's own."""
+    """Does the same as ``program.run_decompositions(table)``, faster for programs of fixed sizes without state."""
     try:
         return _Decomposer(program, table).run()
     except PlainWayError:
@@ -74,7 +74,7 @@ class _Decomposer:
         self._known: dict[Signature, _Call] = {}
 
     def run(self) -> ExportedProgram:
-        for _ in range(_ROUNDS):
+        for _ in range(_MAX_ROUNDS):
             calls, new = self._calls()
             if not new:
                 return self._assembled(calls)
@@ -82,7 +82,7 @@ class _Decomposer:
         raise PlainWayError
 
     def _calls(self) -> tuple[dict[Node, _Call], list[_Call]]:
-        """The distinct call that each node is like, and those of them that torch has not decomposed yet."""
+        """Returns the distinct call of each node, and the distinct calls that torch has not decomposed yet."""
         found: dict[Node, _Call] = {}
         new: list[_Call] = []
         for node in self._program.graph.nodes:
@@ -104,7 +104,7 @@ class _Decomposer:
         return found, new
 
     def _require_like(self, write: Node) -> None:
-        """Requires of a write into a whole tensor that the new value is in memory as the old one did."""
+        """Requires that a write into a whole tensor keeps its dtype, shape and strides."""
         old, new = self._values[write.args[0]], self._values[write]
         if described(old) != described(new):
             raise PlainWayError
@@ -116,10 +116,10 @@ class _Decomposer:
         try:
             with _dead_nodes_kept():
                 decomposed = small.program().run_decompositions(dict(self._table))
-        except Exception as error:  # of decompositions, which raise whatever they do: in torch's own way they say where
+        except Exception as error:  # a decomposition may raise any class; torch's own way reports where
             raise PlainWayError from error
         if len(decomposed.graph_signature.input_specs) != small.inputs:
-            raise PlainWayError  # a decomposition brought a constant
+            raise PlainWayError  # a decomposition added a constant
         for node in decomposed.graph.nodes:
             if node.op == "call_function":
                 if (number := call_behind(node)) is None:
@@ -155,7 +155,7 @@ class _Decomposer:
         graph.eliminate_dead_code()
         for node in graph.nodes:
             if node.name in names:
-                raise PlainWayError  # torch gives such a node another name
+                raise PlainWayError  # torch would rename this node
         for node in source.graph.find_nodes(op="placeholder"):
             values[node].target = values[node].name = node.name
         return self._program_of(graph, values)
@@ -186,7 +186,7 @@ class _Decomposer:
 
 
 def _copied(graph: torch.fx.Graph, node: Node, call: _Call, values: Mapping[Node, Any]) -> Any:
-    """What a call became, once more, for a call of its like."""
+    """Copies the decomposition of a distinct call into ``graph`` for an equal call; returns its results."""
     arguments = {place: values[argument] for place, argument in zip(call.places, node.all_input_nodes, strict=True)}
     made: dict[Node, Node] = {}
 
@@ -214,6 +214,6 @@ def _copied(graph: torch.fx.Graph, node: Node, call: _Call, values: Mapping[Node
 
 @contextmanager
 def _dead_nodes_kept() -> Iterator[None]:
-    """Lets torch keep dead nodes, which take names that others then do not have."""
+    """Makes torch keep dead nodes, which influence the names of the other nodes."""
     with patch.object(torch.fx.Graph, "eliminate_dead_code", lambda *_, **__: False):
         yield

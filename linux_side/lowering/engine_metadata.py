@@ -1,7 +1,7 @@
-"""The metadata field of engine info: symbolic shapes, as a pickle, because stock readers unpickle it.
+"""The metadata field of engine info: symbolic shapes as a pickle, which is the form that stock readers expect.
 
-Upstream pickles its whole settings object. Ours holds what Torch-TensorRT's fake kernel reads and nothing else
-(``dynamo/runtime/meta_ops/register_meta_ops.py``), and no global but those on an allow-list.
+Upstream pickles its whole settings object. Our pickle contains only what Torch-TensorRT's fake kernel reads
+(``dynamo/runtime/meta_ops/register_meta_ops.py``), and only globals on an allow-list.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from toolchain.errors import BuildFailedError
 
 
 def encode_metadata(partition: torch.fx.GraphModule) -> str:
-    """Base64 of the metadata pickle of a partition.
+    """Returns the metadata pickle of a partition, in base64.
 
     Raises:
-        BuildFailedError: a shape cannot be written with the names on the allow-list.
+        BuildFailedError: a shape needs a global that is not on the allow-list.
     """
     outputs = partition.graph.output_node().args[0]
     outputs = outputs if isinstance(outputs, (list, tuple)) else [outputs]

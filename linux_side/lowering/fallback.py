@@ -1,4 +1,4 @@
-"""Operators that TensorRT does not take stay in PyTorch: they are found, kept there, and the build goes on."""
+"""Finds operators that TensorRT does not take, keeps them in PyTorch, and continues the build."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from linux_side.lowering.culprit import OperatorRefusedError, lowered_name
 from toolchain.errors import BuildFailedError
 
 MOST_REBUILDS = 8
-MOST_TIMES = 3  # the first attempt's time
-LEAST_SECONDS = 60.0  # for finding and building again, however soon the first attempt failed
-# How far back operators have to be alike where it is not the operator by itself that the builder refuses: another layer
-# of the same kind is refused for the same reason.
+MOST_TIMES = 3  # further attempts may take this many times as long as the build until the first failure
+LEAST_SECONDS = 60.0  # further attempts may take at least this long
+# If the builder refuses an operator because of its surroundings, operators whose inputs are alike up to this depth are
+# refused too: they belong to further layers of the same kind.
 _DEPTH = 4
 
 Result = TypeVar("Result")
@@ -34,14 +34,17 @@ class AttemptFailedError(Exception):
 
 
 class Fallback:
-    """What of a lowered graph stays in PyTorch because TensorRT does not take it.
+    """The operators of a lowered graph that stay in PyTorch because TensorRT does not take them.
 
     Args:
-        gm: the lowered graph, which is partitioned anew at each attempt.
+        gm: the lowered graph, which is partitioned again at each attempt.
         started: when the build began, by ``time.monotonic``.
-        notes: what an earlier build found, and where to write what this one finds.
-        warn: takes a sentence for each kind of operator.
-        refuse: whether to refuse such a model.
+        notes: the operators that an earlier build found; those of this build are added.
+        warn: receives a sentence for each kind of operator.
+        refuse: whether to refuse a model with such operators.
+
+    Attributes:
+        kept: the operators found so far.
     """
 
     def __init__(
@@ -61,10 +64,13 @@ class Fallback:
         self._deadline: float | None = None
 
     def run(self, attempt: Callable[[], Result]) -> Result:
-        """Attempts to build until nothing is refused any more.
+        """Repeats an attempt until TensorRT refuses no operator, and returns its result.
+
+        Args:
+            attempt: partitions the graph and builds the engines; raises AttemptFailedError if TensorRT refuses some.
 
         Raises:
-            BuildFailedError: too many operators were refused, or it took too long; or none may be.
+            BuildFailedError: there were too many attempts, the time is over, or no operator may be refused.
         """
         self._keep(kept for kept in self._notes.read() if self._is_here(kept))
         for _ in range(MOST_REBUILDS + 1):
@@ -81,7 +87,7 @@ class Fallback:
         raise self._given_up(last, f"{MOST_REBUILDS} more attempts did not end it") from last
 
     def deadline(self) -> float:
-        """When, by ``time.monotonic``, attempts have to end; the first attempt failed when it is asked first."""
+        """Returns when attempts must end, by ``time.monotonic``. The first call, at the first failure, fixes it."""
         if self._deadline is None:
             now = time.monotonic()
             self._deadline = now + max(MOST_TIMES * (now - self._started), LEAST_SECONDS)
@@ -89,7 +95,7 @@ class Fallback:
 
     @property
     def warnings(self) -> list[str]:
-        """A sentence for each kind of operator that was kept, without the folders of the machine that builds."""
+        """A sentence for each kind of operator that was kept, without the folders of the building machine."""
         named = [kept.model_copy(update={"line": Path(kept.line).name if kept.line else None}) for kept in self.kept]
         return texts(named)
 
@@ -98,7 +104,7 @@ class Fallback:
         return node is not None and str(node.target) == kept.operator
 
     def _found(self, refusal: OperatorRefusedError) -> list[KeptOperator]:
-        """The operators that a refusal is of, and those that would be refused likewise."""
+        """Returns the operators that a refusal names, and those that would be refused in the same way."""
         names = {name for node in refusal.nodes if (name := lowered_name(node))}
         chosen = [self._nodes[name] for name in names if name in self._nodes]
         depth = 1 if refusal.by_itself else _DEPTH
@@ -135,7 +141,7 @@ class Fallback:
 
 
 def texts(kept: Sequence[KeptOperator]) -> list[str]:
-    """A sentence for each kind of operator and reason."""
+    """Returns a sentence for each kind of operator and reason."""
     groups: dict[tuple[str, str], list[KeptOperator]] = {}
     for item in kept:
         groups.setdefault((item.operator, item.reason), []).append(item)
@@ -150,7 +156,10 @@ def _text(operator: str, reason: str, group: Sequence[KeptOperator]) -> str:
 
 
 def _look(node: torch.fx.Node, depth: int) -> str:
-    """What nodes have in common that are refused alike: operator, sizes and dtype, and the same of what they take."""
+    """Describes a node's operator, sizes and dtype, and those of its inputs up to a depth.
+
+    Nodes with the same description are refused alike.
+    """
     value = node.meta.get("val")
     what = f"{value.dtype} {tuple(value.shape)}" if isinstance(value, torch.Tensor) else str(value)
     if node.op != "call_function" or not depth:

@@ -1,4 +1,4 @@
-"""Doubles: TensorRT computes in fp32 at most, so a partition is made fp32 and its border casts."""
+"""Converts partitions from float64 to fp32, the widest float of TensorRT, with casts at their borders."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _CAST = torch.ops.aten._to_copy.default
 
 
 def demote_float64(gm: torch.fx.GraphModule, call: torch.fx.Node, partition: torch.fx.GraphModule) -> None:
-    """Makes a partition compute in fp32 where it computed in doubles, in place; in PyTorch they stay doubles.
+    """Makes a partition compute in fp32 instead of float64, in place. The graph around it keeps float64.
 
     Args:
         gm: the partitioned graph.
@@ -66,7 +66,7 @@ def _truncate_operators(partition: torch.fx.GraphModule) -> None:
 
 
 class _Revaluation(torch.fx.Interpreter):
-    """Computes every node's value again, with fake tensors."""
+    """Recomputes the value of every node with fake tensors."""
 
     def __init__(self, gm: torch.fx.GraphModule, mode: Any) -> None:
         super().__init__(gm)

@@ -1,8 +1,8 @@
-"""Numbers that an engine would change: whole ones beyond int32, and those beyond fp32.
+"""Keeps numbers in PyTorch that an engine would change: whole numbers beyond int32, and floats beyond fp32.
 
-Converters make an int32 of a whole number beside a tensor, and of some int64 tensors; doubles become fp32. What
-computes with a larger number stays in PyTorch, and so does what is computed of its result, up to results that are small
-or of another type: a remainder, a comparison.
+Converters turn a whole number beside a tensor, and some int64 tensors, into int32. Doubles become fp32. So operators on
+larger numbers stay in PyTorch, and with them the operators on their results, until a result is small or has another
+type, such as that of a remainder or a comparison.
 """
 
 from __future__ import annotations
@@ -21,9 +21,10 @@ _WIDE = (torch.int64, torch.float64)
 
 
 def keep_large_numbers_outside(gm: torch.fx.GraphModule) -> None:
-    """Marks, in a lowered graph, what must not go into an engine; a whole number beside floats is written as a float.
+    """Keeps in PyTorch the operators of a lowered graph that compute with large numbers.
 
-    How large an input's values are is known at a call alone: of these, what TensorRT computes in int64 is right.
+    A whole number beside floats is written as a float, which an engine represents. The size of an input's values is
+    known only at a call, so inputs do not count; what TensorRT computes with them in int64 is right.
     """
     large: set[torch.fx.Node] = set()
     for node in gm.graph.nodes:
@@ -31,7 +32,7 @@ def keep_large_numbers_outside(gm: torch.fx.GraphModule) -> None:
             large.add(node)
         elif node.op == "placeholder" or not isinstance(node.target, torch._ops.OpOverload):
             if node.op == "call_function" and not large.isdisjoint(node.all_input_nodes):
-                large.add(node)  # getitem
+                large.add(node)  # such as getitem
         else:
             _write_as_float(node)
             number = next(filter(_is_large, _numbers(node)), None)
@@ -55,7 +56,7 @@ def _write_as_float(node: torch.fx.Node) -> None:
 
 
 def _numbers(node: torch.fx.Node) -> Iterator[Any]:
-    """The plain numbers with which an operator computes: not dimensions, sizes or indices."""
+    """Yields the numbers that an operator computes with, which excludes dimensions, sizes and indices."""
     arguments = node.target._schema.arguments
     given = [
         *zip(arguments, node.args, strict=False),
@@ -91,7 +92,7 @@ def _is_wide(value: Any) -> bool:
 
 
 def _is_bounded(node: torch.fx.Node) -> bool:
-    """Whether a result is within int32 whatever the inputs: a remainder, or what is clamped on both sides."""
+    """Returns whether a result is within int32 for any input: a remainder, or a value clamped on both sides."""
     bounds = {torch.ops.aten.remainder.Scalar: (1,), torch.ops.aten.clamp.default: (1, 2)}.get(node.target, ())
     given = [node.args[index] if index < len(node.args) else None for index in bounds]
     return bool(given) and all(isinstance(bound, (int, float)) and not _is_large(bound) for bound in given)

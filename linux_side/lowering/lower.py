@@ -1,4 +1,4 @@
-"""Lower and partition: an exported program becomes a graph whose parts are TensorRT's or PyTorch's."""
+"""Lowers an exported program to a graph, and partitions the graph between TensorRT and PyTorch."""
 
 from __future__ import annotations
 
@@ -49,10 +49,10 @@ from toolchain.errors import BuildFailedError
 
 
 def lower_program(program: ExportedProgram, options: BuildOptions, builder: EngineBuilder) -> torch.fx.GraphModule:
-    """Lowers a program: a graph of core operators, those that must stay in PyTorch marked.
+    """Lowers a program to a graph of core operators, in which those that must stay in PyTorch are marked.
 
     Raises:
-        UsageError: an operator that must stay in PyTorch is none of the model's.
+        UsageError: the model does not call an operator that the options keep in PyTorch.
     """
     settings = settings_of(options, builder)
     with small_sizes_of(program.range_constraints):
@@ -83,11 +83,13 @@ def lower_program(program: ExportedProgram, options: BuildOptions, builder: Engi
 
 
 def partition_graph(gm: torch.fx.GraphModule, options: BuildOptions, builder: EngineBuilder) -> torch.fx.GraphModule:
-    """Splits a lowered graph, which stays as it is, into what TensorRT takes and what stays in PyTorch.
+    """Splits a lowered graph into parts for TensorRT and operators that stay in PyTorch.
+
+    The lowered graph keeps its operators; more of them may be marked to stay in PyTorch.
 
     Raises:
-        BuildFailedError: an operator stays in PyTorch although full coverage was asked for.
-        AttemptFailedError: of a part's operators one belongs into PyTorch.
+        BuildFailedError: an operator stays in PyTorch although full coverage is required.
+        AttemptFailedError: an operator in a part for TensorRT must stay in PyTorch.
     """
     settings = settings_of(options, builder)
     settings.torch_executed_ops |= drawing_operators(gm)

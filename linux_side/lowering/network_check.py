@@ -1,7 +1,7 @@
-"""Compares the network that was made of a partition with the partition.
+"""Compares a TensorRT network with the partition that it was converted from.
 
-A converter may give a tensor another shape or dtype than PyTorch does: ``aten.copy`` without broadcasting made 1x8
-where the program has 4x8. Such an engine fails at every call, or it computes something else without a word.
+A converter may give a tensor a different shape or dtype than PyTorch. For example, ``aten.copy`` without broadcasting
+gave 1x8 where the program has 4x8. Such an engine fails at every call, or silently computes something else.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ _DTYPES = {
 
 
 def check_network(interpreter: Any) -> None:
-    """Compares the network's tensors with the values of the nodes from which they were made.
+    """Compares the dtypes and shapes of the network's tensors with those of the nodes that they were converted from.
 
-    Every operator is compared and not the outputs alone, because a later reduction can hide a wrong shape. Where the
-    program has a symbolic size the network must have a dynamic one, and nowhere else.
+    Every operator is compared, not only the outputs, because a later reduction can hide a wrong shape. A size must be
+    dynamic in the network where it varies in the program, and only there.
 
     Args:
-        interpreter: from :func:`linux_side.upstream.interpreter`, its network constructed.
+        interpreter: an interpreter from :func:`linux_side.upstream.interpreter` with a constructed network.
 
     Raises:
-        BuildFailedError: with the first operator whose result differs.
+        BuildFailedError: a tensor differs. The message names the first such operator.
     """
     for node, tensors in upstream.converted_nodes(interpreter):
         for value, tensor in zip(_values(node), tensors, strict=False):
@@ -62,14 +62,14 @@ def _is_shape_of(shape: tuple[int, ...], value: torch.Tensor) -> bool:
 
 
 def _is_size_of(size: int, wanted: int | torch.SymInt) -> bool:
-    """Whether a size of the network is one of the program's; TensorRT may see that an expression never changes."""
+    """Returns whether a size of the network fits the program's; TensorRT may detect that an expression is constant."""
     if isinstance(wanted, int):
         return size == wanted
     return size == -1 or size == _constant_value(wanted)
 
 
 def _constant_value(size: torch.SymInt) -> int | None:
-    """The value of an expression that is the same at multiples of the example's sizes, such as ``s // (s // 4)``."""
+    """Returns the value of an expression that is equal at multiples of the example's sizes, as ``s // (s // 4)`` is."""
     expression, environment = size.node.expr, size.node.shape_env
     if any(is_of_data(symbol) for symbol in expression.free_symbols):
         return None

@@ -1,4 +1,4 @@
-"""A partitioned graph: its parts, what of it stays in PyTorch, and the settings that parted it."""
+"""The parts of a partitioned graph, the operators outside of engines, and Torch-TensorRT's settings."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from linux_side.options import BuildOptions
 
 
 def settings_of(options: BuildOptions, builder: EngineBuilder) -> Any:
-    """Torch-TensorRT's settings of a build."""
+    """Returns Torch-TensorRT's settings for a build."""
     return upstream.compilation_settings(
         min_block_size=options.min_block_size or 1,
         torch_executed_ops=torch_executed_names(options.torch_executed_ops),
@@ -27,31 +27,31 @@ def settings_of(options: BuildOptions, builder: EngineBuilder) -> Any:
 
 
 def engine_parts(gm: torch.fx.GraphModule) -> Iterator[tuple[str, torch.fx.GraphModule]]:
-    """The parts that become engines, by name, in the order of the graph."""
+    """Yields the name and the graph of each part that becomes an engine, in graph order."""
     for node in gm.graph.nodes:
         if node.op == "call_module" and node.target.startswith(upstream.ENGINE_PREFIX):
             yield node.target, gm.get_submodule(node.target)
 
 
 def reasons_in_torch(gm: torch.fx.GraphModule) -> str:
-    """Why we kept operators in PyTorch that TensorRT has, in words."""
+    """Returns why operators were kept in PyTorch, as text to append to a message; empty if none were."""
     graphs = [module.graph for module in gm.modules() if isinstance(module, torch.fx.GraphModule)]
     kept = {str(node.target): why for graph in graphs for node in graph.nodes if (why := upstream.why_in_torch(node))}
     return f" ({'; '.join(f'{name}: {why}' for name, why in sorted(kept.items()))})" if kept else ""
 
 
 def call_of(gm: torch.fx.GraphModule, name: str) -> torch.fx.Node:
-    """The node that calls a part."""
+    """Returns the node that calls a part."""
     return gm.graph.find_nodes(op="call_module", target=name)[0]
 
 
 def operators_in_torch(gm: torch.fx.GraphModule) -> Counter[str]:
-    """How often each operator stays in PyTorch."""
+    """Counts the operators outside of engines by name."""
     return Counter(str(node.target) for node in nodes_in_torch(gm))
 
 
 def nodes_in_torch(gm: torch.fx.GraphModule) -> list[torch.fx.Node]:
-    """The operators outside of engines."""
+    """Returns the operators outside of engines."""
     graphs = [gm, *(gm.get_submodule(node.target) for node in gm.graph.nodes if _is_in_torch(node))]
     return [node for graph in graphs for node in graph_operators(graph)]
 
@@ -61,9 +61,9 @@ def _is_in_torch(call: torch.fx.Node) -> bool:
 
 
 def graph_operators(gm: torch.fx.GraphModule) -> list[torch.fx.Node]:
-    """A graph's own operators, without ``getitem`` and other functions that are none, and without sizes.
+    """Returns a graph's own operators, without functions that are not operators (``getitem``) and without sizes.
 
-    A size is read from a tensor's shape and computes nothing: where it stands is no matter of coverage.
+    Reading a size computes nothing, so it does not count for coverage.
     """
     return [node for node in operators_of(gm) if _is_operator(node.target)]
 

@@ -1,4 +1,4 @@
-"""Random numbers stay in PyTorch, new at every call.
+"""Keeps random numbers in PyTorch, so that they are new at every call.
 
 Torch-TensorRT's converters of ``rand``, ``randn`` and ``randperm`` draw once, while the engine is built.
 """
@@ -13,14 +13,14 @@ _ATEN = torch.ops.aten
 
 
 def drawing_operators(gm: torch.fx.GraphModule) -> set[str]:
-    """The operators of a graph that draw random numbers, as Torch-TensorRT compares names."""
+    """Returns the names of the operators of a graph that draw random numbers, in the form that Torch-TensorRT uses."""
     return {f"torch.ops.{node.target}" for node in gm.graph.nodes if draws(node)}
 
 
 def make_draws_readable(gm: torch.fx.GraphModule) -> None:
-    """Writes ``uniform(x, from, to)`` as ``rand_like(x) * (to - from) + from``, in place.
+    """Replaces ``uniform(x, from, to)`` by ``rand_like(x) * (to - from) + from``, in place.
 
-    ``torch.export.load`` cannot read an operator with an argument of that name, a keyword of Python.
+    ``torch.export.load`` cannot read an operator with an argument named ``from``, which is a keyword of Python.
     """
     for node in gm.graph.find_nodes(op="call_function", target=_ATEN.uniform.default):
         like, low, high = (*node.args, *(0.0, 1.0)[len(node.args) - 1 :])[:3]
@@ -34,9 +34,9 @@ def make_draws_readable(gm: torch.fx.GraphModule) -> None:
 
 
 def fill_uninitialized(gm: torch.fx.GraphModule) -> None:
-    """Makes ``empty`` zeros, in place: constant folding would bake what is in the builder's memory into the artifact.
+    """Replaces ``empty``, as in ``torch.empty(n).normal_()``, by zeros, in place.
 
-    It is what is behind ``torch.empty(n).normal_()``.
+    Otherwise constant folding would write the content of the building process's memory into the artifact.
     """
     for node in gm.graph.find_nodes(op="call_function", target=_ATEN.empty.memory_format):
         options = dict(node.kwargs)
@@ -51,13 +51,13 @@ def fill_uninitialized(gm: torch.fx.GraphModule) -> None:
 
 
 def _with_dtype(options: dict[str, object], node: torch.fx.Node) -> dict[str, object]:
-    return {**options, "dtype": node.meta["val"].dtype}  # full would take the number's own
+    return {**options, "dtype": node.meta["val"].dtype}  # without it, `full` takes the dtype of its number
 
 
 def _call(
     gm: torch.fx.GraphModule, origin: torch.fx.Node, target: object, *args: object, **kwargs: object
 ) -> torch.fx.Node:
-    """A call with the value and the origin of the node in whose place it comes."""
+    """Adds a call with the metadata of the node that it replaces."""
     node = gm.graph.call_function(target, args, kwargs)
     node.meta = dict(origin.meta)
     return node

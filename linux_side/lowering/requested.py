@@ -1,4 +1,4 @@
-"""``--torch-executed-op``: operators that stay in PyTorch because the caller says so."""
+"""``--torch-executed-op``: keeps operators in PyTorch because the caller requests it."""
 
 from __future__ import annotations
 
@@ -18,11 +18,12 @@ _VIEW_WRITES = {"aten.slice_scatter.default", "aten.select_scatter.default", "at
 
 
 def keep_requested_outside(gm: torch.fx.GraphModule, program: ExportedProgram, names: Sequence[str]) -> None:
-    """Marks, in a lowered graph, the operators of these names and what lowering made of them.
+    """Keeps in PyTorch the operators with these names, and the operators that lowering made of them.
 
     Args:
-        program: from which the graph was lowered.
-        names: as the caller wrote them.
+        gm: the lowered graph.
+        program: the program that it was lowered from.
+        names: the names as the caller wrote them.
 
     Raises:
         UsageError: the model does not call one of the operators.
@@ -39,10 +40,11 @@ def keep_requested_outside(gm: torch.fx.GraphModule, program: ExportedProgram, n
 
 
 def _functional_operators(program: ExportedProgram) -> set[str]:
-    """The operators that functionalization makes of writes in place, such as ``slice_scatter`` of an assignment.
+    """Returns the names of the program's operators after functionalization, with and without core ATen decompositions.
 
-    Those of core ATen too. A rewrite may have replaced them, or they were computed from constants: there is nothing
-    left to keep then. Which of them a write into a view becomes is a matter of torch's release.
+    An example is ``slice_scatter`` for an assignment. A rewrite or constant folding may have removed such an operator
+    from the lowered graph; then there is nothing to keep, and its name is still valid. Which operator a write into a
+    view becomes depends on torch's release, so all of them are valid if one is present.
     """
     with no_own_guards(program), small_sizes_of(program.range_constraints):
         stages = program.run_decompositions({}), program.run_decompositions()
@@ -51,7 +53,7 @@ def _functional_operators(program: ExportedProgram) -> set[str]:
 
 
 def _origins(node: torch.fx.Node) -> Iterator[str]:
-    """The operator that a node calls, and those of which it was made."""
+    """Yields the names of the operator that a node calls and of those that it was made from."""
     yield str(node.target)
     yield str(node.meta.get("original_aten"))
     waiting = list(node.meta.get("from_node", ()))

@@ -1,7 +1,7 @@
-"""Numbers that are made of sizes and that tensors are computed with (``x / ((width - 1.0) / 2)``), as tensors.
+"""Replaces floats that are computed from sizes, as in ``x / ((width - 1.0) / 2)``, by tensors.
 
-There are no converters for floats that are made of sizes, and upstream divides sizes as integers: what takes such a
-float and is not known here stays in PyTorch.
+There are no converters for such floats, and upstream divides sizes as integers. An operator that takes such a float and
+is not listed here stays in PyTorch.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ _OF_TENSOR = {
     _aten.pow.Scalar: _aten.pow.Tensor_Tensor,
     _aten.pow.Tensor_Scalar: _aten.pow.Tensor_Tensor,
     _aten.clamp.default: _aten.clamp.Tensor,
-    # As torch decomposes the mean of var_mean.
+    # Torch decomposes the mean of var_mean into it.
     torch.ops.prims.div.default: _aten.div.Tensor,
 }
 _TAKE_TENSORS = (*_OF_TENSOR.values(), _aten.maximum.default, _aten.minimum.default)
-# Tensors that are made of a number: the number's place among the arguments.
+# Operators that make a tensor of a number, with the number's place among the arguments.
 _MADE_OF_NUMBER = {_aten.full.default: 1, _aten.scalar_tensor.default: 0}
 _FUNCTIONS: dict[Any, Any] = {
     sympy.Add: _aten.add.Tensor,
@@ -51,7 +51,7 @@ _FUNCTIONS: dict[Any, Any] = {
 
 
 def take_floats_as_tensors(gm: torch.fx.GraphModule) -> None:
-    """Puts tensors in the place of floats that are made of sizes, in place."""
+    """Replaces floats that are computed from sizes by tensors, in place; what remains is kept in PyTorch."""
     sources = sources_of(gm.graph.find_nodes(op="placeholder"))
     for node in list(gm.graph.nodes):
         if isinstance(node.meta.get("val"), torch.Tensor) and node.op == "call_function":
@@ -59,7 +59,7 @@ def take_floats_as_tensors(gm: torch.fx.GraphModule) -> None:
     gm.graph.eliminate_dead_code()
     for node in gm.graph.nodes:
         if _is_float(node) or any(map(_is_float, node.all_input_nodes)):
-            keep_in_torch(node, "a float that is made of sizes")
+            keep_in_torch(node, "it takes or returns a float that is computed from sizes")
     gm.recompile()
 
 
@@ -103,7 +103,11 @@ def _constant(graph: torch.fx.Graph, value: float, near: torch.fx.Node) -> torch
 
 
 def _tensor(graph: torch.fx.Graph, expression: Any, sources: Sources, near: torch.fx.Node) -> Any:
-    """A float expression of sizes: a number, a node of a tensor in fp32, or None where it cannot be said."""
+    """Adds nodes that compute a float expression of sizes in fp32.
+
+    Returns:
+        The node; the number if the expression is constant; None if it contains an unknown function.
+    """
     if expression.is_number:
         return float(expression)
     if isinstance(expression, IntTrueDiv):

@@ -1,6 +1,6 @@
-"""Engines that cost more than they bring: a few light operators between pieces of PyTorch stay in PyTorch.
+"""Keeps a few light operators between pieces of PyTorch in PyTorch, where an engine would cost more than it saves.
 
-The other way there is nothing to move: the partitioner leaves nothing in PyTorch that TensorRT takes.
+The opposite case does not occur: the partitioner leaves nothing in PyTorch that TensorRT takes.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from linux_side import upstream
 from linux_side.lowering.culprit import lowered_name, operators_of
 
 FEWEST = 5
-"""The least number of computing operators for which an engine is worth its call, as upstream has it by default."""
+"""The least number of computing operators for which an engine is worth its call; upstream's default."""
 MOST_ELEMENTS = 2**20
-"""Up to so many elements of a tensor an operator costs its launch, and not the memory that it reads and writes."""
+"""Up to this many elements, an operator's cost is its launch and not its memory traffic."""
 
 _aten = torch.ops.aten
 _HEAVY = {*flop_registry, _aten.linear, _aten.matmul, _aten.scaled_dot_product_attention}
@@ -26,17 +26,18 @@ REASON = f"an engine of fewer than {FEWEST} light operators beside it would cost
 
 
 def keep_small_engines_outside(gm: torch.fx.GraphModule, partitioned: torch.fx.GraphModule) -> bool:
-    """Marks, in a lowered graph, the operators of engines that cost more than they bring.
+    """Keeps in PyTorch the operators of engines that would cost more than they save.
 
     Such an engine has fewer than :data:`FEWEST` operators that compute, none of them a convolution, a product or
-    attention, no tensor of more than :data:`MOST_ELEMENTS` elements, and neighbours that are all PyTorch. Where every
-    engine is such a one, they stay: nothing would be left for TensorRT.
+    attention. It has no tensor of more than :data:`MOST_ELEMENTS` elements, and only PyTorch as its neighbours. If
+    every engine is of this kind, all of them stay, because nothing would be left for TensorRT.
 
     Args:
-        partitioned: the lowered graph, split.
+        gm: the lowered graph, in which the operators are marked.
+        partitioned: the same graph, partitioned.
 
     Returns:
-        Whether there are any, and the graph has to be split anew.
+        Whether operators were marked, so that the graph must be partitioned again.
     """
     engines = {node for node in partitioned.graph.nodes if _is_engine(node)}
     neighbours = _neighbours(partitioned)
@@ -56,7 +57,7 @@ def keep_small_engines_outside(gm: torch.fx.GraphModule, partitioned: torch.fx.G
 
 
 def _neighbours(partitioned: torch.fx.GraphModule) -> dict[torch.fx.Node, set[torch.fx.Node]]:
-    """For each part, those with which it exchanges tensors; sizes are computed again on each side."""
+    """Returns, for each part, the parts that it exchanges tensors with. Sizes do not count: each side computes them."""
     found: dict[torch.fx.Node, set[torch.fx.Node]] = defaultdict(set)
     for call in partitioned.graph.find_nodes(op="call_module"):
         placeholders = _graph(partitioned, call).graph.find_nodes(op="placeholder")
@@ -76,7 +77,7 @@ def _is_small(engine: torch.fx.GraphModule) -> bool:
 
 
 def _computes(node: torch.fx.Node) -> bool:
-    """Whether an operator is more than a size, or another view of what is there."""
+    """Returns whether a node computes something, unlike a size or a view."""
     target = node.target
     return isinstance(target, torch._ops.OpOverload) and not (
         target.is_view or target in (_aten._reshape_copy.default, _aten.sym_size.int)
@@ -84,7 +85,7 @@ def _computes(node: torch.fx.Node) -> bool:
 
 
 def _elements(node: torch.fx.Node) -> int | None:
-    """How many elements a tensor has at the example's sizes; None where a node gives no tensor."""
+    """Returns how many elements a tensor has at the example's sizes; None if the node returns no tensor."""
     value = node.meta.get("val")
     return math.prod(map(_at_example, value.shape)) if isinstance(value, torch.Tensor) else None
 

@@ -1,4 +1,4 @@
-"""A small program of calls beside each other, to be decomposed in the place of a large one that has many like them."""
+"""A small program of independent calls, which is decomposed in place of a large program that repeats them."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ _MARK = "trtcross_call"
 
 
 def call_behind(node: Node) -> int | None:
-    """The number of the call of which torch made this node, if it was made of one."""
+    """Returns the number of the call that torch made this node from, or None."""
     found: int | None = node.meta.get("custom", {}).get(_MARK)
     return found
 
 
 class SmallProgram:
-    """A program of calls beside each other, whose arguments are its inputs and whose results are its outputs.
+    """A program of independent calls: their arguments are its inputs, and their results are its outputs.
 
     Args:
-        values: behind the nodes of the large program.
+        values: the value of each node of the large program.
     """
 
     def __init__(self, values: Mapping[Node, Any]) -> None:
@@ -46,21 +46,21 @@ class SmallProgram:
 
     @property
     def inputs(self) -> int:
-        """How many there are."""
+        """How many inputs the program has."""
         return len(self._placeholders)
 
     def add(self, call: Node) -> list[str]:
-        """Adds a call; calls share inputs, but no call has one twice.
+        """Adds a call. Different calls may share an input, but each argument of one call has an input of its own.
 
         Returns:
-            For each of the call's argument nodes the name of the input.
+            The name of the input for each of the call's argument nodes.
         """
         counts: dict[Signature, int] = {}
         arguments: dict[Node, Node] = {}
         for node in call.all_input_nodes:
-            said = described(self._values[node])
-            counts[said] = counts.get(said, 0) + 1
-            key = (*said, counts[said])
+            description = described(self._values[node])
+            counts[description] = counts.get(description, 0) + 1
+            key = (*description, counts[description])
             if key not in self._placeholders:
                 placeholder = self._placeholders[key] = self._graph.placeholder(f"x{len(self._placeholders)}")
                 placeholder.meta = {"val": self._values[node]}
@@ -69,7 +69,7 @@ class SmallProgram:
         return [placeholder.name for placeholder in arguments.values()]
 
     def program(self) -> ExportedProgram:
-        """The program of the calls that were added, in their order."""
+        """Returns the program of the calls, in the order in which they were added."""
         results: list[Node] = []
         for index, (call, arguments) in enumerate(self._calls):
             node = self._graph.node_copy(call, arguments.__getitem__)

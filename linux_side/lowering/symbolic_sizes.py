@@ -1,7 +1,7 @@
-"""Symbolic sizes at the border of a partition.
+"""Removes symbolic sizes from the inputs and outputs of a partition.
 
-An engine takes and returns tensors alone. Where the partitioner lets a size (a ``SymInt``) cross the border, it is
-computed again on the other side, from the shape of a tensor that is there.
+An engine takes and returns tensors only. If the partitioner passes a size (a ``SymInt``) across the border, it is
+computed again on the other side, from the shape of a tensor there.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ SYMBOLIC = (torch.SymInt, torch.SymFloat, torch.SymBool)
 
 
 def keep_sizes_inside(gm: torch.fx.GraphModule, call: torch.fx.Node, partition: torch.fx.GraphModule) -> bool:
-    """Takes symbolic sizes out of a partition's inputs and outputs, in place.
+    """Removes symbolic sizes from a partition's inputs and outputs, in place.
 
     Args:
         gm: the partitioned graph.
@@ -25,10 +25,10 @@ def keep_sizes_inside(gm: torch.fx.GraphModule, call: torch.fx.Node, partition: 
         partition: the submodule that it calls.
 
     Returns:
-        Whether the partition is still needed: False where it returned nothing but sizes.
+        Whether the partition is still needed: False if it returned nothing but sizes.
 
     Raises:
-        OperatorRefusedError: an output size depends on data, so that only the engine could know it.
+        OperatorRefusedError: an output size depends on data, so that it is known only when the engine runs.
     """
     _compute_inputs_inside(call, partition)
     still_needed = _compute_outputs_outside(gm, call, partition)
@@ -40,7 +40,7 @@ def keep_sizes_inside(gm: torch.fx.GraphModule, call: torch.fx.Node, partition: 
 def _compute_inputs_inside(call: torch.fx.Node, partition: torch.fx.GraphModule) -> None:
     placeholders = [node for node in partition.graph.nodes if node.op == "placeholder"]
     first = next(node for node in partition.graph.nodes if node.op != "placeholder")
-    for node in placeholders:  # the partitioner leaves some behind the first operator
+    for node in placeholders:  # the partitioner leaves some after the first operator
         first.prepend(node)
     sources = sources_of(placeholders)
     arguments = list(call.args)

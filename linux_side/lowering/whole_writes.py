@@ -1,4 +1,4 @@
-"""Writes into whole tensors, as of ``relu_`` and ``+=``: calls like others, whose result stands for the tensor."""
+"""Writes into whole tensors, such as ``relu_`` and ``+=``, whose result replaces the tensor."""
 
 from __future__ import annotations
 
@@ -12,10 +12,13 @@ from linux_side.lowering.call_signature import PlainWayError, described, functio
 
 
 def written_wholly(program: ExportedProgram) -> dict[Node, list[Node]]:
-    """The writes into a whole tensor of which there is no view, as of ``relu_``: for each the nodes that it changes.
+    """Finds the writes of a program, and requires that each writes into a whole tensor that has no views.
+
+    Returns:
+        For each write, the nodes whose value it changes.
 
     Raises:
-        PlainWayError: the program writes otherwise too, or does not tell which values share memory.
+        PlainWayError: there is another kind of write, or the program does not record which values share memory.
     """
     calls = [node for node in program.graph.nodes if isinstance(node.target, torch._ops.OpOverload)]
     writes = [node for node in calls if node.target._schema.is_mutable]
@@ -30,7 +33,7 @@ def written_wholly(program: ExportedProgram) -> dict[Node, list[Node]]:
     written: dict[Node, list[Node]] = {}
     for node in writes:
         memory = _memory(node)
-        if len(memory) != 1:  # of an operator that gives nothing, or several tensors
+        if len(memory) != 1:  # the operator returns nothing or several tensors
             raise PlainWayError
         first, *others = sharing[memory.pop()]
         if first.op == "placeholder" or not all(_is_write(other, first) for other in others):
@@ -44,16 +47,16 @@ def _memory(node: Node) -> set[int]:
 
 
 def _shares_what_it_must(call: Node) -> bool:
-    """Whether a call's result is in its argument's memory where the operator says so: in a saved program none is."""
+    """Returns whether results share memory with arguments as the schema declares; in a saved program they do not."""
     if is_composite(call.target):
-        return True  # it may copy
+        return True  # it may return a copy
     pairs = zip(call.target._schema.arguments, call.args, strict=False)
     aliased = [argument for declared, argument in pairs if declared.alias_info is not None]
     return all(isinstance(argument, Node) and _memory(call) == _memory(argument) for argument in aliased)
 
 
 def _is_write(node: Node, first: Node) -> bool:
-    """Whether a call writes into a tensor that is ``first``, and into no other."""
+    """Returns whether a call writes into the tensor of ``first``, as a whole, and into no other."""
     if node.target is operator.getitem or node.target is functional(node.target):
         return False
     arguments = node.target._schema.arguments

@@ -1,5 +1,5 @@
-"""Our own decompositions of operators whose decomposition or converter upstream is wrong.
+"""Our decompositions and rewrites of operators whose upstream decomposition or converter is wrong or missing.
 
-One file a kind. ``docs/build/graphs.md`` lists each with its upstream file, and ``docs/build/operators.md`` has the
-table of what was tried.
+Each file has one kind of operator. ``docs/build/graphs.md`` lists each with its upstream file, and
+``docs/build/operators.md`` has the table of what was tested.
 """

@@ -1,9 +1,9 @@
-"""Attention where TensorRT's layer and PyTorch differ.
+"""Rewrites scaled dot product attention where TensorRT's layer differs from PyTorch.
 
-PyTorch aligns a causal mask at the upper left and upstream asks for one at the lower right: with more keys than queries
-that is another mask. A query whose mask is False for every key gives zero in PyTorch; TensorRT's documentation does not
-say what its layer gives. TensorRT-RTX has a layer for four dimensions, with keys and values of one shape; what else
-there is becomes products and a softmax.
+PyTorch aligns a causal mask at the upper left, and upstream requests one aligned at the lower right. The two differ if
+there are more keys than queries. A query whose mask is False for every key gives zero in PyTorch; TensorRT's
+documentation does not define that case. TensorRT-RTX has a layer for four dimensions, with keys and values of one
+shape. Any other attention becomes products and a softmax.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _ATTENTION = _aten.scaled_dot_product_attention.default
 
 
 def rewrite_attention(gm: torch.fx.GraphModule) -> None:
-    """Rewrites a lowered graph, in place."""
+    """Rewrites, in place, each attention in a lowered graph."""
     for node in gm.graph.find_nodes(op="call_function", target=_ATTENTION):
         arguments = _arguments(node)
         has_layer = _has_layer(arguments)
@@ -53,7 +53,7 @@ def _has_layer(arguments: dict[str, Any]) -> bool:
 
 
 def _spell_out(graph: torch.fx.Graph, node: torch.fx.Node, arguments: dict[str, Any]) -> None:
-    """The softmax of scaled products, in fp32 as PyTorch computes it."""
+    """Replaces attention by products and a softmax, which is computed in fp32 as in PyTorch."""
     query, key, value, mask = (arguments[name] for name in ("query", "key", "value", "attn_mask"))
     dtype, scale = query.meta["val"].dtype, arguments["scale"]
     with graph.inserting_before(node):
@@ -79,7 +79,7 @@ def _spell_out(graph: torch.fx.Graph, node: torch.fx.Node, arguments: dict[str, 
 
 
 def _for_all_heads(graph: torch.fx.Graph, heads: torch.fx.Node, query: torch.fx.Node) -> torch.fx.Node:
-    """Each head of keys or values, as often as there are queries for it."""
+    """Repeats each head of the keys or values for every head of the queries that shares it."""
     times = query.meta["val"].shape[-3] // heads.meta["val"].shape[-3]
     indices = [head for head in range(heads.meta["val"].shape[-3]) for _ in range(times)]
     parts = [_call(graph, _aten.slice.Tensor, heads, -3, head, head + 1) for head in indices]
@@ -109,7 +109,7 @@ def _positions(graph: torch.fx.Graph, tensor: torch.fx.Node, size: Any) -> torch
 
 
 def _zero_shut_out_rows(gm: torch.fx.GraphModule, node: torch.fx.Node, mask: torch.fx.Node) -> torch.fx.Node:
-    """Returns the attention itself."""
+    """Makes the result zero for queries whose mask excludes every key; returns the attention node."""
     graph = gm.graph
     with graph.inserting_before(node.next):
         seen = _rows_of_constant(gm, mask) if mask.op == "get_attr" else _rows(graph, mask)
@@ -122,13 +122,13 @@ def _zero_shut_out_rows(gm: torch.fx.GraphModule, node: torch.fx.Node, mask: tor
 
 
 def _rows(graph: torch.fx.Graph, mask: torch.fx.Node) -> torch.fx.Node:
-    """Which queries see a key at all."""
+    """Returns, for each query, whether its mask includes any key."""
     allowed = mask if mask.meta["val"].dtype is torch.bool else _call(graph, _aten.ne.Scalar, mask, float("-inf"))
     return _call(graph, _aten.any.dim, allowed, -1, True)
 
 
 def _rows_of_constant(gm: torch.fx.GraphModule, mask: torch.fx.Node) -> torch.fx.Node | None:
-    """The same of a constant mask, which no converter takes; None where every query sees a key."""
+    """Does the same for a constant mask, which no converter accepts; None if every query has a key."""
     value = get_attribute(gm, str(mask.target))
     seen = (value if value.dtype is torch.bool else value != float("-inf")).any(-1, keepdim=True)
     if seen.all():

@@ -1,7 +1,7 @@
-"""Products of complex numbers between pairs of real ones, as rotary embeddings have them, written in real numbers.
+"""Rewrites products of complex numbers, such as those of rotary embeddings, as products of real numbers.
 
-TensorRT knows no complex numbers. A part of the graph that turns pairs of real numbers into complex ones, multiplies
-them and returns to pairs is rewritten; every other complex operator stays in PyTorch (``lowering/complex_numbers.py``).
+TensorRT has no complex numbers. A part of the graph is rewritten if it turns pairs of real numbers into complex ones,
+multiplies them and returns to pairs. Every other complex operator stays in PyTorch (``lowering/complex_numbers.py``).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from linux_side.fx.values import is_complex
 _ATEN = torch.ops.aten
 _PAIRS_TO_COMPLEX, _COMPLEX_TO_PAIRS = _ATEN.view_as_complex.default, _ATEN.view_as_real.default
 _PRODUCT = _ATEN.mul.Tensor
-# They do to each part of a complex number what they do to the number.
+# Operators that act on the real and the imaginary part alike.
 _VIEWS = {
     _ATEN.view.default,
     _ATEN.reshape.default,
@@ -48,7 +48,7 @@ def rewrite_complex_products(gm: torch.fx.GraphModule) -> None:
 
 
 def _parts(gm: torch.fx.GraphModule) -> Iterator[list[torch.fx.Node]]:
-    """The nodes that give or take complex numbers, those that such numbers connect together; each in graph order."""
+    """Yields the groups of nodes that are connected by complex values, each in graph order."""
     part_of: dict[torch.fx.Node, set[torch.fx.Node]] = {}
     for node in gm.graph.nodes:
         sources = [source for source in node.all_input_nodes if is_complex(source)]
@@ -86,7 +86,7 @@ class _Rewriter:
             self._gm.graph.erase_node(node)
 
     def _pair(self, node: torch.fx.Node) -> Pair:
-        """The real and the imaginary part of a node's value."""
+        """Returns the real and the imaginary part of a node's value."""
         if node.op == "get_attr":
             value = get_attribute(self._gm, node.target).detach()
             return self._constant(node, "real", value.real), self._constant(node, "imag", value.imag)

@@ -1,4 +1,4 @@
-"""Which decompositions a program is lowered with: upstream's, but for those that are wrong."""
+"""The table of decompositions for lowering: upstream's, with ours in place of the wrong ones."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ Decompositions = dict[torch._ops.OpOverload, Callable[..., Any]]
 
 _aten = torch.ops.aten
 
-# Upstream unrolls both over the rows of the example (a size that varies is computed for that one alone), rounds "mean"
+# Upstream unrolls both over the rows of the example, which is wrong for a size that varies. It also rounds "mean"
 # toward zero and refuses include_self=False. TensorRT has no scatter that reduces, so PyTorch computes them.
 KEPT_IN_PYTORCH = (_aten.scatter_add.default, _aten.scatter_reduce.two)
 
@@ -60,7 +60,7 @@ OURS: Decompositions = {
 
 
 def corrected(upstream: Mapping[torch._ops.OpOverload, Callable[..., Any]]) -> Decompositions:
-    """Upstream's decompositions with ours in place of the wrong ones."""
+    """Returns upstream's decompositions with ours added, and without operators that stay in PyTorch."""
     table = {**upstream, **OURS, **experts.decompositions()}
     for operator in KEPT_IN_PYTORCH:
         table.pop(operator, None)

@@ -1,4 +1,4 @@
-"""``torch.cdist`` between points of few coordinates, as points in space have; TensorRT has no layer for it."""
+"""Decomposes ``torch.cdist``, for which TensorRT has no layer, between points of few coordinates."""
 
 from __future__ import annotations
 
@@ -10,11 +10,20 @@ import torch
 from torch import Tensor
 
 _MOST = 16
-"""Coordinates: the differences of all pairs take so many times the memory of the distances. Others stay in PyTorch."""
+"""The most coordinates. The differences of all pairs take this many times the memory of the distances."""
 
 
 def cdist(x: Tensor, y: Tensor, p: float, _compute_mode: int | None = None) -> Any:
-    """``aten._cdist_forward`` from differences, which unlike products are exact for points that are near."""
+    """``aten._cdist_forward`` from differences, which are exact for close points, unlike products.
+
+    Args:
+        x: (..., n, coordinates).
+        y: (..., m, coordinates).
+        p: the norm.
+
+    Returns:
+        Distances (..., n, m); NotImplemented for more than ``_MOST`` coordinates, which stay in PyTorch.
+    """
     coordinates = x.shape[-1]
     if not isinstance(coordinates, int) or not 0 < coordinates <= _MOST:
         return NotImplemented

@@ -1,8 +1,7 @@
-"""Dtypes that PyTorch gives to elementwise operators, and upstream's converters do not.
+"""Casts operands to the dtype that PyTorch computes in, where upstream's converters do not.
 
-Upstream divides integers as integers, computes ``x**2.0`` of integers in integers, makes an integer of a fraction that
-is added to integers or compared with them, and hands integers to layers that take floats alone. Here the operands get
-the dtype that PyTorch computes in.
+Upstream divides integers as integers, and computes ``x**2.0`` of integers in integers. It truncates a fraction that is
+added to or compared with integers, and passes integers to layers that only take floats.
 """
 
 from __future__ import annotations
@@ -48,7 +47,7 @@ def _promoting(operator: Any, kind: Any) -> Callable[..., Any]:
 
 
 def _beside_fractions(operator: Any) -> Callable[..., Any]:
-    """Casts integers alone: where floats of two dtypes meet, upstream casts as PyTorch does."""
+    """Casts integer operands only: for floats of two dtypes, upstream casts as PyTorch does."""
 
     def promoted(*args: Any, **kwargs: Any) -> Any:
         dtype = common_dtype(args, KIND.DEFAULT)
@@ -61,7 +60,12 @@ def _beside_fractions(operator: Any) -> Callable[..., Any]:
 
 
 def common_dtype(args: Sequence[Any], kind: Any) -> torch.dtype:
-    """What PyTorch computes an operator of these operands in."""
+    """Returns the dtype that PyTorch computes an elementwise operator in.
+
+    Args:
+        args: the operator's arguments; those that are neither tensors nor numbers are ignored.
+        kind: an ``ELEMENTWISE_TYPE_PROMOTION_KIND``.
+    """
     operands = [arg for arg in args if isinstance(arg, (Tensor, int, float, bool)) or _is_symbolic(arg)]
     _, dtype = elementwise_dtypes(*operands, type_promotion_kind=kind)
     return dtype
@@ -72,7 +76,7 @@ def _is_symbolic(value: Any) -> bool:
 
 
 def where(condition: Tensor, x: Tensor, y: Tensor) -> Any:
-    """``aten.where``."""
+    """``aten.where`` with both values cast to their common dtype."""
     dtype = torch.result_type(x, y)
     if x.dtype is dtype and y.dtype is dtype:
         return NotImplemented
@@ -84,12 +88,12 @@ def _same_if_whole(x: Tensor) -> Any:
 
 
 def neg(x: Tensor) -> Any:
-    """``aten.neg``: TensorRT's layer takes floats alone."""
+    """``aten.neg`` of integers as a product, because TensorRT's layer takes floats only."""
     return NotImplemented if x.is_floating_point() else x * -1
 
 
 def isinf(x: Tensor) -> Any:
-    """``aten.isinf``: no integer is."""
+    """``aten.isinf`` of integers, which is False everywhere."""
     return NotImplemented if x.is_floating_point() else x != x
 
 
@@ -104,11 +108,11 @@ _WIDENS = (
 
 
 def _in_int64(operator: Any) -> Callable[..., Any]:
-    """Reduces small integers as int64: upstream reduces int32 as fp32, which has 24 digits, or adds it up in int32."""
+    """Reduces small integers as int64. Upstream reduces int32 as fp32, with a significand of 24 bits, or in int32."""
 
     def reduced(x: Tensor, *args: Any, **kwargs: Any) -> Any:
         dtype = kwargs.get("dtype")
-        if dtype is not None and x.dtype is not dtype:  # upstream casts nothing
+        if dtype is not None and x.dtype is not dtype:  # upstream ignores `dtype`
             return operator(x.to(dtype), *args, **kwargs)
         if x.dtype not in _SMALL and not (x.dtype is torch.bool and operator in _WIDENS):
             return NotImplemented

@@ -1,4 +1,4 @@
-"""Tensors of any content. Upstream asks for the current GPU, which a build has not, and forgets a dtype."""
+"""Decomposes uninitialized tensors. Upstream needs a GPU for them, which a build does not have, and drops the dtype."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from torch import Tensor
 
 
 def empty_permuted(size: Sequence[int], physical_layout: Sequence[int], **options: Any) -> Tensor:
-    """``aten.empty_permuted``: strides mean nothing to TensorRT, and PyTorch's operators take any."""
+    """``aten.empty_permuted`` as zeros. The layout is ignored: TensorRT has none, and PyTorch's operators take any."""
     return _zeros(size, options)
 
 
 def empty_strided(size: Sequence[int], stride: Sequence[int], **options: Any) -> Tensor:
-    """``aten.empty_strided``."""
+    """``aten.empty_strided`` as zeros. The strides are ignored, as in ``empty_permuted``."""
     return _zeros(size, options)
 
 

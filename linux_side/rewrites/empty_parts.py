@@ -1,6 +1,6 @@
-"""Parts with no elements, left out where tensors are joined: a cache that is still empty, say.
+"""Removes tensors without elements, such as a cache that is still empty, from concatenations.
 
-TensorRT takes no tensor without elements, and PyTorch joins ``torch.tensor([])`` with tensors of any shape.
+TensorRT accepts no tensor without elements. PyTorch concatenates ``torch.tensor([])`` with tensors of any shape.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ _aten = torch.ops.aten
 
 
 def cat(tensors: Sequence[Tensor], dim: int = 0) -> Any:
-    """``aten.cat``.
+    """``aten.cat`` of the parts that have elements, in the dtype common to all parts.
 
     Returns:
-        NotImplemented where no part is known to be empty, or every one is.
+        The result; NotImplemented if no part is known to be empty, or every part is.
     """
     kept = [tensor for tensor in tensors if not _adds_nothing(tensor, dim)]
     if not kept or len(kept) == len(tensors):

@@ -1,7 +1,7 @@
-"""Dimensions that an ``expand`` keeps as they are.
+"""Marks the dimensions that an ``expand`` does not change.
 
-Upstream's converter broadcasts a dimension whose size TensorRT knows where the one that is asked for is computed. Of
-``x[:, :16]`` TensorRT knows the size 16, and the program asks for ``min(16, n)``: every row would be the first one.
+Upstream's converter wrongly broadcasts a dimension if TensorRT knows its size and the requested size is computed. For
+``x[:, :16]`` TensorRT knows the size 16 and the program requests ``min(16, n)``: every row would repeat the first one.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ _KEPT = -1
 
 
 def keep_expanded_dimensions(gm: torch.fx.GraphModule) -> None:
-    """Asks, in place, for no size where the expanded tensor has it already."""
+    """Replaces, in place, requested sizes that the tensor has already by -1, which keeps a dimension."""
     for node in gm.graph.find_nodes(op="call_function", target=_EXPAND):
         source, asked = node.args[0], list(node.args[1])
         sizes = source.meta["val"].shape
@@ -29,7 +29,7 @@ def keep_expanded_dimensions(gm: torch.fx.GraphModule) -> None:
 
 
 def _same(size: Any, wanted: Any) -> bool:
-    """Whether both are one number, whatever the sizes of the inputs are."""
+    """Returns whether both are the same symbolic expression."""
     if isinstance(size, torch.SymInt) and isinstance(wanted, torch.SymInt):
         return bool(size.node.expr == wanted.node.expr)
     return False

@@ -1,4 +1,4 @@
-"""Mixtures of experts as transformers 5 exports them: rows that are sorted by expert, times their expert's matrix."""
+"""Decomposes mixtures of experts as transformers 5 exports them: rows sorted by expert, times their expert's matrix."""
 
 from __future__ import annotations
 
@@ -10,14 +10,17 @@ from torch import Tensor
 
 
 def grouped_product(rows: Tensor, weights: Tensor, ends: Tensor) -> Tensor:
-    """``transformers::grouped_mm_fallback``: every expert sees all rows, those of others as zeros.
+    """``transformers::grouped_mm_fallback``: multiplies all rows by each expert's matrix, with other rows set to zero.
 
-    TensorRT knows no product of parts whose sizes are data. This one costs as many products as there are experts.
+    TensorRT has no product of parts whose sizes depend on data. This one costs as many products as there are experts.
 
     Args:
         rows: (rows, width), sorted by expert.
         weights: (experts, width, out).
-        ends: (experts), each expert's last row and one.
+        ends: (experts,), one past each expert's last row.
+
+    Returns:
+        (rows, out).
     """
     places = torch.arange(rows.shape[0], device=rows.device)
     result, begin = None, torch.zeros_like(ends[:1])
@@ -30,6 +33,6 @@ def grouped_product(rows: Tensor, weights: Tensor, ends: Tensor) -> Tensor:
 
 
 def decompositions() -> dict[Any, Callable[..., Any]]:
-    """The operator's, where transformers has made it known in this process."""
+    """Returns the decomposition if transformers has registered the operator in this process; otherwise none."""
     known = getattr(torch.ops.transformers, "grouped_mm_fallback", None)
     return {known.default: grouped_product} if known is not None else {}

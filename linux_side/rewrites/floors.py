@@ -1,9 +1,8 @@
-"""Division of floats that is rounded down, at infinities. TensorRT's is the floor of the quotient there.
+"""Decomposes floor division of floats so that its results at infinities are PyTorch's.
 
-PyTorch takes the remainder from the dividend first: of an infinity there is none, and of what an infinity divides it is
-everything that lacks to the next whole number below.
-
-A quotient that floats round up to a whole number (``1.0 // 0.1``) stays that number, where PyTorch gives one less.
+TensorRT takes the floor of the quotient. PyTorch subtracts the remainder from the dividend first: an infinite dividend
+gives NaN, and an infinite divisor of the opposite sign gives -1. One difference remains: a quotient that rounds up to a
+whole number (``1.0 // 0.1``) stays that number, where PyTorch gives one less.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ _aten = torch.ops.aten
 
 
 def floored(x: Tensor, y: Tensor | float) -> Tensor:
-    """``x // y`` of floats."""
+    """``x // y`` of floats, with PyTorch's results at infinities."""
     quotient, undefined = torch.floor(x / y), x.isinf()
     if isinstance(y, Tensor):
         quotient = torch.where(y.isinf() & (x * y < 0), -1.0, quotient)

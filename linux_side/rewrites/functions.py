@@ -1,8 +1,8 @@
-"""Functions of elements that upstream spells out in a way that loses digits, or values at the ends of the range.
+"""Decomposes elementwise functions for which upstream's formula is inaccurate or fails at the ends of the range.
 
-Upstream computes ``expm1(x)`` as ``exp(x) - 1`` and ``log1p(x)`` as ``log(1 + x)``, which are zero for small x; it
-passes over the factor and the threshold of ``softplus``; its ``atan2`` is NaN at infinities and at zero. Halves are
-computed in fp32, as PyTorch does.
+Upstream computes ``expm1(x)`` as ``exp(x) - 1`` and ``log1p(x)`` as ``log(1 + x)``, which are zero for small x. It
+ignores the factor and the threshold of ``softplus``. Its ``atan2`` is NaN at infinities and at zero. Here halves are
+computed in fp32, as in PyTorch.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _aten = torch.ops.aten
 
 
 def _in_fp32(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    """Computes in fp32 what is not, and rounds the result to the dtype that PyTorch gives."""
+    """Makes a function compute in fp32 (float64 stays) and round its result to the dtype that PyTorch gives."""
 
     @wraps(function)
     def computed(*args: Any) -> Tensor:
@@ -41,7 +41,7 @@ def expm1(x: Tensor) -> Tensor:
 
 @_in_fp32
 def log1p(x: Tensor) -> Tensor:
-    """``aten.log1p``, after Kahan: the error of ``1 + x`` is in the divisor too."""
+    """``aten.log1p`` by Kahan's formula, in which the rounding error of ``1 + x`` cancels."""
     sum_ = 1 + x
     exact = (sum_ == 1) | (sum_ == math.inf)
     return torch.where(exact, x, torch.log(sum_) * (x / torch.where(exact, 1.0, sum_ - 1)))
@@ -49,14 +49,14 @@ def log1p(x: Tensor) -> Tensor:
 
 @_in_fp32
 def softplus(x: Tensor, beta: float = 1, threshold: float = 20) -> Tensor:
-    """``aten.softplus``."""
+    """``aten.softplus``: ``log1p(exp(beta * x)) / beta``, and x itself where ``beta * x`` exceeds the threshold."""
     scaled = x * beta
     return torch.where(scaled > threshold, x, torch.log1p(torch.exp(scaled)) / beta)
 
 
 @_in_fp32
 def atan2(y: Tensor, x: Tensor) -> Tensor:
-    """``aten.atan2``: the angle of the smaller to the larger coordinate, put into its octant."""
+    """``aten.atan2`` from the arctangent of the smaller over the larger coordinate, moved into its octant."""
     across, up = x.abs(), y.abs()
     larger, smaller = torch.maximum(across, up), torch.minimum(across, up)
     even = across == up  # two infinities, or two zeros
@@ -69,7 +69,7 @@ def atan2(y: Tensor, x: Tensor) -> Tensor:
 
 
 def _is_negative(x: Tensor) -> Tensor:
-    """Whether the sign is set, that of zero too."""
+    """Returns whether the sign bit is set, for zeros too."""
     return (x < 0) | ((x == 0) & (1 / x < 0))
 
 

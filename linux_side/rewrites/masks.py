@@ -1,4 +1,4 @@
-"""Writing one value wherever a mask says so. Upstream takes no mask whose number of elements depends on data."""
+"""Decomposes masked writes of one value. Upstream accepts no mask whose number of elements depends on data."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ _aten = torch.ops.aten
 
 
 def index_put(x: Tensor, indices: Sequence[Tensor | None], values: Tensor, accumulate: bool = False) -> Any:
-    """``aten.index_put`` at a mask, of a value that is one for all its elements, as ``where``.
+    """``aten.index_put`` of one value at one mask, as ``where``.
 
     Returns:
-        NotImplemented for indices that are numbers, several masks, or values of their own for each element.
+        The result; NotImplemented for integer indices, several masks, or a separate value for each selected element.
     """
     given = [(dim, index) for dim, index in enumerate(indices) if index is not None]
     if accumulate or len(given) != 1 or given[0][1].dtype is not torch.bool:
         return NotImplemented
     [(first, mask)] = given
     behind = x.dim() - first - mask.dim()
-    rows = values.shape[: max(0, values.dim() - behind)]  # one would be for each element that the mask chooses
+    rows = values.shape[: max(0, values.dim() - behind)]  # more than one row: one for each selected element
     if first or any(not isinstance(size, int) or size != 1 for size in rows):
         return NotImplemented
     values = values.reshape(values.shape[len(rows) :])

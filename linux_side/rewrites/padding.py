@@ -1,4 +1,4 @@
-"""Padding by amounts that vary. Upstream's passes compare the amounts with numbers."""
+"""Decomposes padding by amounts that vary. Upstream's passes need the amounts as numbers."""
 
 from __future__ import annotations
 
@@ -13,7 +13,11 @@ Size: TypeAlias = Any  # an int or a SymInt
 
 
 def constant_pad_nd(x: Tensor, pad: Sequence[Size], value: float = 0) -> Any:
-    """``aten.constant_pad_nd``: each element by its position, or the value where that is outside."""
+    """``aten.constant_pad_nd``: gathers each element by its position, and takes the value outside of the tensor.
+
+    Returns:
+        The result; NotImplemented if every amount is a number.
+    """
     if all(isinstance(amount, int) for amount in pad):
         return NotImplemented
     for index, (before, behind) in enumerate(zip(pad[::2], pad[1::2], strict=True)):

@@ -1,7 +1,7 @@
-"""Pooling that TensorRT's layer does not do.
+"""Decomposes pooling that TensorRT's layer does not support.
 
-Upstream's adaptive pooling takes cells of one size, which is wrong where the number of cells does not divide the size,
-and none of a size that varies. Its converters of pooling refuse ``ceil_mode`` and ``divisor_override``.
+Upstream's adaptive pooling uses cells of one size, which is wrong if the number of cells does not divide the size, and
+supports no size that varies. Its converters of pooling refuse ``ceil_mode`` and ``divisor_override``.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from linux_side.upstream import keep_in_torch
 
 _aten = torch.ops.aten
 Size: TypeAlias = Any  # an int or a SymInt
-_MOST_CELLS = 32  # in one dimension, each of which is an operator
+_MOST_CELLS = 32  # in one dimension; each cell becomes an operator
 _ADAPTIVE = (
     _aten.adaptive_avg_pool1d.default, _aten.adaptive_avg_pool2d.default, _aten.adaptive_avg_pool3d.default,
     _aten._adaptive_avg_pool2d.default, _aten._adaptive_avg_pool3d.default,
@@ -29,14 +29,18 @@ _MAXIMUM = {2: _aten.max_pool2d.default, 3: _aten.max_pool3d.default}
 
 
 def keep_adaptive_pooling_outside(gm: torch.fx.GraphModule) -> None:
-    """Marks, in a lowered graph, the adaptive pooling that was not spelled out."""
+    """Keeps in PyTorch the adaptive pooling that was not decomposed in a lowered graph."""
     for node in gm.graph.nodes:
         if node.target in _ADAPTIVE:
-            keep_in_torch(node, "it averages over many cells, or as many as a size says")
+            keep_in_torch(node, "it averages over many cells, or over a number of cells that varies")
 
 
 def adaptive_avg_pool(x: Tensor, output_size: Sequence[Size]) -> Any:
-    """``aten.adaptive_avg_pool*``: one dimension after the other, as all cells of a row have the same rows."""
+    """``aten.adaptive_avg_pool*``, one dimension after the other.
+
+    Returns:
+        The result; NotImplemented if the number of cells varies, or is large and does not divide the size.
+    """
     first = x.dim() - len(output_size)
     cells = {dim: count for dim, count in enumerate(output_size, first) if not _same(count, x.shape[dim])}
     if not all(isinstance(count, int) for count in cells.values()):
@@ -70,12 +74,12 @@ def _divides(count: int, size: Size) -> bool:
 
 
 def avg_pool1d(x: Tensor, kernel: Sequence[int], stride: Sequence[int] = (), *args: Any) -> Tensor:
-    """``aten.avg_pool1d`` as that of a row: TensorRT has no layer of one dimension."""
+    """``aten.avg_pool1d`` as two-dimensional pooling of one row: TensorRT has no layer of one dimension."""
     return _of_row(_AVERAGE[2], x, kernel, stride, *args)
 
 
 def max_pool1d(x: Tensor, kernel: Sequence[int], stride: Sequence[int] = (), *args: Any) -> Tensor:
-    """``aten.max_pool1d`` as that of a row."""
+    """``aten.max_pool1d`` as two-dimensional pooling of one row: TensorRT has no layer of one dimension."""
     return _of_row(_MAXIMUM[2], x, kernel, stride, *args)
 
 
@@ -96,7 +100,11 @@ def avg_pool(
     count_include_pad: bool = True,
     divisor_override: int | None = None,
 ) -> Any:
-    """``aten.avg_pool*`` of an input that is padded before, and then as PyTorch counts the elements of a window."""
+    """``aten.avg_pool*`` of an input padded with zeros, scaled by the number of elements that PyTorch divides by.
+
+    Returns:
+        The result; NotImplemented if upstream's converter is right, or padding cannot express the windows.
+    """
     if not ceil_mode and divisor_override is None:
         return NotImplemented
     windows = _windows(dims, x, kernel_size, stride, padding, ceil_mode)
@@ -119,7 +127,12 @@ def max_pool(
     dilation: Sequence[int] = (1,),
     ceil_mode: bool = False,
 ) -> Any:
-    """``aten.max_pool*`` of an input that is padded behind."""
+    """``aten.max_pool*`` with ``ceil_mode``, of an input padded at its end.
+
+    Returns:
+        The result; NotImplemented without ``ceil_mode``, with a dilation, for integers, or if padding cannot express
+        the windows.
+    """
     windows = _windows(dims, x, kernel_size, stride, padding, ceil_mode)
     if not ceil_mode or windows is None or set(dilation) != {1} or not x.is_floating_point():
         return NotImplemented
@@ -130,8 +143,8 @@ class _Window:
     """The windows of one dimension.
 
     Attributes:
-        behind: how far the last one reaches beyond the padding.
-        count: how many there are, where they are fewer than the pooled tensor would have; else None.
+        behind: how far the last window reaches beyond the padding, or may reach if the size varies.
+        count: how many windows there are, if the padded tensor would give one more; otherwise None.
     """
 
     def __init__(self, size: Size, kernel: int, stride: int, padding: int, ceil_mode: bool) -> None:
@@ -139,11 +152,12 @@ class _Window:
         self.behind, self.count = stride - 1 if ceil_mode else 0, None
         if isinstance(size, int) and ceil_mode:
             count = -(-(size + 2 * padding - kernel) // stride) + 1
-            self.count = count - 1 if (count - 1) * stride >= size + padding else None  # it would begin in the padding
+            # PyTorch drops a last window that would begin in the padding.
+            self.count = count - 1 if (count - 1) * stride >= size + padding else None
             self.behind = max(0, ((self.count or count) - 1) * stride + kernel - size - 2 * padding)
 
     def shares(self, pooled: Tensor, dim: int, size: Size, include_padding: bool) -> Tensor:
-        """The window's size over the number of elements that PyTorch counts, in a shape that broadcasts."""
+        """Returns the window's size over the number of elements that PyTorch counts, in a shape that broadcasts."""
         device = pooled.device
         first = torch.arange(pooled.shape[dim], device=device) * self.stride - self.padding
         end = torch.scalar_tensor(size + (self.padding if include_padding else 0), dtype=torch.int64, device=device)
@@ -156,7 +170,7 @@ class _Window:
 def _windows(
     dims: int, x: Tensor, kernel: Sequence[int], stride: Sequence[int], padding: Sequence[int], ceil_mode: bool
 ) -> list[_Window] | None:
-    """Each dimension's windows; None where their number depends on a size in a way that padding cannot say."""
+    """Returns each dimension's windows; None if their number depends on a size in a way that padding cannot express."""
     given = (kernel, stride or kernel, padding)
     kernels, strides, paddings = (list(values) * dims if len(values) == 1 else values for values in given)
     parts = list(zip(x.shape[x.dim() - dims :], kernels, strides, paddings, strict=True))

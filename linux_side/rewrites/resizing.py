@@ -1,8 +1,8 @@
-"""Resizing by a factor that does not divide the size.
+"""Decomposes resizing by a factor that does not divide the size.
 
-With ``scale_factor=0.5`` PyTorch steps 2 of 5 rows at a time, and TensorRT's layer goes by the sizes: 2.5 rows. Such an
-operator is spelled out, one dimension after the other, and so is one by a factor that is no whole number where the size
-varies.
+With ``scale_factor=0.5`` and 5 rows, PyTorch steps 2 rows at a time, and TensorRT's layer derives steps of 2.5 rows
+from the sizes. Such an operator is decomposed, one dimension after the other. The same holds for a fractional factor if
+the size varies.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ Resize: TypeAlias = Callable[[Tensor, int, Size, float], Tensor]
 
 
 def keep_inexact_resizing_outside(gm: torch.fx.GraphModule) -> None:
-    """Marks, in a lowered graph, the resizing that must not go into an engine."""
+    """Keeps in PyTorch the resizing in a lowered graph that TensorRT's layer would compute differently."""
     for node in gm.graph.nodes:
         if node.target in RESIZING and not is_exact(node):
             keep_in_torch(node, "its factor does not divide the size, or may not")
 
 
 def is_exact(node: torch.fx.Node) -> bool:
-    """Whether a node of ``RESIZING`` goes by sizes, or by factors that come to the same."""
+    """Returns whether a node of ``RESIZING`` uses sizes, or factors that give the same steps as the sizes."""
     arguments = dict(zip((a.name for a in node.target._schema.arguments), node.args, strict=False)) | node.kwargs
     factors = arguments.get("scale_factors")
     return factors is None or bool(arguments.get("align_corners")) or _divide(factors, arguments["input"].meta["val"])
@@ -62,7 +62,7 @@ def _spelled_out(resize: Resize, x: Tensor, output_size: Sequence[Size] | None, 
 
 
 def nearest(x: Tensor, output_size: Sequence[Size] | None, scale_factors: Sequence[float] | None) -> Any:
-    """``aten.upsample_nearest*``."""
+    """``aten.upsample_nearest*`` by factors; NotImplemented if TensorRT's layer computes the same."""
     return _spelled_out(_nearest, x, output_size, scale_factors)
 
 
@@ -73,7 +73,18 @@ def interpolated(
     align_corners: bool,
     scale_factors: Sequence[float] | None,
 ) -> Any:
-    """``aten.upsample_linear1d``, ``bilinear2d``, ``trilinear3d`` and ``bicubic2d``."""
+    """``aten.upsample_linear1d``, ``bilinear2d``, ``trilinear3d`` and ``bicubic2d`` by factors.
+
+    Args:
+        resize: resizes one dimension.
+        x: (batch, channels, sizes...).
+        output_size: ignored: it follows from the factors.
+        align_corners: True is left to TensorRT's layer.
+        scale_factors: one for each size.
+
+    Returns:
+        The result; NotImplemented if TensorRT's layer computes the same.
+    """
     return NotImplemented if align_corners else _spelled_out(resize, x, output_size, scale_factors)
 
 

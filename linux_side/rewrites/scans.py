@@ -1,4 +1,4 @@
-"""Running sums. Upstream's converter adds up in fp32, whatever the dtype."""
+"""Decomposes running sums. Upstream's converter adds in fp32 whatever the dtype."""
 
 from __future__ import annotations
 
@@ -8,14 +8,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-_LONGEST = 4096  # of what is summed through a triangle, whose size is the square
+_LONGEST = 4096  # integers are summed through a triangular mask, whose size is the square of the length
 
 
 def cumsum(x: Tensor, dim: int, *, dtype: torch.dtype | None = None) -> Any:
     """``aten.cumsum``: halves in fp32, integers exactly.
 
     Returns:
-        NotImplemented where there is nothing to change, and for integers along a dimension that may be long.
+        The result; NotImplemented if upstream's converter is right, and for integers along a dimension that may exceed
+        ``_LONGEST``.
     """
     if dtype is not None and x.dtype is not dtype:
         return torch.cumsum(x.to(dtype), dim)
@@ -23,7 +24,7 @@ def cumsum(x: Tensor, dim: int, *, dtype: torch.dtype | None = None) -> Any:
         return torch.cumsum(x.float(), dim).to(x.dtype)
     if x.is_floating_point() or x.is_complex() or x.dim() == 0:
         return NotImplemented
-    if x.dtype is torch.bool:  # no more than fp32 counts
+    if x.dtype is torch.bool:  # fp32 counts exactly up to 2**24
         return torch.cumsum(x.float(), dim).long()
     if not _is_short(x.shape[dim]):
         return NotImplemented

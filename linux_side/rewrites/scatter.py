@@ -1,7 +1,7 @@
-"""Writes by index.
+"""Decomposes writes by index.
 
-Upstream's converter of ``index_copy`` writes every row to the first index where the dimension is counted from the back,
-and takes no size that varies; its ``scatter`` of a number makes the number fp32, also among integers.
+Upstream's converter of ``index_copy`` writes every row to the first index if the dimension is negative, and accepts no
+size that varies. Its ``scatter`` of a number turns the number into fp32, even if the tensor has integers.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ _aten = torch.ops.aten
 
 
 def index_copy(x: Tensor, dim: int, index: Tensor, source: Tensor) -> Any:
-    """``aten.index_copy``.
+    """``aten.index_copy`` as a scatter.
 
     Returns:
-        NotImplemented for what may be a write into a cache, with its dimension counted from the front: upstream's
-        converter can do it in place.
+        The result; NotImplemented if it may be a write into a cache along a dimension that is not negative, which
+        upstream's converter can do in place.
     """
     if x.dim() == 0:
         return source.reshape(x.shape).clone()
@@ -33,7 +33,7 @@ def index_copy(x: Tensor, dim: int, index: Tensor, source: Tensor) -> Any:
 
 
 def scatter_value(x: Tensor, dim: int, index: Tensor, value: float) -> Tensor:
-    """``aten.scatter`` of a number."""
+    """``aten.scatter`` of a number, as that of a tensor with the dtype of ``x``."""
     return torch.scatter(x, dim, index, torch.full_like(index, value, dtype=x.dtype))
 
 

@@ -1,9 +1,9 @@
-"""Products of one input with several weights become one product with them all, where they are too large to hold twice.
+"""Joins products of one input with several weights into one product, if the weights are too large to hold twice.
 
-TensorRT makes this fusion itself, of the queries, keys and values of attention for one, and holds the weights that it
-has joined beside those of the engine: of a decoder 1.7 times all that there are. Joined here, in a file, they are held
-once. The parts are taken out of a dimension of their own: what is sliced along the product's own dimension TensorRT
-parts again.
+TensorRT makes this fusion itself, for example of the queries, keys and values of attention. It holds the joined weights
+beside those of the engine, which for a decoder was 1.7 times all weights. Weights that are joined here, in a file, are
+held once. The results are sliced along a dimension of their own, because TensorRT would split the product again if they
+were sliced along the product's dimension.
 """
 
 from __future__ import annotations
@@ -19,16 +19,17 @@ from linux_side.fx.graph_copy import get_attribute
 _aten = torch.ops.aten
 Join = Callable[[Sequence[torch.Tensor]], torch.Tensor]
 
-# Bytes of weights that would be held twice. Smaller networks stay as they are.
+# Networks with fewer bytes of weights to join than this are not rewritten.
 WORTH = 4 * 2**30
-_LEAST = 2**20
+_LEAST = 2**20  # bytes; smaller weights are not joined
 
 
 def join_siblings(gm: torch.fx.GraphModule, join: Join) -> None:
-    """Rewrites a partition, in place.
+    """Joins, in place, the products of a partition that share an input.
 
     Args:
-        join: gives the rows of several matrices as one matrix, in memory that costs little.
+        gm: the partition.
+        join: concatenates the rows of several matrices into one matrix that is backed by a file.
     """
     families = [family for family in _families(gm) if len(family) > 1 and _can_be_joined(family)]
     if sum(_weight(gm, node).nbytes for family in families for node in family) < WORTH:
@@ -40,11 +41,11 @@ def join_siblings(gm: torch.fx.GraphModule, join: Join) -> None:
 
 
 def _families(gm: torch.fx.GraphModule) -> list[list[torch.fx.Node]]:
-    """Linear layers without a bias, of constant weights, by what they are of."""
+    """Returns the linear layers with constant weights and no bias, grouped by input and dtype."""
     found: dict[tuple[torch.fx.Node, torch.dtype], list[torch.fx.Node]] = defaultdict(list)
     for node in gm.graph.find_nodes(op="call_function", target=_aten.linear.default):
         if len(node.args) != 2 or node.kwargs or node.args[1].op != "get_attr":
-            continue  # a bias may be a keyword
+            continue  # a bias may also be a keyword
         weight = _weight(gm, node)
         if weight.dim() == 2 and weight.nbytes >= _LEAST:
             found[node.args[0], weight.dtype].append(node)
@@ -52,7 +53,7 @@ def _families(gm: torch.fx.GraphModule) -> list[list[torch.fx.Node]]:
 
 
 def _can_be_joined(family: Sequence[torch.fx.Node]) -> bool:
-    """Whether at most one size varies: a reshape can leave one open."""
+    """Returns whether at most one size varies, because a reshape can infer only one."""
     sizes = family[0].meta["val"].shape
     return sum(not isinstance(size, int) for size in sizes) <= 1
 

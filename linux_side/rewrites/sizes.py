@@ -1,4 +1,4 @@
-"""Operators that take a size as a number. Upstream's converters know no number but those of the program."""
+"""Decomposes operators that take a size as a number. Upstream's converters only accept constants there."""
 
 from __future__ import annotations
 
@@ -13,7 +13,11 @@ Size: TypeAlias = Any  # an int or a SymInt
 
 
 def repeat(x: Tensor, repeats: Sequence[Size]) -> Any:
-    """``aten.repeat`` by a size: each dimension gets another in front of it, which is expanded."""
+    """``aten.repeat`` by sizes that vary: adds a dimension before each one and expands it.
+
+    Returns:
+        The result; NotImplemented if every size is a number.
+    """
     shape = [*(1 for _ in range(len(repeats) - x.dim())), *x.shape]
     if all(isinstance(size, int) for size in (*repeats, *shape)):
         return NotImplemented
@@ -27,7 +31,7 @@ def repeat(x: Tensor, repeats: Sequence[Size]) -> Any:
     for dim in range(len(repeats)):
         x = x.unsqueeze(2 * dim)
     x = x.expand([size for pair in zip(repeats, shape, strict=True) for size in pair])
-    # A view of what is in order asks no size whether it is 1.
+    # A view of contiguous memory adds no guard on whether a size is 1.
     x = x.clone(memory_format=torch.contiguous_format)
     return x.view([times * size for times, size in zip(repeats, shape, strict=True)])
 
@@ -37,7 +41,11 @@ def _is_one(size: Size) -> bool:
 
 
 def scalar_tensor(value: Any, *, dtype: torch.dtype | None = None, **options: Any) -> Any:
-    """``aten.scalar_tensor`` of a size, as a float: upstream's converter leaves it an integer."""
+    """``aten.scalar_tensor`` of a size in the requested dtype; upstream's converter leaves it an integer.
+
+    Returns:
+        The result; NotImplemented if there is no size, or the dtype is int64 or not given.
+    """
     if not isinstance(value, torch.SymInt) or dtype is None or dtype is torch.int64:
         return NotImplemented
     return torch.scalar_tensor(value, dtype=torch.int64, device=options.get("device")).to(dtype)

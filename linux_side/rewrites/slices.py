@@ -1,8 +1,8 @@
-"""Writing into a part of a tensor, and copying into the whole of it.
+"""Decomposes slices, and writes into a part or the whole of a tensor.
 
-Upstream's ``select_scatter`` writes nothing at index -1 (it takes -1 to 0 as the slice), its ``slice_scatter`` counts
-an end beyond the tensor, its converter of ``copy`` does not broadcast, and that of ``slice`` takes a negative bound of
-a size that varies for an empty slice.
+Upstream's ``select_scatter`` writes nothing at index -1, because it takes the slice from -1 to 0. Its ``slice_scatter``
+counts an end beyond the tensor. Its converter of ``copy`` does not broadcast. Its converter of ``slice`` makes an empty
+slice of a negative bound if the size varies.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ Size: TypeAlias = Any  # an int or a SymInt
 
 
 def copy(destination: Tensor, source: Tensor, non_blocking: bool = False) -> Tensor:
-    """``aten.copy``: the source in the destination's shape and dtype."""
+    """``aten.copy``: returns the source in the destination's shape and dtype."""
     return _as(source, destination.dtype, list(destination.shape)).clone(memory_format=torch.contiguous_format)
 
 
 def select_scatter(x: Tensor, source: Tensor, dim: int, index: Size) -> Tensor:
-    """``aten.select_scatter``: one slice of a tensor replaced."""
+    """``aten.select_scatter``: replaces the slice at one index."""
     size = x.shape[dim]
     index = index + size if guard_or_false(index < 0) else index
     return slice_scatter(x, source.unsqueeze(dim), dim, index, index + 1)
@@ -33,11 +33,11 @@ def select_scatter(x: Tensor, source: Tensor, dim: int, index: Size) -> Tensor:
 def slice_scatter(
     x: Tensor, source: Tensor, dim: int = 0, start: Size | None = None, end: Size | None = None, step: Size = 1
 ) -> Any:
-    """``aten.slice_scatter``: a slice of a tensor replaced.
+    """``aten.slice_scatter``: replaces a slice.
 
     Returns:
-        NotImplemented for what may be a write into a cache, with its bounds in order: upstream's converter can do it in
-        place.
+        The result; NotImplemented if it may be a write into a cache whose bounds are within the tensor, which
+        upstream's converter can do in place.
     """
     dim = dim % x.dim()
     size = x.shape[dim]
@@ -68,7 +68,7 @@ def _as(source: Tensor, dtype: torch.dtype, shape: list[Size]) -> Tensor:
 
 
 def _bound(bound: Size | None, default: Size, size: Size) -> Size:
-    """A bound of a slice, counted from the front and within the tensor."""
+    """Returns a bound of a slice, counted from the front and limited to the tensor."""
     if bound is None:
         return default
     if guard_or_false(bound < 0):
@@ -80,7 +80,7 @@ def _bound(bound: Size | None, default: Size, size: Size) -> Size:
 
 
 def _may_be_cache(x: Tensor, dim: int, first: Size, last: Size, step: Size) -> bool:
-    """Whether upstream's converter may write in place: a static cache of four dimensions, along the third."""
+    """Returns whether upstream's converter may write in place: a static cache of four dimensions, along the third."""
     sizes = (*x.shape, first, last, step)
     return x.dim() == 4 and dim == 2 and all(isinstance(s, int) for s in sizes) and step == 1 and first < last
 
@@ -93,14 +93,14 @@ def _spliced(x: Tensor, source: Tensor, dim: int, first: int, last: int) -> Tens
 
 
 def _chosen(x: Tensor, source: Tensor, dim: int, first: Size, last: Size, step: Size) -> Tensor:
-    """Each element from the one or the other: where it stands says from which, as a symbolic size cannot."""
+    """Chooses each element from ``source`` or ``x`` by its position, which also works if sizes vary."""
     positions = torch.arange(x.shape[dim], device=x.device)
     relative = positions if statically_known_true(first == 0) else positions - first
     inside = (relative >= 0) & (positions < last)
     if step != 1:
         inside = inside & (relative % step == 0)
         relative = torch.div(relative, step, rounding_mode="floor")
-    if not statically_known_true(source.shape[dim] > 0):  # nothing can be read of no rows
+    if not statically_known_true(source.shape[dim] > 0):  # `index_select` needs at least one row
         source = torch.cat([source, torch.zeros_like(source.sum(dim, keepdim=True))], dim)
     nearest = relative.clamp(min=0).minimum(torch.full_like(relative, 1) * (source.shape[dim] - 1))
     mask = inside.view([-1 if d == dim else 1 for d in range(x.dim())])
@@ -108,10 +108,10 @@ def _chosen(x: Tensor, source: Tensor, dim: int, first: Size, last: Size, step: 
 
 
 def slice_tensor(x: Tensor, dim: int = 0, start: Size | None = None, end: Size | None = None, step: Size = 1) -> Any:
-    """``aten.slice``: bounds are counted from the front and lie within the tensor.
+    """``aten.slice`` with its bounds counted from the front and limited to the tensor.
 
     Returns:
-        NotImplemented where there is nothing to change, and for bounds that vary.
+        The result; NotImplemented if there is nothing to change, and for bounds that vary.
     """
     size = x.shape[dim]
     if not all(bound is None or isinstance(bound, int) for bound in (start, end)):

@@ -1,7 +1,7 @@
-"""Logarithms of softmax.
+"""Decomposes the logarithm of softmax.
 
-Upstream takes the logarithm of the softmax, which is -inf where the softmax is too small for its dtype: from -17 on in
-halves, from -104 on in fp32.
+Upstream takes the logarithm of the softmax, which is -inf where the softmax underflows: below about -17 in fp16, and
+below about -104 in fp32.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from torch import Tensor
 
 
 def log_softmax(x: Tensor, dim: int, half_to_float: bool) -> Tensor:
-    """``aten._log_softmax`` from differences to the maximum, computed in fp32 as PyTorch does."""
+    """``aten._log_softmax`` from differences to the maximum, with halves computed in fp32 as in PyTorch."""
     wide = x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
     shifted = wide - wide.amax(dim, keepdim=True)
     result = shifted - shifted.exp().sum(dim, keepdim=True).log()

@@ -1,4 +1,4 @@
-"""Parts of a tensor along a dimension whose size varies. Upstream's converters take no size that varies."""
+"""Decomposes splits along a dimension whose size varies, which upstream's converters do not accept."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Size: TypeAlias = Any  # an int or a SymInt
 
 
 def split_with_sizes(x: Tensor, sizes: Sequence[Size], dim: int = 0) -> Any:
-    """``aten.split_with_sizes`` as slices."""
+    """``aten.split_with_sizes`` as slices; NotImplemented if every size is a number."""
     if all(isinstance(size, int) for size in (*sizes, x.shape[dim])):
         return NotImplemented
     parts, first = [], 0
@@ -26,7 +26,11 @@ def split_with_sizes(x: Tensor, sizes: Sequence[Size], dim: int = 0) -> Any:
 
 
 def split(x: Tensor, size: Size, dim: int = 0) -> Any:
-    """``aten.split`` into parts of one size, of which the last may be smaller; their number is that of the program."""
+    """``aten.split`` as slices of one size, of which the last may be smaller. The program fixes their number.
+
+    Returns:
+        The parts; NotImplemented if every size is a number.
+    """
     length = x.shape[dim]
     if isinstance(size, int) and isinstance(length, int):
         return NotImplemented
@@ -36,7 +40,11 @@ def split(x: Tensor, size: Size, dim: int = 0) -> Any:
 
 
 def select(x: Tensor, dim: int, index: Size) -> Any:
-    """``aten.select`` at an index that varies, or that is counted from an end that does."""
+    """``aten.select`` at an index that varies, or is counted from the end of a size that varies.
+
+    Returns:
+        The result; NotImplemented for any other index.
+    """
     if isinstance(index, int) and (index >= 0 or isinstance(x.shape[dim], int)):
         return NotImplemented
     if guard_or_false(index < 0):

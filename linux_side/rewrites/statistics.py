@@ -1,7 +1,7 @@
-"""Variances and norms.
+"""Decomposes variances.
 
-Upstream computes a variance in halves in halves, where a sum of squares overflows from 65,504 on, fixes the number of
-elements to the example's, and refuses the variance of one element, which is NaN.
+Upstream computes the variance of halves in halves, where a sum of squares above 65,504 overflows fp16. It fixes the
+number of elements to the example's, and refuses the variance of one element, which is NaN.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _HALVES = (torch.float16, torch.bfloat16)
 def var(
     x: Tensor, dims: Sequence[int] | None, correction: float | None = 1, output_dtype: torch.dtype | None = None
 ) -> Tensor:
-    """``prims.var``: the sum of squared differences to the mean, over the number of elements less a correction."""
+    """``prims.var``: the sum of squared differences from the mean, over the number of elements less a correction."""
     dims = list(dims) if dims else list(range(x.dim()))
     wide = x.float() if x.dtype in _HALVES else x
     difference = wide - wide.mean(dims, keepdim=True)
@@ -28,7 +28,7 @@ def var(
 
 
 def _count(x: Tensor, dims: Sequence[int], correction: float) -> float | Tensor:
-    """How many elements are reduced, less a correction; where sizes vary the engine counts them."""
+    """Returns how many elements are reduced, less a correction; if sizes vary, the engine counts them."""
     sizes = [x.shape[dim] for dim in dims]
     if all(isinstance(size, int) for size in sizes):
         return max(math.prod(sizes) - correction, 0)

@@ -1,4 +1,4 @@
-"""``Tensor.unfold``: windows along a dimension. TensorRT has no strides to make them of."""
+"""Decomposes ``Tensor.unfold``, windows along a dimension, because TensorRT has no strides."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor
 
 
 def unfold(x: Tensor, dimension: int, size: int, step: int) -> Any:
-    """``aten.unfold``: windows that fill a size without a rest are a reshape, others are gathered."""
+    """``aten.unfold``: a reshape if the windows divide the dimension exactly, otherwise a gather."""
     if x.dim() == 0:
         return NotImplemented
     dim = dimension % x.dim()

@@ -1,6 +1,7 @@
-"""Infinities that become whole numbers, as in T5's buckets of distances: the logarithm of 0, which ``where`` drops.
+"""Bounds infinities before they are cast to whole numbers, as in T5's buckets of distances: the logarithm of 0.
 
-TensorRT does not say what a cast makes of an infinity. It becomes the largest number that fits, as it does in PyTorch.
+TensorRT does not define the cast of an infinity, although a later ``where`` may drop its result. So an infinity is
+clamped to a large number of the same sign, which the whole numbers include.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ import torch
 
 _ATEN = torch.ops.aten
 _CAST = _ATEN._to_copy.default
-# Operators that make an infinity of a finite number.
+# Operators that may turn a finite number into an infinity.
 _UNBOUNDED = {
     _ATEN.log.default,
     _ATEN.log2.default,
@@ -21,12 +22,12 @@ _UNBOUNDED = {
     _ATEN.div.Tensor,
     _ATEN.pow.Tensor_Scalar,
 }
-_FAR = 8  # operators between the infinity and the cast
+_FAR = 8  # how many operators before the cast are searched
 _LARGEST = {torch.int64: 2.0**62, torch.int32: 2.0**31 - 2.0**7}
 
 
 def bound_casts_to_whole_numbers(gm: torch.fx.GraphModule) -> None:
-    """Bounds, in place, what is cast to a whole number and may be infinite."""
+    """Clamps, in place, values that may be infinite before casts to int64 or int32."""
     for node in gm.graph.find_nodes(op="call_function", target=_CAST):
         source = node.args[0]
         value, largest = source.meta["val"], _LARGEST.get(node.kwargs.get("dtype"))
