@@ -71,7 +71,7 @@ def test_the_map_of_the_rooms_has_every_room(package: str) -> None:
 
 
 def test_what_belongs_to_the_whole_process_is_where_its_list_says() -> None:
-    page = (ROOT / "docs" / "run" / "running.md").read_text(encoding="utf-8")
+    page = (ROOT / "docs" / "reference" / "process.md").read_text(encoding="utf-8")
     listed = re.findall(r"^\| `(\w+)` \(`([\w/]+\.py)`\)", page, re.M)
     assert len(listed) > 5
     missing = [
