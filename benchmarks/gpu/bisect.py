@@ -2,7 +2,7 @@
 
     python -m benchmarks.gpu.bisect ARTIFACT [--model MODEL]            # on a GPU host that can build
     python -m benchmarks.gpu.bisect prepare MODEL -o FOLDER [OPTION ...]  # without a GPU
-    python -m benchmarks.gpu.bisect run FOLDER [OUT.json]                 # on a GPU host
+    python -m benchmarks.gpu.bisect run FOLDER [OUT.json] [--kernels K]   # on a GPU host
     python -m benchmarks.gpu.bisect report FOLDER OUT.json                # what a run found, once more
 
 ``prepare`` builds the model as ``trtcross build`` does, and a plan for each inner tensor (``benchmarks.gpu.probes``).
@@ -24,6 +24,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -96,13 +97,13 @@ def _factory_of(name: str) -> str:
 # Running
 
 
-def run(folder: Path, out: Path, processes: int = PROCESSES) -> int:
+def run(folder: Path, out: Path, processes: int = PROCESSES, *, kernels: str | None = None) -> int:
     """Runs every plan of a folder; returns how many networks have wrong outputs."""
     subjects = read_subjects(folder)
     jobs = list(jobs_of(subjects))
     rows: list[Row] = []
     began = time.monotonic()
-    for (subject, probe), result in in_processes(run_probe, jobs, min(processes, len(jobs))):
+    for (subject, probe), result in in_processes(partial(run_probe, kernels=kernels), jobs, min(processes, len(jobs))):
         row = result if isinstance(result, dict) else {"failed": f"{type(result).__name__}: {result}"[:300]}
         rows.append({"network": subject.name, "form": probe.form, "slot": probe.slot, **row})
         if len(rows) % 20 == 0 or len(rows) == len(jobs):
@@ -128,12 +129,12 @@ def _write(out: Path, rows: list[Row], seconds: float) -> None:
     out.with_suffix(".part").replace(out)
 
 
-def run_probe(job: tuple[Subject, Probe]) -> Row:
+def run_probe(job: tuple[Subject, Probe], *, kernels: str | None = None) -> Row:
     """Calls one plan: how far the tensor that it shows is off, and how far the outputs are."""
     subject, probe = job
     began = time.monotonic()
     values = load_file(subject.values)
-    got = execute(Path(probe.plan), {name: values[f"in.{name}"] for name in subject.inputs}, subject.aliases)
+    got = execute(Path(probe.plan), {name: values[f"in.{name}"] for name in subject.inputs}, subject.aliases, kernels)
     row: Row = {"seconds": time.monotonic() - began}
     if probe.slot is not None:
         row |= compared(got[f"slot{probe.slot}"], values[str(probe.slot)])
@@ -270,8 +271,9 @@ def main(arguments: Sequence[str]) -> int:
         parser = argparse.ArgumentParser("bisect run")
         parser.add_argument("folder", type=Path)
         parser.add_argument("out", type=Path, nargs="?")
+        parser.add_argument("--kernels", choices=("lazy", "eager", "none"), help="the strategy for sizes that vary")
         parsed = parser.parse_args(arguments[1:])
-        return min(run(parsed.folder, parsed.out or parsed.folder / "out.json"), 1)
+        return min(run(parsed.folder, parsed.out or parsed.folder / "out.json", kernels=parsed.kernels), 1)
     if arguments and arguments[0] == "report":
         folder, out = map(Path, arguments[1:])
         return min(print_report(read_subjects(folder), json.loads(out.read_text())["rows"]), 1)

@@ -44,8 +44,13 @@ def inner_tensors(network: Any) -> Iterator[tuple[int, Any]]:
                     yield slot, tensor
 
 
-def execute(plan: Path, inputs: dict[str, Tensor], aliases: dict[str, str]) -> dict[str, Tensor]:
-    """Runs an engine through TensorRT-RTX's own interface; gives every output."""
+def execute(
+    plan: Path, inputs: dict[str, Tensor], aliases: dict[str, str], kernels: str | None = None
+) -> dict[str, Tensor]:
+    """Runs an engine through TensorRT-RTX's own interface; gives every output.
+
+    ``kernels`` is the strategy for sizes that vary: ``lazy``, ``eager`` or ``none``; TensorRT-RTX's own is ``lazy``.
+    """
     import tensorrt_rtx as trt
 
     dtypes = {
@@ -56,7 +61,11 @@ def execute(plan: Path, inputs: dict[str, Tensor], aliases: dict[str, str]) -> d
     engine = runtime.deserialize_cuda_engine(plan.read_bytes())
     if engine is None:
         raise RuntimeError("TensorRT-RTX refuses the engine")
-    context = engine.create_execution_context()
+    config = engine.create_runtime_config()
+    if kernels is not None:
+        strategy = getattr(trt.DynamicShapesKernelSpecializationStrategy, kernels.upper())
+        config.dynamic_shapes_kernel_specialization_strategy = strategy
+    context = engine.create_execution_context(config)
     names = [engine.get_tensor_name(index) for index in range(engine.num_io_tensors)]
     device = {name: "cpu" if engine.get_tensor_location(name) == trt.TensorLocation.HOST else "cuda" for name in names}
     bound = {name: value.to(device[name]).clone() for name, value in inputs.items() if name in device}

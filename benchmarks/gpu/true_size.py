@@ -1,6 +1,7 @@
 """An artifact of a model at its true size, on this machine's GPU, against the model itself there.
 
     python -m benchmarks.gpu.true_size benchmarks.true_size:sdxl_unet ARTIFACT OUT.json
+    python -m benchmarks.gpu.true_size benchmarks.true_size:sdxl_unet upstream OUT.json   # torch_tensorrt.compile
 
 Both are compared with the model in fp32 (no TF32); cuDNN is left out, for a host's may be older than torch asks for.
 """
@@ -9,6 +10,7 @@ from __future__ import annotations
 
 import gc
 import json
+import resource
 import sys
 import time
 from collections.abc import Callable
@@ -33,15 +35,21 @@ def main(factory: str, path: str, out: str) -> int:
         Path(out).write_text(json.dumps(found, indent=1))
         print(what, flush=True)
 
-    with open_artifact(path) as artifact:
-        keep(engines=[[engine.entry.sha256, engine.entry.size] for engine in artifact.engines])
     module, args, kwargs = call_factory(factory)
     args, kwargs = _on_gpu(args), _on_gpu(kwargs)
     torch.backends.cudnn.enabled = False
     with torch.no_grad():
         start = time.monotonic()
-        model = load(path, allow_unlisted_gpu=True)
-        keep(load=time.monotonic() - start, loaded=_memory())
+        if path == "upstream":
+            module = module.cuda()
+            model = _by_upstream(module, args, kwargs)
+            keep(compile=time.monotonic() - start, host=_host_memory())
+        else:
+            with open_artifact(path) as artifact:
+                keep(engines=[[engine.entry.sha256, engine.entry.size] for engine in artifact.engines])
+            start = time.monotonic()
+            model = load(path, allow_unlisted_gpu=True)
+            keep(load=time.monotonic() - start, loaded=_memory())
         start = time.monotonic()
         built = _cpu(model(*args, **kwargs))
         keep(first_call=time.monotonic() - start, ran=_memory(), steady=_seconds(model, args, kwargs))
@@ -55,6 +63,18 @@ def main(factory: str, path: str, out: str) -> int:
     error, eager_error = (_error(each, exact) for each in (built, eager))
     keep(error=error, eager_error=eager_error, right=error <= 4 * eager_error, spread=float(exact.std()))
     return 0
+
+
+def _by_upstream(module: torch.nn.Module, args: Any, kwargs: Any) -> Callable[..., Any]:
+    import torch_tensorrt
+
+    model: Callable[..., Any] = torch_tensorrt.compile(module, ir="dynamo", arg_inputs=args, kwarg_inputs=kwargs)
+    return model
+
+
+def _host_memory() -> int:
+    """Bytes that the process had at its peak, mapped files among them."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 def _on_gpu(tree: Any) -> Any:
