@@ -1,4 +1,4 @@
-"""The table in docs/build/graphs.md: each graph through Torch-TensorRT 2.14's own path and through ours.
+"""The table in docs/build/upstream.md: each graph through Torch-TensorRT 2.14's own path and through ours.
 
     python -m tests.integration.upstream_comparison [NAME ...]
 
