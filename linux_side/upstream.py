@@ -1,7 +1,7 @@
-"""Every name of Torch-TensorRT that the producer uses, the underscored ones above all, in this one file.
+"""The only file that uses names of Torch-TensorRT, many of which are private.
 
-Pinned to Torch-TensorRT 2.14. ``tests/contract`` binds each call in here against the sources of the releases that we
-claim, so that a change upstream is a failing test and not a failing build.
+It is written for Torch-TensorRT 2.14. ``tests/contract`` binds each call in this file to the sources of the supported
+releases, so that a change upstream fails a test before it fails a build.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ from toolchain.targets import ComputeCapability
 
 
 def import_torch_tensorrt(gpu: ComputeCapability) -> Any:
-    """Imports ``torch_tensorrt`` as if the current device were of this compute capability.
+    """Imports ``torch_tensorrt`` as if the current device had this compute capability.
 
-    The import asks for a GPU although building needs none. The stand-ins are there while it is imported, and what
-    they answer stays in it for the life of the process: hence one process for each build.
+    The import queries a GPU although building needs none. Stand-ins answer during the import. The answers stay in the
+    module for the life of the process, which is one reason why each build has its own process.
     """
     with _stand_ins(gpu):
         return importlib.import_module("torch_tensorrt")
@@ -41,7 +41,7 @@ def _stand_ins(gpu: ComputeCapability) -> Iterator[None]:
         "get_device_capability": lambda *_: (gpu.major, gpu.minor),
         # torch_tensorrt/dynamo/_defaults.py, default_device(): the default of CompilationSettings.device
         "current_device": lambda: 0,
-        # torch_tensorrt/_Device.py and dynamo/runtime: the device of default settings, spelled out
+        # torch_tensorrt/_Device.py and dynamo/runtime: the properties of the default settings' device
         "get_device_properties": lambda *_: properties,
     }
     originals = {name: getattr(torch.cuda, name) for name in stand_ins}
@@ -63,7 +63,7 @@ def compilation_settings(
     hardware_compatible: bool,
     cross_compile_for_windows: bool,
 ) -> Any:
-    """``CompilationSettings`` for one build."""
+    """Returns the ``CompilationSettings`` of one build."""
     from torch_tensorrt import Device
     from torch_tensorrt.dynamo._settings import CompilationSettings
 
@@ -76,7 +76,7 @@ def compilation_settings(
         hardware_compatible=hardware_compatible,
         enable_cross_compile_for_windows=cross_compile_for_windows,
         truncate_double=True,
-        attn_bias_is_causal=False,  # else any bias of memory-efficient attention is taken for a causal mask
+        attn_bias_is_causal=False,  # True treats any bias of memory-efficient attention as a causal mask
         offload_module_to_cpu=True,
     )
 
@@ -93,10 +93,12 @@ def decompose(
     correct: Callable[[Decompositions], Decompositions],
     run: Decompose,
 ) -> torch.export.ExportedProgram:
-    """The first half of Torch-TensorRT's lowering: the program in core operators, without side effects.
+    """Runs the first half of Torch-TensorRT's lowering: decomposes a program into core operators without side effects.
 
     Args:
-        correct: gives the decompositions to use, from upstream's.
+        program: the program.
+        settings: the build's ``CompilationSettings``.
+        correct: returns the decompositions to use, given upstream's.
         run: decomposes a program, as ``ExportedProgram.run_decompositions`` does.
     """
     from torch_tensorrt.dynamo.lowering import get_decompositions, pre_export_lowering
@@ -113,7 +115,7 @@ def decompose(
 
 
 def lower(gm: torch.fx.GraphModule, settings: Any) -> torch.fx.GraphModule:
-    """The second half: passes over the graph."""
+    """Runs the second half of Torch-TensorRT's lowering: its passes over the graph."""
     from torch_tensorrt.dynamo.lowering import post_lowering
 
     _leave_complex_numbers()
@@ -122,7 +124,7 @@ def lower(gm: torch.fx.GraphModule, settings: Any) -> torch.fx.GraphModule:
 
 @cache
 def _leave_complex_numbers() -> None:
-    """Takes out the pass that makes pairs of complex numbers: it fails for Fourier transforms and for products."""
+    """Removes the pass that turns complex numbers into pairs: it fails for Fourier transforms and for products."""
     from torch_tensorrt.dynamo.lowering.passes._aten_lowering_pass import (
         ATEN_POST_LOWERING_PASSES,
         complex_lowering_pass,
@@ -132,7 +134,7 @@ def _leave_complex_numbers() -> None:
 
 
 def forbid_aliasing(write: torch.fx.Node) -> None:
-    """Keeps the converters from writing this node's result into the memory of its first argument."""
+    """Prevents the converters from writing this node's result into the memory of its first argument."""
     write.meta["_trt_no_kv_alias"] = True
 
 
@@ -140,12 +142,12 @@ _IN_TORCH = "trtcross_in_torch"
 
 
 def keep_in_torch(node: torch.fx.Node, reason: str) -> None:
-    """Keeps this one node of a lowered graph out of every engine."""
+    """Marks a node of a lowered graph to stay out of every engine, with the reason for messages."""
     node.meta[_IN_TORCH] = reason
 
 
 def why_in_torch(node: torch.fx.Node) -> str | None:
-    """Why :func:`keep_in_torch` kept this node out, if it did."""
+    """Returns the reason for which :func:`keep_in_torch` marked this node; None if it did not."""
     return node.meta.get(_IN_TORCH)
 
 
@@ -163,7 +165,7 @@ def partition(gm: torch.fx.GraphModule, settings: Any) -> torch.fx.GraphModule:
     _attend_to_constants()
     DYNAMO_CONVERTERS.set_compilation_settings(settings)
     supported, total = partitioning.get_graph_converter_support(gm, settings.torch_executed_ops)
-    if not total:  # the partitioner cannot split nothing
+    if not total:  # the partitioner fails on a graph without operators
         return gm
     partitioned, _ = partitioning.fast_partition(
         gm,
@@ -177,7 +179,7 @@ def partition(gm: torch.fx.GraphModule, settings: Any) -> torch.fx.GraphModule:
 
 @cache
 def _check_registry_once() -> None:
-    """Checks the converters' registry now alone: upstream does so, all of it, at each look-up of a node's converter."""
+    """Checks the converters' registry once; upstream checks all of it at each look-up of a converter."""
     from torch_tensorrt.dynamo.conversion._ConverterRegistry import DYNAMO_CONVERTERS
 
     DYNAMO_CONVERTERS.validate_invariants()
@@ -186,11 +188,12 @@ def _check_registry_once() -> None:
 
 @cache
 def _allow_dynamic_sizes() -> None:
-    """Lets ``gather``, ``clone`` and casts go into an engine where sizes vary.
+    """Allows ``gather``, ``clone`` and casts in engines with dynamic sizes.
 
-    Their converters add one layer that knows no sizes, and are not marked as taking dynamic shapes: those of ``clone``
-    and of a cast where they are all that an engine does, which is known only once the graph is parted. Without
-    ``gather``, a BERT of dynamic length becomes two engines with a gather of token types between them.
+    Their converters add one layer that does not depend on sizes, but upstream does not mark them as supporting dynamic
+    shapes. For ``clone`` and casts, that concerns those that are all that an engine does, which is known only after
+    partitioning. Without ``gather``, a BERT of dynamic length becomes two engines with a gather of token types between
+    them.
     """
     from torch_tensorrt.dynamo.conversion._ConverterRegistry import DYNAMO_CONVERTERS
 
@@ -203,7 +206,7 @@ def _allow_dynamic_sizes() -> None:
 
 @cache
 def _let_nodes_stay() -> None:
-    """Lets no converter take a node that :func:`keep_in_torch` marked: upstream knows operators alone."""
+    """Makes converters refuse nodes that :func:`keep_in_torch` marked; upstream can exclude whole operators only."""
     from torch_tensorrt.dynamo.conversion._ConverterRegistry import DYNAMO_CONVERTERS
 
     def unless_marked(valid: Callable[[torch.fx.Node, Any], bool]) -> Callable[[torch.fx.Node, Any], bool]:
@@ -218,7 +221,7 @@ def _let_nodes_stay() -> None:
 
 @cache
 def _keep_int64_in_select() -> None:
-    """Lets ``where`` choose among int64 values, as TensorRT can: its converter makes them int32, whatever is lost."""
+    """Keeps int64 values of ``where`` as they are; upstream's converter truncates them to int32."""
     from torch_tensorrt.dynamo.conversion.impl.condition import ops
 
     promote = ops.promote_trt_tensors_to_same_dtype
@@ -233,7 +236,7 @@ def _keep_int64_in_select() -> None:
 
 @cache
 def _resize_to_any_sizes() -> None:
-    """Lets resizing go to sizes that vary where the batch varies too: upstream takes the one or the other."""
+    """Allows resizing to dynamic sizes with a dynamic batch; upstream supports only one of the two."""
     from torch_tensorrt.dynamo.conversion.impl import upsample
     from torch_tensorrt.dynamo.conversion.impl.shape import shape
 
@@ -249,7 +252,7 @@ def _resize_to_any_sizes() -> None:
 
 @cache
 def _compare_sizes() -> None:
-    """Lets an engine tell the larger and the smaller of two sizes."""
+    """Adds converters for the maximum and the minimum of two sizes, which upstream does not have."""
     from torch_tensorrt.dynamo._SourceIR import SourceIR
     from torch_tensorrt.dynamo.conversion._ConverterRegistry import dynamo_tensorrt_converter
     from torch_tensorrt.dynamo.conversion.impl import elementwise
@@ -264,7 +267,7 @@ def _compare_sizes() -> None:
 
 @cache
 def _attend_to_constants() -> None:
-    """Lets queries, keys and values be constants, as a detector's queries are: upstream asks them for their layer."""
+    """Allows constant queries, keys and values, such as a detector's queries; upstream expects TensorRT tensors."""
     from torch_tensorrt.dynamo.conversion.converter_utils import get_trt_tensor
     from torch_tensorrt.dynamo.conversion.impl import attention
 
@@ -282,9 +285,10 @@ ENGINE_PREFIX = "_run_on_acc_"
 
 
 def partition_inputs(partition: torch.fx.GraphModule, profiles: Sequence[dict[str, dict[str, int]]]) -> list[Any]:
-    """``torch_tensorrt.Input`` for each input of a partition.
+    """Returns the ``torch_tensorrt.Input`` of each input of a partition.
 
     Args:
+        partition: the partition.
         profiles: for each optimization profile, each symbol's ``min``, ``opt`` and ``max``.
     """
     from torch_tensorrt.dynamo.partitioning import construct_submodule_inputs
@@ -295,7 +299,7 @@ def partition_inputs(partition: torch.fx.GraphModule, profiles: Sequence[dict[st
 
 
 def output_dtypes(partition: torch.fx.GraphModule) -> list[Any]:
-    """The dtypes that a partition's outputs must have."""
+    """Returns the dtypes that a partition's outputs must have."""
     from torch_tensorrt.dynamo.conversion._conversion import infer_module_output_dtypes
 
     return list(infer_module_output_dtypes(partition, truncate_double=True))
@@ -308,11 +312,16 @@ def interpreter(
     input_names: Sequence[str] | None = None,
     output_names: Sequence[str] | None = None,
 ) -> Any:
-    """An interpreter that makes of a partition a TensorRT network with distinct outputs, and remembers what it made.
+    """Returns an interpreter that converts a partition to a TensorRT network, and records the results of each node.
+
+    Unlike upstream's, it makes every output a tensor of its own, and corrects shapes and dtypes.
 
     Args:
-        input_names: of the network's inputs; None for those of the partition.
-        output_names: of its outputs, at least as many as there are; None for upstream's own.
+        partition: the partition.
+        inputs: the result of :func:`partition_inputs`.
+        settings: the build's ``CompilationSettings``.
+        input_names: the names of the network's inputs; None for those of the partition.
+        output_names: the names of the outputs, at least as many as there are; None for upstream's own.
     """
     import tensorrt
     from torch_tensorrt.dynamo.conversion._TRTInterpreter import TRTInterpreter
@@ -338,10 +347,10 @@ def interpreter(
             return result
 
         def _shaped(self, node: torch.fx.Node, result: Any, value: Any) -> Any:
-            """Gives a tensor the sizes that its node's value has.
+            """Reshapes a tensor to the sizes of its node's value.
 
-            Upstream's converters give some scalars as one element in one dimension, and TensorRT does not know every
-            size that is fixed: that of the last four rows of a picture of any height, for one.
+            Upstream's converters return some scalars with one dimension. TensorRT also does not infer every fixed size,
+            such as that of the last four rows of an image of any height.
             """
             if not isinstance(value, torch.Tensor) or not isinstance(result, tensorrt.ITensor):
                 return result
@@ -357,15 +366,15 @@ def interpreter(
             return layer.get_output(0)
 
         def _exactly_cast(self, dtype: torch.dtype, result: Any) -> Any:
-            """Casts where nothing can be lost: upstream's constants are int32, and it multiplies truth values so."""
+            """Casts int32 to the node's int64 or bool, because upstream computes constants and products in int32."""
             wanted = {torch.int64: tensorrt.int64, torch.bool: tensorrt.bool}.get(dtype)
             if wanted is None or result.dtype != tensorrt.int32:
                 return result
             return self.ctx.net.add_cast(result, wanted).get_output(0)
 
         def output(self, target: str, args: Any, kwargs: Any) -> list[Any]:
-            # Upstream marks a tensor that is two outputs, or an input that is an output, once or not at all,
-            # and the graph would then read an output that the engine does not have.
+            # Upstream marks a tensor that is two outputs only once, and an input that is an output not at all. The
+            # graph would then read an output that the engine does not have.
             results = args[0] if isinstance(args[0], (list, tuple)) else (args[0],)
             return super().output(target, (tuple(self._distinct(results)),), kwargs)
 
@@ -391,23 +400,28 @@ def interpreter(
 
 
 def builder_config(interpreter: Any) -> Any:
-    """The ``IBuilderConfig`` that the settings ask for."""
+    """Returns an ``IBuilderConfig`` with the interpreter's settings."""
     return interpreter._populate_trt_builder_config()
 
 
 def construct_network(interpreter: Any) -> None:
-    """Converts every node of the partition."""
+    """Converts every node of the interpreter's partition into its network."""
     interpreter._construct_trt_network_def()
 
 
 def node_at_fault(interpreter: Any) -> torch.fx.Node | None:
-    """The node whose converter raised, where :func:`construct_network` did; None where it was no operator's."""
+    """Returns the node whose converter raised in :func:`construct_network`; None if it was not an operator's."""
     node: torch.fx.Node | None = interpreter._cur_node
     return node if node is not None and node.op == "call_function" else None
 
 
 def named_nodes(ours: Any, text: str) -> list[torch.fx.Node]:
-    """The nodes of which a text of TensorRT's names layers."""
+    """Returns the operators whose layers are named in a message of TensorRT.
+
+    Args:
+        ours: an interpreter from :func:`interpreter` with a constructed network.
+        text: the message.
+    """
     layers = enumerate(ours._layer_nodes)
     found = {node: None for i, node in layers if (name := network_of(ours).get_layer(i).name) and name in text}
     return [node for node in found if node.op == "call_function"]
@@ -415,34 +429,34 @@ def named_nodes(ours: Any, text: str) -> list[torch.fx.Node]:
 
 @contextlib.contextmanager
 def builder_errors() -> Iterator[list[str]]:
-    """The errors that TensorRT reports inside, in its own words."""
+    """Collects the error messages that TensorRT reports within the block."""
     from torch_tensorrt.logging import _LOGGER
 
-    said: list[str] = []
+    messages: list[str] = []
 
     class Listener(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
-            said.append(record.getMessage())
+            messages.append(record.getMessage())
 
     listener = Listener(logging.ERROR)
     _LOGGER.addHandler(listener)
     try:
-        yield said
+        yield messages
     finally:
         _LOGGER.removeHandler(listener)
 
 
-def words(said: Sequence[str]) -> str:
-    """What TensorRT said, as one line that is not too long."""
-    texts = (text.removeprefix("IBuilder::buildSerializedNetwork: ") for text in said)
+def words(messages: Sequence[str]) -> str:
+    """Joins TensorRT's messages into one line of at most 300 characters."""
+    texts = (text.removeprefix("IBuilder::buildSerializedNetwork: ") for text in messages)
     return textwrap.shorten("; ".join(dict.fromkeys(texts)), 300)
 
 
 def converted_nodes(ours: Any) -> Iterator[tuple[torch.fx.Node, list[Any]]]:
-    """Each node of a partition and the ``ITensor`` of each of its results, None for a result that is none.
+    """Yields each node of a partition with the ``ITensor`` of each of its results; None for any other result.
 
     Args:
-        ours: from :func:`interpreter`, its network constructed.
+        ours: an interpreter from :func:`interpreter` with a constructed network.
     """
     import tensorrt
 
@@ -452,38 +466,38 @@ def converted_nodes(ours: Any) -> Iterator[tuple[torch.fx.Node, list[Any]]]:
 
 
 def network_of(interpreter: Any) -> Any:
-    """The TensorRT network that an interpreter has written."""
+    """Returns an interpreter's ``INetworkDefinition``."""
     return interpreter.ctx.net
 
 
 def binding_names(interpreter: Any) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Input and output binding names, in the order of the partition."""
+    """Returns the names of the input and the output bindings, in the order of the partition."""
     return tuple(interpreter._input_names), tuple(interpreter._output_names)
 
 
 def aliased_io(interpreter: Any) -> tuple[AliasedIO, ...]:
-    """Outputs that share an input's memory."""
+    """Returns the outputs that share an input's memory."""
     return tuple(AliasedIO(out, name, kind) for out, (name, kind) in interpreter._aliased_io.items())
 
 
 def requires_output_allocator(interpreter: Any) -> bool:
-    """Whether sizes of the engine's outputs depend on values."""
+    """Returns whether sizes of the engine's outputs depend on values."""
     return bool(interpreter.ctx.requires_output_allocator)
 
 
 def weights_size(interpreter: Any) -> int:
-    """Bytes of the weights that the network was given."""
+    """Returns the bytes of the network's weights."""
     weights = {weight.data_ptr(): weight.nbytes for weight in interpreter.ctx.cpu_weights_reference_holder}
     return sum(weights.values())
 
 
 def release_weights(interpreter: Any) -> None:
-    """Frees the host copies of the weights that conversion holds until the engine is built."""
+    """Frees the host copies of the weights, which the interpreter keeps until the engine is built."""
     interpreter.ctx.clear_cpu_weights_reference_holder()
 
 
 def engine_of_upstream_module(module: Any) -> tuple[EngineInfo, EngineSource, Any]:
-    """The engine info, the plan and the live engine of a ``TorchTensorRTModule``."""
+    """Returns the engine info, the plan and the live engine of a ``TorchTensorRTModule``."""
     fields = module._pack_engine_info()
     plan = engine_from_buffer(fields[3])
     fields[3] = ""

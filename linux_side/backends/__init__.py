@@ -1,4 +1,4 @@
-"""The two TensorRTs that build engines, behind one interface."""
+"""The two backends that build engines, TensorRT-RTX and TensorRT, behind one interface."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from toolchain.targets import Backend
 
 
 def engine_builder(name: str) -> EngineBuilder:
-    """The builder of a backend; ``auto`` is TensorRT-RTX, which needs no GPU.
+    """Returns the builder of a backend; ``auto`` is TensorRT-RTX, which needs no GPU.
 
     Raises:
         UsageError: there is no such backend.

@@ -1,4 +1,4 @@
-"""What a backend does for a build."""
+"""The interface of a backend: builds the engine of a network for a platform and a set of GPUs."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ from toolchain.host.installed import version_of
 from toolchain.manifest.models import Package
 from toolchain.targets import Backend, ComputeCapability, Platform
 
-# Bytes of weights. TensorRT's buffers for a stream take 195 MiB, a plan that it gives as a whole as much as itself.
+# Plans with at least this many bytes of weights are streamed to a file. TensorRT's buffers for a stream take 195 MiB; a
+# plan that is not streamed is once whole in memory.
 STREAMED = 160 * 2**20
 
 
@@ -28,7 +29,7 @@ class EngineBuilder(ABC):
     install_command: ClassVar[str]
 
     def packages(self) -> tuple[Package, Package]:
-        """The installed Torch-TensorRT and TensorRT.
+        """Returns the installed Torch-TensorRT and TensorRT.
 
         Raises:
             MissingComponentError: one of them is not installed.
@@ -41,8 +42,8 @@ class EngineBuilder(ABC):
         """Refuses GPUs that this backend, or this machine, cannot build for.
 
         Raises:
-            UsageError: no engine can be built for them.
-            IncompatibleError: this machine has no such GPU, and the backend needs one.
+            UsageError: the backend builds no engine for these GPUs.
+            IncompatibleError: the backend needs such a GPU in this machine, and there is none.
         """
 
     @abstractmethod
@@ -51,7 +52,7 @@ class EngineBuilder(ABC):
 
     @abstractmethod
     def setting_overrides(self, platform: Platform) -> dict[str, bool]:
-        """What this backend adds to the compilation settings."""
+        """Returns the compilation settings that depend on the backend."""
 
     @abstractmethod
     def configure(self, config: Any, platform: Platform, gpus: Sequence[ComputeCapability]) -> None:
@@ -59,17 +60,17 @@ class EngineBuilder(ABC):
 
     @abstractmethod
     def hardware_compatible(self, gpus: Sequence[ComputeCapability]) -> bool:
-        """Whether the runtime must accept any GPU of Ampere or newer."""
+        """Returns whether the runtime must accept any GPU from Ampere on for these engines."""
 
     @abstractmethod
     def prepare(self, partition: torch.fx.GraphModule) -> None:
-        """Rewrites, in place, what this TensorRT would compute wrongly of a partition."""
+        """Rewrites, in place, the parts of a partition that this TensorRT would compute wrongly."""
 
-    def check_network(self, network: Any, gpus: Sequence[ComputeCapability]) -> None:  # noqa: B027 - most take all
-        """Refuses a network that this TensorRT would build, and compute wrongly.
+    def check_network(self, network: Any, gpus: Sequence[ComputeCapability]) -> None:  # noqa: B027 - optional
+        """Refuses a network that this TensorRT would build and then compute wrongly.
 
         Raises:
-            BuildFailedError: with what is wrong.
+            BuildFailedError: the network has such a layer.
         """
 
     def build(
@@ -79,17 +80,19 @@ class EngineBuilder(ABC):
         gpus: Sequence[ComputeCapability],
         on_step: OnStep | None = None,
     ) -> Any:
-        """Builds the engine of a network.
+        """Builds the engine of a network in memory.
 
         Args:
-            interpreter: from :func:`linux_side.upstream.interpreter`, its network constructed.
-            on_step: hears how far the builder is, from any thread.
+            interpreter: an interpreter from :func:`linux_side.upstream.interpreter` with a constructed network.
+            platform: the platform to build for.
+            gpus: the compute capabilities to build for; empty for the backend's default.
+            on_step: called with the builder's step and the fraction done, from any thread.
 
         Returns:
             The plan, an object with the buffer protocol.
 
         Raises:
-            BuildFailedError: TensorRT builds none; with its own words.
+            BuildFailedError: TensorRT builds no engine. The message contains TensorRT's own.
         """
         return self._built(interpreter, platform, gpus, interpreter.builder.build_serialized_network, on_step)
 
@@ -101,14 +104,18 @@ class EngineBuilder(ABC):
         path: Path,
         on_step: OnStep | None = None,
     ) -> None:
-        """Builds the engine of a network into a file.
+        """Builds the engine of a network into a file; a large plan is never whole in memory.
 
         Args:
-            on_step: hears how far the builder is, from any thread.
+            interpreter: an interpreter from :func:`linux_side.upstream.interpreter` with a constructed network.
+            platform: the platform to build for.
+            gpus: the compute capabilities to build for; empty for the backend's default.
+            path: the file to write.
+            on_step: called with the builder's step and the fraction done, from any thread.
 
         Raises:
-            BuildFailedError: TensorRT builds none; with its own words.
-            OSError: the file cannot be written to.
+            BuildFailedError: TensorRT builds no engine. The message contains TensorRT's own.
+            OSError: the file cannot be written.
         """
         if upstream.weights_size(interpreter) < STREAMED:
             path.write_bytes(memoryview(self.build(interpreter, platform, gpus, on_step)))
@@ -131,17 +138,17 @@ class EngineBuilder(ABC):
         self.check_network(network, gpus)
         config = upstream.builder_config(interpreter)
         self.configure(config, platform, gpus)
-        # TensorRT keeps no reference: the name keeps it alive while it builds.
+        # TensorRT keeps no reference to the monitor: this variable keeps it alive during the build.
         monitor = progress_monitor(on_step) if on_step else None
         config.progress_monitor = monitor
-        with upstream.builder_errors() as said:
+        with upstream.builder_errors() as messages:
             built = build(network, config)
         upstream.release_weights(interpreter)
         if built is None:
             raise BuildFailedError(
-                f"TensorRT's builder refuses it: {upstream.words(said) or 'it does not say why'}",
+                f"TensorRT's builder refuses it: {upstream.words(messages) or 'it gives no reason'}",
                 where=f"operators {', '.join(sorted(_operators(interpreter.module)))}",
-                remedy="read TensorRT's own words above (-v shows them all); keep an operator in PyTorch with "
+                remedy="read TensorRT's messages above (-v shows all of them); keep an operator in PyTorch with "
                 "--torch-executed-op",
             )
         return built

@@ -1,4 +1,4 @@
-"""How far TensorRT's builder is, of what it says of its phases and their steps."""
+"""Computes the progress of TensorRT's builder from the phases and steps that it reports."""
 
 from __future__ import annotations
 
@@ -7,17 +7,19 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-# Of the builder's work, from 0 to 1, and what it is doing.
+# Called with the builder's current phase and the fraction of its work done, from 0 to 1.
 OnStep = Callable[[str, float], None]
 
 
 @dataclass
 class _Phase:
-    """A phase that is at work.
+    """A phase that has started and not finished.
 
     Attributes:
-        start: the share of all work that was done when it began.
-        width: its own share of all work.
+        start: the fraction of all work that was done when it started.
+        width: its own fraction of all work.
+        steps: how many steps it has.
+        done: how many of them are done.
     """
 
     start: float
@@ -31,12 +33,12 @@ class _Phase:
 
 
 class Steps:
-    """Makes one number, which never falls, of phases within phases; any thread may tell.
+    """Turns nested phases into one fraction that never decreases. Any thread may call the methods.
 
-    TensorRT tells of how many steps a phase is, not how long they take: a step counts as much as its neighbours.
+    TensorRT reports how many steps a phase has and not how long they take, so the steps of a phase count equally.
 
     Args:
-        on_step: sees each step.
+        on_step: called at each step.
     """
 
     def __init__(self, on_step: OnStep) -> None:
@@ -65,7 +67,7 @@ class Steps:
 
 
 def progress_monitor(on_step: OnStep) -> Any:
-    """An ``IProgressMonitor`` for a builder's configuration; it must live as long as that."""
+    """Returns an ``IProgressMonitor`` for a builder's configuration, which it must outlive."""
     import tensorrt
 
     class Monitor(tensorrt.IProgressMonitor):
@@ -78,7 +80,7 @@ def progress_monitor(on_step: OnStep) -> Any:
 
         def step_complete(self, phase_name: str, step: int) -> bool:
             self._steps.step(phase_name, step)
-            return True  # to go on
+            return True  # continue the build
 
         def phase_finish(self, phase_name: str) -> None:
             self._steps.finish(phase_name)

@@ -1,15 +1,16 @@
 """Graph rewrites that avoid four known defects of TensorRT-RTX 1.6, before an engine is built.
 
-- A bias before ReLU or GELU is left out where a product of elements follows.
+- A bias before ReLU or GELU is dropped if an elementwise product follows.
 - Powers with whole exponents give NaN for some negative values.
-- Two layers of resizing that read one tensor, or two average pools that differ only in whether padding counts, are
-  taken for one: the second computes what the first one would, at its own size.
-- The builder takes no transposed convolution in bf16: they compute in fp32, which rounds no more.
+- Two resizing layers that read one tensor, or two average pools that differ only in whether padding counts, are merged:
+  the second one computes what the first one would, at its own size.
+- The builder accepts no transposed convolution in bf16. The rewrite computes it in fp32, which is at least as accurate.
 
-But for the last, which the builder itself reports, all were observed with 1.6.1.120 on NVIDIA GPUs of sm_90, which is
-not on its list, in networks that hold what they should. docs/benchmarks/gpu.md has the tables,
-``benchmarks/gpu/rtx_defects.py`` the cases. Nobody has seen whether listed GPUs do so too. The rewritten networks give
-the same to the bit, but for the sign of zero and the last bits of a power (three at most, up to the eighth).
+The builder itself reports the last defect. The others were observed with 1.6.1.120 on NVIDIA GPUs of sm_90, which is
+not on its list of supported GPUs, in networks whose layers were correct. It was not tested whether listed GPUs are
+affected. docs/benchmarks/gpu.md has the tables, and ``benchmarks/gpu/rtx_defects.py`` the cases. The rewritten networks
+give bit-identical results, except for the sign of zero and for the last bits of powers (at most three, for exponents up
+to 8).
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ _LAYERS = {
 _ACTIVATIONS = {_aten.relu.default, _aten.gelu.default}
 _PARTS_OF_GELU = {_aten.erf.default, _aten.tanh.default}
 _PRODUCTS = {_aten.mul.Tensor, _aten.mul.Scalar, _aten.addcmul.default}
-# As they are after lowering, where _reshape_copy stands for view, reshape and flatten.
+# The views after lowering, where _reshape_copy replaces view, reshape and flatten.
 _VIEWS = {
     _aten._reshape_copy.default, _aten.unsqueeze.default, _aten.squeeze.default, _aten.squeeze.dim,
     _aten.squeeze.dims, _aten.expand.default, _aten.permute.default, _aten.transpose.int, _aten.t.default,
@@ -42,9 +43,9 @@ _POINTWISE = _VIEWS | _PRODUCTS | _PARTS_OF_GELU | {
     _aten.div.Scalar, _aten.pow.Tensor_Scalar, _aten.neg.default,
 }  # fmt: skip
 _LARGEST_POWER = 8
-# The place of the flag among the arguments of aten.convolution.
+# The index of the flag `transposed` among the arguments of aten.convolution.
 _TRANSPOSED = 6
-# Each list is of layers of one kind: two of them on one tensor may be taken for one.
+# Each set has layers of one kind; two of them on one tensor may be merged.
 _WINDOWS = (
     {
         _aten.upsample_nearest1d.vec, _aten.upsample_nearest2d.vec, _aten.upsample_nearest3d.vec,
@@ -62,7 +63,7 @@ _WINDOWS = (
 
 
 def avoid_defects(partition: torch.fx.GraphModule) -> None:
-    """Rewrites a partition, in place."""
+    """Rewrites a partition, in place, so that TensorRT-RTX's defects do not affect it."""
     _multiply_powers_out(partition.graph)
     _part_activations_from_products(partition.graph)
     _part_windows_of_one_tensor(partition.graph)
@@ -72,11 +73,10 @@ def avoid_defects(partition: torch.fx.GraphModule) -> None:
 
 
 def _part_activations_from_products(graph: torch.fx.Graph) -> None:
-    """Adds zero between an activation and a product.
+    """Adds zero between an activation and an elementwise product.
 
-    Where a matrix product and its bias go through ReLU or GELU, also one that is spelled out, into a product of
-    elements, that product is computed without the bias. Of three dimensions, one of them dynamic, the engine cannot
-    run at all.
+    If a matrix product with a bias goes through ReLU or GELU (also a decomposed GELU) into an elementwise product, the
+    engine drops the bias. With three dimensions, one of them dynamic, the engine cannot run at all.
     """
     for node in list(graph.nodes):
         if _is_activation(node) and _is_floating(node) and any(_products_of(node)):
@@ -88,9 +88,9 @@ def _part_activations_from_products(graph: torch.fx.Graph) -> None:
 
 
 def _part_windows_of_one_tensor(graph: torch.fx.Graph) -> None:
-    """Gives each layer of resizing, and each average pool, a tensor of its own: the one that they share plus zeros.
+    """Gives each resizing layer and each average pool an input of its own, by adding zeros to the shared tensor.
 
-    Of several sums of one tensor and zero the builder would make one, so the n-th layer gets n zeros.
+    The builder would merge equal sums, so the n-th layer adds zero n times, counted from 0.
     """
     for kind in _WINDOWS:
         seen: Counter[torch.fx.Node] = Counter()
@@ -120,7 +120,7 @@ def _keep_transposed_convolutions_out_of_bf16(partition: torch.fx.GraphModule) -
 
 
 def _in_fp32(partition: torch.fx.GraphModule, operand: torch.fx.Node | None) -> torch.fx.Node | None:
-    """An operand in fp32; of a weight a copy, because the converter needs constants."""
+    """Returns an operand in fp32. A weight is copied as a constant, because the converter needs constants."""
     if operand is None:
         return None
     value = operand.meta["val"].float()
@@ -136,14 +136,14 @@ def _in_fp32(partition: torch.fx.GraphModule, operand: torch.fx.Node | None) -> 
 
 
 def _behind_views(node: torch.fx.Node) -> torch.fx.Node:
-    """The tensor that a view, or a view of a view, shows."""
+    """Returns the tensor behind a chain of views."""
     while node.target in _VIEWS and isinstance(node.args[0], torch.fx.Node):
         node = node.args[0]
     return node
 
 
 def _products_of(node: torch.fx.Node) -> Iterator[torch.fx.Node]:
-    """The products that take a node's value, as it is or seen in another shape."""
+    """Yields the elementwise products that take a node's value, directly or through views."""
     for user in node.users:
         if user.target in _PRODUCTS:
             yield user
@@ -152,7 +152,10 @@ def _products_of(node: torch.fx.Node) -> Iterator[torch.fx.Node]:
 
 
 def _is_activation(node: torch.fx.Node) -> bool:
-    """ReLU or GELU behind a matrix product; as GELU counts what multiplies two things, one of them an erf or a tanh."""
+    """Returns whether a node is ReLU or GELU after a matrix product.
+
+    A product counts as a decomposed GELU if both factors come from a matrix product, and one of them from erf or tanh.
+    """
     if node.target in _ACTIVATIONS:
         return _comes_from(node, _LAYERS)
     if node.target is not _aten.mul.Tensor or not all(isinstance(factor, torch.fx.Node) for factor in node.args):
@@ -164,7 +167,7 @@ def _is_activation(node: torch.fx.Node) -> bool:
 
 
 def _comes_from(node: torch.fx.Node, operators: Collection[Any]) -> bool:
-    """Whether a value is computed, element by element, from what one of these operators gives."""
+    """Returns whether a value is computed elementwise from the result of one of these operators."""
     seen, waiting = set[torch.fx.Node](), [node]
     while waiting:
         current = waiting.pop()
@@ -177,9 +180,9 @@ def _comes_from(node: torch.fx.Node, operators: Collection[Any]) -> bool:
 
 
 def _multiply_powers_out(graph: torch.fx.Graph) -> None:
-    """Makes products of powers with small whole exponents.
+    """Replaces powers with whole exponents from 2 to ``_LARGEST_POWER`` by products.
 
-    In two networks of two static dimensions, powers of negative values became NaN.
+    In two networks with two static dimensions, powers of negative values became NaN.
     """
     for node in list(graph.nodes):
         if node.target is _aten.pow.Tensor_Scalar and _is_floating(node.args[0]) and _is_small_whole(node.args[1]):
@@ -207,7 +210,7 @@ def _is_floating(node: torch.fx.Node) -> bool:
 
 
 def _call(graph: torch.fx.Graph, target: Any, first: torch.fx.Node, second: Any) -> torch.fx.Node:
-    """An operator on elements whose result is as its first argument."""
+    """Adds an elementwise operator whose result has the shape and dtype of its first argument."""
     node = graph.call_function(target, (first, second))
     node.meta["val"] = first.meta["val"]
     return node

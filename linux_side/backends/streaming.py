@@ -1,4 +1,4 @@
-"""A plan goes from TensorRT to a file as it is made, so that it is whole nowhere but there."""
+"""Streams a plan from TensorRT's builder into a file, so that it is never whole in memory."""
 
 from __future__ import annotations
 
@@ -7,13 +7,19 @@ from typing import Any
 
 
 def write_plan(builder: Any, network: Any, config: Any, path: Path) -> bool:
-    """Builds a network's engine into a file: the bytes that ``build_serialized_network`` gives.
+    """Builds a network's engine into a file, with the bytes that ``build_serialized_network`` would return.
+
+    Args:
+        builder: an ``IBuilder``.
+        network: an ``INetworkDefinition``.
+        config: an ``IBuilderConfig``.
+        path: the file to write.
 
     Returns:
-        False where TensorRT builds none.
+        Whether TensorRT built an engine.
 
     Raises:
-        OSError: the file cannot be written to.
+        OSError: the file cannot be written.
     """
     import tensorrt
 
@@ -23,7 +29,7 @@ def write_plan(builder: Any, network: Any, config: Any, path: Path) -> bool:
             self.error: OSError | None = None
 
         def write(self, data: bytes) -> int:
-            # TensorRT says that it succeeded whatever this returns or raises.
+            # TensorRT reports success whatever this method returns or raises, so the error is kept for later.
             try:
                 return file.write(data) if self.error is None else 0
             except OSError as error:

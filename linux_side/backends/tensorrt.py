@@ -1,4 +1,4 @@
-"""TensorRT: builds on a Linux GPU of the target's kind, for Windows through NVIDIA's Windows builder resource."""
+"""The backend TensorRT: builds on a Linux GPU of the target's kind, for Windows with NVIDIA's builder resource."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from toolchain.targets import Backend, ComputeCapability, Platform
 
 
 class TensorRTBuilder(EngineBuilder):
-    """TensorRT's builder, through torch-tensorrt: it needs a GPU and builds for that one."""
+    """TensorRT's builder, through torch-tensorrt. It needs a GPU and builds for that GPU only."""
 
     backend: ClassVar[Backend] = Backend.TENSORRT
     install_command: ClassVar[str] = (
@@ -48,7 +48,7 @@ class TensorRTBuilder(EngineBuilder):
         importlib.import_module("torch_tensorrt")
 
     def setting_overrides(self, platform: Platform) -> dict[str, bool]:
-        # The runtime platform is set below: upstream's own switch asks for a library that TensorRT 10.14 renamed.
+        # `configure` sets the runtime platform: upstream's own switch needs a library that TensorRT 10.14 renamed.
         return {"hardware_compatible": False, "cross_compile_for_windows": False}
 
     def configure(self, config: Any, platform: Platform, gpus: Sequence[ComputeCapability]) -> None:
@@ -61,4 +61,4 @@ class TensorRTBuilder(EngineBuilder):
         return False
 
     def prepare(self, partition: torch.fx.GraphModule) -> None:
-        """Nothing is known that it computes wrongly."""
+        """Changes nothing: no defect of TensorRT is known."""

@@ -1,4 +1,4 @@
-"""TensorRT-RTX: builds with no GPU; engines run on Windows and Linux, on every RTX GPU that they were built for."""
+"""The backend TensorRT-RTX: builds without a GPU, for Windows and Linux and for the RTX GPUs that are named."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ TURING = ComputeCapability(7, 5)
 
 
 class TensorRTRTXBuilder(EngineBuilder):
-    """TensorRT-RTX's builder, through torch-tensorrt-rtx: it needs no GPU and builds for those that are named."""
+    """TensorRT-RTX's builder, through torch-tensorrt-rtx. It needs no GPU and builds for the named ones."""
 
     backend: ClassVar[Backend] = Backend.TENSORRT_RTX
     install_command: ClassVar[str] = install_line("producer")
@@ -42,16 +42,16 @@ class TensorRTRTXBuilder(EngineBuilder):
             )
 
     def import_upstream(self) -> None:
-        # Whatever the build is for: the import asks whether this is a Tegra, which no GPU of TensorRT-RTX's is.
+        # Any capability but a Tegra's does: the import only tests for Tegra, which TensorRT-RTX does not support.
         upstream.import_torch_tensorrt(AMPERE)
 
     def setting_overrides(self, platform: Platform) -> dict[str, bool]:
-        # TensorRT-RTX refuses a runtime platform and a hardware-compatibility level: its engines need neither.
+        # TensorRT-RTX refuses both settings: its engines need neither.
         return {"hardware_compatible": False, "cross_compile_for_windows": False}
 
     def configure(self, config: Any, platform: Platform, gpus: Sequence[ComputeCapability]) -> None:
         if not gpus:
-            return  # the builder's own set
+            return  # the builder's default set
         import tensorrt
 
         wanted = sorted(set(gpus))
@@ -65,7 +65,7 @@ class TensorRTRTXBuilder(EngineBuilder):
             refuse_for_turing(network)
 
     def hardware_compatible(self, gpus: Sequence[ComputeCapability]) -> bool:
-        # Without it the C++ runtime demands the very compute capability that the device field names.
+        # Without it, the C++ runtime accepts only the exact compute capability in the device field.
         return TURING not in gpus
 
     def prepare(self, partition: torch.fx.GraphModule) -> None:

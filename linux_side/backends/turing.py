@@ -1,7 +1,7 @@
-"""What TensorRT-RTX does not compute on Turing (sm_75), where it builds an engine for it all the same.
+"""Refuses layers that TensorRT-RTX does not support on Turing (sm_75), although it builds engines with them.
 
-Its support matrix has no fp32 matrix products and no 3D convolutions there, and Turing has no bfloat16. Such engines
-are reported (pytorch/TensorRT 4546, 4643) to give zeros in silence, to have no execution context, or to crash.
+Its support matrix has no fp32 matrix products and no 3D convolutions for Turing, which also has no bfloat16. Such
+engines are reported (pytorch/TensorRT 4546, 4643) to return zeros silently, to have no execution context, or to crash.
 """
 
 from __future__ import annotations
@@ -11,17 +11,17 @@ from typing import Any
 
 from toolchain.errors import BuildFailedError
 
-_WITH_3D_IMAGES = 5  # dimensions: batch, channels, and three of the image
+_CONVOLUTION_3D = 5  # dimensions of its input: batch, channels and three spatial ones
 
 
 def refuse_for_turing(network: Any) -> None:
-    """Refuses a network that a Turing GPU would run wrongly or not at all; its operator then stays in PyTorch.
+    """Refuses a network that a Turing GPU would run wrongly or not at all.
 
     Args:
         network: an ``INetworkDefinition``.
 
     Raises:
-        BuildFailedError: with the first such layer.
+        BuildFailedError: the network has such a layer. The message names the first one.
     """
     for index in range(network.num_layers):
         layer = network.get_layer(index)
@@ -43,5 +43,5 @@ def _problems(layer: Any) -> Iterator[tuple[str, str]]:
             "fp32 matrix products",
             "build with --precision fp16, or keep that operator in PyTorch with --torch-executed-op",
         )
-    if layer.type.name == "CONVOLUTION" and len(inputs[0].shape) == _WITH_3D_IMAGES:
+    if layer.type.name == "CONVOLUTION" and len(inputs[0].shape) == _CONVOLUTION_3D:
         yield "3D convolutions", "keep them in PyTorch: --torch-executed-op aten.convolution.default"

@@ -1,4 +1,4 @@
-"""The exporter: a compiled GraphModule in, an exported program out. Torch-TensorRT's own is never called."""
+"""The exporter: turns a compiled GraphModule into an exported program. It replaces Torch-TensorRT's own exporter."""
 
 from __future__ import annotations
 
@@ -33,21 +33,25 @@ def export(
     engine_field: EngineField | None = None,
     allow_no_engine: bool = False,
 ) -> ExportedProgram:
-    """Exports a compiled module; the module itself is not changed.
+    """Exports a compiled module. The module itself is not changed.
 
     Args:
-        gm: as ``torch_tensorrt.dynamo`` compiled it, or as our own build did: a graph that calls engine
-            submodules and PyTorch submodules.
-        cross_compile: False gives ``execute_engine`` nodes and engines as custom objects (live mode); True gives
-            placeholder nodes with the engine as base64 (cross mode).
-        structure: pytree specs in and out, where ``gm`` does not carry its own.
-        range_constraints: the original program's, where known.
-        original: the original program's input specs by target, which know each buffer's persistence.
-        engine_field: what a placeholder node holds instead of base64: a token, where the engine is streamed later.
-        allow_no_engine: make a plain program of a module without engines.
+        gm: a graph that calls engine submodules and PyTorch submodules, as ``torch_tensorrt.dynamo`` or our own build
+            compiles it.
+        cross_compile: True makes placeholder nodes with the engines in base64 (cross mode); False makes
+            ``execute_engine`` nodes with the engines as custom objects (live mode).
+        structure: the pytree specs of inputs and outputs; None for those of ``gm``.
+        range_constraints: the original program's ranges of sizes; None for those of the inputs' shape environment.
+        original: the original program's input specs by target, which record whether a buffer is persistent.
+        engine_field: returns what a placeholder node contains instead of base64, such as a token for an engine that is
+            written later.
+        allow_no_engine: whether a module without engines becomes a plain program.
+
+    Returns:
+        The exported program.
 
     Raises:
-        BuildFailedError: the module holds no engine, or one that was never set up in live mode.
+        BuildFailedError: the module has no engine, or, in live mode, an engine that was not set up.
     """
     structure = structure or call_structure(gm)
     call = placeholder_call(engine_field or engine_base64) if cross_compile else execute_call
@@ -56,7 +60,16 @@ def export(
 
 
 def transform(gm: torch.fx.GraphModule, call: EngineCall, *, allow_no_engine: bool = False) -> torch.fx.GraphModule:
-    """Inlines engine submodules, then PyTorch submodules, then cleans and checks the graph; works on a copy."""
+    """Returns a copy of a compiled module with its engine and PyTorch submodules inlined, cleaned and checked.
+
+    Args:
+        gm: the compiled module.
+        call: makes the call of an engine.
+        allow_no_engine: whether a module without engines is allowed.
+
+    Raises:
+        BuildFailedError: the module has no engine.
+    """
     gm = copy_graph_module(gm)
     annotate_calls(gm)
     if not inline_engines(gm, call) and not allow_no_engine:
@@ -74,7 +87,11 @@ def transform(gm: torch.fx.GraphModule, call: EngineCall, *, allow_no_engine: bo
 
 
 def placeholder_call(engine_field: EngineField) -> EngineCall:
-    """Cross mode: the engine info, the engine as text, in a call of the placeholder operator."""
+    """Returns what makes the calls of cross mode: the placeholder operator with engine info and the engine as text.
+
+    Args:
+        engine_field: returns the engine as text, given the engine and its index.
+    """
     count = 0
 
     def call(gm: torch.fx.GraphModule, inputs: Sequence[torch.fx.Node], engine: CompiledEngine) -> torch.fx.Node:
@@ -89,7 +106,11 @@ def placeholder_call(engine_field: EngineField) -> EngineCall:
 
 
 def execute_call(gm: torch.fx.GraphModule, inputs: Sequence[torch.fx.Node], engine: CompiledEngine) -> torch.fx.Node:
-    """Live mode: the engine as an attribute, read by a ``get_attr`` node."""
+    """Makes a call of live mode: the engine is an attribute of the module that a ``get_attr`` node reads.
+
+    Raises:
+        BuildFailedError: the engine was not set up.
+    """
     if engine.live is None:
         raise BuildFailedError(
             f"the engine {engine.info.name} was not set up, so it cannot be exported live",
@@ -103,5 +124,5 @@ def execute_call(gm: torch.fx.GraphModule, inputs: Sequence[torch.fx.Node], engi
 
 
 def engine_base64(engine: CompiledEngine, index: int) -> str:
-    """The engine as base64 text, whole in memory."""
+    """Returns the engine as base64 text."""
     return pybase64.b64encode(b"".join(bytes(chunk) for chunk in engine.plan.chunks())).decode("ascii")

@@ -1,4 +1,4 @@
-"""What the exporter knows of a compiled engine, wherever it came from."""
+"""Compiled engines, of our own build or of Torch-TensorRT's, as the exporter takes them."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from toolchain.graph.writer import EngineSource
 
 @dataclass(frozen=True)
 class CompiledEngine:
-    """An engine ready to be exported.
+    """An engine that is ready to be exported.
 
     Attributes:
         info: its engine info.
         plan: the serialized engine.
-        live: a ``torch.classes.tensorrt.Engine`` of it, where one was set up.
+        live: its ``torch.classes.tensorrt.Engine``; None if none was set up.
     """
 
     info: EngineInfo
@@ -29,9 +29,9 @@ class CompiledEngine:
 
 
 class EngineModule(torch.nn.Module):
-    """Stands in a compiled graph where the partition was from which its engine was built.
+    """A compiled engine in place of the partition that it was built from.
 
-    It is never called: the exporter replaces the call by an operator.
+    It is never called: the exporter replaces its call by an operator.
     """
 
     def __init__(self, engine: CompiledEngine) -> None:
@@ -43,7 +43,7 @@ class EngineModule(torch.nn.Module):
 
 
 def compiled_engine(module: torch.nn.Module) -> CompiledEngine | None:
-    """The engine of a submodule, ours or Torch-TensorRT's own; None for one that stays in PyTorch."""
+    """Returns the engine of a submodule, ours or Torch-TensorRT's; None for a submodule that stays in PyTorch."""
     if isinstance(module, EngineModule):
         return module.compiled
     if type(module).__name__ == "TorchTensorRTModule":

@@ -1,4 +1,4 @@
-"""Engine submodules become operator calls in the parent graph."""
+"""Replaces engine submodules by operator calls in the parent graph."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ import torch
 from linux_side.exporter.engine_module import CompiledEngine, compiled_engine
 from toolchain.errors import BuildFailedError
 
-# Makes the call: (graph module, input nodes, engine) -> the call's node, whose value is a list of tensors.
+# Makes the call of an engine: (graph module, input nodes, engine) -> the call's node, whose value is a list of tensors.
 EngineCall = Callable[[torch.fx.GraphModule, Sequence[torch.fx.Node], CompiledEngine], torch.fx.Node]
 
 
 def inline_engines(gm: torch.fx.GraphModule, call: EngineCall) -> list[CompiledEngine]:
-    """Replaces each call of an engine submodule by an operator call made by ``call``.
+    """Replaces each call of an engine submodule by an operator call that ``call`` makes.
 
-    One output gets its ``getitem``; many keep those that the partitioner made, each with the value of its index.
+    A single output gets a ``getitem``. Several outputs keep the partitioner's, each with the value at its index.
 
     Returns:
         The engines in graph order.
@@ -49,11 +49,11 @@ def _inline(gm: torch.fx.GraphModule, node: torch.fx.Node, engine: CompiledEngin
 
 
 def _output_values(node: torch.fx.Node) -> list[Any]:
-    """The engine's output values, one for each output; a bare tensor counts as one output."""
+    """Returns the value of each of the engine's outputs; a bare tensor is one output."""
     value = node.meta.get("val")
     if value is None:
         raise BuildFailedError(
-            "the compiled graph does not say what this engine returns",
+            "the compiled graph does not record what this engine returns",
             where=f"node {node.name}",
             remedy="give export() the module as torch_tensorrt.dynamo compiled it",
         )
@@ -61,7 +61,7 @@ def _output_values(node: torch.fx.Node) -> list[Any]:
 
 
 def _as_tensor(gm: torch.fx.GraphModule, argument: Any) -> Any:
-    """Engines take tensors alone: a symbolic size becomes a shape tensor of one int64 element."""
+    """Returns an engine's argument as a tensor: a number becomes a CPU tensor of one element (int64 or float32)."""
     value = argument.meta.get("val") if isinstance(argument, torch.fx.Node) else argument
     if isinstance(value, torch.Tensor):
         return argument

@@ -1,4 +1,4 @@
-"""PyTorch submodules (``_run_on_gpu_*``) are copied into the parent graph, with their parameters and buffers."""
+"""Copies PyTorch submodules (``_run_on_gpu_*``) into the parent graph, with their parameters and buffers."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from toolchain.names import unique_name
 
 
 def inline_torch_modules(gm: torch.fx.GraphModule) -> None:
-    """Copies every called submodule that is a graph into ``gm``, its inputs wired by position."""
+    """Replaces each call of a submodule that is a graph by a copy of that graph."""
     for node in list(gm.graph.nodes):
         if node.op == "call_module" and isinstance(gm.get_submodule(node.target), torch.fx.GraphModule):
             _inline(gm, node, gm.get_submodule(node.target))
@@ -42,11 +42,11 @@ def _replace_result(gm: torch.fx.GraphModule, node: torch.fx.Node, result: Any) 
 
 
 def copy_submodule_attributes(gm: torch.fx.GraphModule, submodule: torch.fx.GraphModule) -> dict[str, str]:
-    """Gives the parent what the submodule's ``get_attr`` nodes read, without the submodule's prefix.
+    """Copies the attributes that the submodule's ``get_attr`` nodes read to the parent, without the submodule's prefix.
 
     Returns:
-        The name in the parent for each name in the submodule. A name that the parent uses for something else gets
-        a number, so that nothing is overwritten.
+        The name in the parent for each name in the submodule. A name that the parent already uses for another value
+        gets a number, so that nothing is overwritten.
     """
     names: dict[str, str] = {}
     for node in submodule.graph.nodes:

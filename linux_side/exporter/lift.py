@@ -1,4 +1,4 @@
-"""``get_attr`` nodes become placeholders, as an exported program has them."""
+"""Replaces ``get_attr`` nodes by placeholders, which an exported program has in their place."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch.export.graph_signature import CustomObjArgument, InputKind, InputSpec
 
 from linux_side.fx.graph_copy import get_attribute, owner_of
 
-# The order in which an exported program takes its inputs, and the prefix of each kind's placeholder.
+# The kinds of inputs in the order of an exported program, with the prefix of each kind's placeholders.
 _PREFIX = {
     InputKind.PARAMETER: "p_",
     InputKind.BUFFER: "b_",
@@ -23,12 +23,12 @@ _PREFIX = {
 
 @dataclass
 class Lifted:
-    """What was lifted out of a graph.
+    """The attributes that were lifted out of a graph.
 
     Attributes:
-        specs: the input specs, in placeholder order, ahead of the user's inputs.
+        specs: their input specs, in placeholder order; they precede the user's inputs.
         state_dict: parameters and persistent buffers.
-        constants: everything else.
+        constants: all other attributes.
     """
 
     specs: list[InputSpec] = field(default_factory=list)
@@ -37,15 +37,15 @@ class Lifted:
 
 
 def lift(gm: torch.fx.GraphModule, original: Mapping[str, InputSpec] | None = None) -> Lifted:
-    """Replaces the graph's ``get_attr`` nodes, in place, by placeholders ahead of the user's inputs.
+    """Replaces the graph's ``get_attr`` nodes, in place, by placeholders before the user's inputs.
 
     Parameters come first, then buffers, constants and custom objects, each in the order of first use. Dtype,
-    strides and ``requires_grad`` are the tensor's own.
+    strides and ``requires_grad`` are those of the tensor.
 
     Args:
-        gm: a graph with no submodule left.
-        original: the original program's input specs by target. Partitioning registers every tensor as a persistent
-            buffer, so what the original says of a name goes before what the module says.
+        gm: a graph without submodules.
+        original: the original program's input specs by target. They take precedence over the module, because
+            partitioning registers every tensor as a persistent buffer.
     """
     reads: dict[str, list[torch.fx.Node]] = {}
     for node in gm.graph.nodes:
@@ -67,7 +67,7 @@ def lift(gm: torch.fx.GraphModule, original: Mapping[str, InputSpec] | None = No
 
 
 def _spec(gm: torch.fx.GraphModule, target: str, original: InputSpec | None) -> tuple[InputKind, bool | None]:
-    """The kind of an attribute and, for a buffer, whether it is persistent."""
+    """Returns the kind of an attribute and, for a buffer, whether it is persistent."""
     owner, leaf = owner_of(gm, target)
     value = getattr(owner, leaf)
     if not isinstance(value, torch.Tensor):
@@ -85,7 +85,7 @@ def _placeholder(
     gm: torch.fx.GraphModule, kind: InputKind, target: str, value: Any, read: torch.fx.Node
 ) -> torch.fx.Node:
     node = gm.graph.placeholder(_PREFIX[kind] + target.replace(".", "_"))
-    node.target = node.name  # unique among the graph's names, where the attribute's own name need not be
+    node.target = node.name  # fx made it unique in the graph; the attribute's own name need not be
     if isinstance(value, torch.Tensor):
         node.meta["val"] = _fake_mode(gm).from_tensor(value, static_shapes=True)
     else:
@@ -94,7 +94,7 @@ def _placeholder(
 
 
 def class_name(value: Any) -> str:
-    """The name by which torch knows a custom object's class."""
+    """Returns the name of a custom object's class in torch."""
     return value._type().qualified_name() if isinstance(value, torch.ScriptObject) else type(value).__qualname__
 
 

@@ -1,4 +1,4 @@
-"""A lifted graph becomes an exported program: signature, pytree specs, range constraints."""
+"""Makes an exported program of a lifted graph: adds its signature, pytree specs and range constraints."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ from linux_side.fx.values import flat_outputs
 
 @dataclass(frozen=True)
 class CallStructure:
-    """How a caller's arguments and results are packed.
+    """The structure of a call's arguments and results.
 
     Attributes:
-        in_spec: of ``(args, kwargs)``.
-        out_spec: of the result.
-        argument_names: the names of the forward's arguments, positional ones first.
+        in_spec: the pytree spec of ``(args, kwargs)``.
+        out_spec: the pytree spec of the result.
+        argument_names: the names of the arguments of ``forward``, positional ones first; None if unknown.
     """
 
     in_spec: pytree.TreeSpec
@@ -52,9 +52,9 @@ def create_program(
     """Lifts a transformed graph and wraps it as an exported program.
 
     Args:
-        gm: a graph of user inputs, operators and ``get_attr`` nodes; it is changed.
-        structure: the original program's own.
-        range_constraints: of the original program; where none, what the inputs' shape environment knows.
+        gm: a graph of user inputs, operators and ``get_attr`` nodes; it is changed in place.
+        structure: the structure of the original program's call.
+        range_constraints: the original program's ranges of sizes; None for those of the inputs' shape environment.
         original: the original program's input specs by target.
     """
     ranges = dict(range_constraints) if range_constraints is not None else harvest_ranges(gm)
@@ -84,7 +84,7 @@ def create_program(
 
 
 def _outputs(gm: torch.fx.GraphModule, changes: Sequence[StateChange]) -> list[OutputSpec]:
-    """The output specs; new values of state, which are last in the graph, go first."""
+    """Moves the new values of state, which are last in the graph, before the user's outputs; returns all specs."""
     values = flat_outputs(gm)
     user, new = values[: len(values) - len(changes)], values[len(values) - len(changes) :]
     gm.graph.output_node().args = ((*new, *user),)
@@ -93,7 +93,7 @@ def _outputs(gm: torch.fx.GraphModule, changes: Sequence[StateChange]) -> list[O
 
 
 def call_structure(gm: torch.fx.GraphModule) -> CallStructure:
-    """The structure that a compiled module carries, or a flat one where it carries none."""
+    """Returns the call structure that a compiled module has, or a flat one if it has none."""
     info = getattr(gm.graph._codegen, "pytree_info", None)
     in_spec = getattr(gm, "_in_spec", None) or (info and info.in_spec)
     out_spec = getattr(gm, "_out_spec", None) or (info and info.out_spec)
@@ -106,7 +106,7 @@ def call_structure(gm: torch.fx.GraphModule) -> CallStructure:
 
 
 def harvest_ranges(gm: torch.fx.GraphModule) -> dict[Any, Any]:
-    """The range of each symbol in the inputs' shapes, as their shape environment has it."""
+    """Returns the range of each symbol in the inputs' shapes, from their shape environment."""
     ranges: dict[Any, Any] = {}
     for node in _placeholders(gm):
         value = node.meta.get("val")

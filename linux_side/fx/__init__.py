@@ -1,1 +1,1 @@
-"""Graphs of torch.fx: copying them, their values, and the state that they change."""
+"""Tools for torch.fx graphs: copies, values, state, sizes, source lines, and weights on disk."""

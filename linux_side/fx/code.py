@@ -1,4 +1,4 @@
-"""Generated code of graphs is made where someone needs it, not after every change."""
+"""Generates the code of graph modules on first use instead of after every change."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ _MADE = ("_code", "_lineno_map", "_prologue_start")
 
 @contextlib.contextmanager
 def code_at_need() -> Iterator[None]:
-    """Lets ``GraphModule.recompile`` wait until the module is called, or its code or its signature is looked at.
+    """Defers ``GraphModule.recompile`` until the module is called, or its code or its signature is read.
 
-    Torch's and Torch-TensorRT's passes recompile after each change: twenty-eight times while a program is lowered, a
-    quarter of the time. Modules that are left at the end are recompiled once.
+    Torch's and Torch-TensorRT's passes recompile after each change: 28 times while a program is lowered, which took a
+    quarter of the time. Modules that are still waiting at the end of the block are recompiled once.
     """
     recompile = torch.fx.GraphModule.recompile
     waiting: weakref.WeakSet[torch.fx.GraphModule] = weakref.WeakSet()
 
     class Later:
-        """Stands in a module's class for what ``recompile`` makes."""
+        """A descriptor in a module's class that recompiles the module when the attribute is read."""
 
         def __init__(self, name: str) -> None:
             self._name = name
@@ -47,7 +47,7 @@ def code_at_need() -> Iterator[None]:
         kind = type(module)
         if isinstance(module.graph._codegen, _PyTreeCodeGen):
             module._in_spec, module._out_spec = module.graph._codegen.pytree_info[1:3]
-        if "_wrapped_call" not in vars(kind):  # the first time: it gets its way of being called
+        if "_wrapped_call" not in vars(kind):  # the first recompile also installs the class's `__call__`
             graph, module._graph = module.graph, torch.fx.Graph()
             recompile(module)
             module._graph = graph

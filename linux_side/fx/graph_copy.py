@@ -1,4 +1,4 @@
-"""A copy of a GraphModule that may be changed, while the original and its weights stay as they are."""
+"""Copies GraphModules so that the copy can be changed without the original, and reads and sets attributes by path."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 
 
 def copy_graph_module(gm: torch.fx.GraphModule) -> torch.fx.GraphModule:
-    """A new graph over the same submodules and tensors, its nodes' metadata copied one level deep."""
+    """Returns a new graph over the same submodules and tensors, with its nodes' metadata copied one level deep."""
     graph = torch.fx.Graph(tracer_cls=gm.graph._tracer_cls)
     values: dict[torch.fx.Node, torch.fx.Node] = {}
     result = graph.graph_copy(gm.graph, values)
@@ -23,7 +23,7 @@ def copy_graph_module(gm: torch.fx.GraphModule) -> torch.fx.GraphModule:
 
 
 def _keep_registration(source: torch.nn.Module, copied: torch.nn.Module) -> None:
-    """GraphModule's own copy makes every buffer persistent and every plain tensor a buffer."""
+    """Restores how tensors are registered: GraphModule makes all buffers persistent and all plain tensors buffers."""
     for name, _ in list(copied.named_buffers(remove_duplicate=False)):
         owner, leaf = owner_of(source, name)
         if leaf not in owner._buffers:
@@ -34,19 +34,23 @@ def _keep_registration(source: torch.nn.Module, copied: torch.nn.Module) -> None
 
 
 def owner_of(module: torch.nn.Module, path: str) -> tuple[torch.nn.Module, str]:
-    """The module that holds the attribute at a dotted path, and the attribute's own name."""
+    """Returns the module that has the attribute at a dotted path, and the attribute's own name."""
     prefix, _, leaf = path.rpartition(".")
     return module.get_submodule(prefix), leaf
 
 
 def get_attribute(module: torch.nn.Module, path: str) -> Any:
-    """What a dotted path of a module names. Raises AttributeError where there is nothing."""
+    """Returns the attribute at a dotted path.
+
+    Raises:
+        AttributeError: there is none.
+    """
     owner, leaf = owner_of(module, path)
     return getattr(owner, leaf)
 
 
 def has_attribute(module: torch.nn.Module, path: str) -> bool:
-    """Whether a dotted path of a module names something."""
+    """Returns whether there is an attribute at a dotted path."""
     try:
         get_attribute(module, path)
     except AttributeError:
@@ -55,10 +59,13 @@ def has_attribute(module: torch.nn.Module, path: str) -> bool:
 
 
 def set_attribute(module: torch.nn.Module, path: str, value: Any, *, persistent: bool | None) -> None:
-    """Puts a value at a dotted path, making the modules on the way.
+    """Sets the attribute at a dotted path, and creates missing modules on the way.
 
     Args:
-        persistent: for a buffer, whether it is; None for a tensor that is no buffer.
+        module: the outermost module.
+        path: the dotted path.
+        value: the attribute.
+        persistent: whether a buffer is persistent; None for a tensor that is not a buffer.
     """
     *prefix, leaf = path.split(".")
     for name in prefix:

@@ -1,4 +1,4 @@
-"""The values behind the nodes of a graph stay where only the memory that holds them is another."""
+"""Keeps the values of a graph's nodes when only the memory that they are in has changed."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from unittest.mock import patch
 
 @contextmanager
 def values_kept() -> Iterator[None]:
-    """Lets torch compute no value anew behind a node that a pass changed, unless shape, strides or dtype changed.
+    """Stops torch from recomputing values after a changed node whose shape, strides and dtype are unchanged.
 
-    ``FakeTensorUpdater`` (torch/_inductor/fx_utils.py, read in 2.14) goes on to all that follows where the node's
-    memory is another, which it always is. Memory is a matter of Inductor's; TensorRT has its own.
+    ``FakeTensorUpdater`` (torch/_inductor/fx_utils.py of torch 2.14) recomputes everything after a node whose memory
+    has changed, which is always the case. Only Inductor needs that; TensorRT manages its own memory.
     """
     from torch._inductor import fx_utils
 

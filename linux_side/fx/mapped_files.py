@@ -1,4 +1,4 @@
-"""Which memory of this process is mapped from files: pages that the system drops and reads again as it likes."""
+"""Finds the memory of this process that is mapped from files, whose pages the system can drop and read again."""
 
 from __future__ import annotations
 
@@ -13,10 +13,12 @@ _DELETED = " (deleted)"
 
 @dataclass(frozen=True)
 class Mapping:
-    """A part of memory that is a file's.
+    """A range of addresses that is mapped from a file.
 
     Attributes:
-        path: the file's; None where it has no name any more.
+        start: the first address.
+        end: one past the last address.
+        path: the file; None if it has been deleted.
     """
 
     start: int
@@ -25,26 +27,26 @@ class Mapping:
 
 
 class MappedFiles:
-    """What is mapped now."""
+    """The files that are mapped when the object is created."""
 
     def __init__(self) -> None:
         self._found = sorted(_read(), key=lambda mapping: mapping.start)
 
     def at(self, start: int, size: int) -> Mapping | None:
-        """The mapping in which this memory is whole."""
+        """Returns the mapping that contains ``size`` bytes from address ``start`` completely, or None."""
         index = bisect.bisect_right(self._found, start, key=lambda mapping: mapping.start) - 1
         found = self._found[index] if index >= 0 else None
         return found if found and start + size <= found.end else None
 
 
 def file_state(path: Path) -> tuple[int, int, int, int]:
-    """What of a file is another where it was written to, or another took its place."""
+    """Returns device, inode, size and time of change of a file, which differ after a write or a replacement."""
     status = path.stat()
     return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
 
 def _read() -> Iterator[Mapping]:
-    """Mappings of files of which most was not written to: what was is memory."""
+    """Yields the mappings of which less than half was written to: written pages are memory, not the file's."""
     if not _SMAPS.exists():
         return
     start = end = 0

@@ -1,4 +1,4 @@
-"""What the arguments of a call switch on: random numbers, or what only training does."""
+"""Reads from a call's arguments whether it draws random numbers, and whether it is in training mode."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ from typing import Any
 
 import torch
 
-# The arguments by which an operator of training is switched, and those that say how much of it there is.
+# The arguments that switch an operator's training mode, and those that give the probability of dropout.
 _SWITCHES = ("train", "training")
 _AMOUNTS = ("dropout_p", "dropout", "p")
 
 
 def draws(node: torch.fx.Node) -> bool:
-    """Whether a call takes new random numbers each time: by PyTorch's own tag, unless its arguments switch that off.
+    """Returns whether a call draws random numbers: it has PyTorch's tag, and its arguments do not switch that off.
 
-    Attention is tagged for its dropout, and draws nothing at ``dropout_p=0``.
+    For example, attention has the tag for its dropout, and draws nothing if ``dropout_p=0``.
     """
     if not isinstance(node.target, torch._ops.OpOverload) or torch.Tag.nondeterministic_seeded not in node.target.tags:
         return False
@@ -23,9 +23,9 @@ def draws(node: torch.fx.Node) -> bool:
 
 
 def trains(node: torch.fx.Node) -> bool:
-    """Whether a call is an operator's training form: dropout that drops, batch norm that changes its statistics.
+    """Returns whether a call is in training mode: dropout that drops, or batch norm that updates its statistics.
 
-    Batch norm without statistics of its own normalizes by its input's in either mode.
+    Batch norm without running statistics normalizes by its input's statistics in either mode, so it does not count.
     """
     if not isinstance(node.target, torch._ops.OpOverload):
         return False

@@ -1,8 +1,7 @@
-"""Nodes that compute sizes from the shapes of a graph's inputs.
+"""Computes sizes from the shapes of a graph's inputs.
 
-Torch lets sizes go through floats (``trunc(0.25 * height)``) and has no name in a saved program for some of its own
-functions (``math.ceil``). TensorRT has no such converters, and its remainder of a negative number is negative, where
-Python's is not.
+Torch computes some sizes with floats (``trunc(0.25 * height)``), and cannot save some of its own functions
+(``math.ceil``). TensorRT has no converters for these. Its remainder of a negative number is negative, unlike Python's.
 """
 
 from __future__ import annotations
@@ -22,7 +21,10 @@ Sources: TypeAlias = dict[sympy.Symbol, tuple[torch.fx.Node, int]]
 
 
 def compute_sizes_wholly(gm: torch.fx.GraphModule) -> None:
-    """Computes sizes with whole numbers, in place; those that cannot be stay."""
+    """Replaces, in place, sizes that are computed with floats, remainders or quotients by whole-number formulas.
+
+    A size that has no such formula, or depends on data, stays as it is.
+    """
     sources = sources_of(gm.graph.find_nodes(op="placeholder"))
     for node in list(gm.graph.nodes):
         value = node.meta.get("val")
@@ -37,7 +39,7 @@ def compute_sizes_wholly(gm: torch.fx.GraphModule) -> None:
 
 
 def is_known(value: Any, sources: Sources) -> bool:
-    """Whether the shapes of inputs tell a symbolic number."""
+    """Returns whether a symbolic number follows from the shapes of the inputs."""
     return not is_of_data(value.node.expr) and value.node.expr.free_symbols <= sources.keys()
 
 
@@ -47,7 +49,7 @@ def _is_difficult(node: torch.fx.Node) -> bool:
 
 
 def spelled_out(expression: Any) -> Any:
-    """The same without remainders, and with no quotient of a negative number."""
+    """Returns an equal expression without remainders and, where signs are known, without quotients of negatives."""
 
     def quotient(over: Any, under: Any) -> Any:
         if over.is_nonnegative or not (under.is_Integer and under > 0):
@@ -61,7 +63,7 @@ def spelled_out(expression: Any) -> Any:
 
 
 def sources_of(placeholders: list[torch.fx.Node]) -> Sources:
-    """For each symbol, a tensor and the dimension that has it as its size."""
+    """Returns, for each symbol, an input tensor and the dimension whose size it is."""
     sources: Sources = {}
     for node in placeholders:
         value = node.meta.get("val")
@@ -73,7 +75,7 @@ def sources_of(placeholders: list[torch.fx.Node]) -> Sources:
 
 
 def compute(graph: torch.fx.Graph, expression: Any, sources: Sources) -> torch.fx.Node:
-    """Nodes, at the graph's insertion point, that compute a symbolic size."""
+    """Adds nodes that compute a symbolic size, at the graph's insertion point; returns the last one."""
     tracer = torch.fx.proxy.GraphAppendingTracer(graph)
     before = set(graph.nodes)
     environment = {}

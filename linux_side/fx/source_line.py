@@ -1,4 +1,4 @@
-"""Where in the user's model a node of an exported graph comes from, for messages that refuse it."""
+"""Finds the line of the user's model that a node of an exported graph comes from, for messages."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ _TORCH = Path(torch.__file__).parent
 
 
 def source_line(node: torch.fx.Node) -> str | None:
-    """The innermost line of the model's own code that led to a node, as ``FILE:LINE``.
+    """Returns the innermost line of the model's own code that led to a node, as ``FILE:LINE``.
 
-    Frames inside PyTorch are passed over: ``self.dropout(x)`` is what the user wrote, not the line in ``nn.Dropout``
-    that calls the operator. Where every frame is PyTorch's, the innermost one is given.
+    Frames inside PyTorch are skipped: the user wrote ``self.dropout(x)``, not the line in ``nn.Dropout`` that calls the
+    operator. If every frame is inside PyTorch, the innermost one is returned.
 
     Args:
-        node: of a program as it was exported or decomposed; an artifact's graph has no stack traces any more.
+        node: a node of a program as exported or decomposed. The nodes of an artifact's graph have no stack traces.
 
     Returns:
-        None where the node carries no stack trace.
+        The line; None if the node has no stack trace.
     """
     frames = [(match["file"], match["line"]) for match in _FRAME.finditer(node.meta.get("stack_trace") or "")]
     own = [frame for frame in frames if not Path(frame[0]).is_relative_to(_TORCH)]
@@ -29,6 +29,6 @@ def source_line(node: torch.fx.Node) -> str | None:
 
 
 def located(node: torch.fx.Node) -> str:
-    """An operator and the line that calls it, for the ``where`` of an error: ``aten.dropout.default, model.py:12``."""
+    """Returns an operator and the line that calls it, for an error: ``aten.dropout.default, model.py:12``."""
     line = source_line(node)
     return f"{node.target}, {line}" if line else str(node.target)

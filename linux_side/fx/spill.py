@@ -1,6 +1,6 @@
-"""Weights go into a file and are mapped from there: pages that the system can drop and read again, not memory.
+"""Moves weights into a mapped file, whose pages the system can drop and read again.
 
-A build holds a model's weights for as long as it runs, and at its peak TensorRT holds them too.
+A build keeps a model's weights as long as it runs, and at its peak TensorRT has a copy of them too.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ from torch.export import ExportedProgram
 from linux_side.fx.mapped_files import MappedFiles, file_state
 from toolchain.errors import BuildFailedError
 
-# Of a storage, in bytes: smaller ones stay in memory, where together they are little.
+# Storages of fewer bytes stay in memory: together they are small.
 LEAST = 64 * 2**10
-_PART = 16 * 2**20
+_PART = 16 * 2**20  # bytes that are copied at a time
 
 
 class Spill:
-    """Files of tensors, which have no name once they are mapped.
+    """Moves tensors into files that are deleted as soon as they are mapped.
 
     Attributes:
-        folder: where the files go; on a file system in memory nothing is gained.
+        folder: the folder for the files. On a file system in memory, nothing is gained.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -34,10 +34,10 @@ class Spill:
         self._sources: dict[Path, tuple[int, int, int, int]] = {}
 
     def move(self, tensors: Iterable[torch.Tensor]) -> None:
-        """Moves tensors into a file, in place: whoever holds one goes on with the same values.
+        """Moves the data of tensors into a file, in place: the tensor objects stay and keep their values.
 
-        Tensors that share memory go on to share it. A write into one is in memory alone, and never in the file. What is
-        mapped from a file already, as safetensors are, stays where it is.
+        Tensors that share memory still share it. A later write into a tensor changes memory only, not the file. Tensors
+        that are mapped from a file already, as with safetensors, stay where they are.
 
         Raises:
             OSError: the disk is full, or cannot be written to.
@@ -59,7 +59,7 @@ class Spill:
         places = list(_write(path, [group[0].untyped_storage() for group in groups.values()]))
         with path.open("r+b") as file:
             memory = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
-        path.unlink()  # the pages stay until the last tensor goes, and a process that is killed leaves nothing
+        path.unlink()  # the mapping stays valid, and a killed process leaves no file
         for group, (offset, size) in zip(groups.values(), places, strict=True):
             storage = torch.frombuffer(memory, dtype=torch.uint8, offset=offset, count=size).untyped_storage()
             self._mapped.add(storage.data_ptr())
@@ -67,16 +67,16 @@ class Spill:
                 tensor.data = _like(tensor, storage)
 
     def require_unchanged(self) -> None:
-        """Refuses what was built of files that were written to meanwhile: nobody knows what was read.
+        """Requires that the files with mapped weights have not changed since the build began.
 
         Raises:
-            BuildFailedError: one of them is another now.
+            BuildFailedError: a file was written to or replaced, so what was read from it is unknown.
         """
         for path, state in self._sources.items():
             try:
                 now = file_state(path)
             except OSError:
-                continue  # it has no name any more; its content is what it was
+                continue  # the file was deleted; its mapped content is unchanged
             if now != state:
                 raise BuildFailedError(
                     "the model's weights were written to while they were built, and what was read is not known",
@@ -86,7 +86,11 @@ class Spill:
 
 
 def joined(matrices: Sequence[torch.Tensor], folder: Path) -> torch.Tensor:
-    """The rows of several matrices as one, in a file without a name that is mapped.
+    """Concatenates the rows of several matrices into one matrix that is mapped from a deleted file.
+
+    Args:
+        matrices: (rows, columns) each, with the same columns and dtype.
+        folder: the folder for the file.
 
     Raises:
         OSError: the disk is full, or cannot be written to.
@@ -99,24 +103,24 @@ def joined(matrices: Sequence[torch.Tensor], folder: Path) -> torch.Tensor:
                 _write_all(file, memoryview(part.contiguous().view(torch.uint8).numpy()).cast("B"))
         size = file.tell()
     mapped = torch.from_file(str(path), shared=False, size=size // dtype.itemsize, dtype=dtype)
-    path.unlink()  # and no file stays open: there may be a thousand of these
+    path.unlink()  # `from_file` keeps no file open, so there may be a thousand of these
     return mapped.view(-1, columns)
 
 
 def tensors_of(program: ExportedProgram) -> list[torch.Tensor]:
-    """A program's parameters, buffers and constants."""
+    """Returns a program's parameters, buffers and constants."""
     values = (*program.state_dict.values(), *program.constants.values())
     return [value for value in values if isinstance(value, torch.Tensor)]
 
 
 def size_of(program: ExportedProgram) -> int:
-    """Bytes of them, memory that is shared once."""
+    """Returns the bytes of a program's plain tensors; shared memory counts once."""
     storages = [tensor.untyped_storage() for tensor in tensors_of(program) if _is_plain(tensor)]
     return sum({storage.data_ptr(): storage.nbytes() for storage in storages}.values())
 
 
 def _write(path: Path, storages: Iterable[torch.UntypedStorage]) -> Iterator[tuple[int, int]]:
-    """Writes storages one after the other, each at the beginning of a page; gives each one's offset and size."""
+    """Writes storages one after the other, each aligned to a page; yields the offset and the size of each."""
     with path.open("wb", buffering=0) as file:
         for storage in storages:
             offset = -(-file.tell() // mmap.PAGESIZE) * mmap.PAGESIZE
@@ -131,7 +135,7 @@ def _write_all(file: io.RawIOBase, data: memoryview) -> None:
 
 
 def _like(tensor: torch.Tensor, storage: torch.UntypedStorage) -> torch.Tensor:
-    """The tensor, of another storage. ``conj()`` and its ``imag`` change no memory: they are bits of the tensor."""
+    """Returns a view of ``storage`` like the tensor, including its conjugate and negative bits."""
     mapped = torch.empty(0, dtype=tensor.dtype)
     mapped.set_(storage, tensor.storage_offset(), tensor.size(), tensor.stride())
     mapped = mapped.conj() if tensor.is_conj() else mapped
@@ -139,7 +143,7 @@ def _like(tensor: torch.Tensor, storage: torch.UntypedStorage) -> torch.Tensor:
 
 
 def _is_plain(tensor: torch.Tensor) -> bool:
-    """Whether it is a tensor in memory, and nothing that torch or a library made of one."""
+    """Returns whether a tensor is an ordinary strided tensor in memory: not a subclass, quantized, or for inference."""
     ordinary = type(tensor) in (torch.Tensor, torch.nn.Parameter, torch.nn.Buffer)
     in_memory = ordinary and tensor.device.type == "cpu" and tensor.layout is torch.strided
     return in_memory and not tensor.is_quantized and not tensor.is_inference()

@@ -1,7 +1,7 @@
 """State: the buffers and inputs that running a model changes, such as a KV cache.
 
-TensorRT knows no state. While a model is compiled its state goes in as further inputs and comes out as further
-outputs; in the exported program it is the model's own again, each change declared as torch.export declares it.
+TensorRT has no state. While a model is compiled, its state becomes additional inputs and outputs of the graph. In the
+exported program it is the model's own again, and each change is declared as torch.export declares it.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from torch.export.graph_signature import InputSpec, OutputKind
 
 from linux_side.fx.graph_copy import set_attribute
 
-# A token orders an operator that only checks, as linear algebra has it.
+# A token only orders side effects, such as the checks of linear algebra.
 _NO_STATE = (OutputKind.USER_OUTPUT, OutputKind.TOKEN)
-# Under this name a graph's metadata holds its list of changes.
+# The key of a graph's list of changes in its metadata.
 STATE = "trtcross_state"
 
 
@@ -28,8 +28,8 @@ class StateChange:
     Attributes:
         kind: whether it is a buffer or an input of the caller's.
         target: the buffer's name, or the input's placeholder.
-        placeholder: the name of the placeholder through which its old value goes in.
-        value: the buffer's first value.
+        placeholder: the name of the placeholder for its old value.
+        value: the buffer's initial value; None for an input.
     """
 
     kind: OutputKind
@@ -39,9 +39,10 @@ class StateChange:
 
 
 def state_to_inputs(program: ExportedProgram) -> torch.fx.GraphModule:
-    """The program as a graph in which every change of state is an output.
+    """Returns the program as a graph in which every change of state is an output.
 
-    New values come behind the user's outputs, and the old values of buffers behind the user's inputs.
+    New values come after the user's outputs, and the old values of buffers after the user's inputs. The graph's
+    metadata has the list of changes under ``STATE``, if there are any.
     """
     gm = program.module(check_guards=False)
     specs = [s for s in program.graph_signature.output_specs if s.kind not in _NO_STATE]
@@ -54,7 +55,7 @@ def state_to_inputs(program: ExportedProgram) -> torch.fx.GraphModule:
         old, new = copied.args
         changes.append(_change(gm, program, spec.kind, str(spec.target), old))
         results.append(new)
-        copied.replace_all_uses_with(new)  # what was changed in place may be returned too
+        copied.replace_all_uses_with(new)  # a changed tensor may be returned too
         gm.graph.erase_node(copied)
     output.args = ((*output.args[0], *results),)
     gm.graph.set_codegen(torch.fx.graph.CodeGen())
@@ -79,7 +80,15 @@ def _change(
 
 
 def state_to_attributes(gm: torch.fx.GraphModule, original: Mapping[str, InputSpec]) -> list[StateChange]:
-    """Reads the buffers of a compiled graph from the module again; gives the changes, whose outputs come last."""
+    """Makes a compiled graph read its buffers from the module again instead of from inputs.
+
+    Args:
+        gm: the compiled graph, changed in place.
+        original: the original program's input specs by target, which record whether a buffer is persistent.
+
+    Returns:
+        The changes of state. Their new values are the graph's last outputs.
+    """
     changes: list[StateChange] = gm.meta.get(STATE, [])
     placeholders = {node.name: node for node in gm.graph.nodes if node.op == "placeholder"}
     first = next((node for node in gm.graph.nodes if node.op != "placeholder"), None)

@@ -1,4 +1,4 @@
-"""The values (fake tensors, symbolic sizes) that submodules return, written back to the nodes that call them."""
+"""The values (fake tensors, symbolic sizes) of a graph's outputs and of calls of submodules."""
 
 from __future__ import annotations
 
@@ -10,26 +10,26 @@ from torch.utils import _pytree as pytree
 
 
 def flat_outputs(gm: torch.fx.GraphModule) -> list[Any]:
-    """A graph's outputs: nodes, or plain values."""
+    """Returns a graph's outputs as a list of nodes or constants."""
     result = gm.graph.output_node().args[0]
     return list(result) if isinstance(result, (list, tuple)) else [result]
 
 
 def output_values(gm: torch.fx.GraphModule) -> list[Any]:
-    """The value of each output of a graph."""
+    """Returns the value of each output of a graph."""
     return [value.meta.get("val") if isinstance(value, torch.fx.Node) else value for value in flat_outputs(gm)]
 
 
 def is_complex(node: torch.fx.Node) -> bool:
-    """Whether a node's value is, or holds, a complex tensor."""
+    """Returns whether a node's value is or contains a complex tensor."""
     leaves = pytree.tree_leaves(node.meta.get("val"))
     return any(isinstance(leaf, torch.Tensor) and leaf.is_complex() for leaf in leaves)
 
 
 def annotate_calls(gm: torch.fx.GraphModule) -> None:
-    """Gives each call of a graph submodule, and each ``getitem`` of one, the value that it returns.
+    """Sets the value of each call of a graph submodule, and of each ``getitem`` of one.
 
-    The partitioner leaves them without.
+    The partitioner does not set them.
     """
     for node in gm.graph.nodes:
         if node.op != "call_module" or not isinstance(gm.get_submodule(node.target), torch.fx.GraphModule):
