@@ -1,1 +1,1 @@
-"""Guards: what must be true of the sizes in a call, as text in a strict grammar, with an evaluator of our own."""
+"""Guards: conditions on the sizes in a call, as text in a strict grammar, with an evaluator of our own."""

@@ -1,4 +1,4 @@
-"""What an expression can come to, from the ranges of the sizes in it: by interval arithmetic, so never too narrow."""
+"""Bounds the values of an expression by interval arithmetic; the bounds may be too wide, but never too narrow."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from math import prod
 
 from toolchain.guards.grammar import Expression, Number, Operation, Size
 
-# A size's least and greatest value; None where it has no upper bound.
+# A size's least and greatest value; None stands for no upper bound.
 Range = tuple[int, "int | None"]
 Ranges = Mapping[Size, Range]
 Interval = tuple[int, int]
@@ -17,7 +17,9 @@ UNBOUNDED = 2**63 - 1
 
 
 def bounds(expression: Expression, ranges: Ranges) -> Interval:
-    """The least and the greatest value; for a rule (0, 0) where it is never true and (1, 1) where it always is.
+    """Returns bounds of an expression's least and greatest value.
+
+    For a rule they are (0, 0) if it is never true, (1, 1) if it is always true, and otherwise (0, 1).
 
     Raises:
         KeyError: a size has no range.
@@ -32,7 +34,7 @@ def bounds(expression: Expression, ranges: Ranges) -> Interval:
 
 
 def is_always(rule: Operation, ranges: Ranges) -> bool:
-    """Whether a rule is true of all sizes in their ranges, as far as interval arithmetic tells."""
+    """Whether interval arithmetic shows that a rule is true for all sizes in their ranges."""
     return bounds(rule, ranges) == (1, 1)
 
 
@@ -81,7 +83,7 @@ def _without_zero(divisor: Interval) -> list[Interval]:
 
 
 def _compare(below: Callable[[Interval, Interval], bool], above: Callable[[Interval, Interval], bool]) -> Callable:  # type: ignore[type-arg]
-    """A comparison that is surely true where ``below`` is, and surely false where ``above`` is."""
+    """Makes a comparison that is always true if ``below`` holds, and never true if ``above`` holds."""
     return lambda of: (int(below(*of)), int(not above(*of)))
 
 

@@ -1,4 +1,4 @@
-"""Guards as people read them: ``a multiple of 8``; and what is wrong with the sizes of a call."""
+"""Guards in words for people (``a multiple of 8``), and errors about the sizes of a call."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _WORDS = {"==": "{}", "!=": "not {}", "<": "below {}", "<=": "at most {}", ">": 
 
 
 def wanted(rule: Operation) -> tuple[Size, str] | None:
-    """The size that a rule is about, and what it must be; None for a rule that is not about one size."""
+    """Returns the size that a rule restricts and what it must be, in words; None if the rule has no such form."""
     if rule.operator not in COMPARISONS:
         return None
     left, right = rule.operands
@@ -29,7 +29,7 @@ def _multiple(modulus: int, remainder: int) -> str:
 
 
 def complaint(rule: Operation, sizes: Mapping[Size, int]) -> str:
-    """What is wrong with these sizes: ``x: dimension 2 is 20; it must be a multiple of 8``."""
+    """Describes why sizes violate a rule: ``x: dimension 2 is 20; it must be a multiple of 8``."""
     spoken_of = dict.fromkeys(sizes_in(rule))
     found = " and ".join(f"{size.input}: dimension {size.dim} is {sizes[size]}" for size in spoken_of)
     if about := wanted(rule):
@@ -40,10 +40,7 @@ def complaint(rule: Operation, sizes: Mapping[Size, int]) -> str:
 
 
 def summary(rules: Sequence[Operation], ranges: Ranges) -> list[str]:
-    """A line for each size that rules are about, and for each other rule.
-
-    ``x.2: 64 to 1024, a multiple of 8``
-    """
+    """Returns a line for each size that rules restrict (``x.2: 64 to 1024, a multiple of 8``) and each other rule."""
     about: dict[Size, list[str]] = {}
     others = []
     for rule in rules:

@@ -1,4 +1,4 @@
-"""Guards as functions of sizes: compiled once into closures, then a few microseconds a call."""
+"""Evaluates guards: they are compiled once into closures, which take a few microseconds a call."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ _Function = Callable[[Sequence[int]], int]
 
 
 class Guards:
-    """What must be true of the sizes in a call.
+    """Conditions on the sizes in a call.
 
     Attributes:
-        rules: one by one.
-        sizes: those that the rules speak of, in the order in which :meth:`violated` takes their values.
+        rules: the conditions.
+        sizes: the sizes whose values :meth:`violated` takes, in this order; each size of the rules is among them.
     """
 
     def __init__(self, rules: Iterable[Operation], sizes: Iterable[Size] = ()) -> None:
@@ -30,8 +30,8 @@ class Guards:
         """Reads guards and compares them with the ranges of the inputs' sizes.
 
         Raises:
-            GuardError: a guard is not in the grammar, speaks of a size that no input has, divides by zero, or is not
-                true of any sizes within the ranges.
+            GuardError: a guard is not in the grammar, names a size that no input has, divides by zero, or is not true
+                of any sizes within the ranges.
         """
         guards = cls(map(parse_rule, texts))
         for rule in guards.rules:
@@ -40,7 +40,7 @@ class Guards:
         return guards
 
     def violated(self, values: Sequence[int]) -> Operation | None:
-        """The first rule that the values of :attr:`sizes` do not satisfy; one that divides by zero is not satisfied."""
+        """Returns the first rule that the values of :attr:`sizes` violate, or None; a division by zero violates."""
         for function, rule in self._functions:
             try:
                 if not function(values):
@@ -53,7 +53,7 @@ class Guards:
         """Whether the sizes of a call satisfy every rule; ``sizes`` may name others too.
 
         Raises:
-            KeyError: a size that a rule speaks of is not among them.
+            KeyError: ``sizes`` lacks a size of a rule.
         """
         return self.violated([sizes[size] for size in self.sizes]) is None
 
@@ -69,12 +69,12 @@ def _check_possible(rule: Operation, ranges: Ranges) -> None:
         raise GuardError(f"the guard {_short(rule)!r} is not true of any sizes within the ranges")
 
 
-# How many sizes are tried, and how many characters of guards are evaluated for them.
+# Bounds on the work: how many sizes are tried, and how many characters of guards are evaluated.
 _SIZES_TRIED, _CHARACTERS_TRIED = 10_000, 1_000_000
 
 
 def _check_possible_together(guards: Guards, ranges: Ranges) -> None:
-    """Refuses rules on one size that none of its values satisfies, where there are few enough to try."""
+    """Refuses rules about a single size that no value of it satisfies, if its values are few enough to try all."""
     alone: dict[Size, list[Operation]] = {}
     for rule in guards.rules:
         if len(found := set(sizes_in(rule))) == 1:
@@ -111,7 +111,7 @@ def _compile(expression: Expression, places: Mapping[Size, int]) -> _Function:
     return functions[0]
 
 
-# Written out, since these stand before every call of a model: operators are faster than functions that call them.
+# Written out because they run before every call of a model: an operator is faster than a function that calls it.
 _BINARY: dict[str, Callable[[_Function, _Function], _Function]] = {
     "+": lambda a, b: lambda sizes: a(sizes) + b(sizes),
     "-": lambda a, b: lambda sizes: a(sizes) - b(sizes),

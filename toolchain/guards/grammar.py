@@ -1,7 +1,7 @@
-"""The grammar of guards: comparisons, and, or, not over integer expressions of the inputs' sizes.
+"""The grammar of guards: comparisons of integer expressions of the inputs' sizes, joined by ``and``, ``or``, ``not``.
 
-``x.2 % 8 == 0`` speaks of the third dimension of the input ``x``. A guard is parsed into the classes below and is never
-run as code. What it may be is bounded: its length, how deep it nests, and its numbers.
+``x.2 % 8 == 0`` is about the third dimension of the input ``x``. A guard is parsed into the classes below and is never
+run as code. Its length, its depth of nesting and its numbers are bounded.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _PLAIN_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z0-9_]+)*")
 
 
 class GuardError(ValueError):
-    """A guard that is none: what is wrong with it, as one sentence."""
+    """A text that is not a valid guard; the message says why, as one sentence."""
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ def parse_rule(text: str) -> Operation:
     """Reads a guard.
 
     Raises:
-        GuardError: it is too long or too deep, a number is too big, or it is not in the grammar.
+        GuardError: the text is too long or nests too deep, a number is too big, or it is not in the grammar.
     """
     if len(text) > LENGTH_LIMIT:
         raise GuardError(f"the guard {text[:40]!r}... is longer than {LENGTH_LIMIT} characters")
@@ -101,10 +101,10 @@ def parse_rule(text: str) -> Operation:
 
 
 def check_expression(expression: Expression, depth: int = DEPTH_LIMIT) -> None:
-    """Refuses an expression that could not be read back.
+    """Refuses an expression whose text could not be parsed again.
 
     Raises:
-        GuardError: it nests too deep, or a number in it is too big.
+        GuardError: the expression nests too deep, or a number in it is too big.
     """
     if depth == 0:
         raise GuardError(f"a guard nests deeper than {DEPTH_LIMIT} levels")
@@ -116,7 +116,7 @@ def check_expression(expression: Expression, depth: int = DEPTH_LIMIT) -> None:
 
 
 def sizes_in(expression: Expression) -> Iterator[Size]:
-    """The sizes that an expression speaks of, in its order, repeated as they are in it."""
+    """Yields the sizes in an expression, in order and with repetitions."""
     if isinstance(expression, Size):
         yield expression
     elif isinstance(expression, Operation):
@@ -146,7 +146,7 @@ def _text(expression: Expression, within: int = 0) -> str:
 
 
 class _Parser:
-    """Reads by precedence; each level of nesting is counted before it is entered."""
+    """A parser by precedence, which counts each level of nesting before it enters it."""
 
     def __init__(self, text: str) -> None:
         self._text = text

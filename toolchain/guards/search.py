@@ -1,4 +1,4 @@
-"""Sizes that satisfy guards, near sizes that do not."""
+"""Finds sizes that satisfy guards near sizes that do not."""
 
 from __future__ import annotations
 
@@ -13,13 +13,15 @@ _TRIES = 20_000
 
 
 def nearest(guards: Guards, sizes: Mapping[Size, int], ranges: Ranges) -> list[dict[Size, int]]:
-    """The nearest sizes that satisfy the guards: those themselves where they do, else below and above, if any.
+    """Returns the nearest sizes that satisfy the guards: the given ones if they do, else one below and one above.
 
-    One size is changed where that is enough, and else as many as the guards speak of, each by as little as possible.
+    If a change of one size is enough, only that size is changed; otherwise all sizes of the guards may be, by as little
+    as possible. The result is empty if nothing was found.
 
     Args:
-        sizes: a value for each size that the guards speak of; others stay as they are.
-        ranges: how far a size may go; a size without a range stays.
+        guards: the guards.
+        sizes: a value for each size of the guards; further sizes stay as they are.
+        ranges: the range of each size that may be changed.
     """
     if guards.holds(sizes):
         return [dict(sizes)]
@@ -31,7 +33,7 @@ def nearest(guards: Guards, sizes: Mapping[Size, int], ranges: Ranges) -> list[d
 
 
 def _along(guards: Guards, sizes: Mapping[Size, int], size: Size, ranges: Ranges) -> Iterator[dict[Size, int]]:
-    """The next below and the next above, with this size alone changed."""
+    """Yields the nearest below and the nearest above, with only this size changed."""
     low, high = ranges[size]
     high = UNBOUNDED if high is None else high
     below = range(min(sizes[size] - 1, high), low - 1, -1)
@@ -45,7 +47,7 @@ def _along(guards: Guards, sizes: Mapping[Size, int], size: Size, ranges: Ranges
 
 
 def _around(guards: Guards, sizes: Mapping[Size, int], free: list[Size], ranges: Ranges) -> Iterator[dict[Size, int]]:
-    """All assignments, in growing distance of the size that is changed most."""
+    """Yields assignments that satisfy the guards, by growing distance of the size that is changed most."""
     tries = itertools.count()
     for radius in itertools.count(1):
         for steps in itertools.product(range(-radius, radius + 1), repeat=len(free)):

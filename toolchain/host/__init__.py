@@ -1,1 +1,1 @@
-"""This machine: its packages, GPUs and what it meets of a list of requirements."""
+"""This machine: its packages, GPUs and memory, and requirements on it."""

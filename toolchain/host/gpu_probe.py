@@ -1,4 +1,4 @@
-"""This machine's GPUs, asked for in a process of its own: a driver that crashes takes only that along."""
+"""Probes this machine's GPUs in a child process, so that a driver that crashes ends only that process."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from toolchain.targets import ComputeCapability
 TIMEOUT = 10.0
 _PROBING = Lock()
 
-# Not from the current folder: it may be where downloads lie, a pynvml.py among them.
+# Nothing is imported from the current folder: it may hold downloads, with a pynvml.py among them.
 _PROGRAM = "import sys; sys.path[:] = filter(None, sys.path); from toolchain.host.nvml import main; main()"
 
 
@@ -31,13 +31,13 @@ class Gpu:
 
 @dataclass(frozen=True)
 class Gpus:
-    """What the probe found.
+    """The result of the probe.
 
     Attributes:
-        driver: NVIDIA's driver version, or None.
+        driver: the version of NVIDIA's driver, or None.
         gpus: the GPUs.
-        problem: why there is no answer, or None.
-        known: False where the probe could not tell whether there is a GPU.
+        problem: why no GPUs are listed, or None.
+        known: False if the probe could not find out whether there is a GPU.
     """
 
     driver: str | None = None
@@ -47,13 +47,13 @@ class Gpus:
 
 
 def probe_gpus() -> Gpus:
-    """Runs the probe, once in a process; waits for one that :func:`probe_ahead` has begun."""
+    """Runs the probe, once in a process; if :func:`probe_ahead` has begun one, waits for it."""
     with _PROBING:
         return _probed()
 
 
 def probe_ahead() -> None:
-    """Begins the probe while the caller does something else."""
+    """Begins the probe on a thread, while the caller does something else."""
     Thread(target=probe_gpus, name="trtcross-probe", daemon=True).start()
 
 

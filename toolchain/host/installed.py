@@ -1,6 +1,6 @@
-"""What is installed here, found without importing it.
+"""Finds what is installed here, without importing it.
 
-``importlib.metadata`` and urllib are imported where they are needed: they take longer than a manifest to read.
+``importlib.metadata`` and urllib are imported in functions: importing them takes longer than reading a manifest.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from pathlib import Path
 
 
 def version_of(distribution: str) -> str | None:
-    """The installed version of a distribution, or None."""
+    """Returns the installed version of a distribution, or None."""
     from importlib import metadata
 
     try:
@@ -21,21 +21,21 @@ def version_of(distribution: str) -> str | None:
 
 
 def own_version() -> str:
-    """The version of trtcross."""
+    """Returns the version of trtcross."""
     return version_of("trtcross") or "0+uninstalled"
 
 
 def install_line(extra: str) -> str:
-    """The command that installs trtcross with an extra.
+    """Returns the command that installs trtcross with an extra.
 
-    It is on no index, where its name could be anybody's: it is installed from where this one came from, or from its
-    wheel.
+    trtcross is on no index, where anybody could take its name. So the command names the place that this installation
+    came from, or else the wheel.
     """
     return f'python -m pip install "{_origin() or _wheel()}[{extra}]"'
 
 
 def _origin() -> str | None:
-    """The checkout or the wheel that pip installed this trtcross from, where it is still there."""
+    """Returns the checkout or wheel from which pip installed this trtcross, if it still exists."""
     from importlib import metadata
     from urllib.parse import urlsplit
     from urllib.request import url2pathname
@@ -54,17 +54,17 @@ def _wheel() -> str:
 
 
 def torch_version() -> str | None:
-    """torch's full version with its build tag (``2.14.1+cu130``), read from its source."""
+    """Returns torch's full version with its build tag (``2.14.1+cu130``), read from its source; None without torch."""
     return _torch_constant("__version__") or version_of("torch")
 
 
 def torch_cuda() -> str | None:
-    """The CUDA release that torch was built with, or None for a CPU build."""
+    """Returns the CUDA release that torch was built with; None for a CPU build, or without torch."""
     return _torch_constant("cuda")
 
 
 def package_folder(name: str) -> Path | None:
-    """The folder of an importable package, without importing it."""
+    """Returns the folder of a package without importing it; None if there is no such package."""
     spec = importlib.util.find_spec(name)
     return Path(spec.origin).parent if spec and spec.origin else None
 

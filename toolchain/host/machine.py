@@ -1,4 +1,4 @@
-"""What this machine is, for reports. Imports no torch."""
+"""Describes this machine, for reports. Imports no torch."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _DISTRIBUTIONS = ("trtcross", "torch", "torch-tensorrt-rtx", "tensorrt-rtx", "to
 
 
 def machine_facts() -> dict[str, str]:
-    """Platform, GPUs, driver and versions, by the names that reports give them; what is not installed is left out."""
+    """Returns platform, GPUs, driver and versions, by their names in reports; what is not installed is left out."""
     gpus = probe_gpus()
     found = [f"{gpu.name} ({gpu.capability}, {size_text(gpu.total_memory)})" for gpu in gpus.gpus]
     versions = {name: torch_version() if name == "torch" else version_of(name) for name in _DISTRIBUTIONS}

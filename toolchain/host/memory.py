@@ -1,24 +1,24 @@
-"""How much memory this machine has, or the container that we are in. Needs psutil (extra ``producer``)."""
+"""Measures the memory of this machine, or of the container that we run in. Needs psutil (extra ``producer``)."""
 
 from __future__ import annotations
 
 import contextlib
 from pathlib import Path
 
-# Of control groups version 2. Version 1, which systemd and the container runtimes have given up, is not read: there a
-# container's own limit is not seen, and `matrix run --memory` must say it.
+# The limit of control groups version 2. Version 1, which systemd and the container runtimes have given up, is not read:
+# there, `matrix run --memory` must state a container's limit.
 _CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
 
 
 def total_memory() -> int:
-    """In bytes."""
-    import psutil  # not at the top: whoever reads a plan of a matrix need not have it
+    """Returns the memory that can be used at most, in bytes: the machine's, or the container's limit."""
+    import psutil  # not at the top: reading the plan of a matrix must work without it
 
     return _limited(psutil.virtual_memory().total)
 
 
 def free_memory() -> int:
-    """What can be had without swapping, in bytes; in a container what its limit leaves."""
+    """Returns the memory that is available without swapping, in bytes; in a container, within its limit."""
     import psutil
 
     available = psutil.virtual_memory().available
@@ -26,7 +26,7 @@ def free_memory() -> int:
 
 
 def _used_of_limit() -> int:
-    """What the container has used of its limit, without pages of files that it can drop; 0 where there is no limit."""
+    """Returns how much of its limit the container uses, without file pages that can be dropped; 0 without a limit."""
     folder = _CGROUP_LIMIT.parent
     try:
         int(_CGROUP_LIMIT.read_text())

@@ -1,7 +1,7 @@
-"""Asks NVML for this machine's GPUs: what :mod:`toolchain.host.gpu_probe` runs in a process of its own.
+"""Asks NVML for this machine's GPUs: the program that :mod:`toolchain.host.gpu_probe` runs as a child process.
 
-NVML starts no CUDA context. Prints one JSON document: ``driver``, ``gpus``, ``problem`` and ``known``. Imports little:
-every ``check`` and ``load`` waits for it.
+It prints one JSON document: ``driver``, ``gpus``, ``problem`` and ``known``. NVML starts no CUDA context. The module
+imports little, since every ``check`` and ``load`` waits for it.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Any
 
 
 def ask_nvml() -> dict[str, Any]:
-    """The driver's version and the GPUs, or why there is no answer and whether that means that there is none."""
+    """Returns the driver's version and the GPUs; without GPUs, why, and whether it is known that there are none."""
     try:
         import pynvml
     except ImportError:
@@ -48,5 +48,5 @@ def _answer(
 
 
 def main() -> None:
-    """Prints what NVML says of this machine's GPUs, as JSON."""
+    """Prints what NVML reports of this machine's GPUs, as JSON."""
     print(json.dumps(ask_nvml()))

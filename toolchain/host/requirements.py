@@ -19,11 +19,11 @@ class Requirement:
     """One line of ``check`` or ``doctor``.
 
     Attributes:
-        name: what is asked for, stable for scripts.
+        name: the requirement's name, which is stable for scripts.
         state: whether this machine has it.
         needed: what the artifact (or the task) needs.
         found: what this machine has.
-        remedy: what to do, where it is not met.
+        remedy: what to do if it is not met.
     """
 
     name: str

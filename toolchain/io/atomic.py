@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all: written beside their place and moved into it."""
+"""Writes files completely or not at all: each is written beside its destination and moved there."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ if TYPE_CHECKING:
 
 IN_USE = "is in use by another process"
 IN_USE_S = 2.0
-"""How long a file that is in use may keep another from its place: readers and virus scanners hold one for less."""
+"""Seconds for which replacing a file in use is tried: readers and virus scanners keep a file open for less."""
 
 
 def part_prefix(path: Path, pid: int) -> str:
-    """How the names of a process's unfinished files of ``path`` begin, so that a killed one's can be told apart."""
+    """Returns how the names of a process's unfinished files of ``path`` begin; they tell a killed process's files."""
     return f".{path.name[:40]}.{pid}."
 
 
 def new_part(path: Path) -> Path:
-    """Makes an empty file beside ``path``, for :func:`replace_file` to move into its place.
+    """Makes an empty file beside ``path``, which :func:`replace_file` moves there when it is complete.
 
-    Not by ``tempfile``: in a folder that cannot be written to it tries names for hours on Windows.
+    ``tempfile`` is not used: on Windows it tries names for hours in a folder that cannot be written to.
     """
     part = path.with_name(f"{part_prefix(path, os.getpid())}{secrets.token_hex(6)}.part")
     part.touch(exist_ok=False)
@@ -40,10 +40,11 @@ def new_part(path: Path) -> Path:
 def replace_file(source: Path, destination: Path) -> None:
     """Moves a finished file into place: readers see the old file or the new one, never a part.
 
-    On Windows a file that another process reads or replaces cannot be replaced at that moment: it is tried for a while.
+    On Windows, a file cannot be replaced while another process reads or replaces it; the move is retried for
+    :data:`IN_USE_S` seconds.
 
     Raises:
-        OSError: the destination is a folder, or, on Windows, read-only or open in another process; it says which.
+        OSError: the destination is a folder, or, on Windows, read-only or in use by another process; it says which.
     """
     try:
         _replace(source, destination)
@@ -54,7 +55,7 @@ def replace_file(source: Path, destination: Path) -> None:
 
 
 def _replace(source: Path, destination: Path) -> None:
-    """Tries until ``IN_USE_S`` have passed, where only another process stands in the way."""
+    """Retries for ``IN_USE_S`` seconds if only another process prevents the move."""
     end = time.monotonic() + IN_USE_S
     while True:
         try:
@@ -75,7 +76,7 @@ def _why_not_replaced(destination: Path) -> str:
 
 
 def sync(path: Path, flags: int = os.O_RDONLY) -> None:
-    """Makes sure that what was written to a file, or into a folder, is on the disk."""
+    """Waits until everything written to a file, or into a folder, is on the disk."""
     descriptor = os.open(path, flags)
     try:
         os.fsync(descriptor)
@@ -85,18 +86,18 @@ def sync(path: Path, flags: int = os.O_RDONLY) -> None:
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Gives an empty file beside ``path`` for the block to fill, and then moves it into place, once it is on the disk.
+    """Yields an empty file beside ``path`` for the block to fill, then syncs it to the disk and moves it into place.
 
-    If the block fails, or the process is killed, what was at ``path`` is still there. Several processes may do so at
-    once: the last one wins.
+    If the block fails or the process is killed, ``path`` stays as it was. If several processes write the same file at
+    once, the last one wins.
 
     Raises:
-        OSError: the folder cannot be written to, or the file cannot be put there.
+        OSError: the folder cannot be written to, or the file cannot be moved there.
     """
     part = new_part(path)
     try:
         yield part
-        sync(part, os.O_RDWR)  # Windows syncs no file that is open for reading alone
+        sync(part, os.O_RDWR)  # Windows does not sync a file that is open only for reading
         replace_file(part, path)
     finally:
         part.unlink(missing_ok=True)
@@ -104,7 +105,12 @@ def replacing(path: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def writing(what: str, path: Path, *, remedy: str) -> Iterator[None]:
-    """Says of a block that writes what could not be written, and what to do.
+    """Turns an OSError of the block into an error about the file.
+
+    Args:
+        what: what the block writes, for the message.
+        path: the file.
+        remedy: what to do next.
 
     Raises:
         UsageError: the block raised an OSError.
@@ -118,23 +124,23 @@ def writing(what: str, path: Path, *, remedy: str) -> Iterator[None]:
 
 
 def write_bytes(path: Path, data: Buffer) -> None:
-    """Writes beside the destination and moves into place; needs a folder that exists."""
+    """Writes bytes beside the destination and moves them there; the folder must exist."""
     with replacing(path) as part, part.open("wb") as file:
         file.write(data)
 
 
 def write_text(path: Path, text: str) -> None:
-    """Writes a text as UTF-8, beside its place and moved there; lone surrogates become question marks."""
+    """Writes a text as UTF-8, as :func:`write_bytes` does; lone surrogates become question marks."""
     write_bytes(path, text.encode(errors="replace"))
 
 
 def write_json(path: Path, document: Any) -> None:
-    """Writes a document as indented JSON, beside its place and moved there."""
+    """Writes a document as indented JSON, as :func:`write_bytes` does."""
     write_text(path, json.dumps(document, indent=1) + "\n")
 
 
 def read_json(path: Path) -> dict[str, Any] | None:
-    """A JSON object; None where there is none, or it is damaged."""
+    """Reads a JSON object; None if the file is missing, damaged, or holds something else."""
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):

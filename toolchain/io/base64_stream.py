@@ -1,7 +1,7 @@
-"""Base64 in one pass over a stream, with the digest of the raw bytes taken beside it.
+"""Encodes and decodes base64 in one pass over a stream, and takes the digest of the raw bytes on the way.
 
-RFC 4648, standard alphabet, padded, no line breaks, canonical (the unused low bits of the last character are 0).
-Hashing runs on a second thread: SHA-256 and base64 both release the interpreter's lock.
+The form is RFC 4648 with the standard alphabet, padding, no line breaks, and canonical (the unused low bits of the last
+character are 0). Hashing runs on a second thread: SHA-256 and base64 both release the interpreter's lock.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ TEXT_CHUNK = RAW_CHUNK // 3 * 4
 
 
 def encoded_length(size: int) -> int:
-    """Characters of base64 for ``size`` raw bytes."""
+    """Returns the number of base64 characters for ``size`` raw bytes."""
     return (size + 2) // 3 * 4
 
 
@@ -37,10 +37,11 @@ class ParallelHash:
         self._begun.acquire()
 
     def update(self, chunk: bytes | memoryview) -> None:
+        """Adds a chunk, which must not change until the next call."""
         self._wait()
         self._pending = self._pool.submit(self._hash, chunk)
-        # Only now may the caller go on: copying a chunk does not let go of the interpreter's lock, and hashing could
-        # not begin before that is done.
+        # The caller goes on only when hashing has begun: a caller that copies a chunk keeps the interpreter's lock, so
+        # hashing could not begin before the copy is done.
         self._begun.acquire()
 
     def _hash(self, chunk: bytes | memoryview) -> None:
@@ -48,6 +49,7 @@ class ParallelHash:
         self._digest.update(chunk)
 
     def hexdigest(self) -> str:
+        """Returns the digest and ends the thread; nothing can be added afterwards."""
         self._wait()
         self._pool.shutdown()
         return self._digest.hexdigest()
@@ -59,17 +61,17 @@ class ParallelHash:
 
 
 def encode_stream(chunks: Iterable[bytes | memoryview], digest: ParallelHash) -> Iterator[bytes]:
-    """Yields base64 of ``chunks``, all but the last of which are :data:`RAW_CHUNK` bytes long."""
+    """Yields base64 of ``chunks``; all but the last must be :data:`RAW_CHUNK` bytes long."""
     for chunk in chunks:
         digest.update(chunk)
         yield pybase64.b64encode(chunk)
 
 
 def decode_stream(chunks: Iterable[bytes], digest: ParallelHash | None, *, where: str) -> Iterator[bytes]:
-    """Yields the raw bytes of ``chunks``, all but the last of which are :data:`TEXT_CHUNK` characters long.
+    """Yields the raw bytes of ``chunks``; all but the last must be :data:`TEXT_CHUNK` characters long.
 
     Raises:
-        MalformedArtifactError: not base64, padded in the middle, or not canonical.
+        MalformedArtifactError: the text is not base64, has padding in the middle, or is not canonical.
     """
     previous_was_last = False
     for chunk in chunks:

@@ -1,7 +1,7 @@
-"""A file written once from its beginning to its end, in blocks, on a second thread.
+"""A file that is written once from beginning to end, in blocks, on a second thread.
 
-Where the system lets one, whole blocks go past its page cache: to fill that takes more of the processor than all else
-that is done to an engine on its way to the disk, and then it still has to be synced.
+Where O_DIRECT works, whole blocks bypass the page cache: filling it costs more CPU than hashing, encoding and writing
+an engine together, and it would still have to be synced.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ BLOCK = 4 * 2**20
 
 
 class BulkFile:
-    """An existing empty file, opened for writing; at most two blocks of it are in memory.
+    """An existing empty file, open for writing; at most two blocks of it are in memory.
 
     Attributes:
         position: how many bytes were written.
 
     Raises:
-        OSError: from any method, also for what was written before.
+        OSError: from any method, also about bytes that an earlier call wrote.
     """
 
     def __init__(self, path: Path) -> None:
@@ -32,13 +32,13 @@ class BulkFile:
         self._path = path
         self._file = path.open("r+b", buffering=0)
         self._bulk: io.FileIO | None = None
-        self._blocks = [mmap.mmap(-1, BLOCK) for _ in range(2)]  # whole pages, as the system needs them
+        self._blocks = [mmap.mmap(-1, BLOCK) for _ in range(2)]  # whole pages, which O_DIRECT needs
         self._rewrites: list[tuple[int, bytes]] = []
         self._pool = ThreadPoolExecutor(1)
         self._pending: Future[None] | None = None
 
     def write(self, data: bytes | memoryview) -> None:
-        """Appends; the bytes are copied before it returns."""
+        """Appends bytes; they are copied before it returns."""
         view = memoryview(data).cast("B")
         while len(view):
             number, filled = divmod(self.position, BLOCK)
@@ -51,11 +51,11 @@ class BulkFile:
                 self._pending = self._pool.submit(self._write_block, number)
 
     def rewrite(self, offset: int, data: bytes) -> None:
-        """Puts other bytes of the same length where some were written before; done when the file is finished."""
+        """Replaces bytes that were written before by others of the same length, when the file is finished."""
         self._rewrites.append((offset, data))
 
     def finish(self) -> None:
-        """Writes what is left, makes sure that all of it is on the disk, and closes the file."""
+        """Writes the rest, syncs the file to the disk, and closes it."""
         self._wait()
         number, filled = divmod(self.position, BLOCK)
         _write_all(self._file, number * BLOCK, memoryview(self._blocks[number % 2])[:filled])
@@ -65,7 +65,7 @@ class BulkFile:
         self.close()
 
     def close(self) -> None:
-        """Leaves the file as it is."""
+        """Closes the file, without what was not written yet."""
         self._pool.shutdown()
         if self._bulk is not None and self._bulk is not self._file:
             self._bulk.close()
@@ -85,7 +85,7 @@ class BulkFile:
         except OSError as error:
             if self._bulk is self._file or error.errno not in (errno.EINVAL, errno.EOPNOTSUPP):
                 raise
-            # Not every file system that opens a file so writes to it so; and none writes a part of a page.
+            # Some file systems accept O_DIRECT at open and reject the write.
             self._bulk.close()
             self._bulk = self._file
             _write_all(self._file, number * BLOCK, block)

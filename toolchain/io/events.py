@@ -1,7 +1,7 @@
 """Events from a child process to the parent that started it: JSON documents, one a line, on a pipe of their own.
 
-The parent passes the pipe's number in :data:`VARIABLE`. Nothing that a child prints can get between the events, and
-stdout and stderr stay what people read. POSIX only.
+The parent passes the pipe's descriptor in the variable :data:`VARIABLE`. So nothing that a child prints gets between
+the events, and stdout and stderr stay free for people. POSIX only.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ VARIABLE = "TRTCROSS_EVENTS_FD"
 
 
 class EventWriter:
-    """The child's end; any thread may send."""
+    """The child's end of the pipe; any thread may send."""
 
     def __init__(self, descriptor: int) -> None:
         os.set_inheritable(descriptor, False)
@@ -32,16 +32,16 @@ class EventWriter:
             self._file.flush()
 
     def close(self) -> None:
-        """Says that nothing more will come."""
+        """Closes the pipe, which tells the parent that nothing more will come."""
         with self._lock:
             self._file.close()
 
 
 @lru_cache(maxsize=1)
 def events_to_parent() -> EventWriter | None:
-    """Where this process sends its events; None where its parent listens to none.
+    """Returns the writer for this process's events; None if its parent passed no pipe.
 
-    The variable is taken out of the environment: this process's own children have another parent.
+    The variable is removed from the environment: it does not apply to this process's own children.
     """
     descriptor = os.environ.pop(VARIABLE, None)
     return None if descriptor is None else EventWriter(int(descriptor))
@@ -51,7 +51,8 @@ def start_child(command: Sequence[str], **options: Any) -> tuple[subprocess.Pope
     """Starts a child that sends events.
 
     Args:
-        options: of ``subprocess.Popen``.
+        command: the command line.
+        options: further arguments of ``subprocess.Popen``.
 
     Returns:
         The child, and the stream for :func:`read_events`, which the caller closes.
@@ -69,7 +70,7 @@ def start_child(command: Sequence[str], **options: Any) -> tuple[subprocess.Pope
 
 
 def read_events(stream: IO[bytes]) -> Iterator[dict[str, Any]]:
-    """The events, as they come, until the child has ended; one that a kill cut short is left out."""
+    """Yields events as they come, until the child has ended; an event that a kill cut short is left out."""
     for line in stream:
         if line.endswith(b"\n"):
             yield json.loads(line)

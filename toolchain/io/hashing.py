@@ -1,4 +1,4 @@
-"""SHA-256 of files and streams, as lower-case hex."""
+"""Computes SHA-256 of files and streams, as lower-case hex."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from pathlib import Path
 
 
 def file_digest(path: Path) -> str:
-    """SHA-256 of a file."""
-    digest, buffer = hashlib.sha256(), bytearray(2**20)  # hashlib.file_digest is there from Python 3.11 on
+    """Returns the SHA-256 of a file."""
+    digest, buffer = hashlib.sha256(), bytearray(2**20)  # hashlib.file_digest exists from Python 3.11 on
     with path.open("rb", buffering=0) as file:
         while count := file.readinto(buffer):
             digest.update(memoryview(buffer)[:count])
@@ -17,7 +17,7 @@ def file_digest(path: Path) -> str:
 
 
 def stream_digest(chunks: Iterable[bytes | memoryview]) -> str:
-    """SHA-256 of what the chunks are together."""
+    """Returns the SHA-256 of the chunks, joined."""
     digest = hashlib.sha256()
     for chunk in chunks:
         digest.update(chunk)

@@ -1,6 +1,6 @@
-"""A JSON text read piece by piece, so that no more of it is in memory than one piece.
+"""Parses a JSON text piece by piece, so that only one piece is in memory at a time.
 
-The containers near the root are walked one member at a time; what is below them is parsed whole, and is a piece.
+The containers near the root are walked member by member; each value below them is parsed whole, as one piece.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from toolchain.limits import Limit, LimitError
 
 CHUNK = 2**18
 
-# How much of what was parsed is kept, in characters, and how many texts of one beginning.
+# Bounds on what is remembered: characters in all, the length of a text's beginning, and texts with the same beginning.
 _REMEMBERED, _BEGINNING, _ALIKE = 2**18, 40, 6
 
 _SPACES = " \t\n\r"
@@ -31,9 +31,9 @@ class Piece(NamedTuple):
 
     Attributes:
         path: the keys and indices that lead to it.
-        value: as parsed; of a container that is walked, the empty one, and its members follow as pieces.
+        value: the parsed value; for a container that is walked, an empty one, whose members follow as pieces.
         start: where its text begins, in characters.
-        end: where its text ends; of a container that is walked, where its members begin.
+        end: where its text ends; for a container that is walked, where its members begin.
     """
 
     path: Path
@@ -43,7 +43,7 @@ class Piece(NamedTuple):
 
 
 class PieceLimits(NamedTuple):
-    """What is read of a text: how many pieces, how long each, and the work; a text that repeats is worked on once."""
+    """How many pieces are read, how long each may be, and how many values and objects; a repeated text counts once."""
 
     pieces: Limit
     length: Limit
@@ -63,12 +63,15 @@ def json_pieces(
     """Parses UTF-8 JSON as strictly as :func:`.strict_json.load_json`.
 
     Args:
-        chunks: the text, of which :data:`CHUNK` bytes at a time are enough.
+        chunks: the text; :data:`CHUNK` bytes are a good length.
         depth: how many levels of containers are walked.
-        on_object: called with every object that was parsed and has one of ``keys``, before its piece comes.
+        limits: how much is read.
+        where: the file and entry, for errors.
+        keys: the keys that ``on_object`` is interested in.
+        on_object: called with every parsed object that has one of ``keys``, before its piece is yielded.
 
     Raises:
-        MalformedArtifactError: it is beyond the limits, or no JSON that we accept.
+        MalformedArtifactError: the text exceeds a limit, or is not JSON that we accept.
     """
     with json_errors(where):
         yield from _Walk(chunks, depth, limits, _objects(keys, on_object)).pieces()
@@ -77,7 +80,7 @@ def json_pieces(
 def _objects(
     keys: frozenset[str], on_object: Callable[[dict[str, Any]], None]
 ) -> Callable[[list[tuple[str, Any]]], dict[str, Any]]:
-    # Called for every object of the text: what it does is most of the time that a graph takes.
+    # This runs for every object of the text, and takes most of the time of reading a graph.
     def make(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         made = dict(pairs)
         if len(made) != len(pairs):
@@ -101,9 +104,9 @@ class _Walk:
         self._decoder = codecs.getincrementaldecoder("utf-8")()
         self._text = ""  # the part that is in memory
         self._origin = 0  # where it begins in the whole text
-        self._at = 0  # what was read of it
+        self._at = 0  # how much of it was read
         self._ended = False
-        self._fill_at = 0  # from here on, a whole piece might not be in memory
+        self._fill_at = 0  # a piece that begins here or later may not be whole in memory
         self._depth, self._limits = depth, limits
         self._count = self._values = self._objects = 0
         self._known: dict[str, list[tuple[str, Any]]] = {}  # by the text's beginning
@@ -119,7 +122,7 @@ class _Walk:
             raise ValueError(f"there is more behind its end, at {self._origin + self._at}")
 
     def _container(self, path: Path, depth: int) -> Iterator[Piece]:
-        """Walks the container that begins here, in a list by index, in an object by name."""
+        """Walks the container that begins here: a list by index, an object by name."""
         named = self._text[self._at] == "{"
         closing = "}" if named else "]"
         self._at += 1
@@ -162,7 +165,7 @@ class _Walk:
         return name
 
     def _parsed(self, path: Path, depth: int, repeats: bool = False) -> Piece:
-        """Parses the value that begins here, whole."""
+        """Parses the whole value that begins here."""
         text, start = self._text, self._at
         try:
             value, end = self._scan(text, start)
@@ -193,9 +196,10 @@ class _Walk:
         return next(over, LimitError(limits.length, length))
 
     def _repeated(self, path: Path) -> Piece | None:
-        """The value that begins here, where its text is one of those that were parsed.
+        """Returns the value that begins here if its text was parsed before, or None.
 
-        A graph describes a few kinds of tensors thousands of times. The text of an object ends where the object does.
+        A graph describes a few kinds of tensors thousands of times. Only objects are remembered: the end of an object's
+        text is unambiguous.
         """
         start = self._at
         for known, value in self._known.get(self._text[start : start + _BEGINNING], ()):
@@ -214,7 +218,7 @@ class _Walk:
         del alike[_ALIKE:]
 
     def _next_character(self) -> str:
-        """The next one that is no space, with a whole piece behind it in memory; empty at the end."""
+        """Skips spaces and returns the next character, with a whole piece behind it in memory; empty at the end."""
         while True:
             character = self._text[self._at : self._at + 1]
             if character and character in _SPACES:

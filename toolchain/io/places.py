@@ -1,4 +1,4 @@
-"""A file that is written must be none of those that are read: it would take their place."""
+"""Refuses an output that would replace another file of the same command."""
 
 from __future__ import annotations
 
@@ -9,14 +9,15 @@ from toolchain.errors import UsageError
 
 
 def require_own_place(out: str | os.PathLike[str], *others: str | os.PathLike[str] | None, where: str) -> None:
-    """Refuses an output that is another file of the same command, by whatever path: a link is that file too.
+    """Refuses an output that is another file of the same command, also by a different path or a link.
 
     Args:
-        others: what the command reads, or writes besides; None is no file.
+        out: the output.
+        others: the other files that the command reads or writes; None stands for no file.
         where: the option that names the output.
 
     Raises:
-        UsageError: with the file that would be replaced.
+        UsageError: the output would replace one of them.
     """
     for other in others:
         if other is not None and _same_file(Path(out), Path(other)):
@@ -37,5 +38,5 @@ def _same_file(one: Path, other: Path) -> bool:
 def _place(path: Path) -> str:
     try:
         return os.path.normcase(os.path.realpath(path))
-    except (OSError, ValueError):  # of Windows, for some of its paths
+    except (OSError, ValueError):  # Windows raises these for some of its paths
         return os.path.normcase(path.absolute())

@@ -1,4 +1,4 @@
-"""A file, or bytes in memory, read by position, so that any number of threads may read it at once."""
+"""Reads a file, or bytes in memory, by position, so that any number of threads may read it at once."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from threading import Lock
 
 
 class PositionedFile:
-    """A file opened for reading, without a position of its own.
+    """A file that is open for reading, without a position of its own.
 
     Raises:
         OSError: from any method.
@@ -17,28 +17,32 @@ class PositionedFile:
 
     def __init__(self, path: Path) -> None:
         self._file = path.open("rb", buffering=0)
-        self._moving = Lock()  # Windows has no read that leaves the file's position alone
+        self._moving = Lock()  # on Windows, every read moves the file's position
 
     def close(self) -> None:
-        """Not to be called while another thread reads."""
+        """Closes the file; no other thread may be reading it."""
         self._file.close()
 
     def status(self) -> os.stat_result:
         return os.fstat(self._file.fileno())
 
     def read(self, offset: int, length: int) -> bytes:
-        """The bytes from ``offset`` on; fewer than ``length`` only at the end of the file."""
+        """Returns ``length`` bytes from ``offset`` on; fewer only at the end of the file."""
         if hasattr(os, "pread"):
             data = os.pread(self._file.fileno(), length, offset)
         else:
             with self._moving:
                 self._file.seek(offset)
                 data = self._file.read(length) or b""
-        # One read may give less than it was asked for.
+        # One read may return fewer bytes than requested.
         return data if not data or len(data) == length else data + self.read(offset + len(data), length - len(data))
 
     def read_into(self, offset: int, buffer: memoryview) -> int:
-        """Fills some of ``buffer`` from ``offset`` on, without a copy in between; 0 only at the end of the file."""
+        """Fills the start of ``buffer`` from ``offset`` on, without a copy in between.
+
+        Returns:
+            The number of bytes; 0 only at the end of the file.
+        """
         if hasattr(os, "preadv"):
             return os.preadv(self._file.fileno(), [buffer], offset)
         with self._moving:
@@ -47,22 +51,22 @@ class PositionedFile:
 
 
 class PositionedBytes:
-    """Bytes in memory, read as a file is."""
+    """Bytes in memory, with the methods of :class:`PositionedFile`."""
 
     def __init__(self, data: bytes) -> None:
         self._data = memoryview(data)
         self.size = len(data)
 
     def close(self) -> None:
-        """Not to be called while another thread reads."""
+        """Releases the bytes; no other thread may be reading them."""
         self._data.release()
 
     def read(self, offset: int, length: int) -> bytes:
-        """The bytes from ``offset`` on; fewer than ``length`` only at the end."""
+        """Returns ``length`` bytes from ``offset`` on; fewer only at the end."""
         return bytes(self._data[offset : offset + length])
 
     def read_into(self, offset: int, buffer: memoryview) -> int:
-        """Fills some of ``buffer`` from ``offset`` on; 0 only at the end."""
+        """Fills ``buffer`` from ``offset`` on and returns the number of bytes; 0 only at the end."""
         piece = self._data[offset : offset + len(buffer)]
         buffer[: len(piece)] = piece
         return len(piece)

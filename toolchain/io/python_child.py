@@ -1,10 +1,10 @@
-"""The command of a child process that runs a module of ours, whatever stands in the current folder."""
+"""The command of a child process that runs one of our modules, whatever is in the current folder."""
 
 from __future__ import annotations
 
 import sys
 
-# `python -m` looks in the current folder first, where a torch.py or a select.py of the user's would take ours' place.
+# `python -m` searches the current folder first: a torch.py or a select.py of the user would be imported from there.
 _START = (
     "import sys; sys.path[:] = [entry for entry in sys.path if entry]; import runpy; "
     "runpy.run_module(sys.argv.pop(1), run_name='__main__', alter_sys=True)"
@@ -12,5 +12,5 @@ _START = (
 
 
 def python_child(module: str, *arguments: str) -> list[str]:
-    """What ``python -m MODULE ARGUMENTS`` does, with the current folder not on the path."""
+    """Returns a command like ``python -m MODULE ARGUMENTS``, but without the current folder on the path."""
     return [sys.executable, "-c", _START, module, *arguments]

@@ -1,4 +1,4 @@
-"""JSON as we accept it from files: no duplicate keys, no NaN, bounded in size, depth and numbers."""
+"""Parses JSON from files strictly: no duplicate keys, no NaN, and bounds on size, depth and numbers."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from toolchain.limits import JsonLimit
 
 # Deeper than torch's graphs and treespecs ever are, and shallow enough for any reader's recursion.
 DEPTH_LIMIT = 100
-# Any 64-bit number, signed or not.
+# Enough for any 64-bit number, signed or not.
 _DIGITS = 20
 
 
@@ -22,8 +22,8 @@ def load_json(data: bytes, *, where: str, limit: JsonLimit) -> Any:
     """Parses UTF-8 JSON.
 
     Raises:
-        MalformedArtifactError: more than the limit, too deep, not UTF-8, not JSON, a key twice, or a number beyond
-            64 bits.
+        MalformedArtifactError: the text exceeds the limit, nests too deep, is not UTF-8 or not JSON, or has a key twice
+            or a number that is too big.
     """
     if problem := limit.excess(data):
         raise MalformedArtifactError(f"the JSON cannot be read: it {problem}", where=where)
@@ -35,10 +35,10 @@ def load_json(data: bytes, *, where: str, limit: JsonLimit) -> Any:
 
 @contextmanager
 def json_errors(where: str) -> Iterator[None]:
-    """Turns what parsing raises into the one error that says where it was.
+    """Turns the exceptions of parsing into one error that names the place.
 
     Raises:
-        MalformedArtifactError: for what is no JSON that we accept.
+        MalformedArtifactError: the block met JSON that we do not accept.
     """
     try:
         yield
@@ -83,7 +83,11 @@ def _float(text: str) -> float:
 
 
 def unique_members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """An object of its members, none of them twice."""
+    """Makes an object of its members.
+
+    Raises:
+        ValueError: a key is there twice.
+    """
     document = dict(pairs)
     if len(document) != len(pairs):
         twice, _ = Counter(name for name, _ in pairs).most_common(1)[0]
@@ -96,4 +100,4 @@ def _refuse_constant(text: str) -> None:
 
 
 STRICT: dict[str, Any] = {"parse_constant": _refuse_constant, "parse_int": _integer, "parse_float": _float}
-"""What a decoder does with numbers: those that a reader could understand in two ways are a ``ValueError``."""
+"""A decoder's options for numbers: one that readers could understand differently raises ``ValueError``."""

@@ -1,4 +1,4 @@
-"""TOML, read by what Python brings, or by tomli on Python 3.10."""
+"""Parses TOML, with Python's own parser or, on Python 3.10, with tomli."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from toolchain.errors import MissingComponentError
 
 
 def parse_toml(text: str) -> dict[str, Any]:
-    """The document.
+    """Parses a TOML document.
 
     Raises:
-        ValueError: it is not TOML.
-        MissingComponentError: Python 3.10 without tomli, which an installed trtcross brings.
+        ValueError: the text is not TOML.
+        MissingComponentError: on Python 3.10, tomli is missing; installing trtcross installs it.
     """
     name = "tomllib" if sys.version_info >= (3, 11) else "tomli"
     try:

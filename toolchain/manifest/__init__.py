@@ -68,7 +68,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    # The schema needs pydantic, which takes longer to import than a manifest to read.
+    # The schema needs pydantic, whose import takes longer than reading a manifest.
     if name == "json_schema_text":
         from toolchain.manifest.schema import json_schema_text
 

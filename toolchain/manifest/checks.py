@@ -1,4 +1,4 @@
-"""What reads the values of fields: a check for each type that a record's field may have."""
+"""Checks the values of fields: there is a check for each type that a record's field may have."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from enum import Enum
 from types import NoneType, UnionType
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, get_args, get_origin
 
-# Gives the value of a field, or refuses it.
+# Returns the value of a field, or raises FieldError.
 Check = Callable[[Any], Any]
 
 _TIME = re.compile(r"(\d{4}-\d\d-\d\d)T(\d\d:\d\d:\d\d)(\.\d{1,6})?(Z|[+-]\d\d:\d\d)", re.ASCII)
@@ -25,11 +25,11 @@ else:
 
 
 class FieldError(ValueError):
-    """A field that is wrong.
+    """The value of a field is wrong.
 
     Attributes:
         problem: what is wrong with it.
-        path: where it is: names of fields and indices.
+        path: where the field is, as names of fields and indices.
     """
 
     def __init__(self, problem: str) -> None:
@@ -38,7 +38,7 @@ class FieldError(ValueError):
         self.path: list[str | int] = []
 
     def within(self, *path: str | int) -> FieldError:
-        """The same error, seen from outside of a field."""
+        """Prepends the names or indices of the surrounding fields to the path, and returns the error itself."""
         self.path[:0] = path
         return self
 
@@ -47,11 +47,11 @@ class FieldError(ValueError):
 
 
 class Bounds:
-    """What a value must be beyond its type.
+    """Restrictions on a value beyond its type.
 
     Attributes:
-        settings: of ``ge``, ``pattern``, ``min_length``, ``max_length`` and ``finite``, those that are set.
-        rule: what else a value must be; it raises ValueError.
+        settings: those of ``ge``, ``pattern``, ``min_length``, ``max_length`` and ``finite`` that are set.
+        rule: a further check, which raises ValueError.
     """
 
     def __init__(
@@ -64,10 +64,15 @@ class Bounds:
         finite: bool | None = None,
         rule: Callable[[Any], None] | None = None,
     ) -> None:
-        """Keeps the bounds that are given; None is no bound.
+        """Keeps the bounds that are given; None stands for no bound.
 
         Args:
-            pattern: of the whole text.
+            ge: the least value.
+            pattern: a regular expression that the whole text must match.
+            min_length: the least length of a text or list.
+            max_length: the greatest length of a text or list.
+            finite: whether NaN and infinities are refused.
+            rule: a further check, which raises ValueError.
         """
         given = {"ge": ge, "pattern": pattern, "min_length": min_length, "max_length": max_length, "finite": finite}
         self.settings: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
@@ -103,7 +108,7 @@ def _both(first: Check, second: Check) -> Check:
 
 
 def check_of(hint: Any) -> Check:
-    """What reads a value of this type; a record's class says so itself, by ``field_check``.
+    """Returns the check of a type; a record's class provides its own by ``field_check``.
 
     Raises:
         TypeError: no field can have this type.
@@ -209,7 +214,7 @@ def _union(members: tuple[Any, ...]) -> Check:
                 return member(value)
             except FieldError as error:
                 problems.append(error)
-        # The one that came furthest says most.
+        # The error of the member that got furthest is the most helpful.
         raise max(problems, key=lambda error: len(error.path))
 
     return check

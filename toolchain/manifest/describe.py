@@ -1,4 +1,4 @@
-"""What a manifest says of inputs, outputs and their sizes, as people read it."""
+"""Describes a manifest's inputs, outputs and sizes for people."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from toolchain.manifest.models import DynamicSize, Manifest, ValueSpec, size_ran
 
 
 def size_lines(manifest: Manifest) -> list[str]:
-    """What sizes must be beyond their ranges and equal symbols: ``x.2: 64 to 1024, a multiple of 8``."""
+    """Returns lines about guards, the conditions beyond ranges and symbols: ``x.2: 64 to 1024, a multiple of 8``."""
     ranges = size_ranges(manifest.inputs)
     return summary(Guards.parse(manifest.guards, ranges).rules, ranges)
 
 
 def value_text(value: ValueSpec) -> str:
-    """An input or output in one line: ``x  float32 [s77=1..8, 16]``."""
+    """Formats an input or output as one line: ``x  float32 [s77=1..8, 16]``."""
     if value.shape is None:
         return f"{value.name} = {value.value!r}"
     return f"{value.name}  {value.dtype} {sizes_text(value.shape)}"
 
 
 def sizes_text(shape: Sequence[int | DynamicSize]) -> str:
-    """A shape, with the range of each size that varies: ``[s77=1..8, 16]``."""
+    """Formats a shape, with the range of each size that varies: ``[s77=1..8, 16]``."""
     return f"[{', '.join(str(size) if isinstance(size, int) else _range(size) for size in shape)}]"
 
 

@@ -1,4 +1,4 @@
-"""The manifest: what an artifact is, what it needs, and where each of its engines lies. Schema versions 1 and 2.
+"""The models of the manifest: what an artifact is, what it needs, where its engines are. Schema versions 1 and 2.
 
 ``docs/ship/format.md`` describes every field for people; ``schema/manifest-*.json`` are generated from these models.
 """
@@ -27,9 +27,9 @@ CLASS_DEPTH = 50
 Sha256 = Annotated[str, Bounds(pattern=r"[0-9a-f]{64}")]
 Count = Annotated[int, Bounds(ge=0)]
 FieldName = Annotated[str, Bounds(min_length=1, max_length=200)]
-# Relative, in L2.
+# A relative error in L2.
 FiniteError = Annotated[float, Bounds(ge=0, finite=True)]
-# Of a module path or an operator.
+# A pattern that a module path or an operator matches.
 NodePattern = Annotated[str, Bounds(min_length=1, max_length=1000)]
 GuardText = Annotated[str, Bounds(min_length=1, max_length=LENGTH_LIMIT)]
 Capability = Annotated[str, Bounds(pattern=r"sm_[0-9]{2,3}")]
@@ -42,7 +42,7 @@ def _require_version(text: str) -> None:
         raise ValueError("not a version") from None
 
 
-# What goes into the lines that people copy into a shell.
+# These go into lines that people copy into a shell, so they are restricted to harmless characters.
 VersionText = Annotated[str, Bounds(rule=_require_version)]
 PackageName = Annotated[str, Bounds(pattern=r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?")]
 
@@ -91,7 +91,7 @@ class DynamicSize(Record):
 
 
 def allows(wanted: int | DynamicSize, size: int) -> bool:
-    """Whether a dimension may have a size: the one that is wanted, or one within its range."""
+    """Whether a dimension of the manifest may have a size: the fixed one, or one within its range."""
     if isinstance(wanted, int):
         return size == wanted
     return wanted.min <= size and (wanted.max is None or size <= wanted.max)
@@ -218,25 +218,25 @@ class Golden(Record):
 
 
 FOREIGN = "saved_by"
-"""The setting that says who saved an artifact that trtcross did not build."""
+"""The setting that names the program that saved an artifact which trtcross did not build."""
 TRUST = "trust"
-"""The setting in which ``convert`` writes why a foreign file was trusted, where it had to be."""
+"""The setting in which ``convert`` records why a foreign file was trusted, if a reason was needed."""
 
-# Under this name, in the settings, what is to be said of golden I/O: that it proves little, or why there is none.
+# The setting that holds warnings about golden I/O: that it proves little, or why there is none.
 GOLDEN_WARNINGS = "golden_warnings"
 
 
 def golden_warnings(manifest: Manifest) -> list[str]:
-    """What whoever built the artifact was told of its golden I/O."""
+    """Returns the build's warnings about golden I/O."""
     return _texts(manifest, GOLDEN_WARNINGS)
 
 
-# Under this name, in the settings, which operators stay in PyTorch because TensorRT did not take them.
+# The setting that holds warnings about operators that stay in PyTorch because TensorRT refused them.
 FALLBACK_WARNINGS = "fallback_warnings"
 
 
 def fallback_warnings(manifest: Manifest) -> list[str]:
-    """What whoever built the artifact was told of operators that TensorRT did not take."""
+    """Returns the build's warnings about operators that TensorRT refused."""
     return _texts(manifest, FALLBACK_WARNINGS)
 
 
@@ -268,13 +268,13 @@ class BuildRecord(Record):
 
 
 def build_warnings(manifest: Manifest) -> list[str]:
-    """What whoever built the artifact was told of it."""
+    """Returns all warnings of the build: about golden I/O, precision and operators that TensorRT refused."""
     precision = manifest.precision.warnings if manifest.precision else []
     return [*golden_warnings(manifest), *precision, *fallback_warnings(manifest)]
 
 
 def size_ranges(inputs: Sequence[ValueSpec]) -> dict[Size, Range]:
-    """The range of each size that guards may speak of: of every dimension of the inputs that have a name alone."""
+    """Returns the range of each size that guards may name: every dimension of each input with a unique name."""
     names = Counter(spec.name for spec in inputs)
     return {
         Size(spec.name, dim): (size.min, size.max) if isinstance(size, DynamicSize) else (size, size)
@@ -301,7 +301,7 @@ class Manifest(Record):
     files: dict[str, FileEntry]
     golden: Golden | None
     build: BuildRecord
-    # Schema version 2, named in SINCE. The default of each says nothing, so a reader need not ask for the version.
+    # Fields of schema version 2, listed in SINCE. Their defaults are neutral, so a reader need not check the version.
     guards: list[GuardText] = field(
         default=[],
         max_length=GUARD_COUNT,
@@ -318,7 +318,7 @@ class Manifest(Record):
 
     @property
     def schema_version(self) -> int:
-        """The lowest version that has every field in use: what an older reader can read is written for it."""
+        """The lowest version that has every field in use, so that older readers can read what they understand."""
         return max([1, *(SINCE[name] for name in self._additions())])
 
     def _additions(self) -> list[str]:
@@ -350,5 +350,5 @@ class Manifest(Record):
         return {name: value for name, value in document.items() if name != "schema_version"}
 
 
-# The schema version that brought a field of the manifest, for fields that version 1 does not have.
+# The schema version that introduced a field, for the fields that version 1 does not have.
 SINCE = {"guards": 2, "classes": 2, "precision": 2}

@@ -1,4 +1,4 @@
-"""Reading a manifest."""
+"""Parses a manifest and refuses what its schema does not allow."""
 
 from __future__ import annotations
 
@@ -14,10 +14,15 @@ from toolchain.manifest.models import SCHEMA_VERSION, Manifest
 
 
 def parse_manifest(data: bytes, *, where: str) -> Manifest:
-    """Reads a manifest.
+    """Parses a manifest.
+
+    Args:
+        data: the manifest's bytes.
+        where: the file and entry, for errors.
 
     Raises:
-        MalformedArtifactError: not JSON, a newer schema version, an unknown or missing field, a wrong type.
+        MalformedArtifactError: the bytes are not JSON, the schema version is newer than this release, a text holds
+            control characters, or a field is missing, unknown or wrong.
     """
     document = load_json(data, where=where, limit=MANIFEST)
     version = document.get("schema_version") if isinstance(document, dict) else None
@@ -44,7 +49,7 @@ def parse_manifest(data: bytes, *, where: str) -> Manifest:
         raise MalformedArtifactError(
             f"the manifest's field {field!r} is wrong: {error.problem}", where=where
         ) from error
-    except ValueError as error:  # fields that do not go together
+    except ValueError as error:  # fields that contradict each other
         raise MalformedArtifactError(f"the manifest is wrong: {error}", where=where) from error
 
 

@@ -1,7 +1,8 @@
-"""Frozen records with strictly checked fields: what a manifest is made of.
+"""Frozen records with strictly checked fields, of which a manifest consists.
 
-A record is read in a hundredth of the time that importing pydantic takes, which is what a program pays that opens one
-artifact. ``schema.py`` makes pydantic's models of the same classes, for the JSON Schema; a test compares both.
+They are not pydantic models: importing pydantic takes a hundred times as long as reading a record, and every program
+that opens an artifact would wait for it. ``schema.py`` makes pydantic models of the same classes for the JSON Schema; a
+test compares both.
 """
 
 from __future__ import annotations
@@ -20,16 +21,16 @@ if TYPE_CHECKING:
 else:
 
     def dataclass_transform(**_: Any) -> Callable[[Any], Any]:
-        """Stands in for typing's, which Python 3.11 has."""
+        """Stands in for the decorator of ``typing``, which exists from Python 3.11 on."""
         return lambda decorated: decorated
 
 
 REQUIRED: Any = object()
-"""The default of a field that has none."""
+"""Marks a field without a default."""
 
 
 class FieldSpec:
-    """What a class says of a field beside its type."""
+    """A field's declaration beside its type: default, description and bounds."""
 
     def __init__(self, default: Any, description: str | None, bounds: Bounds) -> None:
         self.default = default
@@ -45,16 +46,16 @@ def field(
     pattern: str | None = None,
     max_length: int | None = None,
 ) -> Any:
-    """A field's default, its description in the JSON Schema, and its :class:`Bounds`."""
+    """Declares a field: its default, its description in the JSON Schema, and its :class:`Bounds`."""
     return FieldSpec(default, description, Bounds(ge=ge, pattern=pattern, max_length=max_length))
 
 
 @dataclass_transform(kw_only_default=True, frozen_default=True, eq_default=True, field_specifiers=(field,))
 class Record:
-    """Strict and frozen: an unknown field is refused, and a number is never read from a string.
+    """Base class of records, strict and frozen: unknown fields are refused, and no string is read as a number.
 
     Raises:
-        FieldError: from the constructor, with the first field that is wrong.
+        FieldError: from the constructor, about the first field that is wrong.
     """
 
     _specs: ClassVar[dict[str, FieldSpec]] = {}
@@ -77,10 +78,10 @@ class Record:
 
     @classmethod
     def model_validate(cls, document: Any) -> Self:
-        """The record of a document with its fields; a record of the class is itself.
+        """Makes a record of a document; a record of this class is returned as it is.
 
         Raises:
-            FieldError: the first field that is wrong.
+            FieldError: about the first field that is wrong.
         """
         if isinstance(document, cls):
             return document
@@ -92,42 +93,43 @@ class Record:
 
     @classmethod
     def field_check(cls) -> Check:
-        """What reads a field of this type."""
-        cls._own_checks()  # a type that no field can have is told of now
+        """Returns the check of a field that holds this record."""
+        cls._own_checks()  # a wrong type of a field is reported now
         return cls.model_validate
 
     @classmethod
     def field_specs(cls) -> dict[str, FieldSpec]:
-        """The fields by name, in order."""
+        """Returns the fields by name, in order."""
         return cls._specs
 
     def model_copy(self, *, update: dict[str, Any]) -> Self:
-        """The same with other values, which are not checked."""
+        """Returns a copy with some values replaced; these are not checked."""
         copied = object.__new__(type(self))
         copied.__dict__.update(self.__dict__ | update)
         return copied
 
     def model_dump(self) -> dict[str, Any]:
-        """The fields as JSON has them."""
+        """Returns the fields as plain JSON."""
         return {name: _plain(value) for name, value in self._said().items()}
 
     def to_json(self) -> str:
+        """Returns the record as indented JSON."""
         return json.dumps(self.model_dump(), indent=1, ensure_ascii=False, allow_nan=False)
 
     @classmethod
     def _fields_of(cls, document: dict[str, Any]) -> dict[str, Any]:
-        """The fields in a document."""
+        """Returns the part of a document that holds the fields."""
         return document
 
     def _said(self) -> dict[str, Any]:
-        """The fields that a document has."""
+        """Returns the fields that are written."""
         return self.__dict__
 
     def _check_whole(self) -> None:
-        """Compares fields with one another.
+        """Checks fields that depend on each other.
 
         Raises:
-            ValueError: they do not go together.
+            ValueError: they contradict each other.
         """
 
     @classmethod
@@ -151,7 +153,7 @@ class Record:
 
     @classmethod
     def _own_checks(cls) -> dict[str, Check]:
-        """What reads each field; made once, with those of the records within."""
+        """Returns the check of each field; they are made once, with those of the records in them."""
         if cls._checks is None:
             hints = get_type_hints(cls, include_extras=True)
             cls._checks = {

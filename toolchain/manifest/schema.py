@@ -1,4 +1,4 @@
-"""pydantic's models of the manifest's records, and the JSON Schema that they give. Nobody imports it to read one."""
+"""Makes pydantic models of the manifest's records, and their JSON Schema. Reading a manifest does not need them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from toolchain.strict_model import StrictModel
 
 @cache
 def model_of(record: Any) -> type[StrictModel]:
-    """The pydantic model with a record's fields; of what fields must be together it knows nothing."""
+    """Returns a pydantic model with a record's fields; checks across fields are not part of it."""
     hints = get_type_hints(record, include_extras=True)
     fields: dict[str, Any] = {
         name: (_type_of(hints[name]), _field_of(spec, hints[name])) for name, spec in record.field_specs().items()
@@ -28,7 +28,7 @@ def model_of(record: Any) -> type[StrictModel]:
 
 def _field_of(spec: FieldSpec, hint: Any) -> Any:
     default = ... if spec.default is REQUIRED else spec.default
-    # What is read from a text of its own kind: enums and times.
+    # Enums and times are read from strings.
     strict = False if isinstance(hint, type) and issubclass(hint, (Enum, datetime)) else None
     return pydantic.Field(default, description=spec.description, strict=strict, **_settings(spec.bounds))
 
@@ -76,7 +76,7 @@ def _after(rule: Any) -> Any:
 
 
 def json_schema(version: int) -> dict[str, Any]:
-    """The JSON Schema of a manifest of this version, as shipped in ``schema/manifest-VERSION.json``."""
+    """Returns the JSON Schema of a manifest version, which is shipped as ``schema/manifest-VERSION.json``."""
     schema = model_of(Manifest).model_json_schema()
     for name, since in SINCE.items():
         if since > version:
@@ -94,7 +94,7 @@ def json_schema(version: int) -> dict[str, Any]:
 
 
 def _referenced(schema: Any, definitions: dict[str, Any]) -> set[str]:
-    """The definitions that a schema refers to, by itself or through others."""
+    """Returns the names of the definitions that a schema refers to, directly or through others."""
     found: set[str] = set()
     pending = [schema]
     while pending:
@@ -111,5 +111,5 @@ def _referenced(schema: Any, definitions: dict[str, Any]) -> set[str]:
 
 
 def json_schema_text(version: int = SCHEMA_VERSION) -> str:
-    """The JSON Schema of a manifest version, as the file in ``toolchain/schema`` has it."""
+    """Returns the text of a manifest version's JSON Schema, as in ``toolchain/schema``."""
     return json.dumps(json_schema(version), indent=1, sort_keys=True) + "\n"

@@ -1,4 +1,4 @@
-"""The manifest as an entry of an artifact."""
+"""Writes a manifest as an entry of an artifact."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from toolchain.manifest.models import Manifest
 
 
 def manifest_entry(manifest: Manifest) -> bytes:
-    """The entry's bytes.
+    """Returns the bytes of a manifest's entry.
 
     Raises:
-        BuildFailedError: it is longer than any reader takes.
+        BuildFailedError: the manifest exceeds the readers' limit.
     """
     data = manifest.to_json().encode()
     MANIFEST.require(data, where=MANIFEST_ENTRY)

@@ -1,1 +1,1 @@
-"""What is on pages about artifacts, on either side: the graph as a picture, engines, sizes, what a machine needs."""
+"""The contents of pages about artifacts: the graph as a picture, engines, sizes, requirements on a machine."""

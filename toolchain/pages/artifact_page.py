@@ -16,7 +16,7 @@ from toolchain.report.page import Mark, Page, Section, Text, Verdict
 
 
 def artifact_page(artifact: Artifact) -> Page:
-    """A page about an artifact alone; nothing is said of this machine."""
+    """Makes a page about an artifact; this machine is not part of it."""
     manifest, path = artifact.manifest, str(artifact.path)
     count, coverage = len(manifest.engines), manifest.coverage
     engines = f"{count} TensorRT engine{'' if count == 1 else 's'} for {manifest.target.platform.value}"

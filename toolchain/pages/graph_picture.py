@@ -1,4 +1,4 @@
-"""An artifact's graph as a picture: inputs, engines, what stays in PyTorch, outputs, and the tensors between them."""
+"""Makes a picture of an artifact's graph: inputs, engines, parts in PyTorch, outputs, and the tensors between them."""
 
 from __future__ import annotations
 
@@ -29,10 +29,13 @@ _INFIX = {"Add": " + ", "Mul": "*", "FloorDiv": "//", "CleanDiv": "//", "Mod": "
 
 @dataclass
 class _Part:
-    """An engine, or all that PyTorch computes between two layers of engines.
+    """An engine, or everything that PyTorch computes between two levels of engines.
 
     Attributes:
-        level: how many engines stand before it, one behind the other.
+        key: its name among the parts.
+        level: the number of engines on the longest path to it.
+        engine: the engine's index; None for PyTorch.
+        operators: PyTorch's operators, counted.
     """
 
     key: str
@@ -42,7 +45,7 @@ class _Part:
 
 
 class _Parts:
-    """A graph's nodes, gathered into engines and what PyTorch runs before, between and behind them."""
+    """A graph's nodes, grouped into engines and the parts that PyTorch runs before, between and behind them."""
 
     def __init__(self, document: Mapping[str, Any], where: str) -> None:
         self.parts: dict[str, _Part] = {}
@@ -62,7 +65,7 @@ class _Parts:
         self._connect(_OUTPUTS, _names_of_users(document, "output_specs", "user_output"))
 
     def _levels(self, where: str) -> dict[int, int]:
-        """The level of each node: how many engines stand before it, one behind the other."""
+        """Returns the level of each node: the number of engines on the longest path to it."""
         made: dict[str, int] = {}
         levels: dict[int, int] = {}
         for index, node in enumerate(self._nodes):
@@ -71,7 +74,7 @@ class _Parts:
                 read_placeholder(node, where)
             levels[index] = level
             made.update(dict.fromkeys(_names(node.get("outputs")), level + is_placeholder(node)))
-        # What is made of nothing, such as an arange, belongs to where it is first used.
+        # A node without inputs, such as an arange, gets the level of its first use.
         used: dict[str, int] = {}
         for index in reversed(range(len(self._nodes))):
             node = self._nodes[index]
@@ -99,18 +102,19 @@ class _Parts:
                 self.edges.setdefault((source, target), {})[name] = None
 
     def ordered(self) -> list[_Part]:
-        """Such that what leads to a part stands before it: PyTorch's part of a level, then its engines."""
+        """Returns the parts so that sources precede targets: PyTorch's part of a level, then its engines."""
         return sorted(self.parts.values(), key=lambda part: (part.level, part.engine is not None, part.engine or 0))
 
 
 def graph_picture(artifact: Artifact, sizes: Sequence[str]) -> Graph:
-    """An artifact's graph as a picture: engines, what stays in PyTorch, dtypes and sizes.
+    """Makes a picture of an artifact's graph.
 
     Args:
-        sizes: what sizes must be beyond their ranges, in words.
+        artifact: the artifact.
+        sizes: the conditions on sizes beyond their ranges, in words.
 
     Raises:
-        MalformedArtifactError: the graph is not one that torch.export writes, or has too many parts to be drawn.
+        MalformedArtifactError: the graph is not as torch.export writes one, or has more than :data:`BOX_LIMIT` parts.
     """
     where = str(artifact.path)
     try:
@@ -175,7 +179,7 @@ def _values(values: Sequence[ValueSpec]) -> list[str]:
 
 
 def _tensors(tensors: Mapping[str, Any], names: Sequence[str], *, named: bool) -> list[str]:
-    """A line for each; those that no picture has room for are counted alone."""
+    """Returns a line for each tensor; the picture only counts those behind the first few, so their lines are empty."""
     return [_tensor(tensors, name, named=named) if index < _LINES else "" for index, name in enumerate(names)]
 
 
@@ -201,7 +205,7 @@ def _size(size: Mapping[str, Any]) -> str:
 
 
 def _infix(node: ast.expr, inner: bool = False) -> str:
-    """sympy's own words for an expression, as people write it: ``Add(s0, Integer(1))`` is ``s0 + 1``."""
+    """Writes an expression of sympy as people do: ``Add(s0, Integer(1))`` becomes ``s0 + 1``."""
     if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
         if node.func.id == "Integer" and len(node.args) == 1:
             return _infix(node.args[0])
@@ -216,7 +220,7 @@ def _is_size(node: Mapping[str, Any]) -> bool:
 
 
 def _names(value: Any) -> Iterator[str]:
-    """The names of all values in a node's arguments or results, however deep."""
+    """Yields the names of all values in a node's arguments or results, at any depth."""
     if isinstance(value, Mapping):
         for key, item in value.items():
             if key in ("name", "as_name") and isinstance(item, str) and "arg" not in value:

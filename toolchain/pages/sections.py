@@ -1,4 +1,4 @@
-"""Sections about an artifact and about what it asks of a machine, as they stand on each page about one."""
+"""Makes the sections about an artifact, and about its requirements on a machine, for every page that has them."""
 
 from __future__ import annotations
 
@@ -32,15 +32,16 @@ _STATES = {State.MET: Mark.GOOD, State.NOT_MET: Mark.BAD, State.UNKNOWN: Mark.DO
 
 
 def command(*words: str) -> str:
-    """A command line to be pasted into this system's shell."""
+    """Quotes a command line for this system's shell."""
     return subprocess.list2cmdline(words) if sys.platform == "win32" else shlex.join(words)
 
 
 def requirement_table(requirements: Sequence[Requirement], *, asked: bool = True) -> Table:
-    """Every requirement, and what to do where one is not met.
+    """Makes a table of requirements, with a remedy for each that is not met.
 
     Args:
-        asked: False where nobody asked whether it runs here: what is not met is then no failure.
+        requirements: the requirements.
+        asked: False if the page is not about whether the artifact runs here: an unmet requirement is then no failure.
     """
     rows: list[list[str | TableCell]] = [
         [item.name, TableCell(item.state.value, _mark(item.state, asked)), item.needed, found]
@@ -56,7 +57,7 @@ def requirement_table(requirements: Sequence[Requirement], *, asked: bool = True
 
 
 def _once(texts: Sequence[tuple[Requirement, str]]) -> list[str]:
-    """What is said of requirements, in full where it is said of the first of those that are not met."""
+    """Replaces a text that an earlier unmet requirement has already by a reference to that requirement."""
     said: dict[str, str] = {}
     result = []
     for item, text in texts:
@@ -70,7 +71,7 @@ def _mark(state: State, asked: bool) -> Mark:
 
 
 def graph_section(artifact: Artifact) -> Section:
-    """The graph as a picture; where it cannot be drawn, why."""
+    """Makes the section with the graph as a picture, or the reason why it cannot be drawn."""
     try:
         return Section("The graph", [graph_picture(artifact, size_lines(artifact.manifest))])
     except TrtcrossError as error:
@@ -78,7 +79,7 @@ def graph_section(artifact: Artifact) -> Section:
 
 
 def value_section(manifest: Manifest) -> Section:
-    """Inputs and outputs, and what sizes must be."""
+    """Makes the section about inputs, outputs and the conditions on their sizes."""
     rows = [
         *(_value_row("input", value) for value in manifest.inputs),
         *(_value_row("output", value) for value in manifest.outputs),
@@ -95,22 +96,23 @@ def _value_row(kind: str, value: ValueSpec) -> list[str | TableCell]:
 
 
 def install_section(manifest: Manifest) -> Section:
-    """The lines that set up a machine for it."""
+    """Makes the section with the lines that set up a machine for the artifact."""
     return Section("To set up a machine for it", [Text("\n".join(manifest.install), code=True)])
 
 
 def artifact_section(artifact: Artifact) -> Section:
-    """:func:`artifact_blocks` of an open artifact."""
+    """Makes the section of :func:`artifact_blocks` for an open artifact."""
     digest = None if artifact.foreign else artifact.manifest_sha256
     return Section("The artifact", artifact_blocks(artifact.manifest, digest, artifact.container.size))
 
 
 def artifact_blocks(manifest: Manifest, manifest_sha256: str | None, size: int) -> list[Block]:
-    """What it is, and what stays in PyTorch.
+    """Makes the facts about an artifact, the table of operators that stay in PyTorch, and the warnings.
 
     Args:
-        manifest_sha256: None for a foreign file, which has no manifest.
-        size: the file's, in bytes.
+        manifest: the artifact's manifest.
+        manifest_sha256: the digest of its bytes; None for a foreign file, which has no manifest.
+        size: the size of the file, in bytes.
     """
     target = manifest.target
     facts: list[tuple[str, str | TableCell]] = [
@@ -146,7 +148,7 @@ def _built(manifest: Manifest) -> str:
 
 
 def precision_text(manifest: Manifest) -> str:
-    """What it computes in."""
+    """Describes the precision that the artifact computes in."""
     precision = manifest.precision
     if precision is None:
         return str(manifest.settings.get("precision") or "as the model has it")
@@ -162,7 +164,7 @@ def _coverage(coverage: Coverage) -> str:
 
 
 def engine_blocks(manifest: Manifest) -> list[Block]:
-    """Sizes, bindings and digests of the engines."""
+    """Makes the blocks about the engines: sizes, bindings and digests."""
     rows = [_engine_row(engine) for engine in manifest.engines]
     digests = "\n".join(f"{engine.sha256}  {engine.name}" for engine in manifest.engines)
     return [_sizes(manifest), Table(("engine", "inputs", "outputs"), rows), Text("SHA-256:"), Text(digests, code=True)]
@@ -177,7 +179,7 @@ def _engine_row(engine: EngineEntry) -> list[str | TableCell]:
 
 
 def _sizes(manifest: Manifest) -> Bars:
-    """The engines and what else is in the file, each in its raw size."""
+    """Makes bars of the engines and the other contents of the file, in raw bytes."""
     largest = sorted(manifest.engines, key=lambda engine: -engine.size)[:_BAR_LIMIT]
     names = {engine.name for engine in largest}
     bars = [Bar(e.name, e.size, size_text(e.size)) for e in manifest.engines if e.name in names]

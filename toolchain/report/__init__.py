@@ -1,4 +1,4 @@
-"""Reports of plain data: one HTML page that needs no network, and JUnit XML for CI.
+"""Makes reports from plain data: an HTML page that needs no network, and JUnit XML for CI.
 
 ::
 

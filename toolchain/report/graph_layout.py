@@ -1,6 +1,6 @@
-"""Where a graph's boxes and lines stand: layer under layer, so that a chain fits a narrow window.
+"""Places a graph's boxes and lines in layers from top to bottom, so that a chain fits a narrow window.
 
-Everything is in pixels, for text keeps its size; what is wider than the window is scrolled.
+All lengths are in pixels, since text keeps its size; a picture that is wider than the window is scrolled.
 """
 
 from __future__ import annotations
@@ -14,20 +14,20 @@ from itertools import pairwise
 from toolchain.report.page import Box, Edge, Graph
 from toolchain.text import printable
 
-_CHARACTER = 6.9  # of text of 12 px, in pixels
+_CHARACTER = 6.9  # the width of a character of 12 px text
 _BOLD = 1.08
 _COLUMNS = 42
 _LINE = 17
 _PADDING = 10
-_BETWEEN, _AROUND = 26, 4  # boxes of a layer, and the picture's margin
-_GAP = 18  # of lines above and below the texts between two layers
-_LABELS = 3  # tensors that are named beside a line
-_PASSING = 14  # what a line that passes a layer takes of its width
+_BETWEEN, _AROUND = 26, 4  # the space between boxes of a layer, and the picture's margin
+_GAP = 18  # the space above and below the texts between two layers
+_LABELS = 3  # how many tensors are named beside a line
+_PASSING = 14  # the width that a line takes in a layer that it passes
 
 
 @dataclass
 class PlacedBox:
-    """A box, or the place (without ``kind``) where a line passes a layer."""
+    """A box with its place, or (without ``kind``) the place where a line passes a layer."""
 
     layer: int
     width: float
@@ -45,7 +45,7 @@ class PlacedBox:
 
 @dataclass
 class PlacedLine:
-    """A line between two boxes, as an SVG path, and where its texts stand."""
+    """A line between two boxes as an SVG path, with the places of its arrow and its texts."""
 
     path: str
     arrow: tuple[float, float]
@@ -54,7 +54,7 @@ class PlacedLine:
 
 @dataclass(frozen=True)
 class Drawing:
-    """A graph's boxes and lines at their places, with the size of the whole in pixels."""
+    """A graph's boxes and lines at their places, and the size of the whole picture."""
 
     width: int
     height: int
@@ -63,7 +63,7 @@ class Drawing:
 
 
 def drawing(graph: Graph) -> Drawing:
-    """A graph's boxes and lines; edges lead from a box to one further down in ``graph.boxes``."""
+    """Places a graph's boxes and lines; edges must lead from a box to a later one in ``graph.boxes``."""
     layers = _layers(graph)
     boxes = {box.key: _sized(box, layers[box.key]) for box in graph.boxes}
     routes = [_route(edge, boxes) for edge in graph.edges]
@@ -77,7 +77,7 @@ def drawing(graph: Graph) -> Drawing:
 
 def _layers(graph: Graph) -> dict[str, int]:
     layers = {box.key: 0 for box in graph.boxes}
-    for box in graph.boxes:  # what leads to a box stands before it
+    for box in graph.boxes:  # sources precede targets
         for edge in graph.edges:
             if edge.target == box.key:
                 layers[box.key] = max(layers[box.key], layers[edge.source] + 1)
@@ -94,7 +94,7 @@ def _sized(box: Box, layer: int) -> PlacedBox:
 
 
 def _cut(text: str, columns: int = _COLUMNS) -> str:
-    """A text of one line, its middle left out where it is too long."""
+    """Leaves out the middle of a one-line text that is too long."""
     text, half = printable(text, 4 * columns), columns // 2
     return text if len(text) <= columns else f"{text[:half]}\u2026{text[1 - half :]}"
 
@@ -117,7 +117,7 @@ def _rows(places: Iterable[PlacedBox]) -> list[list[PlacedBox]]:
 
 
 def _order(rows: list[list[PlacedBox]], routes: Sequence[Sequence[PlacedBox]]) -> None:
-    """Puts what is connected below each other, as far as it goes: by the middle of the neighbours, a few times."""
+    """Sorts each row by the mean position of its neighbours, a few times, so that lines run straight."""
     above: dict[int, list[PlacedBox]] = defaultdict(list)
     below: dict[int, list[PlacedBox]] = defaultdict(list)
     for route in routes:
@@ -135,7 +135,7 @@ def _mean(values: Sequence[float], otherwise: float) -> float:
 
 
 def _across(rows: Sequence[Sequence[PlacedBox]]) -> float:
-    """Places each row in the middle; gives the width of all."""
+    """Centers each row and returns the width of the picture."""
     widths = [sum(place.width for place in row) + _BETWEEN * (len(row) - 1) for row in rows]
     widest = max(widths, default=0)
     for row, width in zip(rows, widths, strict=True):
@@ -147,7 +147,7 @@ def _across(rows: Sequence[Sequence[PlacedBox]]) -> float:
 
 
 def _down(rows: Sequence[Sequence[PlacedBox]], routes: Sequence[Sequence[PlacedBox]], edges: Sequence[Edge]) -> float:
-    """Places the rows, with room between two for the texts of the lines that begin there."""
+    """Places the rows, with room for the texts of the lines between them, and returns the height of the picture."""
     texts: dict[int, int] = defaultdict(int)
     for route, edge in zip(routes, edges, strict=True):
         texts[route[0].layer] += len(_labels(edge))
@@ -195,7 +195,7 @@ def _row_of(box: PlacedBox, routes: Sequence[Sequence[PlacedBox]]) -> list[Place
 
 
 def _ports(routes: Sequence[Sequence[PlacedBox]], end: int, other: int) -> dict[int, float]:
-    """Where each line leaves or meets its box: beside each other, in the order of where they come from."""
+    """Returns where each line leaves or meets its box: side by side, in the order of the boxes at the other ends."""
     at: dict[int, list[int]] = defaultdict(list)
     for index, route in enumerate(routes):
         at[id(route[end])].append(index)
@@ -219,12 +219,12 @@ def _path(points: Sequence[tuple[float, float]]) -> str:
 
 
 def _x_at(start: tuple[float, float], end: tuple[float, float], y: float) -> float:
-    """Where a curve of :func:`_path` is at a height, found by halving."""
+    """Returns where a curve of :func:`_path` is at a height, found by bisection."""
     (x0, y0), (x1, y1) = start, end
     low, high = 0.0, 1.0
     for _ in range(12):
         t = (low + high) / 2
-        # The handles stand in the middle, so both coordinates are simple in t.
+        # The handles are at half the height, so both coordinates are simple in t.
         at = y0 * (1 - t) ** 3 + 1.5 * (y0 + y1) * t * (1 - t) + y1 * t**3
         low, high = (t, high) if at < y else (low, t)
     t = (low + high) / 2

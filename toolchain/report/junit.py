@@ -1,4 +1,4 @@
-"""JUnit XML, as CI systems read it: https://github.com/testmoapp/junitxml describes the dialect."""
+"""Writes JUnit XML as CI systems read it; https://github.com/testmoapp/junitxml describes the dialect."""
 
 from __future__ import annotations
 
@@ -15,13 +15,14 @@ _OUTPUT_LIMIT = 50_000
 
 @dataclass(frozen=True)
 class Case:
-    """One thing that was tried.
+    """One test case.
 
     Attributes:
-        name: what was tried.
+        name: what was tested.
         group: what it belongs to; CI shows it as the class.
-        failure: why it failed; where the error is a bug of ours (exit code 1), it counts as an error.
-        skipped: why it was not tried.
+        seconds: how long it took.
+        failure: why it failed; a bug of ours (exit code 1) counts as an error, not a failure.
+        skipped: why it was skipped.
         output: text for people.
     """
 
@@ -51,7 +52,7 @@ class Suite:
 
 
 def junit_xml(suites: Sequence[Suite], name: str = "trtcross") -> str:
-    """The XML document. Texts are made printable and cut, for they may come from a hostile file."""
+    """Returns the XML document. Texts are made printable and cut, since they may come from a hostile file."""
     root = ElementTree.Element("testsuites", _counts([case for suite in suites for case in suite.cases], name))
     for suite in suites:
         root.append(_suite(suite))

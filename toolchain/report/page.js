@@ -1,6 +1,6 @@
 
 "use strict";
-// What is more comfortable with a script; the page says everything without it.
+// Conveniences; the page is complete without them.
 
 function element(name, text) {
   const made = document.createElement(name);
@@ -8,7 +8,7 @@ function element(name, text) {
   return made;
 }
 
-// A button that copies, behind whatever is to be typed.
+// Puts a copy button behind everything that is to be typed.
 for (const code of document.querySelectorAll("td code, dd code, pre code, .verdict code")) {
   const button = element("button", "copy");
   button.type = "button";
@@ -25,12 +25,12 @@ for (const code of document.querySelectorAll("td code, dd code, pre code, .verdi
   (code.closest("pre") || code).after(button);
 }
 
-// In a long table with marks: only the rows that ask for attention.
+// Offers, above a long table with marks, to show only the rows that need attention.
 for (const table of document.querySelectorAll("table")) {
   const rows = [...table.tBodies[0].rows].filter((row) => row.className !== "heading");
   const fine = rows.filter((row) => row.querySelector(".good") && !row.querySelector(".bad, .doubt"));
   if (rows.length < 8 || fine.length === 0 || fine.length === rows.length) continue;
-  const label = element("label", ` show only the ${rows.length - fine.length} that ask for attention`);
+  const label = element("label", ` show only the ${rows.length - fine.length} that need attention`);
   label.className = "filter";
   const box = document.createElement("input");
   box.type = "checkbox";

@@ -1,8 +1,8 @@
-"""A report as one HTML page that needs nothing but itself: no network, no file beside it, no script to be readable.
+"""The contents of a report as plain data, from :class:`Page` down to :class:`TableCell`.
 
-What is on the page is plain data, :class:`Page` down to :class:`TableCell`; the template knows how each part looks.
-Every text may come from a hostile file: it is escaped, its control characters are shown, and it is cut at
-:data:`TEXT_LIMIT`.
+The template decides how each part looks. The HTML page needs no network, no other file, and no script to be readable.
+Every text may come from a hostile file: it is escaped, its control characters are made visible, and it is cut at
+:data:`TEXT_LIMIT` characters.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ __all__ = [
 
 
 class Mark(str, Enum):
-    """How good something is. It has a sign and a colour; the words beside it say the same."""
+    """How good something is: a sign and a colour for what the words beside them state too."""
 
     GOOD = "good"
     BAD = "bad"
@@ -57,10 +57,11 @@ class TableCell:
     """One cell of a table, or one value of a list of facts.
 
     Attributes:
+        text: the text.
         mark: gives the text a sign and a colour.
-        number: stands to the right, in figures of one width.
-        code: what is to be typed or copied; gets a button that copies it.
-        link: a file beside the page, as a relative path; anything else stays a relative path too.
+        number: whether the text is right-aligned, in figures of one width.
+        code: whether the text is to be typed or copied; a button copies it.
+        link: the relative path of a file beside the page; a URL is taken as a relative path too.
         anchor: a section of this page, by its own ``anchor``.
     """
 
@@ -73,7 +74,7 @@ class TableCell:
 
     @property
     def href(self) -> str | None:
-        """The link as a URL that can only be relative: a colon is escaped, and no slash stands first."""
+        """The link as a URL that can only be relative: colons are escaped, and slashes at the start removed."""
         if self.anchor:
             return "#" + quote(self.anchor, safe="")
         return quote("./" + self.link.replace("\\", "/").lstrip("/"), safe="/.-_~") if self.link else None
@@ -81,9 +82,9 @@ class TableCell:
 
 @dataclass(frozen=True)
 class Table:
-    """Rows under named columns, the first of which names the row; at most :data:`ROW_LIMIT` are shown.
+    """Rows under named columns; the first cell names the row, and at most :data:`ROW_LIMIT` rows are shown.
 
-    A row of one cell alone is a heading of those below it.
+    A row of a single cell is a heading for the rows below it.
     """
 
     kind: ClassVar[str] = "table"
@@ -107,7 +108,7 @@ class Facts:
 
 @dataclass(frozen=True)
 class Text:
-    """A paragraph, or lines to be copied into a shell."""
+    """A paragraph, or with ``code``, lines to copy into a shell."""
 
     kind: ClassVar[str] = "text"
     text: str
@@ -116,10 +117,13 @@ class Text:
 
 @dataclass(frozen=True)
 class Bar:
-    """One bar: its length is ``value`` against the longest; ``text`` is the value as people read it.
+    """One bar, whose length is proportional to its value.
 
     Attributes:
-        mark: its colour; None is the colour of what matters less.
+        label: what it stands for.
+        value: the value.
+        text: the value as people read it.
+        mark: its colour; None is the colour of less important bars.
     """
 
     label: str
@@ -137,14 +141,14 @@ class Bars:
     bars: Sequence[Bar]
 
     def share(self, bar: Bar) -> float:
-        """A bar's length, in percent of the longest."""
+        """Returns a bar's length, in percent of the longest."""
         longest = max((bar.value for bar in self.bars), default=0.0)
         return round(100 * bar.value / longest, 2) if longest else 0.0
 
 
 @dataclass(frozen=True)
 class Bin:
-    """One column of a histogram; ``tick`` is written below its left edge, ``label`` is what it counts."""
+    """One column of a histogram: ``label`` is what it counts, and ``tick`` is written below its left edge."""
 
     label: str
     count: int
@@ -154,11 +158,13 @@ class Bin:
 
 @dataclass(frozen=True)
 class Histogram:
-    """Columns side by side, their heights logarithmic, so that a single outlier is seen.
+    """Columns side by side, with logarithmic heights, so that a single outlier is visible.
 
     Attributes:
+        caption: the title.
+        bins: the columns.
         summary: what the picture shows, in words, for those who cannot see it.
-        limit: a line that must not be crossed: how many bins lie left of it, and its name.
+        limit: a line that must not be crossed: how many bins are left of it, and its name.
     """
 
     kind: ClassVar[str] = "histogram"
@@ -170,7 +176,7 @@ class Histogram:
 
 @dataclass(frozen=True)
 class Grid:
-    """Coloured cells in rows and columns, for an overview; None is a cell that is not there."""
+    """Coloured cells in rows and columns, for an overview; None stands for a missing cell."""
 
     kind: ClassVar[str] = "grid"
     caption: str
@@ -183,7 +189,10 @@ class Box:
     """A box of a graph.
 
     Attributes:
-        kind: how it looks: ``ends`` (inputs and outputs), ``engine`` or ``torch``.
+        key: the name by which edges refer to it.
+        kind: its look: ``ends`` (inputs and outputs), ``engine`` or ``torch``.
+        title: its first line.
+        lines: the lines below the title.
     """
 
     key: str
@@ -194,7 +203,7 @@ class Box:
 
 @dataclass(frozen=True)
 class Edge:
-    """What goes from one box to another, a line of text for each tensor."""
+    """A connection from one box to another, with a line of text for each tensor."""
 
     source: str
     target: str
@@ -203,9 +212,12 @@ class Edge:
 
 @dataclass(frozen=True)
 class Graph:
-    """Boxes with lines between them, from top to bottom; what leads to a box stands before it in ``boxes``.
+    """Boxes with lines between them, from top to bottom.
 
     Attributes:
+        caption: the title.
+        boxes: the boxes; the source of an edge precedes its target.
+        edges: the connections.
         summary: what the picture shows, in words, for those who cannot see it.
     """
 
@@ -224,8 +236,10 @@ class Section:
     """A part of the page.
 
     Attributes:
-        anchor: what a cell's ``anchor`` leads to.
-        folded: whether only the title is seen until somebody asks for more, or comes by the anchor.
+        title: its heading.
+        blocks: its contents.
+        anchor: the name by which a cell's ``anchor`` refers to it.
+        folded: whether only the title is shown until the reader opens it or follows a link to it.
         mark: gives a folded section's title a sign and a colour.
     """
 
@@ -238,7 +252,7 @@ class Section:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What the reader came for: one sentence, why, and what to do next."""
+    """The result of the report: one sentence, the reason, and what to do next."""
 
     mark: Mark
     headline: str
@@ -248,7 +262,7 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Page:
-    """A report: its verdict first, then its sections."""
+    """A report: the verdict first, then the sections."""
 
     title: str
     verdict: Verdict

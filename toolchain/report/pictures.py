@@ -1,4 +1,7 @@
-"""The geometry of pictures. Across, everything is in percent, so that text keeps its size in a narrow window."""
+"""Computes the geometry of histograms.
+
+Horizontal positions are in percent, so that text keeps its size in a narrow window; vertical ones are in pixels.
+"""
 
 from __future__ import annotations
 
@@ -8,12 +11,12 @@ from dataclasses import dataclass
 
 from toolchain.report.page import Histogram, Mark
 
-HEIGHT = 120  # of the columns, in pixels; ticks and the limit's name have rows of their own
+HEIGHT = 120  # the height of the columns, in pixels; ticks and the limit's name have rows of their own
 
 
 @dataclass(frozen=True)
 class Column:
-    """A histogram's column, in pixels."""
+    """A histogram's column: ``x`` and ``width`` in percent, ``y`` and ``height`` in pixels."""
 
     x: float
     width: float
@@ -25,7 +28,7 @@ class Column:
 
 @dataclass(frozen=True)
 class Label:
-    """A text under a picture, at its place in pixels."""
+    """A text beside a picture: ``x`` in percent, and the SVG ``text-anchor`` of the text there."""
 
     x: float
     text: str
@@ -34,7 +37,7 @@ class Label:
 
 @dataclass(frozen=True)
 class Picture:
-    """A histogram at its places, in pixels."""
+    """A placed histogram; ``height`` is in pixels."""
 
     height: int
     columns: list[Column]
@@ -43,7 +46,7 @@ class Picture:
 
 
 def columns(histogram: Histogram) -> Picture:
-    """A histogram's columns, ticks and limit; a bin with anything in it is at least three pixels high."""
+    """Places a histogram's columns, ticks and limit; a bin that is not empty is at least three pixels high."""
     return Picture(HEIGHT, list(_columns(histogram)), list(_ticks(histogram)), _limit(histogram))
 
 
@@ -72,5 +75,5 @@ def _limit(histogram: Histogram) -> Label | None:
 
 
 def _label(x: float, text: str) -> Label:
-    """A text that does not stick out of the picture."""
+    """Places a text so that it stays inside the picture."""
     return Label(round(x, 3), text, "start" if x < 15 else "end" if x > 85 else "middle")

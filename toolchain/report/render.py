@@ -1,4 +1,4 @@
-"""A page of plain data as one HTML file that needs nothing but itself."""
+"""Renders a page of plain data as one self-contained HTML file."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _JOINT = re.compile(r"([_./(])(?=\w)")
 
 
 def render(page: Page) -> str:
-    """The page's HTML. Its Content-Security-Policy allows its own style and script, by digest, and nothing else."""
+    """Returns the page's HTML; its Content-Security-Policy allows only its own style and script, by digest."""
     style, script = _source("page.css"), _source("page.js")
     policy = (
         f"default-src 'none'; style-src '{_digest(style)}'; script-src '{_digest(script)}'; "
@@ -30,7 +30,7 @@ def render(page: Page) -> str:
 
 
 def _spans(text: str) -> list[tuple[Any, bool]]:
-    """A text in pieces of HTML, and whether each is a command."""
+    """Splits a text into pieces of HTML, each with whether it is a command."""
     from markupsafe import escape
 
     pieces = with_commands(printable(text))
@@ -38,7 +38,7 @@ def _spans(text: str) -> list[tuple[Any, bool]]:
 
 
 def _breakable(text: str) -> Any:
-    """Text in which long names may break behind an underscore, a dot or a slash, and so not within a word."""
+    """Escapes a text and lets long names break behind an underscore, dot, slash or parenthesis, not within a word."""
     from markupsafe import Markup, escape
 
     html = _LONG_NAME.sub(lambda found: _JOINT.sub(r"\1<wbr>", found[0]), str(escape(text)))

@@ -1,4 +1,4 @@
-"""Reports are written beside their place and moved there: who reads one sees the last whole one."""
+"""Writes reports beside their destination and moves them there, so that a reader always sees a complete one."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from toolchain.io.atomic import new_part, write_bytes
 
 
 def require_writable(path: Path) -> None:
-    """Refuses a place where no report can be written, before the work that it is to report.
+    """Refuses a path where no report can be written; called before the work that the report is about.
 
     Raises:
         UsageError: there is no such folder, it cannot be written to, or ``path`` is a folder itself.
@@ -26,7 +26,7 @@ def write_report(path: Path, text: str) -> None:
     r"""Writes a report's text as UTF-8, with line ends of ``\n`` on every system.
 
     Raises:
-        UsageError: it cannot be written; what was there before is still there.
+        UsageError: the report cannot be written; an earlier one stays as it was.
     """
     try:
         write_bytes(path, text.encode())

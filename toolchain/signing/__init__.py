@@ -1,4 +1,4 @@
-"""Signatures over artifacts: making them, verifying them, and the policy that asks for them.
+"""Signs artifacts, verifies signatures, and reads the policy that requires them.
 
 ::
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ["CertificateSigner", "KeySigner", "Policy", "read_policy", "require_signature", "sign_artifact"]
 
-# Loading an artifact needs one file of these, and each takes its time to import.
+# Loading an artifact needs only one of these modules, and each takes time to import.
 __getattr__ = lazy_names(
     __name__,
     {

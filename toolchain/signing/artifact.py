@@ -1,9 +1,9 @@
-"""Signing an artifact, and refusing one that the right people did not sign.
+"""Signs an artifact, and refuses one that none of the required signers has signed.
 
-The signature is of the manifest's bytes, and is beside the artifact. For one manifest there is one file: it lists
-every other entry in the order of the file, by size and digest, and the zip's own headers follow from that. So whoever
-has checked the signature, and then the digests as :meth:`Artifact.check_integrity` and ``load`` do, has checked every
-byte of the file.
+The signature covers the manifest's bytes, and is in a file beside the artifact. A manifest belongs to exactly one file:
+it lists every other entry in the order of the file, with size and digest, and the zip's headers follow from that. So
+checking the signature, and then the digests as :meth:`Artifact.check_integrity` and ``load`` do, checks every byte of
+the file.
 """
 
 from __future__ import annotations
@@ -21,11 +21,13 @@ from toolchain.signing.policy import Policy, Signer
 
 
 def sign_artifact(artifact: Artifact, key: Path, certificates: Sequence[Path] = ()) -> Path:
-    """Signs an artifact, whose every byte is checked first, and puts the signature beside it.
+    """Checks every byte of an artifact, signs it, and writes the signature beside it.
 
     Args:
-        key: a private key (PEM); it is read, and goes nowhere.
-        certificates: the key's own certificate first, then those that issued it; none for a signature by key alone.
+        artifact: the artifact.
+        key: the file of a private key (PEM); the key is read and never stored or sent.
+        certificates: the files of the key's own certificate and then of those that issued it; none to sign by key
+            alone.
 
     Returns:
         The signature's path.
@@ -49,15 +51,15 @@ def sign_artifact(artifact: Artifact, key: Path, certificates: Sequence[Path] = 
 def require_signature(artifact: Artifact, policy: Policy) -> Signer:
     """Refuses an artifact that none of the policy's signers has signed.
 
-    This covers the manifest, as it was read when the artifact was opened; the rest of the file is covered once its
-    digests are checked too.
+    The signature covers the manifest as it was read when the artifact was opened. The rest of the file is covered when
+    its digests are checked too.
 
     Returns:
-        Who signed it.
+        The signer.
 
     Raises:
-        UntrustedError: it is not signed; the signature is not valid, is of another artifact or by somebody else; its
-            certificate is not valid today.
+        UntrustedError: the artifact is foreign or not signed; or the signature is not valid, belongs to a different
+            artifact, or was made by somebody else; or its certificate is not valid today.
         UsageError: a key or certificate of the policy cannot be read.
         MissingComponentError: model-signing is not installed.
     """
@@ -66,10 +68,15 @@ def require_signature(artifact: Artifact, policy: Policy) -> Signer:
 
 
 def require_signature_of(manifest_sha256: str, signed: Path, policy: Policy) -> Signer:
-    """:func:`require_signature` of a manifest that is in another file than an artifact.
+    """Does what :func:`require_signature` does, for a manifest that a converted file or folder carries.
 
     Args:
+        manifest_sha256: the digest of the manifest's bytes.
         signed: the file beside which the signature is.
+        policy: who may have signed.
+
+    Returns:
+        The signer.
     """
     path = signature_path(signed)
     bundle = read_bundle(path)
@@ -80,7 +87,7 @@ def require_signature_of(manifest_sha256: str, signed: Path, policy: Policy) -> 
             continue
         if not library.is_of(verifier, manifest_sha256, path):
             raise refused("the signature is of another artifact, or this one was changed since it was signed", signed)
-        if signature_bytes(path) != bundle.data:  # the library has read it once more
+        if signature_bytes(path) != bundle.data:  # the library has read the file again
             raise refused("the signature changed while it was read", path)
         return signer
     claim = library.claimed_by(bundle)
@@ -90,7 +97,7 @@ def require_signature_of(manifest_sha256: str, signed: Path, policy: Policy) -> 
 def _require_manifest(artifact: Artifact) -> None:
     if artifact.foreign:
         raise UntrustedError(
-            "it was saved by Torch-TensorRT itself, and has no manifest, which is what a signature is of",
+            "it was saved by Torch-TensorRT itself, and has no manifest, which a signature covers",
             where=str(artifact.path),
             remedy=f"give it one: trtcross convert {artifact.path.name} -o OUT",
         )

@@ -1,4 +1,4 @@
-"""The signature's file: a Sigstore bundle, read strictly as far as it says who claims to have signed."""
+"""Reads a signature's file, a Sigstore bundle, strictly, as far as it states who claims to have signed."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ SUFFIX = ".sig"
 
 @dataclass(frozen=True)
 class Bundle:
-    """A claim that nobody has checked yet.
+    """A claim to have signed, which is not checked yet.
 
     Attributes:
         data: the file's bytes.
-        key_hint: the SHA-256 of the public key, in key mode.
-        certificates: in DER, the signer's own first, in certificate mode.
+        key_hint: the SHA-256 of the public key, for a signature by key.
+        certificates: certificates in DER with the signer's own first, for a signature by certificate.
     """
 
     data: bytes
@@ -32,7 +32,7 @@ class Bundle:
 
 
 def signature_path(artifact: str | os.PathLike[str]) -> Path:
-    """Where an artifact's signature is: beside it, under its name and ``.sig``."""
+    """Returns the path of an artifact's signature: its own path and ``.sig``."""
     return Path(f"{os.fspath(artifact)}{SUFFIX}")
 
 
@@ -40,7 +40,7 @@ def read_bundle(path: Path) -> Bundle:
     """Reads a signature's file.
 
     Raises:
-        UntrustedError: there is none, or it is no Sigstore bundle of a key or a certificate.
+        UntrustedError: there is no signature, or it is no Sigstore bundle of a key or a certificate.
     """
     data = signature_bytes(path)
     try:
@@ -53,7 +53,11 @@ def read_bundle(path: Path) -> Bundle:
 
 
 def signature_bytes(path: Path) -> bytes:
-    """The file's bytes, as many as a signature may have and one more."""
+    """Reads a signature's file, at most one byte more than a signature may have.
+
+    Raises:
+        UntrustedError: there is no signature, or it cannot be read.
+    """
     try:
         if not stat.S_ISREG(path.stat().st_mode):  # a pipe would block
             raise refused("the signature cannot be read: it is not a regular file", path)
@@ -66,14 +70,14 @@ def signature_bytes(path: Path) -> bytes:
 
 
 def refused(problem: str, where: os.PathLike[str] | str) -> UntrustedError:
-    """The refusal of a signature."""
+    """Returns the error for a signature that is refused."""
     return UntrustedError(
         problem, where=os.fspath(where), remedy="get the artifact and its signature again, from whom you trust"
     )
 
 
 def _bundle(data: bytes, material: dict[str, Any]) -> Bundle:
-    # The library knows other spellings and older forms, of which it believes more than we do.
+    # The library accepts further spellings and older forms, and checks less in them.
     kinds = set(material) - {"tlogEntries", "timestampVerificationData"}
     if kinds == {"publicKey"}:
         hint = material["publicKey"]["hint"]

@@ -1,8 +1,8 @@
-"""The one file that calls OpenSSF model-signing, pyOpenSSL and cryptography; it needs the extra ``sign``.
+"""Signs and verifies with OpenSSF model-signing, pyOpenSSL and cryptography; needs the extra ``sign``.
 
-What model-signing signs is a list of files with their digests. Ours has one file, the manifest, under the name that
-the library gives to a model of a single file: whoever takes the manifest out of the artifact can verify its signature
-with the library's own command. The digest comes from the open artifact, so that no file has to be written.
+No other module calls these libraries. model-signing signs a list of files with their digests. Our list has one file,
+the manifest, under the library's name for a model of a single file; so the library's own command verifies the signature
+of a manifest that was extracted from the artifact. The digest comes from the open artifact: no file has to be written.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ from toolchain.signing.policy import CertificateSigner, KeySigner, Signer
 _MODEL_NAME, _SINGLE_FILE = "manifest.json", "."
 _NOT_YET_VALID, _EXPIRED = 9, 10  # X509_V_ERR_CERT_NOT_YET_VALID, X509_V_ERR_CERT_HAS_EXPIRED
 
-# The libraries' errors have no common class. These are what each kind of call raises of what it was given; whatever
-# else comes out of them, or out of this file, is a bug and is reported as one. So no try block holds code of ours.
+# The libraries' errors have no common class. These are the ones that each kind of call raises about its input. Any
+# other error, from the libraries or from this file, is a bug and is reported as one: no try block holds our own code.
 _BAD_CERTIFICATE = (
     *(ValueError, UnsupportedAlgorithm, crypto.Error),
     *(x509.InvalidVersion, x509.DuplicateExtension, x509.UnsupportedGeneralNameType),
 )
-# The library looks into a signature's file without asking what is there, and verifies with whatever key it finds.
+# The library reads a signature's file without checking its form, and verifies with any key that it finds there.
 _BAD_SIGNATURE = (
     *(OSError, LookupError, TypeError, AttributeError, RecursionError),
     *(InvalidSignature, crypto.X509StoreContextError, x509.ExtensionNotFound, *_BAD_CERTIFICATE),
@@ -45,7 +45,7 @@ _CERTIFICATE_REMEDY = "give PEM files with --certificate: that of the key first,
 
 
 class _ManifestDigest:
-    """Stands where the library would hash files; it is asked only after a signature has proven right."""
+    """Takes the place of the library's hashing of files; the library calls it only after a signature proved valid."""
 
     def __init__(self, sha256: str) -> None:
         form = manifest.SerializationType.from_args({"method": "files", "hash_type": "sha256", "allow_symlinks": False})
@@ -58,7 +58,7 @@ class _ManifestDigest:
         return self._manifest
 
     def add_ignored_paths(self, **_options: object) -> None:
-        """There are no paths."""
+        """Does nothing: no paths are hashed."""
 
 
 def sign(sha256: str, key: Path, certificates: Sequence[Path], out: Path) -> None:
@@ -78,15 +78,15 @@ def sign(sha256: str, key: Path, certificates: Sequence[Path], out: Path) -> Non
 
 
 def _require_private_key(path: Path) -> None:
-    """Refuses a key that the library would stumble over: an encrypted one, or one of another kind.
+    """Refuses a key that the library cannot use: one that is encrypted, or of a different kind.
 
     Raises:
-        UsageError: it says which.
+        UsageError: the message names the reason.
     """
     data = _read(path, "the key cannot be used", _KEY_REMEDY)
     try:
         key = serialization.load_pem_private_key(data, None)
-    except TypeError as error:  # that no password was given
+    except TypeError as error:  # it needs a password
         raise _bad_key("it is encrypted", path) from error
     except (ValueError, UnsupportedAlgorithm) as error:
         raise _bad_key("it is no private key in PEM", path) from error
@@ -120,7 +120,7 @@ def _certificate_signer(key: Path, certificates: Sequence[Path]) -> Any:
             remedy="have it renewed",
         )
     try:
-        # The library needs a chain; the certificate itself adds nothing to it.
+        # The library requires a chain; the certificate itself adds nothing to it.
         return signing.Config().use_certificate_signer(
             private_key=key, signing_certificate=own, certificate_chain=others or [own]
         )
@@ -135,7 +135,7 @@ def _bad_certificates(error: Exception, own: Path) -> UsageError:
 
 
 def verifier(signer: Signer, bundle: Bundle) -> Any | None:
-    """The library's verifier for a signer, or None if it is another that claims to have signed.
+    """Returns the library's verifier for a signer, or None if the bundle claims a different signer.
 
     Raises:
         UntrustedError: the signer's certificate is not valid today.
@@ -147,10 +147,15 @@ def verifier(signer: Signer, bundle: Bundle) -> Any | None:
 
 
 def is_of(prepared: Any, sha256: str, signature: Path) -> bool:
-    """Whether a signature is of the manifest with this digest.
+    """Whether a signature covers the manifest with this digest.
+
+    Args:
+        prepared: what :func:`verifier` returned.
+        sha256: the manifest's digest.
+        signature: the signature's file.
 
     Raises:
-        UntrustedError: it was not made with the key that it names.
+        UntrustedError: the signature was not made with the key that it names.
     """
     digest = _ManifestDigest(sha256)
     prepared.set_hashing_config(digest)
@@ -168,7 +173,7 @@ def is_of(prepared: Any, sha256: str, signature: Path) -> bool:
 
 
 def claimed_by(bundle: Bundle) -> str:
-    """Who a bundle says has signed; unchecked."""
+    """Describes the signer that a bundle claims, unchecked."""
     if bundle.key_hint:
         return f"a key of SHA-256 {bundle.key_hint[:16]}..."
     leaf = _leaf(bundle)
@@ -210,7 +215,11 @@ def _certificate_verifier(signer: CertificateSigner, bundle: Bundle) -> Any | No
 
 
 def _is_issued_now(signer: CertificateSigner, bundle: Bundle, authorities: list[x509.Certificate]) -> bool:
-    """Whether the chain holds today; the library asks whether it held when the certificate began."""
+    """Whether the certificate chain is valid today; the library checks it for the start of the certificate's validity.
+
+    Raises:
+        UntrustedError: a certificate of the chain has expired, or is not valid yet.
+    """
     store = crypto.X509Store()
     for authority in authorities:
         store.add_cert(crypto.X509.from_cryptography(authority))
@@ -226,7 +235,7 @@ def _is_issued_now(signer: CertificateSigner, bundle: Bundle, authorities: list[
                 remedy="have the artifact signed again with a certificate that is valid today",
             ) from error
         return False
-    except _BAD_CERTIFICATE:  # one that cannot be read was issued by nobody
+    except _BAD_CERTIFICATE:  # a certificate that cannot be read counts as not issued
         return False
     return True
 
@@ -249,6 +258,6 @@ def _identities(certificate: x509.Certificate | None) -> list[str]:
         names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     except x509.ExtensionNotFound:
         return [subject]
-    except _BAD_CERTIFICATE:  # what cannot be read names nobody
+    except _BAD_CERTIFICATE:  # a name that cannot be read names nobody
         return []
     return [*(name.value for name in names if isinstance(name, kinds)), subject]

@@ -1,6 +1,6 @@
-"""Who may sign: keys, and people whom a certificate authority names. Read from a TOML file or made by a caller.
+"""Policies: the keys, and the identities of a certificate authority, whose signatures are accepted.
 
-The file names public parts only, by paths beside it::
+A policy is made by a caller, or read from a TOML file. The file names only public parts, by paths relative to itself::
 
     version = 1
 
@@ -44,7 +44,7 @@ class CertificateSigner:
     Attributes:
         identity: an e-mail address, URI or host name from the certificate's alternative names, or its whole subject
             (RFC 4514, such as ``CN=Releases,O=Example``).
-        ca: the file of the authority's certificates (PEM), the only ones that are trusted to have issued it.
+        ca: the file of the authority's certificates (PEM), the only ones that are trusted as issuers.
     """
 
     identity: str
@@ -59,7 +59,7 @@ Signer = KeySigner | CertificateSigner
 
 @dataclass(frozen=True)
 class Policy:
-    """Whose signature is taken: that of any one of the signers."""
+    """The accepted signers; a signature of any one of them is enough."""
 
     signers: tuple[Signer, ...]
 
@@ -82,11 +82,11 @@ class _Document(Record):
 
 
 def read_policy(policy: str | os.PathLike[str] | Policy) -> Policy:
-    """A policy as it is, or from its file.
+    """Reads a policy from its file; a :class:`Policy` is returned as it is.
 
     Raises:
-        UsageError: the file cannot be read, or is no policy.
-        MissingComponentError: Python 3.10 needs tomli to read it.
+        UsageError: the file cannot be read, or is not a policy.
+        MissingComponentError: on Python 3.10, tomli is missing.
     """
     if isinstance(policy, Policy):
         return policy
