@@ -1,1 +1,1 @@
-"""Engines by TensorRT-RTX's own API and CUDA's bindings, without PyTorch."""
+"""Runs engines by TensorRT-RTX's own API and CUDA's bindings. Imports no torch."""

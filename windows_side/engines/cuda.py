@@ -1,4 +1,4 @@
-"""The few functions of the CUDA runtime that a session needs, with our errors in the place of return codes."""
+"""The functions of the CUDA runtime that a session needs, which raise our errors instead of returning codes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ except ImportError as error:
         remedy="python -m pip install cuda-bindings",
     ) from error
 
-# A stream's handle.
+# The handle of a CUDA stream.
 Stream = int
 
 _SUCCESS = _cuda.cudaError_t.cudaSuccess
@@ -33,14 +33,15 @@ _WITHIN_DEVICE = _cuda.cudaMemcpyKind.cudaMemcpyDeviceToDevice
 
 
 class OutOfMemoryError(IncompatibleError):
-    """The GPU, or the host, has not enough memory left."""
+    """The GPU or the host has too little memory left."""
 
 
 class Gpu:
     """One GPU of this machine.
 
     Attributes:
-        is_only: whether the machine has no other, so that it is current in every thread.
+        index: the GPU's index, as CUDA counts.
+        is_only: whether the machine has no other GPU, so that this one is current in every thread.
 
     Raises:
         UsageError: there is no GPU of that index.
@@ -63,12 +64,12 @@ class Gpu:
 
     @cached_property
     def name(self) -> str:
-        """Its name, as torch and NVML give it."""
+        """The GPU's name, as torch and NVML report it."""
         return bytes(self._properties.name).partition(b"\0")[0].decode()
 
     @cached_property
     def capability(self) -> tuple[int, int]:
-        """Its compute capability."""
+        """The GPU's compute capability, major and minor."""
         return int(self._properties.major), int(self._properties.minor)
 
     @cached_property
@@ -76,10 +77,10 @@ class Gpu:
         return _checked(_cuda.cudaGetDeviceProperties(self.index))
 
     def make_current(self) -> int:
-        """Makes it this thread's current GPU.
+        """Makes this GPU the thread's current one.
 
         Returns:
-            The index of the one before.
+            The index of the GPU that was current before.
         """
         before = int(_checked(_cuda.cudaGetDevice()))
         if before != self.index:
@@ -87,13 +88,16 @@ class Gpu:
         return before
 
     def put_back(self, before: int) -> None:
-        """Makes the GPU current again that was before :meth:`make_current`, where that was another."""
+        """Restores the GPU that :meth:`make_current` returned."""
         if before != self.index:
             _cuda.cudaSetDevice(before)
 
     @contextmanager
     def current(self) -> Iterator[None]:
-        """Makes it this thread's current GPU within a block; TensorRT may have made another one current by its end."""
+        """Makes this GPU the thread's current one within a block.
+
+        The GPU before is restored even if TensorRT has changed the current one meanwhile.
+        """
         before = self.make_current()
         try:
             yield
@@ -102,7 +106,7 @@ class Gpu:
                 _cuda.cudaSetDevice(before)
 
     def start(self) -> None:
-        """Creates its context, which takes a fifth of a second the first time."""
+        """Creates the GPU's context, which takes a fifth of a second the first time."""
         _checked(_cuda.cudaSetDevice(self.index))
         _checked(_cuda.cudaFree(0))
 
@@ -117,7 +121,7 @@ class Event:
         _checked(_cuda.cudaEventRecord(self._event, stream))
 
     def hold_up(self, stream: Stream) -> None:
-        """Lets what is enqueued on a stream from now on wait for this point."""
+        """Makes work that is enqueued on ``stream`` from now on wait for this point."""
         _checked(_cuda.cudaStreamWaitEvent(stream, self._event, 0))
 
     def synchronize(self) -> None:
@@ -128,15 +132,15 @@ class Event:
 
 
 class Graph:
-    """What was enqueued on a stream, kept as a CUDA graph."""
+    """Work of a stream, captured as a CUDA graph."""
 
     def __init__(self, stream: Stream, enqueue: Callable[[], None]) -> None:
-        """Captures what ``enqueue`` puts on a stream; nothing of it is run.
+        """Captures what ``enqueue`` puts on ``stream``; none of it is run.
 
         Raises:
-            IncompatibleError: it cannot be captured, or another thread has broken the capture.
+            IncompatibleError: the work cannot be captured, or another thread has broken the capture.
         """
-        # Other threads may allocate meanwhile, which the global mode would not survive.
+        # Other threads may allocate meanwhile, which breaks a capture in the global mode.
         _checked(_cuda.cudaStreamBeginCapture(stream, _cuda.cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal))
         try:
             enqueue()
@@ -155,18 +159,18 @@ class Graph:
         _checked(_cuda.cudaGraphLaunch(self._graph, stream))
 
     def close(self) -> None:
-        """Frees it; it must not run any more."""
+        """Frees the graph, which must not be running."""
         with suppress(TypeError):  # the interpreter is about to end
             _cuda.cudaGraphExecDestroy(self._graph)
 
 
 def create_stream() -> Stream:
-    """A stream that does not wait for the legacy default stream."""
+    """Creates a stream that does not wait for the legacy default stream."""
     return int(_checked(_cuda.cudaStreamCreateWithFlags(_cuda.cudaStreamNonBlocking)))
 
 
 def destroy_stream(stream: Stream) -> None:
-    """Gives a stream back to CUDA."""
+    """Releases a stream of :func:`create_stream`."""
     _cuda.cudaStreamDestroy(stream)
 
 
@@ -185,24 +189,27 @@ def synchronize_device() -> None:
 
 
 def allocate(size: int) -> int:
-    """Memory of the current GPU.
+    """Allocates ``size`` bytes of the current GPU's memory, and returns their address.
 
     Raises:
-        OutOfMemoryError: there is not as much left.
+        OutOfMemoryError: the GPU has too little memory left.
     """
     return int(_checked(_cuda.cudaMalloc(size)))
 
 
 def free_memory() -> int:
-    """Bytes of the current GPU that nobody has taken."""
+    """Returns the bytes that are free on the current GPU."""
     return int(_checked(_cuda.cudaMemGetInfo()))
 
 
 def require_free(size: int, what: str) -> None:
-    """Checks that the current GPU has enough memory left, in bytes.
+    """Checks that the current GPU has ``size`` bytes left.
+
+    Args:
+        what: what needs the memory, for the error.
 
     Raises:
-        OutOfMemoryError: the current GPU has less than ``size`` bytes left, which ``what`` needs.
+        OutOfMemoryError: the GPU has less left.
     """
     left = free_memory()
     if left < size:
@@ -214,24 +221,24 @@ def require_free(size: int, what: str) -> None:
 
 
 def free(pointer: int) -> None:
-    """Waits for the GPU's work, and frees memory of :func:`allocate`."""
+    """Waits for the GPU's work, and frees memory of :func:`allocate`; does nothing while Python ends."""
     with suppress(TypeError):  # the interpreter is about to end
         _cuda.cudaFree(pointer)
 
 
 def allocate_pinned(size: int) -> int:
-    """Host memory between which and the GPU copies run beside other work."""
+    """Allocates ``size`` bytes of pinned host memory, which the GPU copies asynchronously, and returns the address."""
     return int(_checked(_cuda.cudaMallocHost(size)))
 
 
 def free_pinned(pointer: int) -> None:
-    """Gives pinned host memory back; does nothing while Python ends."""
+    """Frees memory of :func:`allocate_pinned`; does nothing while Python ends."""
     with suppress(TypeError):
         _cuda.cudaFreeHost(pointer)
 
 
 def upload(target: int, data: bytes) -> None:
-    """Copies bytes of the host's, and waits for it."""
+    """Copies bytes from the host to the GPU, and waits until they are there."""
     _checked(_cuda.cudaMemcpy(target, data, len(data), _TO_DEVICE))
 
 
@@ -251,12 +258,12 @@ def copy_within_device(target: int, source: int, size: int, stream: Stream) -> N
 
 
 def current_gpu() -> int:
-    """The index of this thread's current GPU."""
+    """Returns the index of this thread's current GPU."""
     return int(_checked(_cuda.cudaGetDevice()))
 
 
 def gpu_of(pointer: int) -> int | None:
-    """The index of the GPU to which memory belongs; None for memory of the host that CUDA knows.
+    """Returns the index of the GPU that ``pointer`` belongs to; None for memory of the host that CUDA knows.
 
     Raises:
         ValueError: CUDA does not know that memory.
@@ -268,11 +275,11 @@ def gpu_of(pointer: int) -> int | None:
 
 
 def _checked(result: tuple[Any, ...]) -> Any:
-    """What a function of CUDA returned beside its code, the first of it.
+    """Returns the first value that a function of CUDA returned beside its code.
 
     Raises:
-        IncompatibleError: there is no GPU or no driver, or memory is short.
-        TrtcrossError: anything else, with CUDA's own words.
+        OutOfMemoryError: memory is short.
+        IncompatibleError: there is no GPU or no driver, or anything else failed, with CUDA's own message.
     """
     if result[0] != _SUCCESS:
         raise _error(result[0])
@@ -281,7 +288,7 @@ def _checked(result: tuple[Any, ...]) -> Any:
 
 def _error(code: Any) -> TrtcrossError:
     if code in _NO_GPU:
-        # Without a driver CUDA's own words of it were seen to crash in a Windows Python.
+        # Without a driver, asking CUDA for its message crashed a Python of Windows.
         return IncompatibleError(
             f"there is no GPU to run on: {code.name}",
             where="CUDA",

@@ -1,4 +1,4 @@
-"""NVIDIA's driver, started by its own library: no bindings need be imported first, and Python's lock is not held."""
+"""Starts NVIDIA's driver by its own library, which needs no import of bindings and does not hold Python's lock."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ import sys
 from typing import Any
 
 _SUCCESS = 0
-_FROM_SYSTEM32 = 0x800  # LOAD_LIBRARY_SEARCH_SYSTEM32: where drivers put it, and nobody else may
+_FROM_SYSTEM32 = 0x800  # LOAD_LIBRARY_SEARCH_SYSTEM32: drivers install their libraries there, and only they may
 
 
 def start_driver(index: int) -> bool:
-    """Creates a GPU's context, which CUDA's runtime finds later and keeps, as this does, until the process ends.
+    """Creates a GPU's primary context, which CUDA's runtime later uses; it is kept until the process ends.
 
     Returns:
-        Whether it did. What is wrong where it did not is for CUDA's runtime to tell, which tries again.
+        Whether it succeeded. Otherwise CUDA's runtime tries again, and reports what is wrong.
     """
     driver = _library()
     if driver is None:
@@ -31,7 +31,7 @@ def start_driver(index: int) -> bool:
 
 
 def _library() -> Any:
-    """The driver's library, or None where there is none."""
+    """Returns the driver's library, or None where there is none."""
     try:
         if sys.platform == "win32":
             return ctypes.WinDLL("nvcuda.dll", winmode=_FROM_SYSTEM32)

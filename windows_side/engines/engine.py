@@ -1,4 +1,4 @@
-"""One engine on the GPU, and execution contexts of it: profiles, shapes and addresses."""
+"""An engine on the GPU, and its execution contexts: profiles, shapes and addresses."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ logger = logging.getLogger("trtcross.session")
 
 Shape = tuple[int, ...]
 _Bounds = tuple[Shape, Shape]
-# Says where an output of a shape goes, by its index.
+# Returns the address for an output, by its index and shape.
 Place = Callable[[int, Shape], int]
 
 _OWN_WORDS = "TensorRT-RTX printed its reason on stderr"
@@ -30,7 +30,7 @@ class LoadedEngine:
     """An engine whose weights are on the current GPU.
 
     Attributes:
-        entry: what the manifest says of it.
+        entry: the engine's entry in the manifest.
     """
 
     def __init__(
@@ -39,14 +39,16 @@ class LoadedEngine:
         """Deserializes the engine on the current GPU.
 
         Args:
-            runtime: TensorRT's, of :func:`create_runtime`.
-            read: gives the engine's bytes, their digest checked.
-            kernels: what shares compiled kernels with it: :meth:`.kernels.Kernels.attach`.
-            cuda_graphs: whether its calls are captured.
+            runtime: TensorRT's runtime, of :func:`create_runtime`.
+            engine: the engine in the artifact.
+            read: returns the engine's bytes, whose digest was checked.
+            kernels: the compiled kernels, which the artifact's engines share.
+            cuda_graphs: whether the engine's calls are captured.
 
         Raises:
-            IncompatibleError: it needs what a session lacks, or memory is short.
-            MalformedArtifactError: its digest is wrong, or TensorRT does not take it.
+            IncompatibleError: the engine needs what a session lacks, or memory is short.
+            MalformedArtifactError: the engine's digest is wrong, TensorRT refuses it, or its inputs and outputs are not
+                those of the manifest.
         """
         self.entry = entry = engine.entry
         self._launches = kernels.launches
@@ -65,8 +67,8 @@ class LoadedEngine:
         logger.debug("it is deserialized")
         self._require_bindings()
         self._config = self._engine.create_runtime_config()
-        # As `load` has it: better kernels for a call's very sizes are compiled beside the calls; a captured graph would
-        # keep those that serve meanwhile.
+        # As in `load`: LAZY compiles better kernels for a call's very sizes in the background. A captured graph would
+        # keep the slower kernels that run meanwhile, so EAGER compiles them before the call.
         strategies = import_tensorrt().DynamicShapesKernelSpecializationStrategy
         self._config.dynamic_shapes_kernel_specialization_strategy = (
             strategies.EAGER if cuda_graphs else strategies.LAZY
@@ -75,10 +77,11 @@ class LoadedEngine:
         logger.debug("its kernels are read")
 
     def create_context(self) -> EngineContext:
-        """What runs the engine, one call at a time, with scratch memory of its own.
+        """Creates a context, which runs the engine for one call at a time and has scratch memory of its own.
 
         Raises:
-            IncompatibleError: the GPU has no memory left for it.
+            OutOfMemoryError: the GPU has too little memory left for it.
+            IncompatibleError: TensorRT-RTX makes no context for another reason.
         """
         context = self._engine.create_execution_context(self._config)
         if context is None:
@@ -91,15 +94,15 @@ class LoadedEngine:
         return EngineContext(self._engine, context, self.entry, self._launches)
 
     def close(self) -> None:
-        """Frees its weights, when no context of it is left, whoever still refers to it: the frames of an error do."""
+        """Frees the weights, once no context is left, even if something (such as an error's frame) refers to this."""
         self._engine = self._config = None
 
     def _require_bindings(self) -> None:
         """Checks that the engine's inputs and outputs are those of the manifest.
 
         Raises:
-            MalformedArtifactError: the engine has other inputs and outputs than the manifest says.
-            IncompatibleError: it needs one of them in host memory.
+            MalformedArtifactError: the engine's inputs and outputs are not those that the manifest lists.
+            IncompatibleError: the engine needs one of them in host memory.
         """
         names = [self._engine.get_tensor_name(index) for index in range(self._engine.num_io_tensors)]
         listed = [binding.name for binding in (*self.entry.inputs, *self.entry.outputs)]
@@ -117,18 +120,18 @@ class LoadedEngine:
 
 
 class EngineContext:
-    """Runs an engine on addresses.
+    """Runs an engine on arrays that are given by their addresses.
 
     Attributes:
-        addresses: of inputs and outputs at the last run; -1 where TensorRT has none.
-        aliases: for each output the index of the input whose memory it shares, if it does.
+        addresses: the addresses of inputs and outputs at the last run; -1 where TensorRT has none.
+        aliases: for each output the index of the input whose memory it shares, or None.
     """
 
     def __init__(self, engine: Any, context: Any, entry: EngineEntry, launches: LaunchLock) -> None:
         self._context = context
         self._launches = launches
-        self._enqueued: set[tuple[int, tuple[Shape, ...]]] = set()  # profiles, and shapes in them
-        self._are_new = True  # the shapes in the profile: nothing was enqueued with them
+        self._enqueued: set[tuple[int, tuple[Shape, ...]]] = set()  # profiles, and shapes that were enqueued in them
+        self._shapes_are_new = True  # nothing was enqueued with the current profile and shapes
         self._inputs = [binding.name for binding in entry.inputs]
         self._outputs = [binding.name for binding in entry.outputs]
         self.aliases = _aliases(entry)
@@ -143,15 +146,15 @@ class EngineContext:
     def run(
         self, stream: Stream, shapes: list[Shape], pointers: Sequence[int], place: Place
     ) -> list[tuple[int, Shape]]:
-        """Enqueues the engine.
+        """Sets shapes and addresses, and enqueues the engine.
 
         Args:
-            shapes: of the inputs, in the order of the bindings.
-            pointers: of the inputs.
-            place: says where each output goes; one that shares an input's memory is not asked for.
+            shapes: the inputs' shapes, in the order of the bindings.
+            pointers: the inputs' addresses.
+            place: returns the address for an output; it is not called for one that shares an input's memory.
 
         Returns:
-            Where the outputs are, and their shapes.
+            The addresses and the shapes of the outputs.
 
         Raises:
             IncompatibleError: no profile takes these shapes, or TensorRT fails.
@@ -181,34 +184,38 @@ class EngineContext:
         """Enqueues the engine with the shapes that were set last.
 
         Args:
-            addresses: of the inputs and then the outputs, in the order of the bindings; the list is kept.
+            addresses: the addresses of the inputs and then of the outputs, in the order of the bindings. The list is
+                kept, so the caller must not change it.
 
         Raises:
             IncompatibleError: TensorRT fails.
         """
         if addresses != self.addresses:
             self._set_addresses(addresses)
-        if self._are_new:
+        if self._shapes_are_new:
             self._enqueue_first(stream)
         else:
             with self._launches.launching:
                 self._execute(stream)
 
     def _enqueue_first(self, stream: Stream) -> None:
-        """Compiles kernels for the shapes, or finds them in the cache that all contexts share: while no other runs."""
+        """Enqueues the engine while no other one runs.
+
+        With new shapes TensorRT-RTX compiles kernels, or finds them in the cache that all contexts share.
+        """
         with self._launches.capturing():
             self._execute(stream)
         if len(self._enqueued) == MOST_SHAPES:
-            self._enqueued.clear()  # the next call of each is alone once more
+            self._enqueued.clear()  # the next call of each set of shapes counts as the first one again
         self._enqueued.add((self._profile, tuple(self._shapes or ())))
-        self._are_new = False
+        self._shapes_are_new = False
 
     def _execute(self, stream: Stream) -> None:
         if not self._context.execute_async_v3(stream):
             raise self._failed("does not run")
 
     def _set_addresses(self, addresses: list[int]) -> None:
-        before, self.addresses = self.addresses, [-1] * len(self._names)  # unknown, should TensorRT refuse one
+        before, self.addresses = self.addresses, [-1] * len(self._names)  # unknown if TensorRT refuses one
         for name, pointer, old in zip(self._names, addresses, before, strict=True):
             if pointer != old and not self._context.set_tensor_address(name, pointer):
                 raise self._failed(f"does not take an address for {name}")
@@ -222,14 +229,14 @@ class EngineContext:
                 raise self._failed(f"does not take the shape {shape} for {name}")
         self._output_shapes = [tuple(self._context.get_tensor_shape(name)) for name in self._outputs]
         if any(size < 0 for shape in self._output_shapes for size in shape):
-            raise self._failed("has outputs whose sizes are known only when it has run")
+            raise self._failed("has outputs whose sizes are known only after it has run")
         self._shapes = list(shapes)
-        self._are_new = (self._profile, tuple(shapes)) not in self._enqueued
+        self._shapes_are_new = (self._profile, tuple(shapes)) not in self._enqueued
 
     def _choose_profile(self, stream: Stream, shapes: Sequence[Shape]) -> None:
-        """Keeps the profile that is active if it fits, else takes the first one that does."""
+        """Keeps the active profile if it fits the shapes, else takes the first one that does."""
         if len(self._profiles) < 2:
-            return  # TensorRT itself compares shapes with the only one
+            return  # TensorRT itself compares shapes with the only profile
         order = [self._profile, *(index for index in range(len(self._profiles)) if index != self._profile)]
         for index in order:
             if all(_fits(shape, bounds) for shape, bounds in zip(shapes, self._profiles[index], strict=True)):
@@ -251,10 +258,10 @@ class EngineContext:
 
 
 def create_contexts(engines: Sequence[LoadedEngine], kernels: Kernels, count: int) -> Iterator[list[EngineContext]]:
-    """Contexts of all engines, one of each for every call that may run beside others.
+    """Yields ``count`` lists of contexts, each with one context of every engine.
 
     Raises:
-        OutOfMemoryError: not so many fit; how many do is said.
+        OutOfMemoryError: not all fit; the error reports how many do.
     """
     for number in range(count):
         try:
@@ -271,10 +278,10 @@ def create_contexts(engines: Sequence[LoadedEngine], kernels: Kernels, count: in
 
 @cache
 def import_tensorrt() -> Any:
-    """TensorRT-RTX's Python package.
+    """Imports TensorRT-RTX's Python package.
 
     Raises:
-        MissingComponentError: it is not installed, or its library does not load.
+        MissingComponentError: the package is not installed, or its library does not load.
     """
     try:
         return importlib.import_module("tensorrt_rtx")
@@ -282,26 +289,26 @@ def import_tensorrt() -> Any:
         raise MissingComponentError(
             f"TensorRT-RTX cannot be imported: {error}",
             where="this Python environment",
-            remedy="python -m pip install tensorrt-rtx; `trtcross check ARTIFACT` says which release",
+            remedy="python -m pip install tensorrt-rtx; `trtcross check ARTIFACT` names the release",
         ) from error
 
 
 def create_runtime() -> Any:
-    """TensorRT's runtime for the current GPU."""
-    # Its logger is native: one of Python's could wait for ever for a thread of TensorRT's that needs to say something.
+    """Creates TensorRT's runtime for the current GPU."""
+    # Its logger is native: one in Python could deadlock with a thread of TensorRT's that logs.
     trt = import_tensorrt()
     return trt.Runtime(trt.Logger(trt.Logger.ERROR))
 
 
 def _aliases(entry: EngineEntry) -> list[int | None]:
-    """For each output the index of the input whose memory it shares, if it does."""
+    """Returns for each output the index of the input whose memory it shares, or None."""
     inputs = [binding.name for binding in entry.inputs]
     shared = {alias.output: inputs.index(alias.input) for alias in entry.aliased_io}
     return [shared.get(binding.name) for binding in entry.outputs]
 
 
 def _profiles(engine: Any, names: Sequence[str]) -> list[list[_Bounds | None]]:
-    """The least and the greatest shape of each input in each profile; none of inputs whose shape is fixed."""
+    """Returns the least and the greatest shape of each input in each profile; None for inputs with fixed shapes."""
     dynamic = [name if -1 in tuple(engine.get_tensor_shape(name)) else None for name in names]
     return [
         [_bounds(engine, name, index) if name else None for name in dynamic]
@@ -322,10 +329,10 @@ def _fits(shape: Shape, bounds: _Bounds | None) -> bool:
 
 
 def _require_simple(entry: EngineEntry) -> None:
-    """Checks that TensorRT knows the outputs' sizes before a call.
+    """Checks that the outputs' sizes are known before a call.
 
     Raises:
-        IncompatibleError: the sizes of its outputs depend on values.
+        IncompatibleError: the sizes of outputs depend on values.
     """
     if entry.requires_output_allocator:
         raise IncompatibleError(

@@ -1,1 +1,1 @@
-"""From a checked artifact to a model on a GPU."""
+"""Loads a checked artifact onto a GPU."""

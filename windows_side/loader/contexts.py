@@ -1,8 +1,8 @@
 """``load(contexts=N)``: several calls at once, with an engine's weights on the GPU once.
 
-An engine object of Torch-TensorRT's has one execution context, and hands out neither another nor the engine within. So
-engines are deserialized here by TensorRT-RTX's own API, and each copy of the graph calls contexts of its own; the
-tensors that stayed in PyTorch are the same in every copy.
+An engine object of Torch-TensorRT has one execution context, and gives access neither to another one nor to the engine
+within. So engines are deserialized here by TensorRT-RTX's own API, and each copy of the graph calls its own contexts.
+The tensors that stayed in PyTorch are the same in every copy.
 """
 
 from __future__ import annotations
@@ -31,22 +31,22 @@ from windows_side.loader.flat import attribute_of, read_flat
 from windows_side.loader.graph_operators import UnknownFormError
 from windows_side.options import LoadOptions
 
-_ALIGNMENT = 256  # of what TensorRT reads
+_ALIGNMENT = 256  # of the memory that TensorRT reads
 
-# What is freed when Python exits: TensorRT's objects must go before CUDA does.
+# Engines to free when Python exits: TensorRT's objects must be released before CUDA is.
 _OPEN: WeakSet[SharedEngines] = WeakSet()
 
 
 def programs_in_contexts(
     artifact: Artifact, place: torch.device, options: LoadOptions
 ) -> tuple[list[FlatProgram], SharedEngines]:
-    """Reads an artifact that was found safe to load: a program for each of ``options.contexts``.
+    """Reads an artifact that was found safe to load, and makes a program for each of ``options.contexts``.
 
     Returns:
-        The programs, and the engines that they share, which keep compiled kernels.
+        The programs, and the engines that they share, which also keep the compiled kernels.
 
     Raises:
-        IncompatibleError: calls of it cannot run at once, or memory is short.
+        IncompatibleError: calls of this model cannot run at once, or memory is short.
     """
     _require_rtx(artifact)
     shared = SharedEngines(artifact, place, options)
@@ -72,11 +72,13 @@ def _read(artifact: Artifact, place: torch.device, shared: SharedEngines, count:
 
 
 class SharedEngines:
-    """An artifact's engines on one GPU, and their compiled kernels; :class:`.kernel_cache.RuntimeCache` of a model.
+    """An artifact's engines on one GPU, and their compiled kernels.
+
+    It keeps the kernels of a model as :class:`.kernel_cache.RuntimeCache` does.
 
     Attributes:
-        engines: in graph order.
-        kernels: in the cache that ``load`` and ``Session`` share.
+        engines: the engines in graph order.
+        kernels: their kernels in the cache that ``load`` and ``Session`` share.
     """
 
     def __init__(self, artifact: Artifact, place: torch.device, options: LoadOptions) -> None:
@@ -91,7 +93,12 @@ class SharedEngines:
         _OPEN.add(self)
 
     def make(self, engine: Any, fields: list[str | bytes]) -> LoadedEngine:
-        """Deserializes an engine of its engine info, whose digest was checked as it was read."""
+        """Deserializes an engine.
+
+        Args:
+            engine: the engine in the artifact.
+            fields: its engine info, whose digest was checked as it was read; the list is emptied.
+        """
 
         def read() -> bytes:
             plan = fields[ENGINE_FIELD]
@@ -103,28 +110,28 @@ class SharedEngines:
         return made
 
     def call(self, engine: LoadedEngine, context: EngineContext) -> EngineCall:
-        """What calls one of the engines in a context of it."""
+        """Makes the object that calls one of the engines in one of its contexts."""
         made = EngineCall(context, engine.entry, self._place, self)
         self._calls.add(made)
         return made
 
     @property
     def warm(self) -> bool:
-        """Whether the first call finds its kernels compiled."""
+        """Whether the kernels were there when the model was loaded."""
         return self.kernels.warm
 
     def after_call(self, leaves: Sequence[Any]) -> None:
-        """Keeps what the call has compiled, where its inputs are of new sizes."""
+        """Writes the kernels if a call with new shapes may have compiled some."""
         if self.kernels.are_new(tuple([getattr(leaf, "shape", None) for leaf in leaves])):
             self.save()
 
     def save(self) -> None:
-        """A model runs without its cache as well, so a full disk is no error."""
+        """Writes the kernels. A failure is only logged, because a model runs without its cache too."""
         with LAUNCH_LOCK.capturing():  # no engine is launched while the cache is read
             self.kernels.save()
 
     def close(self) -> None:
-        """Keeps kernels, and frees contexts before engines, engines before the runtime."""
+        """Writes the kernels, and frees contexts before engines, and engines before the runtime."""
         self.kernels.save()
         for call in self._calls:
             call.close()
@@ -135,25 +142,27 @@ class SharedEngines:
 
 
 class EngineCall:
-    """One engine in one execution context, called with torch's tensors; not for two calls at once."""
+    """One engine in one execution context, called with torch's tensors. Two calls must not run at once."""
 
     def __init__(self, context: EngineContext, entry: EngineEntry, place: torch.device, shared: SharedEngines) -> None:
         self._context: EngineContext | None = context
         self._name = entry.name
         self._place = place
-        self._shared = shared  # engines go when the last call of them does
+        self._shared = shared  # keeps the engines until the last call object is released
         self._inputs = [getattr(torch, binding.dtype) for binding in entry.inputs]
         self._outputs = [getattr(torch, binding.dtype) for binding in entry.outputs]
-        # TensorRT takes no null address for a tensor without elements.
+        # TensorRT refuses a null address, which an empty tensor has, so it gets the address of this memory.
         self._nothing = torch.empty(_ALIGNMENT, dtype=torch.uint8, device=place)
         self._stream = torch.cuda.Stream(place) if place.type == "cuda" else None
 
     def __call__(self, inputs: Sequence[torch.Tensor]) -> list[torch.Tensor]:
-        """Enqueues the engine in torch's current stream; its results are new tensors.
+        """Enqueues the engine in torch's current stream, and returns its results as new tensors.
 
-        On the default stream TensorRT would wait for the whole GPU: it runs in a stream of its own beside that.
+        On the default stream TensorRT would wait for the whole GPU. The engine then runs in a stream of its own, which
+        is ordered with the default stream.
 
         Raises:
+            UsageError: Python exits, and the engines are freed.
             IncompatibleError: no profile takes these shapes, or TensorRT fails.
         """
         if self._context is None:
@@ -171,8 +180,8 @@ class EngineCall:
                 torch.empty(shape, dtype=dtype, device=self._place) if alias is None else tensors[alias]
                 for shape, dtype, alias in zip(shapes, self._outputs, self._context.aliases, strict=True)
             ]
-            # Copies and memory come in the order of the current stream: the other begins behind all of them, and the
-            # current one goes on behind the other before any of them is let go.
+            # Copies and memory are in the order of the current stream. So the own stream waits for it before the
+            # engine, and it waits for the own stream before any of them is released.
             if own is not None and current is not None:
                 own.wait_stream(current)
             self._context.enqueue(handle, list(map(self._address, [*tensors, *outputs])))
@@ -196,12 +205,12 @@ class EngineCall:
 
 
 def call_engine(inputs: Sequence[torch.Tensor], engine: EngineCall) -> list[torch.Tensor]:
-    """What stands in a graph in the place of ``tensorrt::execute_engine``."""
+    """Calls an engine; a graph has this function in the place of ``tensorrt::execute_engine``."""
     return engine(inputs)
 
 
 def _copied(program: FlatProgram, calls: Sequence[EngineCall]) -> FlatProgram:
-    """The program with these engines; its tensors are the same."""
+    """Returns a copy of the program with these engine calls; the tensors are shared."""
     graph = torch.fx.Graph()
     graph.output(graph.graph_copy(program.module.graph, {}))
     engines = {id(engine): call for engine, call in zip(program.engines, calls, strict=True)}
@@ -219,7 +228,7 @@ def _copied(program: FlatProgram, calls: Sequence[EngineCall]) -> FlatProgram:
 
 def _no_exported_program() -> NoReturn:
     raise UsageError(
-        "a model in several contexts is no exported program: its engines are not Torch-TensorRT's",
+        "a model in several contexts has no exported program: its engines are not Torch-TensorRT's",
         where="program",
         remedy="load it with contexts=1",
     )

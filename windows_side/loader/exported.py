@@ -1,4 +1,4 @@
-"""An artifact as torch.export reads it, whose reader takes seconds to import: what is only called does without."""
+"""Reads an artifact by torch.export, whose reader takes seconds to import; a model that is only called skips it."""
 
 from __future__ import annotations
 
@@ -24,25 +24,25 @@ from toolchain.io.strict_json import load_json
 from toolchain.limits import TENSOR_LIST
 from windows_side.loader.replace import replace_nodes
 
-# Stands for a placeholder node while torch reads the graph. Upstream's own operator is left to upstream: defining it
-# here would make a later `import torch_tensorrt` fail.
+# The operator that replaces a placeholder node while torch reads the graph. Upstream's own operator is not used:
+# defining it here would make a later `import torch_tensorrt` fail.
 _LIBRARY = torch.library.Library("trtcross", "DEF")
 _LIBRARY.define("engine(Tensor[] inputs, str token) -> Tensor[]")
 
-# torch.export.load keeps the reader at work in a global variable.
+# torch.export.load keeps its current reader in a global variable.
 _READING = Lock()
 
 _ENGINE_TARGET = "torch.ops.trtcross.engine.default"
 _EMPTY = {"sizes": [{"as_int": 0}], "strides": [{"as_int": 1}], "storage_offset": {"as_int": 0}}
 
-# What is no part of the program, and the tensors, which are there already.
+# Entries that are not part of the program, and the tensors, which are loaded already.
 _LEFT_OUT = ("extra/", "trtcross/", "data/weights/", "data/constants/")
 
 Entries = list[tuple[str, bytes | ZipEntry]]
 
 
 def read_exported(artifact: Artifact, device: torch.device) -> ExportedProgram:
-    """Lets torch read the program with a token in each engine's place; weights come straight from the file."""
+    """Reads the program by torch.export, with a token in the place of each engine. Weights come from the file."""
     entries: Entries = []
     for name, entry in artifact.container.entries.items():
         if name == GRAPH_ENTRY:
@@ -57,11 +57,13 @@ def read_exported(artifact: Artifact, device: torch.device) -> ExportedProgram:
 def exported_later(
     artifact: Artifact, device: torch.device, tensors: Callable[[str], torch.Tensor], engines: list[Any]
 ) -> Callable[[], ExportedProgram]:
-    """Makes the exported program of what has been loaded already, when it is asked for; the file may be gone by then.
+    """Returns a function that makes the exported program from what is loaded already.
+
+    What it needs of the file is read now: the file may be gone when the function is called.
 
     Args:
-        tensors: gives the weight, buffer or constant of a name.
-        engines: in graph order.
+        tensors: returns the weight, buffer or constant of a name.
+        engines: the engines in graph order.
     """
     text, placeholders = artifact.graph_text, artifact.placeholders
     small: dict[str, bytes] = {}
@@ -90,7 +92,11 @@ def exported_later(
 
 
 def engine_nodes(program: ExportedProgram) -> Mapping[str, str]:
-    """The nodes of a program that was read here which stand for engines, and the token of each, in graph order."""
+    """Returns the nodes in the places of engines, with the token of each, in graph order.
+
+    Args:
+        program: a program of :func:`read_exported`.
+    """
     return {
         node.name: node.args[1]
         for node in program.graph.nodes
@@ -99,7 +105,7 @@ def engine_nodes(program: ExportedProgram) -> Mapping[str, str]:
 
 
 def _read(container: Container | None, entries: Entries, where: str) -> ExportedProgram:
-    # What is loaded in inference mode could not be changed outside of it, and a model may change its buffers.
+    # Tensors that are made in inference mode cannot be changed outside of it, and a model may change its buffers.
     with spliced_archive(container, entries) as file, _READING, torch.inference_mode(False):
         try:
             return torch.export.load(file)
@@ -114,7 +120,10 @@ def _read(container: Container | None, entries: Entries, where: str) -> Exported
 
 
 def _graph_for_torch(graph: bytes, placeholders: list[PlacedNode], device: torch.device) -> bytes:
-    """The graph's text on a device, with an operator of ours in each placeholder's place; edited, not parsed again."""
+    """Returns the graph's text with our operator in the place of each placeholder, and everything on ``device``.
+
+    The text is edited rather than parsed again.
+    """
     text = graph.decode()
     replaced = [(node.start, node.end, _engine_node(text[node.start : node.end])) for node in placeholders]
     return on_device(with_texts(text, replaced), device.type, device.index).encode()
@@ -134,7 +143,7 @@ def _on_device(data: bytes, name: str, device: torch.device) -> bytes:
 
 
 def _without_elements(data: bytes, name: str) -> tuple[bytes, list[str]]:
-    """A list of tensors of no elements in the place of a list of tensors, and the entries in which those would be."""
+    """Returns a list of tensors with every tensor made empty, and the names of the entries of those tensors."""
     document: dict[str, Any] = load_json(data, where=name, limit=TENSOR_LIST)
     set_devices(document, "cpu", None)
     folder = name.rpartition("/")[0]

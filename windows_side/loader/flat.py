@@ -1,4 +1,4 @@
-"""An artifact as it is called, read by ourselves: its graph, its tensors and its engines."""
+"""Reads an artifact as a flat program by our own reader: its graph, its tensors and its engines."""
 
 from __future__ import annotations
 
@@ -27,16 +27,21 @@ def read_flat(
 ) -> FlatProgram:
     """Reads an artifact that was found safe to load and whose digests were checked.
 
+    Args:
+        device: where the tensors are, whatever the graph states.
+        device_field: the value of the engines' device field, or None to keep the one in the file.
+        engine_factory: makes an engine from its engine info, which has the engine as bytes.
+
     Raises:
-        UnknownFormError: its graph has something that torch writes and that is not read here.
-        MalformedArtifactError: it is not as torch writes one.
+        UnknownFormError: the graph has a form that torch may write and this reader does not read.
+        MalformedArtifactError: the graph is not as torch writes one, or a tensor cannot be read.
     """
     where = f"{artifact.path}, entry {GRAPH_ENTRY}"
     try:
         read = read_graph(artifact.graph(), [engine.token for engine in artifact.engines], device, where=where)
     except (LookupError, TypeError, ValueError, AttributeError) as error:
         raise MalformedArtifactError(f"the graph cannot be read: {error}", where=where) from error
-    # What is made in inference mode could not be changed outside of it, and a model may change its buffers.
+    # Tensors that are made in inference mode cannot be changed outside of it, and a model may change its buffers.
     with torch.inference_mode(False):
         tensors = read_tensors(artifact, read.attributes, device)
         engines = [engine_factory(engine_info(artifact, index, device_field)) for index in range(len(read.engines))]
@@ -54,10 +59,11 @@ def read_flat(
 
 
 def engine_info(artifact: Artifact, index: int, device_field: str | None) -> list[str | bytes]:
-    """The fields from which an engine is made, the engine itself as bytes.
+    """Returns the fields from which an engine is made, with the engine itself as bytes.
 
     Args:
-        device_field: what the device field says, or None to leave it.
+        index: the engine's index in the artifact.
+        device_field: the value of the device field, or None to keep the one in the file.
     """
     fields: list[str | bytes] = list(artifact.placeholders[index].fields)
     if device_field is not None:
@@ -67,6 +73,6 @@ def engine_info(artifact: Artifact, index: int, device_field: str | None) -> lis
 
 
 def attribute_of(module: torch.nn.Module, name: str) -> Any:
-    """The attribute of a module or of one within it."""
+    """Returns an attribute of a module or of a module within it, by its dotted name."""
     path, _, leaf = name.rpartition(".")
     return getattr(module.get_submodule(path), leaf)

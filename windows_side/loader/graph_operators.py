@@ -1,4 +1,4 @@
-"""What a node of a graph calls: an operator that is registered with torch, or one of a list of Python's functions."""
+"""Finds what a node of a graph calls: an operator that is registered with torch, or a Python function of a list."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 
 from toolchain.checker.graph import is_plain_operator
 
-# Of numbers and sizes; torch writes no others.
+# Functions of numbers and sizes; torch writes no others.
 _FUNCTIONS: dict[str, Callable[..., Any]] = {
     f"_operator.{name}": getattr(operator, name)
     for name in (
@@ -25,14 +25,14 @@ _FUNCTIONS |= {f"torch._{name}": getattr(torch, f"_{name}") for name in _SYMBOLI
 
 
 class UnknownFormError(Exception):
-    """Something that torch may write into a graph and that is not read here; torch's own reader reads it."""
+    """A graph has a form that torch may write and our reader does not read; torch's own reader may."""
 
 
 def operator_of(text: str) -> torch._ops.OpOverload | Callable[..., Any]:
-    """The operator that a graph names.
+    """Returns the operator that a graph names.
 
     Raises:
-        UnknownFormError: it is none that is registered in this process, or none that is read here.
+        UnknownFormError: the operator is not registered in this process, or is not of a kind that is read here.
     """
     if text in _FUNCTIONS:
         return _FUNCTIONS[text]
@@ -43,6 +43,6 @@ def operator_of(text: str) -> torch._ops.OpOverload | Callable[..., Any]:
         found = getattr(getattr(getattr(torch.ops, namespace), name), overload)
     except (AttributeError, RuntimeError) as error:
         raise UnknownFormError(f"a node calls {text[:80]!r}, which is not registered") from error
-    if not isinstance(found, torch._ops.OpOverload):  # a packet has methods beside its overloads
+    if not isinstance(found, torch._ops.OpOverload):  # a packet has methods besides its overloads
         raise UnknownFormError(f"a node calls {text[:80]!r}")
     return found

@@ -1,8 +1,8 @@
-"""An artifact's graph as a module that is called, read from its own JSON.
+"""Reads an artifact's graph from its JSON, without torch's reader and what that imports.
 
-torch's reader, and what it imports, is not asked.
-Everything is read strictly: operators are those that torch has registered, arguments are those of their schemas, names
-stand for what came before. What torch may write and is not read here is an :class:`.UnknownFormError`.
+Everything is read strictly: an operator must be registered with torch, arguments must be those of its schema, and a
+name must have been defined before. A form that torch may write and that is not read here is an
+:class:`.UnknownFormError`.
 """
 
 from __future__ import annotations
@@ -32,16 +32,16 @@ _LISTS = ("as_tensors", "as_sym_ints", "as_sym_floats", "as_sym_bools")
 
 @dataclass(frozen=True)
 class ReadGraph:
-    """A graph from the leaves of a call to those of its result.
+    """A graph from the leaves of a call to the leaves of its result.
 
     Attributes:
-        graph: weights, buffers, constants and engines are attributes of the module that it becomes.
-        attributes: the names of the weights, buffers and constants among them.
-        engines: the attribute that holds each engine, in graph order.
-        state: the buffers that calls change.
-        changed_inputs: the inputs that calls change, by their place among the inputs that are tensors.
-        in_spec: of ``(args, kwargs)``.
-        out_spec: of the result.
+        graph: reads weights, buffers, constants and engines as attributes of its module.
+        attributes: the names of the attributes that are weights, buffers and constants.
+        engines: the name of each engine's attribute, in graph order.
+        state: the names of the buffers that calls change.
+        changed_inputs: the inputs that calls change, as indices among the inputs that are tensors.
+        in_spec: the structure of ``(args, kwargs)``.
+        out_spec: the structure of the result.
     """
 
     graph: torch.fx.Graph
@@ -57,12 +57,14 @@ def read_graph(document: dict[str, Any], tokens: Sequence[str], device: torch.de
     """Reads a parsed graph whose texts have been found plain (:func:`toolchain.checker.graph.graph_problems`).
 
     Args:
-        tokens: what stands for each engine in its node.
-        device: on which everything is, whatever the graph says.
+        document: the parsed JSON.
+        tokens: the token of each engine, in graph order.
+        device: where everything is, whatever the graph states.
+        where: the graph's place, for errors.
 
     Raises:
-        UnknownFormError: it has something that torch writes and that is not read here.
-        LookupError, TypeError, ValueError, AttributeError: it is not as torch writes one.
+        UnknownFormError: the graph has a form that torch may write and that is not read here.
+        LookupError, TypeError, ValueError, AttributeError: the graph is not as torch writes one.
     """
     return _Reader(document, tokens, device, where).read()
 
@@ -119,7 +121,7 @@ class _Reader:
 
     def _read_state(self, kind: str, spec: dict[str, Any], value: Any) -> None:
         if the_only(value) != ("as_tensor", spec["arg"]):
-            raise ValueError("an input is not the one that the signature says")
+            raise ValueError("an input is not the one that the signature names")
         target = spec[_STATE[kind]]
         if not isinstance(target, str) or target in self._attributes:
             raise ValueError(f"two inputs are {str(target)[:80]!r}, or it is no name")
@@ -130,7 +132,7 @@ class _Reader:
         return self._graph.create_node("get_attr", target)
 
     def _place_engines(self) -> None:
-        """An attribute for each engine, by the name in its node."""
+        """Makes an attribute for each engine, named after the engine in its node."""
         found = [read_placeholder(node, self._where) for node in nodes(self._document) if is_placeholder(node)]
         if [placeholder.token for placeholder in found] != self._tokens:
             raise ValueError("its engines are not those that the manifest lists")
@@ -143,7 +145,7 @@ class _Reader:
     def _read_user_input(self, value: Any, spec: dict[str, Any]) -> None:
         kind, content = the_only(value)
         if spec["arg"] != value:
-            raise ValueError("an input is not the one that the signature says")
+            raise ValueError("an input is not the one that the signature names")
         if kind == "as_tensor":
             self._tensors.append(content["name"])
             self._values.name(content["name"], self._placeholder(content["name"]))
@@ -153,7 +155,7 @@ class _Reader:
             raise UnknownFormError(f"an input of the kind {kind[:40]!r}")
 
     def _placeholder(self, name: Any) -> torch.fx.Node:
-        # It is a parameter of a Python function that torch writes.
+        # torch writes the name into Python code, as a function's parameter.
         if not isinstance(name, str) or not _NAME.fullmatch(name) or keyword.iskeyword(name):
             raise ValueError(f"{str(name)[:80]!r} is no name of an input")
         node = self._graph.placeholder(name)
@@ -221,7 +223,7 @@ class _Reader:
             self._result(node, index, kind, content)
 
     def _result(self, node: torch.fx.Node, index: int, kind: str, content: Any) -> None:
-        """One of several results of a node."""
+        """Reads one of several results of a node."""
         item = self._graph.call_function(operator.getitem, (node, index))
         if kind == "as_none":
             return
@@ -244,24 +246,24 @@ class _Reader:
         for value, (kind, spec) in zip(self._module["outputs"], map(the_only, self._outputs), strict=True):
             if kind == "user_output":
                 if spec["arg"] != value:
-                    raise ValueError("an output is not the one that the signature says")
+                    raise ValueError("an output is not the one that the signature names")
                 results.append(self._values.read(value))
                 continue
             changed = self._changes(kind, spec)
             if the_only(value) != ("as_tensor", spec["arg"]):
-                raise ValueError("an output is not the one that the signature says")
+                raise ValueError("an output is not the one that the signature names")
             source = self._values.tensor(spec["arg"])
             copies[source] = self._graph.call_function(torch.ops.aten.copy_.default, (changed, source))
         self._graph.output(tuple(copies.get(result, result) if _is_node(result) else result for result in results))
 
     def _drop_unused_results(self) -> None:
-        """Of a node with several results, those that nobody uses; a value that is named for nothing is held longer."""
+        """Removes unused results of nodes that have several: a result with a name stays in memory longer."""
         for node in reversed(self._graph.nodes):
             if node.target is operator.getitem and not node.users:
                 self._graph.erase_node(node)
 
     def _changes(self, kind: str, spec: dict[str, Any]) -> torch.fx.Node:
-        """The buffer or the input that a call changes."""
+        """Returns the node of the buffer or the input that a call changes, and records the change."""
         if kind == "buffer_mutation":
             name = spec["buffer_name"]
             self._state.append(name)

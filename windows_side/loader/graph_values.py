@@ -1,4 +1,4 @@
-"""Values in a graph's JSON: each an object with one member, whose name says of what kind it is."""
+"""Reads values in a graph's JSON. Each is an object with one member, whose name is the value's kind."""
 
 from __future__ import annotations
 
@@ -22,22 +22,22 @@ _FLOATS = {"Infinity": math.inf, "-Infinity": -math.inf, "NaN": math.nan}
 
 
 def the_only(member: Any) -> tuple[str, Any]:
-    """The kind and the content of a value.
+    """Returns the kind and the content of a value.
 
     Raises:
-        ValueError: it is no object with one member.
+        ValueError: the value is not an object with one member.
     """
     if not isinstance(member, dict) or len(member) != 1:
-        raise ValueError("a value is no object with one member")
+        raise ValueError("a value is not an object with one member")
     [(kind, content)] = member.items()
     return kind, content
 
 
 def dtype_of(number: Any) -> torch.dtype:
-    """The torch dtype of a number in the graph's JSON.
+    """Returns the torch dtype of a number in the graph's JSON.
 
     Raises:
-        ValueError: it is no number of a dtype.
+        ValueError: the number stands for no dtype.
     """
     if type(number) is not int or number not in SCALAR_TYPES:
         raise ValueError(f"{number!r} is no dtype")
@@ -46,7 +46,11 @@ def dtype_of(number: Any) -> torch.dtype:
 
 
 def integer(content: Any) -> int:
-    """A whole number of the graph's JSON. Raises ValueError for anything else, ``true`` among it."""
+    """Returns a whole number of the graph's JSON.
+
+    Raises:
+        ValueError: the content is anything else, such as ``true``.
+    """
     if type(content) is not int:
         raise ValueError(f"{str(content)[:40]!r} is no whole number")
     return content
@@ -119,13 +123,13 @@ _SIZES = {"as_sym_int": "as_int", "as_sym_float": "as_float", "as_sym_bool": "as
 
 
 class Values:
-    """Reads values of a graph, in which names stand for nodes that are there already."""
+    """Reads values of a graph, in which a name refers to a node that was read before."""
 
     def __init__(self, device: torch.device) -> None:
-        """Begins without a node.
+        """Starts without nodes.
 
         Args:
-            device: on which everything is, whatever the graph says.
+            device: where everything is, whatever the graph states.
         """
         self._device = device
         self._nodes: dict[str, torch.fx.Node] = {}
@@ -134,34 +138,38 @@ class Values:
         """Gives a node its name.
 
         Raises:
-            ValueError: another has it, or it is no name.
+            ValueError: another node has the name, or it is not a name.
         """
         if not isinstance(name, str) or not name or name in self._nodes:
             raise ValueError(f"two values are called {str(name)[:80]!r}, or it is no name")
         self._nodes[name] = node
 
     def node(self, name: Any) -> torch.fx.Node:
-        """The node that a name stands for.
+        """Returns the node of a name.
 
         Raises:
-            ValueError: there is none of that name so far.
+            ValueError: no node has that name so far.
         """
         if not isinstance(name, str) or name not in self._nodes:
-            raise ValueError(f"{str(name)[:80]!r} is used before it is there")
+            raise ValueError(f"{str(name)[:80]!r} is used before it is defined")
         return self._nodes[name]
 
     def tensor(self, content: Any) -> torch.fx.Node:
-        """The node that an object with a name names."""
+        """Returns the node that an object with a ``name`` member refers to.
+
+        Raises:
+            ValueError: the object has no name, or no node has that name so far.
+        """
         if not isinstance(content, dict):
             raise ValueError("a tensor has no name")
         return self.node(content.get("name"))
 
     def read(self, value: Any) -> Any:
-        """An argument of the graph's JSON as a node of fx takes it.
+        """Returns an argument of the graph's JSON as a node of fx takes it.
 
         Raises:
-            UnknownFormError: it is of a kind that is not read here.
-            ValueError: it is not as torch writes one.
+            UnknownFormError: the value is of a kind that is not read here.
+            ValueError: the value is not as torch writes one.
         """
         kind, content = the_only(value)
         if kind in _CONSTANTS:

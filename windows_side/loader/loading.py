@@ -1,4 +1,7 @@
-"""``load``: digests, preflight, decode, engines, replace. Each engine is decoded once, straight from the file."""
+"""``load``: checks signature, machine and digests, then reads the program and makes its engines.
+
+Each engine is decoded once, straight from the file.
+"""
 
 from __future__ import annotations
 
@@ -42,9 +45,9 @@ from windows_side.preflight.admission import admit
 
 logger = logging.getLogger("trtcross.load")
 
-# TensorRT-RTX's strategies for engines of dynamic shapes. A captured graph would keep the slower kernels that serve
-# while those for a call's very shapes are compiled.
-_COMPILE_BESIDE_THE_CALL, _COMPILE_BEFORE_THE_CALL = 0, 1
+# TensorRT-RTX's strategies (LAZY and EAGER) for engines with dynamic shapes. A captured graph would keep the slower
+# kernels that run while those for a call's very shapes are compiled in the background.
+_COMPILE_IN_BACKGROUND, _COMPILE_BEFORE_THE_CALL = 0, 1
 
 
 def load(
@@ -62,27 +65,27 @@ def load(
     """Loads an artifact onto a GPU.
 
     Args:
-        artifact: its path, or an open one.
-        device: where every part of the graph runs.
-        allow_unlisted_gpu: take a GPU whose compute capability the engine does not list, with a warning.
-        policy: who may have signed it (a policy, or its TOML file); without one, no signature is asked for.
+        artifact: an artifact's path, or an open artifact.
+        device: the GPU on which every part of the graph runs.
+        allow_unlisted_gpu: accept a GPU whose compute capability the engines do not list, with a warning.
+        policy: who may have signed the artifact (a policy, or its TOML file). Without one, no signature is checked.
         cuda_graphs: capture the whole program in a CUDA graph for each set of input shapes, and replay it.
-        runtime_cache: keep the kernels that TensorRT-RTX compiles at the first call: in the user's cache folder, in
-            a folder of your own, or not at all.
-        progress: say on stderr that the first call compiles kernels, where it does.
-        trust: why a foreign file (saved by Torch-TensorRT itself) is taken although torch would run code from it.
+        runtime_cache: where the kernels are kept that TensorRT-RTX compiles at the first call: True means the user's
+            cache folder, a path means that folder, and False means that none are kept.
+        progress: report on stderr that the first call compiles kernels, where it does.
+        trust: the reason to load a foreign file (saved by Torch-TensorRT itself) although torch would run code from it.
         contexts: how many calls may run at once, each in a thread and a stream of its own; weights are on the GPU once.
-            More than one needs what :class:`.Session` needs, the extra ``runtime``, too.
+            More than one also needs what :class:`.Session` needs, the extra ``runtime``.
 
     Returns:
         A callable with the original model's signature and output structure.
 
     Raises:
-        IncompatibleError: it cannot run on this machine, and why.
-        MalformedArtifactError: it is damaged.
-        MissingComponentError: torch, Torch-TensorRT or TensorRT is missing.
+        IncompatibleError: the artifact cannot run on this machine; the error states why.
+        MalformedArtifactError: the artifact is damaged.
+        MissingComponentError: torch, Torch-TensorRT, TensorRT or a class of the call's structure is missing.
         UntrustedError: torch would run code from the file, or nobody whom the policy names has signed it.
-        UsageError: the policy cannot be read.
+        UsageError: there is no such file or GPU, or the policy cannot be read.
     """
     options = LoadOptions(
         device=device,
@@ -101,15 +104,15 @@ def load(
 
 
 def load_artifact(artifact: Artifact, options: LoadOptions) -> LoadedModel:
-    """:func:`load`, of an open artifact and of options as data."""
+    """Does what :func:`load` does, with an open artifact and options as data."""
     return load_admitted(artifact, admit(artifact, options), options)
 
 
 def load_admitted(artifact: Artifact, doubts: Iterable[Requirement], options: LoadOptions) -> LoadedModel:
-    """The part of :func:`load` behind signature and preflight, for who has asked for both before torch was imported.
+    """Loads an artifact whose signature and preflight have passed; a verb checks both before it imports torch.
 
     Args:
-        doubts: what :func:`.admission.admit` returned for this artifact.
+        doubts: what :func:`.admission.admit` returned for this artifact; each gives a warning.
     """
     for doubt in doubts:
         warnings.warn(f"{doubt.name}: needs {doubt.needed}; here: {doubt.found}", stacklevel=3)
@@ -136,10 +139,10 @@ def load_admitted(artifact: Artifact, doubts: Iterable[Requirement], options: Lo
 def _programs(
     artifact: Artifact, place: torch.device, options: LoadOptions
 ) -> tuple[list[FlatProgram], KeptKernels | None]:
-    """The program, as often as calls may run at once, and what keeps its kernels."""
+    """Reads one program for each call that may run at once, and what keeps their kernels."""
     if options.contexts > 1:
         _require_loadable(artifact, options.trust)
-        # It needs CUDA's bindings and TensorRT's Python package, which else nothing here does.
+        # Imported late: nothing else here needs CUDA's bindings and TensorRT's Python package.
         from windows_side.loader.contexts import programs_in_contexts
 
         return programs_in_contexts(artifact, place, options)
@@ -157,19 +160,24 @@ def load_program(
     *,
     trust: str | None = None,
 ) -> ExportedProgram:
-    """The program with its engines in place, every part of it on ``device``.
+    """Reads the exported program with its engines in place, every part of it on ``device``.
 
     Args:
-        device_field: what the engines' device field says, or None to leave it.
-        engine_factory: ``torch.classes.tensorrt.Engine`` unless a caller says otherwise.
+        device_field: the value of the engines' device field, or None to keep the one in the file.
+        engine_factory: makes an engine from engine info; by default a ``torch.classes.tensorrt.Engine``.
         trust: as :func:`load` takes it.
+
+    Raises:
+        MalformedArtifactError: the artifact is damaged, or its engines are not those that the manifest lists.
+        MissingComponentError: this process lacks a class of the call's structure.
+        UntrustedError: torch would run code from the file.
     """
     _require_loadable(artifact, trust)
     program = read_exported(artifact, device)
     names = engine_nodes(program)
     if len(names) != len(artifact.engines):
         raise MalformedArtifactError(
-            "the graph does not hold the engines that the manifest lists",
+            "the graph's engines are not those that the manifest lists",
             where=str(artifact.path),
         )
     tokens = {engine.token: engine.index for engine in artifact.engines}
@@ -187,10 +195,16 @@ def load_flat(
     *,
     trust: str | None = None,
 ) -> FlatProgram:
-    """The same as it is called. torch.export's reader is neither asked nor imported, but for what we do not read.
+    """Reads the flat program with its engines in place, by our own reader.
+
+    Only what that does not read, such as a foreign file, is read by torch.export's reader, which takes seconds to
+    import.
 
     Args:
         device_field, engine_factory, trust: as :func:`load_program` takes them.
+
+    Raises:
+        Those of :func:`load_program`.
     """
     _require_loadable(artifact, trust)
     try:
@@ -210,10 +224,10 @@ def _require_loadable(artifact: Artifact, trust: str | None) -> None:
 
 
 def _gpu(device: str) -> torch.device:
-    """The GPU that a device names.
+    """Returns the GPU that a device names.
 
     Raises:
-        UsageError: it is no GPU of this machine.
+        UsageError: the device is not a GPU of this machine.
     """
     place = torch.device(device)
     if place.type != "cuda" or (place.index or 0) >= torch.cuda.device_count():
@@ -229,7 +243,7 @@ def _require_fixed_outputs(artifact: Artifact) -> None:
     """Checks that calls can be captured.
 
     Raises:
-        IncompatibleError: the size of an engine's output depends on values, which no captured graph can follow.
+        IncompatibleError: the size of an engine's output depends on values, and the sizes in a graph are fixed.
     """
     names = [engine.name for engine in artifact.manifest.engines if engine.requires_output_allocator]
     if names:
@@ -251,18 +265,18 @@ def _runtime_cache(
 def _configure_engines(
     engines: Iterable[Any], manifest: Manifest, cache: RuntimeCache | None, *, cuda_graphs: bool
 ) -> None:
-    """Sets what TensorRT-RTX samples when an engine first runs."""
+    """Sets how engines compile and keep kernels; TensorRT-RTX reads these settings when an engine first runs."""
     if manifest.target.backend is not Backend.TENSORRT_RTX:
         return
     for engine in engines:
         if isinstance(engine, torch.ScriptObject):
-            strategy = _COMPILE_BEFORE_THE_CALL if cuda_graphs else _COMPILE_BESIDE_THE_CALL
+            strategy = _COMPILE_BEFORE_THE_CALL if cuda_graphs else _COMPILE_IN_BACKGROUND
             engine.update_runtime_settings(strategy, 0, cache.handle if cache else None)
-            engine._auto_select_profiles = True  # upstream takes the first profile for every size
+            engine._auto_select_profiles = True  # upstream's default is the first profile, whatever the sizes
 
 
 def local_device(device: torch.device) -> str:
-    """The device field of engine info for a GPU of this machine."""
+    """Returns the device field of engine info for a GPU of this machine."""
     properties = torch.cuda.get_device_properties(device)
     index = device.index if device.index is not None else torch.cuda.current_device()
     return f"{index}%{properties.major}%{properties.minor}%0%{properties.name}"
@@ -272,7 +286,7 @@ def _require_known_classes(artifact: Artifact) -> None:
     """Checks that this process knows the classes in the call's structure.
 
     Raises:
-        MissingComponentError: the call's structure names a class that nobody has registered in this process.
+        MissingComponentError: the call's structure names a class that is not registered with pytree in this process.
     """
     known = pytree.SERIALIZED_TYPE_TO_PYTHON_TYPE
     for words, text in (("inputs", artifact.manifest.call.in_spec), ("outputs", artifact.manifest.call.out_spec)):

@@ -1,4 +1,4 @@
-"""Placeholder nodes become ``execute_engine`` nodes over real engines."""
+"""Replaces placeholder nodes by ``execute_engine`` nodes over real engines."""
 
 from __future__ import annotations
 
@@ -24,25 +24,26 @@ from windows_side.launch_lock import LAUNCH_LOCK
 
 _NAME_FIELD = FIELDS.index("name")
 
-# Makes an engine of engine info, the engine itself as bytes.
+# Makes an engine from engine info, which has the engine itself as bytes.
 EngineFactory = Callable[[list[str | bytes]], Any]
 
 
 def replace_execute_engine_no_op_node(
     exported_program: ExportedProgram, *, engine_factory: EngineFactory | None = None
 ) -> ExportedProgram:
-    """Turns the placeholder nodes of a loaded program into ``execute_engine`` nodes.
+    """Replaces the placeholder nodes of a loaded program by ``execute_engine`` nodes.
 
     Nodes are found by their operator. The engine's base64 is decoded strictly, and the ABI version and the number
     of fields are checked before a constructor sees them. The engines become constants of the program, under names
     that nothing else has, so that the result can be saved again.
 
     Args:
-        exported_program: as ``torch.export.load`` gave it; it is not changed.
-        engine_factory: ``torch.classes.tensorrt.Engine`` unless a caller says otherwise.
+        exported_program: the program that ``torch.export.load`` returned; it is not changed.
+        engine_factory: makes an engine from engine info; by default a ``torch.classes.tensorrt.Engine``.
 
     Raises:
-        MalformedArtifactError: there is no placeholder node, or its engine info is wrong.
+        MalformedArtifactError: there is no placeholder node, its engine info is wrong, or TensorRT refuses an engine.
+        IncompatibleError: an engine's ABI version is not the one of this runtime.
     """
     calls = []
     for node in _nodes_of(exported_program, PLACEHOLDER_OPERATOR):
@@ -55,7 +56,7 @@ def replace_execute_engine_no_op_node(
         raise MalformedArtifactError(
             "the program has no placeholder node",
             where="replace_execute_engine_no_op_node()",
-            remedy="it is no cross-compiled program, or its engines are in place already",
+            remedy="give a cross-compiled program whose engines are not in place yet",
         )
     return replace_nodes(exported_program, {name: partial(list, fields) for name, fields in calls}, engine_factory)
 
@@ -65,11 +66,13 @@ def replace_nodes(
     engine_infos: dict[str, Callable[[], list[str | bytes]]],
     engine_factory: EngineFactory | None = None,
 ) -> ExportedProgram:
-    """Puts an ``execute_engine`` node in the place of each named node; its first argument is the inputs.
+    """Replaces each named node by an ``execute_engine`` node on the same inputs, which are its first argument.
 
     Args:
-        engine_infos: by node name, a function that gives the engine info with the engine as bytes. Each is called
-            once, and what it gave is released before the next, so that one engine's bytes are in memory at a time.
+        program: the exported program; it is not changed.
+        engine_infos: by node name, a function that returns the engine info with the engine as bytes. Each is called
+            once, and its result is released before the next call, so that one engine's bytes are in memory at a time.
+        engine_factory: makes an engine from engine info; by default a ``torch.classes.tensorrt.Engine``.
     """
     factory = engine_factory or make_engine
     gm = _copied(program)
@@ -112,18 +115,19 @@ def replace_nodes(
 
 
 def attribute_name(name: str) -> str:
-    """An engine's name as that of an attribute: torch writes it into Python code, which it runs."""
+    """Returns an engine's name as a safe attribute name, because torch writes it into Python code and runs that."""
     return re.sub(r"[^A-Za-z0-9_]", "_", name) or "engine"
 
 
 def make_engine(fields: list[str | bytes]) -> Any:
-    """A real engine of engine info; the C++ constructor itself checks nothing.
+    """Makes a real engine from engine info. The checks are here because the C++ constructor has none.
 
     Args:
-        fields: emptied on the way, so that one copy of the engine fewer is in memory.
+        fields: the engine info; it is emptied, so that memory has one copy of the engine less.
 
     Raises:
-        MalformedArtifactError: another ABI's list, a list of the wrong length, or TensorRT refuses the plan.
+        MalformedArtifactError: the list has the wrong length, or TensorRT refuses the engine.
+        IncompatibleError: the engine's ABI version is not the one of this runtime.
     """
     where = f"engine {fields[_NAME_FIELD]!r}" if len(fields) > _NAME_FIELD else "engine info"
     check_fields(fields, where=where)
@@ -145,7 +149,7 @@ def make_engine(fields: list[str | bytes]) -> Any:
 
 
 def _handed_over(fields: list[str | bytes]) -> Iterator[str | bytes]:
-    """Gives each field away when torch has copied the one before (``createGenericList`` takes any iterable)."""
+    """Yields each field without keeping it: torch's ``createGenericList`` takes any iterable, and copies each field."""
     fields.reverse()
     while fields:
         yield fields.pop()
@@ -185,7 +189,7 @@ def _class_name(engine: Any) -> str:
 
 
 def _decode(text: object, where: str) -> bytes:
-    """Strict base64, as :mod:`toolchain.io.base64_stream` reads it, of text that is in memory."""
+    """Decodes base64 text in memory as strictly as :mod:`toolchain.io.base64_stream` does."""
     if not isinstance(text, str) or not text.isascii():
         raise MalformedArtifactError(
             "the engine in this node is not base64 text",

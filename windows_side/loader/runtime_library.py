@@ -1,7 +1,7 @@
-"""Torch-TensorRT's C++ runtime without its Python package: the operator and the engine class, in under a second.
+"""Loads Torch-TensorRT's C++ runtime without its Python package: the operator and the engine class, in under a second.
 
-The library is the very file that ``import torch_tensorrt`` would load, so importing that before or after works:
-loading ``libtorchtrt_runtime.so`` instead would register everything a second time and abort.
+The library is the very file that ``import torch_tensorrt`` loads, so importing that before or after works. Loading
+``libtorchtrt_runtime.so`` instead would register everything a second time and abort.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from toolchain.errors import MissingComponentError
 from toolchain.host.installed import package_folder
 from toolchain.targets import Backend
 
-# The folder and the file patterns of TensorRT's own library, by backend and by system.
+# The folder and the file pattern of TensorRT's own library, by backend and by whether the system is Windows.
 _TENSORRT = {
     (Backend.TENSORRT_RTX, False): ("tensorrt_rtx_libs", "libtensorrt_rtx.so.*"),
     (Backend.TENSORRT_RTX, True): ("tensorrt_rtx_libs", "tensorrt_rtx_*.dll"),
@@ -51,10 +51,10 @@ def load_runtime(backend: Backend) -> None:
 
 
 def _import_whole_package(runtime: Path, problem: OSError) -> None:
-    """Takes the Python package, where its library does not load by itself.
+    """Imports the Python package, where its library does not load by itself.
 
     Raises:
-        MissingComponentError: that fails as well.
+        MissingComponentError: the import fails too.
     """
     try:
         importlib.import_module("torch_tensorrt")
@@ -62,7 +62,7 @@ def _import_whole_package(runtime: Path, problem: OSError) -> None:
         raise MissingComponentError(
             f"Torch-TensorRT's runtime cannot be loaded: {problem}; nor can the whole package: {error}",
             where=str(runtime),
-            remedy="`trtcross check ARTIFACT` says which version is needed; a CPU-only torch is the usual reason",
+            remedy="`trtcross check ARTIFACT` names the version that is needed; a CPU-only torch is a common reason",
         ) from error
     warnings.warn(
         f"Torch-TensorRT's runtime does not load by itself ({problem}); the whole package was imported instead",
@@ -77,5 +77,5 @@ def _find(package: str, pattern: str, distribution: str) -> Path:
     raise MissingComponentError(
         f"{distribution} is not installed",
         where="this Python environment",
-        remedy=f"python -m pip install {distribution}; `trtcross check ARTIFACT` says which release",
+        remedy=f"python -m pip install {distribution}; `trtcross check ARTIFACT` names the release",
     )

@@ -1,4 +1,4 @@
-"""Weights, buffers and constants of an artifact, read by ourselves from its entries; none is unpickled."""
+"""Reads the weights, buffers and constants of an artifact from its entries; nothing is unpickled."""
 
 from __future__ import annotations
 
@@ -16,10 +16,15 @@ from windows_side.loader.graph_values import dtype_of, integer, the_only
 
 
 def read_tensors(artifact: Artifact, names: Sequence[str], device: torch.device) -> dict[str, torch.Tensor]:
-    """Tensors of an artifact whose digests have been checked, by name. Those that share an entry share their memory.
+    """Returns tensors of an artifact by name. Tensors of the same entry share its memory.
+
+    Args:
+        artifact: an artifact whose digests have been checked.
+        names: the names of the tensors to read.
+        device: where the tensors are put.
 
     Raises:
-        MalformedArtifactError: one is missing, or is not as its description says.
+        MalformedArtifactError: a tensor is missing, is listed twice, or does not fit its description.
     """
     found: dict[str, torch.Tensor] = {}
     wanted = set(names)
@@ -68,7 +73,7 @@ def _tensor(
 
 
 def _storage(data: bytes, dtype: torch.dtype) -> torch.Tensor:
-    """The elements of an entry, in memory that may be written to."""
+    """Returns the elements of an entry in writable memory."""
     if not data:
         return torch.empty(0, dtype=dtype)
     return torch.frombuffer(bytearray(data), dtype=dtype)

@@ -1,1 +1,1 @@
-"""An artifact in onnxruntime, its engines run by NVIDIA's plugin. Imports no torch."""
+"""Runs an artifact in onnxruntime, whose plugin of NVIDIA's runs the engines. Imports no torch."""

@@ -1,4 +1,4 @@
-"""NVIDIA's plugin in this process: registered once, and the GPUs that it takes."""
+"""Registers NVIDIA's plugin of onnxruntime in this process, and finds the GPUs that it supports."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ class Plugin:
 
     Attributes:
         onnxruntime: the module.
-        name: under which the plugin is registered.
+        name: the name under which the plugin is registered.
     """
 
     onnxruntime: Any
     name: str
 
     def device(self, index: int) -> Any:
-        """One of the GPUs that the plugin takes, by its index.
+        """Returns one of the GPUs that the plugin supports, by its index among them.
 
         Raises:
-            IncompatibleError: it takes none.
-            UsageError: it has no GPU of this index.
+            IncompatibleError: the plugin supports no GPU of this machine.
+            UsageError: the plugin has no GPU of this index.
         """
         found = [device for device in self.onnxruntime.get_ep_devices() if device.ep_name == self.name]
         if not found:
@@ -52,8 +52,8 @@ def load_plugin() -> Plugin:
     """Imports onnxruntime and registers the plugin.
 
     Raises:
-        IncompatibleError: it cannot be loaded; without NVIDIA's driver it cannot.
-        MissingComponentError: one of them is not installed.
+        IncompatibleError: the plugin cannot be loaded, as on a machine without NVIDIA's driver.
+        MissingComponentError: onnxruntime or the plugin is not installed.
     """
     table = plugins()
     try:
@@ -72,11 +72,11 @@ def load_plugin() -> Plugin:
         raise IncompatibleError(
             f"onnxruntime cannot load NVIDIA's plugin: {_last(error)}",
             where=f"{table.package} {version_of(table.package)}",
-            remedy="it needs NVIDIA's driver, with libcuda.so.1 or nvcuda.dll; `trtcross check` says what is missing",
+            remedy="it needs NVIDIA's driver, with libcuda.so.1 or nvcuda.dll; `trtcross check` lists what is missing",
         ) from error
     return Plugin(onnxruntime, name)
 
 
 def _last(error: Exception) -> str:
-    """What onnxruntime says, without the codes before it."""
+    """Returns onnxruntime's message without the codes before it."""
     return str(error).rpartition(" : ")[2].strip() or type(error).__name__

@@ -1,4 +1,4 @@
-"""An artifact in onnxruntime: the ONNX model that ``convert`` makes of it, called by the names of the manifest."""
+"""Runs an artifact in onnxruntime, as the ONNX model that ``convert`` makes of it, by the names of the manifest."""
 
 from __future__ import annotations
 
@@ -27,23 +27,26 @@ Array = np.ndarray[Any, Any]
 
 
 class OnnxSession:
-    """Runs an artifact's engines in onnxruntime; arrays are numpy's, on the host.
+    """Runs an artifact's engines in onnxruntime, with numpy arrays on the host.
 
-    State goes on from call to call, and inputs that the model changes are changed in place.
+    State is kept from call to call, and inputs that the model changes are changed in place.
 
     Attributes:
-        session: the ``onnxruntime.InferenceSession``, for who knows it.
-        names: what the model calls the manifest's values.
-        version: onnxruntime's.
-        kernels_are_cached: whether the plugin finds a file of compiled kernels for each engine.
+        manifest: the artifact's manifest.
+        device: the GPU, as the options name it.
+        session: the ``onnxruntime.InferenceSession``, for callers who know its API.
+        names: the ONNX model's names of the manifest's values.
+        version: onnxruntime's version.
+        kernels_are_cached: whether the cache had a file of compiled kernels for each engine.
     """
 
     def __init__(self, artifact: Artifact, options: LoadOptions | None = None) -> None:
         """Makes an onnxruntime session of the artifact's ONNX form on one GPU.
 
         Raises:
-            IncompatibleError: it cannot run here, or not in onnxruntime, and why.
-            MissingComponentError: onnx, onnxruntime or the plugin are missing.
+            IncompatibleError: the artifact cannot run on this machine or in onnxruntime; the error states why.
+            MissingComponentError: onnx, onnxruntime or the plugin is missing.
+            UsageError: the options name no GPU that the plugin supports.
         """
         options = options or LoadOptions()
         admit(artifact, options, Runtime.ONNXRUNTIME)
@@ -59,7 +62,7 @@ class OnnxSession:
         self.manifest: Manifest = artifact.manifest
         self.device = options.device
         with tempfile.TemporaryDirectory(prefix="trtcross-onnx-") as folder:
-            # onnxruntime refuses a GPU that an engine does not list, by what the model's metadata say of it.
+            # onnxruntime refuses a GPU that the model's metadata does not list; without metadata it does not check.
             written = write_onnx(
                 artifact, Path(folder) / "model.onnx", "beside", compatibility=not options.allow_unlisted_gpu
             )
@@ -80,10 +83,13 @@ class OnnxSession:
         self._rules = SizeRules(self.manifest.inputs, self.manifest.guards)
 
     def run_leaves(self, leaves: Sequence[Any]) -> list[Any]:
-        """Runs the model on the leaves of a call in the manifest's order; gives those of the result.
+        """Runs the model on the leaves of a call, in the manifest's order.
+
+        Returns:
+            The leaves of the result, in the manifest's order.
 
         Raises:
-            UsageError: an input is of another dtype, or outside its range.
+            UsageError: an input has the wrong dtype or is outside its range, or sizes violate a guard.
             IncompatibleError: onnxruntime failed.
         """
         feed = self._feed(leaves)
@@ -104,7 +110,12 @@ class OnnxSession:
         ]
 
     def run(self, feed: Mapping[str, Any]) -> dict[str, Any]:
-        """Runs the model on inputs by the manifest's names; gives outputs by name."""
+        """Runs the model on inputs by the manifest's names, and returns its outputs by name.
+
+        Raises:
+            UsageError: an input is missing, or :meth:`run_leaves` refuses one.
+            IncompatibleError: onnxruntime failed.
+        """
         specs = self.manifest.inputs
         if missing := [spec.name for spec in specs if spec.dtype and spec.name not in feed]:
             raise UsageError(f"the input {missing[0]!r} is missing", where="inputs", remedy="see `trtcross inspect`")
@@ -112,7 +123,7 @@ class OnnxSession:
         return {spec.name: value for spec, value in zip(self.manifest.outputs, outputs, strict=True)}
 
     def close(self) -> None:
-        """Frees the engines, and lets the plugin write the kernels that it compiled."""
+        """Frees the engines; the plugin then writes the kernels that it compiled."""
         self.session = None
 
     def __enter__(self) -> OnnxSession:
@@ -149,10 +160,10 @@ def _array(artifact: Artifact, stored: Any) -> Array:
 
 
 def gpu_index(device: str) -> int:
-    """The index of a GPU that is named as ``cuda:1``.
+    """Returns the index of a GPU that is named as ``cuda:1`` or ``cuda``.
 
     Raises:
-        UsageError: it is no GPU's name.
+        UsageError: the text does not name a GPU.
     """
     kind, _, index = device.partition(":")
     if kind != "cuda" or not (index or "0").isdecimal():
@@ -161,14 +172,14 @@ def gpu_index(device: str) -> int:
 
 
 def _cache(options: LoadOptions) -> Path | None:
-    """Where the plugin keeps compiled kernels, in files of its own."""
+    """Returns the folder in which the plugin keeps compiled kernels in its own files, or None to keep none."""
     folder = chosen_folder(options.runtime_cache)
     return None if folder is None else folder / "onnxruntime"
 
 
 def _opened(onnxruntime: Any, device: Any, model: Path, cache: Path | None) -> Any:
     chosen = onnxruntime.SessionOptions()
-    chosen.log_severity_level = 3  # errors: the plugin warns of each GPU that it was not tried on
+    chosen.log_severity_level = 3  # errors only: the plugin warns about each GPU on which it was not tested
     chosen.add_provider_for_devices([device], {"nv_runtime_cache_path": str(cache)} if cache else {})
     try:
         return onnxruntime.InferenceSession(str(model), sess_options=chosen)

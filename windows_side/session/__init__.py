@@ -1,1 +1,1 @@
-"""Runs artifacts without PyTorch: TensorRT-RTX's own Python package, CUDA's bindings and numpy."""
+"""Runs artifacts without PyTorch, by TensorRT-RTX's own Python package, CUDA's bindings and numpy."""

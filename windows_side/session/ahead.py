@@ -1,4 +1,4 @@
-"""What takes time and needs no artifact, done in a thread while the artifact is read: CUDA and TensorRT-RTX started."""
+"""Starts CUDA and TensorRT-RTX in a thread while the artifact is read: both take time and need no artifact."""
 
 from __future__ import annotations
 
@@ -20,10 +20,13 @@ Started = tuple["Gpu", Any]
 
 
 def device_index(device: Any) -> int:
-    """The index of a GPU that is named by it, as ``cuda:1``, or by a device of torch's.
+    """Returns the index of a GPU.
+
+    Args:
+        device: an index, a text such as ``cuda:1``, or a ``torch.device``.
 
     Raises:
-        UsageError: it is no GPU's name.
+        UsageError: the device is not a GPU.
     """
     match = re.fullmatch(r"(?:cuda(?::([0-9]{1,3}))?|([0-9]{1,3}))", str(device))
     if not match or isinstance(device, bool):
@@ -34,13 +37,17 @@ def device_index(device: Any) -> int:
 
 
 def start_ahead(index: int) -> Future[Started]:
-    """Starts a GPU and TensorRT's runtime on it; whoever asks for the result gets them, or the error."""
+    """Starts a GPU and TensorRT's runtime on it, in a thread.
+
+    Returns:
+        A future of both; its ``result()`` raises what went wrong.
+    """
     future: Future[Started] = Future()
 
     def work() -> None:
         try:
             future.set_result(_started(index))
-        except BaseException as error:  # noqa: BLE001  # it is raised where the result is asked for
+        except BaseException as error:  # noqa: BLE001  # raised by the future's result()
             future.set_exception(error)
 
     Thread(target=work, name="trtcross-start").start()
@@ -48,7 +55,7 @@ def start_ahead(index: int) -> Future[Started]:
 
 
 def _start_driver(index: int) -> None:
-    """Beside the imports, which take as long as the driver does."""
+    """Starts the driver in a thread, during the imports, which take as long."""
     if start_driver(index):
         logger.debug("the driver has started")
 

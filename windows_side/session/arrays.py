@@ -1,7 +1,7 @@
-"""A caller's arrays: where their elements are, and new ones of the same kind for results.
+"""Finds the elements of a caller's arrays, and makes arrays of the same kind for results.
 
-numpy's, torch's, and what has DLPack or ``__cuda_array_interface__``, on the host or on the GPU. torch is never
-imported here: whoever passes a tensor of torch has imported it.
+Arrays are numpy's, torch's, or any that have DLPack or ``__cuda_array_interface__``, on the host or on the GPU. torch
+is never imported here: a caller who passes a tensor of torch has imported it.
 """
 
 from __future__ import annotations
@@ -21,27 +21,27 @@ from windows_side.session import dlpack
 from windows_side.session.device_array import DeviceArray
 from windows_side.session.dtypes import numpy_dtype
 
-# What DLPack calls the default stream, which is 0 elsewhere.
+# DLPack's number of the default stream, which is 0 elsewhere.
 _LEGACY_STREAM = 1
-# Makes the error of an input, of what is wrong with it.
+# Makes the error about an input from what is wrong with it.
 Complain = Callable[[str], Exception]
 
 
 @dataclass(slots=True)
 class Given:
-    """An array of the caller's.
+    """An array that the caller has passed.
 
     Attributes:
-        array: as it was given.
+        array: the array as it was passed.
         shape: its sizes.
-        dtype: as the manifest names it.
-        pointer: where its elements are, in C order with nothing between them.
-        gpu: the index of the GPU that they are on, or None on the host.
+        dtype: its dtype, as the manifest names it.
+        pointer: the address of its elements, which are contiguous in C order.
+        gpu: the index of the GPU that the elements are on, or None on the host.
         kind: makes arrays of the same kind.
-        keeps: what keeps the elements where they are.
-        stream: the stream whose work they are the result of, where the array says so.
-        copied: whether ``pointer`` is that of a copy in C order.
-        read_only: whether it may not be written to.
+        keeps: an object that keeps the elements' memory allocated.
+        stream: the stream whose work computes the elements, where the array states one.
+        copied: whether ``pointer`` is the address of a copy in C order.
+        read_only: whether the array must not be written to.
     """
 
     array: Any
@@ -66,54 +66,54 @@ class Kind:
     on_gpu = False
 
     def empty(self, shape: tuple[int, ...], dtype: str) -> tuple[Any, int]:
-        """A new array, and where its elements are."""
+        """Makes a new array, and returns it with the address of its elements."""
         raise NotImplementedError
 
     def address(self, array: Any, dtype: Any, gpu: int) -> int:
-        """Where the elements of one of the library's arrays are, for an engine to read right there.
+        """Returns the address of the elements of one of the library's arrays, for an engine to read in place.
 
         Args:
-            dtype: as the library has it: :meth:`dtype`.
-            gpu: the index of the GPU on which it must be.
+            dtype: the dtype that the array must have, as :meth:`dtype` returns it.
+            gpu: the index of the GPU on which the array must be.
 
         Returns:
-            0 where it is no such array, or has another dtype or order: :func:`read` looks closer.
+            0 where it is not such an array, or its dtype or order is different; :func:`read` then finds out more.
         """
         return 0
 
     def dtype(self, name: str) -> Any:
-        """The library's own name of a dtype."""
+        """Returns the library's own dtype of a name of the manifest's."""
         return name
 
     def maker(self, shape: tuple[int, ...], dtype: str) -> Callable[[], Any]:
-        """Makes arrays as :meth:`empty` does, one after another."""
+        """Returns a function that makes an array of this shape and dtype, as :meth:`empty` does, at each call."""
         return lambda: self.empty(shape, dtype)[0]
 
     def pointer(self, array: Any) -> int:
-        """Where the elements of an array are that was made here."""
+        """Returns the address of the elements of an array that :meth:`empty` or :meth:`maker` made."""
         raise NotImplementedError
 
     def cast(self, array: Any, dtype: str) -> Any:
-        """The array in another dtype, when its elements are there."""
+        """Returns the array in another dtype; its elements must have been computed."""
         raise NotImplementedError
 
     def stream(self) -> int | None:
-        """The stream on which the library works now, if it has one."""
+        """Returns the stream on which the library works now, or None where it has none."""
         return None
 
     def keep_for(self, array: Any, stream: int) -> None:
-        """Tells the library that a stream of others uses an array, so that its memory serves again only behind that."""
+        """Tells the library that another stream uses an array, so that its memory is reused only after that work."""
 
 
 class NumpyArrays(Kind):
-    """Arrays of numpy, in the host's memory."""
+    """numpy's arrays, in the host's memory."""
 
     def empty(self, shape: tuple[int, ...], dtype: str) -> tuple[Any, int]:
         array = np.empty(shape, numpy_dtype(dtype))
         return array, array.ctypes.data
 
     def cast(self, array: Any, dtype: str) -> Any:
-        with np.errstate(invalid="ignore"):  # what no integer can be is as undefined in torch
+        with np.errstate(invalid="ignore"):  # a value that no integer can have is undefined in torch too
             return array.astype(numpy_dtype(dtype))
 
 
@@ -132,7 +132,7 @@ class TorchTensors(Kind):
         return tensor, tensor.data_ptr()
 
     def address(self, array: Any, dtype: Any, gpu: int) -> int:
-        # What is asked for here is asked before every call: torch's quickest question of each kind.
+        # This runs before every call, so each check is the fastest one that torch has.
         if (
             type(array) is self._type
             and array.dtype is dtype
@@ -147,7 +147,7 @@ class TorchTensors(Kind):
         return int(array.data_ptr())
 
     def maker(self, shape: tuple[int, ...], dtype: str) -> Callable[[], Any]:
-        # As Inductor's generated code makes them: on the current GPU, in a third of the time of torch.empty.
+        # Inductor's generated code uses this function: on the current GPU, in a third of the time of torch.empty.
         make = getattr(self._torch._C._dynamo.guards, "_empty_strided_cuda", None)
         if make is None:
             return super().maker(shape, dtype)
@@ -161,7 +161,7 @@ class TorchTensors(Kind):
         return getattr(self._torch, name)
 
     def stream(self) -> int | None:
-        # Inductor's generated code asks in the same way; torch.cuda.current_stream takes microseconds.
+        # Inductor's generated code uses this function too; torch.cuda.current_stream takes microseconds.
         return int(self._torch._C._cuda_getCurrentRawStream(self._index)) if self.on_gpu else None
 
     def keep_for(self, array: Any, stream: int) -> None:
@@ -170,7 +170,7 @@ class TorchTensors(Kind):
 
 
 class DeviceArrays(Kind):
-    """Arrays of our own, which other libraries take by ``__cuda_array_interface__``; cupy's where cupy's were given."""
+    """Our own arrays, which other libraries take by ``__cuda_array_interface__``; results for cupy are cupy's."""
 
     on_gpu = True
 
@@ -190,7 +190,7 @@ class DeviceArrays(Kind):
         return array.cast(dtype) if isinstance(array, DeviceArray) else array.astype(dtype)
 
     def finished(self, array: DeviceArray) -> Any:
-        """The array as the caller's library has it."""
+        """Returns the array as the caller's library has it: cupy's for cupy, ours for others."""
         cupy = sys.modules.get("cupy") if self._library == "cupy" else None
         return array if cupy is None else cupy.asarray(array)
 
@@ -200,13 +200,15 @@ _TORCH: dict[int | None, TorchTensors] = {}
 
 
 def read(value: Any, complain: Complain, own_stream: int) -> Given:
-    """Looks at an array; nothing is copied but what is on the host or torch's and not in C order.
+    """Finds an array's elements. Only numpy's and torch's arrays are copied, where they are not in C order.
 
     Args:
-        own_stream: on which its elements will be read, where it asks for one.
+        value: what the caller has passed.
+        complain: makes the error.
+        own_stream: the stream on which the elements will be read; DLPack orders the array's work before it.
 
     Raises:
-        Exception: that of ``complain``: it is no array, or not in C order and not ours to copy.
+        Exception: that of ``complain``: the value is not an array, or is another library's and not in C order.
     """
     if isinstance(value, np.ndarray):
         return _numpy(value, value)
@@ -226,7 +228,7 @@ def read(value: Any, complain: Complain, own_stream: int) -> Given:
 
 
 def cast(given: Given, dtype: str, stream: int) -> Given:
-    """An array in another dtype: torch's by torch, others by numpy on the host, wherever they are."""
+    """Casts an array to another dtype: torch's by torch, any other by numpy on the host."""
     torch = sys.modules.get("torch")
     if torch is not None and isinstance(given.array, torch.Tensor):
         return _torch_tensor(given.array.to(getattr(torch, dtype)).contiguous(), torch, RuntimeError)

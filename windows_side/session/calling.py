@@ -1,4 +1,4 @@
-"""From a call to the leaves of its inputs, and from the leaves of results to what the original model returns."""
+"""Converts a call to the leaves of its inputs, and the leaves of results to what the original model returns."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from windows_side.session.structure import Structure, StructureError, read_struc
 
 
 class Convention:
-    """How one model is called: as the original, or by names."""
+    """The calling convention of one model: as the original, or by names."""
 
     def __init__(self, manifest: Manifest, where: str) -> None:
         call = manifest.call
@@ -27,7 +27,7 @@ class Convention:
         self._names = call.argument_names[: self._count]
         self._keywords: tuple[str, ...] = self._kwargs.keys
         self._flat = all(child.kind is None for child in (*self._args.children, *self._kwargs.children))
-        # The arguments of a call that is all arrays, each by its place or by its name.
+        # The names of all arguments in order, where each is a leaf and can be passed by its position or its name.
         self._order = (*self._names, *self._keywords) if self._flat and len(self._names) == self._count else None
         self._inputs = manifest.inputs
         self._outputs = manifest.outputs
@@ -36,17 +36,17 @@ class Convention:
             raise MalformedArtifactError("the call's structure has another number of leaves than it lists", where=where)
 
     def leaves(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Sequence[Any]:
-        """The leaves of a call, in the order of the manifest's inputs.
+        """Returns the leaves of a call, in the order of the manifest's inputs.
 
         Raises:
-            UsageError: the call has another structure than the one that was exported.
+            UsageError: the call's structure is not the exported one.
         """
         order = self._order
         if order is not None and len(args) <= self._count and len(args) + len(kwargs) == len(order):
             try:  # the usual call
                 return [*args, *[kwargs[name] for name in order[len(args) :]]] if kwargs else args
             except KeyError:
-                pass  # told below
+                pass  # reported below
         if len(args) < self._count:
             args, kwargs = with_positional(self._names, args, kwargs)
         if len(args) != self._count or kwargs.keys() != set(self._keywords):
@@ -59,10 +59,10 @@ class Convention:
             raise self._wrong(args, kwargs) from error
 
     def leaves_of_feed(self, feed: Mapping[str, Any]) -> Sequence[Any]:
-        """The same of a dict by the names of inputs; those whose value is fixed may be left out.
+        """Returns the leaves of a call by the names of inputs; an input whose value is fixed may be left out.
 
         Raises:
-            UsageError: a name is missing, or is none of an input's.
+            UsageError: a name is missing, or is not an input's.
             IncompatibleError: two inputs have one name.
         """
         names = self._input_names or _unique(self._inputs, "inputs")
@@ -70,7 +70,7 @@ class Convention:
             try:  # the usual call
                 return [feed[name] for name in names]
             except KeyError:
-                pass  # told below
+                pass  # reported below
         needed = [spec.name for spec in self._inputs if spec.dtype]
         missing = [name for name in needed if name not in feed]
         extra = [str(name) for name in feed if name not in names]
@@ -86,11 +86,11 @@ class Convention:
         return [feed.get(spec.name, spec.value) for spec in self._inputs]
 
     def result(self, leaves: Sequence[Any]) -> Any:
-        """What the original model returns."""
+        """Returns the leaves of a result in the structure that the original model returns."""
         return leaves[0] if self._out.kind is None else self._out.build(iter(leaves))
 
     def named_result(self, leaves: Sequence[Any]) -> dict[str, Any]:
-        """The leaves of a result by the names of outputs.
+        """Returns the leaves of a result by the names of outputs.
 
         Raises:
             IncompatibleError: two outputs have one name.
@@ -102,7 +102,7 @@ class Convention:
 
 
 def _unique(specs: Sequence[ValueSpec], words: str) -> list[str]:
-    """The names of inputs or outputs.
+    """Returns the names of inputs or outputs, which must all be different.
 
     Raises:
         IncompatibleError: two have one name.

@@ -1,4 +1,4 @@
-"""A result on the GPU, for callers whose library is not torch."""
+"""The class of results on the GPU for callers whose library is not torch."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from windows_side.engines.cuda import Gpu, Stream
 from windows_side.session.dtypes import numpy_dtype, size_in_bytes
 from windows_side.session.memory import DeviceMemory
 
-# What the interface of CUDA arrays calls the default stream, which is 0 elsewhere.
+# The number of the default stream in ``__cuda_array_interface__``; it is 0 elsewhere.
 _LEGACY_STREAM = 1
 
 
 class DeviceArray:
     """An array on a GPU. cupy, numba, torch and others take it without a copy: ``cupy.asarray(array)``.
 
-    Keep it as long as work that reads it may run. A session takes it as an input.
+    Keep it as long as work that reads it may run. A session accepts it as an input.
 
     Attributes:
         shape: its sizes.
-        name: of its dtype, as the manifest has it.
-        gpu: on which it is.
-        stream: whose work it is the result of, where that may not be done.
-        pointer: where its elements are, in C order.
-        shared: whether work of others may still read it when it goes.
+        name: the name of its dtype, as in the manifest.
+        gpu: the GPU that it is on.
+        stream: the stream whose work computes it, where that may not have finished; else None.
+        pointer: the address of its elements, in C order.
+        shared: whether another library's work may still read it when it is released.
     """
 
     def __init__(
@@ -43,10 +43,10 @@ class DeviceArray:
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        """As numpy has it.
+        """The dtype as numpy has it.
 
         Raises:
-            MissingComponentError: numpy has none, and ml_dtypes is not installed.
+            MissingComponentError: numpy has no such dtype, and ml_dtypes is not installed.
         """
         return numpy_dtype(self.name)
 
@@ -55,7 +55,7 @@ class DeviceArray:
         return size_in_bytes(self.shape, self.name)
 
     def numpy(self) -> np.ndarray[Any, Any]:
-        """A copy on the host; waits for the elements.
+        """Returns a copy on the host; waits until the elements are computed.
 
         Raises:
             MissingComponentError: numpy has no such dtype, and ml_dtypes is not installed.
@@ -67,7 +67,7 @@ class DeviceArray:
         return array
 
     def cast(self, dtype: str) -> DeviceArray:
-        """A copy in another dtype, by way of the host."""
+        """Returns a copy on the GPU in another dtype, which is cast on the host."""
         array = self.numpy().astype(numpy_dtype(dtype))
         made = DeviceArray(self._memory, self.gpu, self.shape, dtype, None)
         if array.nbytes:
@@ -77,7 +77,7 @@ class DeviceArray:
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray[Any, Any]:
         if copy is False:
-            raise ValueError("an array on a GPU becomes one of numpy's by a copy alone")
+            raise ValueError("an array on a GPU becomes a numpy array only by a copy")
         array = self.numpy()
         return array if dtype is None else array.astype(dtype)
 
@@ -100,10 +100,10 @@ class DeviceArray:
         pointer = self.__dict__.get("pointer")
         if pointer is None:
             return
-        if self.shared:  # other libraries' work may still read it, on streams that we do not know
+        if self.shared:  # another library's work may still read it, on unknown streams
             try:
                 with self.gpu.current():
                     cuda.synchronize_device()
             except (TrtcrossError, TypeError):
-                return  # CUDA is gone at the end of a process, or some thread captures: the memory serves no more
+                return  # CUDA has ended with the process, or a thread captures: this memory is not reused
         self._memory.give_back(pointer)

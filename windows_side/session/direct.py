@@ -1,7 +1,7 @@
-"""The shortest way of a call: like an earlier one, of arrays on the GPU that the one engine reads and writes in place.
+"""The fast path of a call like an earlier one, whose arrays are on the GPU, where the only engine works in place.
 
-Everything that follows from sizes alone was found by the earlier call. What is left is to look at each array, to make
-the results, and to enqueue the engine.
+The earlier call has computed everything that follows from the sizes. What is left is to check each array, to make the
+results, and to enqueue the engine.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ from windows_side.session.device_array import DeviceArray
 from windows_side.session.dtypes import size_in_bytes
 from windows_side.session.plan import Workspace
 
-# Addresses of bindings, of which the results' are still to come; it becomes the engine's own list.
+# The addresses of an engine's bindings. Those of the results are set last; the list then becomes the engine's own.
 Addresses = list[int]
 
 
 @dataclass(frozen=True, slots=True)
 class DirectLeaf:
-    """A leaf of the call.
+    """What a leaf of the call must be.
 
     Attributes:
-        dtype: as the kind of array has it; None where the leaf is no array.
-        value: that the leaf must have where it is no array.
-        bindings: of the engine that read it.
-        size: in bytes.
+        dtype: the dtype as the kind of array has it; None where the leaf is not an array.
+        value: the value that the leaf must have where it is not an array.
+        bindings: the indices of the engine's bindings that read it.
+        size: its size in bytes.
     """
 
     dtype: Any
@@ -45,9 +45,9 @@ class DirectResult:
     """An output of the engine that the caller gets.
 
     Attributes:
-        make: a new array for it.
-        binding: of the engine that writes it.
-        size: in bytes.
+        make: makes a new array for it.
+        binding: the index of the engine's binding that writes it.
+        size: its size in bytes.
     """
 
     make: Callable[[], Any]
@@ -59,10 +59,10 @@ class DirectCall:
     """A call whose arrays are of one kind and have the sizes of an earlier call.
 
     Attributes:
-        kind: of arrays.
-        sizes: of all leaves.
-        reads: the engine's bindings that are the caller's arrays, and their bytes.
-        writes: the same of results.
+        kind: the kind of the arrays.
+        sizes: the shapes of all leaves.
+        reads: the indices of the engine's bindings that read the caller's arrays, with their sizes in bytes.
+        writes: the indices of the engine's bindings that write results, with their sizes in bytes.
     """
 
     def __init__(
@@ -77,13 +77,17 @@ class DirectCall:
         results: Sequence[DirectResult],
         outputs: Sequence[Callable[[Sequence[Any], list[Any]], Any]] | None,
     ) -> None:
-        """Prepares a call for one set of input shapes.
+        """Prepares calls with one set of input shapes.
 
         Args:
             gpu: the index of the GPU on which arrays must be.
-            fixed: the engine's addresses, with those of state in their places.
-            shapes: of the engine's inputs.
-            outputs: give each output of the model from the leaves and the results; None where the results are those.
+            context: the execution context of the engine.
+            fixed: the engine's addresses; those of state are set, the others are 0.
+            shapes: the shapes of the engine's inputs.
+            leaves: what each leaf of a call must be.
+            results: the engine's outputs that the caller gets.
+            outputs: for each output of the model a function that returns it from the leaves and the results; None where
+                the results are the outputs.
         """
         self.kind = kind
         self.sizes = sizes
@@ -98,7 +102,7 @@ class DirectCall:
         self._fixed = fixed
 
     def addresses(self, leaves: Sequence[Any]) -> Addresses | None:
-        """The engine's addresses for a call, or None where it must go the long way: an array is of another kind."""
+        """Returns the engine's addresses for a call, or None where an array does not fit the fast path."""
         found = self._fixed.copy()
         address, gpu = self.kind.address, self._gpu
         try:
@@ -112,12 +116,16 @@ class DirectCall:
                     return None
                 for binding in known.bindings:
                     found[binding] = pointer
-        except RuntimeError:  # torch's, of a tensor that has no elements of its own
+        except RuntimeError:  # torch raises it for a tensor without memory of its own
             return None
         return found
 
     def results(self, addresses: Addresses) -> list[Any] | None:
-        """New arrays for the engine's outputs, their addresses noted; None where one is not aligned."""
+        """Makes arrays for the engine's outputs, and puts their addresses into ``addresses``.
+
+        Returns:
+            The arrays, or None where one is not aligned.
+        """
         made = []
         pointer_of = self.kind.pointer
         for result in self._results:
@@ -134,12 +142,12 @@ class DirectCall:
         self._context.enqueue(stream, addresses)
 
     def outputs(self, leaves: Sequence[Any], results: list[Any]) -> list[Any]:
-        """The model's outputs."""
+        """Returns the model's outputs."""
         return results if self._outputs is None else [output(leaves, results) for output in self._outputs]
 
 
 def key_of(leaves: Sequence[Any]) -> Hashable:
-    """What calls have in common that may go the same way: the sizes of arrays, and of what class they are."""
+    """Returns a key of calls that may use the same fast path: the class and the shape of each leaf."""
     return tuple([(type(leaf), getattr(leaf, "shape", None)) for leaf in leaves])
 
 
@@ -151,16 +159,16 @@ def direct_call(
     shapes: Mapping[str, Shape],
     sizes: Mapping[str, int],
 ) -> DirectCall | None:
-    """How calls like this one go the shortest way; None where there is none.
+    """Returns the fast path for calls like this one, or None where there is none.
 
-    There is one where the one engine can read the caller's arrays, all of one kind, and write all results, and nothing
-    else is to be copied.
+    There is one where the only engine can read the caller's arrays, which are all of one kind, and write all results,
+    and where nothing else needs a copy.
 
     Args:
-        arguments: the call's leaves as the caller has passed them, and
-        leaves: what was read of them.
-        shapes: of values, and
-        sizes: whole numbers, which this call has found.
+        arguments: the call's leaves as the caller has passed them.
+        leaves: what :func:`.arrays.read` returned for each of them; None where the input is not a tensor.
+        shapes: the shapes of the values that this call has computed, by name.
+        sizes: the whole numbers that this call has computed, by name.
     """
     step, program = space.plan.only_engine, space.plan.program
     if step is None or program.input_updates or program.casts or space.plan.casts_outputs:

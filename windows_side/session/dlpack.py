@@ -1,4 +1,4 @@
-"""Reads a DLPack capsule: where another library's array is, of what type and shape. Nothing is copied."""
+"""Reads the address, dtype and shape of another library's array from a DLPack capsule. Nothing is copied."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 CPU, CUDA, CUDA_HOST, CUDA_MANAGED = 1, 2, 3, 13
 
-# DLDataTypeCode and bits, as the manifest names dtypes. Of the float8 types each has a code of its own.
+# The manifest's names of dtypes, by DLDataTypeCode and bits. Each float8 type has a code of its own.
 _DTYPES = {
     (0, 8): "int8", (0, 16): "int16", (0, 32): "int32", (0, 64): "int64",
     (1, 8): "uint8", (1, 16): "uint16", (1, 32): "uint32", (1, 64): "uint64",
@@ -26,7 +26,7 @@ class _DataType(ctypes.Structure):
 
 
 class _Tensor(ctypes.Structure):
-    """DLTensor, with which a DLManagedTensor begins."""
+    """DLPack's DLTensor, which is the first member of a DLManagedTensor."""
 
     _fields_ = (
         ("data", ctypes.c_void_p),
@@ -46,12 +46,14 @@ _pointer_of.argtypes = (ctypes.py_object, ctypes.c_char_p)
 
 @dataclass(frozen=True)
 class Described:
-    """What a capsule says of an array.
+    """An array as a capsule describes it.
 
     Attributes:
-        dtype: as the manifest names it, or DLPack's own words where it has none.
-        contiguous: whether the elements are in C order with nothing between them.
-        kind: of the device, a DLDeviceType.
+        pointer: the address of the elements.
+        dtype: the dtype as the manifest names it, or DLPack's numbers where the manifest has no name for it.
+        contiguous: whether the elements are contiguous in C order.
+        kind: the DLDeviceType of the device.
+        index: the index of the device.
     """
 
     pointer: int
@@ -63,7 +65,7 @@ class Described:
 
 
 def describe(capsule: Any) -> Described:
-    """Reads a capsule that nobody has taken. Whoever keeps it keeps the array's memory."""
+    """Reads a capsule that nobody has consumed. The array's memory stays allocated as long as the capsule is kept."""
     tensor = ctypes.cast(_pointer_of(capsule, b"dltensor"), ctypes.POINTER(_Tensor)).contents
     shape = tuple(tensor.shape[: tensor.ndim])
     strides = tuple(tensor.strides[: tensor.ndim]) if tensor.strides else None
@@ -80,7 +82,11 @@ def describe(capsule: Any) -> Described:
 
 
 def is_contiguous(shape: tuple[int, ...], strides: tuple[int, ...], unit: int) -> bool:
-    """Whether strides, in ``unit`` bytes or elements, are those of C order; sizes of 1 have any."""
+    """Whether strides are those of C order; the stride of a size of 1 does not matter.
+
+    Args:
+        unit: the stride of neighbours: the element's size for strides in bytes, 1 for strides in elements.
+    """
     if 0 in shape:
         return True
     for size, stride in zip(reversed(shape), reversed(strides), strict=True):

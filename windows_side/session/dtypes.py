@@ -1,4 +1,4 @@
-"""Types of elements by the names that the manifest has for them, and numpy's own, which lacks bfloat16 and float8."""
+"""Sizes and numpy dtypes of the manifest's dtypes; numpy itself lacks bfloat16 and float8."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ _BEYOND_NUMPY = {name for name in ELEMENT_SIZES if name.startswith(("bfloat", "f
 
 
 def size_in_bytes(shape: tuple[int, ...], dtype: str) -> int:
-    """How many bytes an element of a dtype takes.
+    """Returns the bytes of a contiguous array of a shape and a dtype.
 
     Raises:
-        IncompatibleError: it is a dtype that is not known here.
+        IncompatibleError: a session does not know the dtype.
     """
     try:
         return prod(shape) * ELEMENT_SIZES[dtype]
@@ -31,7 +31,7 @@ def size_in_bytes(shape: tuple[int, ...], dtype: str) -> int:
 
 @cache
 def numpy_dtype(name: str) -> np.dtype[Any]:
-    """numpy's dtype; those that numpy lacks are ml_dtypes'.
+    """Returns numpy's dtype of a name; those that numpy lacks are from ml_dtypes.
 
     Raises:
         MissingComponentError: ml_dtypes is needed and not installed.
@@ -42,7 +42,7 @@ def numpy_dtype(name: str) -> np.dtype[Any]:
         ml_dtypes = importlib.import_module("ml_dtypes")
     except ImportError as error:
         raise MissingComponentError(
-            f"numpy has no {name}, and ml_dtypes, which brings it, is not installed",
+            f"numpy has no {name}, and ml_dtypes, which has it, is not installed",
             where="Session",
             remedy="python -m pip install ml_dtypes; or pass torch tensors or arrays on the GPU",
         ) from error

@@ -1,7 +1,7 @@
-"""A lane's CUDA graphs: one launch replays every kernel of a call, for each set of input shapes.
+"""A lane's CUDA graphs: one launch replays every kernel of a call, with one graph per shape set.
 
-The first graph of a set of shapes reads and writes memory of its own, between which and the caller's arrays lie copies.
-Where a call's arrays and its results keep coming at the same addresses, another graph works right there.
+The first graph of a shape set has inputs and outputs of its own: a caller's arrays are copied in and out. Where a
+call's arrays and results keep the same addresses, a further graph is captured that works in place.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from windows_side.session.run import Captured, Run
 
 logger = logging.getLogger("trtcross.cuda_graphs")
 
-# As `load` has them.
+# The same numbers as in `execution.cuda_graphs`.
 MAX_SHAPES = 16
 MAX_PLACES = 16
 _WARM_UP_CALLS = 3
@@ -39,23 +39,24 @@ _Place = tuple[Sizes, tuple[int, ...]]
 class Graphs:
     """The graphs of one lane.
 
-    Of more than ``MAX_SHAPES`` sets of shapes the least recently used goes with all its graphs, of more than
-    ``MAX_PLACES`` graphs that work in place the least recently used one.
+    At most ``MAX_SHAPES`` shape sets and ``MAX_PLACES`` in-place graphs are kept; the least recently used is released.
     """
 
     def __init__(self, space: Workspace) -> None:
         self._space = space
-        self._stream = cuda.create_stream()  # on which nobody else launches: it would become part of a graph
+        self._stream = cuda.create_stream()  # its own, because whatever is launched on it becomes part of a graph
         self._ready = cuda.Event()
         self._own: OrderedDict[Sizes, Captured] = OrderedDict()
         self._in_place: OrderedDict[_Place, Graph] = OrderedDict()
         self._hot = StableAddresses()
 
     def captured(self, leaves: Sequence[Given | None], kind: Kind, stream: Stream) -> Captured:
-        """The graph for the sizes of a call, captured if there is none.
+        """Returns the graph for the shapes of a call, and captures it if there is none.
 
         Args:
-            stream: the call's.
+            leaves: the call's leaves.
+            kind: the kind of the call's arrays.
+            stream: the call's stream.
 
         Raises:
             IncompatibleError: the program cannot be captured, or memory is short.
@@ -63,17 +64,17 @@ class Graphs:
         sizes = tuple(leaf.shape if leaf else () for leaf in leaves)
         found = self._own.get(sizes)
         if found is None:
-            found = self._own[sizes] = self._capture_after_all(leaves, kind, stream)
+            found = self._own[sizes] = self._capture_with_retries(leaves, kind, stream)
             if len(self._own) > MAX_SHAPES:
                 self._release_oldest(stream)
         self._own.move_to_end(sizes)
         return found
 
     def launch(self, way: DirectCall, addresses: Addresses, stream: Stream) -> bool:
-        """Enqueues a call of the shortest way.
+        """Enqueues a call of the fast path, as an in-place graph or with copies.
 
         Returns:
-            Whether there was a graph for it.
+            Whether there was a graph for its shapes.
 
         Raises:
             IncompatibleError: memory is short, or the GPU failed.
@@ -96,7 +97,7 @@ class Graphs:
         return True
 
     def close(self) -> None:
-        """Frees all graphs, of which none runs any more."""
+        """Frees all graphs; none of them may be running."""
         for graph in (*self._in_place.values(), *(own.graph for own in self._own.values())):
             graph.close()
         for own in self._own.values():
@@ -106,8 +107,8 @@ class Graphs:
         self._ready.close()
         cuda.destroy_stream(self._stream)
 
-    def _capture_after_all(self, leaves: Sequence[Given | None], kind: Kind, stream: Stream) -> Captured:
-        """Tries again where it may have been another thread that broke the capture."""
+    def _capture_with_retries(self, leaves: Sequence[Given | None], kind: Kind, stream: Stream) -> Captured:
+        """Captures, and retries a capture that failed: another thread may have broken it."""
         for _ in range(_ATTEMPTS - 1):
             try:
                 return self._capture(leaves, kind, stream)
@@ -123,13 +124,15 @@ class Graphs:
                     block = self._space.memory.take(size_in_bytes(leaf.shape, leaf.dtype))
                     inputs[name] = Tensor(block, leaf.shape)
             for _ in range(_WARM_UP_CALLS):
-                Run(self._space, leaves, kind, stream).read_inputs(inputs)  # anew: an engine may change them
+                Run(self._space, leaves, kind, stream).read_inputs(
+                    inputs
+                )  # each time, because an engine may change them
                 self._warm_up(self._run_on(inputs, leaves), stream)
             run = self._run_on(inputs, leaves)
             try:
                 graph = self._graph_of(run.run_steps)
             except BaseException:
-                run.give_back()  # nothing of a capture is run
+                run.give_back()  # a capture runs nothing that could still use it
                 raise
         except BaseException:
             self._give_back([tensor.pointer for tensor in inputs.values()])
@@ -140,7 +143,7 @@ class Graphs:
         return Captured(graph, run.tensors, run.sizes, blocks, addresses)
 
     def _run_on(self, inputs: dict[str, Tensor], leaves: Sequence[Given | None]) -> Run:
-        """A call whose inputs are in a graph's memory, and whose outputs stay in the lane's."""
+        """Returns a run whose inputs are in a graph's memory, and whose outputs are in the lane's."""
         gpu = self._space.gpu.index
         given: list[Given | None] = [None] * len(leaves)
         for index, name in self._space.plan.names:
@@ -151,13 +154,13 @@ class Graphs:
         return run
 
     def _warm_up(self, run: Run, stream: Stream) -> None:
-        """Lets kernels be compiled and memory be taken before the capture, which then takes the same memory."""
+        """Runs the steps, so that kernels are compiled, and the memory is allocated that the capture then reuses."""
         self._follow(stream)
         try:
             with self._state_kept(), LAUNCH_LOCK.launching:
                 run.run_steps()
         finally:
-            run.abandon()  # waits for it
+            run.abandon()  # waits for the steps
 
     def _capture_if_worth_it(self, way: DirectCall, own: Captured, place: _Place, stream: Stream) -> Graph | None:
         if not self._hot.worth_capturing(place):
@@ -168,7 +171,7 @@ class Graphs:
                 way.enqueue(self._stream, own.addresses)  # TensorRT must have run these sizes before
             cuda.synchronize(self._stream)
             graph = self._graph_of(lambda: way.enqueue(self._stream, list(place[1])))
-        except _NotCapturedError as error:  # another thread has waited for the GPU, say; the program can be captured
+        except _NotCapturedError as error:  # such as: another thread waited for the GPU; a later capture may succeed
             logger.warning("inputs and outputs are copied for now: %s", error)
             self._hot.failed()
             return None
@@ -180,10 +183,11 @@ class Graphs:
         return graph
 
     def _graph_of(self, enqueue: Callable[[], None]) -> Graph:
-        """Captures the CUDA graph of a call.
+        """Captures what ``enqueue`` puts on the lane's capture stream.
 
         Raises:
-            IncompatibleError: it cannot be captured.
+            OutOfMemoryError: memory is short.
+            _NotCapturedError: the capture failed for another reason.
         """
         with LAUNCH_LOCK.capturing(), no_collection():
             try:
@@ -203,7 +207,7 @@ class Graphs:
 
     @contextmanager
     def _state_kept(self) -> Iterator[None]:
-        """State must not go on from state to state while graphs are made: a counter may say where a call writes."""
+        """Restores the state after the block, which warms up a graph: state may hold where the next call writes."""
         program, memory = self._space.plan.program, self._space.memory
         sizes = {name: self._space.plan.size(name, self._space.state[name].shape) for name, _ in program.state_updates}
         kept = {name: memory.take(size) for name, size in sizes.items()}
@@ -214,7 +218,7 @@ class Graphs:
         finally:
             for name, block in kept.items():
                 cuda.copy_within_device(self._space.state[name].pointer, block, sizes[name], self._stream)
-                memory.give_back(block)  # who takes it waits for the stream
+                memory.give_back(block)  # whoever takes it next works after this stream
 
     def _release_oldest(self, stream: Stream) -> None:
         sizes, oldest = self._own.popitem(last=False)
@@ -225,7 +229,7 @@ class Graphs:
         self._give_back(oldest.blocks)
 
     def _release(self, place: _Place, stream: Stream) -> None:
-        cuda.synchronize(stream)  # it may still be running
+        cuda.synchronize(stream)  # the graph may still be running
         self._in_place.pop(place).close()
 
     def _give_back(self, blocks: Sequence[int]) -> None:
@@ -234,4 +238,4 @@ class Graphs:
 
 
 class _NotCapturedError(IncompatibleError):
-    """A capture failed; another try may succeed."""
+    """A capture failed; a later one may succeed."""

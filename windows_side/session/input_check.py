@@ -1,4 +1,4 @@
-"""One leaf of a session's call: what it must be."""
+"""Checks one leaf of a session's call by the manifest."""
 
 from __future__ import annotations
 
@@ -12,13 +12,14 @@ from windows_side.session.arrays import Given, read
 
 
 class InputCheck:
-    """Looks at one leaf of a call, and compares it with what the manifest says of it."""
+    """Reads one leaf of a call, and checks it by its spec in the manifest."""
 
     def __init__(self, spec: ValueSpec, name: str | None) -> None:
         """Keeps the rules of one input.
 
         Args:
-            name: of its value in the program, None where it is no tensor.
+            spec: the input's spec in the manifest.
+            name: the name of its value in the program; None where it is not a tensor.
         """
         self._spec = spec
         self._is_tensor = spec.dtype is not None and name is not None
@@ -28,8 +29,16 @@ class InputCheck:
     def __call__(self, leaf: Any, gpu: Gpu, stream: int) -> Given | None:
         """Checks one input of a call.
 
+        Args:
+            leaf: what the caller has passed.
+            gpu: the session's GPU.
+            stream: the stream on which the input will be read.
+
+        Returns:
+            The array, or None where the input is not a tensor.
+
         Raises:
-            UsageError: the engines cannot take it.
+            UsageError: the engines cannot take the input.
         """
         if not self._is_tensor:
             check_fixed_value(self._spec, leaf)

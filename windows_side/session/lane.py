@@ -1,4 +1,4 @@
-"""One call at a time: the shortest way for a call like an earlier one, else the long way; CUDA graphs for both."""
+"""Runs one call at a time, by the fast path if it is like an earlier one, else by the general path."""
 
 from __future__ import annotations
 
@@ -16,39 +16,39 @@ from windows_side.session.graphs import Graphs
 from windows_side.session.plan import Workspace
 from windows_side.session.run import Run
 
-_MOST_WAYS = 64
+_MOST_DIRECT_CALLS = 64
 
 
 class Lane:
-    """Execution contexts, and the memory and the stream that go with them. Not for several threads at once."""
+    """One execution context of each engine, with memory and a stream. Only one thread may use it at a time."""
 
     def __init__(self, space: Workspace, *, cuda_graphs: bool) -> None:
         self._space = space
         self._graphs = Graphs(space) if cuda_graphs else None
         self._done = cuda.Event()
-        self._pending: Stream | None = None  # whose work for the last call may not be done
+        self._pending: Stream | None = None  # the stream of the last call, whose work may not have finished
         self._direct: dict[Hashable, DirectCall] = {}
 
     @property
     def stream(self) -> Stream:
-        """On which it works, unless the caller's arrays have one."""
+        """The stream on which the lane works, unless the caller's library has a current one."""
         return self._space.stream
 
     def direct(self, leaves: Sequence[Any]) -> list[Any] | None:
-        """Runs a call that is like an earlier one, the shortest way.
+        """Runs a call that is like an earlier one by the fast path.
 
         Args:
-            leaves: as the caller has passed them.
+            leaves: the leaves of the call as the caller has passed them.
 
         Returns:
-            The outputs, or None where the call must go the long way.
+            The outputs, or None where the call needs the general path.
 
         Raises:
             IncompatibleError: memory is short, or the GPU failed.
         """
         try:
             way = self._direct.get(key_of(leaves))
-        except TypeError:  # a shape that is no tuple
+        except TypeError:  # a shape that cannot be hashed
             return None
         addresses = way.addresses(leaves) if way is not None else None
         if way is None or addresses is None or (self._space.named and way.kind.stream() not in (None, self.stream)):
@@ -66,14 +66,14 @@ class Lane:
         return way.outputs(leaves, results)
 
     def call(self, arguments: Sequence[Any], leaves: Sequence[Given | None]) -> list[Any]:
-        """Runs the program; returns when its results are there.
+        """Runs the program by the general path, and returns when its results are computed.
 
-        With a stream of the caller's, and with torch's tensors on the GPU, it returns when all is enqueued.
+        With a stream of the caller's, and with torch's tensors on the GPU, it returns when all work is enqueued.
 
         Args:
             arguments: the leaves of the call as the caller has passed them.
-            leaves: what was read of them, None where the input is no tensor. Outputs are of the kind of the first that
-                is one.
+            leaves: what :func:`.arrays.read` returned for each of them; None where the input is not a tensor. Outputs
+                are of the kind of the first tensor.
 
         Raises:
             UsageError: an input that the model changes cannot be written to.
@@ -106,14 +106,14 @@ class Lane:
         return outputs
 
     def _cast(self, outputs: list[Any], kind: Kind, stream: Stream) -> list[Any]:
-        """The outputs in the dtypes that the model gives them, cast by the caller's library."""
+        """Returns the outputs in the original model's dtypes, cast by the caller's library."""
         if self._space.named:
-            cuda.synchronize(stream)  # the library works in a stream of its own
+            cuda.synchronize(stream)  # the library casts on a stream of its own
         specs = self._space.plan.program.outputs
         return [kind.cast(value, spec.cast) if spec.cast else value for value, spec in zip(outputs, specs, strict=True)]
 
     def _learn(self, arguments: Sequence[Any], leaves: Sequence[Given | None], kind: Kind, run: Run) -> None:
-        """Keeps what a call has found, if later ones may go a shorter way."""
+        """Keeps a fast path for calls like this one, if there is one."""
         key = key_of(arguments)
         if key in self._direct:
             return
@@ -121,12 +121,12 @@ class Lane:
         way = direct_call(self._space, kind, arguments, leaves, shapes, run.sizes)
         if way is None or way.addresses(arguments) is None:
             return
-        if len(self._direct) == _MOST_WAYS:
+        if len(self._direct) == _MOST_DIRECT_CALLS:
             self._direct.clear()
         self._direct[key] = way
 
     def _begin(self, kind: Kind) -> Stream:
-        """The stream for a call, ordered behind the last call and what the caller's library has enqueued."""
+        """Returns the stream for a call, ordered after the last call and what the caller's library has enqueued."""
         current = kind.stream()
         # On the default stream TensorRT would wait for the whole GPU.
         stream = self.stream if self._space.named or not current else current
@@ -140,13 +140,13 @@ class Lane:
         return stream
 
     def _end(self, kind: Kind, stream: Stream, *, wait: bool = False) -> None:
-        """Waits for a call's work, or lets the caller's stream wait for it."""
+        """Waits for a call's work, or makes the caller's stream wait for it."""
         current = kind.stream()
         if wait or not kind.on_gpu or (current is None and not self._space.named):
             cuda.synchronize(stream)
             self._pending = None
         elif self._space.named:
-            self._done.record(stream)  # by the end of the session the caller's stream may be gone
+            self._done.record(stream)  # close() waits for this event: the caller's stream may be gone by then
         elif current != stream:
             self._done.record(stream)
             self._done.hold_up(current or 0)
@@ -154,7 +154,7 @@ class Lane:
     def close(self) -> None:
         """Waits for the last call, and frees everything but arrays that the caller has."""
         if self._pending is not None:
-            with suppress(TrtcrossError):  # the GPU has failed, and what is here goes all the same
+            with suppress(TrtcrossError):  # the GPU has failed; everything is released nevertheless
                 self._done.synchronize() if self._space.named else cuda.synchronize(self._pending)
         if self._graphs:
             self._graphs.close()

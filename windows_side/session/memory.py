@@ -1,4 +1,4 @@
-"""Memory that a session keeps from call to call: blocks on the GPU, and pinned memory of the host."""
+"""Memory that a session reuses from call to call: blocks on the GPU, and pinned memory of the host."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ _SMALLEST = 512
 
 
 class DeviceMemory:
-    """Blocks of one GPU's memory. A block that is given back serves again; none is freed before :meth:`close`.
+    """A pool of blocks of one GPU's memory. Blocks are reused, and freed by :meth:`close` or when memory is short.
 
-    Who takes a block must have its work ordered behind that of whoever gave it back.
+    Work on a block must be ordered after the work of whoever gave it back.
     """
 
     def __init__(self) -> None:
@@ -24,10 +24,10 @@ class DeviceMemory:
         self._closed = False
 
     def take(self, size: int) -> int:
-        """A block of at least ``size`` bytes, on the current GPU.
+        """Returns the address of a block of at least ``size`` bytes on the current GPU.
 
         Raises:
-            OutOfMemoryError: there is none, not even when all free blocks are released.
+            OutOfMemoryError: there is too little memory even after all free blocks were released.
         """
         size = _rounded(size)
         with self._lock:
@@ -42,6 +42,7 @@ class DeviceMemory:
             return pointer
 
     def give_back(self, pointer: int) -> None:
+        """Makes a block available to :meth:`take`; after :meth:`close` it is freed instead."""
         with self._lock:
             if self._closed:
                 del self._sizes[pointer]
@@ -50,7 +51,7 @@ class DeviceMemory:
                 self._free[self._sizes[pointer]].append(pointer)
 
     def close(self) -> None:
-        """Frees what is not in use, and from now on whatever is given back."""
+        """Frees the blocks that are not in use; others are freed when they are given back."""
         with self._lock:
             self._closed = True
             self._release_free_blocks()
@@ -64,20 +65,20 @@ class DeviceMemory:
 
 
 def _rounded(size: int) -> int:
-    """The next of eight steps between powers of two, so that blocks of nearly one size are one kind."""
+    """Rounds a size up to one of eight steps between powers of two, so that similar sizes share blocks."""
     size = max(size, _SMALLEST)
     step = 1 << max((size - 1).bit_length() - 4, 0)
     return -(-size // step) * step
 
 
 class PinnedMemory:
-    """One stretch of pinned memory, given out piece by piece within a call."""
+    """One block of pinned memory, which a call divides into pieces."""
 
     def __init__(self) -> None:
         self._pointer = self._size = 0
 
     def reserve(self, sizes: list[int]) -> list[int]:
-        """Addresses of pieces of these sizes, which are valid until the next time."""
+        """Returns the addresses of pieces of these sizes in bytes, which are valid until the next call."""
         total = sum(_aligned(size) for size in sizes)
         if total > self._size:
             self.close()

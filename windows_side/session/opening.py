@@ -1,4 +1,4 @@
-"""A session of an open artifact, by the options that verbs have."""
+"""Opens a session by the options of a verb."""
 
 from __future__ import annotations
 
@@ -9,6 +9,9 @@ from windows_side.session.session import Session
 
 def open_session(artifact: Artifact, options: LoadOptions, *, stream: int | None = None) -> Session:
     """Opens a session for a verb of the command line.
+
+    Args:
+        stream: the CUDA stream's number, as :class:`.Session` takes it.
 
     Raises:
         Those of :class:`.Session`.

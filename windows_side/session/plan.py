@@ -1,4 +1,4 @@
-"""What the lanes of a session share, what each has of its own, and where values are."""
+"""The plan that the lanes of a session share, and the workspace that each of them has."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from windows_side.session.dtypes import size_in_bytes
 from windows_side.session.memory import DeviceMemory, PinnedMemory
 from windows_side.session.weights import Weight
 
-ALIGNMENT = 256  # of what TensorRT reads and writes
+ALIGNMENT = 256  # of the memory that TensorRT reads and writes
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,11 +27,12 @@ class Tensor:
 
 @dataclass(frozen=True)
 class Plan:
-    """What every lane of a session shares.
+    """The program of a session, and what follows from it; all lanes share it.
 
     Attributes:
-        dtypes: by the names of values.
-        inputs: what the manifest says of the call's leaves.
+        program: the artifact's graph.
+        dtypes: the dtypes of values, by name.
+        inputs: the manifest's specs of the call's leaves.
     """
 
     program: Program
@@ -40,18 +41,18 @@ class Plan:
 
     @cached_property
     def results(self) -> frozenset[str]:
-        """The values that are outputs."""
+        """The names of the values that are outputs."""
         return frozenset(output.name for output in self.program.outputs if output.name)
 
     @cached_property
     def names(self) -> list[tuple[int, str]]:
-        """The leaves that steps and outputs take, those that were cast behind the call's own; the names of values."""
+        """The indices and the value names of the leaves that are used; leaves that were cast follow the call's own."""
         leaves = (*self.program.inputs, *(cast.output for cast in self.program.casts))
         return [(index, name) for index, name in enumerate(leaves) if name in self.program.used]
 
     @cached_property
     def viewed(self) -> dict[str, str]:
-        """Of each view the value that it is a view of in the end."""
+        """The name of the value whose memory each view has, by the view's name; that value is not a view itself."""
         found: dict[str, str] = {}
         for step in self.program.steps:
             if isinstance(step, ViewStep):
@@ -67,13 +68,13 @@ class Plan:
 
     @cached_property
     def only_engine(self) -> EngineStep | None:
-        """The program's engine, where there is one and no more."""
+        """The step of the program's engine, where there is exactly one; else None."""
         engines = [step for step in self.program.steps if isinstance(step, EngineStep)]
         return engines[0] if len(engines) == 1 else None
 
 
 def plan_of(program: Program, manifest: Manifest, weights: Mapping[str, Weight]) -> Plan:
-    """The plan of a program, whose values get their dtypes from weights, the manifest's inputs and its engines."""
+    """Makes the plan of a program; the dtypes of values are those of weights, of inputs and of engines' outputs."""
     found = {name: weights[fqn].dtype for name, fqn in program.state.items()}
     found |= {n: str(spec.dtype) for n, spec in zip(program.inputs, manifest.inputs, strict=True) if n and spec.dtype}
     found |= {cast.output: cast.dtype for cast in program.casts}
@@ -88,12 +89,16 @@ def plan_of(program: Program, manifest: Manifest, weights: Mapping[str, Weight])
 
 @dataclass
 class Workspace:
-    """What one call at a time works with.
+    """The contexts, memory and stream of one lane.
 
     Attributes:
-        contexts: one of each engine, in the order of the artifact.
+        contexts: one context of each engine, in the artifact's order.
         state: weights and buffers on the GPU, which all lanes share.
-        stream: where nothing else says; the caller's, if ``named``, who then orders his own work around it.
+        stream: the stream for calls whose arrays do not bring one.
+        named: whether ``stream`` is the caller's, who then orders other work around it.
+        memory: blocks on the GPU.
+        to_gpu: pinned memory for inputs.
+        from_gpu: pinned memory for outputs.
     """
 
     plan: Plan

@@ -1,4 +1,4 @@
-"""An artifact's graph as a session runs it. A graph that has other operators needs PyTorch, and says which."""
+"""Reads an artifact's graph as a session runs it, and refuses one that needs PyTorch."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ def read_program(artifact: Artifact) -> Program:
     """Reads the graph of an open artifact.
 
     Raises:
-        IncompatibleError: it has operators that need PyTorch.
-        MalformedArtifactError: it is not a graph that trtcross or Torch-TensorRT writes.
+        IncompatibleError: the graph has operators that need PyTorch; the error lists them.
+        MalformedArtifactError: the graph is not one that trtcross or Torch-TensorRT writes.
     """
     where = f"{artifact.path}, entry {GRAPH_ENTRY}"
     document = artifact.graph()

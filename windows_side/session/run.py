@@ -1,4 +1,4 @@
-"""One call, the long way: inputs to the GPU, the program's steps, outputs back, state brought up to date."""
+"""The general path of a call: moves inputs to the GPU, runs the program's steps, returns outputs and updates state."""
 
 from __future__ import annotations
 
@@ -21,13 +21,14 @@ from windows_side.session.plan import ALIGNMENT, Tensor, Workspace
 
 @dataclass(frozen=True)
 class Captured:
-    """The program's steps for one set of sizes as a CUDA graph, which works in memory of its own.
+    """The program's steps for one set of shapes as a CUDA graph, which works in memory of its own.
 
     Attributes:
-        tensors: where values are, inputs and outputs among them.
-        sizes: whole numbers.
-        blocks: its memory.
-        addresses: of the only engine's bindings; empty where there are several engines.
+        graph: the graph.
+        tensors: the addresses and shapes of values, inputs and outputs included, by name.
+        sizes: the whole numbers that the steps compute, by name.
+        blocks: the graph's memory.
+        addresses: the addresses of the only engine's bindings; empty where there are several engines.
     """
 
     graph: cuda.Graph
@@ -38,13 +39,13 @@ class Captured:
 
 
 class Run:
-    """One call's values.
+    """One call, and its values.
 
     Attributes:
-        tensors: where values are, by name.
-        sizes: whole numbers, by name.
-        blocks: of the lane's memory that the call has taken.
-        reads_host: whether some of its inputs are on the host.
+        tensors: the addresses and shapes of values, by name.
+        sizes: the whole numbers that the steps compute, by name.
+        blocks: the blocks of the lane's memory that the call has taken.
+        reads_host: whether an input is on the host.
     """
 
     def __init__(self, space: Workspace, leaves: Sequence[Given | None], kind: Kind, stream: Stream) -> None:
@@ -62,10 +63,14 @@ class Run:
         self.reads_host = False
 
     def outputs(self, captured: Captured | None = None) -> list[Any]:
-        """Enqueues everything; arrays of the host are filled by :meth:`finish`.
+        """Enqueues the whole call, and returns its outputs; arrays on the host are filled by :meth:`finish`.
 
         Args:
-            captured: the steps as a graph for these sizes, which is launched in their place.
+            captured: the steps as a graph for these shapes, which is launched instead.
+
+        Raises:
+            UsageError: an input that the model changes cannot be written to.
+            IncompatibleError: memory is short, or the GPU failed.
         """
         program = self._program
         if program.input_updates:
@@ -86,7 +91,7 @@ class Run:
         return results
 
     def run_steps(self) -> None:
-        """Enqueues the engines, behind :meth:`read_inputs`."""
+        """Enqueues the engines, after :meth:`read_inputs`."""
         wanted = self._plan.results if self._kind.on_gpu else frozenset()
         for step in self._program.steps:
             if isinstance(step, EngineStep):
@@ -99,21 +104,21 @@ class Run:
                 self.sizes[step.output] = self._computed(step)
 
     def finish(self) -> None:
-        """Fills the outputs that are on the host, behind the stream's work."""
+        """Fills the outputs that are on the host; the stream's work must have finished."""
         for target, source, size in self._to_host:
             ctypes.memmove(target, source, size)
         self.give_back()
 
     def abandon(self) -> None:
-        """After an error: nothing may be given back while the GPU works with it."""
+        """Ends a call that failed: waits for the GPU, and then gives the memory back."""
         try:
             cuda.synchronize(self._stream)
         except TrtcrossError:
-            return  # the first error is the one to tell
+            return  # the caller reports the first error
         self.give_back()
 
     def give_back(self) -> None:
-        """Lets later calls have the memory that this one has taken."""
+        """Makes the memory that this call has taken available to later calls."""
         for block in self.blocks:
             self._memory.give_back(block)
 
@@ -125,10 +130,11 @@ class Run:
                 raise wrong_input(self._plan.inputs[index], f"is {words}, and the model changes it in place")
 
     def read_inputs(self, targets: Mapping[str, Tensor] | None = None) -> None:
-        """Enqueues what brings the inputs to where the engines read them.
+        """Enqueues the copies of the inputs to where the engines read them.
 
         Args:
-            targets: where that is; else on the GPU where the caller has them, or in memory of the call's own.
+            targets: where the engines read them. None means the caller's memory if it is on the GPU and aligned, else
+                memory of the call's own.
         """
         host: list[tuple[str, Given, int]] = []
         for index, name in self._plan.names:
@@ -193,7 +199,7 @@ class Run:
         return self.sizes[operand] if isinstance(operand, str) else operand
 
     def _result(self, name: str) -> Any:
-        """The output of that name: an engine's where it was written, a number, the caller's own input, or a copy."""
+        """Returns an output: the array that an engine wrote, a number, the caller's own input, or a copy."""
         if name in self.sizes:
             return self.sizes[name]
         if name in self._results:
@@ -220,12 +226,12 @@ class Run:
             )
             return self._kind.finished(array), array.pointer
         made = self._kind.empty(shape, self._plan.dtypes[name])
-        # Its memory serves again in the order of the library's stream, where another thread's work may still use it.
+        # The library reuses memory in the order of its own stream, where earlier work may still use this block.
         self._follow(self._kind.stream())
         return made
 
     def _follow(self, other: Stream | None) -> None:
-        """Lets what is enqueued from now on wait for what another stream has to do by now."""
+        """Makes work that is enqueued from now on wait for what is on another stream now."""
         if other is None or other == self._stream:
             return
         ready = cuda.Event()
@@ -234,14 +240,14 @@ class Run:
         ready.close()
 
     def _update(self) -> None:
-        """Brings state and inputs up to date; what is read must not have been written to before."""
+        """Writes new values into state and inputs. Values that such a write would change are copied first."""
         persistent = {tensor.pointer for tensor in self._space.state.values()}
         persistent |= {self.tensors[name].pointer for name in self._given}
         sources = {name for _, name in (*self._program.state_updates, *self._program.input_updates)}
         values = {name: self._kept(self.tensors[name], name, persistent) for name in sources}
         for target, name in self._program.state_updates:
             own = self._space.state[target]
-            # An engine that shares the state's memory has written it already.
+            # An engine whose output shares the state's memory has written it already.
             if self.tensors[name].pointer != own.pointer:
                 self._copy(own.pointer, values[name], name)
         for index, name in self._program.input_updates:
@@ -271,7 +277,7 @@ class Run:
         return size_in_bytes(shape, given.dtype) if given else self._plan.size(name, shape)
 
     def _copy_to_host(self) -> None:
-        """Into pinned memory; the pieces go on from there when the stream has come so far."""
+        """Enqueues copies into pinned memory; :meth:`finish` copies from there into the caller's arrays."""
         pieces = self._space.from_gpu.reserve([size for _, _, size in self._to_host])
         for piece, (_, source, size) in zip(pieces, self._to_host, strict=True):
             cuda.copy_to_host(piece, source, size, self._stream)

@@ -1,4 +1,4 @@
-"""What is behind a session: an artifact's engines on a GPU, and calls of them."""
+"""The implementation of a session: an artifact's engines on a GPU, and their calls."""
 
 from __future__ import annotations
 
@@ -40,9 +40,9 @@ from windows_side.session.program import read_program
 from windows_side.session.settings import Request, SessionSettings, read_settings
 from windows_side.session.weights import Weight, read_weights
 
-logger = logging.getLogger("trtcross.session")  # at the level DEBUG: the phases of a start
+logger = logging.getLogger("trtcross.session")  # at the level DEBUG, it reports the phases of a start
 
-# Sessions that are closed when Python exits: TensorRT's objects must go before CUDA does.
+# Sessions to close when Python exits: TensorRT's objects must be released before CUDA is.
 _OPEN: WeakSet[Running] = WeakSet()
 
 
@@ -50,12 +50,12 @@ class Running:
     """A session's engines, execution contexts and state.
 
     Attributes:
-        manifest: the artifact's.
-        device: where everything runs.
+        manifest: the artifact's manifest.
+        device: the GPU, as ``cuda:0``.
     """
 
     def __init__(self, request: Request, started: Future[Started]) -> None:
-        self._closed = True  # until all is there
+        self._closed = True  # until everything is loaded
         self._process = os.getpid()
         self._forked = False
         self._lock = Lock()
@@ -73,7 +73,7 @@ class Running:
                 self._load(opened, settings, started)
 
     def call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """Runs the model on arguments."""
+        """Runs the model on the original's arguments."""
         return self._convention.result(self._call(self._convention.leaves(args, kwargs)))
 
     def run(self, feed: Mapping[str, Any]) -> dict[str, Any]:
@@ -81,7 +81,7 @@ class Running:
         return self._convention.named_result(self._call(self._convention.leaves_of_feed(feed)))
 
     def run_leaves(self, leaves: Sequence[Any]) -> list[Any]:
-        """Runs the model on the leaves of a call, in the order of the manifest's inputs; gives those of its result."""
+        """Runs the model on the leaves of a call in the order of the manifest's inputs, and returns the result's."""
         return self._call(leaves)
 
     @property
@@ -93,12 +93,12 @@ class Running:
         return self._closed
 
     def close(self) -> None:
-        """Waits for calls that run, keeps compiled kernels, and frees engines and memory."""
+        """Waits for running calls, writes compiled kernels, and frees engines and memory."""
         self._close(keep_kernels=True)
 
     def __del__(self, is_finalizing: Callable[[], bool] = sys.is_finalizing) -> None:
         if not is_finalizing() or self._process != os.getpid():
-            # TensorRT-RTX has crashed where the cache of something that was collected was serialized.
+            # TensorRT-RTX has crashed where the cache of a collected object was serialized.
             self._close(keep_kernels=False)
 
     def _close(self, *, keep_kernels: bool) -> None:
@@ -108,12 +108,12 @@ class Running:
             self._closed = True
         _OPEN.discard(self)
         if os.getpid() != self._process:
-            # Nothing of CUDA may be called in a forked child, so TensorRT's objects must never be released there.
+            # A forked child must not call CUDA, so it must never release TensorRT's objects: their counts are raised.
             for kept in (self._engines, self._lanes, self._kernels, self._runtime):
                 ctypes.pythonapi.Py_IncRef(ctypes.py_object(kept))
             return
         lanes = [self._lanes.get() for _ in range(self._count)]
-        self._lanes.put(None)  # for calls that wait
+        self._lanes.put(None)  # wakes calls that wait
         try:
             with self._gpu.current():
                 if keep_kernels:
@@ -123,7 +123,7 @@ class Running:
             logger.warning("what the session had on the GPU is not freed: %s", error.problem)
 
     def _release(self, lanes: list[Lane | None]) -> None:
-        """Frees what is on the GPU: contexts before engines, engines before the cache and the runtime."""
+        """Frees what is on the GPU: contexts before engines, and engines before the cache and the runtime."""
         for lane in filter(None, lanes):
             lane.close()
         for engine in self._engines:
@@ -226,7 +226,7 @@ class Running:
         with self._kernels.watched():
             outputs = lane.call(leaves, given)
         if self._kernels.are_new(shapes):
-            with LAUNCH_LOCK.capturing():  # no engine is launched while the cache is read
+            with LAUNCH_LOCK.capturing():  # no engine may be launched while the cache is read
                 self._kernels.save()
         return outputs
 
@@ -246,7 +246,7 @@ def _note_fork() -> None:
         running._forked = True
 
 
-if hasattr(os, "register_at_fork"):  # Windows does not fork; asking for the process before each call takes its time
+if hasattr(os, "register_at_fork"):  # Windows does not fork; comparing process numbers at each call would take time
     os.register_at_fork(after_in_child=_note_fork)
 
 
@@ -261,11 +261,14 @@ def _close_all() -> None:
 
 
 def _plans(artifact: Artifact) -> list[Callable[[], bytes]]:
-    """What gives each engine's bytes, their digest checked. The first ones are read now, while the GPU starts."""
+    """Returns a function for each engine that reads its bytes and checks their digest.
+
+    The first engine is read now, while the GPU starts.
+    """
     readers: list[Callable[[], bytes]] = [engine.read for engine in artifact.engines]
     if readers:
         first = [readers[0]()]
-        readers[0] = first.pop  # nothing keeps them longer than the engine's making
+        readers[0] = first.pop  # so that nothing keeps the bytes after the engine is made
     return readers
 
 
@@ -273,7 +276,7 @@ def _require_rtx(artifact: Artifact) -> None:
     """Checks that the engines are TensorRT-RTX's.
 
     Raises:
-        IncompatibleError: its engines are TensorRT's own.
+        IncompatibleError: the engines are TensorRT's own.
     """
     if artifact.manifest.target.backend is not Backend.TENSORRT_RTX:
         raise IncompatibleError(
@@ -284,10 +287,10 @@ def _require_rtx(artifact: Artifact) -> None:
 
 
 def _require_one_context(program: Program, contexts: int, artifact: Artifact) -> None:
-    """Checks that a program with state has one context.
+    """Checks that a program whose calls change state has only one context.
 
     Raises:
-        UsageError: several calls at once would share the state that each changes.
+        UsageError: several calls at once would change the same state.
     """
     changed = {target for target, _ in program.state_updates}
     if changed and contexts > 1:

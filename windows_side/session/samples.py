@@ -1,4 +1,4 @@
-"""Files of arrays: a call's inputs, its outputs, and golden I/O. numpy and safetensors alone."""
+"""Reads a call's inputs and golden I/O from files of arrays, and writes outputs, by numpy and safetensors alone."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Array = np.ndarray[Any, Any]
 
 
 def read_feed(manifest: Manifest, source: Path) -> dict[str, Any]:
-    """A call's inputs from a safetensors file that names the tensors as the manifest names the inputs.
+    """Reads a call's inputs from a safetensors file that names the tensors as the manifest names the inputs.
 
     Raises:
         UsageError: the file cannot be read, or an input is missing.
@@ -32,7 +32,7 @@ def read_feed(manifest: Manifest, source: Path) -> dict[str, Any]:
 
 
 def sample_leaves(artifact: Artifact, source: Path | None = None) -> list[Any]:
-    """The leaves of a call to try a session with: a file's, golden inputs, or random ones of the least sizes.
+    """Returns the leaves of a sample call: those of a file, the golden inputs, or random ones of the least sizes.
 
     Raises:
         UsageError: the file cannot be read, or an input is missing.
@@ -59,13 +59,13 @@ def write_arrays(arrays: dict[str, Array], out: Path) -> None:
     """Writes a safetensors file, whole or not at all.
 
     Raises:
-        UsageError: it cannot be written; what was there before is still there.
+        UsageError: the file cannot be written; what was there before is unchanged.
     """
     write_outputs(save({name: np.ascontiguousarray(array) for name, array in arrays.items()}), out)
 
 
 def read_golden(artifact: Artifact) -> list[tuple[list[Any], list[Array | None]]]:
-    """The golden samples: each the leaves of a call, and the outputs' leaves.
+    """Returns the golden samples: for each, the leaves of a call and the leaves of its outputs.
 
     Raises:
         MalformedArtifactError: the entry's tensors are not those that the manifest describes.
@@ -74,7 +74,7 @@ def read_golden(artifact: Artifact) -> list[tuple[list[Any], list[Array | None]]
 
 
 def _arrays(data: bytes) -> dict[str, Array]:
-    """The arrays of a safetensors file, each its own copy."""
+    """Returns the arrays of a safetensors file, each in memory of its own."""
     found: dict[str, Any] = {}
     for name, tensor in deserialize(data):
         dtype = numpy_dtype(SAFETENSORS_DTYPES[tensor["dtype"]])

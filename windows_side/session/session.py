@@ -1,6 +1,6 @@
 """``Session``: an artifact on a GPU, called as the original model was, without PyTorch.
 
-Imports little: what takes time to import is imported while the driver is asked for its GPUs, and CUDA starts.
+This module imports little: slow imports run while the driver is asked for its GPUs, and CUDA starts.
 """
 
 from __future__ import annotations
@@ -28,16 +28,16 @@ class Session:
         y = session(x)  # as the original model: arguments, keywords, structure
         outputs = session.run({"x": x})  # by the names of inputs and outputs
 
-    Inputs are numpy's arrays, torch's tensors, or anything with DLPack or ``__cuda_array_interface__``, on the host or
-    on the session's GPU. Outputs are of the kind of the first input: numpy's arrays, torch's tensors where that is, or
-    :class:`.device_array.DeviceArray` on the GPU (cupy's arrays for cupy's). What is numpy's or torch's and not in C
-    order is copied; other arrays must be in C order.
+    Inputs are numpy arrays, torch tensors, or any arrays with DLPack or ``__cuda_array_interface__``, on the host or on
+    the session's GPU. Outputs are of the kind of the first input: numpy arrays, torch tensors on the same device, or
+    :class:`.device_array.DeviceArray` on the GPU (cupy arrays for cupy's). numpy and torch arrays that are not in C
+    order are copied; other arrays must be in C order.
 
-    Threads may share a session: each call takes one of its execution contexts, and waits where all are taken.
+    Threads may share a session: each call takes one of its execution contexts, and waits while all are taken.
 
     Attributes:
-        manifest: the artifact's.
-        device: where everything runs.
+        manifest: the artifact's manifest.
+        device: the GPU, as ``cuda:0``.
     """
 
     manifest: Manifest
@@ -59,20 +59,21 @@ class Session:
         """Loads an artifact's engines on a GPU.
 
         Args:
-            artifact: its path, its bytes, a file to read it from, or an open one.
+            artifact: an artifact's path, its bytes, a file to read it from, or an open artifact.
             device: the GPU, by its index or as torch names it.
-            stream: the CUDA stream on which to run, as a number or an object of torch's, cupy's or CUDA's own; calls
-                then return when their work is enqueued, and the caller orders other work around it. By default the
-                session has a stream of its own, and torch's tensors on the GPU are worked on in torch's current stream.
+            stream: the CUDA stream on which to run, as a number or as an object of torch, cupy or CUDA's bindings.
+                Calls then return when their work is enqueued, and the caller orders other work around it. By default
+                the session has a stream of its own, and calls with torch tensors on the GPU run on torch's current
+                stream.
             contexts: how many calls may run at once; the weights are on the GPU once.
             cuda_graphs: capture the program in a CUDA graph for each set of input shapes, and replay it.
             allow_unlisted_gpu, policy, runtime_cache, trust: as in :func:`windows_side.load`, which shares the cache.
 
         Raises:
-            IncompatibleError: it cannot run on this machine, or needs PyTorch, and why.
-            MalformedArtifactError: it is damaged.
+            IncompatibleError: the artifact cannot run on this machine, or needs PyTorch; the error states why.
+            MalformedArtifactError: the artifact is damaged.
             MissingComponentError: TensorRT-RTX or CUDA's bindings are missing.
-            UntrustedError: it holds more than data, or nobody whom the policy names has signed it.
+            UntrustedError: the file holds more than data, or nobody whom the policy names has signed it.
             UsageError: there is no such file or GPU, or the policy cannot be read.
         """
         started = start_ahead(device_index(device))
@@ -97,42 +98,42 @@ class Session:
         self.manifest, self.device = self._running.manifest, self._running.device
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Runs the model: the original's arguments in, its structure of results out.
+        """Runs the model on the original's arguments, and returns its result in the original's structure.
 
         Raises:
-            UsageError: an input is missing, on another GPU, of another dtype, or outside its range, or sizes violate a
-                guard; or the session is closed, or is another process's.
+            UsageError: an input is missing, has the wrong GPU or dtype, or is outside its range, or sizes violate a
+                guard; or the session is closed, or was made in a different process.
             IncompatibleError: memory is short, or the GPU failed.
         """
         return self._running.call(args, kwargs)
 
     def run(self, feed: Mapping[str, Any]) -> dict[str, Any]:
-        """Runs the model on inputs by name, which ``trtcross inspect`` lists; gives outputs by name.
+        """Runs the model on inputs by name, which ``trtcross inspect`` lists, and returns its outputs by name.
 
         Raises:
-            UsageError: as a call does; or a name is missing, or is none of the model's.
-            IncompatibleError: as a call does; or names do not tell inputs or outputs apart.
+            UsageError: as for a call; or a name is missing, or is not an input's.
+            IncompatibleError: as for a call; or two inputs or two outputs have one name.
         """
         return self._running.run(feed)
 
     def run_leaves(self, leaves: Sequence[Any]) -> list[Any]:
-        """Runs the model on the leaves of a call in the order of ``manifest.inputs``, those with a fixed value too.
+        """Runs the model on the leaves of a call in the order of ``manifest.inputs``, fixed values included.
 
         Returns:
             The leaves of the result, in the order of ``manifest.outputs``.
 
         Raises:
-            UsageError, IncompatibleError: as a call does.
+            UsageError, IncompatibleError: as for a call.
         """
         return self._running.run_leaves(leaves)
 
     @property
     def kernels_are_cached(self) -> bool:
-        """Whether the first call finds its kernels compiled; otherwise it takes seconds."""
+        """Whether the kernel cache had the kernels; otherwise the first call compiles them, which takes seconds."""
         return self._running.kernels_are_cached
 
     def close(self) -> None:
-        """Waits for calls that run, and frees engines and memory. Arrays that calls returned stay."""
+        """Waits for running calls, and frees engines and memory. Arrays that calls returned stay valid."""
         self._running.close()
 
     def __enter__(self) -> Session:

@@ -1,4 +1,4 @@
-"""What a session was asked for, checked: as ``windows_side.options``, without pydantic, which takes long to import."""
+"""Checks the settings of a session as ``windows_side.options`` does, without pydantic, which takes long to import."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class _Checked(Record):
 
 @dataclass(frozen=True)
 class Request:
-    """What :class:`.session.Session` was asked for; its docstring says what each means."""
+    """The arguments of :class:`.session.Session`, whose docstring describes them."""
 
     artifact: Source
     device: int | str
@@ -41,10 +41,10 @@ class Request:
 
 @dataclass(frozen=True)
 class SessionSettings:
-    """The same, checked.
+    """The settings of a session, checked.
 
     Attributes:
-        stream: its number.
+        stream: the number of the CUDA stream, or None for one of the session's own.
     """
 
     device: str
@@ -58,10 +58,10 @@ class SessionSettings:
 
 
 def read_settings(request: Request) -> SessionSettings:
-    """The options of a session, checked.
+    """Checks the arguments of a session.
 
     Raises:
-        UsageError: one is of the wrong type or out of range, or the policy cannot be read.
+        UsageError: an argument is of the wrong type or out of range, or the policy cannot be read.
     """
     device: Any = request.device
     if type(device) is int:
@@ -78,7 +78,7 @@ def read_settings(request: Request) -> SessionSettings:
         )
     except FieldError as error:
         [name] = error.path
-        raise UsageError(f"{name} cannot be so: {error.problem}", where=f"Session({name}=)") from error
+        raise UsageError(f"{name} cannot have this value: {error.problem}", where=f"Session({name}=)") from error
     return SessionSettings(
         checked.device,
         None if request.stream is None else _stream_handle(request.stream),
@@ -92,10 +92,10 @@ def read_settings(request: Request) -> SessionSettings:
 
 
 def _checked_count(contexts: int) -> int:
-    """The number of contexts, checked.
+    """Returns the number of contexts if it is one.
 
     Raises:
-        UsageError: it is no number of contexts.
+        UsageError: it is not a whole number, or is out of range.
     """
     if type(contexts) is not int or not 1 <= contexts <= _CONTEXTS_LIMIT:
         raise UsageError(f"{contexts!r} is no number of contexts", where="contexts", remedy=f"1 to {_CONTEXTS_LIMIT}")
@@ -103,10 +103,10 @@ def _checked_count(contexts: int) -> int:
 
 
 def _stream_handle(stream: Any) -> int:
-    """The number of a CUDA stream.
+    """Returns the number of a CUDA stream.
 
     Raises:
-        UsageError: it is none.
+        UsageError: the object is not a CUDA stream.
     """
     if hasattr(stream, "__cuda_stream__"):
         return int(stream.__cuda_stream__()[1])

@@ -1,7 +1,7 @@
-"""The structure of calls and results, read from the manifest's text of it without torch.
+"""Reads the structure of calls and results from the manifest's text, without torch.
 
-Tuples, lists and dicts of arrays, and the records and tuples with fields that are in the place of classes. A structure
-that names a class itself (artifacts of schema version 1) needs torch, where such a class is registered.
+A structure has tuples, lists and dicts of arrays, and records and field tuples in the places of classes. A structure
+that names a class itself (in artifacts of schema version 1) needs torch, with which such a class is registered.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ _MAPPINGS: dict[str, type] = {"builtins.dict": dict, "collections.OrderedDict": 
 
 
 class StructureError(ValueError):
-    """A value has another structure; what is wrong is said elsewhere, with the names of arguments."""
+    """A value has a different structure. The caller reports it with the names of the arguments."""
 
 
 @dataclass(frozen=True)
 class Structure:
-    """A leaf, or a container and what is in it.
+    """A leaf, or a container and its members.
 
     Attributes:
-        kind: tuple, list, dict, OrderedDict, Record, or a class of tuples with fields; a leaf has none.
-        keys: of a dict or a record.
-        children: what is in it, in order.
-        fields: of a record; those that are not keys were None at export.
+        kind: tuple, list, dict, OrderedDict, Record, or a class of field tuples; None for a leaf.
+        keys: the keys of a dict or a record.
+        children: the structures of the members, in order.
+        fields: the fields of a record or a field tuple. A record's fields that are not keys were None at export.
     """
 
     kind: type | None = None
@@ -42,13 +42,13 @@ class Structure:
     fields: tuple[str, ...] = ()
 
     def leaves(self, value: Any) -> Iterator[Any]:
-        """The leaves of a value that has this structure.
+        """Yields the leaves of a value that has this structure.
 
-        In the place of a record comes a dict or an object with those attributes; in that of a tuple with fields any
-        tuple or list, or an object with those attributes.
+        A record may be given as a dict or as an object with those attributes; a field tuple as a tuple, as a list, or
+        as an object with those attributes.
 
         Raises:
-            StructureError: it has another structure.
+            StructureError: the value has a different structure.
         """
         if self.kind is None:
             yield value
@@ -60,7 +60,7 @@ class Structure:
             yield from child.leaves(member)
 
     def build(self, leaves: Iterator[Any]) -> Any:
-        """A value of this structure; inverse of :meth:`leaves`."""
+        """Returns a value of this structure with these leaves; the inverse of :meth:`leaves`."""
         if self.kind is None:
             return next(leaves)
         members = [child.build(leaves) for child in self.children]
@@ -89,11 +89,11 @@ def read_structure(text: str, classes: Sequence[ClassSpec] = (), *, where: str) 
     """Reads what ``torch.utils._pytree.treespec_dumps`` wrote.
 
     Args:
-        classes: of this structure, that fit it, as :func:`toolchain.checker.classes.check_classes` asks.
+        classes: the classes of this structure, which :func:`toolchain.checker.classes.check_classes` has accepted.
 
     Raises:
-        MalformedArtifactError: it is no such text.
-        IncompatibleError: it names a class, which only torch knows.
+        MalformedArtifactError: the text is not such a structure.
+        IncompatibleError: the structure names a class, which only torch knows.
     """
     document = load_json(text.encode(), where=where, limit=TREESPEC)
     if not isinstance(document, list) or len(document) != 2 or document[0] != 1:
@@ -129,7 +129,11 @@ def _read(node: Any, path: tuple[int, ...], places: Mapping[tuple[int, ...], Cla
 
 
 def _attributes(value: Any, keys: Sequence[str], fields: Sequence[str]) -> Sequence[Any]:
-    """The members of a mapping or an object; a field that was None at export must be None or missing."""
+    """Returns the members of a mapping or an object; a field that was None at export must be None or missing.
+
+    Raises:
+        StructureError: a member is missing, or there is another one.
+    """
     if isinstance(value, Mapping):
         extra = [key for key in value if key not in keys and (key not in fields or value[key] is not None)]
         if extra or any(key not in value for key in keys):

@@ -1,4 +1,4 @@
-"""Weights and buffers in an artifact's own entries, as bytes in C order."""
+"""Reads weights and buffers from an artifact's entries, as bytes in C order."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from windows_side.session.dtypes import size_in_bytes
 
 @dataclass(frozen=True)
 class Weight:
-    """A tensor of the artifact's: its elements in C order."""
+    """A tensor of the artifact, with its elements in C order."""
 
     shape: tuple[int, ...]
     dtype: str
@@ -26,10 +26,10 @@ class Weight:
 
 
 def read_weights(artifact: Artifact, names: set[str]) -> dict[str, Weight]:
-    """The tensors that torch saved under these names, their digests checked.
+    """Reads the tensors that torch saved under these names, and checks their digests.
 
     Raises:
-        MalformedArtifactError: one is missing, or is not as its description says.
+        MalformedArtifactError: a tensor is missing or damaged, or does not fit its description.
     """
     found: dict[str, Weight] = {}
     for entry in filter(is_tensor_list, artifact.container.entries) if names else ():

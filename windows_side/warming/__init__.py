@@ -1,1 +1,1 @@
-"""Compiles an artifact's kernels ahead of its first call, in a process of its own, into the runtime cache."""
+"""Compiles an artifact's kernels before its first call, in a process of its own, into the kernel cache."""

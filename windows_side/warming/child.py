@@ -1,4 +1,4 @@
-"""The process that :mod:`.warm` starts: it loads the artifact, calls it, and writes a line for whatever happens."""
+"""The process that :mod:`.warm` starts: it loads the artifact, calls it, and writes a line for each event."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Call = Callable[[Sequence[Sequence[int] | None]], None]
 
 
 class _Complaints(logging.Handler):
-    """What goes wrong when kernels are kept, which no call fails for."""
+    """Collects the warnings of writing kernels, which let no call fail."""
 
     def __init__(self) -> None:
         super().__init__(logging.WARNING)
@@ -37,7 +37,8 @@ def run(job: dict[str, Any], events: TextIO) -> None:
     """Makes every call of a job.
 
     Raises:
-        TrtcrossError: that of loading or of a call; or kernels could not be kept.
+        TrtcrossError: loading or a call failed.
+        UsageError: kernels could not be written.
     """
     complaints = _Complaints()
     cache_logger.addHandler(complaints)
@@ -61,7 +62,7 @@ def _calls(job: dict[str, Any], artifact: Artifact, cuda_graphs: bool, events: T
             try:
                 call(wanted["shapes"])
             except IncompatibleError:
-                # What cannot be captured is called without, as the user will; its kernels are there already.
+                # A model that cannot be captured is called without graphs, and those kernels are there already.
                 if not cuda_graphs:
                     raise
             _send(events, kind="end", **described, seconds=time.monotonic() - start)

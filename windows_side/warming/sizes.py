@@ -1,4 +1,4 @@
-"""The calls for which kernels are compiled: shapes of all inputs, by sizes that somebody named, or by profiles."""
+"""Finds the calls for which kernels are compiled, by the sizes that the user named, or by the profiles."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from toolchain.errors import UsageError
 from toolchain.manifest.models import DynamicSize, Manifest, ValueSpec, allows
 from windows_side.calling.input_rules import SizeRules
 
-# Of dimensions that may vary, as `--dynamic` and guards name them: "x.0".
+# Sizes of dimensions that may vary, by the names that `--dynamic` and guards use: "x.0".
 Sizes = Mapping[str, int]
 
 
 @dataclass(frozen=True)
 class SizedCall:
-    """A call by its sizes.
+    """A call, described by its sizes.
 
     Attributes:
-        sizes: of the dimensions that may vary.
-        shapes: of every input; None for one that is no tensor.
+        sizes: the sizes of the dimensions that may vary, by name.
+        shapes: the shape of every input; None for one that is not a tensor.
     """
 
     sizes: dict[str, int]
@@ -28,10 +28,11 @@ class SizedCall:
 
 
 def calls_for(manifest: Manifest, wanted: Sequence[Sizes] | None) -> list[SizedCall]:
-    """The calls, each different one once.
+    """Returns the calls to make, without duplicates.
 
     Args:
-        wanted: sizes of each call; what one leaves out is as in the first profile. None: each profile's ``opt``.
+        wanted: the sizes of each call; a size that is left out is that of the first profile. None means one call for
+            each profile, at its ``opt``.
 
     Raises:
         UsageError: there is no such dimension, or the model does not take such a size.
@@ -43,7 +44,7 @@ def calls_for(manifest: Manifest, wanted: Sequence[Sizes] | None) -> list[SizedC
 
 
 def dynamic_dimensions(manifest: Manifest) -> dict[str, DynamicSize]:
-    """The dimensions that may vary, by name."""
+    """Returns the dimensions that may vary, by name."""
     return {
         f"{spec.name}.{dim}": size
         for spec in manifest.inputs
@@ -53,10 +54,10 @@ def dynamic_dimensions(manifest: Manifest) -> dict[str, DynamicSize]:
 
 
 def parse_sizes(text: str) -> dict[str, int]:
-    """Reads ``x.0=8,y.1=64``.
+    """Parses sizes such as ``x.0=8,y.1=64``.
 
     Raises:
-        UsageError: it is not written so.
+        UsageError: the text has a different form, or names a dimension twice.
     """
     found = {}
     for part in text.split(","):
@@ -105,33 +106,33 @@ def _shape(spec: ValueSpec, by_symbol: Mapping[str, int]) -> tuple[int, ...] | N
 
 
 def _profile_sizes(manifest: Manifest) -> list[dict[str, int]]:
-    """The ``opt`` sizes of each profile by symbol; where none are said, those that the model takes at least."""
+    """Returns the ``opt`` sizes of each profile by symbol; where none are known, the least sizes of the model."""
     dimensions = dynamic_dimensions(manifest)
     lowest = {dynamic.symbol: dynamic.min for dynamic in dimensions.values()}
-    said = _said_at_build(manifest) or _said_by_engines(manifest)
-    count = max(map(len, said.values()), default=1)
+    known = _opt_of_build(manifest) or _opt_of_engines(manifest)
+    count = max(map(len, known.values()), default=1)
     return [
-        lowest | {dimensions[name].symbol: sizes[min(index, len(sizes) - 1)] for name, sizes in said.items() if sizes}
+        lowest | {dimensions[name].symbol: sizes[min(index, len(sizes) - 1)] for name, sizes in known.items() if sizes}
         for index in range(count)
     ]
 
 
-def _said_at_build(manifest: Manifest) -> dict[str, list[int]]:
-    """What ``--dynamic`` said of each dimension, profile by profile."""
+def _opt_of_build(manifest: Manifest) -> dict[str, list[int]]:
+    """Returns the ``opt`` sizes that ``build --dynamic`` gave for each dimension, profile by profile."""
     dimensions, found = dynamic_dimensions(manifest), dict[str, list[int]]()
     dynamic: Any = manifest.settings.get("dynamic")
     for item in dynamic if isinstance(dynamic, list) else []:
         try:
             name, sizes = f"{item['input']}.{item['dim']}", [int(each["opt"]) for each in item["ranges"]]
         except (LookupError, TypeError, ValueError):
-            continue  # of another release
+            continue  # written by another release of trtcross
         if name in dimensions and all(allows(dimensions[name], size) for size in sizes):
             found[name] = sizes
     return found
 
 
-def _said_by_engines(manifest: Manifest) -> dict[str, list[int]]:
-    """What engines that take the model's own inputs say of them."""
+def _opt_of_engines(manifest: Manifest) -> dict[str, list[int]]:
+    """Returns the ``opt`` sizes in the profiles of engines that take the model's own inputs."""
     dimensions, found = dynamic_dimensions(manifest), dict[str, list[int]]()
     for engine in manifest.engines:
         for spec in manifest.inputs:

@@ -1,6 +1,6 @@
-"""``warm``: a child process loads an artifact and calls it, so that its kernels are in the runtime cache.
+"""``warm``: a child process loads an artifact and calls it, so that its kernels are in the kernel cache.
 
-The child may be killed at any time: the cache's files are written beside and moved into place.
+The child may be killed at any time, because the cache's files are written beside and moved into place.
 """
 
 from __future__ import annotations
@@ -34,20 +34,20 @@ _TICK = 1.0
 
 
 class Cancel(Protocol):
-    """Says that nobody waits any longer; a ``threading.Event`` is one."""
+    """Tells whether the caller no longer waits; a ``threading.Event`` is one."""
 
     def is_set(self) -> bool: ...
 
 
 @dataclass(frozen=True)
 class WarmEvent:
-    """What happens, as far as it is known: how long a compilation takes TensorRT-RTX does not say.
+    """An event of warming. TensorRT-RTX does not report how far a compilation is, so only the seconds are known.
 
     Attributes:
-        kind: a call starts, goes on (about once a second), or has ended.
-        sizes: of the dimensions that may vary, by name.
-        cuda_graphs: whether the kernels are those of calls that are captured, which are others.
-        seconds: since the call has started, loading the artifact for it included.
+        kind: a call starts, is running (about once a second), or has ended.
+        sizes: the sizes of the dimensions that may vary, by name.
+        cuda_graphs: whether the kernels are for calls in CUDA graphs, which are different kernels.
+        seconds: the time since the call started, including loading the artifact for it.
     """
 
     kind: Literal["start", "seconds", "end"]
@@ -58,13 +58,13 @@ class WarmEvent:
 
 @dataclass(frozen=True)
 class WarmReport:
-    """What came of it.
+    """The result of warming.
 
     Attributes:
-        runtime: what ran it: ``torch`` or ``tensorrt``.
-        calls: the end of each call.
-        seconds: in all.
-        folder: where the kernels are.
+        runtime: the runtime that made the calls: ``torch`` or ``tensorrt``.
+        calls: the event of each call's end.
+        seconds: the whole time.
+        folder: the folder with the kernels.
         cancelled: whether it was cancelled before the end; kernels of calls that ended are kept.
     """
 
@@ -88,22 +88,22 @@ def warm(
     on_event: Callable[[WarmEvent], object] = lambda _: None,
     cancel: Cancel | None = None,
 ) -> WarmReport:
-    """Compiles an artifact's kernels ahead, in a child process, into the cache that ``load`` and ``Session`` share.
+    """Compiles an artifact's kernels in a child process, into the cache that ``load`` and ``Session`` share.
 
     An installer or a program's first start may call it, so that no user waits at the first call.
 
     Args:
-        artifact: its path.
-        sizes: of the calls to come, such as ``[{"x.0": 8}, {"x.0": 16}]``; what one leaves out is as in the first
-            profile. By default one call for each profile, at its ``opt``.
-        runtime: what runs it; ``auto``: TensorRT alone where the artifact needs no PyTorch and it is installed.
+        artifact: the artifact's path.
+        sizes: the sizes of later calls, such as ``[{"x.0": 8}, {"x.0": 16}]``; a size that is left out is that of the
+            first profile. By default there is one call for each profile, at its ``opt``.
+        runtime: the runtime that makes the calls. ``auto`` means TensorRT alone where it is installed and the artifact
+            needs no PyTorch, otherwise PyTorch.
         device, allow_unlisted_gpu, policy, runtime_cache, trust: as :func:`windows_side.load` takes them.
-        on_event: hears of each call: that it starts, how many seconds it has taken, that it has ended. It is called in
-            this thread.
-        cancel: ends the child within a second once it is set; the cache is whole then, too.
+        on_event: called in this thread with each event: a call starts, is running, or has ended.
+        cancel: once it is set, the child is ended within a second; the cache is whole then too.
 
     Raises:
-        IncompatibleError: it cannot run on this machine, nothing is compiled for it, or the child crashed.
+        IncompatibleError: the artifact cannot run on this machine, it has no kernels to compile, or the child crashed.
         MalformedArtifactError, MissingComponentError, UntrustedError: as ``load`` raises them.
         UsageError: the model does not take such sizes, or kernels cannot be kept.
     """
@@ -125,7 +125,7 @@ def warm_by(
     on_event: Callable[[WarmEvent], object] = lambda _: None,
     cancel: Cancel | None = None,
 ) -> WarmReport:
-    """:func:`warm`, by options as data."""
+    """Does what :func:`warm` does, with options as data."""
     with open_artifact(path) as artifact:
         job = job_for(artifact, options, sizes)
     start = time.monotonic()
@@ -145,7 +145,11 @@ def warm_by(
 
 
 def job_for(artifact: Artifact, options: RunOptions, sizes: Sequence[Sizes] | None) -> dict[str, Any]:
-    """What the child is to do, as JSON; whatever refuses the artifact does so here, before there is a process."""
+    """Returns the child's job as JSON. The artifact is checked here, so that it is refused before a process starts.
+
+    Raises:
+        Those of :func:`warm`.
+    """
     calls = calls_for(artifact.manifest, sizes)
     _require_kernels(artifact)
     runtime = _runtime(artifact, options.runtime)
@@ -161,7 +165,7 @@ def job_for(artifact: Artifact, options: RunOptions, sizes: Sequence[Sizes] | No
 
 
 class _Child:
-    """The process that compiles. It writes what happens into a file: Windows passes no pipe to a Python child."""
+    """The process that compiles. It writes its events to a file, because Windows passes no pipe to a Python child."""
 
     def __init__(self, job: dict[str, Any], folder: Path) -> None:
         self.cancelled = False
@@ -170,17 +174,17 @@ class _Child:
         (folder / "job.json").write_text(json.dumps(job), encoding="utf-8")
         command = python_child("windows_side.warming.child", str(folder / "job.json"), str(self._said))
         with self._errors.open("wb") as errors:
-            # It ends when its stdin does, as when this process is killed.
+            # The child ends when its stdin does, which also happens when this process is killed.
             self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=errors, stderr=errors)
 
     def events(self, cancel: Cancel | None) -> Iterator[WarmEvent]:
-        """What happens, until the child has ended or nobody waits any longer.
+        """Yields the child's events until it has ended or is cancelled.
 
         Raises:
             TrtcrossError: the child refused the artifact.
-            IncompatibleError: it crashed.
+            IncompatibleError: the child crashed.
         """
-        current: tuple[dict[str, Any], float, float] | None = None  # a call, when it began and was last heard of
+        current: tuple[dict[str, Any], float, float] | None = None  # the running call, its start and its last event
         done = False
         with self._said.open(encoding="utf-8") as said:
             while True:
@@ -207,7 +211,7 @@ class _Child:
             raise self._crashed()
 
     def end(self) -> None:
-        """Ends it, whatever it does."""
+        """Kills the child, and waits until it has ended."""
         self._process.kill()
         self._process.wait()
         if self._process.stdin:
@@ -217,14 +221,14 @@ class _Child:
         ended = ProcessEnd.of(self._process.returncode)
         text = self._errors.read_bytes().decode("utf-8", "replace").strip()[-500:]
         return IncompatibleError(
-            f"the process that compiles kernels {ended}: {text or 'it said nothing'}",
+            f"the process that compiles kernels {ended}: {text or 'it printed nothing'}",
             where="warm",
-            remedy="`trtcross verify` says more",
+            remedy="`trtcross verify` reports the reason",
         )
 
 
 def _lines(stream: Any) -> Iterator[dict[str, Any]]:
-    """The lines that are whole; the rest of one is read later."""
+    """Yields the complete lines; the start of an incomplete line is read again later."""
     while True:
         position = stream.tell()
         line = stream.readline()
@@ -235,7 +239,7 @@ def _lines(stream: Any) -> Iterator[dict[str, Any]]:
 
 
 def _runtime(artifact: Artifact, wanted: str) -> Runtime:
-    """TensorRT alone where it can and is there: both share the kernels, and PyTorch takes seconds to import."""
+    """Chooses TensorRT alone where it can run the artifact: the kernels are the same, and PyTorch imports slowly."""
     alone = wanted == AUTO and not operators_for_torch(artifact.graph())
     if alone and all(map(version_of, (artifact.manifest.producer.tensorrt.name, "cuda-bindings"))):
         return Runtime.TENSORRT
@@ -246,7 +250,7 @@ def _require_kernels(artifact: Artifact) -> None:
     """Checks that the engines' kernels are compiled on the machine that runs them.
 
     Raises:
-        IncompatibleError: its engines hold their kernels already.
+        IncompatibleError: the engines hold their kernels already.
     """
     if artifact.manifest.target.backend is not Backend.TENSORRT_RTX:
         raise IncompatibleError(
@@ -257,16 +261,16 @@ def _require_kernels(artifact: Artifact) -> None:
 
 
 def _can_be_captured(artifact: Artifact, calls: Sequence[SizedCall]) -> bool:
-    """Whether calls that are captured need kernels of their own: those for sizes that vary, compiled for one size."""
+    """Whether captured calls need kernels of their own, as they do where sizes vary, and can be captured at all."""
     manifest = artifact.manifest
     return any(call.sizes for call in calls) and not any(e.requires_output_allocator for e in manifest.engines)
 
 
 def _folder(options: RunOptions) -> Path:
-    """The folder that keeps compiled kernels.
+    """Returns the folder that keeps compiled kernels.
 
     Raises:
-        UsageError: no kernels are to be kept.
+        UsageError: the options say to keep no kernels.
     """
     folder = chosen_folder(options.runtime_cache)
     if folder is None:
