@@ -1,1 +1,1 @@
-"""The user's model: finding it, its dynamic shapes and precision, exporting it, and golden I/O."""
+"""Loads and exports the user's model, with its dynamic shapes, its state and golden I/O."""

@@ -1,4 +1,4 @@
-"""Dynamic dimensions: from ``--dynamic`` to torch.export's shapes, and to TensorRT's optimization profiles."""
+"""Converts ``--dynamic`` to the dynamic shapes of torch.export and the optimization profiles of TensorRT."""
 
 from __future__ import annotations
 
@@ -20,7 +20,12 @@ from toolchain.guards.grammar import Size
 
 
 def require_dynamic(dynamic: Sequence[DynamicDimension], names: Sequence[str], leaves: Sequence[Any]) -> None:
-    """Refuses dimensions that the example does not have.
+    """Requires that the example has the dynamic dimensions, at sizes within their ranges.
+
+    Args:
+        dynamic: the dynamic dimensions.
+        names: the name of each leaf of the example.
+        leaves: the example's leaves.
 
     Raises:
         UsageError: there is no such input or dimension, or the example is outside its range.
@@ -38,7 +43,13 @@ def require_dynamic(dynamic: Sequence[DynamicDimension], names: Sequence[str], l
 def shapes_for_export(
     dynamic: Sequence[DynamicDimension], names: Sequence[str], leaves: Sequence[Any]
 ) -> ShapesCollection | None:
-    """What ``torch.export.export`` takes as ``dynamic_shapes``."""
+    """Returns the ``dynamic_shapes`` for ``torch.export.export``; None without dynamic dimensions.
+
+    Args:
+        dynamic: the dynamic dimensions.
+        names: the name of each leaf of the example.
+        leaves: the example's leaves.
+    """
     if not dynamic:
         return None
     wanted: dict[str, dict[int, Any]] = {}
@@ -53,9 +64,9 @@ def shapes_for_export(
 def enlarge_unit_dimensions(
     dynamic: Sequence[DynamicDimension], names: Sequence[str], leaves: Sequence[Any]
 ) -> list[Any]:
-    """The example with each dynamic dimension of size 1 repeated once, where its range allows two.
+    """Returns the example's leaves with each dynamic dimension of size 1 repeated to 2, if its range allows 2.
 
-    Traced at size 1 many models (ViT, Swin) turn out to fit nothing else: broadcasting looks at it.
+    Tracing at size 1 specializes many models (ViT, Swin) to 1 through broadcasting.
     """
     larger = list(leaves)
     for item in dynamic:
@@ -66,21 +77,26 @@ def enlarge_unit_dimensions(
 
 
 def program_guards(program: ExportedProgram) -> ProgramGuards:
-    """The guards of a program; to be asked for before it is lowered.
+    """Collects the guards of a program. Call it before the program is lowered.
 
     Raises:
-        BuildFailedError: an artifact cannot check a guard, or a size.
+        BuildFailedError: an artifact cannot check a guard or a size.
     """
     names = input_names(plain_spec(program.call_spec.in_spec), forward_names(program))
     return ProgramGuards(program, names, user_values(program))
 
 
 def profiles_for(program: ExportedProgram, dynamic: Sequence[DynamicDimension], sizes: InputSizes) -> Profiles:
-    """For each optimization profile, each symbol's ``min``, ``opt`` and ``max``.
+    """Returns, for each optimization profile, each symbol's ``min``, ``opt`` and ``max``.
+
+    Args:
+        program: the exported program.
+        dynamic: the dynamic dimensions with their ranges.
+        sizes: the program's input sizes as expressions of symbols.
 
     Raises:
-        UsageError: a range goes beyond the program's own, a dimension is fixed, one has no upper bound, or sizes that
-            depend on each other are given ranges that do not.
+        UsageError: a range exceeds the program's own, a dimension is fixed or has no upper bound, or the ranges of
+            sizes that depend on each other contradict each other.
     """
     names = input_names(plain_spec(program.call_spec.in_spec), forward_names(program))
     values = user_values(program)
@@ -90,7 +106,7 @@ def profiles_for(program: ExportedProgram, dynamic: Sequence[DynamicDimension], 
     _require_equal_counts(dynamic)
     count = len(dynamic[0].ranges) if dynamic else 0
     profiles: Profiles = [{} for _ in range(count)]
-    # First the sizes that tell a symbol: the others must then agree with them.
+    # First the sizes that determine a symbol; the others must then agree with them.
     for place in sorted(given, key=lambda place: (not sizes.expressions[place].is_Symbol, place not in sizes.rules)):
         _enter(place, given, sizes, profiles)
     _check_bounded(values, names, profiles[0] if profiles else {}, program)
@@ -98,7 +114,7 @@ def profiles_for(program: ExportedProgram, dynamic: Sequence[DynamicDimension], 
 
 
 def _enter(place: Size, given: Mapping[Size, DynamicDimension], sizes: InputSizes, profiles: Profiles) -> None:
-    """Finds the symbol of a size in each profile, or compares the size with what its symbols make it."""
+    """Enters the symbol that a size determines into each profile, or compares the size with the known symbols."""
     item, expression = given[place], sizes.expressions[place]
     for profile, wanted in zip(profiles, item.ranges, strict=True):
         for kind, size in wanted.model_dump().items():
@@ -158,7 +174,7 @@ def _require_equal_counts(dynamic: Sequence[DynamicDimension]) -> None:
 
 
 def narrowed_ranges(program: ExportedProgram, profiles: Profiles) -> dict[Any, Any]:
-    """The program's range constraints, narrowed to what the profiles cover."""
+    """Returns the program's range constraints, narrowed to the sizes that the profiles cover."""
     ranges = dict(program.range_constraints)
     covered_symbols = set()
     for symbol in ranges:
@@ -201,7 +217,7 @@ def _require_inside(item: DynamicDimension, size: Any, program: ExportedProgram)
             where=where,
             remedy=f"use a range inside {low} to {high}: --dynamic can only narrow what the exported program takes",
         )
-    example = size.node.hint  # torch reads no program whose example is outside its range
+    example = size.node.hint  # torch cannot load a program whose example is outside its range
     if example is not None and not item.lowest <= example <= item.highest:
         raise UsageError(
             f"the example's size {example} is outside {item.lowest} to {item.highest}",
@@ -226,7 +242,7 @@ def _check_bounded(
 
 
 def user_values(program: ExportedProgram) -> list[Any]:
-    """What the program says of each leaf of a call: a fake tensor, a symbolic number, or None for a plain value."""
+    """Returns the value of each leaf of a call: a fake tensor, a symbolic number, or None for a plain value."""
     nodes = {node.name: node for node in program.graph.nodes if node.op == "placeholder"}
     specs = [spec for spec in program.graph_signature.input_specs if spec.kind.name == "USER_INPUT"]
     return [nodes[spec.arg.name].meta.get("val") if spec.arg.name in nodes else None for spec in specs]

@@ -1,4 +1,4 @@
-"""What a factory returned, as a build takes it: a plain module on the CPU, and the arguments of one call."""
+"""Converts a factory's result to a plain module on the CPU and the arguments of one call."""
 
 from __future__ import annotations
 
@@ -12,26 +12,26 @@ from torch.utils import _pytree as pytree
 from toolchain.errors import BuildFailedError, UsageError
 
 _NAMED = 5
-_ORIGINAL = "_orig_mod"  # under which torch.compile keeps the module that it wraps
+_ORIGINAL = "_orig_mod"  # the attribute in which torch.compile stores the module that it wraps
 
 Call = tuple[torch.nn.Module, tuple[Any, ...], dict[str, Any]]
 
 
 def read_result(result: Any, where: str) -> Call:
-    """The module and its example, whichever way a factory gives them.
+    """Returns the module and the example arguments of a factory's result.
 
     Args:
-        result: ``(module, args)`` or ``(module, args, kwargs)``; ``args`` may be a tuple, a list, one value, or a dict
-            of the forward's arguments by name.
+        result: ``(module, args)`` or ``(module, args, kwargs)``. ``args`` may be a tuple, a list, one value, or a dict
+            of the arguments of ``forward`` by name.
         where: the factory's name, for errors.
 
     Returns:
-        The module on the CPU, without what ``torch.compile`` wrapped around it or its parts; its arguments on the CPU,
-        those without values (on meta) filled.
+        The module on the CPU, without wrappers of ``torch.compile`` around it or its parts, and its positional and
+        keyword arguments on the CPU. Tensors on the meta device are filled with random values of a fixed seed.
 
     Raises:
-        UsageError: the result is something else.
-        BuildFailedError: the module is of TorchScript, or its weights have no values.
+        UsageError: the result has another form.
+        BuildFailedError: the module contains TorchScript, or weights without values.
     """
     parts = result if isinstance(result, tuple) else (result,)
     if len(parts) not in (2, 3) or not isinstance(parts[0], torch.nn.Module):
@@ -55,7 +55,7 @@ def read_result(result: Any, where: str) -> Call:
 
 
 def uncompiled(module: torch.nn.Module) -> torch.nn.Module:
-    """The module without what ``torch.compile`` wrapped around it and its parts, which are changed in place."""
+    """Removes the wrappers of ``torch.compile`` from a module and, in place, from its parts."""
     while inner := dict(module.named_children()).get(_ORIGINAL):
         module = inner
     for parent in list(module.modules()):
@@ -72,7 +72,7 @@ def _said(result: Any) -> str:
 
 
 def _are_arguments(module: torch.nn.Module, arguments: Mapping[Any, Any]) -> bool:
-    """Whether these are the forward's arguments by name, and not one argument that is a dict."""
+    """Returns whether a dict has the arguments of ``forward`` by name, and is not itself one argument."""
     if not all(isinstance(name, str) for name in arguments):
         return False
     try:
@@ -106,7 +106,7 @@ def _refuse_meta(module: torch.nn.Module, where: str) -> None:
 
 
 def _on_cpu(tensor: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    """The tensor on the CPU; one without values gets normal numbers, and integers 0 or 1, which index any table."""
+    """Returns the tensor on the CPU, filled if it is on meta: normal floats, or 0 and 1, which index any table."""
     if tensor.device.type != "meta":
         return tensor.cpu()
     if tensor.is_floating_point() or tensor.is_complex():

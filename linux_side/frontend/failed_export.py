@@ -1,4 +1,4 @@
-"""Why torch.export fails on a model, in the model's own words: its file, its line, and what to write there instead."""
+"""Explains why torch.export fails on a model: the file, the line, and what to write there instead."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ _NOT_THE_MODEL = (
     *(Path(sysconfig.get_path(kind)) for kind in ("stdlib", "platstdlib")),
 )
 _INSTALLED = tuple(Path(sysconfig.get_path(kind)) for kind in ("purelib", "platlib"))
-_SOLVER = ("sympy", "numpy")  # which torch calls
+_SOLVER = ("sympy", "numpy")  # torch calls them, so their frames are not the model's
 
-# What a statement that asks data becomes, by its first word.
+# The remedy for a statement that depends on data, by its first word.
 _INSTEAD = {
     "while": "take a fixed number of steps, and keep what is finished with torch.where(condition, old, new)",
     "for": "loop a fixed number of times, and keep what is finished with torch.where(condition, old, new)",
@@ -33,12 +33,12 @@ _NUMBER = "keep the value a tensor (no int(), float(), .item() or .tolist()); a 
 
 
 def failed_export(error: Exception, where: str, reason: str) -> BuildFailedError:
-    """The error of a build whose model torch.export does not take.
+    """Returns the error of a build whose model torch.export cannot export.
 
     Args:
-        error: of torch.export.
+        error: torch.export's error.
         where: the model's name.
-        reason: torch's own, for what we know no better words for.
+        reason: torch's own message, for errors that we cannot explain better.
     """
     frame = model_frame(error)
     place = f"{where}, {frame.filename}:{frame.lineno}" if frame else where
@@ -58,7 +58,7 @@ def failed_export(error: Exception, where: str, reason: str) -> BuildFailedError
 
 
 def model_frame(error: BaseException) -> traceback.FrameSummary | None:
-    """The innermost frame of the model's code, on which an error's traceback or that of its causes leads."""
+    """Returns the innermost frame of the model's own code in the traceback of an error or of its causes."""
     for item in _chain(error):
         frames = [frame for frame in traceback.extract_tb(item.__traceback__) if _is_of_a_model(frame.filename)]
         if frames:
@@ -67,7 +67,7 @@ def model_frame(error: BaseException) -> traceback.FrameSummary | None:
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:
-    """An error and what led to it."""
+    """Yields an error and its chain of causes."""
     seen: set[int] = set()
     item: BaseException | None = error
     while item is not None and id(item) not in seen:
@@ -80,7 +80,7 @@ def _is_of_a_model(filename: str) -> bool:
     path = Path(filename)
     if filename.startswith("<"):
         return False
-    for folder in _INSTALLED:  # which are within the standard library's: a model may well be installed
+    for folder in _INSTALLED:  # a subfolder of the standard library, and a model may be an installed package
         if path.is_relative_to(folder):
             return path.relative_to(folder).parts[0] not in ("torch", "linux_side", "toolchain", *_SOLVER)
     return not any(path.is_relative_to(folder) for folder in _NOT_THE_MODEL)

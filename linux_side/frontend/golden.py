@@ -1,6 +1,7 @@
-"""Golden I/O: inputs, and what the exported program makes of them on the CPU, in its own precision.
+"""Records golden I/O: inputs, and the outputs that the exported program computes from them on the CPU.
 
-The original model is run beside it, for what torch.export changes: a fast path of eager PyTorch may give other numbers.
+The program runs in its own precision. The original model runs too, to detect what torch.export changes; for example, a
+fast path of eager PyTorch may give different numbers.
 """
 
 from __future__ import annotations
@@ -36,28 +37,29 @@ from toolchain.host.memory import free_memory
 from toolchain.manifest.models import Golden, Tolerance
 from toolchain.text import first_line
 
-# About ten times the unit roundoff of a factor (2**-11 in TF32 and fp16, 2**-8 in bf16), and about twice the worst that
-# was measured: 2.3e-3, 4.2e-3 and 3.2e-2 on an NVIDIA H200 (docs/benchmarks/gpu.md).
+# About ten times the unit roundoff of a factor (2**-11 in TF32 and fp16, 2**-8 in bf16), and about twice the worst
+# measured error: 2.3e-3, 4.2e-3 and 3.2e-2 on an NVIDIA H200 (docs/benchmarks/gpu.md).
 _TOLERANCES = {
     "fp32": Tolerance(relative_l2=5e-3, max_relative=1e-2),
     "fp16": Tolerance(relative_l2=1e-2, max_relative=2e-2),
     "bf16": Tolerance(relative_l2=5e-2, max_relative=1e-1),
 }
-_HALVES = {torch.bfloat16: "bf16", torch.float16: "fp16"}  # the coarser first
+_HALVES = {torch.bfloat16: "bf16", torch.float16: "fp16"}  # the coarser dtype first
 EXACT = Tolerance(relative_l2=0.0, max_relative=0.0)
 
-# A run beyond the example's first that would take longer, in seconds, or more of the free memory, is left out.
+# Further runs that would take longer, in seconds, or a greater share of the free memory are left out.
 LONGEST_RUN = 60.0
 SHARE_OF_MEMORY = 0.5
 
 
 @dataclass(frozen=True)
 class Recording:
-    """Golden samples, none where they would prove nothing, and what is to be said of them.
+    """Golden samples and warnings about them.
 
     Attributes:
-        warnings: whatever the tolerance.
-        at_other_inputs: the first sample's outputs at other inputs, where they were computed.
+        samples: the samples; none if they would prove nothing.
+        warnings: the warnings that do not depend on the tolerance.
+        at_other_inputs: the outputs for other inputs of the example's sizes; None if they were not computed.
     """
 
     samples: list[GoldenSample] = field(default_factory=list)
@@ -65,7 +67,7 @@ class Recording:
     at_other_inputs: list[torch.Tensor | None] | None = None
 
     def said(self, tolerance: Tolerance) -> list[str]:
-        """All that is to be said of them, for an artifact whose outputs may be so far from golden."""
+        """Returns all warnings for an artifact whose outputs may differ from golden by this tolerance."""
         if self.at_other_inputs is None:
             return self.warnings
         outputs = self.samples[0].outputs
@@ -73,21 +75,33 @@ class Recording:
 
 
 class Original:
-    """The original model and its example, run once."""
+    """The original model with its example, on which it has run once.
+
+    Attributes:
+        eager: whether the model is the original; False for the module of an exported program.
+        model: the model, or a copy that shares its parameters.
+        leaves: the example's leaves.
+        structure: the pytree spec of ``(args, kwargs)``.
+        outputs: the outputs' leaves for the example; None where a leaf is not a tensor.
+        seconds: how long that run took.
+    """
 
     def __init__(
         self, model: torch.nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any], *, eager: bool = True
     ) -> None:
-        """Prepares the original for recording.
+        """Runs the model on its example.
 
         Args:
-            eager: False where the model is an exported program's module, and nothing else of it is at hand.
+            model: the model; its tensors keep their values.
+            args: the example's positional arguments.
+            kwargs: the example's keyword arguments.
+            eager: False if the model is an exported program's module and the original is not available.
 
         Raises:
-            BuildFailedError: the model itself fails.
+            BuildFailedError: the model fails on its example.
         """
         self.eager = eager
-        # A run may change what is no tensor, such as the length of a cache, and torch.export is to see it as it was.
+        # A run may change more than tensors, such as the length of a cache, and torch.export needs the initial state.
         self.model = (own_copy(model) if eager else None) or model
         self.leaves, self.structure = pytree.tree_flatten((tuple(args), dict(kwargs)))
         with state_kept(self.model):
@@ -103,28 +117,32 @@ class Original:
                 ) from error
 
     def run(self, model: torch.nn.Module, leaves: Sequence[Any]) -> list[torch.Tensor | None]:
-        """The outputs' leaves of a call; the leaves that are given stay as they are."""
+        """Calls a model on copies of the leaves of its arguments; returns the outputs' leaves, None for non-tensors."""
         copies = [leaf.clone() if isinstance(leaf, torch.Tensor) else leaf for leaf in leaves]
         args, kwargs = pytree.tree_unflatten(copies, self.structure)
-        eager = torch.compiler.set_stance("force_eager")  # what the model compiled runs as it was written
+        eager = torch.compiler.set_stance("force_eager")  # compiled parts of the model run uncompiled
         with torch.no_grad(), ring_caches(model), eager:
             result = model(*args, **kwargs)
-        # Cloned, for an output may be a part of the model's state, which goes on.
+        # An output may share memory with the model's state, which later runs change.
         return [leaf.clone() if isinstance(leaf, torch.Tensor) else None for leaf in pytree.tree_leaves(result)]
 
 
 def record_golden(original: Original, program: ExportedProgram, samples: int, profiles: Profiles) -> Recording:
-    """Runs the exported program on the example and on variations of it, and looks at what comes out.
+    """Runs the exported program on the example and on variations of it, and checks the outputs.
 
-    The first sample is the example itself, whatever it takes. Others have the least sizes, the greatest and sizes
-    between, where the program's are dynamic. Those that are still wanted have the example's sizes, with floats of its
-    mean and spread, and other values shuffled, so that they stay in range. State goes on from sample to sample, as it
-    will in the artifact, and is put back at the end.
+    The first sample is the example itself, whatever it costs. If sizes are dynamic, further samples have the least
+    sizes, the greatest, and sizes between. Any remaining samples have the example's sizes: floats are drawn with the
+    example's mean and standard deviation, other values are shuffled so that they stay in range. State carries over from
+    sample to sample, as in the artifact, and is restored at the end.
 
     Args:
-        original: the model from which the program was exported; or the program's own module.
-        samples: how many are wanted.
+        original: the model that the program was exported from, or the program's own module.
+        program: the exported program.
+        samples: how many samples to record.
         profiles: for each optimization profile, each symbol's ``min``, ``opt`` and ``max``.
+
+    Returns:
+        The samples, fewer if some fail or cost too much, and none if the model is not reproducible; with warnings.
 
     Raises:
         BuildFailedError: the exported program fails on the example.
@@ -133,13 +151,13 @@ def record_golden(original: Original, program: ExportedProgram, samples: int, pr
 
 
 class _TooMuchError(Exception):
-    """A run would take too long, or too much memory."""
+    """A run would take too long or need too much memory."""
 
 
 class _Recorder:
     def __init__(self, original: Original, program: ExportedProgram, samples: int, profiles: Profiles) -> None:
         self._original, self._program, self._wanted = original, program, samples
-        # An example of one row is traced with two, and guards may then refuse it; its numbers tell whether it is right.
+        # An example of one row is traced with two rows, and guards may then refuse it although its numbers are right.
         self._exported = program.module(check_guards=False) if original.eager else original.model
         guards = getattr(program.module(), "_guards_fn", None) if samples > 1 else None
         self._sizes = SampleSizes(program, profiles, original.leaves, guards)
@@ -175,7 +193,7 @@ class _Recorder:
         return sample
 
     def _further_samples(self) -> Iterator[GoldenSample]:
-        """At other sizes first, and then at the example's."""
+        """Yields samples at other sizes first, and then at the example's."""
         more = self._wanted - 1
         others = list(itertools.islice(self._sizes.others(), more))
         calls = [(sizes, self._sizes.leaves_at(sizes)) for sizes in others]
@@ -185,7 +203,7 @@ class _Recorder:
                 self._require_modest(sizes)
                 with state_kept(self._exported, after_errors_alone=True):
                     sample, _ = self._timed(leaves)
-            except Exception as error:  # noqa: BLE001 - whatever a model says of inputs that it does not take
+            except Exception as error:  # noqa: BLE001 - a model may raise any class for inputs that it does not take
                 self._leave_out(leaves, error)
             else:
                 yield sample
@@ -212,7 +230,7 @@ class _Recorder:
         return GoldenSample([_tensor(leaf) for leaf in leaves], outputs), time.monotonic() - start
 
     def _run_original(self, samples: Sequence[GoldenSample]) -> list[list[torch.Tensor | None]]:
-        """What the original gives for the samples, for the example a second time; as far as it goes."""
+        """Runs the original on the samples, the example for a second time, until it fails on one."""
         if self._seconds > LONGEST_RUN:
             self._warnings.append(
                 f"the model takes over {LONGEST_RUN:.0f} s and was run once alone: whether its outputs are the same at "
@@ -224,7 +242,7 @@ class _Recorder:
             for number, sample in enumerate(samples if self._original.eager else samples[:1]):
                 try:
                     outputs.append(self._original.run(self._original.model, self._with_plain_values(sample)))
-                except Exception as error:  # noqa: BLE001 - the model's own, at sizes that it may not take
+                except Exception as error:  # noqa: BLE001 - the model may raise any class at sizes it does not take
                     self._warnings.append(
                         f"on golden sample {number}, which the exported program takes, the model itself raised "
                         f"{_said(error)}"
@@ -237,7 +255,7 @@ class _Recorder:
         return [leaf if tensor is None else tensor for leaf, tensor in pairs]
 
     def _differs_from_itself(self, example: GoldenSample, originals: list[list[torch.Tensor | None]]) -> bool:
-        """Whether a second run on the example gives something else; where the program draws, one of its own too."""
+        """Returns whether a second run on the example differs, of the original or of a program that draws numbers."""
         if originals and are_different(originals[0], self._original.outputs):
             return True
         if not any(draws(node) for node in self._program.graph.nodes):
@@ -261,7 +279,7 @@ class _Recorder:
         with state_kept(self._exported):
             try:
                 return self._original.run(self._exported, leaves)
-            except Exception:  # noqa: BLE001 - not every value is an input: offsets, say, must rise
+            except Exception:  # noqa: BLE001 - varied values may be invalid; for example, offsets must increase
                 return None
 
 
@@ -270,7 +288,7 @@ def _said(error: Exception) -> str:
 
 
 def serialize_golden(samples: Sequence[GoldenSample]) -> bytes:
-    """The samples as safetensors, named ``SAMPLE.input.LEAF`` and ``SAMPLE.output.LEAF``."""
+    """Returns the samples as safetensors, with the names ``SAMPLE.input.LEAF`` and ``SAMPLE.output.LEAF``."""
     tensors = {}
     for number, sample in enumerate(samples):
         for kind, leaves in (("input", sample.inputs), ("output", sample.outputs)):
@@ -281,18 +299,18 @@ def serialize_golden(samples: Sequence[GoldenSample]) -> bytes:
 
 
 def tolerance_of(precision: str) -> Tolerance:
-    """How far the outputs of an artifact in ``fp32``, ``fp16`` or ``bf16`` may be from golden."""
+    """Returns how far the outputs of an artifact in ``fp32``, ``fp16`` or ``bf16`` may differ from golden."""
     return _TOLERANCES[precision]
 
 
 def precision_of(program: ExportedProgram) -> str:
-    """What golden I/O of a program is computed in: its own precision, ``fp32`` or that of weights in halves."""
+    """Returns the precision of a program, in which golden I/O is computed: that of weights in halves, or ``fp32``."""
     dtypes = {tensor.dtype for tensor in program.state_dict.values()}
     return next((name for dtype, name in _HALVES.items() if dtype in dtypes), "fp32")
 
 
 def tolerance_for(options: BuildOptions, program: ExportedProgram) -> Tolerance:
-    """How far a build's outputs may be from golden: what is asked for, or the precision's own tolerance."""
+    """Returns how far a build's outputs may differ from golden: the requested tolerance, or that of the precision."""
     asked = options.relative_l2
     if asked is None:
         return tolerance_of(options.halves or precision_of(program))
@@ -300,7 +318,7 @@ def tolerance_for(options: BuildOptions, program: ExportedProgram) -> Tolerance:
 
 
 def describe_golden(samples: Sequence[GoldenSample], tolerance: Tolerance) -> Golden:
-    """The manifest's record, with a tolerance for each dtype among the outputs."""
+    """Returns the manifest's record of golden I/O, with a tolerance for each dtype among the outputs."""
     dtypes = {leaf.dtype for sample in samples for leaf in sample.outputs if leaf is not None}
     by_dtype = {
         str(dtype).removeprefix("torch."): tolerance if dtype.is_floating_point or dtype.is_complex else EXACT

@@ -1,4 +1,4 @@
-"""What a run of a program takes at other sizes, told from its graph: how much work, and how much memory at its peak."""
+"""Estimates the work and the peak memory of a program's run at given sizes from its graph."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ _PRODUCTS = ("linear", "matmul", "mm", "bmm", "addmm", "baddbmm", "einsum")
 
 @dataclass(frozen=True)
 class Cost:
-    """What it costs to compute golden outputs.
+    """The estimated cost of one run.
 
     Attributes:
-        work: in multiplications, about; good for ratios between sizes of one program.
-        memory: bytes at the peak, beside the weights.
+        work: the approximate number of multiplications, for ratios between sizes of one program.
+        memory: the peak memory in bytes, without the weights.
     """
 
     work: int
@@ -28,10 +28,11 @@ class Cost:
 
 
 def cost_of(program: ExportedProgram, sizes: Mapping[Any, int]) -> Cost:
-    """The cost of one run.
+    """Estimates the cost of one run.
 
     Args:
-        sizes: a value for each symbol; what depends on others, such as data's own sizes, is not counted.
+        program: the program.
+        sizes: a value for each symbol. Tensors whose sizes depend on anything else, such as data, are not counted.
     """
     work = live = peak = 0
     roots, last_uses = _lifetimes(program.graph)
@@ -49,7 +50,7 @@ def cost_of(program: ExportedProgram, sizes: Mapping[Any, int]) -> Cost:
 
 
 def _lifetimes(graph: torch.fx.Graph) -> tuple[dict[torch.fx.Node, torch.fx.Node], dict[Any, list[torch.fx.Node]]]:
-    """For each node the one whose memory it shares (itself, mostly); for each node those that are used last by it."""
+    """Returns the node whose memory each node shares (mostly itself), and the nodes that each node is last to use."""
     roots: dict[torch.fx.Node, torch.fx.Node] = {}
     last: dict[torch.fx.Node, torch.fx.Node] = {}
     for node in graph.nodes:
@@ -59,7 +60,7 @@ def _lifetimes(graph: torch.fx.Graph) -> tuple[dict[torch.fx.Node, torch.fx.Node
             last[roots[used]] = node
     ends: dict[Any, list[torch.fx.Node]] = {}
     for root, node in last.items():
-        if root.op == "placeholder":  # the caller holds it
+        if root.op == "placeholder":  # the caller keeps it alive
             continue
         ends.setdefault(node, []).append(root)
     return roots, ends
@@ -76,7 +77,7 @@ def _is_weight(node: torch.fx.Node, program: ExportedProgram) -> bool:
 
 
 def _tensors(node: torch.fx.Node, sizes: Mapping[Any, int]) -> Iterator[tuple[int, int]]:
-    """The elements of each tensor that a node gives, and their size in bytes."""
+    """Yields the number of elements of each tensor that a node returns, and the bytes of an element."""
     for value in pytree.tree_leaves(node.meta.get("val")):
         if isinstance(value, torch.Tensor):
             yield _elements(value, sizes), value.element_size()
@@ -101,7 +102,7 @@ def _elements(value: torch.Tensor, sizes: Mapping[Any, int]) -> int:
 
 
 def _size(size: int | torch.SymInt, sizes: Mapping[Any, int]) -> int:
-    """A size's value; 0 where it depends on more than the sizes that are given."""
+    """Returns a size's value; 0 if it depends on more than the given sizes."""
     if isinstance(size, int):
         return size
     value = size.node.expr.subs(sizes)

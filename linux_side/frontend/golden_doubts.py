@@ -1,4 +1,4 @@
-"""What golden outputs cannot show, and where they are not what the model gives: in words, for whoever builds."""
+"""Warnings about golden outputs: what they cannot prove, and where they differ from the model's own."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ Leaves = Sequence[torch.Tensor | None]
 
 @dataclass(frozen=True)
 class GoldenSample:
-    """One call's leaves: tensors in, tensors out; None where a leaf is no tensor."""
+    """The leaves of one call's arguments and results; None for a leaf that is not a tensor."""
 
     inputs: list[torch.Tensor | None]
     outputs: list[torch.Tensor | None]
 
 
 def doubts_of_values(samples: Sequence[GoldenSample]) -> list[str]:
-    """Outputs that are not finite, or the same number everywhere in every sample.
+    """Returns a warning for each output that is not finite, or has the same number everywhere in every sample.
 
-    torchvision's fresh ViT, say, has a head of zeros.
+    For example, an untrained ViT of torchvision has a head of zeros.
     """
     doubts = []
     for index, values in enumerate(zip(*(sample.outputs for sample in samples), strict=True)):
@@ -44,12 +44,12 @@ def doubts_of_values(samples: Sequence[GoldenSample]) -> list[str]:
 
 
 def doubts_of_dependence(outputs: Leaves, others: Leaves, tolerance: float) -> list[str]:
-    """Outputs that other inputs do not change, or by less than the tolerance.
+    """Returns a warning for each output that other inputs do not change by more than the tolerance.
 
     Args:
-        outputs: of the example.
-        others: of other inputs.
-        tolerance: relative, in L2, within which an artifact's numbers are right.
+        outputs: the outputs for the example.
+        others: the outputs for other inputs.
+        tolerance: the relative L2 error within which an artifact's outputs are right.
     """
     doubts = []
     for index, (output, other) in enumerate(zip(outputs, others, strict=True)):
@@ -66,10 +66,10 @@ def doubts_of_dependence(outputs: Leaves, others: Leaves, tolerance: float) -> l
 
 
 def doubts_of_eager(runs: Sequence[tuple[Leaves, Leaves]]) -> list[str]:
-    """Outputs of the exported program that are not what the model gives outside of torch.export.
+    """Returns a warning for each output of the exported program that differs from the model's own.
 
     Args:
-        runs: for each sample, the outputs of the exported program, and of the model itself.
+        runs: for each sample, the outputs of the exported program and those of the model itself.
     """
     worst: dict[int, float] = {}
     for outputs, eager in runs:
@@ -86,16 +86,18 @@ def doubts_of_eager(runs: Sequence[tuple[Leaves, Leaves]]) -> list[str]:
 
 
 def are_different(outputs: Leaves, others: Leaves) -> bool:
-    """Whether two runs on the same inputs differ, by more than rounding does."""
+    """Returns whether two runs on the same inputs differ by more than rounding."""
     pairs = zip(outputs, others, strict=False)
     return len(outputs) != len(others) or any(a is not None and b is not None and is_different(a, b) for a, b in pairs)
 
 
 def same_results(results: Sequence[Any], others: Sequence[Any], rounding: float = 0.0) -> bool:
-    """Whether two runs give the same leaves, numbers and constants among them, but for rounding.
+    """Returns whether two runs give equal leaves, including numbers and constants, except for rounding.
 
     Args:
-        rounding: the relative difference that is allowed beyond :func:`is_different`.
+        results: the leaves of one run.
+        others: the leaves of the other.
+        rounding: a relative difference that is allowed even if :func:`is_different` reports one.
     """
     return len(results) == len(others) and all(_same(a, b, rounding) for a, b in zip(results, others, strict=True))
 
@@ -107,15 +109,15 @@ def _same(a: Any, b: Any, rounding: float) -> bool:
 
 
 def is_different(a: torch.Tensor, b: torch.Tensor) -> bool:
-    """Whether two results of one computation differ by more than rounding does: the root of the dtype's epsilon."""
+    """Returns whether two results of one computation differ by more than the square root of the dtype's epsilon."""
     exact = not (a.is_floating_point() or a.is_complex())
     return difference(a, b) > (0.0 if exact else math.sqrt(torch.finfo(a.dtype).eps))
 
 
 def difference(got: torch.Tensor, want: torch.Tensor) -> float:
-    """``||got - want|| / ||want||`` of numbers, the part that differs of anything else.
+    """Returns ``||got - want|| / ||want||`` of floats, and the fraction of unequal elements of any other dtype.
 
-    Infinite where shapes or dtypes differ, or where only one of two values is finite; NaN equals NaN.
+    The result is infinite if shapes or dtypes differ, or if unequal values are not both finite. NaN equals NaN.
     """
     if got.shape != want.shape or got.dtype != want.dtype:
         return math.inf

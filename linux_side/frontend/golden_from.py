@@ -1,4 +1,4 @@
-"""Golden I/O for an artifact that has none: the original model, run on the CPU."""
+"""Records golden I/O for an artifact that has none, by running the original model on the CPU."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ _SAMPLE_LIMIT = 2**30
 
 
 def golden_from(artifact: Artifact, model: str, samples: int) -> tuple[GoldenData, str]:
-    """Runs the original model on the artifact's own sample inputs, or on its own example where there are none.
+    """Runs the original model on the artifact's own sample inputs, or on the model's example if there are none.
 
     Args:
-        artifact: a foreign one, or one that was built without golden I/O.
+        artifact: a foreign artifact, or one that was built without golden I/O.
         model: a ``.pt2`` program or ``module:factory``, as ``build`` takes it.
-        samples: the example, and variations of it.
+        samples: how many samples to record: the example and variations of it.
 
     Returns:
-        The golden I/O, and where its inputs come from, in words.
+        The golden I/O, and a phrase that states where its inputs come from.
 
     Raises:
-        UsageError: there is no such model, or its inputs and outputs are not those of the artifact.
-        BuildFailedError: the model fails, or gives other outputs at each run.
+        UsageError: there is no such model, or its inputs and outputs do not fit the artifact.
+        BuildFailedError: the model fails, or gives different outputs at each run.
     """
     found, args, kwargs = original_model(model)
     source = "the original model's example"
@@ -60,14 +60,14 @@ def golden_from(artifact: Artifact, model: str, samples: int) -> tuple[GoldenDat
 
 
 def _own_inputs(artifact: Artifact) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
-    """A foreign file's sample inputs, if they are tensors and plain containers alone: torch's weights-only mode."""
+    """Returns a foreign file's sample inputs if torch's weights-only mode reads them: tensors in plain containers."""
     entry = artifact.container.entries.get(SAMPLE_INPUTS_ENTRY)
     if entry is None or not entry.size:
         return None
     data = artifact.read_entry(SAMPLE_INPUTS_ENTRY, size_limit=_SAMPLE_LIMIT)
     try:
         args, kwargs = torch.load(io.BytesIO(data), weights_only=True, map_location="cpu")
-    except Exception:  # noqa: BLE001 - whatever torch says of a hostile pickle: it is not taken
+    except Exception:  # noqa: BLE001 - torch may raise any class for a hostile pickle, which is then ignored
         return None
     if not isinstance(args, (tuple, list)) or not isinstance(kwargs, dict):
         return None
@@ -75,7 +75,7 @@ def _own_inputs(artifact: Artifact) -> tuple[tuple[Any, ...], dict[str, Any]] | 
 
 
 def _in_order(kwargs: dict[str, Any], specs: Sequence[ValueSpec]) -> dict[str, Any]:
-    """Keywords in the order in which the artifact's leaves have them."""
+    """Returns the keyword arguments in the order of the artifact's leaves."""
     order = {name: index for index, name in reversed(list(enumerate(spec.name.partition(".")[0] for spec in specs)))}
     return dict(sorted(kwargs.items(), key=lambda item: order.get(item[0], len(order))))
 
@@ -111,7 +111,7 @@ def _fits(leaf: torch.Tensor | None, spec: ValueSpec) -> bool:
 
 
 def _precision(manifest: Manifest) -> str:
-    """What the engines compute in, as far as the file tells: old releases let TensorRT choose among precisions."""
+    """Returns the engines' precision as far as the file records it: in old releases TensorRT chose among several."""
     dtypes = {binding.dtype for engine in manifest.engines for binding in (*engine.inputs, *engine.outputs)}
     settings = manifest.settings.get("compilation_settings")
     enabled = settings.get("enabled_precisions") if isinstance(settings, dict) else None

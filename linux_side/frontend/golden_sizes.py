@@ -1,4 +1,4 @@
-"""At which sizes golden samples are taken, and how the example is cut or repeated to have them."""
+"""Chooses the sizes of golden samples, and crops or tiles the example to them."""
 
 from __future__ import annotations
 
@@ -14,9 +14,8 @@ from linux_side.frontend.dynamic_shapes import narrowed_ranges, user_values
 from linux_side.frontend.leaves import symbol_bounds
 from linux_side.guards.profiles import Profiles
 
-# How far from a wanted size one is looked for that the program takes, and how many sizes are wanted at most.
-_REACH = 128
-_TRIES = 256
+_REACH = 128  # how far from a wanted size the search for an allowed one goes
+_TRIES = 256  # the most sizes to try
 _PRIMES = (2, 3, 5, 7, 11, 13, 17, 19, 23, 29)
 
 Sizes = dict[sympy.Symbol, int]
@@ -26,18 +25,19 @@ class SampleSizes:
     """Sizes for the calls of a program, as a value for each symbol of its inputs' shapes.
 
     Attributes:
-        example: those of the example; empty where nothing is dynamic.
+        example: the sizes of the example; empty if nothing is dynamic or a symbol cannot be determined.
     """
 
     def __init__(
         self, program: ExportedProgram, profiles: Profiles, leaves: Sequence[Any], guards: Callable[..., Any] | None
     ) -> None:
-        """Finds the sizes that the profiles and the program's guards allow.
+        """Prepares the search for sizes that the profiles and the program's guards allow.
 
         Args:
+            program: the exported program.
             profiles: for each optimization profile, each symbol's ``min``, ``opt`` and ``max``.
-            leaves: of the example's call.
-            guards: torch's own checks of the program's inputs, which raise AssertionError.
+            leaves: the leaves of the example.
+            guards: torch's own checks of the program's inputs, which raise AssertionError; None for no checks.
         """
         self._values = user_values(program)
         self._leaves = leaves
@@ -48,7 +48,7 @@ class SampleSizes:
         self._guards = guards
 
     def others(self) -> Iterator[Sizes]:
-        """The least sizes, the greatest, and then sizes between, of those that the program takes; none comes twice."""
+        """Yields distinct sizes that the program takes: the least, the greatest, and then sizes between."""
         seen = [self.example]
         for wanted in itertools.islice(self._wanted(), _TRIES) if self.example else ():
             sizes = self._nearest(wanted)
@@ -57,7 +57,7 @@ class SampleSizes:
                 yield sizes
 
     def leaves_at(self, sizes: Sizes) -> list[Any]:
-        """The example's leaves at other sizes: cropped or tiled, so that every value is one of the example's."""
+        """Returns the example's leaves, cropped or tiled to other sizes; every value is one of the example's."""
         return [leaf if shape is None else _tiled(leaf, shape) for leaf, shape in self._shaped(sizes)]
 
     def _shaped(self, sizes: Sizes) -> list[tuple[Any, list[int] | None]]:
@@ -67,18 +67,18 @@ class SampleSizes:
         limits = {s: (low, self.example[s] if high is None else high) for s, (low, high) in self._limits.items()}
         yield {symbol: low for symbol, (low, _) in limits.items()}
         yield {symbol: high for symbol, (_, high) in limits.items()}
-        for count in itertools.count(1):  # fractions of its own for each dimension, so that they differ in a sample
+        for count in itertools.count(1):  # each symbol has a sequence of its own, so that sizes differ within a sample
             yield {
                 symbol: low + round((high - low) * _fraction(count, _PRIMES[place % len(_PRIMES)]))
                 for place, (symbol, (low, high)) in enumerate(limits.items())
             }
 
     def _nearest(self, wanted: Sizes) -> Sizes:
-        """Sizes near those wanted that can be had, one symbol after the other; the example's where there are none."""
+        """Returns allowed sizes near the wanted ones, found one symbol after the other from the example's sizes."""
         if self._allows(wanted):
             return wanted
         found = self.example
-        for _ in range(2):  # what one size may be can depend on the others
+        for _ in range(2):  # the allowed values of one size may depend on the others
             for symbol, size in wanted.items():
                 near = (found | {symbol: number} for number in _outward(size))
                 found = next(filter(self._allows, near), found)
@@ -93,7 +93,7 @@ class SampleSizes:
         if self._guards is None:
             return True
         shaped = self._shaped(sizes)
-        try:  # torch's own checks, which look at no values but those of plain numbers
+        try:  # torch's own checks read shapes and plain numbers, so meta tensors suffice
             self._guards(*(leaf if shape is None else torch.empty(shape, device="meta") for leaf, shape in shaped))
         except AssertionError:
             return False
@@ -101,7 +101,7 @@ class SampleSizes:
 
 
 def _example_sizes(values: Sequence[Any], leaves: Sequence[Any]) -> Sizes:
-    """Each symbol's value; none at all if one of them cannot be told."""
+    """Returns each symbol's value; empty if one of them cannot be determined."""
     found: Sizes = {}
     symbols: dict[sympy.Symbol, None] = {}
     for value, leaf in zip(values, leaves, strict=True):
@@ -145,7 +145,7 @@ def _within(sizes: Sizes, profile: Mapping[str, Mapping[str, int]]) -> bool:
 
 
 def _outward(size: int) -> Iterator[int]:
-    """The size, and those around it, the nearest first."""
+    """Yields the size and those around it, the nearest first."""
     yield size
     for distance in range(1, _REACH):
         yield size + distance
@@ -153,7 +153,7 @@ def _outward(size: int) -> Iterator[int]:
 
 
 def _fraction(count: int, base: int) -> float:
-    """The number's digits mirrored at the point (van der Corput): 1/2, 1/4, 3/4, 1/8, ... for base 2."""
+    """Returns an element of the van der Corput sequence: 1/2, 1/4, 3/4, 1/8, ... for base 2."""
     result, part = 0.0, 1.0
     while count:
         count, digit = divmod(count, base)

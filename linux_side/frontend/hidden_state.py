@@ -1,7 +1,7 @@
-"""State that a model reaches other than as a buffer: through a list, or in an object such as a cache.
+"""Finds state that a model does not register as a buffer, such as tensors in a list or in a cache object.
 
-torch.export takes such a tensor for a constant although the program writes into it, and may take its first value for
-good. Where that happens the model is exported once more, with those tensors as buffers.
+torch.export treats such a tensor as a constant although the program writes into it, and may freeze its first value. If
+that happens, the model is exported again with those tensors as buffers.
 """
 
 from __future__ import annotations
@@ -16,19 +16,26 @@ import torch
 from torch.export import ExportedProgram
 from torch.export.graph_signature import ConstantArgument, ExportGraphSignature, InputKind, InputSpec
 
-_DEPTH = 8  # of attributes and elements, from the module down
+_DEPTH = 8  # how many levels of attributes and elements below the module are searched
 _OF_TORCH = ("_parameters", "_buffers", "_modules")
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where a tensor is held: an attribute of an object, an element of a list, or a value of a dict."""
+    """The place of a tensor: an attribute of an object, an element of a list, or a value of a dict.
+
+    Attributes:
+        holder: the object, list or dict.
+        key: the attribute's name, the index or the key.
+        path: the dotted path from the module.
+    """
 
     holder: Any
     key: Any
     path: str
 
     def put(self, tensor: torch.Tensor) -> None:
+        """Puts a tensor into this place."""
         if isinstance(self.holder, (list, dict)):
             self.holder[self.key] = tensor
         else:
@@ -36,27 +43,32 @@ class Place:
 
 
 def own_copy(module: torch.nn.Module) -> torch.nn.Module | None:
-    """A copy that shares the module's parameters and has all else of its own: buffers, caches, counters.
+    """Copies a module with its buffers, caches and counters, but shares its parameters.
 
     Returns:
-        None where the module cannot be copied.
+        The copy; None if the module cannot be copied.
     """
     shared: dict[int, Any] = {id(parameter): parameter for parameter in module.parameters()}
     try:
         return copy.deepcopy(module, shared)
-    except Exception:  # noqa: BLE001 - whatever an attribute says of being copied: a lock, a file, a non-leaf tensor
+    except Exception:  # noqa: BLE001 - an attribute may refuse to be copied: a lock, a file, a non-leaf tensor
         return None
 
 
 def held_tensors(module: torch.nn.Module) -> dict[str, torch.Tensor]:
-    """The tensors that a module holds without their being buffers or parameters, by the names that they get here."""
+    """Returns the tensors of a module that are neither buffers nor parameters, by names derived from their paths."""
     known = {id(tensor) for tensor in (*module.buffers(), *module.parameters())}
     return {_buffer_name(p): _at(p) for p in _places(module) if id(_at(p)) not in known}
 
 
 @contextmanager
 def state_kept(module: torch.nn.Module, *, after_errors_alone: bool = False) -> Iterator[None]:
-    """Puts back to what they were a module's buffers, and the other tensors that it holds but for its parameters."""
+    """Restores a module's buffers and other tensors, except parameters, at the end of the block.
+
+    Args:
+        module: the module.
+        after_errors_alone: whether to restore them only if the block raises.
+    """
     held = {id(tensor): tensor for tensor in (*module.buffers(), *held_tensors(module).values())}
     tensors = [tensor for tensor in held.values() if not tensor.requires_grad]
     before = [tensor.clone() for tensor in tensors]
@@ -73,13 +85,13 @@ def state_kept(module: torch.nn.Module, *, after_errors_alone: bool = False) -> 
 
 
 def export_with_state(export: Callable[[torch.nn.Module], ExportedProgram], module: torch.nn.Module) -> ExportedProgram:
-    """Exports a module, with every tensor that its program writes into as a buffer.
+    """Exports a module so that every tensor that its program writes into is a buffer.
 
     Args:
-        export: gives the program of a module.
-        module: its tensors stay as they are.
+        export: exports a module.
+        module: the module; its tensors keep their values.
     """
-    fresh = own_copy(module) or module  # a trace may change what is no tensor, such as the length of a cache
+    fresh = own_copy(module) or module  # a trace may change more than tensors, such as the length of a cache
     with state_kept(module):
         program = export(module)
     written = {id(program.constants[target]) for target in _written_constants(program).values()}
@@ -92,14 +104,14 @@ def export_with_state(export: Callable[[torch.nn.Module], ExportedProgram], modu
 
 
 def adopt_written_constants(program: ExportedProgram) -> ExportedProgram:
-    """Declares as buffers the constants that a program writes into; the given program stays as it is."""
+    """Returns a program in which the constants that it writes into are buffers; the original is unchanged."""
     written = _written_constants(program)
     return _with_buffers(program, written) if written else program
 
 
 @contextmanager
 def _as_buffers(module: torch.nn.Module, places: list[Place]) -> Iterator[None]:
-    """Makes buffers of the tensors at these places, which then hold whatever the buffers are while forward runs."""
+    """Registers the tensors at these places as buffers, and puts the buffers into the places while forward runs."""
     forward = module.forward
     originals = [_at(place) for place in places]
     names = {id(buffer): name for name, buffer in module.named_buffers()}
@@ -121,7 +133,7 @@ def _as_buffers(module: torch.nn.Module, places: list[Place]) -> Iterator[None]:
         finally:
             put(originals)
 
-    forward_with_buffers.__wrapped__ = forward  # type: ignore[attr-defined]  # for its signature
+    forward_with_buffers.__wrapped__ = forward  # type: ignore[attr-defined]  # gives it forward's signature
     vars(module)["forward"] = forward_with_buffers
     try:
         yield
@@ -140,7 +152,7 @@ def _at(place: Place) -> Any:
 
 
 def _places(module: torch.nn.Module) -> Iterator[Place]:
-    """Everywhere that a module holds a tensor which is no parameter, but for its buffers' own places."""
+    """Yields the places of a module's tensors, except parameters and registered buffers."""
     for holder, path in _holders(module):
         for key, value in _members(holder):
             kept = isinstance(value, torch.Tensor) and not isinstance(value, torch.nn.Parameter)
@@ -149,7 +161,7 @@ def _places(module: torch.nn.Module) -> Iterator[Place]:
 
 
 def holders(module: torch.nn.Module) -> Iterator[Any]:
-    """Every module, list, dict and object that a module reaches through attributes and elements."""
+    """Yields every module, list, dict and object that a module reaches through attributes and elements."""
     for holder, _ in _holders(module):
         yield holder
 
@@ -180,18 +192,18 @@ def _members(holder: Any) -> list[tuple[Any, Any]]:
 
 
 def _written_constants(program: ExportedProgram) -> dict[str, str]:
-    """The constants into which operators write, by their placeholders' names."""
+    """Returns the constants that operators write into, by their placeholders' names."""
     constants = program.graph_signature.inputs_to_lifted_tensor_constants
     return {name: constants[name] for name in _written(program.graph) if name in constants}
 
 
 def _written(graph: torch.fx.Graph) -> Iterator[str]:
-    """The placeholders into which operators write, directly or through views."""
+    """Yields the names of the placeholders that operators write into, directly or through views."""
     origins: dict[torch.fx.Node, torch.fx.Node] = {node: node for node in graph.find_nodes(op="placeholder")}
     for node in graph.nodes:
         if node.op != "call_function":
             continue
-        if not isinstance(node.target, torch._ops.OpOverload):  # getitem of a split
+        if not isinstance(node.target, torch._ops.OpOverload):  # such as getitem of a split
             if node.args and node.args[0] in origins:
                 origins[node] = origins[node.args[0]]
             continue
@@ -203,7 +215,7 @@ def _written(graph: torch.fx.Graph) -> Iterator[str]:
 
 
 def _with_buffers(program: ExportedProgram, names: Mapping[str, str]) -> ExportedProgram:
-    """The program with these constants, by their placeholders' names, as buffers."""
+    """Returns a copy of the program in which these constants, given by their placeholders' names, are buffers."""
     specs: list[InputSpec] = [
         replace(spec, kind=InputKind.BUFFER, persistent=False)
         if not isinstance(spec.arg, ConstantArgument) and spec.arg.name in names

@@ -1,4 +1,4 @@
-"""Names for the leaves of a call: ``x``, ``images.0``, ``state.key``; and their description for the manifest."""
+"""Names the leaves of a call (``x``, ``images.0``, ``state.key``), and describes them for the manifest."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from toolchain.targets import DEVICE
 
 
 def input_names(in_spec: pytree.TreeSpec, argument_names: Sequence[str]) -> list[str]:
-    """A name for each leaf of ``(args, kwargs)``, from the forward's own argument names."""
+    """Returns a name for each leaf of ``(args, kwargs)``, derived from the argument names of ``forward``."""
     tree = pytree.tree_unflatten(list(range(in_spec.num_leaves)), in_spec)
     names = []
     for path, _ in pytree.tree_flatten_with_path(tree)[0]:
@@ -26,7 +26,7 @@ def input_names(in_spec: pytree.TreeSpec, argument_names: Sequence[str]) -> list
 
 
 def output_names(out_spec: pytree.TreeSpec) -> list[str]:
-    """A name for each leaf of the result: its path, or ``output`` where the result is one tensor."""
+    """Returns a name for each leaf of the result: ``output``, followed by its path if there is one."""
     tree = pytree.tree_unflatten(list(range(out_spec.num_leaves)), out_spec)
     return [".".join(["output", *map(_key, path)]) for path, _ in pytree.tree_flatten_with_path(tree)[0]]
 
@@ -39,7 +39,7 @@ def _key(key: Any) -> str:
 
 
 def forward_names(program: ExportedProgram) -> list[str]:
-    """The forward's positional argument names, invented where the program does not carry them."""
+    """Returns the argument names of ``forward``, or ``arg0``, ``arg1``, ... if the program does not record them."""
     signature = program.module_call_graph[0].signature
     names = list(signature.forward_arg_names or []) if signature else []
     count = program.call_spec.in_spec.child(0).num_children
@@ -47,7 +47,12 @@ def forward_names(program: ExportedProgram) -> list[str]:
 
 
 def describe_inputs(program: ExportedProgram, ranges: Mapping[Any, Any]) -> list[ValueSpec]:
-    """The user's inputs as the manifest lists them."""
+    """Returns the manifest's description of the user's inputs.
+
+    Args:
+        program: the exported program.
+        ranges: the range of each symbol.
+    """
     names = input_names(program.call_spec.in_spec, forward_names(program))
     nodes = {node.name: node for node in program.graph.nodes if node.op == "placeholder"}
     specs = [spec.arg for spec in program.graph_signature.input_specs if spec.kind.name == "USER_INPUT"]
@@ -55,7 +60,12 @@ def describe_inputs(program: ExportedProgram, ranges: Mapping[Any, Any]) -> list
 
 
 def describe_outputs(program: ExportedProgram, ranges: Mapping[Any, Any]) -> list[ValueSpec]:
-    """The user's outputs as the manifest lists them."""
+    """Returns the manifest's description of the user's outputs.
+
+    Args:
+        program: the exported program.
+        ranges: the range of each symbol.
+    """
     names = output_names(program.call_spec.out_spec)
     nodes = {node.name: node for node in program.graph.nodes}
     specs = [spec.arg for spec in program.graph_signature.output_specs if spec.kind.name == "USER_OUTPUT"]
@@ -75,17 +85,17 @@ def _size(size: Any, ranges: Mapping[Any, Any]) -> int | DynamicSize:
     if not isinstance(size, torch.SymInt):
         return int(size)
     low, high = bounds(size, ranges)
-    # Interval arithmetic is wide: a last chunk (n - 2*((n + 2)//3)) would begin below zero.
+    # Interval arithmetic is loose: it gives a last chunk (n - 2*((n + 2)//3)) a negative least size.
     return DynamicSize(symbol=str(size.node.expr), min=max(low, 0), max=high)
 
 
 def bounds(size: torch.SymInt, ranges: Mapping[Any, Any]) -> tuple[int, int | None]:
-    """The least and the greatest value of a symbolic size; None where it has no bound."""
+    """Returns the least and the greatest value of a symbolic size; None for the greatest if it has no bound."""
     return symbol_bounds(size.node.expr, ranges)
 
 
 def symbol_bounds(expression: Any, ranges: Mapping[Any, Any]) -> tuple[int, int | None]:
-    """The least and the greatest value of a symbol, or of an expression of symbols; None where it has no bound."""
+    """Returns the least and the greatest value of an expression of symbols; None for the greatest if unbounded."""
     from torch.utils._sympy.value_ranges import bound_sympy
 
     found = ranges.get(expression) or bound_sympy(expression, dict(ranges))

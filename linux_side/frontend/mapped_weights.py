@@ -1,4 +1,4 @@
-"""A saved program's weights are mapped from its file: read as they are needed, and no memory of the build's own."""
+"""Maps a saved program's weights from its file, so that they are read on demand and the system can drop the pages."""
 
 from __future__ import annotations
 
@@ -15,19 +15,22 @@ from torch.export.pt2_archive import _package
 from toolchain.container.reader import Container, ZipEntry
 from toolchain.errors import UsageError
 
-# Bytes of an entry: smaller ones are read.
-LEAST = 2**20
-_ALIGNED = 16
+LEAST = 2**20  # bytes; smaller entries are read
+_ALIGNED = 16  # only entries at a multiple of this offset can be mapped
 
 
 @contextmanager
 def mapped_weights(container: Container) -> Iterator[None]:
-    """Lets ``torch.export.load`` map what it reads of this file, or of one that has the file's own large entries.
+    """Makes ``torch.export.load`` map large entries from this file instead of reading them.
 
-    A write into a tensor is in memory alone.
+    This also holds for an archive that was derived from the file and has the same entries. A later write into a tensor
+    changes memory only.
+
+    Args:
+        container: the saved program.
 
     Raises:
-        UsageError: one of them is not what was saved. Torch itself compares no weight with its checksum.
+        UsageError: an entry does not match its checksum, which torch itself does not check for weights.
     """
     large = [entry for entry in container.entries.values() if entry.size >= LEAST and not entry.offset % _ALIGNED]
     if not large:
@@ -40,7 +43,7 @@ def mapped_weights(container: Container) -> Iterator[None]:
     entries = {entry.name: entry for entry in large}
 
     class Archive:
-        """Torch's reader of an archive, but for the storage of these entries."""
+        """Torch's archive reader, except that it maps the storage of these entries."""
 
         def __init__(self, archive: Any) -> None:
             self._archive = archive

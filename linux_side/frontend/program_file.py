@@ -1,4 +1,4 @@
-"""Reading a program that ``torch.export.save`` wrote: on the CPU wherever it was exported, with none of its classes."""
+"""Reads programs that ``torch.export.save`` wrote onto the CPU, wherever they were exported, without their classes."""
 
 from __future__ import annotations
 
@@ -24,20 +24,24 @@ from toolchain.io.strict_json import load_json
 from toolchain.limits import OWN_PROGRAM
 from toolchain.manifest.models import ClassSpec
 
-# Of a program whose engines are in place already.
+# The operator of a program that already contains engines.
 _EXECUTE_TARGET = "torch.ops.tensorrt.execute_engine.default"
-# Where our own `save_program` keeps what the classes were.
+# The file in which `save_program` records the classes.
 _CLASSES_NAME = "trtcross_classes.json"
 
 
 def read_program(path: Path) -> tuple[ExportedProgram, list[ClassSpec]]:
-    """Reads a program, and what the classes were of which its call consists.
+    """Reads a program, and the classes of its inputs and outputs.
 
-    Weights, constants and example inputs of a program that was exported on a GPU come to the CPU: they lie in the file
-    as plain bytes, and the file only says that they belong on a GPU.
+    Weights, constants and example inputs of a program that was exported on a GPU are loaded onto the CPU. No GPU is
+    needed: the file has them as plain bytes and only names the device.
+
+    Returns:
+        The program, in whose call dicts and tuples replace the classes, and the classes.
 
     Raises:
-        UsageError: it is no program, an artifact already, or of a torch that this one cannot read.
+        UsageError: the file is not a program, is an artifact already, or was written by a torch that the installed one
+            cannot read.
     """
     try:
         container = Container(path)
@@ -52,7 +56,7 @@ def read_program(path: Path) -> tuple[ExportedProgram, list[ClassSpec]]:
 
 
 def save_program(program: ExportedProgram, path: Path) -> None:
-    """Writes a program for :func:`read_program`, whose classes torch itself may not be able to write."""
+    """Writes a program for :func:`read_program`, even if torch itself cannot save the classes of its call."""
     plain = copy.copy(program)
     plain._module_call_graph = [
         replace(entry, signature=copy.copy(entry.signature)) for entry in program.module_call_graph
@@ -99,7 +103,7 @@ def _read(container: Container) -> tuple[ExportedProgram, list[ClassSpec]]:
 
 
 def _read_old(path: Path, problem: TrtcrossError) -> tuple[ExportedProgram, list[ClassSpec]]:
-    """A file that is no archive of today's torch: one of torch before 2.8, or no program at all."""
+    """Reads a file that is not an archive of current torch: a program of torch before 2.8, or no program at all."""
     try:
         program = move_to_device_pass(torch.export.load(path), "cpu")
     except Exception as error:
@@ -108,7 +112,7 @@ def _read_old(path: Path, problem: TrtcrossError) -> tuple[ExportedProgram, list
 
 
 def _on_cpu(document: dict[str, Any]) -> bool:
-    """Puts a graph on the CPU; whether it was elsewhere."""
+    """Sets a graph's devices to the CPU; returns whether any was different."""
     before = dump_graph(document)
     set_devices(document, "cpu", None)
     return dump_graph(document) != before
@@ -121,12 +125,12 @@ def _tensors_on_cpu(data: bytes, name: str) -> bytes:
 
 
 def _sample_inputs_on_cpu(data: bytes) -> bytes:
-    """Example inputs as torch's weights-only mode reads them; what it does not take is left to torch as it is."""
+    """Returns the example inputs on the CPU if torch's weights-only mode reads them; otherwise the bytes unchanged."""
     if not data:
         return data
     try:
         inputs = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
-    except Exception:  # noqa: BLE001 - whatever torch says of a pickle that it does not take
+    except Exception:  # noqa: BLE001 - torch may raise any class for a pickle that it refuses
         return data
     buffer = io.BytesIO()
     torch.save(inputs, buffer)

@@ -1,11 +1,11 @@
-"""Sizes that torch's guards exclude, though the exported program is right with them.
+"""Drops guards that exclude sizes although the exported program is right at them.
 
-Some operators ask, before or while they are traced, whether a size is 1, to lay out memory (``contiguous`` of an
-expanded tensor, a convolution behind channels-last activations), and whether a part of a tensor has one row. Torch
-keeps the answer as a guard, and its own program then refuses a batch of 1, or three rows of which one is between the
-first and the last. Some models ask whether a size is one that they know, and take what they have prepared for it:
-SwinIR its mask, a vision transformer its positions. Where the range asked for has such a size, the program is run with
-it beside the model itself, and a guard is dropped if they agree.
+Before or while they are traced, some operators query whether a size is 1 in order to lay out memory (``contiguous`` of
+an expanded tensor, a convolution after channels-last activations), or whether a part of a tensor has one row. Torch
+records the answer as a guard, and its program then refuses a batch of 1, or three rows of which one is between the
+first and the last. Some models compare a size with one that they have prepared something for: SwinIR a mask, a vision
+transformer its position embeddings. If the requested range contains such a size, the program and the model both run at
+it, and the guard is dropped if they agree.
 """
 
 from __future__ import annotations
@@ -30,14 +30,16 @@ from toolchain.guards.grammar import Size
 
 Asked = dict[Size, int]
 
-_MOST = 32  # sizes of which a model asks behind a guard
+_MOST = 32  # the most sizes that are tried because a model compares with them only behind a guard
 
 
 def drop_refuted_guards(trial: Trial, leaves: Sequence[Any], guards: ProgramGuards) -> None:
-    """Drops the guards that exclude a few sizes alone, with which program and model agree.
+    """Drops the guards that exclude only a few sizes, if the program and the model agree at those sizes.
 
     Args:
-        leaves: the example's inputs, of which others are made.
+        trial: the program and its model.
+        leaves: the leaves of the example, from which inputs of other sizes are made.
+        guards: the guards of the program, changed in place.
     """
     behind: dict[Any, list[Asked] | None] = {}
 
@@ -52,14 +54,20 @@ def drop_refuted_guards(trial: Trial, leaves: Sequence[Any], guards: ProgramGuar
         return asked is not None and all(trial.agrees_at(leaves, {**dict(sizes), **more}, guards) for more in asked)
 
     if drop_refuted(guards.traced(), guards, agrees):
-        trial.program._guards_code = _convert_guards_to_code(trial.program.graph_module)  # for its own module
+        # The checks of the program's own module must follow.
+        trial.program._guards_code = _convert_guards_to_code(trial.program.graph_module)
 
 
 def require_example(leaves: Sequence[Any], guards: ProgramGuards, where: str) -> None:
-    """Refuses a program that was exported with other sizes than the user's example, and that a guard keeps from those.
+    """Requires that a program exported at other sizes than the user's example accepts the example's sizes.
+
+    Args:
+        leaves: the leaves of the user's example.
+        guards: the guards of the program, without those that were dropped.
+        where: the model's name.
 
     Raises:
-        BuildFailedError: as the guard was not dropped, the program gives other numbers there than the model, or may.
+        BuildFailedError: a guard excludes the example's sizes, at which the program may differ from the model.
     """
     indices = {name: index for index, name in enumerate(guards.names)}
     example = {size: leaves[indices[size.input]].shape[size.dim] for size in guards.sizes.expressions}
@@ -75,11 +83,13 @@ def require_example(leaves: Sequence[Any], guards: ProgramGuards, where: str) ->
 
 @dataclass
 class Trial:
-    """A program that was just exported, beside its model.
+    """An exported program with its model, to compare the two.
 
     Attributes:
-        export: exports the model once more, with these inputs, and these sizes fixed.
-        exports: how many times it may be.
+        program: the program.
+        module: the model.
+        export: exports the model again, given inputs' leaves and the sizes that stay fixed.
+        exports: how many more times it may be exported.
     """
 
     program: ExportedProgram
@@ -88,18 +98,23 @@ class Trial:
     exports: int = 8
 
     def agrees(self, leaves: Sequence[Any]) -> bool:
-        """Whether program and model give the same for these inputs."""
+        """Returns whether the program and the model give the same results for these inputs."""
         return _agree(self.program, self.module, leaves)
 
     def agrees_at(self, leaves: Sequence[Any], sizes: dict[Size, int], guards: ProgramGuards) -> bool:
-        """The same for the inputs made of these; sizes that are not given are the example's."""
+        """Returns whether the program and the model agree at these sizes; other sizes are the example's."""
         inputs = resized(leaves, guards, sizes)
         return inputs is not None and self.agrees(inputs)
 
     def asked_behind(self, leaves: Sequence[Any], fixed: Asked, guards: ProgramGuards) -> list[Asked] | None:
-        """The sizes of which the model asks only where it has those that are fixed; None where that is not known.
+        """Returns the sizes that the model compares with only if other sizes are fixed; None if that is unknown.
 
-        ``size == (64, 64)`` asks of the width only where the height is 64.
+        For example, ``size == (64, 64)`` compares the width only if the height is 64.
+
+        Args:
+            leaves: the leaves of the inputs.
+            fixed: the sizes that are fixed.
+            guards: the guards of the program.
         """
         exported = self._exported_with(leaves, fixed, guards)
         if exported is None:
@@ -120,7 +135,7 @@ class Trial:
     def _exported_with(
         self, leaves: Sequence[Any], fixed: Asked, guards: ProgramGuards
     ) -> tuple[list[Any], ProgramGuards, list[Found]] | None:
-        """Exports with these sizes fixed; others that are the model's own too change within their ranges."""
+        """Exports with these sizes fixed, and tries other values for the free sizes if the export fails."""
         free = {size: guards.sizes.ranges[size] for size in guards.sizes.free if size not in fixed}
         middles = {size: (low + (low + 2 if high is None else high)) // 2 for size, (low, high) in free.items()}
         for others in ({}, middles, {size: middle + 1 for size, middle in middles.items()}):
@@ -134,7 +149,7 @@ class Trial:
         try:
             guards = program_guards(self.export(inputs, fixed))
             return guards, list(guards.traced())
-        except Exception:  # noqa: BLE001 - of torch and of the model: then nothing is known
+        except Exception:  # noqa: BLE001 - torch and the model may raise any class; then the guards are unknown
             return None
 
 
@@ -146,6 +161,6 @@ def _agree(program: ExportedProgram, module: torch.nn.Module, leaves: Sequence[A
         try:
             with torch.no_grad(), state_kept(module):
                 results.append(pytree.tree_leaves(run(*args, **kwargs)))
-        except Exception:  # noqa: BLE001 - of the model, which raises whatever its parts raise: then they do not agree
+        except Exception:  # noqa: BLE001 - the model may raise any class; then the two do not agree
             return False
     return same_results(*results)

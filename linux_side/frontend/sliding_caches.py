@@ -1,8 +1,8 @@
-"""transformers' cache of a sliding window, made exportable.
+"""Makes transformers' sliding-window cache exportable.
 
-Its layers keep their length in a plain number and shift the whole cache once the window is full, on a branch that
-torch.export takes or leaves for good. Here a step of one token writes in place at its position modulo the window. The
-order of keys does not matter to attention, and the mask's offset is chosen so that a full window is seen whole.
+Its layers store their length as a plain number, and shift the whole cache once the window is full. torch.export freezes
+that branch one way or the other. Here a step of one token writes in place at its position modulo the window. Attention
+does not depend on the order of keys, and the mask's offset is chosen so that a full window is attended to completely.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _LAYER = ("transformers.cache_utils", "StaticSlidingWindowLayer")
 
 @contextmanager
 def ring_caches(module: torch.nn.Module) -> Iterator[None]:
-    """Lets the sliding-window layers that a module holds work as rings."""
+    """Makes the sliding-window layers of a module's caches work as ring buffers within the block."""
     layers = [holder for holder in holders(module) if _is_sliding(type(holder))]
     kinds: list[Any] = [type(layer) for layer in layers]
     for layer, kind in zip(layers, kinds, strict=True):

@@ -1,4 +1,4 @@
-"""From what the user names to an exported program on the CPU, and to the original model's own outputs."""
+"""Loads the model that the user names, as an exported program on the CPU with golden samples."""
 
 from __future__ import annotations
 
@@ -46,14 +46,14 @@ _HALVES = {"fp16": torch.float16, "bf16": torch.bfloat16}
 
 @dataclass
 class Source:
-    """What a build starts from.
+    """The model that a build starts from.
 
     Attributes:
-        name: the model's, for people.
-        program: on the CPU, in the model's own precision.
-        golden: samples of inputs and outputs, and what is to be said of them.
-        classes: what the program's inputs and outputs were, where a dict or a tuple is in a class's place.
-        digest: of the program's graph and weights, once it is known.
+        name: the model's name, for people.
+        program: the program on the CPU, in the model's own precision.
+        golden: the golden samples with their warnings.
+        classes: the classes of the program's inputs and outputs that dicts and tuples replace.
+        digest: the digest of the program's graph and weights, once it is computed.
     """
 
     name: str
@@ -64,10 +64,10 @@ class Source:
 
 
 def load_source(model: str, options: BuildOptions) -> Source:
-    """Reads ``MODEL``: a ``.pt2`` program, ``module:factory``, ``FILE.py:factory`` or a Hugging Face model folder.
+    """Loads ``MODEL``: a ``.pt2`` program, ``module:factory``, ``FILE.py:factory`` or a Hugging Face model folder.
 
     Raises:
-        UsageError: there is no such file, module or factory, or it holds or returns the wrong thing.
+        UsageError: there is no such file, module or factory, or its content or result is wrong.
         BuildFailedError: the factory, the model or torch.export fails.
     """
     require_task_of_folder(model, options.task)
@@ -77,10 +77,13 @@ def load_source(model: str, options: BuildOptions) -> Source:
 
 
 def original_model(model: str) -> tuple[torch.nn.Module | ExportedProgram, tuple[Any, ...], dict[str, Any]]:
-    """``MODEL`` on the CPU, and its example arguments.
+    """Loads ``MODEL``, a ``.pt2`` program or a factory, onto the CPU.
+
+    Returns:
+        The model, and the positional and keyword arguments of its example.
 
     Raises:
-        UsageError: there is no such model, or it carries no example.
+        UsageError: there is no such model, or it has no example.
         BuildFailedError: the factory fails.
     """
     if is_factory(model):
@@ -118,10 +121,15 @@ def _record(original: Original, program: ExportedProgram, options: BuildOptions)
 
 
 def require_precision(program: ExportedProgram, options: BuildOptions, where: str) -> None:
-    """Refuses another precision for a program that is in halves already: what it rounded is lost.
+    """Refuses another precision for a program that is in halves already, because its weights are rounded.
+
+    Args:
+        program: the program.
+        options: the build's options.
+        where: the model's name.
 
     Raises:
-        UsageError: with both.
+        UsageError: the program's precision and the requested one differ.
     """
     found = {tensor.dtype for tensor in program.state_dict.values() if tensor.dtype in _HALVES.values()}
     asked = options.halves or options.precision
@@ -151,11 +159,18 @@ def _from_folder(path: Path, options: BuildOptions) -> Source:
 def export_source(
     name: str, module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], options: BuildOptions
 ) -> Source:
-    """Exports a module, once and in its own precision; its tensors stay its own.
+    """Exports a module in its own precision, and records golden samples if the options ask for them.
+
+    Args:
+        name: the model's name.
+        module: the model in eval mode; its tensors keep their values.
+        args: the example's positional arguments.
+        kwargs: the example's keyword arguments.
+        options: the build's options.
 
     Raises:
         UsageError: a dynamic dimension does not exist.
-        BuildFailedError: the model or torch.export fails.
+        BuildFailedError: the model or torch.export fails, or a part is in training mode.
     """
     require_eval(module, where=name)
     original = Original(module, args, kwargs) if options.golden else None
@@ -171,7 +186,17 @@ def export_program(
     kwargs: dict[str, Any],
     dynamic: Sequence[DynamicDimension] = (),
 ) -> ExportedProgram:
-    """Exports a module as it is, with these dynamic dimensions.
+    """Exports a module with these dynamic dimensions.
+
+    Args:
+        name: the model's name, for errors.
+        module: the model; its tensors keep their values.
+        args: the example's positional arguments.
+        kwargs: the example's keyword arguments.
+        dynamic: the dynamic dimensions with their ranges.
+
+    Returns:
+        The program. If possible, it takes the least, typical and greatest sizes of every range.
 
     Raises:
         UsageError: a dynamic dimension does not exist.
@@ -196,10 +221,10 @@ def export_program(
     by_bytecode: list[ExportedProgram] = []
 
     def export_bytecode(calls: Sequence[Sequence[Any]]) -> ExportedProgram | None:
-        """By torch's reader of Python's bytecode; None where that fails too, or gives other numbers than the model."""
+        """Exports by tracing Python's bytecode (strict mode); None if that fails or its results are not the model's."""
         try:
             program = export_strict(calls[0])
-        except Exception:  # noqa: BLE001 - of torch and of the model: the first error is the one to report
+        except Exception:  # noqa: BLE001 - torch and the model may raise any class; the caller reports its first error
             return None
         if not all(map(Trial(program, module, export_strict).agrees, calls)):
             return None

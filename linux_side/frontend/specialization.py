@@ -1,8 +1,9 @@
-"""Sizes that torch fixes: an example's size that is also one of the model's own, and loops over a size.
+"""Exports models in spite of sizes that torch specializes to the example's.
 
-A model that compares a size with a number of its own (SwinIR has its masks ready for 64 x 64) takes the branch of that
-number when the example has it, and torch.export then fits no other size. So it is exported with another size of the
-range. A size that is fixed at whatever the example has is a loop that torch unrolls, as in a recurrent layer over time.
+A model that compares a size with a number of its own (SwinIR has masks for 64 x 64) takes the branch for that number if
+the example has that size, and torch.export then accepts no other size. So the model is exported with another size of
+the range. A size that torch fixes at any example's value is a loop that torch unrolls, such as a recurrent layer's loop
+over time.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ _ATTEMPTS = 4
 _FIXED = re.compile(
     r"You marked (\S+)\.size\(\)\[(\d+)\] as dynamic but your code specialized it to be a constant \((\d+)\)"
 )
-# What torch says of every error, and how to debug torch itself.
+# Lines that torch appends to any error, and its hints for debugging torch itself.
 _BOILERPLATE = re.compile(
     r"(The error above occurred|For more information|For extended logs|For more debugging|For C\+\+|If you suspect"
     r"|Caused by: \(_|The following call raised|\(unhinted)"
@@ -47,20 +48,24 @@ def export_at_free_sizes(
     leaves: Leaves,
     where: str,
 ) -> tuple[ExportedProgram, Leaves]:
-    """Exports a model, with other sizes than the example's where torch fixes those.
+    """Exports a model, at other sizes than the example's if torch fixes those.
 
     Args:
-        export: gives the program of inputs' leaves.
-        export_bytecode: the same where a size is fixed whatever the example has, of some calls' leaves: ``len(x)`` must
-            be a plain number where the model runs, and is a size to who reads its bytecode.
-        names: of the leaves.
+        export: exports the model, given the leaves of its inputs.
+        export_bytecode: exports the model from its bytecode, given the leaves of several calls; None if that fails. It
+            is used if torch fixes a size at any example's value: ``len(x)`` must be a plain number when the model runs,
+            but a bytecode tracer can treat it as a size.
+        module: the model.
+        dynamic: the dynamic dimensions with their ranges.
+        names: the names of the leaves.
+        leaves: the leaves of the example.
         where: the model's name, for errors.
 
     Returns:
         The program, and the leaves with which it was exported.
 
     Raises:
-        BuildFailedError: torch.export fails, or fixes a dynamic size whatever the example has.
+        BuildFailedError: torch.export fails, or fixes a dynamic size at any example's value.
     """
     tried: list[dict[Size, int]] = []
     calls: list[Leaves] = []
@@ -83,7 +88,7 @@ def export_at_free_sizes(
 
 
 def takes_ranges(guards: ProgramGuards, dynamic: Sequence[DynamicDimension]) -> bool:
-    """Whether a program takes the MIN, the OPT and the MAX of every profile."""
+    """Returns whether a program takes the MIN, the OPT and the MAX of every profile."""
     for profile in range(min(len(item.ranges) for item in dynamic)):
         for kind in ("min", "opt", "max"):
             sizes = {item.size: getattr(item.ranges[profile], kind) for item in dynamic}
@@ -104,11 +109,11 @@ def other_exports(
     names: Sequence[str],
     leaves: Leaves,
 ) -> Iterator[tuple[ExportedProgram, Leaves]]:
-    """Other programs of a model, for one that does not take the sizes asked for: each with what it was exported with.
+    """Yields other programs of a model whose first program does not take the requested sizes, each with its leaves.
 
-    A model may ask whether its picture is of the size that it was trained with, or needs no padding, and the example
-    answers. Where it rounds a quotient of sizes (``int(windows / (height * width / 64))``) Python makes that a plain
-    number, but who reads its bytecode does not.
+    A model may test whether its image has the size that it was trained with, or needs no padding, and the example
+    decides the branch. If it rounds a quotient of sizes (``int(windows / (height * width / 64))``), Python makes that a
+    plain number, and a bytecode tracer does not.
     """
     kinds = [_resized(leaves, names, {i.size: getattr(i.ranges[0], kind) for i in dynamic}) for kind in ("min", "max")]
     if program := export_bytecode([leaves, *kinds]):
@@ -117,13 +122,13 @@ def other_exports(
         given = _resized(leaves, names, sizes)
         try:
             program = export(given)
-        except Exception:  # noqa: BLE001, S112 - of torch and of the model: the first program's guards are reported
+        except Exception:  # noqa: BLE001, S112 - any class; the guards of the first program are reported instead
             continue
         yield program, given
 
 
 def _attempts(dynamic: Sequence[DynamicDimension], names: Sequence[str], leaves: Leaves) -> Iterator[dict[Size, int]]:
-    """The example's own sizes, then others of the ranges; sizes that are equal in the example stay equal."""
+    """Yields the example's own sizes, then others of the ranges; sizes that are equal in the example stay equal."""
     places = {item.size: item for item in dynamic}
     example = {place: leaves[list(names).index(place.input)].shape[place.dim] for place in places}
     yield {}
@@ -138,7 +143,7 @@ def _attempts(dynamic: Sequence[DynamicDimension], names: Sequence[str], leaves:
 
 
 def _others(size: int, items: Sequence[DynamicDimension]) -> Iterator[int]:
-    """Other sizes in all ranges: those first that are multiples of much that the size is a multiple of."""
+    """Yields other sizes that are in all ranges, those divisible by large powers of two that divide the size first."""
     low, high = max(max(item.lowest, 2) for item in items), min(item.highest for item in items)
     step = size & -size  # the largest power of two that divides it
     while step >= 1:
@@ -150,7 +155,7 @@ def _others(size: int, items: Sequence[DynamicDimension]) -> Iterator[int]:
 
 
 def _resized(leaves: Leaves, names: Sequence[str], sizes: Mapping[Size, int]) -> list[Any]:
-    """The leaves with other sizes: rows are left out at the end, or come again from the start."""
+    """Returns the leaves at other sizes: rows are dropped at the end, or repeated from the start."""
     resized = list(leaves)
     for place, size in sizes.items():
         index = list(names).index(place.input)
@@ -162,7 +167,7 @@ def _resized(leaves: Leaves, names: Sequence[str], sizes: Mapping[Size, int]) ->
 def _fixed_sizes(
     error: Exception, dynamic: Sequence[DynamicDimension], names: Sequence[str], leaves: Leaves
 ) -> dict[Size, int]:
-    """The dynamic sizes that torch fixed at the example's, by what its error says; none for any other error."""
+    """Returns the dynamic sizes that torch fixed at the example's, according to its error; none for any other error."""
     found = {}
     for source, dim, value in _FIXED.findall(str(error)):
         for item in dynamic:
@@ -172,7 +177,7 @@ def _fixed_sizes(
 
 
 def _follow_the_example(tried: Sequence[Mapping[Size, int]]) -> bool:
-    """Whether a size was fixed at another example's size, too."""
+    """Returns whether torch fixed a size at different values for different examples."""
     return len(tried) > 1 and any(tried[0].get(place, size) != size for place, size in tried[-1].items())
 
 
@@ -214,12 +219,12 @@ def _recurrent(module: torch.nn.Module) -> list[str]:
 
 
 def torch_reason(error: BaseException) -> str:
-    """What torch says of an error: its first line, or all that says something where the first line does not."""
+    """Returns torch's reason in an error: its first line, or all informative lines if the first one is not."""
     first = first_line(error)
     if not _EMPTY.match(first):
         return first
     lines = [line.strip() for line in str(error).splitlines()]
     told = [line for line in lines if line and not _BOILERPLATE.match(line)]
-    if len(told) < 2:  # an operator's name, say
+    if len(told) < 2:  # such as an operator's name
         told = [f"{type(error).__name__}: {first}"]
     return "\n  ".join(told)

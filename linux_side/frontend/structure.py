@@ -1,8 +1,8 @@
-"""Classes in a model's call become what every torch can read: dicts and tuples, their names kept for the consumer.
+"""Replaces classes in a model's call by dicts and tuples, which every torch can read, and records the classes.
 
 A program's structure of inputs and outputs (its treespecs) may name classes: a ModelOutput of transformers, a
-dataclass, a named tuple. Whoever reads the program then needs their packages. In the artifact a named tuple is a tuple,
-any other object a dict; :class:`~toolchain.manifest.models.ClassSpec` tells what they were.
+dataclass, a named tuple. Readers of the program would then need their packages. In the artifact, a named tuple is a
+tuple and any other object is a dict; :class:`~toolchain.manifest.models.ClassSpec` records the class.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ Side = Literal["in_spec", "out_spec"]
 Node = dict[str, Any]  # of a treespec's JSON: type, context, children_spec
 
 _NAMED_TUPLE = "collections.namedtuple"
-# Types by the names under which torch itself registers them.
+# The types that every torch can read, by the names under which torch registers them.
 _PLAIN = {
     "builtins.tuple",
     "builtins.list",
@@ -41,10 +41,10 @@ _LEAF: Node = {"type": None, "context": None, "children_spec": []}
 
 
 def plain_program(program: ExportedProgram) -> list[ClassSpec]:
-    """Takes the classes out of a program's structure, in place.
+    """Replaces the classes in a program's structure, in place.
 
     Returns:
-        What they were, those of the call itself.
+        The classes in the structure of the program's own call, without those of its submodules' calls.
     """
     found: list[ClassSpec] = []
     for entry in program.module_call_graph:
@@ -65,12 +65,12 @@ def plain_program(program: ExportedProgram) -> list[ClassSpec]:
 
 
 def plain_spec(spec: pytree.TreeSpec) -> pytree.TreeSpec:
-    """A structure without its classes."""
+    """Returns a structure in which dicts and tuples replace the classes."""
     return pytree.treespec_loads(json.dumps([1, _without_classes(_node(spec), "in_spec", (), {}, [])]))
 
 
 def plain_document(document: dict[str, Any]) -> list[ClassSpec]:
-    """The same in a program's parsed graph, for which none of the classes need be known."""
+    """Does the same in a program's parsed graph, for which the classes need not be importable."""
     graph = document["graph_module"]
     fields = {
         name: list(definition.get("field_names", []))
@@ -103,7 +103,7 @@ def _same(node: Node, spec: pytree.TreeSpec) -> bool:
 
 
 def _plain_example(program: ExportedProgram) -> None:
-    """The example inputs in the structure that the program now has."""
+    """Converts the example inputs to the structure that the program now has."""
     example = program.example_inputs
     if example is None:
         return
@@ -114,7 +114,7 @@ def _plain_example(program: ExportedProgram) -> None:
 
 
 def _node(spec: pytree.TreeSpec) -> Node:
-    """A treespec as JSON has it, classes too that have no serialized name."""
+    """Returns a treespec in its JSON form, including classes without a serialized name."""
     if spec.is_leaf():
         return dict(_LEAF)
     children = [_node(child) for child in spec.children()]
@@ -151,13 +151,13 @@ def _without_classes(
         name, kind = node["type"], "builtins.dict"
         keys, fields = (node["keys"], node["fields"]) if "keys" in node else _members_of_context(node)
         context = json.dumps(keys)
-    name = re.sub(r"[^\w.<>]", "_", name)[:500]  # a serialized name may be any text
+    name = re.sub(r"[^\w.<>]", "_", name)[:500]  # a serialized name may contain any text
     found.insert(before, ClassSpec(spec=side, path=list(path), name=name, fields=fields))
     return {"type": kind, "context": context, "children_spec": children}
 
 
 def _members(spec: pytree.TreeSpec) -> tuple[list[str], list[str]]:
-    """The names of an object's children, and of all its fields."""
+    """Returns the names of an object's children, and of all its fields."""
     cls, context, count = spec.type, spec.context, spec.num_children
     keys = _names_in(context, count) or _attributes(spec) or [str(index) for index in range(count)]
     declared = [field.name for field in dataclasses.fields(cls)] if dataclasses.is_dataclass(cls) else []
@@ -168,13 +168,13 @@ def _members_of_context(node: Node) -> tuple[list[str], list[str]]:
     count = len(node["children_spec"])
     context = json.loads(node["context"])
     keys = _names_in(context, count) or [str(index) for index in range(count)]
-    # torch's own dataclasses keep which fields were None behind those that were not.
+    # For its own dataclasses, torch lists the fields that were None after the others.
     none = context[1] if _names_in(context, count) and isinstance(context[0], list) else []
     return keys, [*keys, *none]
 
 
 def _names_in(context: Any, count: int) -> list[str] | None:
-    """The children's names, where the context is those: a list of names, or torch's own for a dataclass."""
+    """Returns the children's names if the context contains them: as a list, or in torch's form for a dataclass."""
     if isinstance(context, (list, tuple)) and len(context) == 2 and all(isinstance(part, list) for part in context):
         context = context[0]
     if not isinstance(context, (list, tuple)) or not all(isinstance(name, str) for name in context):
@@ -184,11 +184,11 @@ def _names_in(context: Any, count: int) -> list[str] | None:
 
 
 def _attributes(spec: pytree.TreeSpec) -> list[str] | None:
-    """The attributes in which an object holds its children, found by making one of marks."""
+    """Returns the attributes in which an object stores its children, found by unflattening one from marker objects."""
     marks = [object() for _ in range(spec.num_children)]
     try:
         members = vars(pytree.SUPPORTED_NODES[spec.type].unflatten_fn(marks, spec.context))
-    except Exception:  # noqa: BLE001 - a class of the user's may refuse marks in any way
+    except Exception:  # noqa: BLE001 - a class of the user's may refuse markers with any class of error
         return None
     names = [next((name for name, value in members.items() if value is mark), None) for mark in marks]
     return [name for name in names if name is not None] if None not in names else None
@@ -199,10 +199,10 @@ def _name_of(cls: type) -> str:
 
 
 def _plain_key(key: Any) -> Any:
-    """A dict's key as JSON has it; a reader lacks an enum.
+    """Returns a dict's key in a form that JSON has; an enum's value or name, because readers lack the enum.
 
     Raises:
-        BuildFailedError: it has none.
+        BuildFailedError: JSON has no form for the key.
     """
     if isinstance(key, Enum):
         return key.value if isinstance(key.value, (str, int)) else key.name

@@ -1,4 +1,4 @@
-"""What we refuse before Torch-TensorRT sees it, each with its own reason."""
+"""Refuses programs that are known not to compile, each with its own reason, before Torch-TensorRT is called."""
 
 from __future__ import annotations
 
@@ -17,10 +17,14 @@ _REWRITTEN = {"transformers.grouped_mm_fallback"}  # by linux_side/rewrites/expe
 
 
 def check_model(program: ExportedProgram, torch_executed_ops: Collection[str]) -> None:
-    """Refuses what is known not to work, before any work is done.
+    """Refuses a program with operators or values that are known not to work.
+
+    Args:
+        program: the exported program.
+        torch_executed_ops: the operators that stay in PyTorch, which may be custom ones.
 
     Raises:
-        BuildFailedError: with the reason and the operator's or value's name.
+        BuildFailedError: the message gives the reason and the name of the operator or value.
     """
     _check_operators(program, torch_executed_ops)
     check_operators_of_training(program)
@@ -30,7 +34,7 @@ def check_model(program: ExportedProgram, torch_executed_ops: Collection[str]) -
 def _check_operators(program: ExportedProgram, torch_executed_ops: Collection[str]) -> None:
     """Refuses control flow, quantized models and custom operators.
 
-    A custom operator that the caller keeps in PyTorch is the caller's own business on the Windows side.
+    A custom operator that the caller keeps in PyTorch is allowed; the caller must provide it on the Windows machine.
     """
     allowed = torch_executed_names(torch_executed_ops)
     for node, flow in _control_flow(program):
@@ -57,7 +61,7 @@ def _check_operators(program: ExportedProgram, torch_executed_ops: Collection[st
 
 
 def _check_structure(program: ExportedProgram) -> None:
-    """Refuses inputs and outputs that cannot be written to an artifact and read again."""
+    """Refuses inputs and outputs that cannot be written to an artifact and read back."""
     for spec in program.graph_signature.output_specs:
         if isinstance(spec.arg, ConstantArgument) and isinstance(spec.arg.value, str):
             raise BuildFailedError(
@@ -83,14 +87,14 @@ def _operators(program: ExportedProgram) -> Iterator[tuple[torch.fx.Node, torch.
 
 
 def _control_flow(program: ExportedProgram) -> Iterator[tuple[torch.fx.Node, str]]:
-    """Operators that take graphs as arguments, but for those that decomposition removes."""
+    """Yields the operators that take graphs as arguments, except those that decomposition removes."""
     for node in program.graph.nodes:
         if isinstance(node.target, torch._ops.HigherOrderOperator) and not node.target.name().startswith("wrap_with"):
             yield node, node.target.name()
 
 
 def torch_executed_names(operators: Collection[str]) -> Sequence[str]:
-    """Operator names as Torch-TensorRT compares them, such as ``torch.ops.aten.add.Tensor``.
+    """Returns operator names in the form that Torch-TensorRT uses, such as ``torch.ops.aten.add.Tensor``.
 
     Raises:
         UsageError: PyTorch has no such operator.

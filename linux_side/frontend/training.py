@@ -1,4 +1,4 @@
-"""A model is built as it is used: what is in training mode, or calls an operator's training form, is refused."""
+"""Refuses models in training mode, and programs that call operators in training mode."""
 
 from __future__ import annotations
 
@@ -15,10 +15,14 @@ _NAMED = 5
 
 
 def require_eval(module: torch.nn.Module, *, where: str) -> None:
-    """Refuses a model of which any part is in training mode, a part that computes the same in both modes too.
+    """Refuses a model with any part in training mode, even a part that computes the same in both modes.
+
+    Args:
+        module: the model.
+        where: its name, for errors.
 
     Raises:
-        BuildFailedError: with the names of those parts.
+        BuildFailedError: the message names those parts.
     """
     training = list(_training(module, ""))
     if training:
@@ -32,10 +36,10 @@ def require_eval(module: torch.nn.Module, *, where: str) -> None:
 
 
 def check_operators_of_training(program: ExportedProgram) -> None:
-    """Refuses dropout that drops and batch norm that changes its statistics; a program has no modules to name.
+    """Refuses a program whose dropout drops or whose batch norm updates its statistics.
 
     Raises:
-        BuildFailedError: with the operator and the line of the model that calls it.
+        BuildFailedError: the message names the operator and the line of the model that calls it.
     """
     for node in (
         n for m in program.graph_module.modules() if isinstance(m, torch.fx.GraphModule) for n in m.graph.nodes
@@ -51,8 +55,8 @@ def check_operators_of_training(program: ExportedProgram) -> None:
 
 
 def _training(module: torch.nn.Module, path: str) -> Iterator[str]:
-    """Modules in training mode, innermost first: they are what ``.eval()`` was not called on."""
-    if "train" in vars(module):  # an exported program's module, whose mode cannot be changed: its operators tell
+    """Yields the modules in training mode, innermost first."""
+    if "train" in vars(module):  # an exported program's module has no mode to change; its operators are checked instead
         return
     for name, child in module.named_children():
         yield from _training(child, f"{path}.{name}" if path else name)

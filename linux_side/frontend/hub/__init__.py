@@ -1,1 +1,1 @@
-"""Hugging Face model folders: what is in one, which class makes a task's model of it, and an example of its inputs."""
+"""Hugging Face model folders: checks a folder, loads the model for a task, and makes example inputs."""

@@ -1,4 +1,4 @@
-"""Example inputs of a model of transformers, from its configuration: one of everything, the same each time."""
+"""Makes example inputs for a model of transformers from its configuration: batch size 1, the same values each time."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 from linux_side.options import DynamicDimension
 from toolchain.errors import UsageError
 
-# As docs/build/models.md says.
+# docs/build/models.md documents these sizes.
 TOKENS = 128
 DECODER_TOKENS = 16
 IMAGE = 224
@@ -22,13 +22,14 @@ Tensors = dict[str, torch.Tensor]
 
 
 def example_inputs(model: Any, image_size: Any = None) -> Tensors:
-    """The arguments of one call of a model, by name.
+    """Returns the arguments of one call of a model, by name.
 
     Args:
-        image_size: what the folder's preprocessor makes of an image; the configuration's own goes first.
+        model: the model.
+        image_size: the size that the folder's preprocessor gives images. The configuration's own size takes precedence.
 
     Raises:
-        UsageError: nothing is known of what the model takes.
+        UsageError: no example is known for an input of the model.
     """
     config, takes = model.config, inspect.signature(model.forward).parameters
     generator = torch.Generator().manual_seed(0)
@@ -57,7 +58,7 @@ def example_inputs(model: Any, image_size: Any = None) -> Tensors:
 
 
 def within(inputs: Tensors, dynamic: Sequence[DynamicDimension]) -> Tensors:
-    """The example at sizes inside these ranges: cut, or repeated, where its own are outside."""
+    """Returns the example with sizes inside these ranges: cropped or repeated where its own are outside."""
     fitted = dict(inputs)
     for item in dynamic:
         tensor = fitted.get(item.input)
@@ -78,7 +79,7 @@ def _number(config: Any, name: str, default: int) -> int:
 
 
 def _text(config: Any, takes: Any, generator: torch.Generator) -> Tensors:
-    """A sentence whose last quarter is padding, as a tokenizer gives it."""
+    """Returns the inputs of one sentence, whose last quarter is padding if the model takes an attention mask."""
     length = min(TOKENS, _number(config, "max_position_embeddings", TOKENS))
     ids, words = _tokens(config, length, generator), length - length // 4
     if end := _specials(config, "eos_token_id"):
@@ -95,14 +96,14 @@ def _text(config: Any, takes: Any, generator: torch.Generator) -> Tensors:
 
 
 def _tokens(config: Any, length: int, generator: torch.Generator) -> torch.Tensor:
-    """Random tokens, none of them special: models look for the end, and some count positions by the padding."""
+    """Returns random tokens without special ones: models search for the end token, or derive positions from padding."""
     special = {token for name in ("pad", "bos", "eos") for token in _specials(config, f"{name}_token_id")}
     words = [token for token in range(_number(config, "vocab_size", 2)) if token not in special] or [0]
     return torch.tensor(words)[torch.randint(len(words), (1, length), generator=generator)]
 
 
 def _specials(config: Any, name: str) -> list[int]:
-    """A special token's numbers, those that are in the vocabulary."""
+    """Returns the numbers of a special token that are in the vocabulary."""
     value, size = getattr(config, name, None), _number(config, "vocab_size", 2)
     tokens = value if isinstance(value, list) else [value]
     return [token for token in tokens if isinstance(token, int) and 0 <= token < size]
@@ -127,7 +128,7 @@ def _pixels(config: Any, image_size: Any, takes: Any, generator: torch.Generator
 
 
 def _height_and_width(size: Any) -> tuple[int, int]:
-    """An image's, from a number, a pair, or one of the dicts that preprocessors have."""
+    """Returns an image's height and width from a number, a pair, or a preprocessor's dict; ``IMAGE`` if unknown."""
     if isinstance(size, dict):
         size = (size.get("height", size.get("shortest_edge")), size.get("width", size.get("shortest_edge")))
     pair = tuple(size) if isinstance(size, (list, tuple)) else (size, size)
@@ -137,14 +138,14 @@ def _height_and_width(size: Any) -> tuple[int, int]:
 
 
 def _audio(config: Any, generator: torch.Generator) -> torch.Tensor:
-    """A second at 16 kHz; a spectrogram where the model takes one."""
+    """Returns one second at 16 kHz, or a spectrogram if the model takes one."""
     if _has(config, "num_mel_bins") and _has(config, "max_length"):
         return torch.randn(1, config.max_length, config.num_mel_bins, generator=generator)
     return torch.randn(1, SAMPLES, generator=generator)
 
 
 def _features(config: Any, generator: torch.Generator) -> torch.Tensor:
-    """A spectrogram, of the whole window where the model has one (Whisper)."""
+    """Returns a spectrogram, with the length of the whole window if the model has one (Whisper)."""
     if _has(config, "max_source_positions"):
         return torch.randn(1, config.num_mel_bins, 2 * config.max_source_positions, generator=generator)
     return torch.randn(1, TOKENS, _number(config, "feature_projection_input_dim", 80), generator=generator)

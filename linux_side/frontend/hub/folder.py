@@ -1,4 +1,4 @@
-"""A Hugging Face model folder, checked before torch or transformers is imported: its configuration, its weights."""
+"""Checks the configuration and the weights of a Hugging Face model folder, before torch or transformers is imported."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ _LFS = b"version https://git-lfs"
 
 @dataclass(frozen=True)
 class ModelFolder:
-    """What transformers may read of a folder.
+    """The files of a folder that transformers may read.
 
     Attributes:
         path: the folder.
         config: its configuration.
-        files: the configuration, the weights, and the index of those in parts.
-        image_size: what the folder's preprocessor makes of an image, where it says so.
+        files: the configuration, the weights, and the index of weights in parts.
+        image_size: the size that the folder's preprocessor gives images; None if it has none.
     """
 
     path: Path
@@ -37,19 +37,24 @@ class ModelFolder:
 
     @property
     def name(self) -> str:
+        """The folder's name."""
         return self.path.absolute().name
 
     def link_into(self, place: Path) -> None:
-        """Makes a folder with these files and nothing else: no code, no pickle, no adapter."""
+        """Links these files into another folder, so that transformers finds no code, pickle or adapter there."""
         for file in self.files:
             (place / file.name).symlink_to(file.absolute())
 
 
 def open_folder(path: Path, task: str | None) -> ModelFolder:
-    """Checks a folder; nothing in it is run.
+    """Checks a folder without running anything in it.
+
+    Args:
+        path: the folder.
+        task: the requested task.
 
     Raises:
-        UsageError: no task, an unknown one, no configuration, no weights, or a part of them is missing.
+        UsageError: the task is missing or unknown, or the configuration or a part of the weights is missing.
         UntrustedError: the configuration names code of its own, or the weights are pickled.
     """
     config = _config(path)
@@ -65,10 +70,10 @@ def open_folder(path: Path, task: str | None) -> ModelFolder:
 
 
 def require_task_of_folder(model: str, task: str | None) -> None:
-    """Refuses a task for what is no folder.
+    """Refuses a task for a model that is not a folder.
 
     Raises:
-        UsageError: as said.
+        UsageError: a task is given, and the model is not a folder.
     """
     if task is not None and not Path(model).is_dir():
         raise UsageError(
@@ -117,7 +122,7 @@ def _refuse_code(config: dict[str, Any], path: Path) -> None:
 
 
 def _parts(value: Any) -> Iterator[dict[str, Any]]:
-    """Every object in a configuration; those of its parts lie inside."""
+    """Yields a configuration and every configuration nested in it."""
     waiting = [value]
     while waiting:
         item = waiting.pop()

@@ -1,4 +1,4 @@
-"""Makes a task's model of a folder with transformers: no network, no code of the folder, no pickle."""
+"""Loads a folder's model for a task with transformers, without network, code of the folder, or pickles."""
 
 from __future__ import annotations
 
@@ -20,11 +20,14 @@ _NAMED = 3
 
 
 def load_model(folder: ModelFolder, task: str) -> tuple[torch.nn.Module, Tensors]:
-    """The model in fp32 and in eval mode, and the arguments of one call, by name.
+    """Loads the model of a folder.
+
+    Returns:
+        The model in fp32 and in eval mode, and the arguments of one call by name.
 
     Raises:
-        UsageError: transformers does not know the model, has no such task for it, or the folder lacks weights for it.
-        BuildFailedError: transformers could not load it.
+        UsageError: transformers does not know the model or has no such task for it, or the folder lacks weights for it.
+        BuildFailedError: transformers could not load the model.
         MissingComponentError: transformers is not installed.
     """
     with tempfile.TemporaryDirectory(prefix="trtcross-") as place:
@@ -43,8 +46,8 @@ def _load(folder: ModelFolder, place: Path, task: str) -> Any:
             where=str(folder.path),
             remedy="install a transformers that has it, or load the model in a factory: ./file.py:factory",
         ) from error
-    config._attn_implementation = None  # whatever the file asks for: a kernel from a hub, for one
-    config.use_cache = False  # one call, whose outputs are its own
+    config._attn_implementation = None  # the file could request another one, such as a kernel from a hub
+    config.use_cache = False  # the artifact computes one call, which returns no cache
     model, info = _from_pretrained(transformers, folder, place, config, task)
     missing = sorted(info["missing_keys"])
     if missing and all(name.split(".")[0] == "pooler" for name in missing):
@@ -100,7 +103,7 @@ def _from_pretrained(transformers: Any, folder: ModelFolder, place: Path, config
 
 
 def _require_weights(folder: ModelFolder, missing: Sequence[str]) -> None:
-    """Refuses a model of which a part would have random numbers, as transformers gives it with a warning."""
+    """Refuses a model with missing weights, which transformers would only warn about and fill with random numbers."""
     if missing:
         more = f" and {len(missing) - _NAMED} more" if len(missing) > _NAMED else ""
         saved = (folder.config.get("architectures") or ["unknown"])[0]

@@ -1,4 +1,4 @@
-"""Tasks by the names that transformers' pipelines give them, and the Auto classes that make their models."""
+"""The tasks, by their names in transformers' pipelines, and the Auto classes that load their models."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import difflib
 
 from toolchain.errors import UsageError
 
-# The first class that knows the folder's configuration is taken.
+# The first class that supports the folder's configuration is used.
 TASKS: dict[str, tuple[str, ...]] = {
     "audio-classification": ("AutoModelForAudioClassification",),
     "automatic-speech-recognition": ("AutoModelForCTC", "AutoModelForSpeechSeq2Seq"),
@@ -37,7 +37,7 @@ _ALIASES = {
     "summarization": "text2text-generation",
     "translation": "text2text-generation",
 }
-# How the names of transformers' model classes end, where that tells the task.
+# Endings of the names of transformers' model classes that determine the task.
 _ENDINGS = {
     "ForMaskedLM": "fill-mask",
     "ForCausalLM": "text-generation",
@@ -51,7 +51,7 @@ _ENDINGS = {
 
 
 def auto_classes(task: str) -> tuple[str, ...]:
-    """The names of the classes that make a task's model.
+    """Returns the names of the Auto classes that load a task's model.
 
     Raises:
         UsageError: there is no such task.
@@ -68,5 +68,5 @@ def auto_classes(task: str) -> tuple[str, ...]:
 
 
 def task_of(architecture: str) -> str:
-    """The task for which a model class of transformers was made, as far as its name tells."""
+    """Returns the task of a model class of transformers, judged by its name; ``feature-extraction`` if unknown."""
     return next((task for ending, task in _ENDINGS.items() if architecture.endswith(ending)), "feature-extraction")
