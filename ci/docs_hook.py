@@ -7,7 +7,7 @@ The marks by which tests find commands become words that a reader sees. `<!-- ru
 
 Links to files of the repository that are not on the site become their names. The fields of `BuildOptions` are written
 where a page asks for them. Docstrings have Sphinx's roles and `::`, which Markdown does not know, and name pages by
-their files. In a search what answers a question comes before docstrings and figures.
+their files. An option's name is kept on one line. In a search what answers a question comes before docstrings and figures.
 """
 
 from __future__ import annotations
@@ -79,6 +79,7 @@ def on_page_content(html: str, *, page: Any, config: Any, **_: Any) -> str:
         there = os.path.relpath(docs / f"{name[1]}.html", (docs / page.file.dest_uri).parent)
         return f'<a href="{Path(there).as_posix()}">{name[0]}</a>'
 
+    html = re.sub(r"<code>(--[\w-]+)</code>", r'<code class="option">\1</code>', html)
     html = re.sub(r":(?:attr|class|data|exc|func|meth|mod):<code>[.~]?", "<code>", html)
     html = re.sub(r"::</p>", ":</p>", html.replace("<p>::</p>\n", ""))
     return re.sub(r"(?<!\">)<code>docs/([\w/-]+)\.md</code>", named, html)
