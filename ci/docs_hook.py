@@ -7,7 +7,8 @@ The marks by which tests find commands become words that a reader sees. `<!-- ru
 
 Links to files of the repository that are not on the site become their names. The fields of `BuildOptions` are written
 where a page asks for them. Docstrings have Sphinx's roles and `::`, which Markdown does not know, and name pages by
-their files. An option's name is kept on one line. In a search what answers a question comes before docstrings and figures.
+their files. An option's name is kept on one line. In a search what answers a question comes before docstrings and
+figures.
 """
 
 from __future__ import annotations
