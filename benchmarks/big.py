@@ -1,8 +1,8 @@
-"""Engines bigger than memory ought to hold: saved, looked at, and read as a stream.
+"""Measures saving, inspecting and streaming engines that are too large for memory.
 
     python -m benchmarks.big --gib 4 8
 
-Writes ``docs/benchmarks/big.md``. The engine is made as it is written, so it is nowhere whole but on disk.
+Writes ``docs/benchmarks/big.md``. The engine is generated while it is written, so it is whole only on disk.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ LOOKS = 10
 
 
 def save_streamed(path: str, size: str) -> Job:
-    """Saves an engine that is nowhere whole."""
+    """Saves an engine that is generated while it is written."""
     synthetic.import_upstream()
     plan = synthetic.streamed_engine(int(size))
     module = synthetic.compiled_module([synthetic.our_module("big", plan)])
@@ -44,7 +44,7 @@ def save_streamed(path: str, size: str) -> Job:
 
 
 def read_streamed(path: str) -> Job:
-    """Reads the engine as a stream, its digest checked by us and once more by the caller."""
+    """Reads the engine as a stream. The reader checks its digest, and the caller computes it a second time."""
 
     def call() -> str:
         digest = hashlib.sha256()
@@ -57,7 +57,7 @@ def read_streamed(path: str) -> Job:
 
 
 def read_whole(path: str) -> Job:
-    """Reads the engine to bytes."""
+    """Reads the engine into memory."""
 
     def call() -> int:
         with open_artifact(path) as artifact:
@@ -67,7 +67,7 @@ def read_whole(path: str) -> Job:
 
 
 def look(*arguments: str) -> Measured:
-    """Runs the command several times: the best times, and the highest peak of resident memory."""
+    """Runs ``trtcross`` several times; returns the least times and the highest peak of resident memory."""
     command = [sys.executable, "-m", "toolchain", *arguments]
     command = [str(script), *arguments] if (script := Path(sys.executable).with_name("trtcross")).exists() else command
     best, cpu, peak = float("inf"), float("inf"), 0
@@ -121,11 +121,11 @@ def main() -> None:
 
 
 def measure_size(path: Path, size: int, whole: bool) -> Iterator[str]:
-    """The rows of one size."""
+    """Yields the table's rows for one size in bytes."""
     name = f"{size / GIB:g} GiB"
     saved = measure("benchmarks.big:save_streamed", path, size)
     if saved.result["stock"]:
-        raise RuntimeError("the manifest says that stock readers can follow, which is not so")
+        raise RuntimeError("the manifest states that stock readers can read the file, and they cannot")
     yield _row(name, "save, from a stream", saved, size)
     read = measure("benchmarks.big:read_streamed", path)
     if read.result != saved.result["sha256"]:

@@ -1,8 +1,8 @@
-"""What a build costs, by phase: seconds, seconds of the processor, and the peak of memory of all its processes.
+"""Measures a build by phase: seconds, CPU seconds, and the peak memory of all its processes.
 
     python -m benchmarks.build MODEL [--mib N ...] [--precision fp16] [-- OPTIONS OF build]
 
-Anonymous memory is what the machine must have; mapped pages of files beside it can be dropped and read again.
+The machine must have the anonymous memory; mapped pages of files can be dropped and read again.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ _TICKS = os.sysconf("SC_CLK_TCK")
 
 @dataclass
 class Cost:
-    """What was seen of one phase.
+    """The cost of one phase.
 
     Attributes:
-        cpu: seconds of the processor, of all processes.
-        anonymous: bytes at the peak.
-        mapped: bytes of files at their own peak.
+        cpu: CPU seconds of all processes.
+        anonymous: bytes of anonymous memory at its peak.
+        mapped: bytes of mapped files at their peak.
     """
 
     seconds: float = 0.0
@@ -49,13 +49,13 @@ class Cost:
 
 @dataclass
 class BuildCost:
-    """What a build cost.
+    """The cost of a build.
 
     Attributes:
-        phases: by name; ``start`` before the first.
-        engines: each engine's SHA-256.
-        size: of the artifact.
-        disk: bytes at the peak, of the build's own files, with and without a name, and of its artifact.
+        phases: the cost of each phase by name; ``start`` precedes the first one.
+        engines: the SHA-256 of each engine.
+        size: bytes of the artifact.
+        disk: bytes on the disk at the peak, of the artifact and of the build's own files with and without a name.
     """
 
     phases: dict[str, Cost] = field(default_factory=dict)
@@ -77,7 +77,7 @@ class BuildCost:
 
 
 def tree(pid: int) -> Iterator[int]:
-    """A process and all its descendants."""
+    """Yields the numbers of a process and all its descendants."""
     yield pid
     for task in _listed(Path(f"/proc/{pid}/task")):
         try:
@@ -96,7 +96,7 @@ def _listed(folder: Path) -> list[Path]:
 
 
 def memory_of(pids: Sequence[int]) -> tuple[int, int]:
-    """Anonymous bytes and mapped bytes of files that are resident."""
+    """Returns the resident bytes of anonymous memory and of mapped files."""
     anonymous = mapped = 0
     for pid in pids:
         try:
@@ -110,7 +110,10 @@ def memory_of(pids: Sequence[int]) -> tuple[int, int]:
 
 
 def disk_of(pids: Sequence[int], *folders: Path) -> int:
-    """Bytes on the disk: of files in these folders, and of those without a name that processes hold or map (root)."""
+    """Returns the bytes on the disk of files in these folders, and of nameless files that processes have open or map.
+
+    Only root sees the files that are mapped.
+    """
     held = [link for pid in pids for kind in ("fd", "map_files") for link in _listed(Path(f"/proc/{pid}/{kind}"))]
     sizes = {}
     for index, path in enumerate([*held, *(path for folder in folders for path in folder.rglob("*"))]):
@@ -124,7 +127,7 @@ def disk_of(pids: Sequence[int], *folders: Path) -> int:
 
 
 def cpu_of(pids: Sequence[int]) -> float:
-    """Seconds of the processor so far."""
+    """Returns the CPU seconds that the processes and their ended children have used so far."""
     ticks = 0
     for pid in pids:
         try:
@@ -136,17 +139,22 @@ def cpu_of(pids: Sequence[int]) -> float:
 
 
 def measure_build(model: str, options: Sequence[str], out: Path | None = None, *, root: Path = REPOSITORY) -> BuildCost:
-    """Builds a model by the command line, as a user does, and watches.
+    """Builds a model by the command line, as a user does, and measures its processes.
 
     Args:
+        options: further options of ``build``.
+        out: where the artifact goes; None means a temporary folder.
         root: the repository whose code builds.
+
+    Raises:
+        RuntimeError: the build failed.
     """
     cost, current = BuildCost({"start": Cost()}), ["start"]
     with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryDirectory() as spool:
         out = out or Path(folder) / "out.pt2"
         command = [sys.executable, "-m", "toolchain", "build", model, "-o", str(out), "--no-cache", "-q", *options]
         others = os.environ.get("PYTHONPATH", "").split(os.pathsep)
-        # The build process does not look in the current folder.
+        # The build process does not import from the current folder.
         os.environ["PYTHONPATH"] = os.pathsep.join(dict.fromkeys([str(root), *filter(None, others)]))
         os.environ["TMPDIR"] = spool
         child, events = start_child(command, cwd=root, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
@@ -182,7 +190,7 @@ def measure_build(model: str, options: Sequence[str], out: Path | None = None, *
 
 
 def table(cost: BuildCost) -> list[str]:
-    """As Markdown."""
+    """Returns the cost of each phase as a Markdown table."""
     lines = ["| phase | seconds | of the processor | anonymous, MiB | mapped, MiB |", "|---|---|---|---|---|"]
     for name, phase in cost.phases.items():
         memory = f"{phase.anonymous / MIB:.0f} | {phase.mapped / MIB:.0f}"

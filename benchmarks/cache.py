@@ -1,9 +1,9 @@
-"""A first and a second build of the same model, beside what importing torch takes.
+"""Measures a first and a second build of the same model, and the import of torch to compare with.
 
     python -m benchmarks.cache --repeat 5
 
-Each command is a process of its own, the cache a fresh one for each first build. The median of the wall clock is given,
-and the processor time of that run.
+Each command is a process of its own, and each first build has an empty cache. The run with the median wall time is
+reported, with its CPU time.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ from examples.models import resnet18
 model, args = resnet18()
 torch.export.save(torch.export.export(model, args), sys.argv[1])
 """
-# What any program that exports has to import.
+# The imports of any program that exports.
 _IMPORTS = "import torch, torch.export, torch._dynamo"
 _MODEL = f"{_IMPORTS}; from examples.models import resnet18; resnet18()"
 
 
 @dataclass(frozen=True, order=True)
 class Run:
-    """Seconds of one process and its children."""
+    """Wall and CPU seconds of one process and its children."""
 
     wall: float
     cpu: float
@@ -50,7 +50,7 @@ def run(*command: str, cache: Path) -> Run:
 
 
 def measure(repeat: int, folder: Path) -> dict[str, Run]:
-    """The median of each, by name."""
+    """Returns the median run of each command, by the row's name."""
     program = folder / "resnet18.pt2"
     run("-c", _EXPORT, str(program), cache=folder)
     runs: dict[str, list[Run]] = {}

@@ -1,11 +1,11 @@
-"""The build cache under fire: readers, a writer, processes killed at random moments, a full disk and a read-only one.
+"""Stress-tests the build cache: readers, a writer, processes killed at random moments, a full and a read-only disk.
 
     python -m benchmarks.cache_fire --kills 400
 
-While readers take entries and a writer adds them, so that older ones must go all the time, more processes are killed
-at a random moment of a phase that was drawn before. They tell over a pipe which phase they enter; phases that last
-microseconds are stretched by pauses, which change nothing of what is on disk. After each kill every entry is read to
-the last byte. Mounting a small disk needs root; without it that part is left out and said.
+Readers take entries while a writer adds them, so that older ones are evicted all the time. Further processes are killed
+at a random moment of a phase that was drawn before. They report over a pipe which phase they enter; pauses, which do
+not change the files, stretch phases that last microseconds. After each kill every entry is read to the last byte.
+Mounting a small disk needs root; without it that part is skipped and reported as not run.
 """
 
 from __future__ import annotations
@@ -45,14 +45,14 @@ AFTER = "after"
 PHASES = (*ADDING, *TAKING, AFTER)
 ENTRY_SIZE = 3 * 2**20
 KEYS = 12
-FIT = 6  # of them into the cache at once
+FIT = 6  # how many of the entries fit into the cache at once
 READERS = 3
 _PAUSE = 0.003
 _CHUNK = 64 * 1024
 
 
 class Builds:
-    """Artifacts as builds leave them, each of a key of its own."""
+    """Artifacts as builds write them, each with a cache key of its own."""
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir()
@@ -72,7 +72,7 @@ class Builds:
 
 
 def contents(path: Path) -> dict[str, str]:
-    """The digest of every entry, of the manifest without what may be new."""
+    """Returns the digest of every entry; the manifest is taken without the members that a second build may change."""
     with open_artifact(path) as artifact:
         found = {name: artifact.container.sha256(name) for name in artifact.container.entries if name != MANIFEST_ENTRY}
         manifest = artifact.manifest.model_copy(update={"created": None, "build": None}).to_json()
@@ -81,11 +81,15 @@ def contents(path: Path) -> dict[str, str]:
 
 @dataclass
 class Campaign:
-    """What came of it.
+    """The results of a campaign.
 
     Attributes:
-        kills: by the phase in which the process died.
-        reads: what the readers got: ``taken``, ``missing``.
+        kills: the number of kills by the phase in which the process died.
+        reads: the number of reads by their result: ``taken`` or ``missing``.
+        finished: processes that finished before the signal.
+        entries_checked: entries that were read after kills.
+        added: entries that the writer added.
+        leftovers: partial folders that were found after kills.
     """
 
     kills: Counter[str] = field(default_factory=Counter)
@@ -100,7 +104,7 @@ def run_campaign(kills: int, folder: Path, seed: int = 0) -> Campaign:
     """Kills processes until ``kills`` of them died, spread evenly over the phases.
 
     Raises:
-        AssertionError: a reader got, or an entry is, something other than a whole artifact of its key.
+        AssertionError: a reader got, or an entry holds, something other than the whole artifact of its key.
     """
     chance, campaign = random.Random(seed), Campaign()
     builds = Builds(folder / "builds")
@@ -131,14 +135,18 @@ def run_campaign(kills: int, folder: Path, seed: int = 0) -> Campaign:
         assert not report["wrong"], report["wrong"]
         campaign.reads.update(report["reads"])
         campaign.added += report["added"]
-    cache.remove([])  # as the next build that adds would
+    cache.remove([])  # removes partial folders, as the next build that adds an entry does
     assert not list(cache.folder.glob(".part-*"))
     assert sum(entry.size for entry in cache.entries()) <= cache.limit
     return campaign
 
 
 def check_entries(cache: BuildCache, builds: Builds) -> int:
-    """Reads every entry to the last byte; returns how many there were."""
+    """Reads every entry to the last byte, and returns the number of entries.
+
+    Raises:
+        AssertionError: an entry is damaged.
+    """
     checked = 0
     for entry in cache.entries():
         if (problem := entry_problem(cache, entry)) is not None:
@@ -148,9 +156,10 @@ def check_entries(cache: BuildCache, builds: Builds) -> int:
 
 
 def entry_problem(cache: BuildCache, entry: CacheEntry) -> str | None:
+    """Returns what is wrong with an entry; an entry that is evicted meanwhile is not wrong."""
     try:
         open_checked(entry).close()
-    except Exception as error:  # noqa: BLE001 - whatever it is, it is wrong, unless the entry was evicted meanwhile
+    except Exception as error:  # noqa: BLE001 - any error of an entry that is still there is a finding
         return str(error) if cache.holds(entry) else None
     return None
 
@@ -163,7 +172,7 @@ def _reader(cache: BuildCache, builds: Builds, out: Path, number: int, stop: Any
         if fetch(cache, key, path, {}, wrong.append):
             reads["taken"] += 1
             if contents(path) != builds.digests[key]:
-                wrong.append(f"a reader got another artifact than that of {key}")
+                wrong.append(f"a reader got an artifact that is not the one of {key}")
         else:
             reads["missing"] += 1
             time.sleep(0.002)
@@ -211,7 +220,7 @@ def _kill_one(
 
 
 def _tell_phases(tell: Callable[[str], object]) -> None:
-    """Wraps what is called on the way, so that each phase is told and lasts long enough to be hit."""
+    """Wraps functions of the cache, so that each phase is reported and lasts long enough to be hit."""
 
     def wrap(owner: Any, name: str, phase: str, instead: Callable[..., Any] | None = None) -> None:
         function = instead or getattr(owner, name)
@@ -255,7 +264,7 @@ def _slow_copy(source: Path, destination: Path) -> None:
 
 
 def kill_builds(count: int, folder: Path, seed: int = 0) -> dict[str, int]:
-    """Kills whole builds, parent and child, at random moments; the last is let be: nothing is in its way."""
+    """Kills whole builds, parent and child, at random moments; the last one is not killed, and must succeed."""
     chance, outcome = random.Random(seed), Counter[str]()
     out, cache = folder / "out.pt2", BuildCache(folder / "cache", 2**30)
     environment = {
@@ -291,10 +300,10 @@ def kill_builds(count: int, folder: Path, seed: int = 0) -> dict[str, int]:
 
 @contextmanager
 def small_disk(folder: Path, size: int) -> Iterator[Path]:
-    """A file system of ``size`` bytes.
+    """Mounts a file system of ``size`` bytes.
 
     Raises:
-        PermissionError: none can be mounted here.
+        PermissionError: no file system can be mounted here.
     """
     disk = folder / "disk"
     disk.mkdir()
@@ -309,7 +318,7 @@ def small_disk(folder: Path, size: int) -> Iterator[Path]:
 
 
 def full_disk(rounds: int, folder: Path) -> dict[str, int]:
-    """Adds to a cache whose disk is smaller than its limit; then the destination's disk is full."""
+    """Adds to a cache whose disk is smaller than its limit, then fetches to a destination on the full disk."""
     builds, outcome = Builds(folder / "builds"), Counter[str]()
     with small_disk(folder, 2 * ENTRY_SIZE + ENTRY_SIZE // 2) as disk:
         cache = BuildCache(disk / "cache", KEYS * ENTRY_SIZE * 2)
@@ -328,7 +337,7 @@ def full_disk(rounds: int, folder: Path) -> dict[str, int]:
         out.write_bytes(b"old")
         try:
             fetch(cache, kept, out, {}, warnings.append)
-            raise AssertionError("the disk was to be full")
+            raise AssertionError("the disk is not full")
         except BuildFailedError:
             outcome["destination full"] += 1
         assert out.read_bytes() == b"old" and sorted(path.name for path in disk.iterdir()) == ["cache", "out.pt2"]
@@ -337,7 +346,7 @@ def full_disk(rounds: int, folder: Path) -> dict[str, int]:
 
 
 def read_only_disk(rounds: int, folder: Path) -> dict[str, int]:
-    """Takes from a cache that cannot be written to, and tries to add to it."""
+    """Fetches from a cache on a read-only disk, and tries to add to it."""
     builds, outcome = Builds(folder / "builds"), Counter[str]()
     first, second = builds.keys[:2]
     with small_disk(folder, 8 * ENTRY_SIZE) as disk:

@@ -1,9 +1,9 @@
-"""Saving and loading engines: Torch-TensorRT's own way, ours, and the floor under both, in one run.
+"""Measures saving and loading engines by Torch-TensorRT, by us, and by the fewest steps that both need (the floor).
 
     python -m benchmarks.container
 
-Writes ``docs/benchmarks/container.md`` and ``container.svg``. Every figure is the best of several fresh processes, but
-for Torch-TensorRT from 256 MiB on, which takes minutes and is run once.
+Writes ``docs/benchmarks/container.md`` and ``container.svg``. Every figure is the best of several fresh processes,
+except that Torch-TensorRT is run once from 256 MiB on, because it takes minutes.
 """
 
 from __future__ import annotations
@@ -26,8 +26,9 @@ OUT = REPOSITORY / "docs" / "benchmarks"
 SIZES = (16, 64, 256, 1024)
 GOAL_SIZE = 256
 
-# Upstream needs this many times the engine; facts measured before this script was there, for when it has to be skipped.
+# Upstream needs memory for this many times the engine.
 _UPSTREAM_MEMORY = 18
+# Figures of an earlier run on a larger machine, which are shown where upstream is skipped.
 _EARLIER = {
     ("save", 1024): Measured(142, 142, 15 * 2**30, 15 * 2**30),
     ("load", 1024): Measured(118, 118, 15 * 2**30, 15 * 2**30),
@@ -53,7 +54,7 @@ class Results:
     notes: list[str] = field(default_factory=list)
 
     def take(self, job: str, size: int, measured: Measured) -> None:
-        """Keeps the faster time and, since it hardly varies, the higher peak."""
+        """Keeps the least times and the highest peaks; peaks hardly vary."""
         print(f"{job:20} {size:5} MiB  {measured.seconds:8.3f} s  peak {measured.peak / MIB / size:5.2f}x", flush=True)
         before = self.best.get((job, size), measured)
         self.best[job, size] = Measured(
@@ -88,7 +89,7 @@ def main() -> None:
 
 
 def measure_ours(results: Results, folder: Path, size: int, repeat: int) -> None:
-    """Our save and load, and the floor, by turns, so that a disturbed moment hits them all."""
+    """Measures our save and load and the floor in turns, so that other load on the machine affects all alike."""
     tiny, path = folder / "tiny.pt2", folder / "ours.pt2"
     measure("benchmarks.jobs:save_ours", tiny, TINY)
     for _ in range(repeat):
@@ -105,7 +106,7 @@ def measure_ours(results: Results, folder: Path, size: int, repeat: int) -> None
 
 
 def measure_upstream(results: Results, folder: Path, size: int, repeat: int) -> None:
-    """Upstream's save and load; once where it takes minutes, and only where there is memory for it."""
+    """Measures upstream's save and load, where memory allows; only once for sizes that take minutes."""
     if memory_available() < _UPSTREAM_MEMORY * size * MIB:
         results.notes.append(
             f"Torch-TensorRT at {size} MiB was not measured in this run: it needs {_UPSTREAM_MEMORY * size / 1024:.0f} "
@@ -128,7 +129,7 @@ def measure_upstream(results: Results, folder: Path, size: int, repeat: int) -> 
 
 
 def run(results: Results, job: str, size: int, *arguments: object) -> Measured:
-    os.sync()  # what was written before is on disk, and does not disturb
+    os.sync()  # so that writing earlier data does not disturb the measurement
     measured = measure(f"benchmarks.jobs:{job}", *arguments)
     results.take(job, size, measured)
     return measured
@@ -139,7 +140,7 @@ def points(results: Results, job: str, sizes: Sequence[int]) -> list[tuple[float
 
 
 def report(results: Results, sizes: Sequence[int], load_before: float, name: str) -> Iterator[str]:
-    """The Markdown page."""
+    """Yields the lines of the Markdown page."""
     yield "# The container: saving and loading engines"
     yield ""
     yield f"Written by `{' '.join(['python -m benchmarks.container', *sys.argv[1:]])}`."
@@ -184,7 +185,7 @@ def _ratio(results: Results, verb: str, size: int) -> str:
 
 
 def _goals(results: Results) -> Iterator[str]:
-    """Each goal at 256 MiB, and whether this run reached it."""
+    """Yields a table of the goals at 256 MiB, and whether this run reached each."""
     best = {job: results.best[job, GOAL_SIZE] for job in ROWS if (job, GOAL_SIZE) in results.best}
     if len(best) < len(ROWS):
         return

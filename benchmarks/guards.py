@@ -1,4 +1,7 @@
-"""What guards add to a call: ``python -m benchmarks.guards``. Needs neither torch nor a GPU."""
+"""Measures the time that guards add to a call: ``python -m benchmarks.guards``. Needs neither torch nor a GPU.
+
+Exits with 1 if a set of guards takes longer than the limit.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ import timeit
 from toolchain.guards.evaluate import Guards
 from toolchain.guards.grammar import Operation, parse_rule
 
-# By what stands in a model: the guards that its artifact keeps, and sizes that satisfy them.
+# What a model has: the guards that its artifact keeps, and sizes that satisfy them.
 SETS = {
     "none": ([], []),
     "a multiple of 8": (["x.2 % 8 == 0"], [64]),
@@ -25,7 +28,7 @@ LIMIT = 10.0  # microseconds a call
 
 
 def microseconds(rules: list[Operation], values: list[int], repeat: int = 20_000) -> float:
-    """The least time of a check, of seven runs."""
+    """Returns the least time of a check among seven runs."""
     guards = Guards(rules)
     if guards.violated(values) is not None:
         raise ValueError(f"{values} violate {rules}")

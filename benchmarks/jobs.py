@@ -1,7 +1,8 @@
-"""What is measured: saving and loading by Torch-TensorRT, by us, and the floor under both.
+"""The jobs of the container's benchmark: saving and loading by Torch-TensorRT, by us, and by the floor under both.
 
-Each function runs in a process of its own (see :mod:`benchmarks.measure`): it prepares, does the same with a tiny
-engine so that one-time imports count for nobody, and returns the call and what to say of its result.
+Each public function runs in a process of its own (see :mod:`benchmarks.measure`). It prepares, does the same with a
+tiny engine so that no measurement includes one-time imports, and returns the call and a function that describes its
+result.
 """
 
 from __future__ import annotations
@@ -28,17 +29,17 @@ TINY = 4096
 
 
 def save_upstream(path: str, size: str) -> Job:
-    """The legacy exporter and ``torch.export.save``, which is what works of Torch-TensorRT's own way."""
+    """Saves by the legacy exporter and ``torch.export.save``, the one way of Torch-TensorRT's own that works."""
     return _saving(_upstream_saver, path, int(size))
 
 
 def save_ours(path: str, size: str) -> Job:
-    """From the same compiled module to the artifact, synced to disk."""
+    """Saves the same compiled module as an artifact that is synced to disk."""
     return _saving(_our_saver, path, int(size))
 
 
 def save_floor(path: str, size: str) -> Job:
-    """SHA-256, base64, CRC-32, write and sync, one after the other for each chunk."""
+    """Computes SHA-256, base64 and CRC-32 and writes, one after the other for each chunk, and syncs at the end."""
     engine = synthetic.engine_bytes(int(size))
 
     def call() -> None:
@@ -56,7 +57,10 @@ def save_floor(path: str, size: str) -> Job:
 
 
 def load_upstream(path: str, tiny: str) -> Job:
-    """``torch.export.load`` and the decoding of ``replace_execute_engine_no_op_node``; the constructor needs a GPU."""
+    """Loads by ``torch.export.load``, and decodes as ``replace_execute_engine_no_op_node`` does.
+
+    The engine's constructor is left out, because it needs a GPU.
+    """
     synthetic.import_upstream()
     _load_upstream(tiny)
     _read_ahead(path)
@@ -64,14 +68,14 @@ def load_upstream(path: str, tiny: str) -> Job:
 
 
 def load_ours(path: str, tiny: str) -> Job:
-    """The engine's bytes, digest checked."""
+    """Reads the engine's bytes and checks their digest."""
     _read_engine(tiny)
     _read_ahead(path)
     return lambda: _read_engine(path), _digest
 
 
 def load_ours_program(path: str, tiny: str) -> Job:
-    """The whole program as ``load`` makes it, every digest checked, the engine as bytes in the constructor's place."""
+    """Reads the whole program as ``load`` does, with every digest checked; the engine stays bytes."""
     from toolchain.targets import Backend
     from windows_side.loader.runtime_library import load_runtime
 
@@ -82,12 +86,12 @@ def load_ours_program(path: str, tiny: str) -> Job:
 
 
 def load_floor(path: str) -> Job:
-    """Read, SHA-256 and base64 decode, one after the other for each chunk, of which nothing is kept."""
+    """Reads, decodes base64 and computes SHA-256, one after the other for each chunk; nothing is kept."""
     return _load_floor(path, keep=False)
 
 
 def load_floor_kept(path: str) -> Job:
-    """The same, with the bytes kept."""
+    """Does what :func:`load_floor` does, and keeps the bytes."""
     return _load_floor(path, keep=True)
 
 
@@ -115,7 +119,7 @@ def _load_floor(path: str, *, keep: bool) -> Job:
 
 
 def _read_ahead(path: str) -> None:
-    """Lets every way of loading find the file in the page cache, whoever wrote it and however."""
+    """Reads the file into the page cache, so that every job finds it there however it was written."""
     with Path(path).open("rb", buffering=0) as file:
         while file.read(TEXT_CHUNK):
             pass

@@ -1,4 +1,4 @@
-"""What a benchmark's reader has to know of the machine."""
+"""Describes the machine for a benchmark's readers."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ PACKAGES = ("torch", "torch-tensorrt-rtx", "tensorrt-rtx", "pybase64")
 
 
 def describe_machine() -> list[str]:
+    """Returns lines about processor, memory, system, priority and the versions of packages."""
     model = _value("/proc/cpuinfo", "model name") or platform.machine()
     memory = int((_value("/proc/meminfo", "MemTotal") or "0 kB").split()[0]) / 2**20
     return [
@@ -25,7 +26,7 @@ def describe_machine() -> list[str]:
 
 
 def memory_available() -> int:
-    """Bytes that a new process may take."""
+    """Returns the bytes of memory that a new process can use."""
     return int((_value("/proc/meminfo", "MemAvailable") or "0 kB").split()[0]) * 1024
 
 

@@ -1,10 +1,10 @@
-"""Time and peak memory of one call in a fresh process.
+"""Measures the time and the peak memory of one call in a fresh process.
 
-Peak memory is VmHWM minus VmRSS just before the call. The kernel's high-water mark is set back right before, so that
-what importing took does not count; anonymous memory, which has no such mark, is sampled from outside.
+Peak memory is VmHWM minus VmRSS just before the call. The kernel's high-water mark is reset right before, so that
+imports do not count. Anonymous memory, which has no such mark, is sampled from outside.
 
-With ``BENCHMARK_PRIORITY=1`` the call itself runs with real-time priority (as root), so that what else the machine does
-is not measured.
+With ``BENCHMARK_PRIORITY=1`` the call runs with real-time priority (as root), so that other load on the machine is not
+measured.
 """
 
 from __future__ import annotations
@@ -29,13 +29,14 @@ _SAMPLE_SECONDS = 0.005
 
 @dataclass(frozen=True)
 class Measured:
-    """What one call cost.
+    """The cost of one call.
 
     Attributes:
-        cpu: seconds of all threads together, which other work on the machine changes less.
+        seconds: wall time.
+        cpu: CPU seconds of all threads together, which other load on the machine changes less.
         peak: bytes of resident memory above the start.
-        anonymous: the anonymous part of it, as sampled.
-        result: whatever the job says of its result.
+        anonymous: the anonymous part of these bytes, as sampled.
+        result: the job's description of its result.
     """
 
     seconds: float
@@ -48,7 +49,10 @@ class Measured:
 def measure(job: str, *arguments: object) -> Measured:
     """Runs ``module:function`` in a fresh process.
 
-    The function prepares and returns two callables: the call to be measured, and one that says something of its result.
+    The function prepares, and returns the call to measure and a function that describes its result as JSON.
+
+    Raises:
+        RuntimeError: the process failed.
     """
     command = [sys.executable, "-m", "benchmarks.measure", job, *map(str, arguments)]
     with subprocess.Popen(
@@ -70,13 +74,13 @@ def measure(job: str, *arguments: object) -> Measured:
 
 
 def memory(pid: int | str) -> dict[str, int]:
-    """The memory lines of ``/proc/PID/status``, in bytes."""
+    """Returns the memory lines of ``/proc/PID/status``, in bytes."""
     lines = [line.split() for line in Path(f"/proc/{pid}/status").read_text().splitlines()]
     return {words[0].rstrip(":"): int(words[1]) * 1024 for words in lines if words[-1] == "kB"}
 
 
 def prefer_this_process() -> None:
-    """Lets nothing else run in this process's place, if that was asked for."""
+    """Gives this process real-time priority, if ``BENCHMARK_PRIORITY`` asks for it."""
     if PRIORITY:
         os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(1))
 
@@ -88,7 +92,7 @@ def _child(job: str, arguments: list[str]) -> None:
     )
     call, describe = prepare(*arguments)
     gc.collect()
-    Path("/proc/self/clear_refs").write_text("5")  # the high-water mark becomes what is resident now
+    Path("/proc/self/clear_refs").write_text("5")  # resets the high-water mark to the resident memory
     before = memory("self")["VmRSS"]
     print("ready", flush=True)
     sys.stdin.readline()

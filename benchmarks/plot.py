@@ -1,4 +1,4 @@
-"""A line plot with logarithmic axes, as SVG text."""
+"""Draws a line plot with logarithmic axes as SVG text."""
 
 from __future__ import annotations
 
@@ -16,7 +16,10 @@ _COLOURS = ("#c0392b", "#1f6fb2", "#7f8c8d", "#e67e22", "#16a085", "#8e44ad", "#
 
 
 def log_plot(series: Mapping[str, Points], *, title: str, x_title: str, y_title: str) -> str:
-    """Each series as a line with a mark at each point; x is marked where there are points, y at powers of ten."""
+    """Draws each series as a line with a mark at each point.
+
+    The x axis is labelled where there are points, and the y axis at powers of ten.
+    """
     drawn = {name: points for name, points in series.items() if points}
     xs = sorted({x for points in drawn.values() for x, _ in points})
     ys = [y for points in drawn.values() for _, y in points]

@@ -1,9 +1,9 @@
-"""How a matrix's throughput grows with Ray workers on one machine, beside the local executor.
+"""Measures how a matrix's throughput grows with Ray workers on one machine, compared with the local executor.
 
     python benchmarks/ray_workers.py [--workers 1 2 3] [--json OUT]
 
-Each worker is a node of a Ray cluster of its own processes, in a network namespace with nothing but loopback (root).
-The cells are six builds of two models; the build cache is off. Threads per build are whatever the libraries choose.
+Each worker is a node of a Ray cluster, in a network namespace that has only loopback (which needs root). The cells are
+six builds of two models, without the build cache. The libraries choose the number of threads of a build.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ CELLS = 6
 
 
 def timed(command: list[str]) -> float:
+    """Returns the seconds of a `matrix run` in which every cell passes; ends this process if one does not."""
     start = time.monotonic()
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     if done.returncode:
@@ -51,7 +52,7 @@ def spec_in(folder: Path) -> Path:
 
 
 def on_ray(workers: int) -> float:
-    """Seconds of `matrix run` on a cluster of so many one-processor nodes; runs inside the namespace."""
+    """Returns the seconds of `matrix run` on a cluster of ``workers`` one-CPU nodes; runs inside the namespace."""
     with tempfile.TemporaryDirectory() as name, cluster(*[{"num_cpus": 1}] * workers) as address:
         folder = Path(name)
         return timed([*matrix_command(address, "run", spec_in(folder), folder / "run", "--no-cache")])

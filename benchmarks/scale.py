@@ -1,6 +1,6 @@
-"""Models of any size, to see what a build's memory and time depend on.
+"""Models of any size, to measure what a build's memory and time depend on.
 
-``BENCHMARK_MIB`` says how many MiB of fp32 weights they have, ``BENCHMARK_LAYERS`` how many layers a decoder has.
+``BENCHMARK_MIB`` is the MiB of fp32 weights that they have. ``BENCHMARK_LAYERS`` is the layers of ``deep_decoder``.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ def _mib() -> int:
 
 
 class Block(torch.nn.Module):
-    """A decoder's layer as Llama's: root mean square norms, rotary positions, grouped heads, a gated product."""
+    """A decoder's layer after Llama: RMS norms, rotary positions, causal attention, a gated product (SwiGLU)."""
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
@@ -52,7 +52,7 @@ def _rotated(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Ten
 
 
 class Decoder(torch.nn.Module):
-    """Layers over tokens, and the logits of the last one."""
+    """Computes the logits (B, vocabulary) after the last of the tokens (B, length)."""
 
     def __init__(self, width: int, layers: int, heads: int = 8, vocabulary: int = 1024) -> None:
         super().__init__()
@@ -73,20 +73,20 @@ class Decoder(torch.nn.Module):
 
 
 def decoder() -> Example:
-    """As many layers of width 1024 as make the size: 40 MiB each."""
+    """A decoder of width 1024, with as many layers of 40 MiB as make the size."""
     torch.manual_seed(0)
     return Decoder(1024, max(1, round(_mib() / 40))).eval(), (torch.randint(0, 1024, (1, 32)),)
 
 
 def deep_decoder() -> Example:
-    """``BENCHMARK_LAYERS`` layers with hardly a weight: what the operators alone cost."""
+    """A decoder of ``BENCHMARK_LAYERS`` layers with few weights, to measure what the operators alone cost."""
     torch.manual_seed(0)
     layers = int(os.environ.get("BENCHMARK_LAYERS", "32"))
     return Decoder(64, layers, heads=2, vocabulary=64).eval(), (torch.randint(0, 64, (1, 16)),)
 
 
 def perceptron() -> Example:
-    """Square layers of 2048, 16 MiB each."""
+    """A perceptron with square layers of width 2048, 16 MiB each."""
     torch.manual_seed(0)
     layers = [torch.nn.Sequential(torch.nn.Linear(2048, 2048), torch.nn.ReLU()) for _ in range(max(1, _mib() // 16))]
     return torch.nn.Sequential(*layers).eval(), (torch.randn(4, 2048),)

@@ -1,7 +1,7 @@
-"""What starting costs: ``python -m benchmarks.startup ARTIFACT``. Needs neither torch nor a GPU.
+"""Measures what starting costs: ``python -m benchmarks.startup ARTIFACT``. Needs neither torch nor a GPU.
 
-Processor seconds of fresh processes, user and system together, the least of many: other work on the machine changes it
-least. Byte code is kept in a folder of its own, as an installed package has it.
+A figure is the least CPU time (user and system) of several fresh processes, which other load on the machine changes
+least. Byte code is kept, as it is for an installed package, in a folder of its own. Exits with 1 if a goal is missed.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from benchmarks.measure import REPOSITORY
 REPEAT = 15
 OPEN = "from toolchain import open_artifact; open_artifact(r'{artifact}')"
 RUNTIME = "import numpy, cuda.bindings.runtime"
-# Names, Python's arguments, the row whose time is no part of ours, and the goal.
+# Name, Python's arguments, the row whose time is subtracted, and the goal in seconds.
 CASES: list[tuple[str, list[str], str | None, float | None]] = [
     ("`python -c pass`", ["-c", "pass"], None, None),
     ("`import pydantic` and its `BaseModel`", ["-c", "from pydantic import BaseModel"], None, None),
@@ -38,9 +38,9 @@ CASES: list[tuple[str, list[str], str | None, float | None]] = [
 
 
 def seconds(arguments: list[str], environment: dict[str, str]) -> float:
-    """The least processor time of a fresh Python."""
+    """Returns the least CPU seconds of a fresh Python."""
     found = []
-    for _ in range(REPEAT + 1):  # the first one writes byte code
+    for _ in range(REPEAT + 1):  # the first run writes byte code
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
         subprocess.run(
             [sys.executable, *arguments], cwd=REPOSITORY, env=environment, stdout=subprocess.DEVNULL, check=True

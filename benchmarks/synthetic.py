@@ -1,7 +1,7 @@
-"""A compiled module around an engine of any size: made-up bytes, in the real classes of both sides.
+"""Makes compiled modules around engines of any size: random bytes, in the real classes of upstream or ours.
 
-The graph is what a compiler hands to its exporter: engine submodules (upstream's own ``TorchTensorRTModule``, or ours)
-called by a graph whose nodes carry fake tensors. Only the plan's bytes are random.
+The graph is what a compiler passes to its exporter: engine submodules (upstream's ``TorchTensorRTModule``, or ours),
+which are called by a graph whose nodes have fake tensors. Only the plan's bytes are random.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ MIB = 2**20
 
 
 def plan_header(size: int) -> bytes:
-    """The header of a TensorRT-RTX plan of ``size`` bytes, for SM86 and SM89."""
+    """Returns the header of a TensorRT-RTX plan of ``size`` bytes, for SM86 and SM89."""
     header = bytearray(HEADER_SIZE)
     header[:4] = header[28:32] = b"vtrt"
     struct.pack_into("<Q", header, 16, size)
@@ -39,15 +39,15 @@ def plan_header(size: int) -> bytes:
 
 
 def engine_bytes(size: int) -> bytes:
-    """An engine in memory: random bytes behind a real header, so that nothing about them can be guessed."""
+    """Returns an engine in memory: random bytes, which do not compress, after a real header."""
     data = bytearray(os.urandom(min(size, 64 * MIB)) * -(-size // (64 * MIB)))
     data[:HEADER_SIZE] = plan_header(size)
     return bytes(memoryview(data)[:size])
 
 
 def streamed_engine(size: int, seed: int = 0) -> EngineSource:
-    """An engine that is nowhere whole: the same bytes each time they are asked for."""
-    # Of no round length, so that what repeats falls on another place of each chunk.
+    """Returns an engine that is generated chunk by chunk, with the same bytes each time it is read."""
+    # The length is odd, so that the repetition is at a different offset in each chunk.
     block = hashlib.shake_256(seed.to_bytes(8, "little")).digest(MIB + 1) * 16
 
     def chunks() -> Iterator[bytes]:
@@ -64,7 +64,7 @@ def streamed_engine(size: int, seed: int = 0) -> EngineSource:
 
 
 def import_upstream() -> Any:
-    """Torch-TensorRT on a machine without a GPU; its exporter asks for one's name, and is given one."""
+    """Imports Torch-TensorRT on a machine without a GPU; its exporter asks for a GPU's name, and gets ``none``."""
     import torch
 
     from linux_side.upstream import import_torch_tensorrt
@@ -75,7 +75,7 @@ def import_upstream() -> Any:
 
 
 def upstream_module(name: str, data: bytes) -> Any:
-    """Torch-TensorRT's engine submodule, its engine never set up; call :func:`import_upstream` before."""
+    """Returns Torch-TensorRT's engine submodule, whose engine is never set up; call :func:`import_upstream` before."""
     from torch_tensorrt import Device
     from torch_tensorrt.dynamo._settings import CompilationSettings
     from torch_tensorrt.dynamo.runtime import TorchTensorRTModule
@@ -85,7 +85,7 @@ def upstream_module(name: str, data: bytes) -> Any:
 
 
 def our_module(name: str, plan: EngineSource) -> Any:
-    """The engine submodule that our own build puts into a graph."""
+    """Returns the engine submodule that our own build puts into a graph."""
     import torch
 
     from linux_side.exporter.engine_module import CompiledEngine, EngineModule
@@ -108,7 +108,7 @@ def our_module(name: str, plan: EngineSource) -> Any:
 
 
 def compiled_module(engines: Sequence[Any]) -> Any:
-    """A GraphModule that calls one engine submodule after the other, as the compiler leaves it."""
+    """Returns a GraphModule that calls the engine submodules one after the other, as the compiler makes it."""
     import torch
     from torch._subclasses.fake_tensor import FakeTensorMode
 
@@ -130,7 +130,7 @@ def compiled_module(engines: Sequence[Any]) -> Any:
 
 
 def manifest_members(in_spec: str, out_spec: str) -> dict[str, Any]:
-    """A manifest but for ``engines``, ``files`` and ``stock_readable``."""
+    """Returns the members of a manifest except ``engines``, ``files`` and ``stock_readable``."""
     tensor = {"name": "x", "dtype": "float32", "device": "cuda:0", "shape": [1, 8]}
     return {
         "created": datetime(2026, 1, 1, tzinfo=timezone.utc),
@@ -165,7 +165,10 @@ def manifest_members(in_spec: str, out_spec: str) -> dict[str, Any]:
 
 
 def prepared(module: Any, spool: Path) -> Callable[[Path, bytes | None], Manifest]:
-    """Exports a compiled module; the result writes the artifact, golden entry and all, as often as it is called."""
+    """Exports a compiled module, and returns a function that writes the artifact at each call.
+
+    The function takes the path and the bytes of the golden entry, or None for an artifact without one.
+    """
     from torch.utils import _pytree as pytree
 
     from linux_side.driver.artifact_writer import serialize_program, write_artifact
@@ -188,5 +191,5 @@ def prepared(module: Any, spool: Path) -> Callable[[Path, bytes | None], Manifes
 
 
 def save(module: Any, out: Path, spool: Path) -> Manifest:
-    """Exports and writes as a build does, from the compiled module to the file."""
+    """Exports a compiled module and writes the artifact, as a build does."""
     return prepared(module, spool)(out, None)

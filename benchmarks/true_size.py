@@ -1,8 +1,8 @@
 """Models at their true sizes, with random weights that are the same on every machine and are never whole in memory.
 
-The weights go into a file without a name in ``$TMPDIR`` as they are drawn, or into one in ``BENCHMARK_FOLDER`` that is
-kept, and are mapped from there, as those of a model folder of safetensors are. ``BENCHMARK_MIB`` says how large a
-``decoder`` is.
+The weights are written to a nameless file in ``$TMPDIR`` as they are drawn, or to a file in ``BENCHMARK_FOLDER`` that
+is kept. They are mapped from there, as those of a model folder of safetensors are. ``BENCHMARK_MIB`` is the size of
+``decoder`` in MiB.
 """
 
 from __future__ import annotations
@@ -24,18 +24,18 @@ from benchmarks.scale import Decoder
 Example = tuple[torch.nn.Module, tuple[Any, ...], dict[str, Any]]
 
 _PAGE = 4096
-_DRAWN = 2**24  # elements at a time
+_DRAWN = 2**24  # elements that are drawn at a time
 
 
 def filled(module: torch.nn.Module, seed: int) -> torch.nn.Module:
-    """Gives a module on the meta device weights, uniform and of variance 1 / fan-in; scales of norms stay near 1.
+    """Gives a module on the meta device weights: uniform with variance 1 / fan-in, and near 1 for scales of norms.
 
-    Numbers are whole ones of 16 bits, multiplied and rounded once: no processor draws others.
+    The numbers are 16-bit integers that are scaled and rounded once, so that they are the same on every processor.
     """
     wanted = {name: value for name, value in module.state_dict().items() if value.is_meta}
     starts = list(accumulate((-(-value.nbytes // _PAGE) * _PAGE for value in wanted.values()), initial=0))
     with _file(f"{type(module).__name__}-{seed}-{starts[-1]}") as file:
-        if file.seek(0, os.SEEK_END) < starts[-1]:  # of a kept one, whoever drew it may have been killed
+        if file.seek(0, os.SEEK_END) < starts[-1]:  # a kept file is incomplete if the process that drew it was killed
             bits = numpy.random.SFC64(seed)
             for (name, value), start in zip(wanted.items(), starts, strict=False):
                 file.seek(start)
@@ -46,14 +46,14 @@ def filled(module: torch.nn.Module, seed: int) -> torch.nn.Module:
         memory = torch.from_file(f"/proc/self/fd/{file.fileno()}", shared=True, size=starts[-1], dtype=torch.uint8)
     storage, tensors = memory.untyped_storage(), {}
     for (name, value), start in zip(wanted.items(), starts, strict=False):
-        own = storage[start : start + value.nbytes]  # a storage for each, as safetensors has it
+        own = storage[start : start + value.nbytes]  # each tensor has a storage of its own, as with safetensors
         tensors[name] = torch.empty(0, dtype=value.dtype).set_(own, 0, value.shape)
     module.load_state_dict(tensors, assign=True, strict=False)
     return module.eval().requires_grad_(False)
 
 
 def _file(name: str) -> IO[bytes]:
-    """An empty file without a name; or one in ``BENCHMARK_FOLDER`` that is drawn once."""
+    """Opens an empty nameless file; with ``BENCHMARK_FOLDER``, the file of that name there, which may be complete."""
     folder = os.environ.get("BENCHMARK_FOLDER")
     if folder is None:
         return tempfile.TemporaryFile()
@@ -62,7 +62,7 @@ def _file(name: str) -> IO[bytes]:
 
 
 def _drawn(value: torch.Tensor, name: str, bits: numpy.random.SFC64) -> Iterator[torch.Tensor]:
-    """A tensor's elements, flat, in parts."""
+    """Yields a tensor's elements, flat, in parts."""
     fan_in = math.prod(value.shape[1:]) if value.dim() > 1 else 400
     scale, middle = math.sqrt(3 / fan_in) / 2**15, float(value.dim() < 2 and name.endswith("weight"))
     left = value.numel()
@@ -81,24 +81,24 @@ def _decoder(width: int, layers: int, heads: int, vocabulary: int, dtype: torch.
 
 
 def decoder() -> Example:
-    """Layers of width 4096 in bf16, 320 MiB each, as many as make ``BENCHMARK_MIB``; of 1024 and 20 MiB below 1 GiB."""
+    """A decoder in bf16 of ``BENCHMARK_MIB``: layers of width 4096 (320 MiB each), or of 1024 (20 MiB) below 1 GiB."""
     mib = int(os.environ.get("BENCHMARK_MIB", "256"))
     width, heads = (1024, 8) if mib < 1024 else (4096, 32)
     return _decoder(width, max(1, round(mib * 2**20 / (20 * width**2))), heads, 1024, torch.bfloat16)
 
 
 def decoder_3b() -> Example:
-    """3.2 billion parameters in fp16: 32 layers of width 3072, a vocabulary of 32,000."""
+    """A decoder of 3.2 billion parameters in fp16: 32 layers of width 3072, a vocabulary of 32,000."""
     return _decoder(3072, 32, 24, 32_000, torch.float16)
 
 
 def decoder_7b() -> Example:
-    """6.9 billion parameters in bf16: 40 layers of width 4096, a vocabulary of 32,000."""
+    """A decoder of 6.9 billion parameters in bf16: 40 layers of width 4096, a vocabulary of 32,000."""
     return _decoder(4096, 40, 32, 32_000, torch.bfloat16)
 
 
 def sdxl_unet() -> Example:
-    """SDXL's UNet as its base model has it (diffusers), 2.6 billion parameters in fp16, for pictures of 1024 x 1024."""
+    """The UNet of SDXL's base model (diffusers): 2.6 billion parameters in fp16, for pictures of 1024 x 1024."""
     unet = importlib.import_module("diffusers").UNet2DConditionModel
     with torch.device("meta"):
         module = unet(

@@ -1,1 +1,1 @@
-"""Benchmarks that need an NVIDIA GPU, over artifacts that were built on a machine without one."""
+"""Benchmarks that need an NVIDIA GPU, of artifacts that were built on a machine without one."""

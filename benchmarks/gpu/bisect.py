@@ -3,16 +3,16 @@
     python -m benchmarks.gpu.bisect ARTIFACT [--model MODEL]            # on a GPU host that can build
     python -m benchmarks.gpu.bisect prepare MODEL -o FOLDER [OPTION ...]  # without a GPU
     python -m benchmarks.gpu.bisect run FOLDER [OUT.json] [--kernels K]   # on a GPU host
-    python -m benchmarks.gpu.bisect report FOLDER OUT.json                # what a run found, once more
+    python -m benchmarks.gpu.bisect report FOLDER OUT.json                # prints the report of a run again
 
 ``prepare`` builds the model as ``trtcross build`` does, and a plan for each inner tensor (``benchmarks.gpu.probes``).
-``run`` needs torch, tensorrt_rtx and safetensors alone; it calls each plan and prints, for each network, how far its
-outputs are off, the first layer whose error jumps, and which tensors make the outputs right when they are shown: then
-what is wrong is a fusion across them. An error is relative L2 against the network in fp32; it jumps where it is over
-four times what rounding alone costs while those of the layer's inputs are not.
+``run`` needs only torch, tensorrt_rtx and safetensors. It calls each plan and prints, for each network, the error of
+its outputs, the first layer whose error jumps, and the tensors that make the outputs right when they become outputs:
+then a fusion across them is wrong. An error is relative L2, compared with the network in fp32. It jumps where it is
+over four times what rounding alone costs while the errors of the layer's inputs are not.
 
-With ARTIFACT the artifact's own options are used, and MODEL must be what it was built from. $TRTCROSS_PROCESSES (8) run
-at once.
+With ARTIFACT the artifact's own options are used, and MODEL must be what it was built from. $TRTCROSS_PROCESSES (8)
+processes run at once.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from benchmarks.gpu.processes import in_processes
 
 PROCESSES = int(os.environ.get("TRTCROSS_PROCESSES", "8"))
 RATIO = 4.0
-# Below it an error is no defect: of fp32 products with TF32, and of halves.
+# Errors below these are no defects: fp32 products use TF32, and halves round.
 FLOOR = {"float32": 2e-3, "float16": 2e-3, "bfloat16": 1.5e-2}
 FORMS = (WHOLE, MARKED, CUT)
 
@@ -63,7 +63,7 @@ def prepare_artifact(folder: Path, artifact: Path, model: str | None) -> list[Su
     """Prepares what an artifact was built from, with its options.
 
     Raises:
-        SystemExit: MODEL is not what it was built from, or is not known.
+        SystemExit: the model is not known, or is not what the artifact was built from.
     """
     from linux_side.driver.artifact_writer import program_digest
     from linux_side.frontend.source import load_source
@@ -85,7 +85,11 @@ def prepare_artifact(folder: Path, artifact: Path, model: str | None) -> list[Su
 
 
 def _factory_of(name: str) -> str:
-    """The factory of the repository's own models that has a model's name."""
+    """Returns the factory of one of the repository's own models, by the model's name.
+
+    Raises:
+        SystemExit: no model of the repository has this name.
+    """
     from importlib import import_module
 
     for module in ("examples.models", "benchmarks.models"):
@@ -98,7 +102,7 @@ def _factory_of(name: str) -> str:
 
 
 def run(folder: Path, out: Path, processes: int = PROCESSES, *, kernels: str | None = None) -> int:
-    """Runs every plan of a folder; returns how many networks have wrong outputs."""
+    """Runs every plan of a folder, writes and prints the results, and returns how many networks have wrong outputs."""
     subjects = read_subjects(folder)
     jobs = list(jobs_of(subjects))
     rows: list[Row] = []
@@ -113,7 +117,7 @@ def run(folder: Path, out: Path, processes: int = PROCESSES, *, kernels: str | N
 
 
 def print_report(subjects: Sequence[Subject], rows: Sequence[Row]) -> int:
-    """Prints what is known of each network, and at the end which are wrong; returns how many are."""
+    """Prints the results of each network, and at the end those that are wrong; returns how many are."""
     wrong = []
     for subject in subjects:
         mine = [row for row in rows if row["network"] == subject.name]
@@ -130,7 +134,7 @@ def _write(out: Path, rows: list[Row], seconds: float) -> None:
 
 
 def run_probe(job: tuple[Subject, Probe], *, kernels: str | None = None) -> Row:
-    """Calls one plan: how far the tensor that it shows is off, and how far the outputs are."""
+    """Calls one plan, and returns the errors of the tensor that it shows and of the outputs."""
     subject, probe = job
     began = time.monotonic()
     values = load_file(subject.values)
@@ -148,7 +152,10 @@ def run_probe(job: tuple[Subject, Probe], *, kernels: str | None = None) -> Row:
 
 
 def compared(got: Tensor, want: Tensor) -> Row:
-    """The error, and how many elements are 0 although they must not be, or off by a tenth of the root mean square."""
+    """Returns a tensor's error, and the shares of elements that are wrongly 0 or far off.
+
+    An element is far off if its difference exceeds a tenth of the tensor's root mean square.
+    """
     got = sampled(got).float().cpu()
     if got.shape != want.shape:
         return {"error": float("inf"), "shape": list(got.shape)}
@@ -185,7 +192,7 @@ def _outputs_right(subject: Subject, row: Row) -> bool:
 
 
 def report(subject: Subject, rows: Sequence[Row]) -> Iterator[str]:
-    """What the plans of one network say, a line each."""
+    """Yields the lines of the report about one network."""
     by_form = {form: [row for row in rows if row["form"] == form] for form in FORMS}
     for row in by_form[WHOLE]:
         verdict = "right" if _outputs_right(subject, row) else "WRONG"
@@ -206,7 +213,7 @@ def report(subject: Subject, rows: Sequence[Row]) -> Iterator[str]:
 
 
 def first_jump(subject: Subject, rows: Sequence[Row]) -> Row | None:
-    """The first tensor that is further off than rounding explains, and whose layer's inputs are not."""
+    """Returns the first tensor whose error exceeds what rounding explains, while those of its layer's inputs do not."""
     wrong = {str(row["slot"]): row for row in rows if "error" in row and _row_beyond(subject, row)}
     for slot, inner in subject.tensors.items():
         if slot in wrong and not any(str(source) in wrong for source in inner.sources):
@@ -241,7 +248,7 @@ def _outputs_text(subject: Subject, row: Row) -> str:
 
 
 def _table(subject: Subject, by_form: dict[str, list[Row]]) -> Iterator[str]:
-    """Every tensor in the order in which it is computed."""
+    """Yields a line for each tensor, in the order in which they are computed."""
     found = {(row["form"], str(row["slot"])): row for form in (MARKED, CUT) for row in by_form[form]}
     yield f"  {'slot':>6} {'layer':<16}{'dtype':<9}{'rounding':>9}{'marked':>9}{'outputs':>9}{'cut':>9}  name"
     for slot, inner in subject.tensors.items():

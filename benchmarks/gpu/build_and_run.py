@@ -1,4 +1,4 @@
-"""The command line of a benchmark that builds its own artifacts without a GPU and runs them on a host that has one."""
+"""The command line of benchmarks that build their artifacts without a GPU and run them on a host that has one."""
 
 from __future__ import annotations
 
@@ -14,10 +14,12 @@ Row = dict[str, Any]
 
 
 def build_or_run(usage: str | None, build: Callable[[Path], None], measured: Callable[[Path], Iterator[Row]]) -> None:
-    """``build FOLDER`` or ``run FOLDER [OUT.json]``; prints each row, and writes all of them after each.
+    """Runs ``build FOLDER`` or ``run FOLDER [OUT.json]``; prints each row, and writes all rows after each.
 
     Args:
-        usage: what is said where the words are none of these.
+        usage: the message for any other arguments.
+        build: builds the artifacts into a folder.
+        measured: yields the rows of the artifacts in a folder.
     """
     match sys.argv[1:]:
         case ["build", folder]:

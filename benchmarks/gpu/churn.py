@@ -1,7 +1,7 @@
-"""Models that threads load, capture, call and drop as fast as they can: no crash, right results, what memory does.
+"""Threads load, capture, call and drop models as fast as they can; crashes, wrong results and memory are reported.
 
-On each GPU one thread loads the first artifact without CUDA graphs and without kernels compiled before; two load the
-second one with CUDA graphs. docs/benchmarks/gpu.md, "Captures and threads", tells what it found.
+On each GPU one thread loads the first artifact without CUDA graphs and without a kernel cache, and two threads load the
+second one with CUDA graphs. docs/benchmarks/gpu.md, "Captures and threads", describes the results.
 
 python -m benchmarks.gpu.churn SECONDS OUT.json LAUNCHED CAPTURED
 """
@@ -25,7 +25,7 @@ CALLS_PER_LOAD = 4
 def results_of_fresh_models(
     path: Path, device: torch.device, call: Call, cuda_graphs: bool
 ) -> Iterator[list[torch.Tensor]]:
-    """Each model is called some times, on a stream of its own, and dropped."""
+    """Yields the results of models that are each loaded, called some times on a stream of their own, and dropped."""
     while True:
         with torch.cuda.stream(torch.cuda.Stream(device)):
             model = load(path, device, allow_unlisted_gpu=True, cuda_graphs=cuda_graphs, runtime_cache=cuda_graphs)

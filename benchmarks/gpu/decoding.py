@@ -1,12 +1,11 @@
-"""Decoding with transformers' own static caches: 64 steps of an artifact, compared with PyTorch.
+"""Runs 64 decoding steps of artifacts with transformers' own static caches, and compares them with PyTorch.
 
     python -m benchmarks.gpu.decoding build FOLDER            # without a GPU, with transformers
     python -m benchmarks.gpu.decoding run FOLDER [OUT.json]   # on a GPU host, without transformers
 
-``build`` writes, beside each artifact, the arguments of 64 steps and PyTorch's logits for each, in fp32 on the CPU.
-``run`` calls each artifact 64 times, with and without CUDA graphs, and prints the worst relative error of a step, and
-how many of the likeliest tokens are the same. A cache that is lost, or written at a wrong place, shows from the second
-step on.
+``build`` also writes the arguments of 64 steps and PyTorch's logits for each, in fp32 on the CPU. ``run`` calls each
+artifact 64 times, with and without CUDA graphs, and prints the worst relative error of a step and how many of the most
+likely tokens are the same. A cache that is lost, or written at a wrong place, causes errors from the second step on.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ PRECISIONS = ("fp32", "fp16")
 
 
 def build(folder: Path) -> None:
-    """Builds what is not in the folder yet."""
+    """Builds the artifacts that are not in the folder yet."""
     from benchmarks.models.decoders import DECODERS
 
     folder.mkdir(parents=True, exist_ok=True)
@@ -54,7 +53,7 @@ def build_one(folder: Path, name: str, precision: str) -> None:
         Pipeline(options, imported_builder(), Path(spool), lambda _: nullcontext()).run_source(
             source, folder / f"{name}-{precision}.pt2"
         )
-    model, _ = decoder(name, sizes, 2, STEPS)  # anew: nothing is in its cache
+    model, _ = decoder(name, sizes, 2, STEPS)  # made again, so that its cache is empty
     with torch.no_grad():
         logits = torch.stack([model(*step) for step in steps])
     kept = {"tokens": torch.stack([step[0] for step in steps]), "logits": logits}
@@ -76,12 +75,12 @@ def measured(folder: Path) -> Iterator[Row]:
                 more = [kept["more"].cuda()] if "more" in kept else []
                 got = torch.stack([model(token.cuda(), *more).float().cpu().clone() for token in kept["tokens"]])
                 yield row | compared(got, kept["logits"])
-            except Exception as error:  # noqa: BLE001 - one artifact's trouble is not the others'
+            except Exception as error:  # noqa: BLE001 - one artifact's failure must not stop the others
                 yield row | {"error": f"{type(error).__name__}: {str(error)[:500]}"}
 
 
 def compared(got: Tensor, want: Tensor) -> Row:
-    """The worst step's relative L2, and how many of the likeliest tokens are the same."""
+    """Returns the relative L2 error of the worst and the first step, and how many most likely tokens are the same."""
     errors = (got - want).flatten(1).norm(dim=1) / want.flatten(1).norm(dim=1)
     same = int((got.argmax(-1) == want.argmax(-1)).sum())
     return {"steps": len(got), "worst": errors.max().item(), "first": errors[0].item(), "same_tokens": same}

@@ -1,4 +1,4 @@
-"""From a cold process to the first result: without the runtime cache, with it, and what importing Torch-TensorRT costs.
+"""Measures the time from a cold process to its first result, without and with the runtime cache, and the imports.
 
 python -m benchmarks.gpu.first_call OUT.json ARTIFACT ...
 """
@@ -34,7 +34,7 @@ print(middle - start, time.perf_counter() - middle)
 
 
 def start_up(program: str) -> dict[str, float]:
-    """Seconds for torch, and behind it; the better of two fresh processes."""
+    """Returns the seconds for importing torch and for the runtime after it, of the better of two fresh processes."""
     runs = []
     for _ in range(2):
         result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)

@@ -1,4 +1,4 @@
-"""Our loaded model, ``execute_engine`` and TensorRT-RTX's own call of the same plan, in one process, interleaved.
+"""Measures our loaded model, ``execute_engine`` and TensorRT-RTX's own call of the same plan in turns, in one process.
 
 python -m benchmarks.gpu.latency OUT.json ARTIFACT ...
 """
@@ -30,10 +30,11 @@ from windows_side.execution.samples import read_golden
 
 BATCHES = (1, 8)
 CALLS = 100
-_SETTLE_SECONDS = 2.0  # kernels for the very shapes are compiled beside the first calls
+_SETTLE_SECONDS = 2.0  # kernels for the very shapes are compiled in the background after the first calls
 
 
 def for_this_host(path: Path, folder: Path) -> Path:
+    """Converts an artifact to Linux, into a folder, and returns its path."""
     out = folder / path.name
     with open_artifact(path) as artifact:
         convert_artifact(artifact, out, Platform.LINUX_X86_64)
@@ -41,7 +42,7 @@ def for_this_host(path: Path, folder: Path) -> Path:
 
 
 def batches(artifact: Artifact) -> dict[int, list[Any]]:
-    """By batch, the leaves of a call: golden inputs, with their first row repeated where the batch is dynamic."""
+    """Returns the leaves of a call by batch size: golden inputs, whose first row is repeated for a dynamic batch."""
     golden = read_golden(artifact)[0][0]
     first = artifact.manifest.inputs[0].shape or [1]
     if not isinstance(first[0], DynamicSize):
@@ -54,7 +55,7 @@ def _repeated(leaf: Any, batch: int) -> Any:
 
 
 def callees(path: Path, artifact: Artifact, leaves: list[Any]) -> dict[str, Callable[[], Any]]:
-    """What is measured, by name; one engine's own calls only where the artifact holds one engine."""
+    """Returns the calls to measure by name; those of the engine itself only if the artifact has exactly one."""
     device = torch.device("cuda:0")
     args, kwargs = call_of(artifact.manifest, leaves, device)
     flat = pytree.tree_leaves((args, kwargs))
@@ -77,7 +78,7 @@ def callees(path: Path, artifact: Artifact, leaves: list[Any]) -> dict[str, Call
 
 
 def _at_an_odd_address(tensor: torch.Tensor) -> torch.Tensor:
-    """The same values where no graph reads them in place."""
+    """Returns a copy at an address that is not aligned, so that no graph reads it in place."""
     memory = torch.empty(tensor.numel() + 1, dtype=tensor.dtype, device=tensor.device)
     return memory[1:].view(tensor.shape).copy_(tensor)
 
@@ -116,7 +117,7 @@ def main(out: Path, paths: list[Path]) -> None:
                     document["rows"].append(row)
                     print(row["artifact"], row["batch"], row["stream"], row["callee"],
                           f"{row['one_at_a_time']['median']:.4f} {row['back_to_back']:.4f}", flush=True)  # fmt: skip
-            except Exception as error:  # noqa: BLE001 - one artifact's trouble is not the others'
+            except Exception as error:  # noqa: BLE001 - one artifact's failure must not stop the others
                 print("FAILED", path, type(error).__name__, str(error)[:500], flush=True)
                 document["rows"].append({"artifact": path.stem, "error": str(error)[:500]})
             out.write_text(json.dumps(document, indent=1))

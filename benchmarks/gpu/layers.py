@@ -1,15 +1,16 @@
-"""Whether the interpreter of TensorRT networks computes what TensorRT-RTX does, layer by layer.
+"""Compares the interpreter of TensorRT networks with TensorRT-RTX, layer by layer.
 
     python -m benchmarks.gpu.layers build FOLDER [MODEL ...]    # where the engines are built, without a GPU
     python -m benchmarks.gpu.layers run FOLDER OUT.json         # on a GPU host
 
-For models of ``examples/models.py``, in fp32 and fp16, engines are built of its very network with inner tensors as
-further outputs, every other tensor in each of two engines, so that some layers are still fused. Beside them is what
-``tests/integration/network`` computes of the same inputs, a sample of large tensors. So do the networks made by hand,
-one or more for each layer, with what NVIDIA's documentation asks for; MODEL may be ``hand-made`` too.
+For models of ``examples/models.py``, in fp32 and fp16, engines are built from the build's own network, with inner
+tensors as further outputs. Each of two engines shows every other tensor, so that some layers are still fused. ``build``
+also writes what ``tests/integration/network`` computes from the same inputs; large tensors are sampled. The networks
+that are made by hand, one or more for each layer with the values that NVIDIA's documentation states, are compared in
+the same way; MODEL may be ``hand-made``.
 
-An error of an inner tensor holds the errors of all layers before it: look where it begins. ``run`` needs torch,
-tensorrt_rtx and safetensors alone.
+An error of an inner tensor includes the errors of all layers before it, so the first one matters. ``run`` needs only
+torch, tensorrt_rtx and safetensors.
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ MODELS = {
             "minilm", "swin_t",
         )
     },
-    "vit_b_16": Model("vit_b_16", ("fp16",)),  # of 350 MB in fp32
+    "vit_b_16": Model("vit_b_16", ("fp16",)),  # it has 350 MB in fp32
     "gates-dynamic": Model("gates", dynamic=("x.0=1:4:8",)),
 }  # fmt: skip
 
@@ -61,12 +62,12 @@ class Case:
     """One engine, and what its outputs must be.
 
     Attributes:
-        name: of the model, its precision and its engine.
+        name: the names of the model, its precision and its engine.
         plan: the engine's file.
         values: the file of its inputs and of its outputs' samples.
-        inputs: binding names.
-        outputs: for each binding that is compared, the layer that gives it and its kind.
-        aliases: outputs that share an input's memory.
+        inputs: the names of the input bindings.
+        outputs: for each binding that is compared, the layer that computes it and the layer's kind.
+        aliases: for each output that shares an input's memory, that input.
     """
 
     name: str
@@ -81,7 +82,7 @@ class Case:
 
 
 def build(folder: Path, names: Sequence[str]) -> None:
-    """Builds the engines of these models, or of all; those that are in the folder are built again."""
+    """Builds the engines of these models, or of all; engines that are in the folder are built again."""
     folder.mkdir(parents=True, exist_ok=True)
     cases: list[Case] = []
     for name in names or (HAND_MADE, *MODELS):
@@ -128,7 +129,7 @@ def _of_model(folder: Path, name: str) -> Iterator[Iterator[Case]]:
 
 
 def _of_precision(folder: Path, name: str, precision: str) -> Iterator[Case]:
-    """Builds the model as ``trtcross build`` does, and on the way further engines of each of its networks."""
+    """Builds the model as ``trtcross build`` does, and meanwhile further engines of each of its networks."""
     import examples.models
     from tests.integration.harness import build_here, imported_builder
 
@@ -155,7 +156,7 @@ def _of_precision(folder: Path, name: str, precision: str) -> Iterator[Case]:
 
 
 def _watch(network: Any, seen: list[dict[str, Tensor]]) -> None:
-    """Keeps what a network is called with, before an engine would write into it."""
+    """Records copies of a network's inputs at each call, before the call can change them."""
     run = network.run
 
     def watched(inputs: dict[str, Tensor]) -> Any:
@@ -166,7 +167,7 @@ def _watch(network: Any, seen: list[dict[str, Tensor]]) -> None:
 
 
 class _Writer:
-    """Stands in for ``EngineBuilder.build``, and writes further engines."""
+    """Replaces ``EngineBuilder.build`` by one that also writes further engines."""
 
     def __init__(self, folder: Path, stem: str) -> None:
         self._folder = folder
@@ -188,7 +189,10 @@ class _Writer:
         return plan
 
     def _marked(self, interpreter: Any, tensors: list[tuple[int, Any]], stem: str) -> list[tuple[str, dict[str, int]]]:
-        """The engine with these outputs; where TensorRT refuses, without integers, then with halves of them."""
+        """Writes an engine with these outputs.
+
+        Where TensorRT refuses it, integers and booleans are left out; then the outputs are divided among two engines.
+        """
         from linux_side import upstream
 
         network = upstream.network_of(interpreter)
@@ -233,13 +237,13 @@ class _Writer:
 
 
 def run(folder: Path, out: Path) -> int:
-    """Returns how many tensors are further off than their tolerance; an engine that does not run counts as one."""
+    """Runs the engines; returns how many tensors are outside their tolerance. An engine that fails counts as one."""
     cases = [Case(**case) for case in json.loads((folder / "cases.json").read_text())]
     rows = []
     for case in cases:
         try:
             rows += list(_compared(folder, case))
-        except Exception as error:  # noqa: BLE001 - one engine's trouble is not the others'
+        except Exception as error:  # noqa: BLE001 - one engine's failure must not stop the others
             rows.append({"case": case.name, "kind": "", "layer": "", "error": str(error)[:300], "within": False})
         out.write_text(json.dumps({"gpu": torch.cuda.get_device_name(), "rows": rows}, indent=1))
     _print(rows)

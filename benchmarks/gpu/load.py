@@ -1,9 +1,9 @@
-"""``load`` in fresh processes: from the file to the first result, in phases, by our reader and by torch.export's.
+"""Measures ``load`` in fresh processes by phases, up to the first result, with our reader and with torch.export's.
 
 python -m benchmarks.gpu.load OUT.json ARTIFACT ...
 
-The floor of a load is what no way does without: engines read, digests checked, decoded, and given to TensorRT.
-Kernels are in the runtime cache: ``warm`` puts them there first, for the sizes of the call, and is measured too.
+The floor of a load is what both readers need: engines are read, checked, decoded and given to TensorRT. ``warm`` first
+compiles the kernels into the runtime cache, for the sizes of the call, and is measured too.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any
 
 REPEAT = 3
 
-# Seconds of a fresh process; the second load finds everything imported and every file in memory.
+# Prints the seconds of a fresh process. In its second load everything is imported and every file is in memory.
 PROGRAM = """
 import json, os, sys, time
 clock = time.perf_counter
@@ -85,7 +85,7 @@ print(json.dumps(taken))
 
 
 def measured(path: Path, kernels: Path, way: str) -> dict[str, Any]:
-    """Of some fresh processes, the one with the shortest load; the first call of each, which may have compiled."""
+    """Returns the figures of the process with the shortest load among several, and the first calls of all of them."""
     runs = []
     for _ in range(REPEAT):
         command = [sys.executable, "-c", PROGRAM, str(path), str(kernels), way]

@@ -1,4 +1,4 @@
-"""Host and GPU memory of load and run against the engines' size, each artifact in a fresh process.
+"""Measures host and GPU memory of loading and running, in units of the engines' size; one process per artifact.
 
 python -m benchmarks.gpu.memory OUT.json ARTIFACT ...
 """
@@ -18,9 +18,11 @@ from benchmarks.measure import REPOSITORY, memory
 
 
 def _measure(path: str, warm: str) -> dict[str, Any]:
-    """
+    """Measures one artifact in this process.
+
     Args:
-        warm: a small artifact that is loaded and run first, so that what CUDA and the libraries take does not count.
+        path: the artifact.
+        warm: a small artifact that is loaded and run first, so that the memory of CUDA and libraries does not count.
     """
     import torch
 
@@ -54,9 +56,9 @@ def _measure(path: str, warm: str) -> dict[str, Any]:
 
 def _clear_mark() -> None:
     try:
-        Path("/proc/self/clear_refs").write_text("5")  # the high-water mark becomes what is resident now
+        Path("/proc/self/clear_refs").write_text("5")  # resets the high-water mark to the resident memory
     except OSError as error:
-        print(f"the high-water mark cannot be set back: {error}", file=sys.stderr)
+        print(f"the high-water mark cannot be reset: {error}", file=sys.stderr)
 
 
 def main(out: Path, paths: list[Path]) -> None:

@@ -1,9 +1,9 @@
-"""onnxruntime with NVIDIA's plugin beside ``Session`` and ``load``: cold process to first result, and steady calls.
+"""Compares onnxruntime with NVIDIA's plugin, ``Session`` and ``load``: cold process to first result, and steady calls.
 
 python -m benchmarks.gpu.onnxruntime OUT.json ARTIFACT ...
 
-Each figure is of a process of its own: two libraries of TensorRT-RTX need not go together in one. Kernels are those in
-$TRTCROSS_RUNTIME_CACHE, or compiled by the first process.
+Each figure is measured in a process of its own, because two libraries of TensorRT-RTX may not work in one process.
+Kernels are those in $TRTCROSS_RUNTIME_CACHE, or are compiled by the first process.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ session.run(feed)
 mark("first")
 assert "torch" not in sys.modules
 """
-# As a program that knows nothing of trtcross has it.
+# A program that uses onnxruntime without trtcross.
 _PLAIN = """
 import numpy as np, onnxruntime as ort, onnxruntime_ep_nv_tensorrt_rtx as plugin
 mark("import")
@@ -100,7 +100,7 @@ timed("session, on the GPU", lambda: session.run(feed), torch.cuda.synchronize)
 
 
 def figures(path: Path, kernels: Path) -> Iterator[tuple[str, Any]]:
-    """All figures of one artifact, by name, the most telling first; one that cannot be had is its error."""
+    """Yields all figures of one artifact by name, the most important first; a figure that failed is its error."""
     firsts = {"onnxruntime, plain": _PLAIN, "session": _SESSION, "onnxruntime": _ONNX}
     for name in ("onnxruntime, plain", "session"):
         yield f"first, {name}", _first(firsts[name], path, kernels)
@@ -116,7 +116,7 @@ def figures(path: Path, kernels: Path) -> Iterator[tuple[str, Any]]:
 
 
 def _first(program: str, path: Path, kernels: Path) -> dict[str, Any]:
-    """The first of three processes, which compiles what nobody has compiled before, and the quickest."""
+    """Returns the first of three processes, which may compile kernels, and the fastest one."""
     runs = [_tried(_ZEROS + program, path, kernels) for _ in range(3)]
     return {"fresh": runs[0], "best": min(runs, key=lambda run: run.get("first", 1e9))}
 

@@ -1,9 +1,9 @@
-"""The original models in PyTorch, eager and compiled, on a host's own torch: needs no TensorRT, and nothing installed.
+"""Measures the original models in eager and compiled PyTorch, on a host's own torch; needs no TensorRT.
 
     python -m benchmarks.gpu.peer OUT.json resnet50-fp16 ...
 
-Named as the artifacts are. Latency in milliseconds as in ``benchmarks.gpu.latency``; errors against fp32 on the CPU,
-relative L2.
+The models are named as the artifacts are. Latency is in milliseconds as in ``benchmarks.gpu.latency``. Errors are
+relative L2, compared with fp32 on the CPU.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def rows(name: str, precision: str) -> list[dict[str, Any]]:
             try:
                 compiled = torch.compile(model, mode="reduce-overhead")
                 row["compiled"] = measure(lambda c=compiled, a=args, k=kwargs: c(*a, **k))
-            except Exception as problem:  # noqa: BLE001 - the peer's trouble is a result
+            except Exception as problem:  # noqa: BLE001 - a failure of PyTorch is a result
                 row["compiled"] = {"error": str(problem)[:300]}
             torch._dynamo.reset()
         print(json.dumps(row), flush=True)
@@ -76,7 +76,7 @@ def main(out: Path, names: list[str]) -> None:
     for name in names:
         try:
             document["rows"] += rows(*name.rsplit("-", 1))
-        except Exception as error:  # noqa: BLE001 - one model's trouble is not the others'
+        except Exception as error:  # noqa: BLE001 - one model's failure must not stop the others
             print("FAILED", name, str(error)[:300], flush=True)
         out.write_text(json.dumps(document, indent=1))
 

@@ -1,6 +1,6 @@
-"""Single plans, without an artifact: which tensors a network has, and what a plan gives when it is called.
+"""Lists the inner tensors of a network, and calls single plans without an artifact.
 
-Calling one needs torch and tensorrt_rtx alone.
+Calling a plan needs only torch and tensorrt_rtx.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ SAMPLE = 4096
 
 
 def sampled(value: Tensor) -> Tensor:
-    """A flat copy of a tensor, or of elements at even distances."""
+    """Returns a flat copy of a tensor; of a large one, ``SAMPLE`` elements at even distances."""
     flat = value.reshape(-1)
     if flat.numel() > SAMPLE:
         flat = flat[torch.linspace(0, flat.numel() - 1, SAMPLE, dtype=torch.float64).long().to(flat.device)]
@@ -24,10 +24,10 @@ def sampled(value: Tensor) -> Tensor:
 
 
 def inner_tensors(network: Any) -> Iterator[tuple[int, Any]]:
-    """Each tensor that a layer computes, and its slot in the recording.
+    """Yields each tensor that a layer computes, after its slot in the recording.
 
-    Constants are inputs of other layers, and shape tensors, which TensorRT often refuses as outputs, show in the shapes
-    that they make.
+    Constants are left out, and so are shape tensors, which TensorRT often refuses as outputs: their errors appear in
+    the shapes of other tensors.
     """
     from tests.integration.network import record
 
@@ -47,9 +47,16 @@ def inner_tensors(network: Any) -> Iterator[tuple[int, Any]]:
 def execute(
     plan: Path, inputs: dict[str, Tensor], aliases: dict[str, str], kernels: str | None = None
 ) -> dict[str, Tensor]:
-    """Runs an engine through TensorRT-RTX's own interface; gives every output.
+    """Runs an engine by TensorRT-RTX's own API, and returns every output by its binding's name.
 
-    ``kernels`` is the strategy for sizes that vary: ``lazy``, ``eager`` or ``none``; TensorRT-RTX's own is ``lazy``.
+    Args:
+        plan: the engine's file.
+        inputs: the inputs by binding name.
+        aliases: for each output that shares an input's memory, that input.
+        kernels: TensorRT-RTX's strategy for sizes that vary: ``lazy`` (its default), ``eager`` or ``none``.
+
+    Raises:
+        RuntimeError: TensorRT-RTX refuses the engine or the call.
     """
     import tensorrt_rtx as trt
 
@@ -79,7 +86,7 @@ def execute(
             outputs[name] = torch.empty(shape, dtype=dtypes[engine.get_tensor_dtype(name)], device=device[name])
             outputs[name] = outputs[name] if source is None else source
     for name, value in {**bound, **outputs}.items():
-        # An empty tensor has no address, and TensorRT needs one.
+        # An empty tensor has a null address, which TensorRT refuses.
         context.set_tensor_address(name, value.data_ptr() or torch.empty(1, device=device[name]).data_ptr())
     torch.cuda.synchronize()
     if not context.execute_async_v3(torch.cuda.current_stream().cuda_stream):

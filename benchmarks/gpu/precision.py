@@ -1,18 +1,19 @@
-"""What each precision costs and gains: errors, latency and engine size of the models of ``benchmarks/models``.
+"""Measures errors, latency and engine size of the models of ``benchmarks/models`` in each precision.
 
     python -m benchmarks.gpu.precision build FOLDER [MODEL ...]           # where artifacts are built; needs no GPU
     python -m benchmarks.gpu.precision run FOLDER OUT.json [--raw]        # on a GPU host
     python -m benchmarks.gpu.precision eager FOLDER EAGER.json            # there, on a torch that runs eager models
     python -m benchmarks.gpu.precision report OUT.json EAGER.json         # a Markdown table, anywhere
 
-Each model is built in fp32, by the rules of fp16 and bf16, with ``--precision auto``, and ``cast``: as it is after
-``.half()``. Errors are relative L2 against fp32 on the CPU, the worst output. The goal: none over four times that of
-eager PyTorch in the same precision on the same GPU, and none slower than the whole cast by more than 5%. Latency is of
-the loaded model with CUDA graphs, the variants of one model in turn, call by call.
+Each model is built in fp32, by the rules of fp16 and bf16, with ``--precision auto``, and as ``cast``, which is the
+model after ``.half()``. An error is the relative L2 error of the worst output, compared with fp32 on the CPU. The goal
+is that no error exceeds four times that of eager PyTorch in the same precision on the same GPU, and that no variant is
+more than 5% slower than ``cast``. Latency is that of the loaded model with CUDA graphs; the variants of one model are
+called in turns.
 
-With ``--raw`` an artifact's one engine is called through TensorRT-RTX's own interface, as a CUDA graph, which needs no
+With ``--raw`` an artifact's only engine is called by TensorRT-RTX's own API, as a CUDA graph, which needs no
 Torch-TensorRT and no particular torch. ``run`` first loads everything in $TRTCROSS_PROCESSES (8) processes, which fills
-the runtime cache, and then measures alone. Files are written as results come.
+the runtime cache, and then measures in one process. Files are written after each result.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ MODELS = (
     "three_stages", "encoder", "flux", "llama", "unet", "mask_decoder", "resnet", "vit", "efficientnet", "swin",
     "interpolation",
 )  # fmt: skip
-# The precision in which eager PyTorch computes beside each variant.
+# The precision of eager PyTorch with which each variant is compared.
 VARIANTS = {"fp32": "fp32", "fp16": "fp16", "bf16": "bf16", "auto": "fp16", "cast": "fp16"}
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 TOLERANCE = 1e-2
@@ -58,7 +59,7 @@ def example(name: str) -> tuple[torch.nn.Module, tuple[Any, ...]]:
 
 
 def build(folder: Path, names: Sequence[str]) -> None:
-    """Builds what is not in the folder yet, and the golden values of each model."""
+    """Builds the artifacts that are not in the folder yet, and the golden values of each model."""
     folder.mkdir(parents=True, exist_ok=True)
     jobs = [(str(folder), name, variant) for name in names or MODELS for variant in VARIANTS]
     jobs = [job for job in jobs if not artifact_of(*job).exists()]
@@ -116,13 +117,13 @@ def build_one(job: tuple[str, str, str]) -> str:
 
 
 def placed(leaves: Sequence[Any], precision: str, device: str) -> list[Any]:
-    """The arguments on a device, floats in a precision."""
+    """Returns the arguments on a device, with floats in a precision."""
     moved = [leaf.to(device) for leaf in leaves]
     return [leaf.to(DTYPES[precision]) if leaf.is_floating_point() else leaf for leaf in moved]
 
 
 def worst_error(got: Sequence[Tensor], want: Sequence[Tensor]) -> float:
-    """Relative L2 of the worst output; infinite where something is not finite."""
+    """Returns the relative L2 error of the worst output; infinite where an error is not finite."""
     errors = []
     for a, b in zip(got, want, strict=True):
         a, b = a.detach().cpu().double(), b.double()
@@ -159,7 +160,7 @@ def run(folder: Path, out: Path, raw: bool = False) -> None:
             for variant, latency in measure_latencies(folder, name, variants, raw).items():
                 rows[f"{name}-{variant}"] |= latency
                 print(name, variant, json.dumps(latency), flush=True)
-        except Exception as error:  # noqa: BLE001 - one model's trouble is not the others'
+        except Exception as error:  # noqa: BLE001 - one model's failure must not stop the others
             print("FAILED", name, type(error).__name__, str(error)[:300], flush=True)
         write()
 
@@ -170,7 +171,7 @@ def artifacts(folder: Path) -> Iterator[tuple[str, str]]:
 
 
 def measure_error(job: tuple[str, str, str, bool]) -> Row:
-    """Loads an artifact and calls it once; what its kernels are is in the runtime cache then."""
+    """Loads an artifact and calls it once, which also writes its kernels into the runtime cache; returns the row."""
     from toolchain import open_artifact
 
     folder, name, variant, raw = Path(job[0]), *job[1:]
@@ -189,7 +190,7 @@ def measure_error(job: tuple[str, str, str, bool]) -> Row:
 
 
 def _predicted(manifest: Any) -> float | None:
-    """What the build measured on the CPU that this precision costs the worst output."""
+    """Returns the error that this precision costs the worst output, as the build measured it on the CPU."""
     errors = [error for error in manifest.precision.errors if error is not None] if manifest.precision else []
     return max(errors, default=None)
 
@@ -197,10 +198,11 @@ def _predicted(manifest: Any) -> float | None:
 def called(
     folder: Path, name: str, variant: str, leaves: Sequence[Tensor], *, raw: bool, first: bool = False
 ) -> Callable[[], Any]:
-    """An artifact as a call that gives its outputs.
+    """Loads an artifact, and returns a call that returns its outputs.
 
     Args:
-        first: fill the runtime cache, and do without CUDA graphs.
+        raw: call the only engine by TensorRT-RTX's own API.
+        first: fill the runtime cache, and use no CUDA graphs.
     """
     path = artifact_of(folder, name, variant)
     args = placed(leaves, "fp16" if variant == "cast" else "fp32", "cuda")
@@ -248,7 +250,7 @@ def measure_latencies(folder: Path, name: str, variants: Sequence[str], raw: boo
 
 
 def eager(folder: Path, out: Path) -> None:
-    """Errors and latency of the models as PyTorch itself casts them; fp32 with TF32, as TensorRT-RTX has it."""
+    """Measures errors and latency of the models as PyTorch itself casts them; fp32 uses TF32, as TensorRT-RTX does."""
     from windows_side.benchmark.measure import measure_latency
 
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
@@ -262,13 +264,13 @@ def eager(folder: Path, out: Path) -> None:
             try:
                 model, _ = example(name)
                 with torch.no_grad():
-                    if precision == "fp32":  # another version of PyTorch must have made the same model
+                    if precision == "fp32":  # checks that this version of PyTorch has made the same model
                         row["cpu_error"] = worst_error(pytree.tree_leaves(model(*leaves)), want)
                     model, args = model.cuda().to(dtype), placed(leaves, precision, "cuda")
                     row["error"] = worst_error(pytree.tree_leaves(model(*args)), want)
                     (latency,) = measure_latency([lambda m=model, a=args: m(*a)], calls=30, warm_up=5)
                     row["one_at_a_time"] = latency.median
-            except Exception as error:  # noqa: BLE001 - the peer's trouble is a result
+            except Exception as error:  # noqa: BLE001 - a failure of PyTorch is a result
                 row["failed"] = f"{type(error).__name__}: {error}"[:300]
             print(json.dumps(row), flush=True)
             document["rows"].append(row)

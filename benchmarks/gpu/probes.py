@@ -1,12 +1,12 @@
-"""Plans of one network that each show one inner tensor, and what they must give: made without a GPU, run on one.
+"""Makes plans of a network that each show one inner tensor, and computes what they must return. Needs no GPU.
 
-A tensor that is an output cannot be fused away, so that showing all of them may hide what is wrong. So each gets a plan
-of its own: the whole network with one more output (``marked``), or the network up to that tensor (``cut``). The plan as
-it is built (``whole``) shows what is to be explained.
+A tensor that is an output cannot be fused away, so that showing all tensors at once may hide a defect. So each tensor
+gets a plan of its own: the whole network with one more output (``marked``), or the network up to that tensor (``cut``).
+The plan of the build (``whole``) shows the error that is to be explained.
 
-Reference is the network itself in fp32 on the CPU (``tests/integration/network/exact.py``), its weights as they are in
-the plan. Beside each tensor stands what rounding alone costs it: the error of the same network when each layer's result
-is rounded to the dtype that TensorRT gives it.
+The reference is the network in fp32 on the CPU (``tests/integration/network/exact.py``), with the weights of the plan.
+Each tensor also has the error that rounding alone causes: that of the same network when each layer's result is rounded
+to the dtype that TensorRT gives it.
 """
 
 from __future__ import annotations
@@ -33,10 +33,11 @@ class Inner:
     """A tensor that is compared.
 
     Attributes:
-        layer: that gives it.
-        kind: of the layer.
-        expected: relative L2 error that rounding alone makes.
-        sources: the slots of the tensors that the layer takes.
+        layer: the name of the layer that computes it.
+        kind: the kind of the layer.
+        dtype: the tensor's dtype in the network.
+        expected: the relative L2 error that rounding alone causes.
+        sources: the slots of the tensors that the layer reads.
     """
 
     layer: str
@@ -48,11 +49,12 @@ class Inner:
 
 @dataclass
 class Probe:
-    """One plan.
+    """One plan of a network.
 
     Attributes:
+        plan: the plan's file.
         form: ``whole``, ``marked`` or ``cut``.
-        slot: of the tensor that it shows; None of the whole.
+        slot: the slot of the tensor that it shows; None for ``whole``.
     """
 
     plan: str
@@ -66,9 +68,11 @@ class Subject:
 
     Attributes:
         values: the file of its inputs and of samples of its tensors in fp32.
-        inputs: binding names.
-        outputs: by binding name, the slot.
-        tensors: by slot, as text; in the order in which they are computed.
+        inputs: the names of the input bindings.
+        outputs: the slots of the outputs, by binding name.
+        aliases: for each output that shares an input's memory, that input.
+        tensors: the tensors by slot (as text), in the order in which they are computed.
+        probes: the network's plans.
     """
 
     name: str
@@ -81,7 +85,7 @@ class Subject:
 
 
 def read_subjects(folder: Path) -> list[Subject]:
-    """What :func:`prepare` left in a folder, or in its folders, whose names become part of each network's."""
+    """Reads what :func:`prepare` wrote into a folder or folders below it, whose names precede the networks' names."""
     return [
         Subject(
             **{
@@ -109,15 +113,16 @@ def prepare(
     forms: Sequence[str] = (WHOLE, MARKED),
     most: int = 64,
 ) -> list[Subject]:
-    """Builds a program as ``trtcross build`` does, and on the way the plans that show its inner tensors.
+    """Builds a program as ``trtcross build`` does, and meanwhile the plans that show its inner tensors.
 
     Args:
-        folder: gets the plans; what is in it already stays.
-        source: from :mod:`linux_side.frontend.source`.
-        options: of the build.
-        call: arguments and keywords with which the networks are run.
-        forms: the plans that are made.
-        most: tensors of one network that get plans, at even distances where there are more.
+        folder: where the plans go; other files in it stay.
+        name: the name of the first network; the names of others are made from it.
+        source: the program, of :mod:`linux_side.frontend.source`.
+        options: the options of the build.
+        call: the arguments and keywords with which the networks are run.
+        forms: the forms of plans to make.
+        most: the most tensors of one network that get plans, chosen at even distances.
     """
     from tests.integration.harness import build_source, imported_builder
 
@@ -147,7 +152,7 @@ def prepare(
 
 
 def watch_calls(network: Any, seen: list[dict[str, Tensor]]) -> None:
-    """Keeps what a recorded network is called with, before an engine would write into it."""
+    """Records copies of a network's inputs at each call, before the call can change them."""
     run = network.run
 
     def watched(inputs: dict[str, Tensor]) -> Any:
@@ -158,7 +163,7 @@ def watch_calls(network: Any, seen: list[dict[str, Tensor]]) -> None:
 
 
 def remember(folder: Path, subjects: Sequence[Subject]) -> None:
-    """Adds to the list that :func:`read_subjects` reads."""
+    """Adds networks to the list that :func:`read_subjects` reads; they replace those of the same names."""
     path = folder / SUBJECTS
     known = json.loads(path.read_text()) if path.exists() else []
     names = {subject.name for subject in subjects}
@@ -167,7 +172,7 @@ def remember(folder: Path, subjects: Sequence[Subject]) -> None:
 
 
 def subject_of(folder: Path, name: str, network: Any, inputs: dict[str, Tensor]) -> Subject:
-    """Computes a recorded network on the CPU, and writes what its plans must give; it has no plan yet."""
+    """Computes a recorded network on the CPU, and writes what its plans must return. The result has no plans yet."""
     from tests.integration.network.exact import exact
 
     rounded = network.run_all(inputs)
@@ -197,7 +202,10 @@ def _widened(value: Tensor) -> Tensor:
 
 
 def relative_error(got: Tensor, want: Tensor) -> float:
-    """Relative L2 over what is finite in ``want``; infinite where anything else is not as it is there."""
+    """Returns the relative L2 error of the elements that are finite in ``want``.
+
+    It is infinite where another element differs from ``want``, or where one of those is not finite.
+    """
     a, b = got.double(), want.double()
     finite = b.isfinite()
     if not torch.equal(a[~finite].nan_to_num(), b[~finite].nan_to_num()) or not a[finite].isfinite().all():
@@ -207,7 +215,7 @@ def relative_error(got: Tensor, want: Tensor) -> float:
 
 
 class _Writer:
-    """Stands in for ``EngineBuilder.build``, and writes further plans of each network."""
+    """Replaces ``EngineBuilder.build`` by one that also writes further plans of each network."""
 
     def __init__(self, folder: Path, name: str, forms: Sequence[str], most: int) -> None:
         self._folder, self._name, self._forms, self._most = folder, name, forms, most
@@ -234,7 +242,7 @@ class _Writer:
         return plan
 
     def _showing(self, interpreter: Any, network: Any, tensor: Any, slot: int, without: Sequence[Any]) -> Any:
-        """The plan with one more output, and without others; the network stays as it was."""
+        """Builds the plan with one more output and without the given ones; the network stays as it was."""
         from linux_side import upstream
 
         for output in without:
@@ -254,7 +262,7 @@ class _Writer:
 
 
 def _of_interest(network: Any) -> Iterator[tuple[int, Any]]:
-    """The inner tensors of floats that depend on the network's inputs."""
+    """Yields the inner tensors of floats that depend on the network's inputs."""
     from tests.integration.network import record
 
     recorded = record(network)
@@ -274,7 +282,7 @@ def _thinned(items: list[Any], most: int) -> list[Any]:
 
 
 def jobs_of(subjects: Sequence[Subject]) -> Iterator[tuple[Subject, Probe]]:
-    """Every plan; the whole ones first."""
+    """Yields every plan, the whole ones first."""
     for form in (WHOLE, MARKED, CUT):
         for subject in subjects:
             yield from ((subject, probe) for probe in subject.probes if probe.form == form)

@@ -1,4 +1,4 @@
-"""Work in several processes, one of which may crash."""
+"""Calls a function in several processes, any of which may crash."""
 
 from __future__ import annotations
 
@@ -15,9 +15,15 @@ Result = TypeVar("Result")
 def in_processes(
     work: Callable[[Job], Result], jobs: Sequence[Job], count: int
 ) -> Iterator[tuple[Job, Result | Exception]]:
-    """Each job with its result, or with the exception that ended it, as they come.
+    """Yields each job with its result, or with the exception that ended it, as they end.
 
-    When a process dies it is not known which job killed it: those that may have are run again, one process each.
+    When a process dies, it is not known which job killed it. So the jobs that may have done so are run again, each in a
+    process of its own. :func:`benchmarks.zoo.processes.run_commands` runs commands with time limits instead.
+
+    Args:
+        work: is called with each job; it and its results must be picklable.
+        jobs: the arguments.
+        count: the number of processes.
     """
     waiting = list(jobs)
     while waiting:
@@ -27,7 +33,7 @@ def in_processes(
                 interrupted.append(job)
             else:
                 yield job, result
-        for job in interrupted[: 2 * count]:  # the pool hands out that many at most
+        for job in interrupted[: 2 * count]:  # the pool has at most that many jobs in its processes
             yield from _once(work, [job], 1)
         waiting = interrupted[2 * count :]
 

@@ -1,4 +1,4 @@
-"""The floor: one engine called through TensorRT-RTX's own Python API, its buffers bound once."""
+"""The floor of a call: one engine, called by TensorRT-RTX's own Python API with buffers that are bound once."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _DTYPES = {
 
 
 def engine_inputs(model: LoadedModel, leaves: Sequence[Any]) -> list[torch.Tensor]:
-    """What reaches the one engine of a model when it is called with these leaves."""
+    """Returns the inputs of a model's only engine when the model is called with these leaves."""
     seen: list[torch.Tensor] = []
 
     class Watching(torch.fx.Interpreter):
@@ -36,13 +36,14 @@ def engine_inputs(model: LoadedModel, leaves: Sequence[Any]) -> list[torch.Tenso
 
 
 class RawEngine:
-    """An engine with its inputs and outputs bound; calling it enqueues it, and nothing else.
+    """An engine whose inputs and outputs are bound; a call only enqueues it.
 
-    Dynamic shapes get kernels for the very shapes before the first call, as with our CUDA graphs.
+    For dynamic shapes, kernels for the very shapes are compiled before the first call, as with our CUDA graphs.
 
     Args:
-        inputs: in the order of the engine info.
-        cache: a file of compiled kernels, read if it is there; :meth:`keep_kernels` writes it.
+        engine: the engine in the artifact.
+        inputs: its inputs in the order of the engine info.
+        cache: a file of compiled kernels, which is read if it exists; :meth:`keep_kernels` writes it.
     """
 
     def __init__(self, engine: Engine, inputs: Sequence[torch.Tensor], cache: Path | None = None) -> None:
@@ -71,7 +72,7 @@ class RawEngine:
             raise RuntimeError("TensorRT-RTX refused the call")
 
     def keep_kernels(self) -> None:
-        """Writes the file of kernels; call it after a first call."""
+        """Writes the file of kernels; it must be called after a first call of the engine."""
         if self._cache_file:
             part = self._cache_file.with_suffix(".part")
             part.write_bytes(memoryview(self._cache.serialize()))
@@ -83,7 +84,7 @@ class RawEngine:
 
 
 def captured(callee: Any) -> Any:
-    """The callee as a CUDA graph of its own."""
+    """Captures a callee as a CUDA graph, and returns the graph's replay."""
     stream = torch.cuda.Stream()
     with torch.cuda.stream(stream):
         for _ in range(3):

@@ -1,4 +1,4 @@
-"""Writes docs/benchmarks/gpu.md and its plot from the files that the other scripts left in docs/benchmarks/gpu/.
+"""Writes docs/benchmarks/gpu.md and its plot from the files that the other scripts wrote to docs/benchmarks/gpu/.
 
 python -m benchmarks.gpu.report
 """
@@ -49,7 +49,7 @@ def _read(name: str) -> Any:
 
 
 def errors_table() -> str:
-    """Errors against golden I/O and against the original on the same GPU, as far as each was measured."""
+    """Returns the table of errors, compared with golden I/O and with the original on the same GPU."""
     text = (FOLDER / "errors.jsonl").read_text(encoding="utf-8")
     found: dict[tuple[str, str], dict[tuple[str, bool], dict[str, Any]]] = {}
     for row in map(json.loads, text.splitlines()):
@@ -73,7 +73,7 @@ def _against_golden(row: dict[str, Any] | None) -> tuple[str, ...]:
 
 
 def _against_eager(row: dict[str, Any] | None) -> tuple[str, str]:
-    """How far an artifact is off the original in eager PyTorch, and how far the original is when it is cast."""
+    """Returns the error of an artifact and of the cast original, both compared with the original in eager PyTorch."""
     if row is None:
         return "", ""
     cast = row["eager_cast_l2"]
@@ -81,7 +81,7 @@ def _against_eager(row: dict[str, Any] | None) -> tuple[str, str]:
 
 
 def defects_table(rows: list[dict[str, Any]]) -> str:
-    """The cases that some form makes wrong: as Torch-TensorRT lowers them, and as ``build`` makes them."""
+    """Returns the table of cases that are wrong in some form, as Torch-TensorRT lowers them and as ``build`` does."""
     lines = []
     for name, mine in _by_case(rows).items():
         plain = [row for row in mine if row["build"] == "plain"]
@@ -93,7 +93,7 @@ def defects_table(rows: list[dict[str, Any]]) -> str:
 
 
 def right_table(rows: list[dict[str, Any]]) -> str:
-    """The cases that are right in every form, as they are."""
+    """Returns the table of cases that are right in every form without any rewrite."""
     whats: dict[str, list[str]] = {}
     for name, mine in _by_case(rows).items():
         if all(row.get("within") for row in mine):
@@ -113,7 +113,7 @@ def _by_case(rows: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
 
 
 def _forms(rows: list[dict[str, Any]]) -> str:
-    """In how many of its forms a case is wrong, and in how many of those its engine does not run at all."""
+    """Returns in how many of its forms a case is wrong, and in how many of those its engine cannot run."""
     wrong = [row for row in rows if not row.get("within")]
     failed = sum("error" in row for row in wrong)
     words = f"{len(wrong)} of {len(rows)}" if rows else ""
@@ -154,7 +154,7 @@ def latency_table(points: dict[tuple[str, int, str], dict[str, dict[str, Any]]])
 
 
 def peer_table(rows: list[dict[str, Any]], points: dict[tuple[str, int, str], dict[str, dict[str, Any]]]) -> str:
-    """Eager and compiled PyTorch beside ours, where ours was measured with the same batch."""
+    """Returns the table of eager and compiled PyTorch and ours, where ours was measured with the same batch."""
     ours = {
         (*name.replace("_8-", "-").rsplit("-", 1), batch): found["ours, CUDA graphs"]
         for (name, batch, stream), found in points.items()
@@ -209,7 +209,7 @@ def memory_table(rows: list[dict[str, Any]]) -> str:
 
 
 def workers_table(document: dict[str, Any]) -> str:
-    """What the threads of a run have done, and whether it was right."""
+    """Returns the table of a run's threads: their calls and the largest difference of a result."""
     return table(
         ("artifact", "GPU", "CUDA graphs", "calls", "largest difference from the first result", "error"),
         [(w["artifact"], w["device"], "yes" if w["cuda_graphs"] else "", w["calls"], f"{w['worst']:.1g}",
@@ -218,7 +218,7 @@ def workers_table(document: dict[str, Any]) -> str:
 
 
 def memory_over_time(document: dict[str, Any]) -> str:
-    """What host and GPUs have given, in MiB, at some moments of a run."""
+    """Returns the table of the memory of host and GPUs, in MiB, at some moments of a run."""
     samples = document["memory"]
     end = samples[-1]["seconds"]
     moments = [moment for moment in (0, 2, 10, 60, 300) if moment < end / 2] + [end / 2, end]
@@ -237,7 +237,7 @@ def table(header: Row, rows: Sequence[Row]) -> str:
 
 
 def dot_plot(points: dict[tuple[str, int, str], dict[str, dict[str, Any]]]) -> str:
-    """One line for each point on the caller's default stream: how long each way takes against the raw call."""
+    """Draws, for each artifact and batch on the default stream, the time of each callee relative to the raw call."""
     rows = [(f"{name} b{batch}", found) for (name, batch, stream), found in points.items()
             if stream == "default" and "raw" in found]  # fmt: skip
     left, width, step, top = 190, 480, 26, 78

@@ -1,10 +1,10 @@
-"""What TensorRT-RTX computes wrongly, and whether it still does behind :mod:`linux_side.backends.rtx_defects`.
+"""Measures what TensorRT-RTX computes wrongly, without and with the rewrites of :mod:`linux_side.backends.rtx_defects`.
 
     python -m benchmarks.gpu.rtx_defects build FOLDER           # where the engines are built, without a GPU
     python -m benchmarks.gpu.rtx_defects run FOLDER OUT.json    # on a GPU host, best on a GPU of TensorRT-RTX's list
 
-A case is built ``plain``, as Torch-TensorRT lowers it, and where there is something to avoid also ``avoided``, as
-``trtcross build`` does. $TRTCROSS_PROCESSES (8) run at once.
+A case is built ``plain``, as Torch-TensorRT lowers it, and where a rewrite applies also ``avoided``, as ``trtcross
+build`` does. $TRTCROSS_PROCESSES (8) processes run at once.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ BUILDS = ("plain", "avoided")
 
 
 class Layers(nn.Module):
-    """A linear layer with a bias that cannot be overlooked, and what follows it."""
+    """A linear layer with a large bias, and what follows it."""
 
     def __init__(self, tail: Callable[[Layers, Tensor, Tensor], Any]) -> None:
         super().__init__()
@@ -62,7 +62,7 @@ class Case:
 
     @property
     def builds(self) -> tuple[str, ...]:
-        """Ours differs only where there is something to avoid."""
+        """How the case is built; ``avoided`` differs from ``plain`` only for some operators."""
         return BUILDS if self.name.startswith(("relu", "gelu", "power", "window")) else BUILDS[:1]
 
     def file(self, folder: Path, build: str) -> Path:
@@ -109,7 +109,7 @@ def _operations(activation: Callable[[Tensor], Tensor]) -> dict[str, Tail]:
     }
 
 
-# What else may follow a linear layer and ReLU or GELU.
+# Further operations after a linear layer and ReLU or GELU.
 OTHERS: dict[str, Tail] = {
     "relu; addcmul": lambda m, x, h: torch.addcmul(x, F.relu(h), m.scale),
     "relu; also an output": lambda m, x, h: (F.relu(h) * 2, F.relu(h)),
@@ -150,7 +150,7 @@ POWERS: dict[str, Tail] = {
 
 
 def _image(x: Tensor) -> Tensor:
-    """The input as images of four channels."""
+    """Returns the input as images of four channels."""
     return x.reshape(-1, 4, 8, 8)
 
 
@@ -171,7 +171,7 @@ WINDOWS: dict[str, Callable[[Tensor], Tensor]] = {
 
 
 def _windows(*names: str, once: bool = True) -> Tail:
-    """The layers, of one image or each of its own view of the input."""
+    """Returns a tail of several layers that read the same image, or each its own view of the input."""
 
     def tail(m: Layers, x: Tensor, h: Tensor) -> tuple[Tensor, ...]:
         image = _image(x)
@@ -227,7 +227,7 @@ def build(folder: Path) -> None:
     for case in cases():
         for kind in case.builds:
             out = case.file(folder, kind)
-            if out.exists() and kind == "plain":  # the other kind changes with our code
+            if out.exists() and kind == "plain":  # the other kind is built again, because it changes with our code
                 continue
             builder.prepare = ours if kind == "avoided" else lambda partition: None
             torch.manual_seed(1)
@@ -237,7 +237,7 @@ def build(folder: Path) -> None:
                 built = build_here(
                     Layers(case.tail).eval(), call, folder=folder, dynamic=("x.0=1:4:8",) * case.dynamic, **options
                 )
-            except Exception as error:  # noqa: BLE001 - one case's trouble is not the others'
+            except Exception as error:  # noqa: BLE001 - one case's failure must not stop the others
                 print("FAILED", out.stem, str(error)[:300], flush=True)
                 continue
             built.artifact.path.replace(out)
@@ -263,7 +263,7 @@ def run_one(job: tuple[str, str, str, str]) -> dict[str, Any]:
 
 
 def run(folder: Path, out: Path) -> int:
-    """Returns how many cases are wrong although they are avoided; one that was not built is wrong."""
+    """Runs all cases; returns how many are wrong although they are ``avoided``. One that was not built is wrong."""
     wanted = [(case, kind) for kind in reversed(BUILDS) for case in cases() if kind in case.builds]
     jobs = [(case.name, case.form, kind, str(case.file(folder, kind))) for case, kind in wanted]
     rows: list[dict[str, Any]] = []

@@ -1,11 +1,11 @@
-"""``Session`` beside ``load``, TensorRT-RTX's own API and Torch-TensorRT's own load: start, steady calls, many at once.
+"""Compares ``Session`` with ``load``, TensorRT-RTX's own API and Torch-TensorRT's own load: start and calls.
 
 python -m benchmarks.gpu.session OUT.json [--only first,compiled,steady,many,stress] [--seconds 60] ARTIFACT ...
 
-A start is told in phases, each with the seconds since the process was begun. Two programs stand beside it, measured
-in turn with it: ``floor`` starts Python, the driver, CUDA's context and TensorRT-RTX's runtime, and does nothing with
-them; ``bare`` runs the engine by TensorRT-RTX's own API. Kernels are in a folder of each artifact's own, below
-$TRTCROSS_RUNTIME_CACHE, and are compiled by the first process that needs them.
+A start is reported in phases, each with the seconds since the process began. Two further programs are measured in turns
+with it: ``floor`` only starts Python, the driver, CUDA's context and TensorRT-RTX's runtime; ``bare`` runs the engine
+by TensorRT-RTX's own API. Each artifact has a folder of kernels below $TRTCROSS_RUNTIME_CACHE, and the first process
+that needs them compiles them.
 """
 
 from __future__ import annotations
@@ -28,17 +28,17 @@ from typing import Any
 from benchmarks.gpu.latency import for_this_host
 
 PARTS = ("first", "compiled", "steady", "many", "stress")
-_SECONDS = 3.0  # of a throughput
+_SECONDS = 3.0  # how long a throughput is measured
 _AT_ONCE = 4
 
-# Each prints, as JSON, seconds from the start of the process to what it names. argv: artifact, folder of kernels.
+# Each program prints as JSON the seconds from its start to each mark. argv: artifact, folder of kernels.
 _BEGIN = """
 import json, os, sys, time
 begun = float(os.environ["BEGUN"]); marks = {}
 def mark(name): marks[name] = round(time.time() - begun, 4)
 mark("python")
 """
-# What no program that uses TensorRT from Python does without.
+# What every program needs that uses TensorRT from Python.
 _FLOOR = """
 import ctypes
 driver = ctypes.CDLL("libcuda.so.1")
@@ -54,7 +54,7 @@ mark("TensorRT-RTX is imported")
 runtime = trt.Runtime(trt.Logger(trt.Logger.ERROR))
 mark("first")
 """
-# The same without a GPU: what importing takes, one after another.
+# The imports one after another, which need no GPU.
 _IMPORTS = """
 import numpy
 mark("numpy")
@@ -172,17 +172,17 @@ mark("first")
 """
 _END = "\nprint(json.dumps(marks), flush=True)\n"
 _WITH_NUMPY = _NUMPY_FIRST + _SESSION
-# In turn with each other; the session that imports numpy itself is for programs that have none of their own.
+# These are measured in turns. "numpy behind it" is for programs that do not import numpy themselves.
 _QUICK = {
     "session": _WITH_NUMPY, "bare": _BARE, "floor": _FLOOR, "session, numpy behind it": _SESSION, "imports": _IMPORTS,
 }  # fmt: skip
 _ROUNDS = 3
-# Of the goal: without a model, and for each second of reading, deserializing and the first call by the bare API.
+# The goal in seconds: a constant, and a factor for the bare API's time of reading, deserializing and the first call.
 _GOAL, _GOAL_FACTOR = 0.7, 1.3
 
 
 def cold(program: str, path: Path, kernels: Path) -> dict[str, Any]:
-    """A fresh process to its first result, or what it ended with."""
+    """Runs a program in a fresh process, and returns its marks or its error."""
     environment = {**os.environ, "BEGUN": str(time.time())}
     command = [sys.executable, "-c", _BEGIN + program + _END, str(path), str(kernels)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=120)
@@ -193,7 +193,7 @@ def cold(program: str, path: Path, kernels: Path) -> dict[str, Any]:
 
 
 def first(path: Path, kernels: Path) -> dict[str, Any]:
-    """Cold processes: one without kernels, then those that find them."""
+    """Measures cold processes: one that may compile kernels, then several that find them."""
     row: dict[str, Any] = {"session, kernels compiled": cold(_WITH_NUMPY, path, kernels)}
     runs: dict[str, list[dict[str, Any]]] = {name: [] for name in _QUICK}
     for _ in range(_ROUNDS):
@@ -210,7 +210,7 @@ def first(path: Path, kernels: Path) -> dict[str, Any]:
 
 
 def compiled(path: Path) -> dict[str, Any]:
-    """Cold processes that find no kernels; Torch-TensorRT's own load keeps none."""
+    """Measures cold processes without kernels, Torch-TensorRT's own load among them, which keeps none."""
     row: dict[str, Any] = {}
     for name, program in {"bare": _BARE, "load": _LOAD, "stock": _STOCK}.items():
         with tempfile.TemporaryDirectory() as empty:
@@ -219,7 +219,7 @@ def compiled(path: Path) -> dict[str, Any]:
 
 
 def microseconds(callee: Callable[[], Any], wait: Callable[[], Any], *, calls: int = 300) -> dict[str, float]:
-    """Of calls one behind another (each waited for) and of enqueuing alone."""
+    """Returns the microseconds of a call: the median of calls that are waited for, the mean of calls back to back."""
     for _ in range(30):
         callee()
     wait()
@@ -238,7 +238,7 @@ def microseconds(callee: Callable[[], Any], wait: Callable[[], Any], *, calls: i
 
 
 def steady(path: Path, kernels: Path) -> dict[str, Any]:
-    """Calls of the raw engine, of sessions and of ``load``, on one example of the least sizes; with graphs too."""
+    """Measures calls of the raw engine, of sessions and of ``load`` at the least sizes, without and with graphs."""
     import torch
 
     from benchmarks.gpu.raw import RawEngine, captured
@@ -265,7 +265,7 @@ def steady(path: Path, kernels: Path) -> dict[str, Any]:
             graphed: load(path, allow_unlisted_gpu=True, runtime_cache=kernels, cuda_graphs=graphed)
             for graphed in (False, True)
         }
-        session.run(on_gpu), models[False](**on_gpu)  # better kernels are compiled beside these
+        session.run(on_gpu), models[False](**on_gpu)  # better kernels are then compiled in the background
         time.sleep(2)
         replay = captured(raw)
         callees: dict[str, tuple[Callable[[], Any], Callable[[], Any]]] = {
@@ -289,7 +289,7 @@ def steady(path: Path, kernels: Path) -> dict[str, Any]:
 
 
 def example(manifest: Any) -> list[Any]:
-    """The leaves of a call with the least sizes: small whole numbers, or random ones."""
+    """Returns the leaves of a call with the least sizes: 0 or 1 for integers, random numbers for floats."""
     import numpy as np
 
     random = np.random.default_rng(0)
@@ -310,7 +310,7 @@ def _lanes(session: Any) -> Iterator[Any]:
 
 
 def many(path: Path, kernels: Path) -> dict[str, Any]:
-    """Calls a second, of numpy's arrays: four threads on one context and on four, and four processes."""
+    """Measures the calls per second with numpy arrays: four threads on one and on four contexts, and four processes."""
     row: dict[str, Any] = {}
     for graphs in (False, True):
         words = ", graphs" if graphs else ""
@@ -331,7 +331,7 @@ def _called(path: Path, kernels: Path, contexts: int, graphs: bool) -> Iterator[
         leaves = example(session.manifest)
         for _ in range(8 * contexts):
             session.run_leaves(leaves)
-        time.sleep(1)  # better kernels
+        time.sleep(1)  # meanwhile better kernels are compiled
         yield lambda: session.run_leaves(leaves)
 
 
@@ -381,10 +381,10 @@ def _processes(path: Path, kernels: Path, graphs: bool) -> float:
 
 
 def stress(paths: list[Path], kernels: Path, seconds: float) -> dict[str, Any]:
-    """Threads on sessions with several contexts, without and with graphs; each result is compared to the bit.
+    """Runs threads on sessions with several contexts, without and with graphs, and compares each result to the bit.
 
-    Every other thread has torch's tensors on the GPU, in a stream of its own; the rest have numpy's arrays. Dynamic
-    artifacts have graphs alone: without, better kernels come some calls later, and with them other bits.
+    Every other thread passes torch tensors on the GPU, on a stream of its own; the others pass numpy arrays. Dynamic
+    artifacts run only with graphs: without graphs, better kernels replace the first ones and change the bits.
     """
     import torch
 
@@ -401,7 +401,7 @@ def stress(paths: list[Path], kernels: Path, seconds: float) -> dict[str, Any]:
                     got = [torch.as_tensor(value).cpu() for value in session.run_leaves(given)]
                     row["wrong"] += not all(map(torch.equal, got, want))
                     row["calls"][name] = row["calls"].get(name, 0) + 1
-        except Exception as error:  # noqa: BLE001 - it is what is reported
+        except Exception as error:  # noqa: BLE001 - the error is part of the report
             row["errors"].append(f"{name}: {error}"[:500])
 
     with ExitStack() as stack:

@@ -1,12 +1,12 @@
-"""What an engine of a few light operators costs between pieces of PyTorch, and what it brings.
+"""Measures the cost and the gain of small engines of a few light operators between parts that PyTorch runs.
 
     python -m benchmarks.gpu.small_engines build FOLDER            # without a GPU
     python -m benchmarks.gpu.small_engines run FOLDER [OUT.json]   # on a GPU host
 
-One model in two forms: a matrix product, and then eight times so many light operators behind one that PyTorch keeps.
-In the form ``engines`` the light operators are eight engines, in the form ``torch`` PyTorch computes them. ``run``
-prints the ratio of their times at several sizes, one call at a time and back to back, with and without CUDA graphs.
-It is what the numbers in ``linux_side/lowering/small_engines.py`` come from.
+The model is a matrix product, and then eight times one operator that stays in PyTorch and some light operators. In the
+form ``engines`` the light operators are eight engines; in the form ``torch`` PyTorch computes them. ``run`` prints the
+ratio of their times at several sizes, one call at a time and back to back, with and without CUDA graphs. The numbers in
+``linux_side/lowering/small_engines.py`` were measured by it.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ OPERATORS = (1, 2, 4, 6, 8)
 WIDTH = 64
 ROWS = tuple(2**power // WIDTH for power in (12, 16, 18, 20, 22))
 KEPT = "aten.erf.default"
-# Each of another kind than the one before, or constant folding and fusion in eager would be unlike a model's.
+# Neighbours are of different kinds, as in a model; equal ones could be folded or fused.
 LIGHT = ("sin", "abs", "relu", "neg", "sigmoid", "tanh", "cos", "exp")
 
 
 class Pieces(nn.Module):
-    """Values (rows, 64) between -1 and 1, of the same shape."""
+    """The model: takes and returns values (rows, 64)."""
 
     def __init__(self, operators: int) -> None:
         super().__init__()
@@ -50,7 +50,7 @@ class Pieces(nn.Module):
 
 
 def build(folder: Path) -> None:
-    """Builds what is not in the folder yet."""
+    """Builds the artifacts that are not in the folder yet."""
     folder.mkdir(parents=True, exist_ok=True)
     for operators in OPERATORS:
         for form in ("engines", "torch"):
@@ -84,7 +84,7 @@ def build_one(path: Path, operators: int, form: str) -> int:
 
 
 def measured(folder: Path) -> Iterator[Row]:
-    """Measures both forms of each, in turns."""
+    """Measures both forms in turns, for each number of operators and each size."""
     from windows_side import load
     from windows_side.benchmark.measure import measure_latency, measure_throughput
 
@@ -96,7 +96,7 @@ def measured(folder: Path) -> Iterator[Row]:
                 x = torch.randn(rows, WIDTH, device="cuda")
                 calls = [lambda model=model, x=x: model(x) for model in models]
                 worst = max((calls[0]() - calls[1]()).abs().max().item() for _ in range(2))
-                time.sleep(1)  # kernels for these very sizes are compiled beside the first calls
+                time.sleep(1)  # kernels for these very sizes are compiled in the background after the first calls
                 alone = [latency.median for latency in measure_latency(calls, calls=100, warm_up=20)]
                 together = [measure_throughput(call, calls=100) for call in calls]
                 yield {

@@ -1,4 +1,4 @@
-"""Several models, threads and GPUs at once, for as long as is asked: results stay right, memory does not grow.
+"""Calls several models by threads on all GPUs for a given time, and checks results and memory.
 
 python -m benchmarks.gpu.soak SECONDS OUT.json ARTIFACT ...
 """
@@ -22,17 +22,17 @@ _CALLS_BEFORE = 20
 
 
 def results_of(model: LoadedModel, call: Call) -> Iterator[list[torch.Tensor]]:
-    """The same call again and again, on a stream of its own."""
+    """Yields the results of the same call again and again, on a stream of its own."""
     with torch.cuda.stream(torch.cuda.Stream(model.device)):
         while True:
             yield call.of(model)
 
 
 def workers_for(path: Path, device: torch.device, cuda_graphs: bool) -> list[Worker]:
-    """Threads that share one model."""
+    """Makes threads that share one model."""
     model = load(path, device, allow_unlisted_gpu=True, cuda_graphs=cuda_graphs)
     call = call_for(path, device)
-    for _ in range(_CALLS_BEFORE):  # until the kernels for these shapes are there
+    for _ in range(_CALLS_BEFORE):  # so that the kernels for these shapes are compiled
         call.of(model)
     time.sleep(1)
     want = call.of(model)

@@ -1,12 +1,12 @@
-"""Networks of which TensorRT-RTX is suspected to compute something wrongly in halves, prepared for ``bisect run``.
+"""Prepares networks that TensorRT-RTX is suspected to compute wrongly in halves, for ``bisect run``.
 
     python -m benchmarks.gpu.suspects FOLDER [GROUP ...]
 
-Each is built in fp32, by the rules of ``--precision fp16``, and ``cast``: as the model is after ``.half()``. Groups:
-``interpolation`` (the nets of benchmarks/models), ``ladder`` (from a lone layer of resizing to such a net, a step at a
-time), ``resize`` (one layer of resizing between others, in many forms), ``coarse`` and ``stages`` (the inner tensors of
-two nets of interpolation), ``masks`` and ``flux`` (the inner tensors of small ones, the outputs of larger ones), and
-``random`` (these with the weights with which PyTorch begins).
+Each is built in fp32, by the rules of ``--precision fp16``, and as ``cast``, which is the model after ``.half()``.
+Groups: ``interpolation`` (the interpolation models of benchmarks/models), ``ladder`` (from a single resizing layer to
+such a model, step by step), ``resize`` (one resizing layer between others, in many forms), ``coarse`` and ``stages``
+(the inner tensors of two interpolation models), ``masks`` and ``flux`` (the inner tensors of small models and the
+outputs of larger ones), and ``random`` (these with PyTorch's initial weights).
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ Example = tuple[nn.Module, tuple[Any, ...]]
 
 @dataclass(frozen=True)
 class Suspect:
-    """One model, and how it is built."""
+    """One model, its group, and how it is built."""
 
     group: str
     name: str
@@ -49,19 +49,21 @@ class Suspect:
         return f"{self.name}-{self.precision}"
 
 
-# One layer of resizing, by hand: the networks of a build without the time that it takes
+# Networks with one resizing layer, made by hand, because a build would take longer
 
 HEIGHT, WIDTH = 32, 48
 
 
 @dataclass(frozen=True)
 class Resizing:
-    """A layer of resizing, a convolution before or behind it, or both.
+    """A resizing layer, perhaps with a convolution before it, behind it, or both.
 
     Attributes:
-        precision: ``fp32``; ``cast``: halves; ``fp16``: resizing in fp32, what stands beside it in halves.
-        by: ``scale`` or ``size``.
-        neighbours: ``none``, ``before``, ``behind`` or ``both``.
+        precision: ``fp32``, ``cast`` (everything in halves) or ``fp16`` (resizing in fp32, its neighbours in halves).
+        factor: the factor of height and width.
+        by: whether the layer gets the ``scale`` or the ``size``.
+        neighbours: where convolutions are: ``none``, ``before``, ``behind`` or ``both``.
+        dynamic: whether sizes are dynamic.
         corners: whether corners are aligned.
     """
 
@@ -82,7 +84,7 @@ class Resizing:
 
 def resizings() -> Iterator[Resizing]:
     for precision in (CAST, FP16, FP32):
-        # With nothing beside it, what the rules make is the network in fp32.
+        # Without neighbours, the rules of fp16 make the same network as fp32.
         places = {FP32: ("none", "both"), FP16: ("before", "behind", "both")}
         for dynamic in (False, True):
             for by in ("scale", "size"):
@@ -152,22 +154,24 @@ def _resize(net: Any, x: Any, form: Resizing) -> Any:
         layer.scales = [1.0, 1.0, form.factor, form.factor]
     elif not form.dynamic:
         layer.shape = [1, form.channels, *size]
-    else:  # as it is converted: the first sizes are the input's own
+    else:  # as the converter makes it: the first sizes are those of the input
         first = net.network.add_slice(net.network.add_shape(x).get_output(0), (0,), (2,), (1,)).get_output(0)
         whole = net.network.add_concatenation([first, net.constant(size, torch.int64)])
         layer.set_input(1, whole.get_output(0))
     return layer.get_output(0)
 
 
-# From a layer of resizing to interpolation
+# Steps from a resizing layer to an interpolation model
 
 
 class Rung(nn.Module):
-    """As much of the interpolation net as a rung of the ladder has.
+    """A part of the interpolation model.
 
     Args:
-        height: 0: a convolution, its result four times as large; 1: and both frames sampled along it; 2: and blended;
-            3: and the frames resized to a quarter before it (that is the net itself, without SiLU and shuffle).
+        height: how much it has. 0 is a convolution whose result is enlarged four times; 1 also samples both frames
+            along it; 2 also blends them; 3 also resizes the frames to a quarter first, which is the whole model without
+            SiLU and shuffle.
+        mode: the mode of resizing.
     """
 
     def __init__(self, height: int, mode: str) -> None:
@@ -201,7 +205,7 @@ def _large_masks(scale: int) -> Example:
 
 
 def _random(make: Callable[[], Example]) -> Example:
-    """The same model with the weights with which PyTorch itself begins: is it ill-conditioned then?"""
+    """Returns the model with PyTorch's initial weights, with which it may be ill-conditioned."""
     model, call = make()
     torch.manual_seed(0)
     for part in model.modules():
@@ -241,7 +245,7 @@ def build(folder: Path, groups: Sequence[str]) -> None:
                 made = build_resizing(folder / "resize", suspect)
             else:
                 made = build_one(folder / suspect.group, suspect)
-        except Exception as error:  # noqa: BLE001 - one network's trouble is not the others'
+        except Exception as error:  # noqa: BLE001 - one network's failure must not stop the others
             print("FAILED", suspect.title, type(error).__name__, str(error)[:300], flush=True)
             continue
         print(suspect.title, [(len(subject.tensors), len(subject.probes)) for subject in made], flush=True)
@@ -264,7 +268,7 @@ def build_one(folder: Path, suspect: Suspect) -> list[Subject]:
 
 
 def cast(module: nn.Module, args: tuple[Any, ...], dtype: torch.dtype) -> Example:
-    """The whole model and its arguments in halves, as ``model.half()`` makes it."""
+    """Returns the whole model and its arguments in ``dtype``, as ``model.half()`` does for halves."""
     halved = tuple(value.to(dtype) if value.is_floating_point() else value for value in args)
     return copy.deepcopy(module).to(dtype), halved
 

@@ -1,9 +1,9 @@
-"""An artifact of a model at its true size, on this machine's GPU, against the model itself there.
+"""Runs an artifact of a model at its true size and the model itself on this machine's GPU, and compares them.
 
     python -m benchmarks.gpu.true_size benchmarks.true_size:sdxl_unet ARTIFACT OUT.json
     python -m benchmarks.gpu.true_size benchmarks.true_size:sdxl_unet upstream OUT.json   # torch_tensorrt.compile
 
-Both are compared with the model in fp32 (no TF32); cuDNN is left out, for a host's may be older than torch asks for.
+Both are compared with the model in fp32 (no TF32). cuDNN is disabled, because a host's may be too old for torch.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ def _by_upstream(module: torch.nn.Module, args: Any, kwargs: Any) -> Callable[..
 
 
 def _host_memory() -> int:
-    """Bytes that the process had at its peak, mapped files among them."""
+    """Returns the peak of the process's resident bytes, mapped files included."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 

@@ -1,11 +1,11 @@
-"""What a first call finds of what ``warm`` compiled: by the sizes of both, by who compiled, and by who calls.
+"""Measures which kernels of ``warm`` a first call finds, by the sizes of both, by who compiled and by who calls.
 
 python -m benchmarks.gpu.warm_sizes OUT.json ARTIFACT
 
-``load``'s first call of EfficientNet-Lite0 took 5 s where ``warm`` had been before it. Either what TensorRT alone
-compiles does not serve PyTorch's way (the two differ in nothing that is set), or the call had another size: ``warm``
-calls at the profile's ``opt``, which was 8, and the benchmark called with golden inputs, of a batch of 1. Every process
-here has a copy of a folder as ``warm`` left it. Processes run at the same time: seconds tell compiled from not.
+``load``'s first call of EfficientNet-Lite0 took 5 s after ``warm``. Either PyTorch cannot use what TensorRT alone
+compiles, although both have the same settings, or the call had a different size: ``warm`` calls at the profile's
+``opt``, which was 8, and the benchmark called with golden inputs of batch 1. Every process here has a copy of a folder
+that ``warm`` wrote. Processes run at the same time, so the seconds only tell whether kernels were compiled.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from toolchain import open_artifact
 from windows_side import warm
 from windows_side.warming.sizes import calls_for, dynamic_dimensions
 
-# Calls at one size after another; after each, its seconds and how many bytes of kernels are kept.
+# Calls at one size after another, and records the seconds of each and the bytes of kernels after it.
 _BEGIN = """
 import json, os, sys, time
 from pathlib import Path
@@ -56,7 +56,7 @@ def call(size):
     torch.cuda.synchronize()
 calls(call)
 """
-# TensorRT-RTX's own API with an empty cache, under one of its strategies: what a further size costs.
+# Measures what a further size costs by TensorRT-RTX's own API with an empty cache, under one of its strategies.
 _BARE = """
 import numpy as np, tensorrt_rtx as trt
 from cuda.bindings import runtime as cuda
@@ -91,14 +91,14 @@ _STRATEGIES = ("LAZY", "EAGER", "NONE")
 
 
 def run(program: str, path: Path, folder: Path, sizes: list[int]) -> Any:
-    """The rows of a fresh process, or the end of its complaint."""
+    """Runs a program in a fresh process, and returns its rows or the end of its error output."""
     command = [sys.executable, "-c", _BEGIN + program + _END, str(path), str(folder), json.dumps(sizes)]
     done = subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ}, timeout=120)
     return json.loads(done.stdout.splitlines()[-1]) if done.returncode == 0 else {"failed": done.stderr[-600:]}
 
 
 class Trial:
-    """One artifact's processes, side by side; what each found is kept as it comes."""
+    """The processes of one artifact, which run at the same time; each result is written as it comes."""
 
     def __init__(self, out: Path, artifact: Path, scratch: Path) -> None:
         self._out, self._scratch, self._document = out, scratch, dict[str, Any]()
@@ -116,7 +116,7 @@ class Trial:
             self._out.write_text(json.dumps(self._document, indent=1))
 
     def warmed(self, runtime: Any, size: int) -> Path:
-        """A folder as ``warm`` leaves it."""
+        """Runs ``warm``, and returns its folder of kernels."""
         folder, sizes = self._new_folder(), None if size == self.opt else [self.least]
         report = warm(self.path, runtime=runtime, sizes=sizes, runtime_cache=folder, allow_unlisted_gpu=True)
         kept = sum(file.stat().st_size for file in folder.glob("*.kernels"))
@@ -125,7 +125,7 @@ class Trial:
         return folder
 
     def called(self, folder: Path, program: str, sizes: list[int]) -> Any:
-        """Calls in a process that has a folder's copy."""
+        """Runs a program in a process that has a copy of a folder of kernels."""
         return run(program, self.path, Path(shutil.copytree(folder, self._new_folder(), dirs_exist_ok=True)), sizes)
 
     def bare(self, strategy: str) -> None:
@@ -133,7 +133,7 @@ class Trial:
         self.keep(f"bare, {strategy}", run(program, self.path, self._scratch, [self.opt, self.low, self.low + 1]))
 
     def after(self, runtime: str, size: int, wanted: list[tuple[str, list[int]]]) -> None:
-        """``warm``, and calls in fresh processes behind it."""
+        """Runs ``warm``, and then calls in fresh processes."""
         folder = self.warmed(runtime, size)
         for name, sizes in wanted:
             found = self.called(folder, _PROGRAMS[name], sizes)

@@ -1,4 +1,4 @@
-"""Threads that call models for a given time; what came of it, and what memory did meanwhile."""
+"""Runs threads that call models for a given time, and reports their results and the memory meanwhile."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from windows_side import LoadedModel
 from windows_side.execution.samples import sample_call
 
 _SAMPLE_SECONDS = 2
-# What two kernels of one engine may differ by, relative L2.
+# The largest relative L2 difference between two kernels of one engine.
 _TOLERANCE = 2e-3
 # How long a call may take after the end.
 _GRACE_SECONDS = 60
@@ -34,30 +34,32 @@ class Call:
     kwargs: Any
 
     def of(self, model: LoadedModel) -> list[torch.Tensor]:
-        """The model's outputs, flat."""
+        """Calls a model, and returns its outputs, flat."""
         outputs: list[torch.Tensor] = pytree.tree_leaves(model(*self.args, **self.kwargs))
         return outputs
 
 
 def call_for(artifact: Path, device: torch.device) -> Call:
-    """What the artifact was built with, or something of the same sizes."""
+    """Returns a call with the artifact's golden inputs, or with random ones of the least sizes."""
     with open_artifact(artifact) as opened:
         return Call(*sample_call(opened, device))
 
 
 class Worker(threading.Thread):
-    """Compares each result that keeps coming with what it should be; the results are computed in this thread.
+    """Takes results from an iterator, which computes them in this thread, and compares each with the right one.
 
     Attributes:
-        worst: largest relative L2 error; infinite where a result was not a number.
-        error: what ended it early.
+        until: when the thread stops, as ``time.monotonic`` counts.
+        calls: the number of results.
+        worst: the largest relative L2 error; infinite where a result was NaN, or of a wrong shape or dtype.
+        error: the error that ended the thread early, or None.
     """
 
     def __init__(
         self, artifact: str, device: torch.device, results: Iterator[list[torch.Tensor]], want: list[torch.Tensor],
         **about: Any,
     ) -> None:  # fmt: skip
-        super().__init__(name=artifact, daemon=True)  # one that hangs does not keep the process
+        super().__init__(name=artifact, daemon=True)  # a thread that hangs must not keep the process alive
         self._about = {"artifact": artifact, "device": str(device), **about}
         self._results, self._want = results, want
         self.until = 0.0
@@ -69,7 +71,7 @@ class Worker(threading.Thread):
             while time.monotonic() < self.until:
                 self.worst = max(self.worst, _difference(next(self._results), self._want))
                 self.calls += 1
-        except Exception as error:  # noqa: BLE001 - it is what the run reports
+        except Exception as error:  # noqa: BLE001 - the run reports it
             self.error = f"{type(error).__name__}: {error}"[:500]
 
     @property
@@ -94,10 +96,10 @@ def _relative_l2(a: torch.Tensor, b: torch.Tensor) -> float:
 
 
 def run_for(seconds: float, workers: Sequence[Worker], out: Path) -> None:
-    """Runs all workers at once; writes as it goes, since a long run may be cut off.
+    """Runs all workers at once. Results are written meanwhile, because a long run may be interrupted.
 
     Raises:
-        SystemExit: a result was wrong, or a worker ended with an error or not at all.
+        SystemExit: a result was wrong, or a worker ended with an error or did not end.
     """
     for gpu in range(torch.cuda.device_count()):
         torch.cuda.synchronize(gpu)
@@ -119,7 +121,7 @@ def run_for(seconds: float, workers: Sequence[Worker], out: Path) -> None:
 
 
 def _sample(seconds: float) -> dict[str, Any]:
-    """Bytes of the process's memory, and of what is free on each GPU."""
+    """Returns the bytes of the process's memory, and of the free memory of each GPU."""
     free = [torch.cuda.mem_get_info(gpu)[0] for gpu in range(torch.cuda.device_count())]
     return {"seconds": round(seconds, 1), "host": memory("self")["VmRSS"], "free": free}
 

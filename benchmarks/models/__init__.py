@@ -1,6 +1,6 @@
 """Small models of the kinds that people compile, for benchmarks: ``trtcross build benchmarks.models:NAME``.
 
-They need nothing but torch (two of them torchvision), and have the same weights in every version of it.
+They need only torch (three of them torchvision), and have the same weights in every version of it.
 """
 
 from __future__ import annotations
@@ -53,13 +53,13 @@ def flux() -> Example:
 
 
 def flux_block() -> Example:
-    """Two blocks of it, as small as they are of use."""
+    """A diffusion transformer of one block of each kind, as small as is useful."""
     model = settled(Flux(64, 2, 8, 16, double=1, single=1))
     return model, (drawn("image", (1, 64, 16)), drawn("text", (1, 16, 64)), torch.tensor([0.7]))
 
 
 def unet() -> Example:
-    """Latent diffusion, a latent of 64 by 64."""
+    """A UNet of latent diffusion, for a latent of 64 by 64."""
     model = settled(UNet((48, 96, 144), 96))
     return model, (drawn("latent", (1, 4, 64, 64)), torch.tensor([0.7]), drawn("text", (1, 77, 96)))
 
@@ -78,7 +78,7 @@ def mask_decoder() -> Example:
 
 
 def mask_decoder_block() -> Example:
-    """The same, as small as it is of use."""
+    """Segment Anything's decoder with one layer, as small as is useful."""
     model = settled(MaskDecoder(32, 2, 8, layers=1))
     sizes = (1, 32, 8, 8)
     return model, (drawn("picture", sizes), drawn("places", sizes), drawn("prompts", (1, 3, 32)))
@@ -150,7 +150,7 @@ def efficientnet() -> Example:
 
 
 class Encoder(nn.Module):
-    """A transformer over words, a mean over those that are there, and a unit vector for each sentence."""
+    """A transformer over words, then their mean where the mask is set, as a unit vector for each sentence."""
 
     def __init__(self, width: int, heads: int, layers: int, words: int) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Decoding steps of transformers with its own static caches, each of which keeps its state within the model.
+"""Decoding steps of models of transformers, with static caches that keep their state within the model.
 
 They need transformers. The caches are attributes of the model, neither buffers nor arguments.
 """
@@ -15,12 +15,15 @@ from torch import Tensor, nn
 
 @dataclass(frozen=True)
 class Sizes:
-    """Of a decoder and its cache.
+    """The sizes of a decoder and its cache.
 
     Attributes:
-        length: tokens that the cache holds.
-        window: tokens that a layer with a sliding window looks back.
-        encoded: positions of the encoder, where there is one.
+        heads: the number of attention heads.
+        size: the width of a head.
+        length: the number of tokens that the cache holds.
+        window: the number of earlier tokens that a layer with a sliding window sees.
+        words: the size of the vocabulary.
+        encoded: the number of positions of the encoder, where there is one.
     """
 
     heads: int = 2
@@ -36,7 +39,7 @@ class Sizes:
 
     @property
     def llama(self) -> dict[str, int]:
-        """What transformers calls them in models after Llama."""
+        """The sizes by transformers' names in models after Llama."""
         return {
             "vocab_size": self.words,
             "hidden_size": self.width,
@@ -49,7 +52,7 @@ class Sizes:
 
 
 class Decoder(nn.Module):
-    """Logits (1, 1, words) of a token (1, 1); the cache counts by itself."""
+    """Computes the logits (1, 1, words) of a token (1, 1); the cache counts the tokens."""
 
     def __init__(self, model: Any, sizes: Sizes) -> None:
         super().__init__()
@@ -62,7 +65,7 @@ class Decoder(nn.Module):
 
 
 class CrossDecoder(nn.Module):
-    """The decoder of an encoder-decoder model; what it has of the encoder is computed at the first step."""
+    """The decoder of an encoder-decoder model; its keys and values of the encoder are computed at the first step."""
 
     def __init__(self, model: Any, sizes: Sizes) -> None:
         super().__init__()
@@ -87,14 +90,14 @@ def _static_cache(config: Any, sizes: Sizes) -> Any:
 
 
 def llama(sizes: Sizes, layers: int) -> nn.Module:
-    """Every layer keeps the whole text."""
+    """Makes a decoder whose every layer keeps the whole text."""
     from transformers import LlamaConfig, LlamaForCausalLM
 
     return Decoder(LlamaForCausalLM(LlamaConfig(num_hidden_layers=layers, **sizes.llama)), sizes)
 
 
 def mistral(sizes: Sizes, layers: int) -> nn.Module:
-    """Every layer keeps a sliding window."""
+    """Makes a decoder whose every layer keeps a sliding window."""
     from transformers import MistralConfig, MistralForCausalLM
 
     config = MistralConfig(num_hidden_layers=layers, sliding_window=sizes.window, **sizes.llama)
@@ -102,7 +105,7 @@ def mistral(sizes: Sizes, layers: int) -> nn.Module:
 
 
 def gemma3(sizes: Sizes, layers: int) -> nn.Module:
-    """Layers with a sliding window and layers that keep the whole text, in turns."""
+    """Makes a decoder in which layers with a sliding window and layers that keep the whole text alternate."""
     from transformers import Gemma3ForCausalLM, Gemma3TextConfig
 
     kinds = ["sliding_attention", "full_attention"] * layers
@@ -113,7 +116,7 @@ def gemma3(sizes: Sizes, layers: int) -> nn.Module:
 
 
 def t5(sizes: Sizes, layers: int) -> nn.Module:
-    """Relative positions, and attention to an encoder."""
+    """Makes a decoder with relative positions, which attends to an encoder."""
     from transformers import T5Config, T5ForConditionalGeneration
 
     named = {"d_model": sizes.width, "d_kv": sizes.size, "d_ff": 2 * sizes.width, "num_heads": sizes.heads}
@@ -122,7 +125,7 @@ def t5(sizes: Sizes, layers: int) -> nn.Module:
 
 
 def whisper(sizes: Sizes, layers: int) -> nn.Module:
-    """Learned positions, and attention to an encoder."""
+    """Makes a decoder with learned positions, which attends to an encoder."""
     from transformers import WhisperConfig, WhisperForConditionalGeneration
 
     both = {"layers": layers, "attention_heads": sizes.heads, "ffn_dim": 2 * sizes.width}
@@ -144,7 +147,7 @@ CROSS = frozenset({"t5", "whisper"})
 
 
 def decoder(name: str, sizes: Sizes, layers: int, steps: int) -> tuple[nn.Module, list[tuple[Tensor, ...]]]:
-    """A decoder of random weights, and the arguments of so many steps."""
+    """Returns a decoder with random weights, and the arguments of ``steps`` calls."""
     torch.manual_seed(0)
     model = DECODERS[name](sizes, layers).eval()
     tokens = torch.randint(3, sizes.words, (steps, 1, 1))

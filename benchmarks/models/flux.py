@@ -1,7 +1,7 @@
 """A diffusion transformer of two streams, after Flux and Stable Diffusion 3.
 
-Text and image have weights of their own and attend together; a few blocks later they are one sequence. Queries and keys
-are normalized and rotated by the place of each token in the picture; what the time says modulates every norm.
+Text and image have weights of their own and attend together; after some blocks they are one sequence. Queries and keys
+are normalized, and rotated by each token's place in the picture. An embedding of the time modulates every norm.
 """
 
 from __future__ import annotations
@@ -23,28 +23,28 @@ class RMSNorm(nn.Module):
 
 
 def rotation(places: Tensor, width: int, theta: float = 10_000.0) -> Tensor:
-    """Cosines and sines, (2, length, width / 2), of the angles by which each place is turned."""
+    """Returns cosines and sines (2, length, width / 2) of the angles by which each place is rotated."""
     frequencies = theta ** (-torch.arange(0, width, 2, dtype=torch.float32, device=places.device) / width)
     angles = places.float().unsqueeze(-1) * frequencies
     return torch.stack((angles.cos(), angles.sin()))
 
 
 def rotated(x: Tensor, table: Tensor) -> Tensor:
-    """``x`` (B, heads, length, width), each pair of numbers turned by its angle."""
+    """Rotates each pair of numbers of ``x`` (B, heads, length, width) by its angle."""
     even, odd = x.float().unflatten(-1, (-1, 2)).unbind(-1)
     cosine, sine = table
     return torch.stack((even * cosine - odd * sine, even * sine + odd * cosine), -1).flatten(-2).to(x.dtype)
 
 
 def waves(time: Tensor, width: int) -> Tensor:
-    """Sines and cosines of a time of 0 to 1, (B, width)."""
+    """Returns cosines and sines (B, width) of a time from 0 to 1 (B)."""
     frequencies = torch.exp(-math.log(10_000) * torch.arange(width // 2, device=time.device) / (width // 2))
     angles = 1000 * time.float()[:, None] * frequencies
     return torch.cat((angles.cos(), angles.sin()), -1).to(time.dtype)
 
 
 class Heads(nn.Module):
-    """Queries, keys and values of one stream."""
+    """Computes the queries, keys and values of one stream."""
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
@@ -123,8 +123,13 @@ class Flux(nn.Module):
     """Predicts the velocity of each patch of a picture.
 
     Args:
-        side: of the picture, in patches.
-        words: length of the text.
+        width: the width of the tokens.
+        heads: the number of attention heads.
+        side: the side of the picture, in patches.
+        words: the length of the text.
+        double: the number of blocks with two streams.
+        single: the number of blocks with one sequence.
+        channels: the numbers of a patch.
     """
 
     def __init__(
@@ -140,7 +145,7 @@ class Flux(nn.Module):
         self.axis = width // heads // 2
 
     def forward(self, image: Tensor, text: Tensor, time: Tensor) -> Tensor:
-        """Of patches (B, side * side, channels), text (B, words, width) and a time of 0 to 1 (B)."""
+        """Takes patches (B, side * side, channels), text (B, words, width) and a time from 0 to 1 (B)."""
         rows = torch.arange(self.side, device=image.device).repeat_interleave(self.side)
         columns = torch.arange(self.side, device=image.device).repeat(self.side)
         nowhere = torch.zeros(self.words, dtype=rows.dtype, device=rows.device)

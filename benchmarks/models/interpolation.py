@@ -1,4 +1,4 @@
-"""Frame interpolation: a flow between two frames, from coarse to fine; both are sampled along it and blended."""
+"""Frame interpolation: the flow between two frames is estimated from coarse to fine; both are warped and blended."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch.nn import functional as F  # noqa: N812 - its usual name
 
 
 def sample_along(image: Tensor, offset: Tensor) -> Tensor:
-    """``image`` at each pixel's place plus ``offset`` pixels (B, 2, H, W); outside of it, its border."""
+    """Samples ``image`` at each pixel's place plus ``offset`` (B, 2, H, W) in pixels; outside it has its border."""
     height, width = image.shape[-2:]
     rows = torch.arange(height, dtype=image.dtype, device=image.device)
     columns = torch.arange(width, dtype=image.dtype, device=image.device)
@@ -23,9 +23,9 @@ class Stage(nn.Module):
     """Estimates four numbers of flow and one of blending for each pixel, at a fraction of the size.
 
     Args:
-        channels: of the input.
-        fraction: 1, 2 or 4: the size is divided by it.
-        mode: of resizing.
+        channels: the channels of the input.
+        fraction: the divisor of the size: 1, 2 or 4.
+        mode: the mode of resizing.
     """
 
     def __init__(self, channels: int, fraction: int, mode: str = "bilinear") -> None:
@@ -48,11 +48,11 @@ class Stage(nn.Module):
 
 
 class Between(nn.Module):
-    """The frame between two of (B, 3, H, W).
+    """Computes the frame between two frames (B, 3, H, W).
 
     Args:
-        fractions: of the size, one for each stage.
-        mode: of resizing.
+        fractions: the divisor of the size for each stage.
+        mode: the mode of resizing.
     """
 
     def __init__(self, fractions: Sequence[int], mode: str = "bilinear") -> None:

@@ -1,4 +1,4 @@
-"""A decoder of language models, after Llama: rotary positions, fewer keys than queries, SwiGLU, RMS norms."""
+"""A language model's decoder, after Llama: rotary positions, fewer keys than queries, SwiGLU, RMS norms."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Layer(nn.Module):
 
 
 class Llama(nn.Module):
-    """Logits (B, length, words) of tokens (B, length)."""
+    """Computes the logits (B, length, words) of tokens (B, length)."""
 
     def __init__(self, width: int, heads: int, key_heads: int, layers: int, words: int) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""A decoder of masks, after Segment Anything: tokens and a picture attend to one another, and each token paints."""
+"""A decoder of masks, after Segment Anything: tokens and a picture attend to each other, and tokens become masks."""
 
 from __future__ import annotations
 
@@ -56,10 +56,12 @@ class Channels(nn.Module):
 
 
 class MaskDecoder(nn.Module):
-    """Masks (B, masks, 4 * side, 4 * side) and their scores (B, masks).
+    """Computes masks (B, masks, 4 * side * scale, 4 * side * scale) and their scores (B, masks).
 
     Args:
-        scale: resizes the masks bilinearly, at the end, by this factor; 1 leaves them.
+        side: the side of the picture's features.
+        masks: the number of masks.
+        scale: the factor by which the masks are resized bilinearly at the end; 1 leaves them.
     """
 
     def __init__(self, width: int, heads: int, side: int, *, masks: int = 4, layers: int = 2, scale: int = 1) -> None:
@@ -81,7 +83,7 @@ class MaskDecoder(nn.Module):
         self.score = nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, masks))
 
     def forward(self, picture: Tensor, places: Tensor, prompts: Tensor) -> tuple[Tensor, Tensor]:
-        """Of a picture's features and places (B, width, side, side) and prompts (B, number, width)."""
+        """Takes a picture's features and places (B, width, side, side) and prompts (B, number, width)."""
         own = torch.cat((self.score_token.weight, self.mask_tokens.weight)).expand(picture.shape[0], -1, -1)
         tokens = first = torch.cat((own, prompts), 1)
         seen, places = (value.flatten(2).transpose(1, 2) for value in (picture, places))

@@ -63,8 +63,8 @@ class UNet(nn.Module):
     """Predicts the noise in a latent (B, 4, H, W).
 
     Args:
-        widths: channels of each level, from the finest on; the levels beyond the first have attention.
-        text: width of the text.
+        widths: the channels of each level, the finest first; all levels but the first have attention.
+        text: the width of the text.
     """
 
     def __init__(self, widths: Sequence[int], text: int, *, heads: int = 4) -> None:
@@ -88,7 +88,7 @@ class UNet(nn.Module):
         self.norm, self.last = nn.GroupNorm(8, widths[0]), nn.Conv2d(widths[0], 4, 3, padding=1)
 
     def forward(self, latent: Tensor, time: Tensor, text: Tensor) -> Tensor:
-        """With a time of 0 to 1 (B) and a text (B, words, width)."""
+        """Takes a latent (B, 4, H, W), a time from 0 to 1 (B) and a text (B, words, width)."""
         condition = self.time_in(waves(time, 64))
         x, skipped = self.first(latent), []
         for block, attend, shrink in zip(self.down, self.attend_down, self.shrink, strict=True):

@@ -12,9 +12,9 @@ Model = TypeVar("Model", bound=nn.Module)
 
 
 def settled(model: Model) -> Model:
-    """Fills a model, in place, with numbers of the size that training gives; puts it into eval mode.
+    """Fills a model in place with numbers of the size that training gives, and puts it into eval mode.
 
-    Matrices keep the variance of what they multiply; scales of norms are around 1, shifts around 0.
+    Matrices keep the variance of what they multiply. Scales of norms are around 1, and shifts are around 0.
     """
     for name, parameter in model.named_parameters():
         with torch.no_grad():
@@ -35,5 +35,5 @@ def _parameter(name: str, parameter: Tensor) -> Tensor:
 
 
 def drawn(name: str, shape: torch.Size | tuple[int, ...]) -> Tensor:
-    """Normal numbers, the same for the same name."""
+    """Returns normally distributed numbers, which are the same for the same name and shape."""
     return torch.randn(shape, generator=torch.Generator().manual_seed(zlib.crc32(name.encode())))

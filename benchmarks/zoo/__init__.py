@@ -1,12 +1,12 @@
-"""The models that people have: 120 public architectures, each built as its users would have it.
+"""The model zoo: public architectures, each built with the options that its users need.
 
-    python -m benchmarks.zoo [--only PATTERN]        # needs no GPU; the extra `zoo`
+    python -m benchmarks.zoo [--only PATTERN]        # needs no GPU, and the extra `zoo`
 
-One file a family; ``ROWS`` holds its rows. Weights are random, from names; depth and width are small, the structure is
-the architecture's own.
+Each family is a file, whose ``ROWS`` are its rows. Weights are random and depend on their names. Depth and width are
+small; the structure is the architecture's own.
 """
 
 import os
 
-# numpy's algebra starts threads as it is imported, and rows are built in forks of a process that must have one thread.
+# numpy's linear algebra starts threads when it is imported, and a process that forks to build rows must have only one.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")

@@ -1,4 +1,4 @@
-"""``python -m benchmarks.zoo``: builds the rows, writes ``docs/build/zoo.md``, fails where a row became worse."""
+"""``python -m benchmarks.zoo``: builds the rows, writes ``docs/build/zoo.md``, and fails if a row became worse."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def main() -> int:
 
 
 def _finish(results: dict[str, dict[str, Any]], rows: list[Row], *, write: bool) -> int:
-    """Takes the results into the table; 1 where a row is worse than there."""
+    """Compares the results with the table and writes them into it; returns 1 if a row became worse."""
     before = read_records(RESULTS)
     new = {row.name: results[row.name] for row in rows if row.name in results}
     complaints = {name: worse(before[name], record) for name, record in new.items() if name in before}

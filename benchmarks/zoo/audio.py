@@ -61,7 +61,7 @@ def _spectrogram() -> Made:
 
 
 class Codes(nn.Module):
-    """A codec's way back: from codes to sound."""
+    """A codec's decoder, from codes to sound."""
 
     def __init__(self, model: Any) -> None:
         super().__init__()
@@ -109,7 +109,7 @@ class _Dilated(nn.Module):
 
 
 class Vocoder(nn.Module):
-    """Kong et al., 2020 (HiFi-GAN's generator): enlarged step by step, with a mean over fields of several sizes."""
+    """HiFi-GAN's generator (Kong et al., 2020): upsampling in steps, each followed by a mean over kernel sizes."""
 
     def __init__(self, bands: int = 16, width: int = 32, rates: tuple[int, ...] = (8, 4, 2)) -> None:
         super().__init__()
@@ -130,7 +130,7 @@ class Vocoder(nn.Module):
 
 
 class _Block(nn.Module):
-    """A separable convolution with a residual and a skip."""
+    """A dilated separable convolution, with a residual and a skip output."""
 
     def __init__(self, width: int, inner: int, dilation: int) -> None:
         super().__init__()
@@ -147,7 +147,7 @@ class _Block(nn.Module):
 
 
 class Separator(nn.Module):
-    """Luo and Mesgarani, 2019 (Conv-TasNet): masks in a learnt space of frames."""
+    """Conv-TasNet (Luo and Mesgarani, 2019): separates sources by masks over learnt frames."""
 
     def __init__(self, sources: int = 2, width: int = 32, window: int = 16) -> None:
         super().__init__()
@@ -170,7 +170,7 @@ class Separator(nn.Module):
 
 
 class Recurrent(nn.Module):
-    """Convolutions and recurrent layers both ways over a spectrogram, as DeepSpeech 2 (Amodei et al., 2016)."""
+    """DeepSpeech 2 (Amodei et al., 2016): convolutions and bidirectional recurrent layers over a spectrogram."""
 
     def __init__(self, bands: int = 32, hidden: int = 24, words: int = 29) -> None:
         super().__init__()

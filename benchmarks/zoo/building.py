@@ -16,8 +16,8 @@ from torch.utils import _pytree as pytree
 from benchmarks.zoo.row import Row
 from benchmarks.zoo.weights import doubts, settle
 
-SAMPLES = 3  # the example, the least sizes and the greatest
-# How far an output may be off, relative L2: fp32 is compared with fp32 here, and halves with what halves cost.
+SAMPLES = 3  # at the example's sizes, the least and the greatest
+# The largest relative L2 error of an output by precision, compared with fp32.
 RIGHT = {None: 1e-4, "fp32": 1e-4, "fp16": 1e-2, "bf16": 5e-2, "auto": 1e-2}
 _MOST_WORDS = 600
 
@@ -25,7 +25,7 @@ Result = dict[str, Any]
 
 
 def made(row: Row) -> tuple[torch.nn.Module, tuple[Any, ...], dict[str, Any]]:
-    """A row's model with its weights, and a call of it."""
+    """Returns a row's model with its weights, and the arguments and keywords of a call."""
     torch.manual_seed(0)
     model, args, *rest = row.make()
     kwargs = rest[0] if rest else {}
@@ -36,19 +36,19 @@ def made(row: Row) -> tuple[torch.nn.Module, tuple[Any, ...], dict[str, Any]]:
 
 
 def build(row: Row, keep: Path | None = None) -> Result:
-    """Builds a row in this process.
+    """Builds a row in this process, and compares its networks with eager PyTorch.
 
     Args:
-        keep: where the artifact is to go.
+        keep: where the artifact goes; None means that it is not kept.
 
     Returns:
-        ``state`` (``right``, ``wrong`` or ``refused``) and what the table shows.
+        ``state`` (``right``, ``wrong``, ``unknown`` or ``refused``) and what the table shows.
     """
     began, busy = time.monotonic(), time.process_time()
     try:
         result = _built(row, keep)
-    except Exception as error:  # noqa: BLE001 - what it raised is the result
-        traceback.print_exc()  # into the row's log
+    except Exception as error:  # noqa: BLE001 - the error is the row's result
+        traceback.print_exc()  # goes to the row's log
         result = {"state": "refused", "reason": _said(error)}
     return {
         **result,
@@ -59,7 +59,7 @@ def build(row: Row, keep: Path | None = None) -> Result:
 
 
 def _said(error: Exception) -> str:
-    """What is wrong and what to do; where is this machine's own matter."""
+    """Returns an error's problem and remedy; its place is left out, because it names this machine's files."""
     from toolchain.errors import TrtcrossError
 
     if isinstance(error, TrtcrossError):
@@ -130,14 +130,17 @@ def _compared(row: Row, built: Any, samples: list[Any], call: Any) -> Result:
 
 
 def called(call: Any, tensors: list[Any]) -> Any:
-    """The call with a sample's tensors; what is no tensor stays."""
+    """Returns the call with a sample's tensors; other values stay."""
     leaves, structure = pytree.tree_flatten(call)
     taken = [new if isinstance(old, torch.Tensor) else old for old, new in zip(leaves, tensors, strict=True)]
     return pytree.tree_unflatten(taken, structure)
 
 
 def errors_of(got: list[Any], want: list[Any]) -> list[float]:
-    """Of each output that is a tensor; infinite where it has another shape, dtype or class."""
+    """Returns the error of each output that is a tensor; infinite where its shape or dtype is wrong.
+
+    The error is relative L2 for floats, and the share of different elements for integers and booleans.
+    """
     pairs = list(zip(got, want, strict=True))
     return [_error(a, b) for a, b in pairs if isinstance(b, torch.Tensor)]
 
@@ -156,6 +159,6 @@ def _error(got: torch.Tensor, want: torch.Tensor) -> float:
 
 
 def _peak_memory() -> int:
-    """Of this process, in bytes."""
+    """Returns the peak of this process's resident memory in bytes."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))

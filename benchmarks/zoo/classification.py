@@ -1,4 +1,4 @@
-"""Image classification: timm's families and torchvision's, a few blocks a stage."""
+"""Image classification: families of timm and torchvision, with a few blocks in each stage."""
 
 from __future__ import annotations
 
@@ -14,7 +14,11 @@ ANY_SIZE = "64:96:160"
 
 def _timm(name: str, architecture: str, *, any_size: bool = False, size: int = 96, precision: str | None = None,
           **reduced: Any) -> Row:  # fmt: skip
-    """A row of timm: batches from 1, and ``any_size`` of picture where its users may give any."""
+    """Makes a row of timm with batches from 1.
+
+    Args:
+        any_size: whether height and width may vary, as for users of the architecture.
+    """
 
     def make() -> Made:
         import timm

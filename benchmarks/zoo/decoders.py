@@ -28,7 +28,11 @@ def _model(name: str, changes: dict[str, Any]) -> Any:
 
 
 def _whole(name: str, model: str, precision: str | None = None, *, lengths: bool = True, **changes: Any) -> Row:
-    """The logits of whole texts; of one length where a model loops over it."""
+    """Makes a row that computes the logits of whole texts.
+
+    Args:
+        lengths: whether the length may vary; a model that loops over the text has a fixed one.
+    """
 
     def make() -> Made:
         return _model(model, {**changes, "use_cache": False}), (), {"input_ids": words(), "attention_mask": mask()}
@@ -38,7 +42,7 @@ def _whole(name: str, model: str, precision: str | None = None, *, lengths: bool
 
 
 class Step(nn.Module):
-    """One step of a decoder whose cache is in buffers of the model, as transformers' StaticCache."""
+    """One step of a decoder whose cache (transformers' StaticCache) is in buffers of the model."""
 
     def __init__(self, model: Any) -> None:
         super().__init__()
@@ -52,7 +56,7 @@ class Step(nn.Module):
 
 
 class Past(nn.Module):
-    """One step of a decoder that takes keys and values as tensors, and gives them back with one more."""
+    """One step of a decoder that takes keys and values as tensors, and returns them with one more position."""
 
     def __init__(self, model: Any) -> None:
         super().__init__()

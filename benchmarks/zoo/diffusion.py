@@ -88,7 +88,7 @@ def _sd3() -> Made:
 
 
 class Flux(nn.Module):
-    """Flux with the places of its tokens made from the picture's sizes, as its pipeline makes them."""
+    """Flux with token places that are computed from the picture's sizes, as its pipeline does."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
@@ -169,7 +169,7 @@ def _video() -> Made:
 
 
 class Half(nn.Module):
-    """One way of an autoencoder."""
+    """The encoder or the decoder of an autoencoder."""
 
     def __init__(self, model: Any, way: str) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""A row's model in eager PyTorch on this machine's GPU (or its processor), in the precision that its users ask for."""
+"""Runs a row's model in eager PyTorch on this machine's GPU (or CPU), in the row's precision."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ _HALVES = {"fp16": torch.float16, "bf16": torch.bfloat16, "auto": torch.float16}
 
 
 class Eager:
-    """A row's model on the GPU.
+    """A row's model in eager PyTorch.
 
     Attributes:
-        module: on the CPU it was made, from the row's own seed.
-        call: its example, on the GPU, in the row's precision.
+        module: the model, made on the CPU from a fixed seed and moved to the GPU.
+        call: its example on the GPU, in the row's precision.
     """
 
     def __init__(self, row: Row) -> None:
@@ -30,7 +30,7 @@ class Eager:
         self.call: tuple[tuple[Any, ...], dict[str, Any]] = self.placed((args, kwargs))
 
     def placed(self, values: Any) -> Any:
-        """Values on the GPU, floats in the precision."""
+        """Returns the values on the GPU, with floats in the row's precision."""
 
         def place(leaf: Any) -> Any:
             if not isinstance(leaf, torch.Tensor):
@@ -40,14 +40,14 @@ class Eager:
         return pytree.tree_map(place, values)
 
     def error(self, inputs: Sequence[Any], wanted: Sequence[Any]) -> float:
-        """Relative L2 of the worst output."""
+        """Returns the relative L2 error of the worst output."""
         return error_of(self.module, called(self.call, self.placed(list(inputs))), wanted)
 
 
 def error_of(model: Any, call: Any, wanted: Sequence[Any]) -> float:
-    """Relative L2 of a model's worst output, in the dtypes that are wanted."""
+    """Calls a model; returns the relative L2 error of its worst output, cast to the dtypes that are wanted."""
     args, kwargs = call
-    with torch.no_grad(), torch.device(_device()):  # where a model makes tensors of its own
+    with torch.no_grad(), torch.device(_device()):  # the device of tensors that the model makes itself
         got = pytree.tree_leaves(model(*args, **kwargs))
     pairs = [(a.detach().cpu().to(b.dtype), b) for a, b in zip(got, wanted, strict=True) if isinstance(b, torch.Tensor)]
     return max(errors_of([got for got, _ in pairs], [want for _, want in pairs]), default=0.0)
@@ -62,7 +62,7 @@ def _device() -> str:
 
 
 def use_whole_gpu() -> None:
-    """Lets fp32 products use TF32, as engines do; without cuDNN where the machine's is too old for this torch."""
+    """Lets fp32 products use TF32, as engines do, and disables cuDNN where it is too old for this torch."""
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
     try:
         torch.backends.cudnn.version()

@@ -1,4 +1,4 @@
-"""Text encoders of transformers, and those of pictures and text: any batch, any length."""
+"""Text encoders of transformers, and encoders of pictures and text, with any batch and any length."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def words(length: int = 32, rows: int = 1) -> torch.Tensor:
 
 
 def mask(length: int = 32, rows: int = 1) -> torch.Tensor:
-    """The last quarter is padding."""
+    """Returns an attention mask whose last quarter is padding."""
     return (torch.arange(length) < length - length // 4).long().expand(rows, length).contiguous()
 
 

@@ -1,6 +1,6 @@
 """Runs each job in a fork of this process, which has imported everything already.
 
-A fork has the forking thread alone, and locks that other threads held stay locked in it: so there must be none.
+A fork has only the forking thread, and locks that other threads held stay locked in it, so there must be no others.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ class _Child:
 
 
 def warm_up() -> None:
-    """Imports what builds need, and what takes long.
+    """Imports what builds need and what imports slowly.
 
     Raises:
-        RuntimeError: something started a thread.
+        RuntimeError: an import started a thread.
     """
     import torch
 
@@ -50,8 +50,13 @@ def warm_up() -> None:
 
 
 def require_one_thread() -> None:
+    """Checks that this process has one thread.
+
+    Raises:
+        RuntimeError: it has several.
+    """
     if (count := len(list(Path("/proc/self/task").iterdir()))) != 1:
-        raise RuntimeError(f"{count} threads are alive where this process is to fork: set OPENBLAS_NUM_THREADS=1")
+        raise RuntimeError(f"this process must fork and has {count} threads: set OPENBLAS_NUM_THREADS=1")
 
 
 def in_forks(
@@ -63,13 +68,14 @@ def in_forks(
     count: int,
     seconds: float,
 ) -> Iterator[tuple[Job, dict[str, Any]]]:
-    """Each job with its result, as they end; one that crashes or takes too long gives the state ``refused``.
+    """Yields each job with its result, as they end; one that crashes or takes too long has the state ``refused``.
 
     Args:
-        logs: where each job's output goes.
-        folder: for results on their way.
-        count: how many run at a time.
-        seconds: how long one may take.
+        work: runs a job in its fork, and returns its result as JSON.
+        logs: the files for the output of each job.
+        folder: the folder through which the forks pass their results.
+        count: the number of jobs that run at a time.
+        seconds: the time limit of a job.
     """
     waiting = list(range(len(jobs)))
     children: dict[int, _Child] = {}
@@ -121,7 +127,7 @@ def _fork(work: Callable[[], dict[str, Any]], out: Path, log: Path) -> int:
         part.write_text(json.dumps(result))
         part.replace(out)
         code = 0
-    except BaseException:  # noqa: BLE001 - nothing of the child may go on in the parent's code
+    except BaseException:  # noqa: BLE001 - the child must never return into the parent's code
         traceback.print_exc()
     finally:
         sys.stdout.flush()

@@ -1,4 +1,4 @@
-"""Frame interpolation and optical flow, from their papers: two frames of any size."""
+"""Frame interpolation and optical flow, written from their papers, for two frames of any size."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ ANY_SIZE = "64:96:160"
 
 
 def frames(size: int = 96) -> tuple[Tensor, Tensor]:
-    """Two smooth frames, the second moved a little."""
+    """Returns two smooth frames, of which the second is shifted a little."""
     coarse = torch.rand(1, 3, size // 8 + 2, size // 8 + 2, generator=torch.Generator().manual_seed(5))
     whole = F.interpolate(coarse, size=(size + 8, size + 8), mode="bicubic", align_corners=False).clamp(0, 1)
     return whole[..., :size, :size].contiguous(), whole[..., 3 : size + 3, 2 : size + 2].contiguous()
 
 
 def warp(picture: Tensor, flow: Tensor) -> Tensor:
-    """The picture, sampled at each pixel's place and its flow, in pixels; the border goes on outside."""
+    """Samples the picture at each pixel's place plus its flow in pixels; outside, the border continues."""
     height, width = picture.shape[-2:]
     y, x = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
     x, y = x + flow[:, 0], y + flow[:, 1]
@@ -35,7 +35,7 @@ def _unit(inner: int, outer: int, stride: int = 1) -> nn.Sequential:
 
 
 class _Refine(nn.Module):
-    """Flow both ways and a mask at one scale, from frames, warped frames and what there was of them."""
+    """Refines the flow in both directions and the mask at one scale, from the frames and the warped frames."""
 
     def __init__(self, inner: int, width: int) -> None:
         super().__init__()
@@ -55,7 +55,7 @@ class _Refine(nn.Module):
 
 
 class IntermediateFlow(nn.Module):
-    """Huang et al., 2022 (RIFE): the flow to the middle frame is found from coarse to fine, and blended by a mask."""
+    """RIFE (Huang et al., 2022): estimates the flow to a frame between from coarse to fine, and blends by a mask."""
 
     def __init__(self, width: int = 24, scales: tuple[float, ...] = (4.0, 2.0, 1.0)) -> None:
         super().__init__()
@@ -109,7 +109,7 @@ class _Gated(nn.Module):
 
 
 class Raft(nn.Module):
-    """Teed and Deng, 2020: all pairs' correlation, looked up around each pixel's place, refines the flow."""
+    """RAFT (Teed and Deng, 2020): refines the flow by the correlation of all pairs around each pixel's place."""
 
     def __init__(self, hidden: int = 32, levels: int = 3, radius: int = 3, steps: int = 3) -> None:
         super().__init__()
@@ -160,7 +160,7 @@ class Raft(nn.Module):
         return torch.cat(found, -1).permute(0, 3, 1, 2)
 
     def _raised(self, flow: Tensor, mask: Tensor) -> Tensor:
-        """Eight times larger: each pixel is a learnt mean of the nine around it."""
+        """Upsamples the flow eight times; each pixel is a learnt mean of the nine around it."""
         batch, _, height, width = flow.shape
         weights = mask.view(batch, 1, 9, 8, 8, height, width).softmax(2)
         around = F.unfold(8 * flow, 3, padding=1).view(batch, 2, 9, 1, 1, height, width)
@@ -169,7 +169,7 @@ class Raft(nn.Module):
 
 
 class CostVolume(nn.Module):
-    """Sun et al., 2018 (PWC-Net): at each level the second frame's features are warped and compared close by."""
+    """PWC-Net (Sun et al., 2018): warps the second frame's features at each level, and compares neighbours."""
 
     def __init__(self, reach: int = 2, widths: tuple[int, ...] = (16, 24, 32)) -> None:
         super().__init__()
@@ -215,7 +215,7 @@ def _torchvision_raft() -> Made:
     from torchvision.models.optical_flow import raft_small
 
     class Last(nn.Module):
-        """The last of the flows, as the package's own reference does it."""
+        """Returns the last of the flows, which is the one that torchvision's reference uses."""
 
         def __init__(self) -> None:
             super().__init__()

@@ -1,11 +1,12 @@
-"""Runs kept artifacts of the zoo on this machine's GPU, against their golden I/O: launched, and as a CUDA graph.
+"""Runs kept artifacts of the zoo on this machine's GPU, and compares them with their golden I/O.
 
     python -m benchmarks.zoo.on_gpu FOLDER OUT.jsonl [--jobs 6] [--seconds 300] [--only PATTERN]
     python -m benchmarks.zoo.on_gpu FOLDER OUT.jsonl --without-torch     # windows_side.Session; no CUDA graphs
 
-Where the row's package is there, eager PyTorch of the same precision runs on the same samples. Each artifact is run in
-a process of its own, so that one that crashes is a row, not the end. Rows are written as they come, and those that are
-there are not run again. ``--into-table OUT.jsonl`` takes them into ``docs/build/zoo.md``.
+Each artifact is run without CUDA graphs and as one, in a process of its own, so that a crash is only that row's result.
+Where the row's package is installed, eager PyTorch of the same precision runs on the same samples. Rows are written as
+they end, and rows that are in the file are not run again. ``--into-table OUT.jsonl`` puts them into the results that
+``docs/build/zoo.md`` shows.
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ def main() -> int:
 
 
 def _for_this_host(path: Path) -> Path:
-    """The artifact for Linux: the same engines."""
+    """Converts the artifact to Linux; the engines are the same."""
     from toolchain import open_artifact
     from toolchain.convert import convert_artifact
     from toolchain.targets import Platform
@@ -73,7 +74,7 @@ def _loaded(kept: Path) -> Iterator[Found]:
         found = _described(torch.cuda.get_device_name(), errors) | {
             "runtime": "torch", "run_seconds": round(time.monotonic() - began, 1),
         }  # fmt: skip
-        yield found | {"right": False}  # until it is so as a CUDA graph too
+        yield found | {"right": False}  # right only if it is right as a CUDA graph too
         model = load(path, allow_unlisted_gpu=True, cuda_graphs=True)
         for _ in range(_REPLAYS):  # the first captures, the next replay
             graphs = compare_golden(artifact, model)
@@ -85,7 +86,7 @@ def _loaded(kept: Path) -> Iterator[Found]:
 
 
 def _in_eager(artifact: Any) -> Found:
-    """What eager PyTorch makes of the same samples, in the artifact's precision."""
+    """Runs the same samples in eager PyTorch, in the artifact's precision."""
     from benchmarks.zoo.eager import Eager
     from benchmarks.zoo.rows import zoo
     from windows_side.execution.samples import read_golden
@@ -94,7 +95,7 @@ def _in_eager(artifact: Any) -> Found:
         (row,) = zoo(artifact.path.stem)
         eager = Eager(row)
         errors = [eager.error(inputs, wanted) for inputs, wanted in read_golden(artifact)]
-    except Exception as error:  # noqa: BLE001 - a package that is not there, or a model that no GPU runs in halves
+    except Exception as error:  # noqa: BLE001 - a package that is not installed, or a model that cannot run in halves
         traceback.print_exc()
         return {"eager_failed": said(error)}
     return {"eager_errors": errors, "eager_error": max(errors)}

@@ -1,4 +1,4 @@
-"""Point clouds, graphs and tables, and a mixture of experts, from their papers."""
+"""Models of point clouds, graphs and tables, written from their papers."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ GROUP = "points, graphs, tables"
 
 
 def gather(values: Tensor, places: Tensor) -> Tensor:
-    """``values`` (batch, points, channels) at ``places`` (batch, ...): (batch, ..., channels)."""
+    """Takes ``values`` (batch, points, channels) at ``places`` (batch, ...); returns (batch, ..., channels)."""
     batch, _, channels = values.shape
     flat = places.reshape(batch, -1, 1).expand(-1, -1, channels)
     return values.gather(1, flat).view(*places.shape, channels)
 
 
 class EdgeConvolution(nn.Module):
-    """Wang et al., 2019 (DGCNN): each point and its nearest in the space of features."""
+    """DGCNN (Wang et al., 2019): combines each point with its nearest points in the space of features."""
 
     def __init__(self, inner: int, outer: int, near: int = 8) -> None:
         super().__init__()
@@ -55,7 +55,7 @@ class DynamicGraph(nn.Module):
 
 
 class SetAbstraction(nn.Module):
-    """Qi et al., 2017 (PointNet++): the farthest points, and what is in a ball around each."""
+    """PointNet++ (Qi et al., 2017): samples the farthest points, and pools what is in a ball around each."""
 
     def __init__(self, count: int, radius: float, near: int, inner: int, outer: int) -> None:
         super().__init__()
@@ -95,7 +95,7 @@ class PointSets(nn.Module):
 
 
 class GraphAttention(nn.Module):
-    """Velickovic et al., 2018: a softmax over the edges that end in a node."""
+    """A graph attention layer (Velickovic et al., 2018): a softmax over the edges that end in a node."""
 
     def __init__(self, inner: int, outer: int, heads: int = 2) -> None:
         super().__init__()
@@ -141,7 +141,7 @@ def _graph() -> Made:
 
 
 class Table(nn.Module):
-    """Gorishniy et al., 2021 (FT-Transformer): each column is a token."""
+    """FT-Transformer (Gorishniy et al., 2021): a transformer over a table's columns as tokens."""
 
     def __init__(self, numbers: int = 6, kinds: tuple[int, ...] = (4, 7, 3), width: int = 32) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Runs commands, some at a time, and reads what each has found out so far: the last line of JSON that it printed."""
+"""Runs commands within time limits, some at a time, and reads the last line of JSON that each has printed."""
 
 from __future__ import annotations
 
@@ -25,20 +25,20 @@ class _Running:
     began: float
 
 
-def in_processes(
+def run_commands(
     commands: Mapping[str, Sequence[str]], folder: Path, *, count: int, each: float, seconds: float
 ) -> Iterator[tuple[str, Found]]:
-    """What each command has found out, as they end.
+    """Runs commands, and yields what each has printed, as they end.
 
     Args:
-        commands: by name, in the order in which they start.
-        folder: for their output.
-        count: how many run at a time.
-        each: seconds that one may take.
-        seconds: in all. What has not begun then is left out; what runs is ended.
+        commands: the commands by name, in the order in which they start.
+        folder: the folder for their output.
+        count: the number of commands that run at a time.
+        each: the time limit of a command in seconds.
+        seconds: the time limit of all. Then running commands are ended, and waiting ones are left out.
 
     Yields:
-        A name and the last line of JSON that its process printed, with ``failed`` where the process did not end well.
+        A name and the last line of JSON that its process printed, with ``failed`` if the process was ended or failed.
     """
     folder.mkdir(parents=True, exist_ok=True)
     waiting, running = list(commands), dict[str, _Running]()
@@ -87,7 +87,7 @@ def _last_json(path: Path) -> Found:
         if line.startswith("{"):
             try:
                 found: Found = json.loads(line)
-            except ValueError:  # cut off as it was written
+            except ValueError:  # the process ended while it wrote the line
                 continue
             return found
     return {}

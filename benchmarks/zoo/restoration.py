@@ -1,4 +1,4 @@
-"""Super-resolution and restoration: spandrel's architectures, which take pictures of any size."""
+"""Super-resolution and restoration: architectures of spandrel, for pictures of any size, and one of transformers."""
 
 from __future__ import annotations
 

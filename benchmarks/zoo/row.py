@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import nn
 
-# As a factory of `trtcross build` returns it: a model in eval mode, its arguments, perhaps keyword arguments.
+# What a factory of `trtcross build` returns: a model, its arguments and, where there are any, its keyword arguments.
 Made = tuple[nn.Module, tuple[Any, ...]] | tuple[nn.Module, tuple[Any, ...], dict[str, Any]]
 
 BATCH = "{}.0=1:1:4"
@@ -19,12 +19,12 @@ class Row:
     """One architecture.
 
     Attributes:
-        name: in the table and for ``ONLY``.
-        group: the family that it is counted in.
-        make: the factory. Its weights do not matter: ``weights.settle`` fills them.
+        name: the row's name in the table and for ``ONLY``.
+        group: the family under which the table lists it.
+        make: the factory.
         package: the distribution that the architecture comes from; None where it is written here.
-        dynamic: as ``--dynamic`` takes them.
-        precision: as ``--precision`` takes it.
+        dynamic: the ranges of sizes, as ``--dynamic`` takes them.
+        precision: the precision, as ``--precision`` takes it.
         options: further fields of ``BuildOptions``.
         settled: whether ``weights.settle`` fills the weights.
     """
@@ -39,7 +39,7 @@ class Row:
     settled: bool = True
 
     def words(self) -> str:
-        """Its options as on the command line, but for the ``--dynamic`` before each range of sizes."""
+        """Returns the row's options as on the command line, without the ``--dynamic`` before each range of sizes."""
         words = [*self.dynamic]
         words += [f"--precision {self.precision}"] if self.precision else []
         words += [f"--{name.replace('_', '-')} {value}" for name, value in self.options.items()]
@@ -47,22 +47,22 @@ class Row:
 
 
 def batch(*names: str) -> tuple[str, ...]:
-    """Batches from 1, of each of these inputs."""
+    """Returns ranges for batches from 1, for each of these inputs."""
     return tuple(BATCH.format(name) for name in names)
 
 
 def image(name: str, sizes: str, least_batch: int = 1) -> tuple[str, ...]:
-    """Batches from 1, and any height and width within a range."""
+    """Returns ranges for batches from ``least_batch``, and for any height and width within ``sizes``."""
     return (f"{name}.0={least_batch}:1:4", f"{name}.2={sizes}", f"{name}.3={sizes}")
 
 
 def unique(rows: Sequence[Row]) -> list[Row]:
-    """The rows.
+    """Returns the rows as a list, and checks that their names differ.
 
     Raises:
-        ValueError: two have one name.
+        ValueError: two rows have the same name.
     """
     names = [row.name for row in rows]
     if twice := {name for name in names if names.count(name) > 1}:
-        raise ValueError(f"two rows of one name: {', '.join(sorted(twice))}")
+        raise ValueError(f"two rows have the same name: {', '.join(sorted(twice))}")
     return list(rows)

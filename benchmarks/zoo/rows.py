@@ -1,4 +1,4 @@
-"""All rows."""
+"""Collects the rows of all families."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ FAMILIES = (
     "classification", "segmentation", "restoration", "interpolation", "encoders", "decoders", "diffusion", "audio",
     "points",
 )  # fmt: skip
-# Small, quick and of every kind: what CI builds.
+# The rows that CI builds: small, quick, and of every kind.
 FIXED = (
     "convnext", "swin", "mobilenetv3", "segformer", "real-esrgan-compact", "rife", "bert", "deberta-v2", "llama",
     "sd-unet", "hifi-gan", "dgcnn",
@@ -19,10 +19,10 @@ FIXED = (
 
 
 def zoo(patterns: str = "*") -> list[Row]:
-    """The rows whose names one of the patterns fits, in the order of the patterns.
+    """Returns the rows whose names match a pattern, in the order of the patterns.
 
     Args:
-        patterns: as in a shell, with commas between.
+        patterns: shell patterns, separated by commas.
     """
     rows = unique([row for family in FAMILIES for row in importlib.import_module(f"benchmarks.zoo.{family}").ROWS])
     found = [row for pattern in patterns.split(",") for row in rows if fnmatch(row.name, pattern)]

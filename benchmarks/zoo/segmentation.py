@@ -46,7 +46,7 @@ def _torchvision_segmentation(name: str) -> Callable[[], Made]:
 
 
 class Heads(nn.Module):
-    """A detector of torchvision up to its raw boxes and classes."""
+    """A detector of torchvision, up to its raw boxes and classes."""
 
     def __init__(self, detector: Any) -> None:
         super().__init__()
@@ -162,7 +162,7 @@ def _sam_vision() -> Made:
 
 
 class Masks(nn.Module):
-    """SAM from its image's embedding and points to masks."""
+    """SAM's decoder, from an image's embedding and points to masks."""
 
     def __init__(self, sam: Any) -> None:
         super().__init__()
@@ -208,7 +208,7 @@ class _Twice(nn.Sequential):
 
 
 class UNet(nn.Module):
-    """Ronneberger et al., 2015; skips are cropped, so pictures may have any size."""
+    """U-Net (Ronneberger et al., 2015); features are padded to their skips, so that pictures may have any size."""
 
     def __init__(self, widths: tuple[int, ...] = (16, 32, 48, 64)) -> None:
         super().__init__()
@@ -238,7 +238,7 @@ class _Unit(nn.Sequential):
 
 
 class _Partial(nn.Module):
-    """A cross-stage partial block: half of the channels go through bottlenecks, and every step is kept."""
+    """A cross-stage partial block: half of the channels pass through bottlenecks, and every step's result is used."""
 
     def __init__(self, inner: int, outer: int, depth: int = 1, add: bool = True) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""``docs/build/zoo.md``: the rows' results as a table, and what has become worse since the last one."""
+"""Writes ``docs/build/zoo.md`` from the rows' results, and reports what has become worse since the last ones."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ TABLE = REPOSITORY / "docs" / "build" / "zoo.md"
 Record = dict[str, Any]
 _STATES = ("refused", "unknown", "wrong", "right")
 _BUILT = ("wrong", "right", "unknown")
-# Errors of fp32 differ from machine to machine; one that is ten times larger, and not tiny, says something.
+# Errors of fp32 differ between machines; only one that is ten times larger, and not tiny, counts as worse.
 _TIMES, _TINY = 10.0, 2e-5
 
 
 def read_records(path: Path) -> dict[str, Record]:
-    """The results by name; none where there is no file yet."""
+    """Returns the results of a JSON file by name; none where there is no file yet."""
     return {record["name"]: record for record in json.loads(path.read_text())} if path.exists() else {}
 
 
 def read_lines(path: Path) -> dict[str, Record]:
-    """The newest result of each name, of a file with a line of JSON for each."""
+    """Returns the newest result of each name, from a file with a line of JSON for each."""
     lines = path.read_text().splitlines() if path.exists() else []
     return {record["name"]: record for record in map(json.loads, lines)}
 
@@ -41,7 +41,7 @@ def write_records(path: Path, records: Mapping[str, Record]) -> None:
 
 
 def worse(before: Record, after: Record) -> str | None:
-    """What of a row has become worse, or None."""
+    """Returns what of a row has become worse, or None."""
     if _STATES.index(after["state"]) < _STATES.index(before["state"]):
         return f"was {before['state']}, is {after['state']}: {after.get('reason', '')}"
     if after["state"] == "refused" or before["state"] == "refused":
@@ -61,12 +61,12 @@ def _in_torch(record: Record) -> int:
 
 
 def whole(record: Record) -> bool:
-    """Whether it is one engine, with nothing but sizes computed beside it."""
+    """Whether the model was built as exactly one engine."""
     return record["state"] in _BUILT and record["engines"] == 1
 
 
 def write_table(rows: Sequence[Row], records: Mapping[str, Record]) -> None:
-    """Writes the page, with what ran on a GPU and what upstream makes of the rows."""
+    """Writes the page, with the results on a GPU and those of upstream."""
     gpu, upstream = read_records(GPU), read_records(UPSTREAM)
     known = [row for row in rows if row.name in records]
     lines = [_HEAD, *_sums(rows, records, gpu, upstream), "", _FOUND]

@@ -1,11 +1,12 @@
-"""Torch-TensorRT's own ``compile`` for the rows of the zoo, on this machine's GPU: built, right, seconds.
+"""Compiles the rows of the zoo by Torch-TensorRT's own ``compile`` on this machine's GPU, and checks the results.
 
     python -m benchmarks.zoo.upstream OUT.jsonl [--jobs 8] [--seconds 300] [--only PATTERN]
     python -m benchmarks.zoo.upstream OUT.jsonl --cross-compile    # three models, through cross_compile_for_windows
 
-A row is compiled with ``torch_tensorrt.compile`` and ranges as ``torch_tensorrt.Input`` takes them. Where that fails it
-is exported by ``torch.export`` with ``Dim.DYNAMIC`` first, which knows sizes that are equal. Rows are written as they
-come; those that are there are not run again. ``--into-table OUT.jsonl`` takes them into ``docs/build/zoo.md``.
+A row is compiled by ``torch_tensorrt.compile`` with ranges as ``torch_tensorrt.Input`` takes them. Where that fails, it
+is first exported by ``torch.export`` with ``Dim.DYNAMIC``, which finds sizes that are equal. Rows are written as they
+end, and rows that are in the file are not run again. ``--into-table OUT.jsonl`` puts them into the results that
+``docs/build/zoo.md`` shows.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from benchmarks.zoo.row import Row
 from benchmarks.zoo.rows import zoo
 from benchmarks.zoo.table import UPSTREAM
 
-# What is used most comes first: time may be short.
+# The most used models are first, because the time may not suffice for all.
 FIRST = (
     "resnet18", "bert", "vit", "sd-unet", "llama", "convnext", "whisper", "yolo", "clip", "swin", "segformer", "gpt2",
     "qwen2", "vae-decoder", "sdxl-unet", "flux", "esrgan", "detr", "t5-encoder", "wav2vec2", "llama-step-static-cache",
@@ -60,12 +61,12 @@ def main() -> int:
 
 
 class _Example:
-    """A row's call, at the sizes of its ranges.
+    """A row's model and its calls at the sizes of its ranges.
 
     Attributes:
         eager: the model on the GPU.
-        samples: the leaves of a call on the CPU: the example's sizes, the least, and the greatest.
-        wanted: what the model gives for them, on the CPU and in fp32.
+        samples: the leaves of calls on the CPU, at the example's sizes, the least and the greatest.
+        wanted: the model's outputs for them, computed on the CPU in fp32.
     """
 
     def __init__(self, row: Row) -> None:
@@ -89,7 +90,7 @@ class _Example:
         self.eager = Eager(row)
 
     def leaves_at(self, kind: str) -> list[Any]:
-        """The example's leaves, cropped or tiled to ``min``, ``opt`` or ``max``."""
+        """Returns the example's leaves, cropped or tiled to the sizes ``min``, ``opt`` or ``max``."""
         leaves = list(self._leaves)
         for (index, dim), sizes in self.ranges.items():
             rows = torch.arange(getattr(sizes, kind)) % leaves[index].shape[dim]
@@ -97,14 +98,14 @@ class _Example:
         return leaves
 
     def call_of(self, leaves: list[Any]) -> tuple[Any, Any]:
-        """Arguments and keywords on the GPU, in the row's precision; what is no tensor stays."""
+        """Returns arguments and keywords on the GPU, in the row's precision; values that are not tensors stay."""
         from benchmarks.zoo.building import called
 
         args, kwargs = called(self.eager.call, self.eager.placed(leaves))
         return args, kwargs
 
     def inputs(self) -> tuple[Any, Any]:
-        """What ``torch_tensorrt`` takes in the place of arguments and keywords."""
+        """Returns the ``torch_tensorrt.Input`` objects in the structure of arguments and keywords."""
         import torch_tensorrt
 
         def described(index: int, leaf: Any) -> Any:
@@ -122,9 +123,9 @@ class _Example:
         return args, kwargs
 
     def exported(self) -> torch.export.ExportedProgram:
-        """By torch.export, each size of its own and within its range."""
+        """Exports the model by torch.export, with every ranged size dynamic and within its range."""
         leaves, structure = pytree.tree_flatten(self.eager.call)
-        for index, dim in self.ranges:  # torch.export fixes a size of 1
+        for index, dim in self.ranges:  # torch.export specializes sizes of 1
             if leaves[index].shape[dim] == 1:
                 leaves[index] = leaves[index].repeat_interleave(2, dim)
         wanted: dict[int, dict[int, Any]] = {}
@@ -151,7 +152,7 @@ def _compiled(row: Row) -> Iterator[Found]:
         began = time.monotonic()
         try:
             model = compiler(example)
-        except Exception as error:  # noqa: BLE001 - what it raised is the result
+        except Exception as error:  # noqa: BLE001 - the error is the row's result
             traceback.print_exc()
             yield {f"{way}_failed": said(error)}
             continue
@@ -186,7 +187,7 @@ def _counted(model: Any) -> Found:
 
 
 def _cross_compiled(row: Row) -> Iterator[Found]:
-    """Upstream's own way to Windows, with the example's sizes."""
+    """Cross-compiles for Windows by upstream's own function, at the example's sizes."""
     import torch_tensorrt
 
     from benchmarks.zoo.eager import device_name

@@ -1,7 +1,7 @@
-"""Random weights with which a net computes numbers of a usual size, from names alone.
+"""Random weights that depend on names alone, and with which a network computes numbers of a usual size.
 
-A matrix keeps the variance of what it multiplies; batch norms take the statistics of the example, as training gives
-them. So a picture's outputs are neither constant nor huge, and differ from another picture's.
+A matrix keeps the variance of what it multiplies. Batch norms get the statistics of the example, as training gives
+them. So the outputs are neither constant nor huge, and they differ between inputs.
 """
 
 from __future__ import annotations
@@ -15,14 +15,20 @@ from torch.utils import _pytree as pytree
 from benchmarks.models.weights import drawn
 
 _CALLS, _LEAST_SHARE = 8, 0.1
-# What a class of a norm is called by whoever wrote it.
+# Part of the name of every class of norms, whoever wrote it.
 _NORM = "norm"
 # Least and greatest standard deviation of an output, and how much of it must change with the input.
 LEAST, MOST, CHANGE = 1e-4, 1e4, 1e-3
 
 
 def settle(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-    """Fills a model in place, and puts it into eval mode."""
+    """Fills a model's weights in place, and puts it into eval mode.
+
+    Args:
+        model: the model.
+        args: the positional arguments of a call, from which batch norms get their statistics.
+        kwargs: the keyword arguments of that call.
+    """
     model.eval()
     with torch.no_grad():
         for prefix, module in model.named_modules():
@@ -39,23 +45,23 @@ def _values(path: str, name: str, parameter: Tensor, norm: bool, kind: str) -> T
     if "Embedding" in kind:
         return values * 0.5
     fan = parameter[0].numel()
-    if "Transpose" in kind:  # (in, out, ...): each output sums over the inputs
+    if "Transpose" in kind:  # its shape is (in, out, ...), and each output sums over the inputs
         fan = parameter.shape[0]
     return values * fan**-0.5
 
 
 def _calibrate(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-    """Gives batch norms the statistics of what comes in, over some calls; a call sees those of the calls before."""
+    """Gives batch norms the statistics of their inputs over some calls; each call uses those of the calls before."""
 
     def take(norm: Any, inputs: tuple[Tensor, ...]) -> None:
         x = inputs[0].detach().float()
         over = [dim for dim in range(x.dim()) if dim != 1]
         mean, square = x.mean(over), x.square().mean(over)
         count = seen[norm] = seen.get(norm, 0) + 1
-        # Both as they are over all calls so far.
+        # Mean and square are averages over all calls so far.
         before = norm.running_var + norm.running_mean.square() if count > 1 else square
         norm.running_mean.lerp_(mean, 1 / count)
-        # Few pixels may happen to be much alike: a net that divides by what they differ would blow up the next picture.
+        # A few pixels may be almost equal; dividing by their small variance would make the next outputs huge.
         norm.running_var.copy_(before.lerp(square, 1 / count) - norm.running_mean.square())
         norm.running_var.clamp_(min=_LEAST_SHARE * square.mean().item() + 1e-6)
 
@@ -71,7 +77,7 @@ def _calibrate(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) 
 
 
 def doubts(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[str]:
-    """Why a comparison of this model's outputs would prove little; empty where it proves something."""
+    """Returns why comparing this model's outputs would prove little; an empty list means that it proves something."""
     with torch.no_grad():
         first, second = _floats(model(*args, **kwargs)), _floats(model(*_other(args), **_other(kwargs)))
     found = [] if first else ["no output is a float"]
@@ -92,7 +98,7 @@ def _floats(result: Any) -> list[Tensor]:
 
 
 def _other(values: Any, seed: int = 0) -> Any:
-    """The same arguments with other numbers."""
+    """Returns the same arguments with different numbers."""
     generator = torch.Generator().manual_seed(seed)
 
     def change(leaf: Any) -> Any:
