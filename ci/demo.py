@@ -1,4 +1,4 @@
-"""`make demo`: two trained models, compiled for Windows on this machine, inspected, checked and, with a GPU, run."""
+"""`make demo`: compiles two trained models for Windows, inspects and checks them and, with a GPU, runs them here."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ NOT_HERE = 3
 
 
 def trtcross(*arguments: str, allowed: tuple[int, ...] = (0,)) -> int:
-    """Runs the command as a person would type it, and shows it."""
+    """Shows a command as a person would type it, and runs it; an exit code that is not allowed ends the demo."""
     print(f"\n$ trtcross {' '.join(arguments)}", flush=True)
     code = subprocess.run([str(Path(sys.executable).with_name("trtcross")), *arguments], check=False).returncode
     if code not in allowed:
@@ -26,7 +26,7 @@ def has_gpu() -> bool:
 
 
 def run_here(artifact: Path) -> None:
-    """The same engine bytes on this machine's own GPU, against golden I/O."""
+    """Runs the same engine bytes on this machine's own GPU and compares the outputs with golden I/O."""
     local = artifact.with_name(f"{artifact.stem}-linux.pt2")
     trtcross("convert", str(artifact), "--target", "linux-x86_64", "-o", str(local))
     trtcross("verify", str(local), "--level", "numbers", "--allow-unlisted-gpu")

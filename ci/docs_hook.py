@@ -1,14 +1,14 @@
-"""A hook of mkdocs: what a page means in the repository, it also means on the site.
+"""A hook of mkdocs that adapts pages, which are written for the repository, to the site.
 
-The marks by which tests find commands become words that a reader sees. `<!-- run -->` says that
-`tests/integration/test_docs.py` runs the block below, `<!-- run: 3 -->` with which exit code it ends,
-`<!-- not run: why -->` that no test does, and `<!-- page not run: why -->` so of a whole page.
-`tests/unit/test_document_commands.py` asks for one of them before each block of commands.
+The marks by which tests find commands become words for the reader. `<!-- run -->` means that
+`tests/integration/test_docs.py` runs the block below; `<!-- run: 3 -->` adds the exit code that it ends with;
+`<!-- not run: why -->` means that no test runs it, and `<!-- page not run: why -->` the same of a whole page.
+`tests/unit/test_document_commands.py` requires a mark before each block of commands.
 
-Links to files of the repository that are not on the site become their names. The fields of `BuildOptions` are written
-where a page asks for them. Docstrings have Sphinx's roles and `::`, which Markdown does not know, and name pages by
-their files. An option's name is kept on one line. In a search what answers a question comes before docstrings and
-figures.
+Links to files of the repository that are not on the site become the files' names. The fields of `BuildOptions` are
+written where a page has the mark for them. Docstrings contain Sphinx's roles and `::`, which Markdown does not know,
+and name pages by their files: both are converted. An option's name is kept on one line. A search ranks answers to
+questions before docstrings and figures.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _WORDS = {
     "page not run": "No command of this page is run by a test",
 }
 _BETWEEN = {"run": "; exit code ", "not run": ": ", "page not run": ": "}
-# Of a page, or of the folder that it is in: how much more a word found there counts.
+# The weight in a search of a page, or of all pages in a folder.
 _BOOST = {
     "reference/inside.md": 2.0,
     "reference": 0.3,
@@ -44,7 +44,7 @@ _LINK = re.compile(r"\[([^\]\n]+)\]\((\.\./[^)#\s]+)\)")
 
 
 def on_page_markdown(markdown: str, *, page: Any, config: Any, **_: Any) -> str:
-    """What mkdocs calls for each page."""
+    """Adapts a page's Markdown; mkdocs calls it for each page."""
     folder, docs = Path(page.file.abs_src_path).parent, Path(config.docs_dir)
     name = page.file.src_uri
     page.meta["search"] = {"boost": _BOOST.get(name, _BOOST.get(name.partition("/")[0], 1.0))}
@@ -64,14 +64,14 @@ def on_page_markdown(markdown: str, *, page: Any, config: Any, **_: Any) -> str:
 def _fields() -> Iterator[str]:
     from linux_side.options import BuildOptions
 
-    yield from ("| field | default | what it says |", "|---|---|---|")
+    yield from ("| field | default | meaning |", "|---|---|---|")
     for name, field in BuildOptions.model_fields.items():
         default = field.get_default(call_default_factory=True)
         yield f"| `{name}` | `{getattr(default, 'value', default)!r}` | {field.description} |"
 
 
 def on_page_content(html: str, *, page: Any, config: Any, **_: Any) -> str:
-    """What mkdocs calls with each page's HTML."""
+    """Adapts a page's HTML; mkdocs calls it for each page."""
     docs = Path(config.docs_dir)
 
     def named(name: re.Match[str]) -> str:

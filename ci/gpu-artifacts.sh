@@ -25,7 +25,7 @@ for precision in "${precisions[@]}"; do
     --dynamic input_ids.1=2:32:64 --dynamic attention_mask.1=2:32:64
   build "resnet18-profiles-$precision" resnet18 --precision "$precision" --dynamic x.0=1:1:1,2:8:16
 done
-# PyTorch has no igamma of halves on a GPU.
+# Only fp32: PyTorch has no igamma in half precision on a GPU.
 build mixed-fp32 mixed --dynamic x.0=1:4:8 --torch-executed-op aten.arange.start_step \
   --torch-executed-op aten.full.default
 build gates-dynamic-fp32 gates --dynamic x.0=1:4:8

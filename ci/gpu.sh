@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# On an NVIDIA GPU host: takes artifacts that were built for Windows on a machine without a GPU (ci/gpu-artifacts.sh),
-# converts them for this host, and runs tests/gpu on them, and tests/compatibility; with a second folder, benchmarks/gpu too.
+# Runs tests/gpu and tests/compatibility on an NVIDIA GPU host, and with a second folder benchmarks/gpu too. The artifacts
+# are those that ci/gpu-artifacts.sh built for Windows on a machine without a GPU; they are converted for this host.
 #
 #   ci/gpu.sh FOLDER_OF_ARTIFACTS [RESULTS]
 #
-# Each step writes its file into RESULTS as soon as it has something, and a log; one that fails does not stop the others.
-# SECONDS_OF_SOAK (60) is how long the longer run takes. Eager and compiled PyTorch are not among them: they run on
-# another torch (benchmarks/gpu/peer.py).
+# Each step writes a result file and a log into RESULTS; a step that fails does not stop the others. SECONDS_OF_SOAK (60)
+# is the length of the soak test. Eager and compiled PyTorch are not measured here: they need a different torch
+# (benchmarks/gpu/peer.py).
 set -euo pipefail
 TRTCROSS_ARTIFACTS=$(cd "$1" && pwd)
 export TRTCROSS_ARTIFACTS
@@ -14,7 +14,7 @@ results=${2:-}
 [ -z "$results" ] || { mkdir -p "$results"; results=$(cd "$results" && pwd); }
 cd "$(dirname "$0")/.."
 python3 -c 'import torch; assert torch.cuda.is_available(), "there is no GPU here"; print(torch.cuda.get_device_name())'
-# A test that hangs in native code ends its process, and says where each thread was.
+# A test that hangs in native code ends its process and reports where each thread was.
 tests=(python3 -m pytest tests/gpu tests/compatibility -m gpu -q -rA -p no:cacheprovider -o faulthandler_timeout=240 -o faulthandler_exit_on_timeout=true)
 if [ -z "$results" ]; then
   exec "${tests[@]}"

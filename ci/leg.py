@@ -1,4 +1,4 @@
-"""The steps of the workflows, so that a machine without GitHub runs the same: `ci/run-legs` does.
+"""Runs one step of a workflow; `ci/run-legs` runs the same steps on a machine without GitHub.
 
     python ci/leg.py wheel dist
     python ci/leg.py install build --extra models
@@ -9,8 +9,8 @@
     python ci/leg.py verify matrix-run/artifacts legs/windows --level structure
     python ci/leg.py report matrix.toml matrix-run legs
 
-$TRTCROSS is where trtcross comes from: a folder with its wheel, or what pip takes (default: dist). Needs nothing but
-Python for `wheel` and `install`.
+$TRTCROSS is what pip installs as trtcross: a folder with its wheel, or a requirement (default: dist). `wheel` and
+`install` need nothing but Python.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-# Isolated: what is installed is meant, and not a checkout in this folder.
+# Isolated (-I), so that the installed package runs, not a checkout in this folder.
 MODULE = [sys.executable, "-I", "-m", "toolchain"]
 LEVELS = ("structure", "numbers")
 TEST_TOOLS = ("pytest>=8", "pytest-timeout>=2.3", "hypothesis>=6.100")
@@ -34,7 +34,7 @@ TESTED = ("tests", "docs", "ci", "pyproject.toml", "README.md", "CHANGELOG.md", 
 
 
 def run(*command: str) -> None:
-    """Runs a command, and ends with its exit code where it fails."""
+    """Runs a command; if it fails, ends this process with its exit code."""
     print("+", *command, flush=True)
     code = subprocess.run(command, check=False).returncode
     if code:
@@ -46,7 +46,7 @@ def trtcross(*arguments: str) -> None:
 
 
 def document(*arguments: str) -> dict[str, Any]:
-    """What a verb says with --json."""
+    """Runs a verb with --json and returns its document; if it fails, ends this process with its exit code."""
     done = subprocess.run([*MODULE, *arguments, "--json", "-q"], stdout=subprocess.PIPE, check=False)
     if done.returncode:
         sys.exit(done.returncode)
@@ -59,13 +59,13 @@ def pip(*arguments: str) -> None:
 
 
 def install_trtcross(extras: list[str]) -> None:
-    # A machine that is kept may have another build of the same version, which pip would leave as it is.
+    # A permanent machine may have an older build of the same version, which pip would keep.
     run(sys.executable, "-m", "pip", "uninstall", "--yes", "--quiet", "trtcross")
     pip(requirement(extras))
 
 
 def requirement(extras: list[str]) -> str:
-    """What pip installs trtcross from, with extras."""
+    """Returns the requirement by which pip installs trtcross with extras."""
     source = os.environ.get("TRTCROSS", "dist")
     if Path(source).is_dir():
         wheels = sorted(Path(source).glob("trtcross-*.whl"))
@@ -80,7 +80,7 @@ def wheel(options: argparse.Namespace) -> None:
 
 
 def install(options: argparse.Namespace) -> None:
-    """Installs what a leg needs: the producer, the base alone, or all that the artifacts name."""
+    """Installs what a leg needs: the producer, only the base, or everything that the artifacts name."""
     if options.leg != "numbers":
         install_trtcross([*(["producer"] if options.leg == "build" else []), *options.extra])
         return
@@ -92,7 +92,7 @@ def install(options: argparse.Namespace) -> None:
 
 
 def plan(options: argparse.Namespace) -> None:
-    """Says which cells are to be built, as an output that a workflow's matrix takes."""
+    """Writes the cells to build as an output of the step, from which a workflow makes its matrix."""
     made = document("matrix", "plan", options.spec)
     line = "plan=" + json.dumps({"include": made["include"]}, separators=(",", ":"))
     append("GITHUB_OUTPUT", line)
@@ -105,12 +105,12 @@ def build(options: argparse.Namespace) -> None:
 
 
 def tests(options: argparse.Namespace) -> None:
-    """Runs this project's own tests that need no GPU, beside the wheel and not beside the sources."""
+    """Runs this project's own tests that need no GPU, in a folder without the sources, so that they test the wheel."""
     pip(*TEST_TOOLS)
     results = Path(options.documents).absolute()
     results.mkdir(parents=True, exist_ok=True)
     os.environ["TRTCROSS_ARTIFACTS"] = str(artifacts(options.artifacts)[0].parent.absolute())
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:  # Windows may still hold a file
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:  # on Windows, a file may still be open
         for name in TESTED:  # some tests read the documents
             copy = shutil.copytree if Path(name).is_dir() else shutil.copy
             copy(name, Path(folder) / name)
@@ -123,14 +123,14 @@ def tests(options: argparse.Namespace) -> None:
 
 
 def verify(options: argparse.Namespace) -> None:
-    """Verifies each artifact and asks what this machine lacks for it; with `numbers`, also measures its own."""
+    """Verifies each artifact and checks it on this machine; with `numbers`, measures those of this platform too."""
     documents, numbers, failed = Path(options.documents), options.level == "numbers", False
     for artifact in artifacts(options.artifacts):
         if numbers and not ours(artifact):
             print(f"for another platform: {artifact.name}")
             continue
         failed |= keep(documents / f"{artifact.stem}.json", (0,), "verify", str(artifact), "--level", options.level)
-        allowed = (0,) if numbers else (0, 3)  # 3: not on this machine, which need have no GPU
+        allowed = (0,) if numbers else (0, 3)  # 3: it cannot run on this machine, which need not have a GPU
         failed |= keep(documents / "preflight" / f"{artifact.stem}.json", allowed, "check", str(artifact))
         if numbers:
             failed |= keep(documents / f"{artifact.stem}.bench.json", (0,), "bench", str(artifact))
@@ -147,7 +147,7 @@ def ours(artifact: Path) -> bool:
 
 
 def keep(path: Path, allowed: tuple[int, ...], *arguments: str) -> bool:
-    """Keeps a verb's document; returns whether its exit code is one that may not be."""
+    """Writes a verb's document to a file; returns whether its exit code is not allowed."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("wb") as file:
         code = subprocess.run([*MODULE, *arguments, "--json", "-q"], stdout=file, check=False).returncode
@@ -175,14 +175,14 @@ def artifacts(folder: str) -> list[Path]:
 
 
 def append(variable: str, text: str) -> None:
-    """Adds to one of the files that a workflow's step talks through, where there is one."""
+    """Appends a line to a file of the workflow's step, which an environment variable names, if there is one."""
     if path := os.environ.get(variable):
         with Path(path).open("a", encoding="utf-8") as file:
             file.write(text + "\n")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="a step of a workflow")
+    parser = argparse.ArgumentParser(description="Runs one step of a workflow.")
     steps = parser.add_subparsers(required=True)
 
     def step(function: Callable[[argparse.Namespace], None], *arguments: str) -> argparse.ArgumentParser:

@@ -1,10 +1,10 @@
 #!/bin/bash
-# A matrix on this machine: built and verified by Linux, verified again by a real Windows Python, and reported.
+# Runs a matrix on this machine: builds and verifies it on Linux, verifies it again in a real Windows Python, and reports.
 #
 #   ci/matrix.sh SPEC FOLDER [OPTIONS OF `trtcross matrix run`]
 #
-# BIN is the folder of the Linux Python that builds (a venv's bin). Where no Windows Python can be set up, that leg is
-# left out, and said to be. The exit code is that of the first leg that failed.
+# BIN is the folder of the Linux Python that builds (a venv's bin). If no Windows Python can be set up, that leg is left
+# out, with a message. The exit code is that of the first leg that failed.
 set -uo pipefail
 spec=$1 folder=$2
 shift 2
@@ -14,12 +14,12 @@ code=0
 
 linux_leg() { "${bin}trtcross" matrix run "$spec" --out "$folder" "$@"; }
 
-windows_leg() { # ours is the wheel that is installed there, and only the base packages are beside it
+windows_leg() { # our wheel is installed there, with only the base packages beside it
   local dest=${TRTCROSS_WINE:-.wine} work status
   PYTHON=${bin}python3 ci/windows/setup.sh "$dest" || { status=$?; [ $status = 77 ] && echo "THE WINDOWS LEG WAS NOT RUN"; return $status; }
   dest=$(cd "$dest" && pwd)
   exec 8>"$dest/test-lock"
-  flock 8 # one at a time in this Windows Python
+  flock 8 # one run at a time in this Windows Python
   work=$(mktemp -d)
   "${bin}python3" -m pip wheel -q --disable-pip-version-check --no-deps -w "$work" . || return
   ci/windows/contained 300 "$dest/winpy" -m pip install -q --no-index --no-deps --force-reinstall \

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Builds and verifies with the `tensorrt` backend, on a Linux machine that has its libraries and a GPU, and writes a
-# small report for the table in docs/verify/where.md.
+# Builds and verifies with the `tensorrt` backend, on a Linux machine with its libraries and a GPU, and writes a small
+# report for the table in docs/verify/where.md.
 #
 #   ci/tensorrt-proof.sh [REPORT]      with `trtcross[tensorrt]` installed in the active environment
 set -euo pipefail

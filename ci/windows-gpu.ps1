@@ -1,12 +1,12 @@
 <#
 .SYNOPSIS
-What a person with a Windows machine and an NVIDIA RTX GPU runs, in about ten minutes and 6 GB.
+Tries trtcross on a Windows machine with an NVIDIA RTX GPU, in about ten minutes and 6 GB.
 
 .DESCRIPTION
-Takes a folder with the wheel of trtcross and artifacts for Windows, as `make demo wheel` on Linux makes them (.demo\*.pt2
-and dist\*.whl, side by side in one folder, beside this file and windows_gpu.py). Makes a virtual environment there, installs
-what the artifacts name, and runs check, verify and bench: through PyTorch, through TensorRT-RTX alone (Session), and through
-ONNX Runtime. Nothing is installed outside of the folder. What came of it is in windows-gpu.json: please send that file.
+The folder must hold the wheel of trtcross and artifacts for Windows, as `make demo wheel` makes them on Linux (dist\*.whl
+and .demo\*.pt2), with this file and windows_gpu.py beside them. The script makes a virtual environment there, installs what
+the artifacts name, and runs check, verify and bench with PyTorch, with TensorRT-RTX alone (Session), and with ONNX Runtime.
+Nothing is installed outside the folder. The results are in windows-gpu.json: please send that file.
 
 .EXAMPLE
 powershell -ExecutionPolicy Bypass -File windows-gpu.ps1 -Folder C:\trtcross

@@ -1,10 +1,10 @@
-"""What ci/windows-gpu.ps1 does in its virtual environment: installs, tries each artifact each way, notes the outcome.
+"""Installs trtcross, tries each artifact with each runtime, and records the results, for ci/windows-gpu.ps1.
 
     python windows_gpu.py FOLDER RESULT.json
 
-FOLDER holds the wheel of trtcross and artifacts. A step that fails does not stop those that follow. The result is
-written after each step, so that a crash in a driver leaves what was seen before; ci/windows_gpu_table.py reads it.
-Needs nothing but Python.
+It runs in a virtual environment and needs nothing but Python. FOLDER holds the wheel of trtcross and artifacts. A step
+that fails does not stop the next one. The result is written after each step, so that a crash in a driver leaves the
+earlier results; ci/windows_gpu_table.py reads it.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ LIMIT = 900  # seconds of one step
 
 
 class Record:
-    """The result file, in which this machine's folders, and so its user, have no names."""
+    """The result file, in which placeholders stand for this machine's folders, whose names may tell its user's."""
 
     def __init__(self, path: Path, folder: Path) -> None:
         self._path = path
@@ -44,11 +44,11 @@ class Record:
         self._write()
 
     def step(self, name: str, artifact: str, command: list[str]) -> dict[str, Any]:
-        """Runs a command, notes how it went, and gives the JSON document that it printed, if any."""
+        """Runs a command, records its result, and returns the JSON document that it printed, or an empty one."""
         print(f"[{name}] {artifact}", flush=True)
         start = time.monotonic()
         code, out, error = run(command)
-        # Before anything is cut, which would leave a part of a name.
+        # First the placeholders, then the cut: a cut could leave a part of a folder's name.
         out, error = self._without_places(out), self._without_places(error)
         document = parsed(out)
         self._document["steps"].append(
@@ -82,7 +82,7 @@ class Record:
 
 
 def run(command: list[str]) -> tuple[int, str, str]:
-    """A command's exit code and what it printed; one that does not end is killed and has failed."""
+    """Returns a command's exit code, stdout and stderr; a command that takes too long is killed, with code 124."""
     environment = {**os.environ, "PYTHONUTF8": "1", "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
     try:
         done = subprocess.run(
@@ -108,7 +108,7 @@ def parsed(text: str) -> dict[str, Any]:
 
 
 def facts_of(document: dict[str, Any]) -> dict[str, Any]:
-    """What of a verb's document the table needs."""
+    """Returns the facts of a verb's document that the table needs."""
     facts: dict[str, Any] = {}
     if error := document.get("error"):
         facts["error"] = str(error.get("problem"))[:500]
@@ -134,7 +134,7 @@ def pip(*arguments: str) -> list[str]:
 
 
 def install_words(line: str) -> list[str] | None:
-    """What a line such as ``.venv\\Scripts\\python -m pip install A B`` installs, without trtcross itself."""
+    """Returns what a line such as ``.venv\\Scripts\\python -m pip install A B`` installs, except trtcross itself."""
     words = line.replace('"', "").split()
     if words[1:4] != ["-m", "pip", "install"]:
         return None
@@ -151,7 +151,7 @@ def install(record: Record, folder: Path, artifacts: list[Path]) -> None:
 
 
 def look(record: Record, artifact: Path) -> None:
-    """The machine, as a verification reports it."""
+    """Records the facts about this machine, and prints the requirements that it does not meet."""
     document = record.step("check", artifact.name, trtcross("check", str(artifact)))
     _, out, _ = run(trtcross("verify", str(artifact), "--level", "structure", "--html", str(artifact) + ".html"))
     record.machine(**{name: str(value) for name, value in parsed(out).get("machine", {}).items()})
@@ -161,7 +161,7 @@ def look(record: Record, artifact: Path) -> None:
 
 
 def complete(record: Record, artifact: Path, runtime: str) -> None:
-    """Installs what ``check`` says is missing for a runtime, where pip can."""
+    """Installs what ``check`` reports as missing for a runtime, if pip can."""
     _, out, _ = run(trtcross("check", str(artifact), "--runtime", runtime))
     for item in parsed(out).get("requirements", ()):
         remedy = str(item.get("remedy") or "")

@@ -1,9 +1,9 @@
-"""Takes the file that ci/windows-gpu.ps1 wrote into the site's page "What was run where".
+"""Adds the results that ci/windows-gpu.ps1 wrote to the site's page "What was run where".
 
     python ci/windows_gpu_table.py windows-gpu.json [docs/verify/where.md]
 
-One row a machine: a later file of the same GPU takes the place of an earlier one. The file comes from elsewhere: its
-texts are cut and escaped, and what is not as the script writes it is refused.
+Each machine has one row, which a later file of the same machine replaces. The file comes from a stranger: its texts are
+cut and escaped, and a file that does not have the script's form is refused.
 """
 
 from __future__ import annotations
@@ -27,9 +27,10 @@ class ResultError(Exception):
 
 
 def checked(document: Any) -> dict[str, Any]:
-    """
+    """Checks the form of a result file and returns its document.
+
     Raises:
-        ResultError: a member is missing, or is not what it has to be.
+        ResultError: a member is missing, or has a wrong type or value.
     """
     if not isinstance(document, dict) or document.get("version") != 1:
         raise ResultError("version: it is not 1")
@@ -55,7 +56,7 @@ def checked(document: Any) -> dict[str, Any]:
 
 
 def row(document: Mapping[str, Any]) -> str:
-    """One line of the table."""
+    """Makes a machine's row of the table."""
     machine, steps = document["machine"], document["steps"]
     where = f"{machine.get('GPU', 'unknown GPU')}, driver {machine.get('driver', 'unknown')}, {machine.get('os', '')}"
     verified = [_verified(steps, runtime) for runtime in ("torch", "tensorrt", "onnxruntime")]
@@ -76,17 +77,17 @@ def _verified(steps: Iterable[Mapping[str, Any]], runtime: str) -> str:
 
 
 def _cell(text: str) -> str:
-    """A stranger's text within a cell: no markup, no line ends, no more than fits."""
+    """Makes a stranger's text fit for a cell: without markup and line ends, and cut."""
     plain = re.sub(r"\s+", " ", "".join(c for c in text if c.isprintable() or c.isspace()))
     plain = plain if len(plain) <= _CELL else plain[:_CELL] + "\u2026"
     return re.sub(r"([\\`*_{}\[\]<>#|&])", r"\\\1", plain)
 
 
 def taken(page: str, line: str) -> str:
-    """The page with this line; of the same machine there is one.
+    """Puts a row into the page, in place of an earlier one of the same machine.
 
     Raises:
-        ResultError: the page has no place for it.
+        ResultError: the page lacks the marks around the table.
     """
     before, begin, rest = page.partition(BEGIN)
     table, end, after = rest.partition(END)

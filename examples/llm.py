@@ -5,9 +5,9 @@
     trtcross build examples.llm:decode -o decode.pt2 --precision fp16
     python -m examples.llm prefill.pt2 decode.pt2 --json
 
-`prefill_large` and `decode_large` are 20 times as large (`--large`). The last line needs a GPU and no producer. It
-generates tokens, greedy and sampled, compares 64 steps of decoding with eager PyTorch, and measures tokens a second
-beside eager and compiled PyTorch.
+`prefill_large` and `decode_large` are 20 times as large (`--large`). The last command needs a GPU but not the producer.
+It generates tokens (greedy and sampled), compares 64 steps of decoding with eager PyTorch, and measures tokens a second
+for the artifacts, eager PyTorch and compiled PyTorch.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from torch.nn import functional as F  # noqa: N812 - its usual name
 
 Step = Callable[[Tensor, Tensor], Tensor]
 
-# Vocabulary, width, layers, heads, length of the cache: 9 million weights, and 180 million.
+# Vocabulary, width, layers, heads, cache length: 9 million weights and 180 million weights.
 SMALL, LARGE = (1024, 384, 4, 6, 512), (8192, 1024, 12, 16, 512)
 PROMPT, STEPS = 64, 64
 
@@ -51,7 +51,7 @@ class Attention(nn.Module):
 
 
 def rotated(x: Tensor, rotation: tuple[Tensor, Tensor]) -> Tensor:
-    """Rotary embedding: the two halves of each head are turned against each other."""
+    """Applies a rotary embedding, which rotates the two halves of each head as the components of a vector."""
     first, second = x.chunk(2, -1)
     return x * rotation[0] + torch.cat([-second, first], -1) * rotation[1]
 
@@ -71,7 +71,7 @@ class Block(nn.Module):
 
 
 class Llama(nn.Module):
-    """Token ids of one text and their positions in, the logits of the next token out."""
+    """Computes the logits of the next token from the token ids of one text, (1, n), and their positions, (n,)."""
 
     def __init__(self, vocabulary: int, width: int, layers: int, heads: int, length: int) -> None:
         super().__init__()
@@ -94,18 +94,18 @@ class Llama(nn.Module):
 
 
 def model(*sizes: int) -> Llama:
-    """Random weights from a fixed seed."""
+    """Makes a model with random weights from a fixed seed."""
     torch.manual_seed(0)
     return Llama(*(sizes or SMALL)).eval()
 
 
 def prefill(*sizes: int) -> tuple[nn.Module, tuple[Any, ...]]:
-    """Many tokens at once: built with ids.1 and positions.0 dynamic."""
+    """Processes a prompt at once; build it with dynamic ids.1 and positions.0."""
     return model(*sizes), (torch.arange(8)[None] + 1, torch.arange(8))
 
 
 def decode(*sizes: int) -> tuple[nn.Module, tuple[Any, ...]]:
-    """One token: its key and value are written into the cache in place."""
+    """Processes one token, whose key and value are written into the cache in place."""
     return model(*sizes), (torch.tensor([[1]]), torch.tensor([0]))
 
 
@@ -118,12 +118,12 @@ def decode_large() -> tuple[nn.Module, tuple[Any, ...]]:
 
 
 def greedy(logits: Tensor) -> Tensor:
-    """The likeliest token."""
+    """Picks the most probable token."""
     return logits.argmax(-1, keepdim=True)
 
 
 def sampled(logits: Tensor, temperature: float = 0.8, top: int = 50) -> Tensor:
-    """One of the likeliest tokens, drawn by their probabilities."""
+    """Draws one of the ``top`` most probable tokens, by their probabilities."""
     likeliest = logits.float().topk(top, -1)
     drawn = torch.multinomial(torch.softmax(likeliest.values / temperature, -1), 1)
     return likeliest.indices.gather(-1, drawn)
@@ -138,7 +138,7 @@ def generate(
         prefill_step: called once with the prompt.
         decode_step: called for each further token; it must have the cache of ``prefill_step``.
         prompt: token ids, of shape (1, n).
-        count: how many tokens are wanted.
+        count: how many tokens to generate.
         pick: chooses a token by its logits.
     """
     position = torch.arange(prompt.shape[1], device=prompt.device)
@@ -153,7 +153,7 @@ def generate(
 
 
 def compare(ours: tuple[Step, Step], theirs: tuple[Step, Step], prompt: Tensor, count: int = STEPS) -> dict[str, Any]:
-    """Steps of decoding by two models along the second one's greedy tokens."""
+    """Compares the logits of two models along the greedy tokens of the second one."""
     expected = list(generate(*theirs, prompt, count))
     tokens = iter([token for token, _ in expected])
     got = [logits for _, logits in generate(*ours, prompt, count, lambda _: next(tokens))]
@@ -171,7 +171,7 @@ def compare(ours: tuple[Step, Step], theirs: tuple[Step, Step], prompt: Tensor, 
 
 
 def tokens_per_second(steps: tuple[Step, Step], prompt: Tensor, count: int = STEPS, repeats: int = 3) -> float:
-    """Greedy decoding, the prefill left aside; the best of some runs."""
+    """Measures greedy decoding without the prefill; the best of some runs."""
     best = 0.0
     for _ in range(repeats + 1):  # the first one warms up
         tokens = generate(*steps, prompt, count)
@@ -198,7 +198,7 @@ def _compiled(original: nn.Module) -> Step:
 
 
 def report(paths: tuple[str, str], sizes: tuple[int, ...] = SMALL) -> dict[str, Any]:
-    """What the two artifacts do on this GPU, beside PyTorch in fp32 and in fp16."""
+    """Generates, compares and measures on this GPU: the two artifacts, and PyTorch in fp32 and fp16."""
     torch.manual_seed(1)
     prompt = torch.randint(1, sizes[0], (1, PROMPT), device="cuda:0")
     ours = _loaded(paths)
@@ -213,7 +213,7 @@ def report(paths: tuple[str, str], sizes: tuple[int, ...] = SMALL) -> dict[str, 
         speed = {"artifacts": tokens_per_second(ours, prompt), "eager fp16": tokens_per_second((half, half), prompt)}
         try:
             speed["compiled fp16"] = tokens_per_second((half, _compiled(half)), prompt)
-        except Exception as error:  # noqa: BLE001 - of a compiler that may be missing: the other figures stand
+        except Exception as error:  # noqa: BLE001 - the compiler may be missing, and the other figures hold
             result["not_compiled"] = f"{type(error).__name__}: {error}"[:300]
     return {**result, "tokens_per_second": {name: round(value, 1) for name, value in speed.items()}}
 

@@ -28,7 +28,7 @@ def resnet50() -> Example:
 
 
 def vit_b_16() -> Example:
-    """ViT-B/16, random weights from a fixed seed; torchvision's own would start with a head of zeros."""
+    """ViT-B/16, random weights from a fixed seed, the head's too: torchvision initializes it with zeros."""
     model, image = _torchvision("vit_b_16")
     torch.nn.init.normal_(model.heads.head.weight, std=0.02)
     return model, image
@@ -40,7 +40,7 @@ def swin_t() -> Example:
 
 
 def swin_t_8() -> Example:
-    """Swin-T on eight images: its attention masks fix the batch, so each size is a build of its own."""
+    """Swin-T on eight images; its attention masks fix the batch, so each batch size needs its own build."""
     model, (image,) = swin_t()
     return model, (image.repeat(8, 1, 1, 1),)
 
@@ -57,7 +57,7 @@ def efficientnet_lite0() -> Example:
 
 
 class SentenceEncoder(torch.nn.Module):
-    """A transformer, mean pooling over the words that are there, and a unit vector for each sentence."""
+    """A transformer with mean pooling over the words that the mask keeps; gives a unit vector for each sentence."""
 
     def __init__(self, transformer: torch.nn.Module) -> None:
         super().__init__()
@@ -83,7 +83,7 @@ def minilm() -> KeywordExample:
 
 
 class Mixed(torch.nn.Module):
-    """Two engines around a part that TensorRT cannot take: a parameter, a buffer and a factory operator in it."""
+    """Two engines around a part that TensorRT does not support, with a parameter, a buffer and factory operators."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -102,7 +102,7 @@ class Mixed(torch.nn.Module):
 
 
 def mixed() -> Example:
-    """Built with `--dynamic x.0=1:4:8` its factory operators cannot be folded into constants."""
+    """A model whose factory operators cannot be folded into constants if built with `--dynamic x.0=1:4:8`."""
     torch.manual_seed(0)
     return Mixed().eval(), (torch.randn(4, 16),)
 
@@ -124,7 +124,7 @@ def two_outputs() -> Example:
 
 
 class Nested(torch.nn.Module):
-    """Nested inputs and keyword arguments in, nested outputs out."""
+    """A model with nested inputs, a keyword argument and nested outputs."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -143,7 +143,7 @@ def nested() -> KeywordExample:
 
 
 class CachedAttention(torch.nn.Module):
-    """One step of decoding: writes its key and value into caches that live in the model, and attends to all of them."""
+    """One step of decoding, which writes its key and value into the model's caches and attends to all of them."""
 
     def __init__(self, heads: int = 4, width: int = 64, length: int = 32) -> None:
         super().__init__()
@@ -166,13 +166,13 @@ class CachedAttention(torch.nn.Module):
 
 
 def kv_cache() -> Example:
-    """A decoder's key-value cache; the engine writes into it in place."""
+    """A decoder with a key-value cache, into which the engine writes in place."""
     torch.manual_seed(0)
     return CachedAttention().eval(), (torch.randn(1, 1, 64), torch.tensor([3]))
 
 
 class Gates(torch.nn.Module):
-    """Three ways in which transformers multiply what a GELU or a ReLU gives: GEGLU, GPT-2's GELU, a squared ReLU."""
+    """Three products with the result of a GELU or ReLU, as in transformers: GEGLU, GPT-2's GELU, a squared ReLU."""
 
     def __init__(self, width: int = 64) -> None:
         super().__init__()
@@ -189,7 +189,7 @@ class Gates(torch.nn.Module):
 
 
 def gates() -> Example:
-    """What TensorRT-RTX 1.6 computes wrongly unless the graph is rewritten."""
+    """A model that TensorRT-RTX 1.6 computes wrongly unless the graph is rewritten."""
     torch.manual_seed(0)
     return Gates().eval(), (torch.randn(4, 64),)
 
@@ -207,13 +207,13 @@ class Accumulator(torch.nn.Module):
 
 
 def accumulator() -> Example:
-    """The caller's tensor is changed, as the original changes it."""
+    """A model that changes a tensor of the caller."""
     torch.manual_seed(0)
     return Accumulator().eval(), (torch.zeros(4, 64), torch.randn(4, 64))
 
 
 class Patches(torch.nn.Module):
-    """A token for each eight samples of a signal, whose length must be a multiple of eight."""
+    """Makes a token of every eight samples of a signal, whose length must be a multiple of eight."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -225,13 +225,13 @@ class Patches(torch.nn.Module):
 
 
 def patches() -> Example:
-    """Built with `--dynamic signal.1=16:64:256` it has a guard."""
+    """A model that has a guard if built with `--dynamic signal.1=16:64:256`."""
     torch.manual_seed(0)
     return Patches().eval(), (torch.randn(2, 64),)
 
 
 class Camera(torch.nn.Module):
-    """A picture of bytes in, one out, and a mean of it: the casts stay outside of the engine."""
+    """Takes a picture of bytes and gives one, with a mean of it; the casts stay outside the engine."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,7 +1,8 @@
 #!/bin/bash
-# debian.sh DIR PACKAGE[=VERSION]...: downloads packages of Debian 13 into DIR, checked by Debian's signatures.
-# Apt gets folders of its own: the host's packages and lists are not touched; its mirror and its proxy are used,
-# or the mirror that TRTCROSS_DEBIAN_MIRROR names. Exit code 77: not on this machine, and why; 1: no such package.
+# debian.sh DIR PACKAGE[=VERSION]...: downloads packages of Debian 13 into DIR and checks Debian's signatures.
+# apt gets folders of its own, so the host's packages and lists are not touched. The host's mirror and proxy are used, or
+# the mirror in TRTCROSS_DEBIAN_MIRROR. Exit code 77: it cannot be done on this machine, with the reason; 1: a package
+# does not exist.
 set -euo pipefail
 cannot() { echo "windows: cannot be set up here: $*" >&2; exit 77; }
 

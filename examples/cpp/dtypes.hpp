@@ -12,7 +12,7 @@ inline std::size_t elementSize(std::string const& dtype) {
     return dtype.find("32") != dtype.npos ? 4 : dtype.find("16") != dtype.npos ? 2 : 1;
 }
 
-// One element as a double.
+// Converts one element to double.
 inline double element(char const* data, std::string const& dtype, std::size_t index) {
     auto as = [&](auto zero) { std::memcpy(&zero, data + index * sizeof zero, sizeof zero); return zero; };
     if (dtype == "float32") return as(float{});

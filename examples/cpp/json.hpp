@@ -1,4 +1,4 @@
-// As much of JSON as engines.json has. A program of yours has a better reader.
+// Parses only the JSON that engines.json contains. Use a full JSON library in your own program.
 #pragma once
 
 #include <cstdint>
@@ -32,7 +32,7 @@ private:
     static std::string quoted(char const*& at) {
         std::string found;
         for (++at; *at && *at != '"'; ++at) {
-            if (*at == '\\' && *++at == 'u') {  // of names alone; those beyond ASCII stay as they are written
+            if (*at == '\\' && *++at == 'u') {  // only names have these; an escape beyond ASCII stays as it is written
                 found += "\\";
             }
             found += *at;

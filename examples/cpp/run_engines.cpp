@@ -1,11 +1,11 @@
-// Runs a folder that `trtcross convert --format engine` wrote with TensorRT-RTX's own API, and compares what comes out
-// with the golden outputs in it.
+// Runs a folder that `trtcross convert --format engine` wrote, with TensorRT-RTX's own API, and compares the outputs with
+// the golden outputs in it.
 //
 //     run_engines FOLDER
 //
 // Exit code 0: every output is within the tolerance; 6: one is not; 1: anything else.
-// It runs engines, each call in the optimization profile of its sizes, and keeps state; sizes among outputs, views that
-// change a shape and casts are the caller's to add.
+// The program runs engines, chooses the optimization profile by the sizes of the call, and keeps state. Sizes among the
+// outputs, views that change a shape, and casts are left to the reader.
 #include <NvInferRuntime.h>
 #include <cuda_runtime_api.h>
 #include <chrono>
@@ -42,7 +42,7 @@ Bytes read(fs::path const& path) {
     return Bytes(std::istreambuf_iterator<char>(file), {});
 }
 
-// Memory on the GPU.
+// Owns memory on the GPU.
 struct Buffer {
     void* address = nullptr;
     size_t size = 0;
@@ -83,7 +83,7 @@ struct Engine {
         context = made(engine->createExecutionContext(), "execution context");
     }
 
-    // The first optimization profile that has the inputs' sizes.
+    // Returns the first optimization profile that allows the inputs' sizes.
     int profileOf(Json const& step, std::map<std::string, Value> const& values) const {
         auto const& profiles = facts["profiles"].items;
         for (size_t number = 0; number < profiles.size(); ++number) {
@@ -101,7 +101,7 @@ struct Engine {
         return 0;
     }
 
-    // Values are in the order of the engine's bindings.
+    // Runs the engine; a step lists its values in the order of the engine's bindings.
     void run(Json const& step, std::map<std::string, Value>& values, cudaStream_t stream) {
         if (engine->getNbOptimizationProfiles() > 1 && !context->setOptimizationProfileAsync(profileOf(step, values), stream))
             throw std::runtime_error("the engine does not take the profile");
@@ -115,7 +115,7 @@ struct Engine {
         for (size_t i = 0; i < step["outputs"].items.size(); ++i) {
             std::string const& name = facts["outputs"].items[i]["name"].text;
             Value value{nullptr, context->getTensorShape(name.c_str())};
-            for (Json const& alias : facts["aliased_io"].items)  // it has to be where its input is
+            for (Json const& alias : facts["aliased_io"].items)  // it must be at its input's address
                 if (alias["output"].text == name) value.buffer = values.at(inputOf(step, alias["input"].text)).buffer;
             if (!value.buffer)
                 value.buffer = std::make_shared<Buffer>(
@@ -133,7 +133,7 @@ struct Engine {
 };
 bool compare(fs::path const& folder, Json const& golden, Value const& value, Json const& tolerance) {
     Bytes want = read(folder / golden["file"].text), got(want.size());
-    if (value.buffer->size != want.size()) throw std::runtime_error(golden["name"].text + " has another size");
+    if (value.buffer->size != want.size()) throw std::runtime_error(golden["name"].text + " has a different size");
     cuda(cudaMemcpy(got.data(), value.buffer->address, got.size(), cudaMemcpyDeviceToHost));
     std::string const& dtype = golden["dtype"].text;
     double error = 0, norm = 0, worst = 0, peak = 0;
@@ -174,7 +174,7 @@ int run(fs::path const& folder) {
                 if (kind == "view" && step["operator"].text == "same")
                     values[step["outputs"].items[0].text] = values.at(step["inputs"].items[0].text);
                 else if (kind == "view" || kind == "cast")
-                    throw std::runtime_error("no step of the kind " + kind + " is written here");
+                    throw std::runtime_error("this program has no step of the kind " + kind);
             }
             cuda(cudaStreamSynchronize(stream));
             std::printf("call %d: %.3f ms\n", call + 1, ms(now() - called));
