@@ -104,6 +104,4 @@ LOCK = {
 
 if __name__ == "__main__":
     for name in sys.argv[1:] or LOCK:
-        lines = LOCK[name]()
-        (LOCKS / f"{name}.lock").write_text("\n".join(lines) + "\n", "utf-8")
-        print(f"{name}.lock: {len(lines)}")
+        write(name, LOCK[name]())
