@@ -26,7 +26,7 @@ from toolchain.manifest.models import BuildRecord
 
 pytestmark = pytest.mark.rtx
 
-KILLS = 24  # three in each phase; docs/build/cache.md has a longer run
+KILLS = 24  # three in each phase; docs/benchmarks/cache.md has a longer run
 Use = Callable[[Path], None]
 
 
