@@ -1,4 +1,4 @@
-# Each target does all the set-up that it needs: Python 3.10 or newer, make and the public package index are enough.
+# Each target sets up what it needs. Python 3.10 to 3.13, make and the public package index are enough.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -23,48 +23,48 @@ define LINT
 	$(BIN)/lint-imports
 endef
 
-# Those that need no torch: of the rest, each says that it was skipped.
+# The unit tests that need no torch; the others are reported as skipped.
 LIGHT := -m pytest tests/unit -m "not slow" -n $(JOBS) -q -p no:cacheprovider
 
 check: BIN := $(CHECK)/bin
-check: $(CHECKED)  ## lint and the tests that need no torch, in about a minute; its own environment is small
+check: $(CHECKED)  ## run lint and the tests that need no torch, in about a minute, in a small environment of its own
 	$(LINT)
 	$(BIN)/python $(LIGHT)
 
-coverage: $(CHECKED)  ## how much of toolchain/ these tests run; below the threshold in pyproject.toml it fails
+coverage: $(CHECKED)  ## measure how much of toolchain/ these tests run; fail below the threshold in pyproject.toml
 	$(CHECK)/bin/python $(LIGHT) --cov --cov-report=term:skip-covered
 
-test: $(INSTALLED)  ## every test that runs here; those for a GPU or for Windows say that they were skipped
+test: $(INSTALLED)  ## run every test that can run here; those for a GPU or for Windows are reported as skipped
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup
 
 operators: $(INSTALLED)  ## try every operator, compare with eager PyTorch, and write docs/build/operators.md (about twenty minutes)
 	$(BIN)/python -m tests.operators table
 
-fuzz: $(INSTALLED)  ## half an hour of it; the tests have some seconds
+fuzz: $(INSTALLED)  ## fuzz the readers for half an hour; the tests do it for some seconds
 	$(BIN)/python -m tests.fuzz.run --seconds 1800
 
-lint: $(INSTALLED)  ## formatting, lint, spelling, shell, types, and who may import whom
+lint: $(INSTALLED)  ## check formatting, lint, spelling, shell scripts, types, and the import rules
 	$(LINT)
 
-docs: $(DOCS)/.installed  ## the site, into .site/; it has a small environment of its own
+docs: $(DOCS)/.installed  ## build the site into .site/, in a small environment of its own
 	NO_MKDOCS_2_WARNING=1 $(DOCS)/bin/mkdocs build --strict
 
 matrix: $(INSTALLED)  ## build examples/matrix.toml, verify it on Linux and in a Windows Python, write a report
 	BIN=$(abspath $(BIN)) ci/matrix.sh examples/matrix.toml .matrix/examples
 
-zoo: $(VENV)/.zoo  ## build the models that people have, and write docs/build/zoo.md; some of them: ONLY='convnext*'
+zoo: $(VENV)/.zoo  ## build public architectures and write docs/build/zoo.md; some of them: ONLY='convnext*'
 	$(BIN)/python -m benchmarks.zoo --jobs $(JOBS) --only '$(or $(ONLY),*)'
 
-zoo-ci: $(VENV)/.zoo  ## twelve of them, in at most ten minutes
+zoo-ci: $(VENV)/.zoo  ## build twelve of them, in at most ten minutes
 	$(BIN)/python -m benchmarks.zoo --jobs $(JOBS) --fixed
 
-windows-test: $(INSTALLED)  ## the consumer in a real Windows Python (Debian's apt; root is not needed)
+windows-test: $(INSTALLED)  ## test the consumer in a real Windows Python (needs Debian's apt, not root)
 	BIN=$(abspath $(BIN)) ci/windows/test.sh || { code=$$?; [ $$code = 77 ] && echo "WINDOWS TESTS WERE NOT RUN"; [ $$code = 77 ]; }
 
-gpu-test: $(INSTALLED)  ## on a GPU host: artifacts that were built without one
+gpu-test: $(INSTALLED)  ## on a GPU host, test artifacts that were built without a GPU
 	$(BIN)/python -m pytest tests/gpu tests/compatibility -m gpu
 
-wheel: $(INSTALLED)  ## dist/trtcross-*.whl, which a Windows machine installs
+wheel: $(INSTALLED)  ## build dist/trtcross-*.whl, which a Windows machine installs
 	$(BIN)/python -m build --wheel
 
 $(INSTALLED): pyproject.toml
