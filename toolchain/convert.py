@@ -33,6 +33,7 @@ from toolchain.io.strict_json import load_json
 from toolchain.limits import TENSOR_LIST
 from toolchain.manifest.install import install_lines
 from toolchain.manifest.models import (
+    GOLDEN_PRECISION,
     GOLDEN_WARNINGS,
     TRUST,
     FileEntry,
@@ -54,11 +55,13 @@ class GoldenData:
         data: the bytes of its entry.
         golden: its record in the manifest.
         warnings: what it cannot show, as sentences.
+        precision: what the outputs were computed in, of a model in halves.
     """
 
     data: bytes
     golden: Golden
     warnings: list[str] = field(default_factory=list)
+    precision: str | None = None
 
 
 def convert_artifact(
@@ -224,6 +227,7 @@ class _Conversion:
         if golden is not None:
             update["golden"] = golden.golden
             settings |= {GOLDEN_WARNINGS: [*golden.warnings]} if golden.warnings else {}
+            settings |= {GOLDEN_PRECISION: golden.precision} if golden.precision else {}
         if self.trust is not None:
             settings[TRUST] = self.trust
         update["settings"] = settings

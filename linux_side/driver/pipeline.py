@@ -55,6 +55,7 @@ from toolchain.host.installed import own_version
 from toolchain.manifest.install import install_lines
 from toolchain.manifest.models import (
     FALLBACK_WARNINGS,
+    GOLDEN_PRECISION,
     GOLDEN_WARNINGS,
     BuildRecord,
     CallSpec,
@@ -316,12 +317,16 @@ class Pipeline:
         ]
         total = compiled.in_engines + sum(compiled.fallback.values())
         samples = source.golden.samples
-        warnings = {GOLDEN_WARNINGS: self.golden_warnings(), FALLBACK_WARNINGS: kept}
+        said = {
+            GOLDEN_WARNINGS: self.golden_warnings(),
+            GOLDEN_PRECISION: source.golden.precision,
+            FALLBACK_WARNINGS: kept,
+        }
         return {
             "created": datetime.now(timezone.utc),
             "producer": producer,
             "model": SourceModel(name=source.name, digest=source.digest or program_digest(source.program)),
-            "settings": self.options.model_dump(mode="json") | {name: said for name, said in warnings.items() if said},
+            "settings": self.options.model_dump(mode="json") | {name: value for name, value in said.items() if value},
             "target": target,
             "install": install_lines(target, producer, without_torch=surely_runs_without_torch(compiled.fallback)),
             "call": CallSpec(

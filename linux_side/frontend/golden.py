@@ -1,7 +1,7 @@
 """Records golden I/O: inputs, and the outputs that the exported program computes from them on the CPU.
 
-The program runs in its own precision. The original model runs too, to detect what torch.export changes; for example, a
-fast path of eager PyTorch may give different numbers.
+A program in halves runs in fp32, if memory suffices and its result agrees. The original model runs too, to detect what
+torch.export changes; for example, a fast path of eager PyTorch may give different numbers.
 """
 
 from __future__ import annotations
@@ -18,24 +18,27 @@ from safetensors.torch import save
 from torch.export import ExportedProgram
 from torch.utils import _pytree as pytree
 
+from linux_side.frontend.dynamic_shapes import user_values
 from linux_side.frontend.golden_cost import Cost, cost_of
 from linux_side.frontend.golden_doubts import (
     GoldenSample,
     are_different,
+    difference,
     doubts_of_dependence,
     doubts_of_eager,
     doubts_of_values,
 )
-from linux_side.frontend.golden_sizes import SampleSizes, Sizes
+from linux_side.frontend.golden_sizes import SampleSizes, Sizes, example_sizes
 from linux_side.frontend.hidden_state import own_copy, state_kept
 from linux_side.frontend.sliding_caches import ring_caches
 from linux_side.fx.modes import draws
+from linux_side.fx.widened import Widened
 from linux_side.guards.profiles import Profiles
 from linux_side.options import BuildOptions
 from toolchain.errors import BuildFailedError
 from toolchain.host.memory import free_memory
 from toolchain.manifest.models import Golden, Tolerance
-from toolchain.text import first_line
+from toolchain.text import first_line, size_text
 
 # About ten times the unit roundoff of a factor (2**-11 in TF32 and fp16, 2**-8 in bf16), and about twice the worst
 # measured error: 2.3e-3, 4.2e-3 and 3.2e-2 on an NVIDIA H200 (docs/benchmarks/gpu.md).
@@ -50,6 +53,7 @@ EXACT = Tolerance(relative_l2=0.0, max_relative=0.0)
 # Further runs that would take longer, in seconds, or a greater share of the free memory are left out.
 LONGEST_RUN = 60.0
 SHARE_OF_MEMORY = 0.5
+_OVER_HALF = "it would take over half of the free memory"
 
 
 @dataclass(frozen=True)
@@ -60,11 +64,13 @@ class Recording:
         samples: the samples; none if they would prove nothing.
         warnings: the warnings that do not depend on the tolerance.
         at_other_inputs: the outputs for other inputs of the example's sizes; None if they were not computed.
+        precision: what the outputs of a program in halves were computed in; None if the program is in fp32.
     """
 
     samples: list[GoldenSample] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     at_other_inputs: list[torch.Tensor | None] | None = None
+    precision: str | None = None
 
     def said(self, tolerance: Tolerance) -> list[str]:
         """Returns all warnings for an artifact whose outputs may differ from golden by this tolerance."""
@@ -150,8 +156,25 @@ def record_golden(original: Original, program: ExportedProgram, samples: int, pr
     return _Recorder(original, program, samples, profiles).record()
 
 
+def too_large(program: ExportedProgram, leaves: Sequence[Any]) -> str | None:
+    """Returns why there is too little memory for a run of a program on its example; None if there is enough.
+
+    Args:
+        program: the program.
+        leaves: the leaves of the example's call.
+    """
+    needed, free = cost_of(program, example_sizes(user_values(program), leaves)).memory, free_memory()
+    if needed <= free:
+        return None
+    return f"a run on the CPU is thought to need {size_text(needed)} of memory, and {size_text(free)} is free"
+
+
 class _TooMuchError(Exception):
     """A run would take too long or need too much memory."""
+
+
+class _OtherResultsError(Exception):
+    """A program in halves computes something else in fp32: its result depends on being rounded."""
 
 
 class _Recorder:
@@ -164,6 +187,8 @@ class _Recorder:
         self._free = free_memory()
         self._seconds = original.seconds
         self._warnings: list[str] = []
+        self._own = precision_of(program)
+        self._precision = self._own
 
     def record(self) -> Recording:
         with state_kept(self._exported):
@@ -174,12 +199,38 @@ class _Recorder:
         if self._original.eager:
             runs = originals or [self._original.outputs]
             self._warnings += doubts_of_eager(list(zip((s.outputs for s in samples), runs, strict=False)))
-        if (precision := precision_of(self._program)) != "fp32":
-            self._warnings.append(f"golden I/O is computed in {precision}, as the model is: it is rounded itself")
         self._warnings += doubts_of_values(samples)
-        return Recording(samples, self._warnings, self._at_other_inputs())
+        precision = None if self._own == "fp32" else self._precision
+        return Recording(samples, self._warnings, self._at_other_inputs(), precision)
 
     def _first_sample(self) -> GoldenSample:
+        if self._own != "fp32":
+            try:
+                return self._first_in_fp32()
+            except Exception as error:  # noqa: BLE001 - whatever an operator says of fp32
+                self._precision = self._own
+                why = str(error) if isinstance(error, (_TooMuchError, _OtherResultsError)) else _said(error)
+                self._warnings.append(
+                    f"golden I/O is computed in {self._own}, as the model is, and rounded itself; in fp32: {why}"
+                )
+        return self._first_in_its_own()
+
+    def _first_in_fp32(self) -> GoldenSample:
+        """Runs the first sample in fp32, and compares it with the model's own outputs."""
+        if cost_of(self._program, self._sizes.example, in_fp32=True).memory > self._free * SHARE_OF_MEMORY:
+            raise _TooMuchError(_OVER_HALF)
+        self._precision = "fp32"
+        with state_kept(self._exported, after_errors_alone=True):
+            sample, seconds = self._timed(self._original.leaves)
+            for got, own in zip(sample.outputs, self._original.outputs, strict=True):
+                change = difference(got, own) if got is not None and own is not None else 0.0
+                exact = got is not None and not (got.is_floating_point() or got.is_complex())
+                if change > (EXACT if exact else _TOLERANCES[self._own]).relative_l2:
+                    raise _OtherResultsError(f"it gives something else, by a relative {change:.0e}")
+        self._seconds = max(self._seconds, seconds)
+        return sample
+
+    def _first_in_its_own(self) -> GoldenSample:
         try:
             sample, seconds = self._timed(self._original.leaves)
         except Exception as error:
@@ -218,16 +269,25 @@ class _Recorder:
         return cost_of(self._program, self._sizes.example)
 
     def _require_modest(self, sizes: Sizes) -> None:
-        cost = cost_of(self._program, sizes)
+        cost = cost_of(self._program, sizes, in_fp32=self._precision != self._own)
         if self._seconds * cost.work / max(self._example_cost.work, 1) > LONGEST_RUN:
             raise _TooMuchError(f"it would take over {LONGEST_RUN:.0f} s")
         if cost.memory > self._free * SHARE_OF_MEMORY:
-            raise _TooMuchError("it would take over half of the free memory")
+            raise _TooMuchError(_OVER_HALF)
 
     def _timed(self, leaves: Sequence[Any]) -> tuple[GoldenSample, float]:
         start = time.monotonic()
-        outputs = self._original.run(self._exported, leaves)
+        outputs = self._run(leaves)
         return GoldenSample([_tensor(leaf) for leaf in leaves], outputs), time.monotonic() - start
+
+    def _run(self, leaves: Sequence[Any]) -> list[torch.Tensor | None]:
+        """Returns the exported program's outputs, in its own dtypes whatever they are computed in."""
+        if self._precision == self._own:
+            return self._original.run(self._exported, leaves)
+        with Widened():
+            outputs = self._original.run(self._exported, leaves)
+        pairs = zip(outputs, self._original.outputs, strict=True)
+        return [out if out is None or own is None else out.to(own.dtype) for out, own in pairs]
 
     def _run_original(self, samples: Sequence[GoldenSample]) -> list[list[torch.Tensor | None]]:
         """Runs the original on the samples, the example for a second time, until it fails on one."""
@@ -278,7 +338,7 @@ class _Recorder:
             return None
         with state_kept(self._exported):
             try:
-                return self._original.run(self._exported, leaves)
+                return self._run(leaves)
             except Exception:  # noqa: BLE001 - varied values may be invalid; for example, offsets must increase
                 return None
 
@@ -304,7 +364,7 @@ def tolerance_of(precision: str) -> Tolerance:
 
 
 def precision_of(program: ExportedProgram) -> str:
-    """Returns the precision of a program, in which golden I/O is computed: that of weights in halves, or ``fp32``."""
+    """Returns the precision of a program: that of weights in halves, or ``fp32``."""
     dtypes = {tensor.dtype for tensor in program.state_dict.values()}
     return next((name for dtype, name in _HALVES.items() if dtype in dtypes), "fp32")
 

@@ -11,6 +11,8 @@ import torch
 from torch.export import ExportedProgram
 from torch.utils import _pytree as pytree
 
+from linux_side.fx.widened import HALVES
+
 _PRODUCTS = ("linear", "matmul", "mm", "bmm", "addmm", "baddbmm", "einsum")
 
 
@@ -27,26 +29,34 @@ class Cost:
     memory: int
 
 
-def cost_of(program: ExportedProgram, sizes: Mapping[Any, int]) -> Cost:
+def cost_of(program: ExportedProgram, sizes: Mapping[Any, int], *, in_fp32: bool = False) -> Cost:
     """Estimates the cost of one run.
 
     Args:
         program: the program.
         sizes: a value for each symbol. Tensors whose sizes depend on anything else, such as data, are not counted.
+        in_fp32: whether tensors in halves are converted to fp32 where an operator uses them.
     """
     work = live = peak = 0
+    wider = {2: 4} if in_fp32 else {}
     roots, last_uses = _lifetimes(program.graph)
     held: dict[torch.fx.Node, int] = {}
     for node in program.graph.nodes:
         if node.op == "call_function":
             work += _work(node, sizes)
         if roots[node] is node and not _is_weight(node, program):
-            held[node] = sum(elements * size for elements, size in _tensors(node, sizes))
+            held[node] = sum(elements * wider.get(size, size) for elements, size in _tensors(node, sizes))
             live += held[node]
         peak = max(peak, live)
         for ended in last_uses.get(node, ()):
             live -= held.pop(ended, 0)
-    return Cost(work, peak)
+    return Cost(work, peak + (_largest_in_fp32(program) if in_fp32 else 0))
+
+
+def _largest_in_fp32(program: ExportedProgram) -> int:
+    """Returns twice the bytes of the largest weight in halves, in fp32: some operators copy it in another order."""
+    halves = [tensor.numel() for tensor in program.state_dict.values() if tensor.dtype in HALVES]
+    return 2 * torch.float32.itemsize * max(halves, default=0)
 
 
 def _lifetimes(graph: torch.fx.Graph) -> tuple[dict[torch.fx.Node, torch.fx.Node], dict[Any, list[torch.fx.Node]]]:

@@ -56,7 +56,8 @@ def golden_from(artifact: Artifact, model: str, samples: int) -> tuple[GoldenDat
         for kind, leaves, specs in _sides(sample, artifact.manifest):
             _check(kind, leaves, specs, model)
     described = describe_golden(recording.samples, tolerance)
-    return GoldenData(serialize_golden(recording.samples), described, recording.said(tolerance)), source
+    data = serialize_golden(recording.samples)
+    return GoldenData(data, described, recording.said(tolerance), recording.precision), source
 
 
 def _own_inputs(artifact: Artifact) -> tuple[tuple[Any, ...], dict[str, Any]] | None:

@@ -42,7 +42,7 @@ class SampleSizes:
         self._values = user_values(program)
         self._leaves = leaves
         self._profiles = profiles
-        self.example = _example_sizes(self._values, leaves)
+        self.example = example_sizes(self._values, leaves)
         ranges = narrowed_ranges(program, profiles)
         self._limits = {symbol: symbol_bounds(symbol, ranges) for symbol in self.example}
         self._guards = guards
@@ -100,8 +100,13 @@ class SampleSizes:
         return True
 
 
-def _example_sizes(values: Sequence[Any], leaves: Sequence[Any]) -> Sizes:
-    """Returns each symbol's value; empty if one of them cannot be determined."""
+def example_sizes(values: Sequence[Any], leaves: Sequence[Any]) -> Sizes:
+    """Returns each symbol's value; empty if one of them cannot be determined.
+
+    Args:
+        values: what the program records of each leaf.
+        leaves: the leaves of the example's call.
+    """
     found: Sizes = {}
     symbols: dict[sympy.Symbol, None] = {}
     for value, leaf in zip(values, leaves, strict=True):

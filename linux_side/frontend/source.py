@@ -21,7 +21,7 @@ from linux_side.frontend.dynamic_shapes import (
     shapes_for_export,
 )
 from linux_side.frontend.factory_result import read_result
-from linux_side.frontend.golden import Original, Recording, record_golden
+from linux_side.frontend.golden import Original, Recording, record_golden, too_large
 from linux_side.frontend.hidden_state import adopt_written_constants, export_with_state
 from linux_side.frontend.hub.folder import open_folder, require_task_of_folder
 from linux_side.frontend.leaves import input_names
@@ -107,11 +107,14 @@ def _from_file(path: Path, options: BuildOptions) -> Source:
             where=str(path),
             remedy="save it with its example inputs, or build with --golden 0",
         )
-    golden = Recording()
-    if options.golden:
-        args, kwargs = program.example_inputs
-        golden = _record(Original(program.module(check_guards=False), args, kwargs, eager=False), program, options)
-    return Source(path.stem, program, golden, classes)
+    return Source(path.stem, program, _record_saved(program, options) if options.golden else Recording(), classes)
+
+
+def _record_saved(program: ExportedProgram, options: BuildOptions) -> Recording:
+    args, kwargs = program.example_inputs
+    if why := too_large(program, pytree.tree_leaves((args, kwargs))):
+        return Recording([], [f"there is no golden I/O: {why}"])
+    return _record(Original(program.module(check_guards=False), args, kwargs, eager=False), program, options)
 
 
 def _record(original: Original, program: ExportedProgram, options: BuildOptions) -> Recording:

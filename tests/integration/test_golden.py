@@ -14,6 +14,7 @@ import torch
 
 from tests.conftest import ROOT, Trtcross
 from tests.integration.cases import golden as cases
+from tests.integration.cases import halves
 from tests.integration.harness import build_here
 from toolchain import open_artifact
 from toolchain.checker.golden_header import check_golden_header
@@ -87,3 +88,36 @@ def test_a_build_from_the_cache_repeats_it_too(tmp_path: Path) -> None:
         assert not first["manifest"]["build"]["from_cache"] and second["manifest"]["build"]["from_cache"]
         assert first["warnings"] == second["warnings"] == first["manifest"]["settings"]["golden_warnings"]
         assert len(first["warnings"]) == 2
+
+
+@pytest.mark.parametrize("name", ["decoder", "convolutions"])
+def test_golden_of_a_model_in_halves_is_computed_in_fp32_and_the_manifest_and_the_page_say_so(
+    name: str, tmp_path: Path, trtcross: Trtcross
+) -> None:
+    out = tmp_path / "out.pt2"
+    result = trtcross("build", f"tests.integration.cases.halves:{name}", "-o", out, "--json")
+    assert result.returncode == 0, result.stderr
+    assert not json.loads(result.stdout)["warnings"]
+    model, _ = getattr(halves, name)()
+    with open_artifact(out) as artifact:
+        assert artifact.manifest.settings["golden_precision"] == "fp32" and artifact.manifest.schema_version == 1
+        ((inputs, (want,)),) = read_golden(artifact)
+    with torch.no_grad():
+        exact = model.float()(*(leaf.float() if leaf.is_floating_point() else leaf for leaf in inputs))
+    assert want.dtype in (torch.bfloat16, torch.float16) and torch.equal(want, exact.to(want.dtype))
+    assert "golden:   1 sample(s), computed in fp32\n" in trtcross("inspect", out).stdout
+    page = tmp_path / "page.html"
+    assert trtcross("inspect", out, "--html", page).returncode == 0
+    assert "1 sample(s), computed in fp32" in page.read_text()
+
+
+def test_golden_that_is_rounded_itself_is_said_by_the_manifest_and_the_page(tmp_path: Path, trtcross: Trtcross) -> None:
+    out, page = tmp_path / "out.pt2", tmp_path / "page.html"
+    result = trtcross("build", "tests.integration.cases.halves:rounded_positions", "-o", out, "--json")
+    assert result.returncode == 0, result.stderr
+    (warning,) = json.loads(result.stdout)["warnings"]
+    assert warning.startswith("golden I/O is computed in bf16, as the model is, and rounded itself")
+    assert trtcross("inspect", out, "--html", page).returncode == 0
+    assert "1 sample(s), computed in bf16" in page.read_text() and warning in page.read_text()
+    with open_artifact(out) as artifact:
+        assert artifact.manifest.settings["golden_precision"] == "bf16"

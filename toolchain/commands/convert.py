@@ -16,7 +16,7 @@ from toolchain.errors import MissingComponentError, UsageError
 from toolchain.formats.convert import FORMATS, convert_to
 from toolchain.formats.plugins import set_up_lines
 from toolchain.host.installed import install_line
-from toolchain.manifest.models import golden_warnings
+from toolchain.manifest.models import golden_text, golden_warnings
 from toolchain.progress import working
 from toolchain.targets import Platform
 
@@ -99,9 +99,7 @@ def convert(
     )
     output.say(f"wrote {out} for {manifest.target.platform.value}; {len(manifest.engines)} engine(s), unchanged")
     if source and manifest.golden:
-        output.say(
-            f"golden: {manifest.golden.samples} sample(s), inputs from {source}, outputs from {golden_from} on the CPU"
-        )
+        output.say(f"golden: {golden_text(manifest)}, inputs from {source}, outputs from {golden_from} on the CPU")
         for text in golden_warnings(manifest):
             output.say(f"warning: {text}", level=-1)
     elif manifest.golden is None:

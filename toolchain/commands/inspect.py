@@ -19,6 +19,7 @@ from toolchain.manifest.models import (
     PrecisionRecord,
     ValueSpec,
     fallback_warnings,
+    golden_text,
     golden_warnings,
 )
 from toolchain.progress import working
@@ -102,8 +103,7 @@ def manifest_lines(manifest: Manifest) -> list[str]:
     lines.extend(f"          {text}" for text in fallback_warnings(manifest))
     if manifest.precision:
         lines.extend(_precision_lines(manifest.precision))
-    golden = manifest.golden
-    lines.append("golden:   " + (f"{golden.samples} sample(s)" if golden else "none"))
+    lines.append(f"golden:   {golden_text(manifest)}")
     lines.extend(f"          {text}" for text in golden_warnings(manifest))
     if not manifest.stock_readable:
         lines.append("note:     too big for torch.export.load; trtcross reads it")

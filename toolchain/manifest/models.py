@@ -231,6 +231,18 @@ def golden_warnings(manifest: Manifest) -> list[str]:
     return _texts(manifest, GOLDEN_WARNINGS)
 
 
+# The setting that names the precision in which golden outputs of a model in halves were computed.
+GOLDEN_PRECISION = "golden_precision"
+
+
+def golden_text(manifest: Manifest) -> str:
+    """Returns the number of golden samples and, of a model in halves, the precision in which they were computed."""
+    if manifest.golden is None:
+        return "none"
+    precision = manifest.settings.get(GOLDEN_PRECISION)
+    return f"{manifest.golden.samples} sample(s)" + (f", computed in {precision}" if precision else "")
+
+
 # The setting that holds warnings about operators that stay in PyTorch because TensorRT refused them.
 FALLBACK_WARNINGS = "fallback_warnings"
 

@@ -19,6 +19,7 @@ from toolchain.manifest.models import (
     Manifest,
     ValueSpec,
     fallback_warnings,
+    golden_text,
     golden_warnings,
 )
 from toolchain.pages.graph_picture import graph_picture
@@ -127,7 +128,7 @@ def artifact_blocks(manifest: Manifest, manifest_sha256: str | None, size: int) 
         ),
         ("coverage", _coverage(manifest.coverage)),
         ("precision", precision_text(manifest)),
-        ("golden I/O", f"{manifest.golden.samples} sample(s)" if manifest.golden else "none"),
+        ("golden I/O", golden_text(manifest)),
     ]
     blocks: list[Block] = [Facts(facts)]
     if manifest.fallback:

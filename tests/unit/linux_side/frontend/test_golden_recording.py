@@ -18,7 +18,11 @@ from torch.export import Dim  # noqa: E402 - after torch was looked for
 from linux_side.frontend.golden import tolerance_of  # noqa: E402
 from linux_side.frontend.source import export_source, load_source  # noqa: E402
 from linux_side.options import BuildOptions, DynamicDimension  # noqa: E402
-from tests.integration.cases import Case, Case2  # noqa: E402
+from tests.integration.cases import (  # noqa: E402
+    Case,
+    Case2,
+    halves,
+)
 from tests.integration.cases import golden as cases  # noqa: E402
 from toolchain.errors import BuildFailedError  # noqa: E402
 
@@ -225,12 +229,74 @@ def test_a_model_that_fails_by_itself_is_told_apart_from_one_that_torch_cannot_e
         record((Case(branches).eval(), (cases.X,)))
 
 
-def test_of_a_model_in_halves_golden_is_rounded_as_the_model_is_and_says_so() -> None:
-    model = torch.nn.Linear(8, 8).bfloat16().eval()
-    source = export_source("test", model, (torch.randn(2, 8).bfloat16(),), {}, BuildOptions())
-    assert "golden I/O is computed in bf16, as the model is: it is rounded itself" in source.golden.warnings
-    assert golden.tolerance_for(BuildOptions(), source.program) == golden.tolerance_of("bf16")
-    exact = export_source("test", model.float(), (torch.randn(2, 8),), {}, BuildOptions())
-    assert not exact.golden.warnings
+@pytest.mark.parametrize("name", ["decoder", "convolutions"])
+def test_of_a_model_in_halves_golden_is_what_it_gives_in_fp32(name: str) -> None:
+    model, args = getattr(halves, name)()
+    recording = record((model, args), 2)
+    with torch.no_grad():
+        own = model(*args)
+        model.float()
+        for sample in recording.samples:
+            (output,) = sample.outputs
+            inputs = [leaf.float() if leaf.is_floating_point() else leaf for leaf in sample.inputs]
+            assert output.dtype is own.dtype and torch.equal(output, model(*inputs).to(own.dtype))
+    assert recording.precision == "fp32" and not recording.warnings and len(recording.samples) == 2
+    assert not torch.equal(own, recording.samples[0].outputs[0])
+
+
+def test_the_tolerance_is_that_of_the_precision_that_an_artifact_computes_in() -> None:
+    model = torch.nn.Linear(8, 8).eval()
+    exact = export_source("test", model, (torch.randn(2, 8),), {}, BuildOptions())
+    assert exact.golden.precision is None
     assert golden.tolerance_for(BuildOptions(), exact.program) == golden.tolerance_of("fp32")
     assert golden.tolerance_for(BuildOptions(precision="fp16"), exact.program) == golden.tolerance_of("fp16")
+    source = export_source("test", model.bfloat16(), (torch.randn(2, 8).bfloat16(),), {}, BuildOptions())
+    assert golden.tolerance_for(BuildOptions(), source.program) == golden.tolerance_of("bf16")
+
+
+def test_where_fp32_needs_too_much_memory_golden_is_rounded_as_the_model_is_and_says_so(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Twice a weight of 64 times 128 numbers in fp32 is 64 KiB; the values of the run in bf16 are fewer."""
+    monkeypatch.setattr(golden, "free_memory", lambda: 100 * 2**10)
+    model, args = halves.decoder()
+    with torch.no_grad():
+        want = model(*args)
+    recording = record((model, args))
+    assert torch.equal(recording.samples[0].outputs[0], want) and recording.precision == "bf16"
+    assert recording.warnings == [
+        "golden I/O is computed in bf16, as the model is, and rounded itself; in fp32: it would take over half of the "
+        "free memory"
+    ]
+
+
+def test_where_rounding_is_a_part_of_the_model_golden_is_rounded_too() -> None:
+    model, args = halves.rounded_positions()
+    with torch.no_grad():
+        want = model(*args)
+    recording = record((model, args))
+    assert torch.equal(recording.samples[0].outputs[0], want) and recording.precision == "bf16"
+    (warning,) = recording.warnings
+    assert "in bf16, as the model is" in warning and "it gives something else, by a relative" in warning
+
+
+def test_a_state_in_halves_is_as_it_was_once_golden_is_recorded() -> None:
+    model, (x,) = cases.cache()
+    recording = record((model.half(), (x.half(),)), 3)
+    totals = torch.zeros(4, 8)
+    for sample in recording.samples:
+        totals = (totals + sample.inputs[0].float()).half().float()
+        assert torch.equal(sample.outputs[0].float(), totals)
+    assert recording.precision == "fp32" and not model.total.any()
+
+
+def test_a_saved_program_that_is_too_large_to_run_has_no_golden_output(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, args = halves.decoder()
+    torch.export.save(torch.export.export(model, args), tmp_path / "program.pt2")
+    monkeypatch.setattr(golden, "free_memory", lambda: 100)
+    recording = load_source(str(tmp_path / "program.pt2"), BuildOptions()).golden
+    assert not recording.samples and recording.precision is None
+    (warning,) = recording.warnings
+    assert warning.startswith("there is no golden I/O: a run on the CPU is thought to need") and "100 B" in warning
