@@ -1,16 +1,18 @@
-"""Graph rewrites that avoid four known defects of TensorRT-RTX 1.6, before an engine is built.
+"""Graph rewrites that avoid five known defects of TensorRT-RTX 1.6, before an engine is built.
 
 - A bias before ReLU or GELU is dropped if an elementwise product follows.
 - Powers with whole exponents give NaN for some negative values.
 - Two resizing layers that read one tensor, or two average pools that differ only in whether padding counts, are merged:
   the second one computes what the first one would, at its own size.
 - The builder accepts no transposed convolution in bf16. The rewrite computes it in fp32, which is at least as accurate.
+- The builder ends the process with a segmentation fault where a network has attention and a running sum along a size
+  that varies, even if neither reads the other. The rewrite computes the sum without a loop, in steps that double.
 
-The builder itself reports the last defect. The others were observed with 1.6.1.120 on NVIDIA GPUs of sm_90, which is
+The builder itself shows the last two defects. The others were observed with 1.6.1.120 on NVIDIA GPUs of sm_90, which is
 not on its list of supported GPUs, in networks whose layers were correct. It was not tested whether listed GPUs are
 affected. docs/benchmarks/gpu.md has the tables, and ``benchmarks/gpu/rtx_defects.py`` the cases. The rewritten networks
-give bit-identical results, except for the sign of zero and for the last bits of powers (at most three, for exponents up
-to 8).
+give bit-identical results, except for the sign of zero, for the last bits of powers (at most three, for exponents up to
+8), and for the order in which a running sum adds.
 """
 
 from __future__ import annotations
@@ -68,6 +70,7 @@ def avoid_defects(partition: torch.fx.GraphModule) -> None:
     _part_activations_from_products(partition.graph)
     _part_windows_of_one_tensor(partition.graph)
     _keep_transposed_convolutions_out_of_bf16(partition)
+    _spell_running_sums_out_beside_attention(partition.graph)
     partition.graph.lint()
     partition.recompile()
 
@@ -117,6 +120,47 @@ def _keep_transposed_convolutions_out_of_bf16(partition: torch.fx.GraphModule) -
                 rounded = graph.call_function(_aten._to_copy.default, (node,), {"dtype": torch.bfloat16})
             rounded.meta = {**node.meta, "val": value}
             node.replace_all_uses_with(rounded, delete_user_cb=lambda user, own=rounded: user is not own)
+
+
+def _spell_running_sums_out_beside_attention(graph: torch.fx.Graph) -> None:
+    """Replaces the loop of ``cumsum`` by shifted additions: by one place, by two, by four, up to the greatest size.
+
+    A size without a known limit keeps its loop.
+    """
+    if not graph.find_nodes(op="call_function", target=_aten.scaled_dot_product_attention.default):
+        return
+    for node in graph.find_nodes(op="call_function", target=_aten.cumsum.default):
+        source, dim = node.args[:2]
+        value = source.meta["val"]
+        if not value.dim() or not isinstance(size := value.shape[dim], torch.SymInt) or value.dtype != _dtype(node):
+            continue
+        greatest = size.node.shape_env.bound_sympy(size.node.expr).upper
+        if greatest.is_finite:
+            with graph.inserting_before(node):
+                node.replace_all_uses_with(_running_sum(graph, source, dim % value.dim(), int(greatest)))
+            graph.erase_node(node)
+
+
+def _running_sum(graph: torch.fx.Graph, source: torch.fx.Node, dim: int, greatest: int) -> torch.fx.Node:
+    value = source.meta["val"]
+    before, size, after = value.shape[:dim], value.shape[dim], value.shape[dim + 1 :]
+    whole = graph.call_function(_aten.sym_size.int, (source, dim))
+    whole.meta["val"] = size
+    padding = [0, 0] * len(after)  # of the last dimension first
+    total, step = source, 1
+    while step < greatest:
+        moved = graph.call_function(_aten.constant_pad_nd.default, (total, [*padding, step, 0], 0.0))
+        moved.meta["val"] = value.new_empty([*before, size + step, *after])
+        behind = graph.call_function(_aten.slice.Tensor, (moved, dim, 0, whole))
+        behind.meta["val"] = value
+        total = _call(graph, _aten.add.Tensor, total, behind)
+        step *= 2
+    return total
+
+
+def _dtype(node: torch.fx.Node) -> torch.dtype:
+    value: torch.Tensor = node.meta["val"]
+    return value.dtype
 
 
 def _in_fp32(partition: torch.fx.GraphModule, operand: torch.fx.Node | None) -> torch.fx.Node | None:
