@@ -1,1 +1,1 @@
-"""Guards of a program: found in what torch keeps, said in our grammar, and as few as say the same."""
+"""Guards of a program: collects them from torch, translates them into our grammar, and removes redundant ones."""

@@ -1,4 +1,4 @@
-"""Expressions of sizes, made tidy as they are made: constants folded, sums and products flat."""
+"""Builds expressions of sizes in a simplified form: constants are folded, and sums and products are flat."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Rule = bool | Operation
 
 
 def add(*terms: Expression) -> Expression:
-    """The sum: what is added first, then what is taken away, the constant last."""
+    """Returns the sum of the terms: positive terms first, then subtracted ones, and a constant last."""
     constant, plus, minus = 0, list[Expression](), list[Expression]()
     for term in terms:
         for sign, part in _signed_terms(term):
@@ -54,7 +54,7 @@ def _signed_terms(term: Expression) -> list[tuple[int, Expression]]:
 
 
 def multiply(*factors: Expression) -> Expression:
-    """The product, its constant first."""
+    """Returns the product of the factors, with the constant first."""
     constant, others = 1, list[Expression]()
     for factor in factors:
         flat = factor.operands if isinstance(factor, Operation) and factor.operator == "*" else (factor,)
@@ -70,7 +70,7 @@ def multiply(*factors: Expression) -> Expression:
 
 
 def divide(dividend: Expression, divisor: Expression) -> Expression:
-    """Rounded down."""
+    """Returns the quotient, rounded down."""
     if divisor == Number(1):
         return dividend
     if isinstance(dividend, Number) and isinstance(divisor, Number) and divisor.value:
@@ -79,14 +79,19 @@ def divide(dividend: Expression, divisor: Expression) -> Expression:
 
 
 def remainder(dividend: Expression, divisor: Expression) -> Expression:
-    """The remainder of a division, computed where both are numbers."""
+    """Returns the remainder of a division, which is computed if both operands are numbers."""
     if isinstance(dividend, Number) and isinstance(divisor, Number) and divisor.value:
         return Number(dividend.value % divisor.value)
     return Operation("%", (dividend, divisor))
 
 
 def extreme(word: str, *operands: Expression) -> Expression:
-    """``min`` or ``max``."""
+    """Returns the minimum or the maximum of the operands.
+
+    Args:
+        word: ``min`` or ``max``.
+        operands: at least one.
+    """
     flat = [
         part
         for operand in operands
@@ -99,7 +104,13 @@ def extreme(word: str, *operands: Expression) -> Expression:
 
 
 def compare(sign: str, left: Expression, right: Expression) -> Rule:
-    """A comparison; true or false where it is of constants."""
+    """Returns a comparison, or its truth value if both sides are constants.
+
+    Args:
+        sign: ``==``, ``!=``, ``<``, ``<=``, ``>`` or ``>=``.
+        left: the left side.
+        right: the right side.
+    """
     if isinstance(left, Number) and isinstance(right, Number):
         return _COMPARE[sign](left.value, right.value)
     if isinstance(left, Number):
@@ -131,7 +142,7 @@ def _constant_to_the_right(left: Expression, right: Expression) -> tuple[Express
 
 
 def _factor(expression: Expression) -> int:
-    """The constant by which an expression is a multiple of the rest; 0 for 0."""
+    """Returns the constant factor of an expression; 0 for 0."""
     if isinstance(expression, Number):
         return expression.value
     if isinstance(expression, Operation) and expression.operator == "*" and isinstance(expression.operands[0], Number):
@@ -150,7 +161,7 @@ def _divided(expression: Expression, by: int) -> Expression:
 
 
 def negate(rule: Rule) -> Rule:
-    """The rule that is true where the given one is false."""
+    """Returns the negation of a rule."""
     if isinstance(rule, bool):
         return not rule
     if rule.operator in COMPARISONS:
@@ -162,7 +173,12 @@ def negate(rule: Rule) -> Rule:
 
 
 def connect(word: str, rules: list[Rule]) -> Rule:
-    """``and`` or ``or`` of rules."""
+    """Returns the conjunction or the disjunction of rules.
+
+    Args:
+        word: ``and`` or ``or``.
+        rules: the rules.
+    """
     decides = word == "or"
     if any(rule is decides for rule in rules):
         return decides

@@ -1,8 +1,8 @@
-"""The guards of a program, from every place where torch keeps them.
+"""Collects the guards of a program from every place where torch stores them.
 
-A program that was just exported has them in its shape environment, with the line of the model that made each. One that
-was read from a file has them as Python in ``_guards_code``, which is parsed here and never run. Either may have some as
-assertions in its graph. Lowering adds its own to the shape environment.
+A program that was just exported has guards in its shape environment, each with the line of the model that caused it. A
+program that was read from a file has them as Python text in ``_guards_code``, which is parsed here and never run. Both
+may have more as assertions in the graph. Lowering adds its own to the shape environment.
 """
 
 from __future__ import annotations
@@ -34,12 +34,13 @@ _ASSERT = torch.ops.aten._assert_scalar.default
 
 @dataclass(frozen=True)
 class Found:
-    """A guard, and what is known of where it comes from.
+    """A guard and its origin.
 
     Attributes:
-        where: the place in the model.
-        by_lowering: whether the exported program did not have it.
-        origin: torch's own record.
+        rule: the condition in our grammar.
+        where: the place in the model; None if unknown.
+        by_lowering: whether lowering added the guard.
+        origin: torch's own record; None if there is none.
     """
 
     rule: Rule
@@ -49,10 +50,15 @@ class Found:
 
 
 class ProgramGuards:
-    """What must be true of the sizes of a program's inputs; made before the program is lowered.
+    """The conditions on the sizes of a program's inputs. Create it before the program is lowered.
+
+    Args:
+        program: the exported program.
+        names: the names of the inputs' leaves.
+        values: the values of the leaves: fake tensors, symbolic numbers, or None.
 
     Attributes:
-        names: of the inputs.
+        names: the names of the inputs' leaves.
         sizes: the inputs' varying sizes.
         just_exported: whether the program was exported in this process, and not read from a file.
     """
@@ -61,7 +67,7 @@ class ProgramGuards:
         self.names = names
         self.sizes = input_sizes(names, values, program.range_constraints)
         self._environment = _environment(values)
-        # What lowering replaces later is a guard to us.
+        # Only the replacements so far: those that lowering makes later are guards to us.
         self._replacements = dict(self._environment.replacements) if self._environment else {}
         self._known: dict[Any, Rule] = {}
         self._dropped: set[Any] = set()
@@ -75,13 +81,13 @@ class ProgramGuards:
         self._in_graph = [self._from(expression, where) for expression, where in _asserted(program)]
 
     def found(self, *, relations: bool = True) -> Iterator[Found]:
-        """Every guard that torch has at this time; after lowering, those that it added too.
+        """Yields every guard that torch has now; after lowering, this includes those that lowering added.
 
         Args:
-            relations: whether sizes that are made of others (``2*s0``) are among them.
+            relations: whether to include the relations of sizes that are computed from others (``2*s0``).
 
         Raises:
-            BuildFailedError: our grammar cannot say a guard.
+            BuildFailedError: our grammar cannot express a guard.
         """
         for size in self.sizes.expressions:
             if (relations or size in self.sizes.rules) and (rule := self.sizes.rule_of(size)) is not None:
@@ -91,13 +97,13 @@ class ProgramGuards:
         yield from self.traced()
 
     def rules(self, constraints: Mapping[Any, Any]) -> list[Operation]:
-        """The guards as rules: none that the ranges or others imply.
+        """Returns the guards as rules, without those that follow from the ranges or from other guards.
 
         Args:
             constraints: the artifact's range of each symbol.
 
         Raises:
-            BuildFailedError: our grammar cannot say a guard, or no sizes satisfy one.
+            BuildFailedError: our grammar cannot express a guard, or no sizes satisfy one.
         """
         found = list(self.found())
         ranges = {size: range_of(expression, constraints) for size, expression in self.sizes.expressions.items()}
@@ -113,41 +119,41 @@ class ProgramGuards:
         return kept
 
     def of_lowering(self) -> Iterator[Found]:
-        """The guards that lowering added."""
+        """Returns the guards that lowering added."""
         return (guard for guard in self.traced() if guard.by_lowering)
 
     def traced(self) -> Iterator[Found]:
-        """The guards that torch made while it traced, where it still knows."""
+        """Yields the guards in torch's shape environment, with their origins."""
         for index, guard in enumerate(self._environment.guards if self._environment else ()):
             if guard.expr not in self._dropped:
                 found = self._from(guard.expr, location(guard.sloc))
                 yield replace(found, origin=guard, by_lowering=index >= self._exported)
 
     def drop(self, guard: Found) -> None:
-        """Takes a guard of :meth:`traced` out of the program, also where it is asked for again."""
+        """Removes a guard of :meth:`traced` from the program, and ignores it if torch adds it again."""
         self._dropped.add(guard.origin.expr)
         if self._environment and guard.origin in self._environment.guards:
             self._environment.guards.remove(guard.origin)
             self._exported -= not guard.by_lowering
 
     def example(self) -> dict[Size, int]:
-        """The example's sizes."""
+        """Returns the sizes of the example."""
         return self.sizes.at(self.examples)
 
     @property
     def examples(self) -> dict[str, int]:
-        """The value that each symbol had when the program was traced, where torch still knows it."""
+        """The value that each symbol had when the program was traced, if torch still records it."""
         known = self._environment.backed_var_to_val.items() if self._environment else ()
         return {str(symbol): int(value) for symbol, value in known if symbol.is_Symbol}
 
     def require_ranges(self, constraints: Mapping[Any, Any]) -> None:
-        """Refuses ranges that lowering has narrowed.
+        """Requires that lowering has not narrowed the ranges.
 
         Args:
-            constraints: the range of each symbol that the artifact is to have.
+            constraints: the artifact's range of each symbol.
 
         Raises:
-            BuildFailedError: with the size, its range and what is left of it.
+            BuildFailedError: a range was narrowed. The message gives the size and both ranges.
         """
         for size, expression in self.sizes.expressions.items():
             before, left = self._ranges.get(expression), self._now(expression)
@@ -165,16 +171,23 @@ class ProgramGuards:
         return self._environment.var_to_range.get(symbol) if self._environment else None
 
     def allows(self, sizes: Mapping[Size, int]) -> bool:
-        """Whether a call with these sizes, one for each varying size, satisfies every guard, ranges left aside."""
+        """Returns whether a call with these sizes satisfies every guard. Ranges are not checked.
+
+        Args:
+            sizes: a value for each varying size.
+        """
         rules = [guard.rule for guard in self.found() if isinstance(guard.rule, Operation)]
         return self.sizes.completed(sizes) == dict(sizes) and Guards(rules).holds(sizes)
 
     def nearest(self, sizes: Mapping[Size, int], ranges: Mapping[Size, Range] | None = None) -> list[dict[Size, int]]:
-        """The nearest sizes that the guards allow: those themselves, or some below and above; none where none are near.
+        """Returns the nearest sizes that the guards allow: the given ones, or one choice below and one above.
 
         Args:
-            sizes: a value for each varying size; those that are made of others follow them.
-            ranges: how far a size may go; if None, as far as the program's own range.
+            sizes: a value for each varying size. Sizes that are computed from others follow those.
+            ranges: the range of each size; None for the program's own ranges.
+
+        Returns:
+            The choices of sizes; empty if none are near.
         """
         rules = [guard.rule for guard in self.found(relations=False) if isinstance(guard.rule, Operation)]
         free = {size: (ranges or self.sizes.ranges)[size] for size in self.sizes.free}
@@ -188,7 +201,7 @@ class ProgramGuards:
 
     def _rule_of(self, expression: Any, where: str | None) -> Rule:
         if not expression.free_symbols or is_of_data(expression):
-            return True  # sizes that depend on data are checked where they come up
+            return True  # sizes that depend on data are checked where they occur
         while (replaced := expression.xreplace(self._replacements)) != expression:
             expression = replaced
         return self._translated(text_of(expression), self.sizes.resolve, where).rule
@@ -239,7 +252,7 @@ def _asserted(program: ExportedProgram) -> Iterator[tuple[Any, str | None]]:
 
 
 def _paths(program: ExportedProgram, names: Sequence[str]) -> dict[tuple[Any, ...], str]:
-    """Each input's name by the path by which torch's text calls it: an argument and keys, or a number among all."""
+    """Returns each input's name by its path in torch's text: an argument with keys, or a number among all leaves."""
     spec = program.call_spec.in_spec
     tree = pytree.tree_unflatten(list(range(spec.num_leaves)), spec)
     signature = program.module_call_graph[0].signature
@@ -258,7 +271,7 @@ def _paths(program: ExportedProgram, names: Sequence[str]) -> dict[tuple[Any, ..
 
 
 def _path(node: ast.expr) -> tuple[Any, ...] | None:
-    """The keys of ``L['x'][0].size()[1]``: ``("x", 0, 1)``."""
+    """Returns the keys in an expression: ``("x", 0, 1)`` for ``L['x'][0].size()[1]``; None for another form."""
     match node:
         case ast.Subscript(ast.Call(ast.Attribute(leaf, "size"), [], []), ast.Constant(int(dim))):
             keys = _keys(leaf)

@@ -1,4 +1,4 @@
-"""Functions of torch that take a size as a number, and so would fix it at the example's."""
+"""Replaces functions of torch that would fix a size at the example's value, because they take it as a number."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch.overrides import TorchFunctionMode
 
 
 class SizesInFunctions(TorchFunctionMode):
-    """Computes ``torch.linspace`` over a size, and ``max_pool1d`` along one, with functions that take any size."""
+    """Computes ``torch.linspace`` and ``max_pool1d`` with functions that accept symbolic sizes."""
 
     def __torch_function__(
         self, function: Callable[..., Any], types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
@@ -25,7 +25,7 @@ class SizesInFunctions(TorchFunctionMode):
 def _linspace(
     start: Any, end: Any, steps: Any = None, *, dtype: torch.dtype | None = None, device: Any = None, **_options: Any
 ) -> Any:
-    """From ``torch.arange``, from both ends as the operator does it."""
+    """Computes ``torch.linspace`` from ``torch.arange``, from both ends as the operator does."""
     dtype = dtype or torch.get_default_dtype()
     is_of_tensors = isinstance(start, Tensor) or isinstance(end, Tensor)
     if not isinstance(steps, torch.SymInt) or is_of_tensors or not dtype.is_floating_point:
@@ -45,7 +45,7 @@ def _max_pool1d(
     ceil_mode: bool = False,
     return_indices: bool = False,
 ) -> Any:
-    """As that of a row."""
+    """Computes ``max_pool1d`` as two-dimensional pooling of one row."""
     if not isinstance(input.shape[-1], torch.SymInt) or return_indices:
         return NotImplemented
     kernel, step, around, apart = (

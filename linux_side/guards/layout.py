@@ -1,7 +1,8 @@
-"""Small sizes that operators tell from others while a program is traced, most of them to lay out memory.
+"""Keeps small sizes in their ranges although operators treat them specially while a program is traced.
 
-A convolution behind channels-last activations asks whether its input is channels last. The answer is another for a
-batch of 1, so torch guards it, and narrows a range from 1 to one from 2.
+Most of these operators decide about a memory layout. For example, a convolution after channels-last activations queries
+whether its input is channels last. The answer differs for a batch of 1, so torch adds a guard, and narrows a range from
+1 to one from 2.
 """
 
 from __future__ import annotations
@@ -22,17 +23,21 @@ from linux_side.guards.locations import is_of_operator
 
 @contextmanager
 def operators_narrow_no_range() -> Iterator[None]:
-    """Keeps the smallest sizes in their ranges where an operator excludes them, while a model is traced.
+    """Keeps the smallest sizes in their ranges if an operator excludes them while a model is traced.
 
-    The guard stays: :mod:`linux_side.frontend.refuted_guards` tries the program at those sizes.
+    The guard stays: :mod:`linux_side.frontend.refuted_guards` tests the program at those sizes.
     """
-    backend = _unguarded("_select_conv_backend")  # whose answer depends on how many elements there are
+    backend = _unguarded("_select_conv_backend")  # its answer depends on the number of elements
     with _small_sizes_in_range(is_of_operator), _no_record_of_layouts(), backend:
         yield
 
 
 def _small_sizes_in_range(asked_by: Callable[[Any], bool]) -> AbstractContextManager[Any]:
-    """Keeps the smallest sizes in their ranges where a guard excludes them, by whom it was asked."""
+    """Keeps the smallest sizes in their ranges if a guard excludes them.
+
+    Args:
+        asked_by: returns whether that holds for a guard, given its ``sloc``.
+    """
     original = ShapeEnv._refine_ranges
 
     def refine(env: ShapeEnv, expression: Any) -> None:
@@ -50,7 +55,7 @@ def _small_sizes_in_range(asked_by: Callable[[Any], bool]) -> AbstractContextMan
 
 
 def _no_record_of_layouts() -> AbstractContextManager[Any]:
-    """Lets torch not ask of each result whether it is contiguous, only to write that down beside its node."""
+    """Stops torch from querying whether each result is contiguous only to record it in the node's metadata."""
     record = partial(proxy_tensor._extract_tensor_metadata, include_contiguity=False)
     patched: AbstractContextManager[Any] = patch.object(proxy_tensor, "_extract_tensor_metadata", record)
     return patched
@@ -58,11 +63,11 @@ def _no_record_of_layouts() -> AbstractContextManager[Any]:
 
 @contextmanager
 def unguarded_layouts() -> Iterator[None]:
-    """Lets convolutions ask of a memory layout without a guard: the answer is that of the example's sizes.
+    """Lets convolutions query a memory layout without a guard; the answer is that for the example's sizes.
 
-    For a program that was exported. Its operators write nothing, so that none sees whether another's result is a view,
-    and TensorRT knows no strides. Where another operator asks, its guard stays, and small sizes stay in their ranges:
-    :mod:`linux_side.lowering.small_sizes` tries the lowered graph at those.
+    This is for exported programs. Their operators do not write into arguments, so none depends on whether another's
+    result is a view, and TensorRT has no strides. The guards of other operators stay, and small sizes stay in their
+    ranges: :mod:`linux_side.lowering.small_sizes` tests the lowered graph at them.
     """
     with (
         _small_sizes_in_range(lambda _: True),
@@ -74,7 +79,7 @@ def unguarded_layouts() -> Iterator[None]:
 
 
 def _unguarded(name: str) -> AbstractContextManager[Any]:
-    """Runs a function of torch's own, of a tensor and more, without guards."""
+    """Patches a function of ``torch._C``, whose first argument is a tensor, to run without guards."""
     asked: Callable[..., Any] = getattr(torch._C, name)
 
     def answer(x: torch.Tensor, *others: Any, **options: Any) -> Any:
@@ -86,9 +91,10 @@ def _unguarded(name: str) -> AbstractContextManager[Any]:
 
 
 def copy_explicitly(program: ExportedProgram) -> None:
-    """Makes a copy of each ``contiguous`` that is one at the example's sizes, in place.
+    """Replaces each ``contiguous`` that copies at the example's sizes by an explicit copy, in place.
 
-    An expanded tensor of one row has the strides of its copy: traced again, ``contiguous`` excludes a batch of 1.
+    With one row, an expanded tensor is already contiguous. So if ``contiguous`` is traced again, it excludes a batch of
+    1.
     """
     for node in program.graph.find_nodes(op="call_function", target=torch.ops.aten.contiguous.default):
         value = node.args[0].meta["val"]

@@ -1,4 +1,4 @@
-"""Where a guard comes from: the line of the model that asked for a size, or the operator that was being lowered."""
+"""Finds the origin of a guard: the line of the model that queried a size, or the operator that was being lowered."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ _STDLIB = sysconfig.get_paths()["stdlib"]
 _LIBRARIES = tuple(str(Path(str(sys.modules[name].__file__)).parent) for name in ("torch", "sympy"))
 _READER = str(Path(torch.__file__).parent / "_dynamo")
 _OPERATOR = "operator "
-_BRANCHES = ("__bool__", "__int__", "__index__")  # how Python, and not an operator, asks for a size
+_BRANCHES = ("__bool__", "__int__", "__index__")  # a size is queried by Python, not by an operator
 _TRACE_LINE = re.compile(r'File "([^"]+)", line (\d+)')
 
 
 @contextmanager
 def located_guards() -> Iterator[None]:
-    """Lets every guard that torch makes inside know where it comes from, as its ``sloc``'s user location."""
+    """Records the origin of every guard that torch adds within the block in the guard's ``sloc``."""
     original = ShapeEnv._get_sloc
 
     def located(self: Any, framework_loc: str | None = None) -> SLoc:
@@ -45,22 +45,26 @@ def located_guards() -> Iterator[None]:
 
 
 def is_of_operator(sloc: Any) -> bool:
-    """Whether a guard, made within :func:`located_guards`, is of an operator and not of the model's own branches."""
+    """Returns whether a guard comes from an operator and not from the model's own branches.
+
+    Args:
+        sloc: the location of a guard that was added within :func:`located_guards`.
+    """
     return sloc is not None and isinstance(sloc.framework_loc, str) and sloc.framework_loc.startswith(_OPERATOR)
 
 
 def location(sloc: Any) -> str | None:
-    """A guard's place in the model, as :func:`located_guards` found it."""
+    """Returns a guard's place in the model, as :func:`located_guards` recorded it; None if unknown."""
     return sloc.maybe_user_loc if sloc is not None else None
 
 
 def line_of(node: torch.fx.Node) -> str | None:
-    """The innermost line of the model behind a node."""
+    """Returns the innermost line of the model that led to a node; None if unknown."""
     return _line_in(node.meta.get("stack_trace"))
 
 
 def _running_operator() -> str | None:
-    """The operator that is being traced, where one asks."""
+    """Returns the operator that is being traced and queries a size; None if the model itself does."""
     frame: FrameType | None = sys._getframe(1)
     called, branch = None, False
     while frame is not None:
@@ -68,12 +72,12 @@ def _running_operator() -> str | None:
         if path.startswith(_LIBRARIES):
             if name == "proxy_call":
                 return f"{_OPERATOR}{frame.f_locals.get('func')}"
-            if name == "run_node" and path.startswith(_READER):  # of bytecode: one function at a time, on fake tensors
+            if name == "run_node" and path.startswith(_READER):  # dynamo runs one function at a time on fake tensors
                 target = getattr(frame.f_locals.get("node"), "target", "")
                 function = target if isinstance(target, str) else getattr(target, "__name__", "")
                 return None if _is_question(function) else f"{_OPERATOR}{function}"
             branch = branch or name in _BRANCHES
-            if name == "__torch_function__" and not branch:  # some ask before they are traced, as contiguous() does
+            if name == "__torch_function__" and not branch:  # some operators query before they are traced: contiguous()
                 called = getattr(frame.f_locals.get("func"), "__name__", None)
         elif not path.startswith((_HERE, "<")) and not _is_library(path):
             return f"{_OPERATOR}{called}" if called and not _is_question(called) else None
@@ -82,17 +86,17 @@ def _running_operator() -> str | None:
 
 
 def _is_question(function: str) -> bool:
-    """Whether the model itself asks, as with ``x.is_contiguous()``, and may branch on the answer."""
+    """Returns whether a function is a query of the model's own, such as ``x.is_contiguous()``, to branch on."""
     return function.startswith(("is_", "__")) or function in ("dim_order", "equal", "stride")
 
 
 def _model_line() -> str | None:
-    """The innermost line that runs now and is the model's, where a model is being traced."""
+    """Returns the innermost line of the model that is running now; None if no model is being traced."""
     frame: FrameType | None = sys._getframe(1)
     while frame is not None:
         path = frame.f_code.co_filename
         if path.startswith(_OURS) and not path.startswith(_HERE):
-            return None  # what is further out called the build
+            return None  # frames further out are the caller's of the build
         if not path.startswith((_HERE, "<")) and not _is_library(path):
             return f"{path}:{frame.f_lineno}"
         frame = frame.f_back
@@ -100,7 +104,7 @@ def _model_line() -> str | None:
 
 
 def _lowered_operator() -> str | None:
-    """The operator that is being lowered, where one is, and the line of the model that called it."""
+    """Returns the operator that is being lowered, with the line of the model that calls it; None if there is none."""
     meta = torch.fx.traceback.get_current_meta()
     if (operator := meta.get("original_aten")) is None:
         return None

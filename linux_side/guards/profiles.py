@@ -1,4 +1,4 @@
-"""The sizes of optimization profiles, compared with the guards and with how sizes depend on each other."""
+"""Checks the sizes of optimization profiles against the guards and against the relations between sizes."""
 
 from __future__ import annotations
 
@@ -20,15 +20,17 @@ Profiles = list[dict[str, dict[str, int]]]
 
 
 def require_guards(guards: ProgramGuards, profiles: Profiles, ranges: Mapping[Any, Any]) -> None:
-    """Refuses profiles with sizes that the program does not take.
+    """Requires that the program takes the sizes of every profile.
 
     Args:
-        profiles: each symbol's ``min``, ``opt`` and ``max``; where there are none, the program's own range is one.
+        guards: the guards of the program.
+        profiles: for each profile, each symbol's ``min``, ``opt`` and ``max``; if empty, the program's own ranges are
+            checked.
         ranges: the program's range constraints, for symbols that the profiles do not name.
 
     Raises:
-        UsageError: a guard of the exported program is violated; the nearest sizes that satisfy all are named.
-        BuildFailedError: a guard is violated that lowering added.
+        UsageError: a guard of the exported program is violated. The message names the nearest allowed sizes.
+        BuildFailedError: a guard that lowering added is violated.
     """
     found = [guard for guard in guards.found() if isinstance(guard.rule, Operation)]
     compiled = [(guard, Guards([guard.rule])) for guard in found if isinstance(guard.rule, Operation)]
@@ -54,7 +56,7 @@ def _values(
 
 
 def _violated(guard: Found, sizes: Mapping[Size, int], which: str, guards: ProgramGuards) -> TrtcrossError:
-    assert isinstance(guard.rule, Operation)  # noqa: S101 - of our own making
+    assert isinstance(guard.rule, Operation)  # noqa: S101 - the caller has checked it
     problem = f"{which} is a size that the model does not take: {complaint(guard.rule, sizes)}"
     there = guards.nearest(sizes, _within(guards))
     near = " or ".join(", ".join(f"{size} = {value}" for size, value in _changes(found, sizes)) for found in there)
@@ -76,7 +78,7 @@ def _changes(found: Mapping[Size, int], sizes: Mapping[Size, int]) -> Sequence[t
 
 
 def _within(guards: ProgramGuards) -> dict[Size, Range]:
-    """How far a size may be changed: anywhere, where the program can be exported again."""
+    """Returns the range of proposals for each size: unbounded if the program can be exported again."""
     return {
         size: (min(low, 1), None) if guards.just_exported else (low, high)
         for size, (low, high) in guards.sizes.ranges.items()

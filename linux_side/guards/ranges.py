@@ -1,7 +1,7 @@
-"""The lowest sizes asked for, told to torch as it starts to trace a model.
+"""Gives torch the lowest requested sizes before it traces a model.
 
-Torch lets a size be anything from 0 on until the model is traced, and compares with the ranges then. Of a height from
-64 on it would not know that ``height // 8`` has a last row, and ``y[:, -1:]`` would have ``Max(0, ...)`` rows.
+Torch traces with sizes from 0 on, and applies the ranges afterwards. For a height of at least 64 it would not know that
+``height // 8`` has a last row, and ``y[:, -1:]`` would have ``Max(0, ...)`` rows.
 """
 
 from __future__ import annotations
@@ -22,22 +22,25 @@ _KEYS = re.compile(r"\['?(\w+)'?\]|\.(\w+)")
 
 
 def input_of_source(source: str) -> str:
-    """An input's name, of what torch calls it (``L['state']['key']``)."""
+    """Returns an input's name (``state.key``), given torch's name for it (``L['state']['key']``)."""
     return ".".join(first or second for first, second in _KEYS.findall(source))
 
 
 def is_input(name: str, source: str) -> bool:
-    """Whether a name of ours is that of torch's source."""
+    """Returns whether an input's name and torch's name for a source mean the same input."""
     found = input_of_source(source)
     return name in (found, found.replace(".", "_"))
 
 
 @contextmanager
 def lowest_sizes_told(lowest: Mapping[Size, int]) -> Iterator[None]:
-    """Narrows the symbols of the model's inputs as they are made.
+    """Sets the lower bounds of the model's input symbols when torch creates them.
 
-    The greatest sizes are left aside: they would narrow other sizes that depend on them, and a range that does not
-    agree would be reported as the program's own.
+    Upper bounds are not set. They would narrow other sizes that depend on them, and a contradicting range would then be
+    reported as the program's own.
+
+    Args:
+        lowest: the lowest requested value of each varying size.
     """
     original = ShapeEnv._produce_dyn_sizes_from_int_tuple
 

@@ -1,4 +1,4 @@
-"""As few and as plain rules as say the same of all sizes within the ranges."""
+"""Reduces rules to fewer and simpler ones that are equivalent for all sizes within the ranges."""
 
 from __future__ import annotations
 
@@ -10,16 +10,20 @@ from toolchain.guards.bounds import Range, Ranges, is_always
 from toolchain.guards.evaluate import Guards
 from toolchain.guards.grammar import Number, Operation, Size, sizes_in
 
-# Up to so many combinations of sizes, what rules say is found by trying them all.
+# Rules on at most this many combinations of sizes are evaluated for all of them.
 _TRIED = 20_000
-# Up to so many sizes that are left out are named one by one.
+# At most this many excluded sizes are listed one by one.
 _NAMED = 3
 
 
 def reduced(rules: Sequence[Operation], ranges: Ranges) -> list[Operation]:
-    """The rules without those that the ranges or others imply; those on one size as multiples and bounds if they can.
+    """Returns equivalent rules without redundant ones; rules on one size become multiples and bounds if possible.
 
-    Rules that no sizes satisfy stay as they are.
+    Rules that no sizes satisfy are returned unchanged.
+
+    Args:
+        rules: the rules, all of which must hold.
+        ranges: the range of each size.
     """
     ranges = dict(ranges)
     left = [rule for rule in dict.fromkeys(rules) if not is_always(rule, ranges)]
@@ -44,7 +48,7 @@ def _allowed(size: Size, rules: Sequence[Operation], within: Range) -> list[int]
 def _plainer(
     size: Size, rules: Sequence[Operation], allowed: Sequence[int] | None, within: Range
 ) -> Sequence[Operation]:
-    """Rules that allow the same values and are plain, or those that were given."""
+    """Returns simpler rules on one size that allow the same values, or the given ones if there are none."""
     if not allowed or within[1] is None:
         return rules
     everything = range(within[0], within[1] + 1)
@@ -58,7 +62,7 @@ def _plainer(
 
 
 def _multiples(size: Size, values: Sequence[int], everything: range) -> list[Operation] | None:
-    """Rules for values that are evenly spaced: the spacing, and bounds where the range goes beyond."""
+    """Returns rules for evenly spaced values: a remainder, and bounds if the range exceeds them; None for others."""
     steps = {b - a for a, b in itertools.pairwise(values)}
     if len(steps) > 1 or not values:
         return None
@@ -77,7 +81,7 @@ def _multiples(size: Size, values: Sequence[int], everything: range) -> list[Ope
 
 
 def _is_implied(rule: Operation, ranges: Mapping[Size, Range], allowed: Mapping[Size, Sequence[int]]) -> bool:
-    """Whether a rule on several sizes is true wherever the rules on one size are, found by trying."""
+    """Returns whether a rule on several sizes follows from the rules on one size, by trying all combinations."""
     sizes = list(dict.fromkeys(sizes_in(rule)))
     choices = [allowed.get(size) or _every(ranges[size]) for size in sizes]
     if prod(map(len, choices)) > _TRIED:

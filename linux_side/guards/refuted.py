@@ -1,4 +1,4 @@
-"""Guards that exclude a few sizes alone, and that are not needed: a trial with each of those sizes shows it."""
+"""Drops guards that exclude only a few sizes and are not needed, which a trial at each of those sizes shows."""
 
 from __future__ import annotations
 
@@ -16,19 +16,20 @@ from toolchain.guards.grammar import Expression, Number, Operation, Size, sizes_
 
 Sizes = tuple[tuple[Size, int], ...]
 
-_MOST = 16  # choices of sizes that are tried for one guard; one that excludes more stays
-_ASKED = 2**14  # choices of sizes of which a rule is asked one by one
+_MOST = 16  # a guard that excludes more choices of sizes than this stays
+_ASKED = 2**14  # the most choices of sizes for which a rule is evaluated
 
 
 def drop_refuted(found: Iterable[Found], guards: ProgramGuards, agrees: Callable[[Found, Sizes], bool]) -> bool:
-    """Drops guards that exclude a few sizes alone, each of which was tried and gives the right numbers.
+    """Drops each guard that excludes only a few sizes, at all of which the results are right.
 
     Args:
-        found: the guards in question, all of torch's own record.
-        agrees: whether the numbers for sizes that a guard excludes are right.
+        found: the guards to test; each must have an origin.
+        guards: the guards of the program, from which guards are dropped.
+        agrees: returns whether the results at sizes that a guard excludes are right.
 
     Returns:
-        Whether any was dropped.
+        Whether any guard was dropped.
     """
     dropped = False
     for guard in list(found):
@@ -40,7 +41,7 @@ def drop_refuted(found: Iterable[Found], guards: ProgramGuards, agrees: Callable
 
 
 def excluded_sizes(guard: Found, guards: ProgramGuards) -> list[Sizes] | None:
-    """The sizes that a guard excludes; None where they are not known, or too many to try each."""
+    """Returns the sizes that a guard excludes; None if they are unknown or too many to try each."""
     rule = guard.rule
     if not isinstance(rule, Operation):
         return [] if rule is True else None
@@ -61,7 +62,7 @@ def excluded_sizes(guard: Found, guards: ProgramGuards) -> list[Sizes] | None:
 
 
 def _pieces(whole: Range, counted: int, numbers: set[int]) -> list[Range]:
-    """A range in pieces: each size by itself, if that is few, or else the smallest and those that a rule names."""
+    """Splits a range into single sizes if there are few, or else into the smallest, those in the rule, and ranges."""
     low, high = whole
     last = UNBOUNDED if high is None else high
     if last - low < counted:
@@ -84,9 +85,15 @@ def _numbers_in(expression: Expression) -> Iterator[int]:
 
 
 def resized(leaves: Sequence[Any], guards: ProgramGuards, sizes: dict[Size, int]) -> list[Any] | None:
-    """The example with these sizes, and those that are equal to them or made of them; None where there are none such.
+    """Returns the example's leaves, cropped or repeated to these sizes and to those that depend on them.
 
-    Inputs are cut, or repeated and cut.
+    Args:
+        leaves: the leaves of the example.
+        guards: the guards of the program.
+        sizes: the sizes to change.
+
+    Returns:
+        The leaves; None if no sizes of the program fit.
     """
     wanted = guards.sizes.completed({**guards.example(), **sizes})
     if wanted is None:
@@ -98,6 +105,6 @@ def resized(leaves: Sequence[Any], guards: ProgramGuards, sizes: dict[Size, int]
         have = value.shape[place.dim]
         if have < length:
             value = torch.cat([value] * -(-length // max(have, 1)), place.dim)
-        # A part's strides would be sizes of their own to torch.
+        # Torch would make further symbols of the strides of a part.
         inputs[indices[place.input]] = value.narrow(place.dim, 0, length).contiguous()
     return inputs

@@ -1,4 +1,4 @@
-"""How the sizes of a program's inputs depend on each other, and what each of torch's symbols is in terms of them."""
+"""The relations between the sizes of a program's inputs, and each of torch's symbols in terms of those sizes."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ class InputSizes:
     """The varying sizes of a program's inputs.
 
     Attributes:
-        expressions: each size that varies, as torch has it: a symbol, or an expression of symbols (``2*s0``).
-        symbols: each symbol as an expression of sizes: the first size that is it, or ``(x.1 - 3) // 32`` where
-            ``x.1`` is ``32*s0 + 3`` and no size is ``s0`` itself.
-        ranges: of each size.
-        rules: what a size must be, where a symbol was found from it.
-        steps: of those, the factor of the symbol and what is added.
+        expressions: torch's expression of each varying size: a symbol, or an expression of symbols (``2*s0``).
+        symbols: each symbol as an expression of sizes: the first size that equals it, or ``(x.1 - 3) // 32`` if
+            ``x.1`` is ``32*s0 + 3`` and no size equals ``s0``.
+        ranges: the range of each size.
+        rules: the condition on each size that a symbol was computed from (``(x.1 - 3) % 32 == 0``).
+        steps: for each of those sizes, the factor of the symbol and the offset (``32`` and ``3``).
     """
 
     expressions: dict[Size, Any] = field(default_factory=dict)
@@ -38,10 +38,10 @@ class InputSizes:
     steps: dict[Size, tuple[int, int]] = field(default_factory=dict)
 
     def rule_of(self, size: Size) -> Rule | None:
-        """What a size must be, where it is made of other sizes and is not simply equal to one.
+        """Returns the condition on a size that depends on other sizes; None if there is none or it equals one of them.
 
         Raises:
-            BuildFailedError: our grammar cannot say it.
+            BuildFailedError: our grammar cannot express it.
         """
         expression = self.expressions[size]
         if size in self.rules:
@@ -59,21 +59,29 @@ class InputSizes:
         return compare("==", size, said)
 
     def resolve(self, node: Any) -> Expression | None:
-        """What a name in torch's text of an expression stands for."""
+        """Returns the expression of sizes for a name in torch's text; None if the name is not a symbol."""
         return self.symbols.get(getattr(node, "id", ""))
 
     def said(self, size: Size) -> Expression:
-        """A size in terms of those that others are made of.
+        """Returns a size as an expression of the sizes that determine the symbols.
 
         Raises:
-            CannotSayError: our grammar cannot say it.
+            CannotSayError: our grammar cannot express it.
         """
         if size in self.rules:
             return size
         return translate_number(text_of(self.expressions[size]), self.resolve, self.ranges)
 
     def symbol_of(self, size: Size, value: int) -> tuple[str, int] | None:
-        """The symbol that a size alone tells, and its value; None where other sizes tell it, or no value fits."""
+        """Returns the symbol that a size alone determines, and its value.
+
+        Args:
+            size: the size.
+            value: the size's value.
+
+        Returns:
+            The symbol's name and value; None if other sizes determine it, or if no value of the symbol fits.
+        """
         expression = self.expressions[size]
         if expression.is_Symbol:
             return str(expression), value
@@ -85,30 +93,30 @@ class InputSizes:
 
     @property
     def free(self) -> list[Size]:
-        """The sizes that tell the symbols, one for each; all others are made of these."""
+        """The sizes that determine the symbols, one for each; all other sizes follow from these."""
         first = {expression: size for size, expression in reversed(self.expressions.items())}
         return [
             size for size, e in self.expressions.items() if size in self.rules or (e.is_Symbol and first[e] == size)
         ]
 
     def completed(self, sizes: Mapping[Size, int]) -> dict[Size, int] | None:
-        """Every varying size, where the free ones have these values; None where no symbols give them."""
+        """Returns every varying size, given the values of the free ones; None if no values of the symbols fit."""
         told = [self.symbol_of(size, sizes[size]) for size in self.free]
         return None if None in told else self.at(dict(filter(None, told)))
 
     def at(self, values: Mapping[str, int]) -> dict[Size, int]:
-        """Each size, where torch's symbols have these values."""
+        """Returns each size, given the values of torch's symbols."""
         return {size: self.made_of(size, values) for size in self.expressions}
 
     def made_of(self, size: Size, values: Mapping[str, int]) -> int:
-        """A size, where torch's symbols have these values."""
+        """Returns a size, given the values of torch's symbols."""
         expression = self.expressions[size]
         return int(
             expression.xreplace({symbol: sympy.Integer(values[str(symbol)]) for symbol in expression.free_symbols})
         )
 
     def shares_symbol(self, one: Size, other: Size) -> bool:
-        """Whether two sizes depend on each other."""
+        """Returns whether two sizes depend on a common symbol."""
         return bool(self.expressions[one].free_symbols & self.expressions[other].free_symbols)
 
 
@@ -116,12 +124,9 @@ def input_sizes(names: Sequence[str], values: Sequence[Any], ranges: Mapping[Any
     """Reads the sizes of a program's inputs.
 
     Args:
-        names: of the inputs' leaves.
-        values: the leaves as torch traced them.
+        names: the names of the inputs' leaves.
+        values: the values of the leaves, as torch traced them.
         ranges: the program's range constraints.
-
-    Raises:
-        BuildFailedError: a size is made of what cannot be found from the inputs' sizes.
     """
     sizes = InputSizes()
     for name, value in zip(names, values, strict=True):
@@ -138,10 +143,10 @@ def input_sizes(names: Sequence[str], values: Sequence[Any], ranges: Mapping[Any
 
 
 def range_of(expression: Any, ranges: Mapping[Any, Any]) -> Range:
-    """The least and the greatest value of a symbolic size; None where it has no bound."""
+    """Returns the least and the greatest value of a symbolic size; None for the greatest if it has no bound."""
     symbols = {symbol: found for symbol, found in ranges.items() if symbol.is_Symbol}
     found = bound_sympy(expression, symbols)
-    if expression in ranges:  # the range of 32*s0 may be wider than its symbol's: torch traces no size of 0 or 1
+    if expression in ranges:  # the range of 32*s0 may be wider than that of s0, which excludes 0 and 1
         own = ranges[expression]
         found = ValueRanges(own.lower, own.upper)
     high = found.upper
@@ -149,12 +154,12 @@ def range_of(expression: Any, ranges: Mapping[Any, Any]) -> Range:
 
 
 def text_of(expression: Any) -> str:
-    """An expression as torch writes it, as Python, its symbols by their names."""
+    """Returns an expression as Python text in torch's form, with the names of its symbols."""
     return str(PythonPrinter().doprint(expression))
 
 
 def _solve(place: Size, sizes: InputSizes) -> None:
-    """Finds the one symbol of a linear expression that no size is by itself."""
+    """Solves a linear expression for its symbol, if no size equals that symbol."""
     expression = sizes.expressions[place]
     unknown = [symbol for symbol in expression.free_symbols if str(symbol) not in sizes.symbols]
     if not unknown or (linear := _linear(expression)) is None:
@@ -167,7 +172,7 @@ def _solve(place: Size, sizes: InputSizes) -> None:
 
 
 def _linear(expression: Any) -> tuple[int, int] | None:
-    """``factor`` and ``offset`` of ``factor * symbol + offset``."""
+    """Returns factor and offset of ``factor * symbol + offset``; None for any other expression."""
     symbols = list(expression.free_symbols)
     if len(symbols) != 1 or not expression.is_polynomial(symbols[0]):
         return None

@@ -1,4 +1,4 @@
-"""How torch treats sizes while it traces a program, or a second time while the program is lowered."""
+"""Controls how torch treats sizes while it traces a model, and again while the program is lowered."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from toolchain.guards.grammar import Size
 
 
 def small_sizes(lowest: int) -> AbstractContextManager[Any]:
-    """Lets sizes be 0 or 1 where the lowest may be.
+    """Allows sizes of 0 and 1 if the lowest size is one of them.
 
-    Torch tells those apart from all others while it traces, with a guard that excludes them, unless it is asked not
-    to look. It must not look while a program is lowered either: tracing happens again there.
+    By default, torch distinguishes these from all other sizes and adds a guard that excludes them. This also applies
+    while a program is lowered, because lowering traces again.
     """
     patched: AbstractContextManager[Any] = symbolic_shapes.patch(backed_size_oblivious=lowest < 2)
     return patched
@@ -30,10 +30,10 @@ def small_sizes(lowest: int) -> AbstractContextManager[Any]:
 
 @contextmanager
 def sizes_as_asked_for(lowest: Mapping[Size, int]) -> Iterator[None]:
-    """Traces a model so that as few as possible of its sizes are fixed or narrowed.
+    """Makes torch trace a model so that as few of its sizes as possible are fixed or narrowed.
 
     Args:
-        lowest: of the range asked for, for each size that varies.
+        lowest: the lowest requested value of each varying size.
     """
     small = small_sizes(min(lowest.values(), default=2))
     with small, lowest_sizes_told(lowest), whole_sizes(), operators_narrow_no_range(), SizesInFunctions():
@@ -42,7 +42,7 @@ def sizes_as_asked_for(lowest: Mapping[Size, int]) -> Iterator[None]:
 
 @contextmanager
 def small_sizes_of(constraints: Mapping[Any, Any]) -> Iterator[None]:
-    """The same for a program that was exported, by its range constraints."""
+    """Does the same for an exported program that is traced again, given its range constraints."""
     of_inputs = [found for symbol, found in constraints.items() if symbol.is_Symbol and not is_of_data(symbol)]
     lowest = min((int(found.lower) for found in of_inputs), default=2)
     with small_sizes(lowest), unguarded_layouts(), whole_sizes():
@@ -50,15 +50,15 @@ def small_sizes_of(constraints: Mapping[Any, Any]) -> Iterator[None]:
 
 
 def is_of_data(expression: Any) -> bool:
-    """Whether a size depends on the data of a call."""
+    """Returns whether a size depends on the data of a call."""
     return bool(free_unbacked_symbols(expression))
 
 
 @contextmanager
 def no_own_guards(program: ExportedProgram) -> Iterator[None]:
-    """Keeps torch from running a program's guards inside.
+    """Prevents torch from running a program's guards within the block.
 
-    Traced as a part of the program, ``a or b`` becomes a guard that says which of both was true of the example.
+    If guards are traced as a part of the program, ``a or b`` becomes a guard on whichever was true for the example.
     """
     kept, program._guards_code = program._guards_code, []
     try:
@@ -68,9 +68,9 @@ def no_own_guards(program: ExportedProgram) -> Iterator[None]:
 
 
 def forget_ranges_of_expressions(program: ExportedProgram) -> None:
-    """Takes the ranges of expressions (``2*s0``) out of a program's shape environment; those of symbols stay.
+    """Removes the ranges of expressions (``2*s0``), but not those of symbols, from a program's shape environment.
 
-    Torch's reader enters them as if they were symbols', and ``run_decompositions`` then fails. The program's own
+    ``torch.export.load`` enters them like ranges of symbols, and ``run_decompositions`` then fails. The program's own
     ``range_constraints`` keep them.
     """
     for node in program.graph.find_nodes(op="placeholder"):

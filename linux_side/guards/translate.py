@@ -1,8 +1,8 @@
-"""A guard as torch writes it, as Python, into our grammar. It is parsed and never run.
+"""Translates guards from torch's Python text into our grammar. The text is parsed and never run.
 
-Python's floats are said exactly where that can be: a quotient of sizes, or a size by a constant, that is rounded to an
-integer or compared. With sizes below 2**52, comparing or rounding the quotient as torch does, in double precision,
-comes to the same as comparing or rounding the exact fraction.
+Floats are translated exactly if possible: a quotient of sizes, or a size times a constant, that is rounded to an
+integer or compared. For sizes below 2**52, comparing or rounding the quotient in double precision, as torch does, gives
+the same result as comparing or rounding the exact fraction.
 """
 
 from __future__ import annotations
@@ -22,20 +22,22 @@ _SIGNS: dict[type[ast.cmpop], str] = {
 }  # fmt: skip
 _POWER_LIMIT = 8
 
-# What a name or a chain of subscripts stands for, or None where it is no size.
+# Returns the expression that a name or a chain of subscripts stands for, or None if it is not a size.
 Resolve = Callable[[ast.expr], Expression | None]
 
 
 class CannotSayError(Exception):
-    """Our grammar cannot say this guard; the text says why."""
+    """Our grammar cannot express a guard; the message gives the reason."""
 
 
 @dataclass(frozen=True)
 class _Ratio:
-    """A float: a fraction of integers, the denominator positive.
+    """A float as a fraction of integers.
 
     Attributes:
-        rounded: whether torch's value is the fraction's nearest float, and not the fraction itself.
+        numerator: the numerator.
+        denominator: the denominator, which is positive.
+        rounded: whether torch's value is the nearest float to the fraction, and not the fraction itself.
     """
 
     numerator: Expression
@@ -47,13 +49,15 @@ _Value = Expression | _Ratio
 
 
 def translate(text: str, resolve: Resolve, ranges: Ranges) -> Rule:
-    """Reads a guard of torch's.
+    """Translates a guard.
 
     Args:
-        ranges: of the sizes, which tell where floats are exact.
+        text: torch's text of the guard.
+        resolve: returns the expression of a name or a chain of subscripts.
+        ranges: the ranges of the sizes, which determine whether floats are exact.
 
     Raises:
-        CannotSayError: it has what the grammar lacks.
+        CannotSayError: our grammar cannot express the guard.
     """
     try:
         return _Translation(resolve, ranges).rule(ast.parse(text.strip(), mode="eval").body)
@@ -62,10 +66,10 @@ def translate(text: str, resolve: Resolve, ranges: Ranges) -> Rule:
 
 
 def translate_number(text: str, resolve: Resolve, ranges: Ranges) -> Expression:
-    """Reads an integer expression of torch's.
+    """Translates an integer expression; the arguments are those of :func:`translate`.
 
     Raises:
-        CannotSayError: it has what the grammar lacks.
+        CannotSayError: our grammar cannot express it.
     """
     return _Translation(resolve, ranges).integer(ast.parse(text.strip(), mode="eval").body)
 

@@ -1,7 +1,7 @@
-"""Sizes that go through a factor (``int(height * 0.25)``, ``math.ceil(width / 16)``), in whole numbers.
+"""Rewrites sizes that go through a factor (``int(height * 0.25)``, ``math.ceil(width / 16)``) in whole numbers.
 
-Torch writes such a size with floats: ``TruncToInt(0.25*ToFloat(s0))``. Neither an artifact's guards nor its graph may
-hold one. Whole numbers say the same wherever a float computes it exactly.
+Torch expresses such a size with floats: ``TruncToInt(0.25*ToFloat(s0))``. Neither an artifact's guards nor its graph
+may contain them. A formula of whole numbers is equivalent wherever the floats are exact.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ from torch.utils._sympy.functions import (
     TruncToInt,
 )
 
-_LARGEST = 2**24  # size up to which a factor that is no binary fraction is tried
-_FINEST = 2**20  # denominator
+_LARGEST = 2**24  # a factor that is not a binary fraction is tested for sizes below this
+_FINEST = 2**20  # the greatest denominator of a binary fraction
 
-Ratio = tuple[Any, int]  # a whole expression over a number
+Ratio = tuple[Any, int]  # a whole-number expression and its denominator
 
 
 @contextmanager
 def whole_sizes() -> Iterator[None]:
-    """Lets torch make whole expressions of the sizes that it traces."""
+    """Makes torch express the sizes that it traces in whole numbers where that is exact."""
     with ExitStack() as stack:
         for function, whole in _WHOLE.items():
             stack.enter_context(patch.object(function, "eval", classmethod(_before(function.eval, whole))))
@@ -71,7 +71,7 @@ def _ceiling(number: Any) -> Any:
 
 
 def _quotient(number: Any, divisor: Any) -> Any:
-    """Of sizes that were padded to a multiple, which the multiple divides."""
+    """Simplifies the quotient of a size that was padded to a multiple of the divisor."""
     padded = {
         found: step * FloorDiv(size + step - 1, step) - size
         for found in (number * divisor).atoms(Mod, PythonMod)
@@ -84,7 +84,7 @@ def _quotient(number: Any, divisor: Any) -> Any:
 
 
 def _padding(remainder: Any) -> Iterator[tuple[Any, Any]]:
-    """The size and the step, of ``(step - size % step) % step``."""
+    """Yields the size and the step if the expression is ``(step - size % step) % step``."""
     number, step = remainder.args
     inner = step - number
     if step.is_Integer and step > 0 and isinstance(inner, (Mod, PythonMod)) and inner.args[1] == step:
@@ -92,9 +92,9 @@ def _padding(remainder: Any) -> Iterator[tuple[Any, Any]]:
 
 
 def _count(number: Any) -> Any:
-    """Of ``windows / (height * width / 8 / 8)``: the quotient of whole numbers.
+    """Rewrites a truncated quotient such as ``windows / (height * width / 8 / 8)`` as a quotient of whole numbers.
 
-    Floats round it once. So it is not rounded up to a whole number, unless what is divided is above 2**53.
+    Floats round such a quotient only once, so it is not rounded up to a whole number unless the dividend exceeds 2**53.
     """
     if not isinstance(number, (IntTrueDiv, FloatTrueDiv)):
         return None
@@ -113,9 +113,9 @@ _WHOLE: dict[Any, Callable[..., Any]] = {
 
 
 def _ratio(number: Any) -> Ratio | None:
-    """A float expression as a ratio, where floats compute it so that whole numbers come out whole."""
+    """Returns a float expression as a ratio if floats compute its whole-number results exactly; otherwise None."""
     if isinstance(number, IntTrueDiv) and number.args[1].is_Integer and number.args[1] > 0:
-        return number.args[0], int(number.args[1])  # rounded once: what is no whole number stays none
+        return number.args[0], int(number.args[1])  # rounded once, so a fraction does not become a whole number
     if isinstance(number, sympy.Mul) and len(number.args) == 2:
         factor, size = number.args
         if factor.is_Float and isinstance(size, ToFloat) and (simple := _simple(float(factor))):
@@ -125,7 +125,7 @@ def _ratio(number: Any) -> Ratio | None:
 
 @lru_cache(maxsize=1024)
 def _simple(factor: float) -> Fraction | None:
-    """The fraction that a factor stands for (``1/3``), if each product that is whole is computed as that."""
+    """Returns the fraction that a factor stands for (``1/3``), if floats compute every whole product exactly."""
     fraction = Fraction(factor).limit_denominator(4096)
     if factor <= 0 or float(fraction) != factor:
         return None
@@ -135,7 +135,7 @@ def _simple(factor: float) -> Fraction | None:
 
 
 def _exact(number: Any) -> Ratio | None:
-    """A ratio of binary fractions, with which floats make no error."""
+    """Returns an expression of binary fractions, which floats compute exactly, as a ratio; otherwise None."""
     if isinstance(number, ToFloat):
         return number.args[0], 1
     if number.is_Float or number.is_Integer:

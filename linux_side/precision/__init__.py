@@ -1,1 +1,1 @@
-"""Mixed precision: which operators of an exported fp32 graph compute in halves, and which stay in fp32."""
+"""Mixed precision: decides which operators of an exported fp32 graph compute in halves, and inserts the casts."""

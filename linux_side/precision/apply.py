@@ -1,4 +1,4 @@
-"""Mixed precision in an exported program: casts, wherever a value of one precision meets an operator of the other."""
+"""Applies mixed precision to an exported program: inserts casts between operators of different precision."""
 
 from __future__ import annotations
 
@@ -20,14 +20,15 @@ _CAST = torch.ops.aten._to_copy.default
 
 
 def functional_program(program: ExportedProgram) -> ExportedProgram:
-    """A copy without operators that write into their arguments; operators are kept whole, norms and all.
+    """Returns a copy of a program without operators that write into their arguments.
 
-    Its tensors are the given program's own; its state dict is not, so that a tensor of it can be exchanged.
+    Operators such as norms are not decomposed, and batch norms are prepared for halves. The copy shares the tensors and
+    has its own state dict, so that tensors can be exchanged.
     """
     with no_own_guards(program):
         found = program.run_decompositions({})
     for node in found.graph.find_nodes(op="call_function", target=torch.ops.aten._assert_tensor_metadata.default):
-        found.graph.erase_node(node)  # it would insist on fp32
+        found.graph.erase_node(node)  # it asserts fp32
     settle_batch_norms(found.graph)
     found.graph.lint()
     return _with(found, found.graph_signature, dict(found.state_dict), dict(found.constants))
@@ -37,10 +38,12 @@ def insert_casts(program: ExportedProgram, assignment: Assignment, dtype: torch.
     """Makes a functional program compute as assigned. Its graph is changed in place, its tensors are not.
 
     Args:
-        dtype: of the halves: float16 or bfloat16.
+        program: the result of :func:`functional_program`.
+        assignment: the precision of each node.
+        dtype: the half dtype: float16 or bfloat16.
 
     Returns:
-        The program, whose inputs and outputs have the dtypes that they had.
+        The program. The dtypes of its inputs and outputs are unchanged.
     """
     _Caster(program, assignment, dtype).run()
     state, constants = _halved_tensors(program, assignment, dtype)
@@ -77,7 +80,7 @@ class _Caster:
             )
 
     def _as(self, value: Any, dtype: torch.dtype) -> Any:
-        """The value in a precision; what holds no float32 tensor, or a list of tensors, stays as it is."""
+        """Returns a value in a precision, with a cast if needed. Values other than a float32 tensor are unchanged."""
         if value not in self._single or not isinstance(value.meta["val"], torch.Tensor):
             return value
         has = self._dtype if value in self._half else torch.float32
@@ -95,7 +98,7 @@ class _Caster:
 
 
 def _output_dtypes(program: ExportedProgram, assignment: Assignment, dtype: torch.dtype) -> Iterator[torch.dtype]:
-    """The precision of each output: fp32, but for the new values of state that is kept in halves."""
+    """Yields the dtype of each output: the half dtype for new values of state that is kept in halves, or else fp32."""
     halved = {node.name for node in assignment.half if node.op == "placeholder"}
     buffers = program.graph_signature.inputs_to_buffers
     state = {target for name, target in buffers.items() if name in halved}
@@ -107,7 +110,7 @@ def _output_dtypes(program: ExportedProgram, assignment: Assignment, dtype: torc
 def _halved_tensors(
     program: ExportedProgram, assignment: Assignment, dtype: torch.dtype
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The state dict and the constants, with halves for the weights that only halves are made of."""
+    """Returns the state dict and the constants, with the tensors of placeholders that are assigned halves converted."""
     signature = program.graph_signature
     targets = {
         **signature.inputs_to_parameters,
@@ -115,7 +118,7 @@ def _halved_tensors(
         **signature.inputs_to_lifted_tensor_constants,
     }
     halved = {targets[node.name] for node in assignment.half if node.op == "placeholder"}
-    copies: dict[Any, torch.Tensor] = {}  # two names of one tensor stay two names of one tensor
+    copies: dict[Any, torch.Tensor] = {}  # a tensor with two names is converted once
 
     def half(tensor: torch.Tensor) -> torch.Tensor:
         place = (tensor.data_ptr(), tensor.shape, tensor.stride())
@@ -130,7 +133,7 @@ def _halved_tensors(
 
 
 def _renamed_outputs(program: ExportedProgram) -> ExportGraphSignature:
-    """The signature, where casts have become outputs."""
+    """Returns the signature with the names of the outputs, some of which are casts now."""
     signature = program.graph_signature
     specs = [
         replace(spec, arg=replace(spec.arg, name=value.name)) if isinstance(value, torch.fx.Node) else spec

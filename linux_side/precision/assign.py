@@ -1,16 +1,16 @@
-"""Which nodes of a graph compute in halves: the rules, applied to one exported fp32 graph.
+"""Assigns a precision to each node: applies the rules to an exported fp32 graph.
 
-An operator of the rules' tables does what they say; one that no table names stays in fp32. Of those that follow their
-surroundings,
+The rules' tables determine the precision of an operator or let it follow its surroundings. An operator in no table
+stays in fp32. For the operators that follow their surroundings:
 
-- what comes from no data (positions, masks, tables of weights) stays in fp32: it is small, and often folded;
-- arithmetic that leads to a coordinate or to a whole number stays in fp32, back to the last operator of the tables;
-- arithmetic whose result goes to fp32 operators alone stays in fp32;
-- an operator with a constant that fp16 cannot hold stays in fp32;
-- everything else computes in halves, as it would in a model that was cast.
+- Operators that do not depend on data (positions, masks, tables of weights) stay in fp32: they are small and often
+  folded.
+- Arithmetic that leads to a coordinate or to a whole number stays in fp32, back to the last operator with a precision.
+- Arithmetic whose result is read by fp32 operators only stays in fp32.
+- An operator with a constant that fp16 cannot represent stays in fp32.
+- All others compute in halves, as in a model that was cast.
 
-Only values of dtype float32 are concerned. An operator with doubles, halves or complex numbers among its values stays
-as it is.
+The rules concern float32 values only. An operator with float64, half or complex values is unchanged.
 """
 
 from __future__ import annotations
@@ -31,18 +31,18 @@ from linux_side.precision.rules import Rules, operator_name
 Keep = Callable[[torch.fx.Node], "str | None"]
 
 _TABLE = "a table: no data goes into it"
-# The largest number of fp16, and the smallest that it holds in full.
+# The largest finite number of fp16, and the smallest that it represents with full precision.
 _LARGEST, _SMALLEST = 65504.0, 2.0**-14
 
 
 class Kind(Enum):
-    """What a node is to the rules."""
+    """The kind of a node under the rules."""
 
     HALF = "half"
     FP32 = "fp32"
     VIEW = "view"
-    FREE = "free"  # it follows its surroundings
-    APART = "apart"  # it has values of other dtypes, or none of float32
+    FREE = "free"  # follows its surroundings
+    APART = "apart"  # has values of other dtypes, or none of float32
 
 
 @dataclass
@@ -51,7 +51,7 @@ class Assignment:
 
     Attributes:
         half: the nodes whose float32 values become halves: operators, and placeholders of weights and of state.
-        reasons: of the operators that stay in fp32, why.
+        reasons: why each operator that stays in fp32 does.
     """
 
     half: set[torch.fx.Node] = field(default_factory=set)
@@ -59,12 +59,13 @@ class Assignment:
 
 
 def assign(program: ExportedProgram, rules: Rules, dtype: torch.dtype, keep: Keep) -> Assignment:
-    """Decides for every node.
+    """Assigns a precision to every node.
 
     Args:
-        program: functional: no operator writes into its arguments.
-        dtype: of the halves: float16 or bfloat16.
-        keep: says of a node why the caller needs it in fp32, or None.
+        program: a functional program, in which no operator writes into its arguments.
+        rules: the rules.
+        dtype: the half dtype: float16 or bfloat16.
+        keep: returns the caller's reason to keep a node in fp32, or None.
     """
     return _Assigner(program, rules, dtype, keep).run()
 
@@ -78,7 +79,7 @@ class _Assigner:
         self._weights |= {*signature.inputs_to_lifted_tensor_constants}
         new_values = {target: name for name, target in signature.buffers_to_mutate.items()}
         self._new_values = {n: new_values[t] for n, t in signature.inputs_to_buffers.items() if t in new_values}
-        # What is not written in a changed input must stay as the caller has it.
+        # Elements of a changed input that are not written must keep the caller's exact values.
         self._changed_inputs = set(signature.user_inputs_to_mutate)
         self._beyond = _beyond_half(program) if dtype is torch.float16 else set()
         self._kinds: dict[torch.fx.Node, Kind] = {}
@@ -99,7 +100,7 @@ class _Assigner:
 
     def _kind(self, node: torch.fx.Node) -> Kind:
         if node.op == "placeholder":
-            # Weights and state take the precision of those who read them; the caller's inputs keep theirs.
+            # Weights and state take the precision of their readers; the caller's inputs keep theirs.
             return Kind.VIEW if is_single(node) and node.name in self._weights else Kind.APART
         if node.op != "call_function" or not self._is_concerned(node):
             return Kind.APART
@@ -132,7 +133,7 @@ class _Assigner:
         floating = [value for value in values if value.is_floating_point() or value.is_complex()]
         if not floating or any(value.dtype is not torch.float32 for value in floating):
             return False
-        # Numbers that were whole may be too large for halves.
+        # Whole numbers that become floats may be too large for halves.
         return not (operator_name(node.target) == "aten._to_copy" and not any(map(is_single, node.all_input_nodes)))
 
     def _stay(self, node: torch.fx.Node, reason: str) -> Kind:
@@ -141,7 +142,7 @@ class _Assigner:
         return Kind.FP32
 
     def _keep_tables(self) -> None:
-        """What is computed from no data at all: not from the caller's floats, from state or from a product."""
+        """Keeps in fp32 what does not depend on the caller's floats, on state, or on an operator in halves."""
         data = set[torch.fx.Node]()
         for node in self._nodes:
             if node.op == "placeholder":
@@ -168,7 +169,7 @@ class _Assigner:
         for position in self._rules.coordinates.get(name, ()):
             if position < len(node.args) and isinstance(node.args[position], torch.fx.Node):
                 yield node.args[position]
-        # A number that becomes whole is a place: of a pixel, of a row.
+        # A float that is cast to a whole number is an index of a pixel or a row.
         if name == "aten._to_copy" and is_single(node.args[0]) and not is_single(node):
             value = node.meta.get("val")
             if isinstance(value, torch.Tensor) and not value.is_floating_point() and value.dtype is not torch.bool:
@@ -193,7 +194,7 @@ class _Assigner:
                     self._stay(node, f"it leads to {readers[0].target} alone")
 
     def _readers(self, node: torch.fx.Node) -> Iterator[torch.fx.Node]:
-        """Who computes with a node's value, behind views of it."""
+        """Yields the nodes that compute with a node's value, directly or through views."""
         for user in node.users:
             if self._kinds[user] is Kind.VIEW:
                 yield from self._readers(user)
@@ -201,7 +202,7 @@ class _Assigner:
                 yield user
 
     def _settle_views(self) -> None:
-        """Views of halves are halves, and others that nobody reads in fp32; weights and state likewise."""
+        """Assigns halves to views of halves, and to views, weights and state that nothing reads in fp32."""
         wanted = {node: self._is_read_in_fp32(node) for node in reversed(self._nodes) if self._is_view(node)}
         for node in self._nodes:
             if not self._is_view(node):
@@ -216,7 +217,7 @@ class _Assigner:
         self._keep_state_with_its_new_values()
 
     def _keep_state_with_its_new_values(self) -> None:
-        """State is kept in halves where its new values are halves too."""
+        """Keeps state in fp32 unless its new values are halves too."""
         named = {node.name: node for node in self._nodes}
         for name, new in self._new_values.items():
             if self._kinds[named[name]] is Kind.HALF and self._kinds[named[new]] is not Kind.HALF:
@@ -226,12 +227,12 @@ class _Assigner:
         return self._kinds[node] is Kind.VIEW
 
     def _is_read_in_fp32(self, node: torch.fx.Node) -> bool:
-        """Whether an operator in fp32 reads it, one that has no precision, or the caller."""
+        """Returns whether an operator outside of halves, or the caller, reads a node's value."""
         return any(self._kinds[reader] is not Kind.HALF for reader in self._readers(node))
 
 
 def is_single(node: Any) -> bool:
-    """Whether a node's value is, or holds, a float32 tensor."""
+    """Returns whether a node's value is or contains a float32 tensor."""
     return isinstance(node, torch.fx.Node) and any(value.dtype is torch.float32 for value in _tensors(node))
 
 
@@ -240,7 +241,7 @@ def _tensors(node: torch.fx.Node) -> list[torch.Tensor]:
 
 
 def _constant_beyond_half(node: torch.fx.Node) -> float | None:
-    """A number among the arguments that fp16 would round to infinity or lose, but for infinities and zero."""
+    """Returns a finite, nonzero argument that is outside of the range of fp16; None if there is none."""
     for value in pytree.tree_leaves((node.args, node.kwargs)):
         if isinstance(value, float) and math.isfinite(value) and value and not _SMALLEST <= abs(value) <= _LARGEST:
             return value
@@ -248,7 +249,7 @@ def _constant_beyond_half(node: torch.fx.Node) -> float | None:
 
 
 def _beyond_half(program: ExportedProgram) -> set[torch.fx.Node]:
-    """The weights and constants that hold finite numbers larger than fp16 has."""
+    """Returns the placeholders of weights and constants with numbers beyond the range of fp16."""
     signature = program.graph_signature
     state = {**signature.inputs_to_parameters, **signature.inputs_to_buffers}
     constants = signature.inputs_to_lifted_tensor_constants

@@ -1,7 +1,7 @@
-"""Batch norm in evaluation form, prepared for halves: its scale and shift are computed in fp32 and rounded once.
+"""Prepares batch norm in evaluation mode for halves: its scale and shift are computed in fp32 and rounded once.
 
-``(x - mean) / sqrt(var + eps) * weight + bias`` is a product and a sum with two numbers for each channel. If each of
-these is rounded by itself, a small variance vanishes in fp16, and so does ``eps``.
+``(x - mean) / sqrt(var + eps) * weight + bias`` multiplies each channel by one number and adds another. If its five
+parameters were rounded separately, a small variance and ``eps`` would vanish in fp16.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ _BATCH_NORM = _aten._native_batch_norm_legit_no_training.default
 
 
 def settle_batch_norms(graph: torch.fx.Graph) -> None:
-    """Gives each batch norm a mean of 0, a variance of 1 and an epsilon of 0, in place; its result stays the same."""
+    """Gives each batch norm a mean of 0, a variance of 1 and an epsilon of 0, in place, without changing its result."""
     for node in graph.find_nodes(op="call_function", target=_BATCH_NORM):
         data, weight, bias, mean, variance, momentum, epsilon = node.args
         with graph.inserting_before(node):
@@ -31,7 +31,7 @@ def settle_batch_norms(graph: torch.fx.Graph) -> None:
 
 
 class _Inserter:
-    """Adds operators whose value is as that of their first argument, with the place in the model of the batch norm."""
+    """Adds operators whose value has the shape and dtype of their first argument, with the batch norm's metadata."""
 
     def __init__(self, graph: torch.fx.Graph, meta: dict[str, Any]) -> None:
         self._graph, self._meta = graph, meta

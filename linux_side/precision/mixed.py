@@ -1,4 +1,4 @@
-"""``--precision``: a program in mixed precision, and what that loses."""
+"""``--precision``: makes a program in mixed precision, and measures its error."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from toolchain.manifest.models import PrecisionRecord
 
 DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16}
 
-# The search works towards a part of the tolerance: a GPU rounds elsewhere than the simulation, and as much.
+# The search aims at this fraction of the tolerance, because a GPU rounds in different places than the simulation.
 MARGIN = 0.75
 
-# What fp32 itself differs by from one machine to another.
+# The difference of fp32 results between machines.
 FINEST = 1e-6
 
 
@@ -33,8 +33,8 @@ class Mixed:
     """A program in mixed precision.
 
     Attributes:
-        program: what to lower.
-        record: what the manifest says of it.
+        program: the program to lower.
+        record: its record in the manifest.
     """
 
     program: ExportedProgram
@@ -51,19 +51,20 @@ def mix(
     tf32: bool,
     plan: Sequence[str] = (),
 ) -> Mixed:
-    """Makes a program compute in halves where the rules let it; the given one is not changed.
+    """Returns a program that computes in halves where the rules allow it. The given program is not changed.
 
     Args:
+        program: the program in fp32.
         halves: ``fp16`` or ``bf16``.
-        tolerance: relative L2 error that the artifact's outputs may have; more than that is a warning.
+        tolerance: the relative L2 error allowed for the artifact's outputs; a greater error gives a warning.
         keep: patterns of what stays in fp32 beyond the rules.
-        samples: each the leaves of a call and its outputs' leaves in fp32.
+        samples: the leaves of each call's inputs, and of its outputs in fp32.
         tf32: whether products that stay in fp32 use TF32.
-        plan: patterns of a precision plan, which stay in fp32 too.
+        plan: patterns of a precision plan, which also stay in fp32.
 
     Raises:
-        UsageError: a pattern names nothing.
-        BuildFailedError: an output that is finite in fp32 is not in halves.
+        UsageError: a pattern matches nothing.
+        BuildFailedError: an output is finite in fp32 and not in halves.
     """
     setting = _setting(program, halves, keep, samples, tf32, plan)
     assignment = setting.assigned()
@@ -80,16 +81,19 @@ def mix_within(
     tf32: bool,
     seconds: float = math.inf,
 ) -> Mixed:
-    """Makes a program compute in fp16 as far as its outputs keep a tolerance.
+    """Returns a program that computes in fp16 as far as its outputs stay within a tolerance.
 
     Args:
-        tolerance: relative L2 error of the worst output over all samples.
+        program: the program in fp32.
+        tolerance: the relative L2 error of the worst output over all samples.
         keep: patterns of what stays in fp32 in any case.
+        samples: the leaves of each call's inputs, and of its outputs in fp32.
+        tf32: whether products that stay in fp32 use TF32.
         seconds: how long the search may take.
 
     Raises:
-        UsageError: there is no sample that tells, a pattern names nothing, or the tolerance is finer than fp32.
-        BuildFailedError: not even fp32 keeps the tolerance.
+        UsageError: no sample can be measured, a pattern matches nothing, or the tolerance is finer than fp32.
+        BuildFailedError: even fp32 exceeds the tolerance.
     """
     if tolerance < FINEST:
         raise UsageError(
@@ -119,7 +123,7 @@ def _setting(
     KeepPatterns(keep).require_all_matched(functional.graph, "--keep-fp32")
     KeepPatterns(plan).require_all_matched(functional.graph, "--precision-plan")
     if any(node.users and _is_a_number(node) for node in functional.graph.find_nodes(op="placeholder")):
-        samples = []  # they hold tensors alone
+        samples = []  # samples contain tensors only, so a program that takes numbers cannot run on them
     return Setting(functional, default_rules(), DTYPES[halves], samples, [*keep, *plan], tf32)
 
 

@@ -1,4 +1,4 @@
-"""What a caller knows that rules cannot: module paths and operators that stay in fp32, as patterns."""
+"""The caller's patterns of module paths and operators that stay in fp32 beyond the rules."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ EVERYTHING = "*"
 
 
 class KeepPatterns:
-    """Patterns that name nodes of a graph.
+    """Patterns that match nodes of a graph.
 
-    A pattern is a module path (``encoder.layers.*.norm``, with all that is inside), an operator (``aten.softmax``,
-    ``aten.sum.dim_IntList``), or both (``decoder:aten.add``). ``*`` and ``?`` stand for any characters; ``*`` alone
-    names everything.
+    A pattern is a module path (``encoder.layers.*.norm``, including everything inside), an operator (``aten.softmax``,
+    ``aten.sum.dim_IntList``), or both (``decoder:aten.add``). ``*`` stands for any characters and ``?`` for one; ``*``
+    alone matches everything.
     """
 
     def __init__(self, patterns: Sequence[str]) -> None:
@@ -28,7 +28,7 @@ class KeepPatterns:
         self._matched = set[str]()
 
     def reason(self, node: torch.fx.Node) -> str | None:
-        """Why a node stays in fp32: the pattern that names it; None where none does."""
+        """Returns why a node stays in fp32, with the pattern that matches it; None if none does."""
         for pattern in self._patterns:
             if _matches(pattern, node):
                 self._matched.add(pattern)
@@ -36,10 +36,14 @@ class KeepPatterns:
         return None
 
     def require_all_matched(self, graph: torch.fx.Graph, where: str) -> None:
-        """Refuses a pattern that names nothing in a graph.
+        """Requires that each pattern matches something in a graph.
+
+        Args:
+            graph: the graph.
+            where: the option with the patterns, for the error.
 
         Raises:
-            UsageError: with the nearest name that the graph has.
+            UsageError: a pattern matches nothing. The message gives the most similar name in the graph.
         """
         for pattern in self._patterns:
             if pattern in self._matched or any(_matches(pattern, node) for node in graph.nodes):
@@ -54,7 +58,7 @@ class KeepPatterns:
 
 
 def module_path(node: torch.fx.Node) -> str:
-    """The path of the innermost module in which a node was traced; empty for the model itself."""
+    """Returns the path of the innermost module in which a node was traced; empty for the model itself."""
     return next(reversed(list(_paths(node))), "")
 
 
@@ -82,7 +86,7 @@ def _is_named(pattern: str, node: torch.fx.Node) -> bool:
 
 
 def _paths(node: torch.fx.Node) -> Iterator[str]:
-    """The paths of the modules in which a node was traced, from the outside in."""
+    """Yields the paths of the modules in which a node was traced, from the outermost to the innermost."""
     stack: dict[str, Any] = node.meta.get("nn_module_stack") or {}
     for entry in stack.values():
         if path := str(entry[0]).removeprefix("L['self'].").removeprefix("L['self']"):

@@ -1,4 +1,4 @@
-"""The rules of precision as data: ``rules.toml``, which says for each operator whether it computes in halves."""
+"""Reads ``rules.toml``, the rules that state for each operator whether it computes in halves."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ RULES_VERSION = 1
 
 @dataclass(frozen=True)
 class Rules:
-    """Operators by what becomes of them; names without overload, such as ``aten.sum``.
+    """The rules. Operators have names without overload, such as ``aten.sum``.
 
     Attributes:
         half: operators that compute in halves.
-        tf32: those of them whose factors are rounded to TF32 where they stay in fp32.
+        tf32: those of them whose factors are rounded to TF32 if they stay in fp32.
         fp32: operators that stay in fp32, each with the reason.
-        prefixes: beginnings of names of operators that stay in fp32, each with the reason.
-        coordinates: positions of arguments that are coordinates.
-        arithmetic: operators that stay in fp32 where their result goes to fp32 operators alone.
-        follow: operators that follow their surroundings.
-        views: operators that only look at values in another shape or order.
+        prefixes: prefixes of names of operators that stay in fp32, each with the reason.
+        coordinates: for each operator, the positions of arguments that are coordinates.
+        arithmetic: operators that follow their surroundings, and stay in fp32 if only fp32 operators read their result.
+        follow: other operators that follow their surroundings.
+        views: operators that only change the shape or the order of values.
     """
 
     half: frozenset[str]
@@ -39,22 +39,22 @@ class Rules:
     views: frozenset[str]
 
     def reason_for_fp32(self, operator: str) -> str | None:
-        """Why an operator stays in fp32, or None where no table says so."""
+        """Returns why an operator stays in fp32; None if no table of the rules keeps it there."""
         reason = self.fp32.get(operator)
         return reason or next((why for prefix, why in self.prefixes.items() if operator.startswith(prefix)), None)
 
 
 @cache
 def default_rules() -> Rules:
-    """The rules that are shipped; the cache key of a build holds their file's digest, as that of all our files."""
+    """Returns the rules of this package. A build's cache key covers their file, as all files of the package."""
     return parse_rules(resources.files(__package__).joinpath("rules.toml").read_text("utf-8"))
 
 
 def parse_rules(text: str) -> Rules:
-    """Reads rules.
+    """Reads rules from TOML.
 
     Raises:
-        ValueError: another version, or an operator in two tables.
+        ValueError: the version is not ``RULES_VERSION``, or an operator is in two tables.
     """
     document = parse_toml(text)
     if document["version"] != RULES_VERSION:
@@ -80,7 +80,7 @@ def parse_rules(text: str) -> Rules:
 
 
 def operator_name(target: object) -> str:
-    """``aten.sum`` of ``aten.sum.dim_IntList``; nothing of what is no operator of torch."""
+    """Returns ``aten.sum`` for ``aten.sum.dim_IntList``, and an empty string for anything but an operator of torch."""
     if isinstance(target, torch._ops.OpOverload):
         return f"{target.namespace}.{target._opname}"
     return ""

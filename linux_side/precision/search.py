@@ -1,9 +1,9 @@
-"""``--precision auto``: which parts of a model must stay in fp32 so that its outputs keep a tolerance, by measurement.
+"""``--precision auto``: measures which parts of a model must stay in fp32 so that its outputs stay within a tolerance.
 
-The graph runs on the golden samples, with groups of operators in halves (:mod:`.simulate`). A group is a part of the
-model: a module, or, in the model itself, one kind of operator. First the rules alone are tried. If they are not enough,
-each group is put into halves by itself; those that cost most are kept in fp32, as few as the tolerance lets. Polygraphy
-and ModelOpt's AutoCast search in like ways, on ONNX graphs.
+The graph runs on the golden samples with groups of operators in halves (:mod:`.simulate`). A group is a module, or, for
+operators outside of modules, one kind of operator. First the rules alone are tried. If the error is too great, the
+error of each group in halves by itself is measured, and the costliest groups are kept in fp32, as few as the tolerance
+allows. Polygraphy and ModelOpt's AutoCast search similarly on ONNX graphs.
 """
 
 from __future__ import annotations
@@ -27,18 +27,19 @@ MOST_PASSES = 40
 _MOST_MODULES, _MOST_GROUPS = 16, 24
 
 Sample = tuple[Sequence[Any], Sequence[Any]]
-# Patterns that are put into fp32 together.
+# Patterns that are kept in fp32 together.
 Group = tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class Setting:
-    """What a search works on.
+    """A program with the rules and the samples for measuring it.
 
     Attributes:
-        program: functional, in fp32.
-        dtype: of the halves.
-        samples: each the user inputs' leaves and the fp32 outputs' leaves.
+        program: the functional program in fp32.
+        rules: the rules.
+        dtype: the half dtype.
+        samples: the leaves of each call's inputs, and of its outputs in fp32.
         keep: patterns that the caller keeps in fp32 in any case.
         tf32: whether products that stay in fp32 use TF32.
     """
@@ -51,13 +52,18 @@ class Setting:
     tf32: bool = False
 
     def assigned(self, keep: Sequence[str] = ()) -> Assignment:
-        """The rules' assignment, with what these patterns name in fp32 too."""
+        """Returns the rules' assignment, with everything that these patterns match also in fp32."""
         return assign(self.program, self.rules, self.dtype, KeepPatterns([*self.keep, *keep]).reason)
 
     def errors(self, half: set[torch.fx.Node], samples: Sequence[Sample] | None = None) -> list[float | None]:
-        """Of each output, the worst relative L2 error over the samples; None where no sample tells."""
+        """Returns the worst relative L2 error of each output over the samples; None if it cannot be measured.
+
+        Args:
+            half: the nodes in halves.
+            samples: the samples to run; None for all.
+        """
         tf32 = self.rules.tf32 if self.tf32 else ()
-        state: dict[str, Any] = {}  # it goes on from sample to sample, as it did where the samples were recorded
+        state: dict[str, Any] = {}  # carries over from sample to sample, as when the samples were recorded
         runs = [
             relative_errors(run_rounded(self.program, half, self.dtype, inputs, tf32, state), want)
             for inputs, want in (self.samples if samples is None else samples)
@@ -69,11 +75,12 @@ class Setting:
 
 @dataclass(frozen=True)
 class Choice:
-    """Groups that stay in fp32 beyond the rules, and what that gives.
+    """A choice of groups that stay in fp32 beyond the rules, with its measured errors.
 
     Attributes:
-        keep: their patterns; ``*`` alone where everything stays.
-        errors: of each output, as :meth:`Setting.errors` gives them.
+        keep: the patterns of the groups; ``*`` alone if everything stays.
+        assignment: the precision of each node.
+        errors: the error of each output, as returned by :meth:`Setting.errors`.
     """
 
     keep: list[str]
@@ -82,20 +89,20 @@ class Choice:
 
     @property
     def error(self) -> float:
-        """The worst output's."""
+        """The error of the worst output."""
         return worst(self.errors)
 
 
 @dataclass(frozen=True)
 class Found:
-    """What a search ended with.
+    """The result of a search.
 
     Attributes:
-        best: the choice that holds the tolerance and keeps the fewest groups in fp32; of none that holds it, the one
-            with the smallest error.
-        passes: forward passes that were made.
-        ended: whether the search was done before its passes and its time were over.
-        nearest: of the choices that compute anything in halves, the one with the smallest error, if any was tried.
+        best: the choice within the tolerance that keeps the fewest patterns in fp32. If no choice is within the
+            tolerance, it keeps everything in fp32.
+        passes: how many forward passes were made.
+        ended: whether the search finished before its passes or its time ran out.
+        nearest: the tried choice with the smallest error; None if none was tried.
     """
 
     best: Choice
@@ -105,19 +112,20 @@ class Found:
 
 
 def worst(errors: Sequence[float | None]) -> float:
-    """The greatest error that is known; 0 where none is."""
+    """Returns the greatest known error; 0 if none is known."""
     return max((error for error in errors if error is not None), default=0.0)
 
 
 class _OutOfBudgetError(Exception):
-    """No pass or no time is left."""
+    """The passes or the time of the search are used up."""
 
 
 def choose_precision(setting: Setting, tolerance: float, *, seconds: float = math.inf) -> Found:
-    """Finds the fewest groups that must stay in fp32.
+    """Finds a small set of groups that must stay in fp32.
 
     Args:
-        tolerance: relative L2 error of the worst output.
+        setting: the program, the rules and the samples.
+        tolerance: the relative L2 error allowed for the worst output.
         seconds: how long the search may take.
     """
     return _Search(setting, tolerance, seconds).run()
@@ -140,12 +148,12 @@ class _Search:
             ended = False
         nearest = min(self._tried, key=lambda choice: choice.error, default=None)
         holding = [choice for choice in self._tried if choice.error <= self._tolerance]
-        # Not one of them holds: everything in fp32 is what is left, whatever the budget.
+        # If no choice is within the tolerance, everything stays in fp32. That is measured whatever the budget.
         best = min(holding, key=lambda choice: len(choice.keep)) if holding else self._measured([(EVERYTHING,)])
         return Found(best, self._passes, ended, nearest)
 
     def _add_groups(self, groups: list[Group]) -> None:
-        """Bisects how many of the costliest groups must stay; more of them never make it worse, as a rule."""
+        """Bisects how many of the costliest groups must stay in fp32; keeping more is assumed never to hurt."""
         enough = len(groups)
         if self._try(groups).error > self._tolerance:
             return
@@ -159,14 +167,14 @@ class _Search:
         self._leave_out(groups[:enough])
 
     def _leave_out(self, groups: list[Group]) -> None:
-        """Takes away, from the cheapest on, each group without which the tolerance holds too."""
+        """Drops each group, from the cheapest on, without which the error is still within the tolerance."""
         for group in reversed(groups[:-1]):
             fewer = [other for other in groups if other != group]
             if self._try(fewer).error <= self._tolerance:
                 groups = fewer
 
     def _by_cost(self, groups: Sequence[Group]) -> list[Group]:
-        """The groups, the one first that loses most when it alone is in halves."""
+        """Sorts the groups by the error that each causes alone in halves, the greatest first."""
         return sorted(groups, key=self._cost_alone, reverse=True)
 
     def _cost_alone(self, group: Group) -> float:
@@ -196,18 +204,18 @@ class _Search:
 
 
 def groups_of(graph: torch.fx.Graph) -> list[Group]:
-    """Parts a graph's operators into a few groups: by module, as deep as that allows, and what is in none by kind."""
+    """Divides a graph's operators into a few groups: by module, or by kind for operators outside of modules."""
     nodes = [node for node in graph.nodes if node.op == "call_function" and operator_name(node.target)]
     modules = _modules([path for path in map(module_path, nodes) if path])
     kinds = Counter(operator_name(node.target) for node in nodes if not module_path(node))
-    # The most frequent kinds by themselves, the others together.
+    # Each of the most frequent kinds is a group; the others are one group together.
     names, left = [name for name, _ in kinds.most_common()], _MOST_GROUPS - len(modules) - 1
     rest = [tuple(names[left:])] if names[left:] else []
     return [*modules, *((name,) for name in names[:left]), *rest]
 
 
 def _modules(paths: Sequence[str]) -> list[Group]:
-    """Modules of the greatest depth at which there are few; neighbours together where there are many at once."""
+    """Groups modules at the greatest depth with few enough of them; if depth 1 has too many, neighbours form groups."""
     deepest = max((path.count(".") + 1 for path in paths), default=0)
     found: list[str] = []
     for depth in range(1, deepest + 1):

@@ -1,8 +1,8 @@
-"""What a graph loses in halves, measured on the CPU: the fp32 graph runs, and values are rounded as in an engine.
+"""Simulates mixed precision on the CPU: runs the fp32 graph and rounds values as an engine does.
 
-An operator in halves gets its float32 arguments rounded, computes in fp32, and its result is rounded: TensorRT
-accumulates products of halves in fp32 too. A product that stays in fp32 gets its factors rounded to TF32, where the
-build allows it. So one fp32 graph serves for every assignment, and no CPU kernel for halves is needed.
+The float32 arguments of an operator in halves are rounded, it computes in fp32, and its result is rounded; TensorRT
+also accumulates products of halves in fp32. The factors of a product that stays in fp32 are rounded to TF32 if the
+build allows it. So one fp32 graph serves every assignment, and no CPU kernels for halves are needed.
 """
 
 from __future__ import annotations
@@ -34,14 +34,15 @@ def run_rounded(
     """Runs a functional fp32 program with some nodes in halves.
 
     Args:
-        half: the nodes whose values are rounded; of none, the program runs in fp32.
-        dtype: of the halves.
-        leaves: the user inputs, in the order of the graph.
-        tf32: names of operators whose float32 arguments are rounded to TF32 where they are not in halves.
-        state: of the calls before this one, by name; its new values are put there. None: the program's own.
+        program: the program.
+        half: the nodes whose values are rounded; if empty, the program runs in fp32.
+        dtype: the half dtype.
+        leaves: the user inputs, in graph order.
+        tf32: the names of operators whose float32 arguments are rounded to TF32 if they are not in halves.
+        state: the state after earlier calls by name, which is updated; None for the program's initial state.
 
     Returns:
-        The user outputs, in the order of the graph; new values of state are left out.
+        The user outputs, in graph order, without new values of state.
     """
     state = {} if state is None else state
     inputs = [*_tensors_of(program, state), *leaves]
@@ -53,10 +54,10 @@ def run_rounded(
 
 
 def relative_errors(got: Sequence[Any], want: Sequence[Any]) -> list[float | None]:
-    """``||got - want|| / ||want||`` of each output; None of one that is no tensor of floats.
+    """Returns ``||got - want|| / ||want||`` of each output; None for an output that is not a tensor of floats.
 
-    Values that are equal, infinities too, or both NaN are no error. Where only one is finite the error is infinite. An
-    output that should be zero everywhere and is not has no relative error: None.
+    Equal values (including infinities) and pairs of NaN count as no error. Other values that are not both finite make
+    the error infinite. If an output should be zero everywhere and is not, its relative error is undefined: None.
     """
     return [_relative_error(a, b) for a, b in zip(got, want, strict=True)]
 
@@ -74,7 +75,7 @@ class _Rounding(torch.fx.Interpreter):
         return result if apart or n not in self._half else _rounded(result, self._to_half)
 
     def map_nodes_to_values(self, args: Any, n: torch.fx.Node) -> Any:
-        # Inputs are rounded where they are used: all weights come first, and rounded they would all be there twice.
+        # Inputs are rounded where they are used. Rounding all weights at the start would keep two copies of them.
         return torch.fx.map_arg(args, self._value)
 
     def _value(self, node: torch.fx.Node) -> Any:
@@ -104,7 +105,7 @@ def _to_tf32(value: torch.Tensor) -> torch.Tensor:
 
 
 def _tensors_of(program: ExportedProgram, state: Mapping[str, Any]) -> list[Any]:
-    """The tensors behind the placeholders that are no user inputs; a functional graph does not write into them."""
+    """Returns the tensors of the placeholders other than user inputs. A functional graph does not write into them."""
     signature = program.graph_signature
     found = []
     for spec in signature.input_specs:
