@@ -1,1 +1,1 @@
-"""Many models, precisions and targets: what to build, where, and how it went."""
+"""The matrix: plans, builds, verifies and reports many models for many precisions and targets."""

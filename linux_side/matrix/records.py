@@ -5,7 +5,7 @@
     .matrix/NAME/
       lock, holder.json       one run at a time, and who it is
       memory.json             what past builds took
-      cells/ID.json           how a cell went; it is there whole or not at all
+      cells/ID.json           the outcome of a cell, written atomically
       artifacts/ID.pt2
       logs/ID.log
 """
@@ -37,7 +37,7 @@ Step = Literal["build", "verify", "executor"]
 
 
 class ArtifactFacts(StrictModel):
-    """What is kept of an artifact."""
+    """The facts about an artifact in the record of its cell."""
 
     size: int
     sha256: str
@@ -52,16 +52,24 @@ class ArtifactFacts(StrictModel):
 
 
 class CellRecord(StrictModel):
-    """How a cell went.
+    """The outcome of a cell.
 
     Attributes:
-        digest: of the cell, as :meth:`Cell.digest` has it where it was planned.
-        spec_digest: as :meth:`Cell.spec_digest` has it.
-        step: where it failed, or None.
-        level: how far it was verified, where it passed.
-        levels: what ``verify`` said of each level.
-        peak: of the build, in bytes.
-        reproduce: shell lines that do this one cell again.
+        id: the cell's identifier.
+        digest: the result of :meth:`Cell.digest` when and where the cell was planned.
+        spec_digest: the result of :meth:`Cell.spec_digest`.
+        state: whether the cell passed.
+        step: the step that failed; None if the cell passed.
+        level: the level that the artifact was to be verified to, and was if the cell passed.
+        error: the error's JSON; None if the cell passed.
+        host: the name of the machine that ran it.
+        started: when the cell started.
+        build_seconds: the duration of the build.
+        verify_seconds: the duration of the verification.
+        peak: the peak memory of the build, in bytes.
+        artifact: the facts about the artifact; None if there is none.
+        levels: the report of ``verify`` on each level.
+        reproduce: shell lines that run this cell alone.
     """
 
     version: Literal[1] = 1
@@ -83,33 +91,45 @@ class CellRecord(StrictModel):
 
 
 class RunFolder:
-    """A run folder; reading it needs no lock."""
+    """A run folder. Reading it needs no lock.
+
+    Args:
+        path: the folder.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
     @property
     def memory(self) -> Path:
+        """The file with the peaks and weights that past builds have shown."""
         return self.path / "memory.json"
 
     def artifact(self, cell: str) -> Path:
+        """Returns the path of a cell's artifact."""
         return self.path / "artifacts" / f"{cell}.pt2"
 
     def log(self, cell: str) -> Path:
+        """Returns the path of a cell's log."""
         return self.path / "logs" / f"{cell}.log"
 
     def record_path(self, cell: str) -> Path:
+        """Returns the path of a cell's record."""
         return self.path / "cells" / f"{cell}.json"
 
     def record(self, cell: str) -> CellRecord | None:
-        """A cell's record; None where there is none, or it is damaged."""
+        """Returns a cell's record; None if it is missing or damaged."""
         document = read_json(self.record_path(cell))
         with contextlib.suppress(ValidationError):
             return CellRecord.model_validate(document) if document else None
         return None
 
     def finished(self, cell: Cell, level: str) -> CellRecord | None:
-        """The record of a cell that is done: the same cell, verified as far, and its artifact as it was."""
+        """Returns the record of a finished cell; None if it must be built.
+
+        A cell is finished if its record passed with the same digest and at least the same level, and if its artifact is
+        unchanged.
+        """
         record, path = self.record(cell.id), self.artifact(cell.id)
         if record is None or record.artifact is None or record.state != "passed":
             return None
@@ -119,14 +139,18 @@ class RunFolder:
         return record if same_size and file_digest(path) == record.artifact.sha256 else None
 
     def write(self, record: CellRecord) -> None:
+        """Writes a cell's record."""
         write_json(self.record_path(record.id), record.model_dump(mode="json"))
 
     @contextlib.contextmanager
     def hold(self, command: str) -> Iterator[None]:
-        """Makes the folder, and keeps other runs out of it.
+        """Creates the folder, and locks it against other runs for the duration of the block.
+
+        Args:
+            command: this run's command line, for the message to other runs.
 
         Raises:
-            UsageError: another run holds it, or it cannot be written to.
+            UsageError: another run holds the folder, or it cannot be written to.
         """
         lock = FileLock(self.path / "lock", timeout=0)
         try:
@@ -140,7 +164,7 @@ class RunFolder:
                 f"the run folder cannot be written to: {error}", where=str(self.path), remedy="name another with --out"
             ) from error
         try:
-            with contextlib.suppress(OSError):  # a courtesy to others, not worth a run
+            with contextlib.suppress(OSError):  # these files are a courtesy, and not worth failing a run
                 write_text(self.path / ".gitignore", "*\n")
                 write_json(self.path / "holder.json", _holder(command))
             yield
@@ -167,12 +191,12 @@ class _Missing(dict[str, Any]):
 def _holder(command: str) -> dict[str, Any]:
     try:
         user = getpass.getuser()
-    except (OSError, KeyError):  # a container's user need not have a name
+    except (OSError, KeyError):  # the user of a container may have no name
         user = str(os.getuid())
     since = datetime.now(timezone.utc).isoformat(timespec="seconds")
     return {"pid": os.getpid(), "user": user, "host": socket.gethostname(), "since": since, "command": command}
 
 
 def own_command() -> str:
-    """The command line of this process, for people."""
+    """Returns the command line of this process, for people."""
     return shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])

@@ -1,4 +1,4 @@
-"""What one call of plan or run works with: the spec, its folder, what was learned, and the machines."""
+"""Opens a matrix for one command: the spec, its run folder, the learned memory figures, and the machines."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ if TYPE_CHECKING:
 
 
 def run_folder(spec: Path, out: Path | None) -> RunFolder:
-    """Where a spec's runs are kept, unless somebody says otherwise."""
+    """Returns the run folder of a spec: ``out``, or else ``.matrix/NAME``."""
     return RunFolder(out or Path(".matrix") / spec.stem)
 
 
 @dataclass(frozen=True)
 class RayOptions:
-    """An existing cluster.
+    """The options for an existing Ray cluster.
 
     Attributes:
-        address: None: the environment's ``RAY_ADDRESS``.
+        address: its address; None for the environment's ``RAY_ADDRESS``.
         shared: whether the run folder is at the same path on every node.
-        working_dir: a folder that Ray brings to each node, in which modules and ``.pt2`` files are then looked up.
+        working_dir: a folder that Ray copies to each node, where modules and ``.pt2`` files are then looked up.
     """
 
     address: str | None = None
@@ -43,7 +43,16 @@ class RayOptions:
 
 @dataclass(frozen=True)
 class MatrixRun:
-    """A spec, opened, and the machines that its cells can be built on."""
+    """An open matrix.
+
+    Attributes:
+        spec: the spec.
+        folder: its run folder.
+        memory: the learned memory figures.
+        hosts: the machines that the run can build on.
+        base: the folder in which modules and ``.pt2`` files are looked up.
+        cluster: the Ray cluster; None for this machine alone.
+    """
 
     spec: Spec
     folder: RunFolder
@@ -53,21 +62,30 @@ class MatrixRun:
     cluster: Cluster | None
 
     def plan(self, *, only: tuple[str, ...] = (), skip: tuple[str, ...] = (), again: bool = False) -> Plan:
+        """Plans the selected cells (see :func:`make_plan`)."""
         return make_plan(
             self.spec, self.hosts, self.folder, self.memory, only=only, skip=skip, again=again, base=self.base
         )
 
     def executor(self, workers: int, budget: int) -> Executor:
+        """Returns what runs the cells. Ray ignores both arguments.
+
+        Args:
+            workers: how many cells run at a time.
+            budget: the bytes that they may take together.
+        """
         return self.cluster.executor() if self.cluster else LocalExecutor(workers, budget)
 
 
 @contextmanager
 def open_matrix(spec: Path, out: Path | None, ray: RayOptions | None, *, quiet_stdout: bool) -> Iterator[MatrixRun]:
-    """Opens a spec; with Ray, connects to the cluster for as long as the block runs.
+    """Opens a spec, and with Ray connects to the cluster for the duration of the block.
 
     Args:
-        ray: None: this machine alone.
-        quiet_stdout: send what Ray prints to stderr: with ``--json`` stdout has the document and nothing else.
+        spec: the spec's file.
+        out: the run folder; None for the default.
+        ray: the cluster; None for this machine alone.
+        quiet_stdout: whether to send what Ray prints to stderr, because stdout has the document of ``--json``.
 
     Raises:
         UsageError: the spec cannot be read, or there is no such cluster.
@@ -84,5 +102,5 @@ def open_matrix(spec: Path, out: Path | None, ray: RayOptions | None, *, quiet_s
         redirect_stdout(sys.stderr) if quiet_stdout else nullcontext(),
         connected(ray.address, ray.working_dir, shared=ray.shared) as cluster,
     ):
-        # What the nodes will see is what is looked at here.
+        # Models are looked up in the folder that the nodes will have.
         yield MatrixRun(loaded, folder, memory, cluster.hosts(), ray.working_dir or Path(), cluster)

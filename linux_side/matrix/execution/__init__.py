@@ -1,1 +1,1 @@
-"""Running a plan: jobs, processes, executors and progress."""
+"""Runs a plan: jobs, child processes, executors and progress."""

@@ -1,6 +1,6 @@
-"""``trtcross`` as a child that ends with its parent: ``python -m linux_side.matrix.execution.child PARENT VERB ...``.
+"""Runs ``trtcross`` as a child that ends with its parent: ``python -m linux_side.matrix.execution.child PARENT VERB``.
 
-A matrix that is killed must not leave builds behind, which would take the memory that the next run counts on.
+A killed matrix must not leave builds behind: they would take memory that the next run counts on.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from toolchain.cli.main import main
 
 
 def _terminated(number: int, _frame: FrameType | None) -> None:
-    signal.signal(number, signal.SIG_IGN)  # nobody may interrupt the way out
-    sys.exit(128 + number)  # as an exception: the build ends its own child
+    signal.signal(number, signal.SIG_IGN)  # a second signal must not interrupt the cleanup
+    sys.exit(128 + number)  # the exception makes the build end its own child
 
 
 if __name__ == "__main__":

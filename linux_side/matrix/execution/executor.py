@@ -1,4 +1,4 @@
-"""What an executor is: it does jobs, in whatever order and wherever it likes."""
+"""The interface of an executor, which runs jobs in any order and in any place."""
 
 from __future__ import annotations
 
@@ -10,7 +10,12 @@ from linux_side.matrix.records import CellRecord
 
 
 class Executor(Protocol):
-    """Does jobs; each gives one record, a failed one too."""
+    """Runs jobs. Each job gives one record, even if it fails."""
 
     def run(self, jobs: Sequence[Job], on_phase: OnPhase) -> Generator[CellRecord, None, None]:
-        """Yields a record as soon as its job is done; closing the generator stops what is at work."""
+        """Yields each record as soon as its job is done. Closing the generator stops the running jobs.
+
+        Args:
+            jobs: the jobs.
+            on_phase: called with a cell's identifier and each of its phases, from any thread.
+        """

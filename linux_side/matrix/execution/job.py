@@ -1,4 +1,4 @@
-"""One cell's work: build, then verify, in child processes. Plain data in, plain data out: it may cross machines."""
+"""The work of one cell: builds and then verifies it. A job and its record are plain data that can cross machines."""
 
 from __future__ import annotations
 
@@ -21,15 +21,18 @@ OnPhase = Callable[[str, str], None]
 
 @dataclass(frozen=True)
 class Job:
-    """What is to be done for a cell.
+    """The work to do for a cell.
 
     Attributes:
-        digest: of the cell, as it was when it was planned.
-        level: how far to verify where it is built.
-        memory: bytes that the build is thought to take.
+        cell: the cell.
+        digest: the cell's digest when it was planned.
+        level: the level to verify to on the machine that builds it.
+        artifact: the artifact's path.
+        log: the log's path.
+        memory: bytes that the build is expected to take.
         cache: whether the build uses the build cache.
-        timeout: seconds that the build, and then the verification, may take; None: as long as they like.
-        cwd: where modules and ``.pt2`` files are looked up.
+        timeout: seconds that the build, and then the verification, may take; None for no limit.
+        cwd: the folder in which modules and ``.pt2`` files are looked up.
     """
 
     cell: Cell
@@ -43,25 +46,29 @@ class Job:
     cwd: str = "."
 
     def build_arguments(self) -> list[str]:
+        """Returns the arguments of ``trtcross`` that build the cell."""
         cache = [] if self.cache else ["--no-cache"]
         return ["build", *self.cell.build_arguments(), *cache, "-o", str(self.artifact)]
 
     def verify_arguments(self) -> list[str]:
+        """Returns the arguments of ``trtcross`` that verify the artifact."""
         return ["verify", str(self.artifact), "--level", self.level]
 
     def reproduce(self) -> list[str]:
-        """Shell lines that do this cell again by itself."""
+        """Returns shell lines that run this cell alone."""
         lines = [["cd", self.cwd], ["trtcross", *self.build_arguments(), "-v"], ["trtcross", *self.verify_arguments()]]
         return [shlex.join(line) for line in lines]
 
 
 @dataclass(frozen=True)
 class Built:
-    """How a cell's build went.
+    """The outcome of a cell's build.
 
     Attributes:
-        manifest: the artifact's, as its JSON has it; None where there is an error.
-        peak: the most memory that it took, in bytes.
+        error: the error; None on success.
+        manifest: the JSON of the artifact's manifest; None on an error.
+        seconds: how long the build took.
+        peak: its peak memory in bytes; None if unknown.
     """
 
     error: TrtcrossError | None
@@ -71,10 +78,12 @@ class Built:
 
 
 def run_job(job: Job, processes: Processes, on_phase: OnPhase) -> CellRecord:
-    """Builds by the command line, and verifies; a failure is a record too.
+    """Builds and verifies a cell by the command line. A failure also gives a record.
 
     Args:
-        on_phase: hears the cell's identifier and each phase.
+        job: the work.
+        processes: starts the child processes.
+        on_phase: called with the cell's identifier and each phase.
 
     Raises:
         Cancelled: the run was stopped.
@@ -89,14 +98,25 @@ def run_job(job: Job, processes: Processes, on_phase: OnPhase) -> CellRecord:
 
 
 def begin_log(job: Job) -> None:
-    """Makes the folders of a cell's files, and its log, with the command line that does the same."""
+    """Creates the folders of a cell's files, and its log, which begins with the command line of its build."""
     job.artifact.parent.mkdir(parents=True, exist_ok=True)
     job.log.parent.mkdir(parents=True, exist_ok=True)
     job.log.write_text(f"$ trtcross {shlex.join(job.build_arguments())}\n")
 
 
 def verified(job: Job, started: datetime, built: Built, processes: Processes, on_phase: OnPhase) -> CellRecord:
-    """The record of a cell that was built, after its verification."""
+    """Verifies a cell whose build has ended, unless it failed, and returns the cell's record.
+
+    Args:
+        job: the work.
+        started: when the cell started.
+        built: the outcome of the build.
+        processes: starts the child processes.
+        on_phase: called with the cell's identifier and each phase.
+
+    Raises:
+        Cancelled: the run was stopped.
+    """
     error, done = built.error, None
     with job.log.open("ab") as log:
         if error is None:
@@ -111,7 +131,7 @@ def verified(job: Job, started: datetime, built: Built, processes: Processes, on
 
 
 def lost_record(job: Job, error: TrtcrossError) -> CellRecord:
-    """Of a cell whose machine or process was lost, so that nothing is known but why."""
+    """Returns the record of a cell whose machine or process was lost, so that only the error is known."""
     return CellRecord(
         **_common(job, datetime.now(timezone.utc), error),
         step="executor",
@@ -178,13 +198,13 @@ def _artifact(job: Job, manifest: dict[str, Any]) -> ArtifactFacts:
 
 
 def was_killed(record: CellRecord) -> bool:
-    """Whether a build was killed, as a machine does that has too little memory."""
+    """Returns whether a build was killed, which usually means too little memory."""
     ended = ProcessEnd.from_json((record.error or {}).get("ended"))
     return record.step == "build" and ended is not None and ended.killed
 
 
 def failed_error(records: list[CellRecord]) -> TrtcrossError:
-    """Of a run with failures: of the kind of the first one."""
+    """Returns the error of a run with failed cells, of the same class as the first one's error."""
     first = error_from_json(dict(records[0].error or {}))
     kind = type(first) if type(first) is not TrtcrossError else BuildFailedError
     return kind(

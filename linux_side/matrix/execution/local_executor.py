@@ -16,11 +16,11 @@ from toolchain.errors import BuildFailedError
 
 
 class LocalExecutor:
-    """Cells are built in processes that share what can be shared, and each is verified in a child process.
+    """Builds cells in processes that share common work, and verifies each in a child process.
 
     Args:
-        workers: how many cells at a time.
-        budget: bytes that the cells at work may take together. One that takes more runs alone.
+        workers: how many cells run at a time.
+        budget: bytes that the running cells may take together. A cell that takes more runs alone.
     """
 
     def __init__(self, workers: int, budget: int) -> None:
@@ -41,11 +41,11 @@ class LocalExecutor:
         def finish(leaf: Leaf, outcome: Outcome) -> CellRecord:
             cell = cells[leaf]
             try:
-                cell.begin()  # one that comes from the cache has not yet
+                cell.begin()  # a cell from the cache has not begun yet
                 return verified(cell.job, cell.started, _built(outcome), processes, on_phase)
             except Cancelled:
                 raise
-            except Exception as error:  # noqa: BLE001 - a full disk or a bug must not take the other cells along
+            except Exception as error:  # noqa: BLE001 - a full disk or a bug must fail one cell only
                 return _lost(cell.job, error)
 
         timeout = next((job.timeout for job in jobs), None)
@@ -58,10 +58,12 @@ class LocalExecutor:
 
 
 class _Cell:
-    """A cell at work.
+    """A cell of a run, as a leaf of the tree of builds.
 
     Attributes:
-        started: when it began, or what it shares with others did.
+        job: the cell's job.
+        started: when its own work began; until then, when the run did.
+        leaf: its build.
     """
 
     def __init__(self, job: Job, on_phase: OnPhase) -> None:

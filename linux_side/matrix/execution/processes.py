@@ -1,4 +1,4 @@
-"""Runs verbs of ``trtcross`` in child processes: their events and documents, logs, times and peak memory."""
+"""Runs commands of ``trtcross`` in child processes, and collects their events, documents, times and peak memory."""
 
 from __future__ import annotations
 
@@ -15,17 +15,20 @@ from toolchain.io.events import read_events, start_child
 from toolchain.io.python_child import python_child
 
 
-class Cancelled(Exception):  # noqa: N818 - not an error: somebody pressed Ctrl-C
-    """The run was stopped while a child was at work."""
+class Cancelled(Exception):  # noqa: N818 - not an error: the user pressed Ctrl-C
+    """The run was stopped while a child was running."""
 
 
 @dataclass(frozen=True)
 class Finished:
-    """How a child ended.
+    """The outcome of a child process.
 
     Attributes:
-        document: what the verb had to say, or None.
-        peak: the most memory that the child or one of its children had, in bytes.
+        ended: how the process ended.
+        document: the command's JSON document; None if it sent none.
+        peak: the peak memory of the child or of one of its children, in bytes.
+        seconds: how long it took.
+        timed_out: whether it was ended because its time was over.
     """
 
     ended: ProcessEnd
@@ -35,7 +38,7 @@ class Finished:
     timed_out: bool
 
     def error(self) -> TrtcrossError | None:
-        """What went wrong, or None."""
+        """Returns the error of the command or of its process; None on success."""
         if self.timed_out:
             return BuildFailedError(
                 f"it was not done after {self.seconds:.0f} s",
@@ -54,7 +57,7 @@ class Finished:
 
 
 class Processes:
-    """The children of one run; ``stop`` ends them all."""
+    """The child processes of one run."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -70,12 +73,14 @@ class Processes:
         timeout: float | None = None,
         cwd: str | None = None,
     ) -> Finished:
-        """Runs ``trtcross ARGUMENTS`` to its end; blocks.
+        """Runs ``trtcross ARGUMENTS`` and waits for its end.
 
         Args:
-            log: what it prints goes here.
-            on_phase: hears of each phase of a build.
-            timeout: seconds.
+            arguments: the command and its arguments.
+            log: receives what the process prints.
+            on_phase: called with each phase of a build.
+            timeout: seconds after which the process is ended; None for no limit.
+            cwd: the process's current folder.
 
         Raises:
             Cancelled: ``stop`` was called meanwhile.
@@ -99,6 +104,7 @@ class Processes:
         return Finished(ended, document, peak, time.monotonic() - start, expired.is_set())
 
     def stop(self) -> None:
+        """Ends every running child, and prevents further ones."""
         with self._lock:
             self._stopped = True
             for child in self._running:
@@ -110,7 +116,7 @@ class Processes:
         with self._lock:
             if self._stopped:
                 raise Cancelled
-            # A session of its own: Ctrl-C is for us, and we stop the children.
+            # In a session of its own, the child does not receive Ctrl-C: we end it in order.
             child, events = start_child(
                 command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=cwd, start_new_session=True
             )
@@ -124,7 +130,7 @@ def _expire(child: subprocess.Popen[bytes], expired: threading.Event) -> None:
 
 
 def _follow(events: IO[bytes], on_phase: Callable[[str], None]) -> dict[str, Any] | None:
-    """Listens to a verb until its end; gives its document, which is the last thing that it sends."""
+    """Reads a command's events to the end, and returns its document, which is the last event."""
     document: dict[str, Any] | None = None
     with events:
         for event in read_events(events):
@@ -136,7 +142,7 @@ def _follow(events: IO[bytes], on_phase: Callable[[str], None]) -> dict[str, Any
 
 
 def _wait(child: subprocess.Popen[bytes]) -> tuple[ProcessEnd, int]:
-    # wait4 tells the peak of the child and of those that it waited for, and no other call does.
+    # Only wait4 reports the peak memory of the child and of the processes that it waited for.
     _, status, usage = os.wait4(child.pid, 0)
     child.returncode = os.waitstatus_to_exitcode(status)
     return ProcessEnd.of(child.returncode), usage.ru_maxrss * 1024

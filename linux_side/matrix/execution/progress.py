@@ -1,4 +1,4 @@
-"""What people see while a matrix runs: bars on a terminal, plain lines elsewhere."""
+"""Shows the progress of a matrix: bars on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -18,7 +18,12 @@ _PROBLEM_LIMIT = 300
 
 
 class RunProgress:
-    """Plain lines: one when a cell starts, one when it is done."""
+    """Prints a line when a cell starts, and one when it is done.
+
+    Args:
+        output: where to print.
+        total: how many cells will run.
+    """
 
     def __init__(self, output: Output, total: int) -> None:
         self._output = output
@@ -36,18 +41,19 @@ class RunProgress:
         pass
 
     def phase(self, cell: str, phase: str) -> None:
-        """Hears of each phase of a cell; may be called from any thread."""
+        """Reports a phase of a cell. Any thread may call it."""
         with self._lock:
             self._output.say(f"  {cell}: {phase}", level=0 if phase == "start" else 1)
 
     def done(self, record: CellRecord) -> None:
+        """Reports a finished cell."""
         with self._lock:
             self._done += 1
             self._output.say(f"[{self._done}/{self._total}] {outcome_line(record)}", level=-1)
 
 
 class LiveProgress(RunProgress):
-    """A line for each cell at work, and a bar for the whole, on a terminal."""
+    """Shows a line for each running cell and a bar for the whole matrix, on a terminal."""
 
     def __init__(self, output: Output, total: int) -> None:
         super().__init__(output, total)
@@ -93,12 +99,12 @@ class LiveProgress(RunProgress):
 
 
 def progress_for(output: Output, total: int) -> RunProgress:
-    """Bars where somebody looks at a terminal."""
+    """Returns bars if the output is a terminal that shows them, or else plain lines."""
     return LiveProgress(output, total) if output.bars else RunProgress(output, total)
 
 
 def outcome_line(record: CellRecord) -> str:
-    """A finished cell in one line, with its error's first words."""
+    """Returns one line about a finished cell, with the first line of its error."""
     if record.state == "failed":
         problem = printable(str((record.error or {}).get("problem", "")).partition("\n")[0], _PROBLEM_LIMIT)
         return f"FAILED {record.id}: {record.step}: {problem}"

@@ -1,7 +1,7 @@
-"""An existing Ray cluster: its nodes as hosts, and an executor that runs cells on them. Needs the extra ``cluster``.
+"""Connects to an existing Ray cluster, whose nodes become hosts. Needs the extra ``cluster``.
 
-Ray itself serves on the machine's network address and reports usage to its makers unless told not to: run it in a
-network that you trust, with ``RAY_USAGE_STATS_ENABLED=0`` (docs/build/matrix.md).
+Ray itself serves on the machine's network address, and reports usage to its makers unless it is disabled. Run it in a
+trusted network with ``RAY_USAGE_STATS_ENABLED=0`` (docs/build/matrix.md).
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ _ACCELERATOR = "accelerator_type:"
 
 @contextmanager
 def connected(address: str | None, working_dir: Path | None, *, shared: bool) -> Iterator[Cluster]:
-    """Connects to a cluster for as long as the block runs.
+    """Connects to a cluster for the duration of the block.
 
     Args:
-        address: ``auto``, ``HOST:PORT`` or ``ray://HOST:PORT``; None: the environment's ``RAY_ADDRESS``.
-        working_dir: a folder that Ray brings to each node, for models that are not installed there.
-        shared: whether the run folder is at the same path on every node; artifacts travel through the object store
-            otherwise.
+        address: ``auto``, ``HOST:PORT`` or ``ray://HOST:PORT``; None for the environment's ``RAY_ADDRESS``.
+        working_dir: a folder that Ray copies to each node, for models that are not installed there.
+        shared: whether the run folder is at the same path on every node. Otherwise artifacts are sent through Ray's
+            object store.
 
     Raises:
         MissingComponentError: Ray is not installed.
@@ -61,19 +61,21 @@ def connected(address: str | None, working_dir: Path | None, *, shared: bool) ->
 
 
 class Cluster:
-    """A cluster.
+    """A connected Ray cluster.
 
     Args:
-        ray: the module, connected to it.
+        ray: the module, connected to the cluster.
+        shared: whether the run folder is at the same path on every node.
+        has_working_dir: whether Ray copies a folder to each node.
     """
 
     def __init__(self, ray: Any, *, shared: bool, has_working_dir: bool) -> None:
         self._ray, self._shared, self._has_working_dir = ray, shared, has_working_dir
 
     def hosts(self) -> list[Host]:
-        """Its nodes that take work, those of one kind as one host: Ray chooses among them.
+        """Returns the cluster's nodes, where all nodes with the same accelerators are one host: Ray chooses among them.
 
-        They are thought to have the packages that this machine has.
+        The nodes are assumed to have the same packages as this machine.
         """
         backends = installed_backends()
         kinds: dict[tuple[str, ...], list[int]] = {}
@@ -83,6 +85,7 @@ class Cluster:
         return [_host(kind, memory, backends) for kind, memory in kinds.items()]
 
     def executor(self) -> RayExecutor:
+        """Returns an executor that runs cells on the cluster."""
         return RayExecutor(self._ray, shared=self._shared, has_working_dir=self._has_working_dir)
 
 

@@ -1,4 +1,4 @@
-"""Runs cells on a Ray cluster: Ray chooses the node, within its processors, memory and accelerators."""
+"""Runs cells on a Ray cluster, where Ray chooses nodes by their processors, memory and accelerators."""
 
 from __future__ import annotations
 
@@ -19,22 +19,21 @@ from toolchain.io.atomic import write_bytes
 from toolchain.targets import Backend
 
 RETRIES = 3
-# How often the driver asks for news of phases.
-_POLL = 0.5
+_POLL = 0.5  # seconds between the driver's requests for new phases
 _NEWS_TIMEOUT = 10.0
-# A cell's share of a node's accelerator type: Ray's own way of asking for a type and not for a count.
+# A cell's share of a node's accelerator type. A small share is Ray's convention for requesting a type but no count.
 _TYPE_SHARE = 0.001
 
 Delivery = tuple[CellRecord, Any, bytes]
 
 
 class RayExecutor:
-    """Each cell is a Ray task. One whose worker or node is lost runs again, up to :data:`RETRIES` times.
+    """Runs each cell as a Ray task. A task whose worker or node is lost runs again, up to :data:`RETRIES` times.
 
     Args:
         ray: the module, connected to a cluster.
         shared: whether the run folder is at the same path on every node.
-        has_working_dir: whether Ray brings a folder to each node, from which models are then imported.
+        has_working_dir: whether Ray copies a folder to each node, from which models are then imported.
     """
 
     def __init__(self, ray: Any, *, shared: bool, has_working_dir: bool) -> None:
@@ -62,15 +61,15 @@ class RayExecutor:
     def _news(self, news: Any) -> list[tuple[str, str]]:
         try:
             phases: list[tuple[str, str]] = self._ray.get(news.take.remote(), timeout=_NEWS_TIMEOUT)
-        except self._ray.exceptions.RayError:  # its node was lost; it comes up again elsewhere, with later news
+        except self._ray.exceptions.RayError:  # the actor's node was lost; it restarts elsewhere
             return []
         return phases
 
     def _submit(self, job: Job, news: Any, types: set[str]) -> Any:
-        # Where Ray brings a folder along, tasks start in it.
+        # If Ray copies a folder to the nodes, tasks start in it.
         job = replace(job, cwd=".") if self._has_working_dir else job
         options = {"num_cpus": 1, "memory": job.memory, "max_retries": RETRIES, **accelerator_options(job, types)}
-        # Only a lost worker is a reason to run again: what a build says itself is the answer.
+        # Only a lost worker is retried: an error of the build itself is its result.
         return self._ray.remote(retry_exceptions=False, **options)(_perform).remote(job, news, self._shared)
 
     def _receive(self, task: Any, job: Job) -> CellRecord:
@@ -94,9 +93,10 @@ class RayExecutor:
 
 
 def accelerator_options(job: Job, types: set[str]) -> dict[str, Any]:
-    """What a cell asks of a node's GPU.
+    """Returns Ray's options for the GPU that a cell needs.
 
     Args:
+        job: the cell's job.
         types: the names of the cluster's resources.
     """
     target = job.cell.target
@@ -112,7 +112,7 @@ def accelerator_options(job: Job, types: set[str]) -> dict[str, Any]:
 
 
 class _News:
-    """An actor that carries phases from the workers to the driver."""
+    """A Ray actor that passes phases from the workers to the driver."""
 
     def __init__(self) -> None:
         self._phases: list[tuple[str, str]] = []
@@ -126,7 +126,7 @@ class _News:
 
 
 def _perform(job: Job, news: Any, shared: bool) -> Delivery:
-    """The task: runs on a node, in a process of Ray's."""
+    """Runs a cell on a node, as a Ray task; returns its record, the artifact's bytes and its log."""
 
     def on_phase(cell: str, phase: str) -> None:
         news.put.remote(cell, phase)
@@ -136,6 +136,7 @@ def _perform(job: Job, news: Any, shared: bool) -> Delivery:
     with tempfile.TemporaryDirectory(prefix="trtcross-cell-") as folder:
         here = replace(job, artifact=Path(folder) / job.artifact.name, log=Path(folder) / job.log.name)
         record = run_job(here, Processes(), on_phase)
-        # Out of band: the bytes go into the object store uncopied, and straight from there into the driver's file.
+        # Out-of-band pickling puts the bytes into the object store, and from there into the driver's file, without
+        # copies.
         artifact = pickle.PickleBuffer(here.artifact.read_bytes()) if here.artifact.is_file() else None
         return record, artifact, here.log.read_bytes()

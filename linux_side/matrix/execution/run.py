@@ -1,4 +1,4 @@
-"""A run: does what a plan says must be done here, and records each cell as soon as it is done."""
+"""Runs the cells that a plan builds here, and records each cell as soon as it is done."""
 
 from __future__ import annotations
 
@@ -18,20 +18,30 @@ from toolchain.errors import BuildFailedError
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a run came to."""
+    """The outcome of a run.
+
+    Attributes:
+        records: the records of the cells that ran.
+    """
 
     records: list[CellRecord]
 
     @property
     def failed(self) -> list[CellRecord]:
+        """The records of the failed cells."""
         return [record for record in self.records if record.state == "failed"]
 
 
 def learn_weights(plan: Plan, memory: Memory, base: Path = Path()) -> bool:
-    """Weighs the models of which neither weights nor past builds tell anything; whether that changed the memory.
+    """Determines the size of models whose builds' memory cannot be estimated otherwise.
 
     Args:
+        plan: the plan; only the models of cells to build are considered.
+        memory: the known figures, which are extended.
         base: the folder in which modules are looked up.
+
+    Returns:
+        Whether anything was added to ``memory``.
     """
     unknown = {
         item.cell.model
@@ -53,11 +63,19 @@ def run_plan(
     cache: bool = True,
     timeout: float | None = None,
 ) -> Outcome:
-    """Builds and verifies the plan's cells; the folder must be held.
+    """Builds and verifies the plan's cells.
 
     Args:
+        plan: the plan.
+        folder: the run folder, which the caller must hold.
+        memory: the known memory figures, which are extended and saved after each cell.
+        executor: runs the cells.
+        progress: shows the progress.
         cache: whether builds use the build cache.
-        timeout: seconds for each build, and for each verification.
+        timeout: seconds for each build, and for each verification; None for no limit.
+
+    Raises:
+        BuildFailedError: a record cannot be written.
     """
     items = {item.cell.id: item for item in plan.of(Action.BUILD)}
     jobs = [_job(item, folder, cache, timeout) for item in items.values()]
@@ -99,7 +117,7 @@ def _job(item: Planned, folder: RunFolder, cache: bool, timeout: float | None) -
 
 
 def _learn(record: CellRecord, item: Planned, memory: Memory) -> None:
-    """What comes from the cache, or fails early, says nothing about a build's memory."""
+    """Updates the memory figures, unless the cell came from the cache or failed without being killed."""
     if record.peak is None:
         return
     if record.artifact is not None and not record.artifact.from_cache:

@@ -1,1 +1,1 @@
-"""From a spec to a plan: which cells run, on which host, with how much memory."""
+"""Makes a plan of a spec: which cells run, on which host, and with how much memory."""

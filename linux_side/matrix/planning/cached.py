@@ -1,4 +1,4 @@
-"""Whether the build cache holds a cell's artifact, as far as that can be told without importing torch."""
+"""Checks whether the build cache has a cell's artifact, as far as that is possible without importing torch."""
 
 from __future__ import annotations
 
@@ -9,7 +9,16 @@ from linux_side.matrix.spec.cells import Cell
 
 
 def in_cache(cell: Cell, record: CellRecord | None, cache: BuildCache) -> bool:
-    """A ``.pt2`` tells its own key; a factory's is known from its last build, where nothing changed since."""
+    """Returns whether the build cache is known to have a cell's artifact.
+
+    The key of a ``.pt2`` file is computed. The key of any other model is that of its last build, if the cell's digest
+    has not changed since.
+
+    Args:
+        cell: the cell.
+        record: the cell's record, if there is one.
+        cache: the build cache.
+    """
     if not cache.limit:
         return False
     try:
@@ -18,5 +27,5 @@ def in_cache(cell: Cell, record: CellRecord | None, cache: BuildCache) -> bool:
         else:
             key = record.artifact.cache_key if record and record.artifact and record.digest == cell.digest() else None
         return key is not None and cache.find(key) is not None
-    except OSError:  # a cache that cannot be read holds nothing for us
+    except OSError:  # an unreadable cache counts as empty
         return False

@@ -1,4 +1,4 @@
-"""Machines that cells can be built and verified on: this one, those that the spec lists, those of a cluster."""
+"""The machines that cells can be built and verified on: this one, those in the spec, and those of a cluster."""
 
 from __future__ import annotations
 
@@ -25,14 +25,16 @@ ACCELERATORS: Mapping[str, tuple[str, ...]] = {
 
 @dataclass(frozen=True)
 class Host:
-    """What a machine offers.
+    """A machine, or several equal nodes of a cluster.
 
     Attributes:
-        gpus: compute capabilities.
-        accelerators: its GPUs' names, as Ray calls them.
+        name: its name in messages.
+        platform: its platform, such as ``linux-x86_64``.
+        gpus: the compute capabilities of its GPUs.
+        accelerators: Ray's names of its GPUs.
         backends: the release of each TensorRT that it can build with.
-        memory: bytes, or None where nobody knows.
-        runs_on: a workflow runner's labels.
+        memory: its memory in bytes; None if unknown.
+        runs_on: the labels of a workflow runner.
     """
 
     name: str
@@ -48,7 +50,7 @@ HERE = "here"
 
 
 def this_host() -> Host:
-    """This machine; asks the GPU driver in a child process."""
+    """Returns this machine. A child process queries the GPU driver."""
     gpus = probe_gpus().gpus
     return Host(
         name=HERE,
@@ -62,7 +64,7 @@ def this_host() -> Host:
 
 
 def installed_backends() -> dict[Backend, str]:
-    """Each backend whose packages this environment has, with TensorRT's release."""
+    """Returns TensorRT's release for each backend whose packages are installed."""
     found = {}
     for backend in Backend:
         versions = [version_of(name) for name in backend.distributions]
@@ -72,7 +74,7 @@ def installed_backends() -> dict[Backend, str]:
 
 
 def listed_hosts(machines: Sequence[Machine]) -> list[Host]:
-    """The machines of a spec."""
+    """Returns the machines of a spec as hosts."""
     return [
         Host(
             name=machine.name,
@@ -87,7 +89,10 @@ def listed_hosts(machines: Sequence[Machine]) -> list[Host]:
 
 
 def _accelerator(name: str) -> str:
-    """``NVIDIA A10G`` as ``A10G``, ``NVIDIA H100 80GB HBM3`` as ``H100``, ``NVIDIA GeForce RTX 4090`` in full."""
+    """Returns a GPU's name for Ray: ``A10G`` for ``NVIDIA A10G``, ``H100`` for ``NVIDIA H100 80GB HBM3``.
+
+    A name without a model number as its first word is kept with hyphens: ``GeForce-RTX-4090``.
+    """
     words = re.sub(r"^NVIDIA\s+|^Tesla\s+", "", name).split()
     model = re.match(r"[A-Z]+[0-9]+[A-Z]*", words[0]) if words else None
     return model[0] if model else "-".join(words)

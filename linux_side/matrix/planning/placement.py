@@ -1,4 +1,4 @@
-"""Which machine can build a cell, and which can verify it; where none can, why."""
+"""Decides whether a machine can build or verify a cell, and gives the reason if it cannot."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _RTX_GPUS = {str(capability) for capability in CAPABILITY_BITS.values()}
 
 
 def spec_blocker(cell: Cell) -> str | None:
-    """Why no machine at all can build it, or None."""
+    """Returns why no machine at all can build a cell; None if one may."""
     if missing := _no_model(cell):
         return missing
     target = cell.target
@@ -31,7 +31,10 @@ def spec_blocker(cell: Cell) -> str | None:
 
 
 def _no_model(cell: Cell) -> str | None:
-    """Nothing is imported for it: a factory that its module does not hold is found by the build."""
+    """Returns why a cell's model cannot be found; None if it can.
+
+    Nothing is imported, so a factory that is missing in its module is reported by the build.
+    """
     base = cell.base.absolute()
     if (base / cell.model).exists():
         return None
@@ -46,7 +49,13 @@ def _no_model(cell: Cell) -> str | None:
 
 
 def build_blocker(cell: Cell, host: Host, memory: int) -> str | None:
-    """Why a machine cannot build a cell whose peak is ``memory`` bytes, or None where it can."""
+    """Returns why a machine cannot build a cell; None if it can.
+
+    Args:
+        cell: the cell.
+        host: the machine.
+        memory: the expected peak memory of the build, in bytes.
+    """
     target = cell.target
     if host.platform != Platform.LINUX_X86_64.value:
         return f"artifacts are built on {Platform.LINUX_X86_64.value}, not on {host.platform}"
@@ -68,12 +77,12 @@ def build_blocker(cell: Cell, host: Host, memory: int) -> str | None:
 
 
 def needs_gpu(level: str) -> bool:
-    """Whether a level of verification loads the engines."""
+    """Returns whether a level of verification loads the engines."""
     return LEVELS.index(level) >= LEVELS.index("load")
 
 
 def verify_blocker(cell: Cell, level: str, host: Host) -> str | None:
-    """Why a machine cannot verify a cell's artifact to a level, or None where it can."""
+    """Returns why a machine cannot verify a cell's artifact to a level; None if it can."""
     if not needs_gpu(level):
         return None
     if host.platform != cell.target.platform.value:

@@ -1,4 +1,4 @@
-"""What will be built and verified, where, and what will not, and why. Nothing is built for it."""
+"""Plans which cells are built and verified and where, and gives the reasons for the others. Builds nothing."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from toolchain.checker.structure import LEVELS
 
 
 class Action(str, Enum):
-    """What happens to a cell."""
+    """The action that a plan takes on a cell."""
 
     BUILD = "build"
     FINISHED = "finished"
@@ -32,7 +32,7 @@ class Action(str, Enum):
 
 @dataclass(frozen=True)
 class PlannedVerification:
-    """A level that another machine than the builder verifies."""
+    """A level that a machine other than the builder verifies."""
 
     level: str
     host: Host
@@ -40,16 +40,19 @@ class PlannedVerification:
 
 @dataclass(frozen=True)
 class Planned:
-    """A cell and what happens to it.
+    """A cell and its action.
 
     Attributes:
-        reason: why it is not built, or None.
-        host: where it is built.
-        memory: bytes that the build is thought to take, and where the number comes from.
-        cached: whether the build cache is known to hold it.
-        level: how far its builder verifies it.
-        elsewhere: what is left for another machine.
-        unverified: why the level that the spec asks for is reached nowhere, or None.
+        cell: the cell.
+        action: what happens to the cell.
+        reason: why it is not built here; None if it is.
+        host: the machine that builds it.
+        memory: bytes that the build is expected to take.
+        memory_from: a phrase for the source of that number.
+        cached: whether the build cache is known to have the artifact.
+        level: the level that the builder verifies it to.
+        elsewhere: the level that is left for another machine.
+        unverified: why no machine verifies it to the level in the spec; None if one does.
     """
 
     cell: Cell
@@ -86,15 +89,20 @@ class Planned:
 
 @dataclass(frozen=True)
 class Plan:
-    """Every selected cell, in the order of the spec."""
+    """The plan.
+
+    Attributes:
+        cells: every selected cell, in the order of the spec.
+    """
 
     cells: tuple[Planned, ...]
 
     def of(self, *actions: Action) -> list[Planned]:
+        """Returns the cells with one of these actions."""
         return [item for item in self.cells if item.action in actions]
 
     def to_json(self) -> dict[str, Any]:
-        """``include`` and ``verify`` are what a workflow's matrix takes (``fromJSON``)."""
+        """Returns the plan as JSON, in which ``include`` and ``verify`` fit a workflow's matrix (``fromJSON``)."""
         counts = {action.value: len(self.of(action)) for action in Action}
         builds = self.of(Action.BUILD, Action.FINISHED, Action.ELSEWHERE)
         return {
@@ -119,12 +127,17 @@ def make_plan(
     """Plans the selected cells.
 
     Args:
+        spec: the spec.
+        hosts: the machines that this run can use: this machine, or the nodes of a cluster.
+        folder: the run folder.
+        memory: the known memory figures.
+        only: selectors of cells; empty for all.
+        skip: selectors of cells to leave out.
+        again: whether to build finished cells again.
         base: the folder in which modules and ``.pt2`` files are looked up.
-        hosts: that this run can use: this machine, or the nodes of a cluster.
-        again: build finished cells once more.
 
     Raises:
-        UsageError: nothing is selected, or the spec contradicts itself.
+        UsageError: no cell is selected, or the spec contradicts itself.
     """
     cells, cache = cells_of(spec, base), BuildCache()
     chosen = set(select([cell.id for cell in cells], only, skip))
@@ -172,7 +185,7 @@ def _planned(
 
 
 def _highest(cell: Cell, host: Host) -> str:
-    """The last level, up to the one asked for, that the builder itself can verify."""
+    """Returns the last level, up to the requested one, that a machine can verify."""
     wanted = LEVELS[: LEVELS.index(cell.level) + 1]
     return next(level for level in reversed(wanted) if verify_blocker(cell, level, host) is None)
 
@@ -189,7 +202,7 @@ def _joined(refusals: dict[str, str | None]) -> str:
 
 
 def _include(item: Planned) -> dict[str, Any]:
-    """One job of a workflow: flat, for `matrix.id` and the like in expressions."""
+    """Returns one job of a workflow's matrix; it is flat for expressions such as `matrix.id`."""
     cell, host = item.cell, item.host
     return {
         "id": cell.id,

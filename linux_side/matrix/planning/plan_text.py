@@ -1,4 +1,4 @@
-"""A plan as people read it: a line for each cell."""
+"""Prints a plan for people, with a line for each cell."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _MARKS = {
 
 
 def show_plan(output: Output, made: Plan) -> None:
-    """Says what happens to each cell, and why."""
+    """Prints what happens to each cell, and why."""
     width = max(len(item.cell.id) for item in made.cells)
     for item in made.cells:
         word, color = _MARKS[item.action]

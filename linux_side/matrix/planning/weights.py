@@ -1,4 +1,4 @@
-"""How big models' weights are: a child process calls their factories, and sends an event for each."""
+"""Determines the size of models' weights in a child process, which calls their factories."""
 
 from __future__ import annotations
 
@@ -17,11 +17,12 @@ _TIMEOUT = 300.0
 
 
 def estimate_weights(models: Sequence[str], base: Path = Path()) -> dict[str, int]:
-    """Bytes of parameters and buffers of each ``module:factory``; those that fail are left out.
+    """Returns the bytes of parameters and buffers of each ``module:factory``, without factories that fail.
 
-    What fails here fails again in its build, which says why.
+    A factory that fails here fails again in its build, which reports why.
 
     Args:
+        models: the factories' names.
         base: the folder in which modules are looked up.
     """
     command = python_child("linux_side.matrix.planning.weights", json.dumps(list(models)))
@@ -31,7 +32,7 @@ def estimate_weights(models: Sequence[str], base: Path = Path()) -> dict[str, in
     with child, events:
         timer.start()
         try:
-            # An event for each model: those before a crash count.
+            # Each model has its own event, so a crash loses only the later ones.
             return {event["model"]: event["weights"] for event in read_events(events)}
         except BaseException:
             child.kill()
@@ -52,7 +53,7 @@ def _main() -> None:
     for model in json.loads(sys.argv[1]):
         try:
             weight = _weight(model)
-        except Exception:  # noqa: BLE001, S112 - the build will say what is wrong with it
+        except Exception:  # noqa: BLE001, S112 - the build will report the error
             continue
         if events:
             events.send(model=model, weights=weight)

@@ -1,1 +1,1 @@
-"""How a matrix went, for people and CI: one HTML page, JUnit XML, Markdown."""
+"""Reports the outcome of a matrix, for people and CI, as an HTML page, JUnit XML and Markdown."""

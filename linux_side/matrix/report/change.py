@@ -1,4 +1,4 @@
-"""What changed since the last report."""
+"""Compares the figures of a report with those of an earlier one."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from toolchain.report.page import Mark
 from toolchain.report.writing import write_report
 from toolchain.text import size_text
 
-# Times differ from run to run, and are worth a line only beyond this.
+# Figures vary from run to run. Only a relative change beyond this is reported.
 _NOISE = {"size": 0.001, "seconds": 0.25, "coverage": 0.0, "error": 0.1, "latency": 0.05}
 _NAMES = {"size": "size", "seconds": "build time", "coverage": "coverage", "error": "error", "latency": "latency"}
 
 
 @dataclass(frozen=True)
 class Change:
-    """One figure of one cell, as people read it."""
+    """A changed figure of one cell, as text for people."""
 
     cell: str
     what: str
@@ -32,15 +32,15 @@ class Change:
 
 
 def snapshot(summary: Summary) -> dict[str, Any]:
-    """The document that the next report is compared with."""
+    """Returns the document that the next report is compared with."""
     return {"version": 1, "when": summary.when, "cells": {cell.id: cell.snapshot() for cell in summary.cells}}
 
 
 def read_baseline(path: Path) -> dict[str, Any]:
-    """A snapshot that somebody names.
+    """Reads the snapshot of an earlier report.
 
     Raises:
-        UsageError: it is none.
+        UsageError: the file is not a snapshot.
     """
     document = _snapshot(path)
     if document is None:
@@ -51,7 +51,12 @@ def read_baseline(path: Path) -> dict[str, Any]:
 
 
 def remember(folder: Path, current: dict[str, Any]) -> dict[str, Any] | None:
-    """Keeps this report's snapshot, and returns the one of the last report that said something else."""
+    """Stores this report's snapshot, and returns that of the last report with different figures; None if there is none.
+
+    Args:
+        folder: the run folder.
+        current: this report's snapshot.
+    """
     latest, earlier = folder / "report.json", folder / "report-before.json"
     last = _snapshot(latest)
     if last is not None and last["cells"] != current["cells"]:
@@ -67,7 +72,12 @@ def _snapshot(path: Path) -> dict[str, Any] | None:
 
 
 def changes(before: Mapping[str, Any] | None, after: Mapping[str, Any]) -> list[Change]:
-    """Figures that differ by more than noise, and cells that are new, gone, fixed or broken."""
+    """Returns the figures that differ by more than noise, and the cells that are new, gone, fixed or broken.
+
+    Args:
+        before: the earlier snapshot; None gives no changes.
+        after: the current snapshot.
+    """
     if before is None:
         return []
     old, new = before["cells"], after["cells"]
@@ -102,7 +112,7 @@ def _changed(key: str, old: float, new: float) -> str:
 
 
 def figure(key: str, value: float | None) -> str:
-    """A figure as people read it; nothing where there is none."""
+    """Returns a figure with its unit as text; empty for None."""
     if value is None:
         return ""
     texts = {"seconds": f"{value:.1f} s", "coverage": f"{value:.1f} %", "error": f"{value:.1e}"}

@@ -1,4 +1,4 @@
-"""The page: an overview as a coloured grid, what changed, and each cell's details behind a click."""
+"""The HTML page of a matrix: a coloured grid, the changes, and each cell's details, which unfold."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from toolchain.report.page import Block, Facts, Grid, Mark, Page, Section, Table
 from toolchain.report.render import render
 from toolchain.text import size_text
 
-# What each state asks for, the most urgent first.
+# What to do about each state, the most urgent first.
 _STATES = {
     "failed": "",
     "stale": "run the matrix again",
@@ -27,11 +27,12 @@ _NAMED = 4
 
 
 def html_page(summary: Summary, changed: Sequence[Change], since: str | None) -> str:
-    """One self-contained HTML page.
+    """Returns one self-contained HTML page.
 
     Args:
-        changed: since the last report.
-        since: when that was, or None where there was none.
+        summary: the cells.
+        changed: the changes since the earlier report.
+        since: the time of that report; None if there is none.
     """
     sections = [
         *_reasons(summary),
@@ -46,7 +47,7 @@ def html_page(summary: Summary, changed: Sequence[Change], since: str | None) ->
 
 
 def verdict(summary: Summary) -> Verdict:
-    """The one sentence that the reader came for."""
+    """Returns the headline: how many cells passed, what is left, and what to do."""
     passed, failed, total = summary.count("passed"), summary.count("failed"), len(summary.cells)
     excluded = summary.count("excluded")
     rest = total - passed - failed - excluded
@@ -59,15 +60,15 @@ def verdict(summary: Summary) -> Verdict:
 
 
 def _reasons(summary: Summary) -> list[Section]:
-    """Why cells have not passed, each reason once, those that failed first."""
-    said: dict[tuple[str, str], list[CellSummary]] = {}
+    """Returns a table of the reasons why cells have not passed; each reason once, failures first."""
+    by_reason: dict[tuple[str, str], list[CellSummary]] = {}
     for state in sorted({cell.state for cell in summary.cells} - {"passed"}, key=_urgency):
         for cell in summary.cells:
             if cell.state == state:
-                said.setdefault((state, cell.reason), []).append(cell)
+                by_reason.setdefault((state, cell.reason), []).append(cell)
     rows: list[list[str | TableCell]] = [
         [_named(cells), TableCell(state, cells[0].mark), reason, _remedy(cells[0])]
-        for (state, reason), cells in said.items()
+        for (state, reason), cells in by_reason.items()
     ]
     return [Section("Why not", [Table(["cells", "state", "reason", "what to do"], rows)])] if rows else []
 
@@ -106,7 +107,7 @@ def _grid(summary: Summary) -> Grid:
 
 
 def _target(cell: CellSummary) -> str:
-    """The identifier without the model and the precision."""
+    """Returns a cell's identifier without the model and the precision, with spaces for hyphens."""
     return cell.id[len(cell.planned.cell.name) + len(cell.planned.cell.precision) + 2 :].replace("-", " ")
 
 
@@ -126,7 +127,7 @@ def _changes(changed: Sequence[Change], since: str | None) -> list[Block]:
 
 
 def _figures(summary: Summary) -> Table:
-    """Every cell's figures, under its model's name."""
+    """Returns a table of every cell's figures, grouped by model."""
     columns = ["cell", "state", "size", "build", "peak memory", "coverage", "error", "latency", "verified to"]
     rows: list[list[str | TableCell]] = []
     for name in dict.fromkeys(cell.planned.cell.name for cell in summary.cells):
@@ -154,7 +155,7 @@ def _row(cell: CellSummary) -> list[str | TableCell]:
 
 
 def level_text(cell: CellSummary) -> str:
-    """How far it was verified, here and on other machines: ``structure, windows: structure``."""
+    """Returns the levels that a cell was verified to, here and on other machines: ``structure, windows: golden``."""
     parts = [str(cell.record.level)] if cell.record and cell.record.state == "passed" else []
     for leg in cell.legs:
         passed = [str(level.get("level")) for level in leg.levels if level.get("passed") is True]

@@ -1,4 +1,4 @@
-"""JUnit XML: a suite for each cell, a case for its build and for each level that a machine verified."""
+"""The JUnit XML of a matrix: a suite for each cell, with a case for its build and for each verified level."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from toolchain.report.junit import Case, Suite, junit_xml
 
 
 def matrix_junit(summary: Summary) -> str:
-    """The XML document."""
+    """Returns the JUnit XML document of a matrix."""
     return junit_xml([_suite(cell) for cell in summary.cells], f"matrix {summary.title}")
 
 

@@ -1,4 +1,4 @@
-"""Markdown for a job's summary."""
+"""The Markdown of a matrix, for the summary of a CI job."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ _CHANGES_LIMIT = 50
 
 
 def markdown(summary: Summary, changed: Sequence[Change]) -> str:
-    """A sentence, a table of the cells, and what changed. Texts are escaped: they may come from anywhere."""
-    said = verdict(summary)
-    lines = [f"## Matrix {escape(summary.title)}: {escape(said.headline)}", ""]
-    if said.reason:
-        lines += [escape(said.reason), ""]
+    """Returns a headline, a table of the cells, and the changes. Texts are escaped because they are not trusted."""
+    result = verdict(summary)
+    lines = [f"## Matrix {escape(summary.title)}: {escape(result.headline)}", ""]
+    if result.reason:
+        lines += [escape(result.reason), ""]
     lines += ["| cell | state | size | build | coverage | error | latency | verified to |"]
     lines += ["|---|---|--:|--:|--:|--:|--:|---|"]
     for cell in summary.cells:
@@ -46,5 +46,5 @@ def markdown(summary: Summary, changed: Sequence[Change]) -> str:
 
 
 def escape(text: str) -> str:
-    """Text that Markdown shows as it is, on one line."""
+    """Escapes a text so that Markdown shows it literally, on one line of at most 300 characters."""
     return _SPECIAL.sub(r"\\\1", printable(" ".join(text.split()), 300))

@@ -1,4 +1,4 @@
-"""The report of a run: a page for people, JUnit XML and Markdown for CI, and what changed since the last one."""
+"""Writes the reports of a run: a page for people, JUnit XML and Markdown for CI, with the changes since the last."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from toolchain.targets import Backend
 
 @dataclass(frozen=True)
 class ReportFiles:
-    """Where the report goes; None: not written."""
+    """The files of a report; one that is None is not written."""
 
     html: Path
     junit: Path | None = None
@@ -35,10 +35,12 @@ class ReportFiles:
 
 @dataclass(frozen=True)
 class Written:
-    """What a report came to.
+    """A report that was written.
 
     Attributes:
-        snapshot: its figures, with which the next report is compared.
+        headline: how many cells passed.
+        snapshot: its figures, which the next report is compared with.
+        changes: the changes since the earlier report.
     """
 
     headline: str
@@ -49,14 +51,18 @@ class Written:
 def write_reports(
     spec: Path, folder: RunFolder, files: ReportFiles, *, legs: Mapping[str, Path], baseline: Path | None = None
 ) -> Written:
-    """Writes how a run went.
+    """Writes the reports of a run.
 
     Args:
-        legs: by name, folders with what other machines found; those in the run folder's ``legs`` come by themselves.
-        baseline: the snapshot to compare with; None: that of the last report.
+        spec: the spec's file.
+        folder: the run folder.
+        files: the files to write.
+        legs: folders with the results of other machines, by the name of the leg. Folders in the run folder's ``legs``
+            are added.
+        baseline: the snapshot to compare with; None for that of the last report.
 
     Raises:
-        UsageError: there was no run, the baseline is none, or a file cannot be written.
+        UsageError: there was no run, the baseline is not a snapshot, or a file cannot be written.
     """
     loaded = load_spec(spec)
     if not folder.path.is_dir():

@@ -1,4 +1,4 @@
-"""What a report says of each cell, as plain data: from its plan, its record, and what other machines found."""
+"""Summarizes each cell for a report, as plain data: from its plan, its record, and the results of other machines."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ _LOG_BYTES = 64 * 2**10
 
 @dataclass(frozen=True)
 class Leg:
-    """What another machine found out about a cell's artifact.
+    """The results of another machine for a cell's artifact.
 
     Attributes:
-        name: of the leg, such as ``windows``.
-        levels: what ``verify --json`` said of each level.
-        error: why it failed, or None.
+        name: the name of the leg, such as ``windows``.
+        levels: the report of ``verify --json`` on each level.
+        error: why it failed; None if it passed.
         latency: the median of ``bench --json``, in milliseconds.
     """
 
@@ -37,12 +37,16 @@ class Leg:
 
 @dataclass(frozen=True)
 class CellSummary:
-    """One cell.
+    """The summary of one cell.
 
     Attributes:
-        state: ``passed``, ``failed``, ``stale`` (of an older spec), ``not run``, or the plan's word for why
-            it is not built here.
-        reason: why, in words.
+        planned: the cell in the plan.
+        state: ``passed``, ``failed``, ``stale`` (built from an older spec), ``not run``, or the plan's action if the
+            cell is not built here.
+        reason: the reason for the state; empty if it passed.
+        record: the cell's record, if there is one.
+        legs: the results of other machines.
+        log: the last lines of the log of a failed cell.
     """
 
     planned: Planned
@@ -54,23 +58,28 @@ class CellSummary:
 
     @property
     def id(self) -> str:
+        """The cell's identifier."""
         return self.planned.cell.id
 
     @property
     def mark(self) -> Mark:
+        """The mark of the state on the page."""
         marks = {"passed": Mark.GOOD, "failed": Mark.BAD, "excluded": Mark.NONE}
         return marks.get(self.state, Mark.DOUBT)
 
     @property
     def size(self) -> int | None:
+        """The size of the artifact, in bytes."""
         return self.record.artifact.size if self.record and self.record.artifact else None
 
     @property
     def seconds(self) -> float | None:
+        """The seconds of the build."""
         return self.record.build_seconds if self.record else None
 
     @property
     def from_cache(self) -> bool:
+        """Whether the artifact came from the build cache."""
         return bool(self.record and self.record.artifact and self.record.artifact.from_cache)
 
     @property
@@ -81,7 +90,7 @@ class CellSummary:
 
     @property
     def error(self) -> float | None:
-        """The worst relative L2 error of any output that any machine compared."""
+        """The worst relative L2 error of any output on any machine."""
         levels = [*(self.record.levels if self.record else ()), *(level for leg in self.legs for level in leg.levels)]
         return max((value for level in levels for value in _relative_errors(level)), default=None)
 
@@ -91,7 +100,7 @@ class CellSummary:
         return min((leg.latency for leg in self.legs if leg.latency is not None), default=None)
 
     def snapshot(self) -> dict[str, Any]:
-        """What the next report compares itself with."""
+        """Returns the figures that the next report is compared with."""
         return {
             "state": self.state,
             "size": self.size,
@@ -104,7 +113,14 @@ class CellSummary:
 
 @dataclass(frozen=True)
 class Summary:
-    """A whole matrix."""
+    """The summary of a matrix.
+
+    Attributes:
+        title: the spec's path.
+        cells: the summaries of its cells.
+        when: the time of the report.
+        versions: the versions of installed packages.
+    """
 
     title: str
     cells: Sequence[CellSummary]
@@ -112,20 +128,23 @@ class Summary:
     versions: Mapping[str, str] = field(default_factory=dict)
 
     def count(self, *states: str) -> int:
+        """Counts the cells in one of these states."""
         return sum(cell.state in states for cell in self.cells)
 
     @property
     def legs(self) -> list[str]:
-        """Names of the legs, in order of appearance."""
+        """The names of the legs, in order of appearance."""
         return list(dict.fromkeys(leg.name for cell in self.cells for leg in cell.legs))
 
 
 def summarize(plan: Plan, folder: RunFolder, legs: Mapping[str, Path]) -> list[CellSummary]:
-    """Brings together what is known of each planned cell.
+    """Summarizes each planned cell.
 
     Args:
-        legs: by name, a folder of what ``trtcross verify --json`` and ``bench --json`` printed on another machine, in
-            files called after cells: ``ID.json``, or ``ID.ANYTHING.json``.
+        plan: the plan.
+        folder: the run folder.
+        legs: folders by the name of the leg, with the output of ``trtcross verify --json`` and ``bench --json`` on
+            another machine in files named after cells: ``ID.json`` or ``ID.ANYTHING.json``.
     """
     return [_summarize(item, folder, _legs(item.cell.id, legs)) for item in plan.cells]
 
@@ -164,13 +183,13 @@ def _legs(cell: str, folders: Mapping[str, Path]) -> list[Leg]:
 
 
 def _documents(cell: str, folder: Path) -> list[Path]:
-    # Not a glob: an identifier may hold what globs give a meaning to.
+    # This is not a glob because an identifier may contain its special characters.
     names = sorted(folder.iterdir()) if folder.is_dir() else []
     return [p for p in names if p.suffix == ".json" and (p.stem == cell or p.stem.startswith(f"{cell}."))]
 
 
 def _leg(name: str, documents: Iterable[Mapping[str, Any]]) -> Leg:
-    """One leg of several documents, none of which need be what we expect."""
+    """Returns a leg from its documents, which are not trusted to have the expected form."""
     levels: list[Mapping[str, Any]] = []
     error: TrtcrossError | None = None
     latency: float | None = None
@@ -199,7 +218,7 @@ def _tail(log: Path) -> str:
         with log.open("rb") as file:
             file.seek(max(0, log.stat().st_size - _LOG_BYTES))
             text = "\n".join(file.read().decode(errors="replace").rstrip().splitlines()[-_LOG_TAIL:])
-            # A page cuts long texts at their end, where a log has what matters.
+            # A page cuts long texts at their end, which is the important part of a log.
             return text if len(text) <= TEXT_LIMIT else text[-TEXT_LIMIT:].partition("\n")[2]
     except OSError:
         return ""

@@ -1,1 +1,1 @@
-"""The matrix file: its models, its cells and the selectors of cells."""
+"""The matrix file: reads it, makes its cells, and selects cells."""

@@ -1,4 +1,4 @@
-"""The cells of a spec: each one artifact to build and verify, with an identifier that people can read and select."""
+"""The cells of a spec: each is one artifact to build and verify, with a readable identifier for selection."""
 
 from __future__ import annotations
 
@@ -24,14 +24,18 @@ _SHORT = {Backend.TENSORRT_RTX: "rtx", Backend.TENSORRT: "trt"}
 
 
 class Cell(StrictModel):
-    """One artifact.
+    """One artifact of a matrix.
 
     Attributes:
-        id: such as ``resnet50-fp16-windows_x86_64-rtx1.6``; GPUs follow where the target names any.
-        name: of the model in the spec.
-        model: what ``trtcross build`` is given.
+        id: the identifier, such as ``resnet50-fp16-windows_x86_64-rtx1.6``, followed by GPUs if the target names any.
+        name: the model's name in the spec.
+        model: the model, as ``trtcross build`` takes it.
+        precision: the precision.
+        target: where the artifact runs.
+        settings: the options of the build other than the axes.
+        level: the level to verify to.
         base: the folder in which modules and ``.pt2`` files are looked up.
-        excluded: why the spec leaves it out, or None.
+        excluded: why the spec excludes the cell; None if it does not.
     """
 
     id: str
@@ -45,7 +49,7 @@ class Cell(StrictModel):
     excluded: str | None = None
 
     def options(self) -> BuildOptions:
-        """What ``trtcross build`` is asked for; what the spec does not say has its default."""
+        """Returns the options of ``trtcross build``; those that the spec does not set have their defaults."""
         return BuildOptions(
             target=self.target.platform,
             backend=self.target.backend.value,
@@ -55,17 +59,17 @@ class Cell(StrictModel):
         )
 
     def build_arguments(self) -> list[str]:
-        """Of ``trtcross build``, all but ``-o``."""
+        """Returns the arguments of ``trtcross build``, except ``-o``."""
         return [self.model, *words_of(self.options())]
 
     @property
     def program(self) -> Path | None:
-        """The ``.pt2`` file that is its model, where it is one and is there."""
+        """The model's ``.pt2`` file; None if the model is not a file or the file does not exist."""
         path = self.base / self.model
         return path if path.suffix == ".pt2" and path.is_file() else None
 
     def digest(self) -> str:
-        """Changes with whatever would make a finished cell stale: its settings, its model's file, the versions."""
+        """Returns a digest of everything that makes a finished cell stale: settings, its model's files, versions."""
         return _digest(
             {
                 "cell": self.spec_digest(),
@@ -75,12 +79,12 @@ class Cell(StrictModel):
         )
 
     def spec_digest(self) -> str:
-        """Changes with what the spec says of it, and is the same on every machine; not with what it leaves out."""
+        """Returns a digest of the cell in the spec, which is the same on every machine. Unset options do not count."""
         return _digest(self.model_dump(mode="json", exclude={"base", "excluded"}, exclude_none=True))
 
 
 def _of_precision(settings: dict[str, Any], precision: Precision) -> dict[str, Any]:
-    """The settings without those of another precision: one table of a spec serves several precisions."""
+    """Removes settings that do not apply to this precision, because one table of a spec serves several precisions."""
     plan = settings.get("precision_plan")
     unused = {"tolerance"} if precision != "auto" else set()
     if precision == "fp32":
@@ -91,15 +95,17 @@ def _of_precision(settings: dict[str, Any], precision: Precision) -> dict[str, A
 
 
 def cells_of(spec: Spec, base: Path = Path()) -> list[Cell]:
-    """Every cell, excluded ones too, in the order of models, targets, precisions, and then those included.
+    """Returns every cell: in the order of models, targets and precisions, then the included ones.
 
-    An exclusion does not reach the included ones: those are there because somebody asked for just them.
+    Excluded cells are returned too, with their reason. Exclusions do not apply to included cells, which are requested
+    one by one.
 
     Args:
+        spec: the spec.
         base: the folder in which modules and ``.pt2`` files are looked up.
 
     Raises:
-        UsageError: two cells of one identifier, an exclusion of nothing, an inclusion of an unknown model.
+        UsageError: two cells have the same identifier, an exclusion matches nothing, or an included model is unknown.
     """
     product = list(_product(spec))
     for index, exclusion in enumerate(spec.exclude):
@@ -120,7 +126,7 @@ def cells_of(spec: Spec, base: Path = Path()) -> list[Cell]:
 
 
 def identifier(name: str, precision: str, target: Target) -> str:
-    """Parts joined by hyphens; no part holds one."""
+    """Returns a cell's identifier: its parts, which contain no hyphens, joined by hyphens."""
     parts = [name, precision, target.platform.runtime_name, _SHORT[target.backend] + (target.version or "")]
     if target.gpus:
         parts.append("+".join(target.gpus))
@@ -128,14 +134,14 @@ def identifier(name: str, precision: str, target: Target) -> str:
 
 
 def folder_weights(path: Path) -> list[Path]:
-    """The weights in a Hugging Face model folder; none where it is none."""
+    """Returns the weight files of a Hugging Face model folder; none if the path is not a folder."""
     return sorted(path.glob("*.safetensors")) if path.is_dir() else []
 
 
 def source_digest(model: str, base: Path = Path()) -> str | None:
-    """Of what a model comes from: the ``.pt2`` or the model folder itself, or the factory's module, where it is here.
+    """Returns the digest of a model's source: the ``.pt2`` file, the model folder, or the module of the factory.
 
-    What that module imports in its turn is not seen.
+    Other modules that a factory's module imports are not included. None if the source is not found.
     """
     path: Path | None = base / model
     if (base / model).is_dir():

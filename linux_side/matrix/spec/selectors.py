@@ -1,4 +1,4 @@
-"""Selectors of cells by identifier: globs and braces, as in ``resnet{18,50}-*``; several, separated by spaces."""
+"""Selects cells by identifier with globs and braces, as in ``resnet{18,50}-*``; spaces separate several patterns."""
 
 from __future__ import annotations
 
@@ -10,15 +10,17 @@ import bracex
 
 from toolchain.errors import UsageError
 
-# A handful of braces is a selector, and a hundred thousand patterns are a mistake.
+# A selector that expands to more patterns is taken for a mistake.
 _PATTERN_LIMIT = 1000
 
 
 def expand_braces(selector: str) -> list[str]:
-    """``a{b,c}d`` as ``abd`` and ``acd``, as a shell does; braces may be in braces, and around one word alone.
+    """Expands braces as a shell does: ``a{b,c}d`` gives ``abd`` and ``acd``. Braces may be nested.
+
+    Unlike in a shell, braces around a single word are removed.
 
     Raises:
-        UsageError: a brace without its partner, or far too many patterns.
+        UsageError: a brace has no partner, or there are more than ``_PATTERN_LIMIT`` patterns.
     """
     if not _is_balanced(selector):
         raise UsageError(
@@ -32,7 +34,7 @@ def expand_braces(selector: str) -> list[str]:
             where="selector",
             remedy="use * instead of braces",
         ) from error
-    # A shell leaves the braces around a single word.
+    # As a shell does, bracex keeps braces around a single word.
     return list(dict.fromkeys(pattern.replace("{", "").replace("}", "") for pattern in patterns))
 
 
@@ -46,15 +48,20 @@ def _is_balanced(selector: str) -> bool:
 
 
 def matches(identifier: str, selector: str) -> bool:
-    """Whether any of a selector's patterns is the whole identifier."""
+    """Returns whether any of a selector's patterns matches the whole identifier."""
     return any(fnmatchcase(identifier, pattern) for word in selector.split() for pattern in expand_braces(word))
 
 
 def require_match(selector: str, identifiers: Sequence[str], *, where: str) -> None:
-    """Refuses a selector that selects nothing.
+    """Requires that every pattern of a selector matches an identifier.
+
+    Args:
+        selector: the selector.
+        identifiers: the identifiers of all cells.
+        where: the option or key with the selector, for the error.
 
     Raises:
-        UsageError: it names what there is.
+        UsageError: a pattern matches nothing. The message lists the identifiers.
     """
     for word in selector.split() or [""]:
         if not any(matches(identifier, word) for identifier in identifiers):
@@ -62,10 +69,10 @@ def require_match(selector: str, identifiers: Sequence[str], *, where: str) -> N
 
 
 def select(identifiers: Sequence[str], only: Iterable[str], skip: Iterable[str]) -> list[str]:
-    """The identifiers that one of ``only`` selects (all, where there is none) and none of ``skip``.
+    """Returns the identifiers that a selector in ``only`` matches and none in ``skip``; an empty ``only`` matches all.
 
     Raises:
-        UsageError: a selector of ``only`` selects nothing, or nothing is left.
+        UsageError: a selector in ``only`` matches nothing, or nothing is left.
     """
     only, skip = list(only), list(skip)
     for selector in only:
@@ -78,7 +85,7 @@ def select(identifiers: Sequence[str], only: Iterable[str], skip: Iterable[str])
 
 
 def nothing_selected(problem: str, identifiers: Sequence[str], *, where: str, word: str = "") -> UsageError:
-    """The error of an empty selection: it lists what there is, the nearest first."""
+    """Returns the error of an empty selection, which lists the identifiers, the most similar first."""
     near = difflib.get_close_matches(word, identifiers, 3, 0.5)
     listed = [*near, *(name for name in identifiers if name not in near)]
     return UsageError(problem, where=where, remedy="select from:\n    " + "\n    ".join(listed))

@@ -1,6 +1,6 @@
-"""``matrix.toml``: models, precisions and targets, as people write them. Version 1.
+"""The models of ``matrix.toml``, version 1: models, precisions and targets, as people write them.
 
-``docs/build/matrix.md`` describes every key for people; ``linux_side/schema/matrix-1.json`` is generated from these
+``docs/build/matrix.md`` describes every key for people. ``linux_side/schema/matrix-1.json`` is generated from these
 models.
 """
 
@@ -25,13 +25,13 @@ from toolchain.targets import Backend, Platform
 SPEC_VERSION = 1
 
 
-# No hyphen: it separates the parts of an identifier, which is also a file's name.
+# A name has no hyphen, because hyphens separate the parts of an identifier. The identifier is also a file's name.
 Name = Annotated[str, Field(pattern=r"^[a-z0-9_]([a-z0-9_.]*[a-z0-9_])?$", max_length=60)]
 Version = Annotated[str, Field(pattern=r"^[0-9]+(\.[0-9]+){0,3}$")]
 
 
 def settings_of(options: type[Options]) -> Any:
-    """A model of build options without the axes, each of which may be left out."""
+    """Creates a pydantic model of the build options other than the axes, all of them optional."""
     annotated: Any = Annotated
     fields: dict[str, Any] = {}
     for name, field in options.model_fields.items():
@@ -49,12 +49,12 @@ class BuildSettings(_Settings):
     """Options of ``trtcross build``; what is not set is left to it."""
 
     def chosen(self) -> dict[str, Any]:
-        """Those that are set."""
+        """Returns the options that are set."""
         values = {name: getattr(self, name) for name in BuildSettings.model_fields}
         return {name: value for name, value in values.items() if value is not None}
 
     def over(self, other: BuildSettings) -> BuildSettings:
-        """These settings, and those of ``other`` where these say nothing."""
+        """Returns these settings, with those of ``other`` for options that are not set."""
         return BuildSettings(**{**other.chosen(), **self.chosen()})
 
 
@@ -122,7 +122,7 @@ def load_spec(path: Path) -> Spec:
     """Reads a spec.
 
     Raises:
-        UsageError: no such file, not TOML, an unknown or missing key, a wrong value.
+        UsageError: the file cannot be read or is not TOML, a key is unknown or missing, or a value is wrong.
     """
     try:
         text = path.read_text(encoding="utf-8")
@@ -136,10 +136,15 @@ def load_spec(path: Path) -> Spec:
 
 
 def parse_spec(document: dict[str, Any], *, where: str) -> Spec:
-    """Checks a parsed spec; of several mistakes all are named.
+    """Checks a parsed spec.
+
+    Args:
+        document: the parsed TOML.
+        where: the spec's file, for errors.
 
     Raises:
-        UsageError: an unknown or missing key, a wrong value, a newer version.
+        UsageError: a key is unknown or missing, a value is wrong, or the version is newer. The message lists all
+            mistakes.
     """
     version = document.get("version")
     if type(version) is int and version > SPEC_VERSION:
@@ -174,7 +179,7 @@ def _problem(item: Any) -> str:
 
 
 def _keys_at(location: tuple[Any, ...]) -> list[str]:
-    """The keys that a table of the spec may have."""
+    """Returns the keys that a table of the spec may have."""
     model: Any = Spec
     for part in location:
         if isinstance(model, type) and issubclass(model, BaseModel):
@@ -185,13 +190,13 @@ def _keys_at(location: tuple[Any, ...]) -> list[str]:
 
 
 def _bare(kind: Any) -> Any:
-    """A type without ``Annotated`` and without None."""
+    """Returns a type without ``Annotated`` and without None."""
     while get_origin(kind) in (Annotated, Union, UnionType):
         kind = next(item for item in get_args(kind) if item is not NoneType)
     return kind
 
 
 def spec_schema_text() -> str:
-    """The JSON Schema of the spec, as shipped in ``linux_side/schema/matrix-1.json``."""
+    """Returns the JSON Schema of the spec, the content of ``linux_side/schema/matrix-1.json``."""
     schema = {"$schema": "https://json-schema.org/draft/2020-12/schema", **Spec.model_json_schema()}
     return json.dumps({**schema, "title": "trtcross matrix"}, indent=1, sort_keys=True) + "\n"
