@@ -78,30 +78,32 @@ def write_table(rows: Sequence[Row], records: Mapping[str, Record]) -> None:
     TABLE.write_text("\n".join(lines).rstrip() + "\n")
 
 
-_HEAD = """# Models that people have
+_HEAD = """# The zoo: public models
 
-Public architectures, built as their users would have them: batches from 1, pictures and texts of any size where the
-architecture takes any. Weights are random, depth and width small, the structure is the architecture's own. Rows without
-a package are written here from the paper. `make zoo` builds them and writes this page;
-`make zoo ONLY='convnext*'` some of them.
+These are public architectures, built as their users would have them: batches from 1, pictures and texts of any size
+where the architecture takes any. Weights are random, depth and width are small, and the structure is the
+architecture's own. Rows without a package were written here from the paper. `make zoo` builds them and writes this
+page; `make zoo ONLY='convnext*'` builds some of them.
 
-**options**: each range of sizes stands behind a `--dynamic`. **error**: relative L2 of the worst output against eager
-PyTorch in fp32, with the TensorRT networks computed on the CPU by an interpreter: at the example's sizes, the least and
-the greatest. **on a GPU**: the same of the artifact itself, the worst of its golden samples, launched and as a CUDA
-graph, and of eager PyTorch in the same precision there (TF32 in fp32, as engines have it); a GPU in italics is not on
-TensorRT-RTX's list. **upstream**: `torch_tensorrt.compile` there, or where that fails `torch.export` and
-`torch_tensorrt.dynamo.compile`: its error at the same three sizes, and seconds. **s** and **GiB**: of the processor,
-and the peak of the whole build with that comparison.
+- **options** are those of `trtcross build`; each range of sizes is a `--dynamic`.
+- **s** and **GiB** are seconds of the processor, and the peak memory, of the whole build with the comparison.
+- **error** is relative L2 of the worst output against eager PyTorch in fp32, with the TensorRT networks computed on
+  the CPU by an interpreter: at the example's sizes, the least and the greatest.
+- **on a GPU** is the same of the artifact itself, the worst of its golden samples, launched and as a CUDA graph, and
+  of eager PyTorch in the same precision there (TF32 in fp32, as engines have it). A GPU in italics is not on
+  TensorRT-RTX's list.
+- **upstream** is the error of `torch_tensorrt.compile` there at the same three sizes, and its seconds; where that
+  fails, of `torch.export` and `torch_tensorrt.dynamo.compile`.
 """
 _FOUND = """## What an H100 showed
 
 On one H100 (compute capability 9.0, which is not on TensorRT-RTX's list), TensorRT-RTX 1.6.1.120, 27 November 2026:
 
 - **FastViT** (fp32) is wrong: relative L2 of 0.6 to 260, and another number in each run. With kernels that fit any size
-  (TensorRT-RTX's strategy NONE for dynamic shapes) it is right, 7e-04 to 2e-03; with kernels specialized for the sizes
+  (TensorRT-RTX's strategy NONE for dynamic shapes) it is right, 7e-04 to 2e-03. With kernels specialized for the sizes
   (LAZY, the default, and EAGER) it is wrong. Upstream's own `compile` of it is wrong there too (0.9).
-- **RealPLKSR** (fp16) is the other way round: EAGER is right, 2e-03; NONE is wrong, 1.2. LAZY is wrong at its first
-  call, and right as soon as the specialized kernels are there.
+- **RealPLKSR** (fp16) is the opposite: EAGER is right, 2e-03; NONE is wrong, 1.2. LAZY is wrong at its first call, and
+  right as soon as the specialized kernels are there.
 - So two kernels of TensorRT-RTX are wrong on this GPU. Which layers they belong to is not known yet. `verify` refuses
   both artifacts, by their golden I/O.
 - The other rows that are not within tolerance there are at most four times worse than eager PyTorch in the same

@@ -14,22 +14,22 @@ from tests.operators.runner import Row, as_upstream_does, run_operator
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "build" / "operators.md"
 ON_GPU = ROOT / "docs" / "benchmarks" / "gpu" / "operators.json"
-_TEXT = """# Operators
+_TEXT = """# Every operator
 
 Made by `make operators` on {date}, revision {revision}, with Torch-TensorRT {release}.
 
-Each operator is tried with inputs that hypothesis draws: dtypes, sizes, dimensions and indices from either side,
+Each operator is tested with inputs that hypothesis draws: dtypes, sizes, dimensions and indices from either side,
 broadcasting, sizes that vary (and then other sizes than the example's), large and tiny values, infinities and NaN. A
 trial is lowered and converted as `build` does, and compared with eager PyTorch on the function as it is written, in
-dtype, shape and value. The strategies are in `tests/operators`.
+dtype, shape and value. The strategies are in `tests/operators`. [What is rewritten](rewrites.md) says why.
 
 - **interpreter**: inputs whose TensorRT network was computed on the CPU, layer by layer, from NVIDIA's documentation
-  (`tests/integration/network`); the partition was compared too. What TensorRT's own kernels do takes a GPU.
-- **partition**: inputs of which only the lowered graph was compared.
-- **PyTorch**: inputs of trials of which nothing goes into an engine.
+  (`tests/integration/network`); the partition was compared too. Only a GPU shows what TensorRT's own kernels do.
+- **partition**: inputs for which only the lowered graph was compared.
+- **PyTorch**: inputs of trials whose operators all stay in PyTorch.
 - **GPU**: artifacts of this operator that were right on a GPU, of those that were run (`-`: none).
-- **wrong before**: inputs that come out wrong with the decompositions of Torch-TensorRT as they are, and no check of
-  the network; such a build succeeds.
+- **wrong before**: inputs whose outputs are wrong with the decompositions of Torch-TensorRT as they are, and no check
+  of the network; such a build succeeds.
 - **refused**: inputs of trials that are errors of the build, by name.
 
 In all: {total}.
