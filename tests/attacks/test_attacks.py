@@ -17,6 +17,8 @@ from tests.unit.handmade import Handmade
 from toolchain.container.reader import Container
 from toolchain.errors import MalformedArtifactError
 
+pytestmark = pytest.mark.xdist_group("attacks")  # one process opens them all
+
 # The slowest, a graph of as many nodes as are read, takes 0.55 s of CPU on a quiet core and 1.0 s on a shared one.
 SECONDS = 2.0
 BYTES = 200 * 2**20

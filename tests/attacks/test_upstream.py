@@ -25,6 +25,8 @@ import torch
 from tests.attacks.attacks import ATTACKS, enum_spec
 from tests.conftest import ROOT
 
+pytestmark = pytest.mark.xdist_group("upstream")
+
 _MODEL, _WEIGHTS = "models/model.json", "data/weights/model_weights_config.json"
 _CONSTANTS = "data/constants/model_constants_config.json"
 _LOAD = """

@@ -18,9 +18,9 @@ HERE = Path(__file__).parent
 HOSTILE = "</script></style><script>window.pwned = 1</script><img src=x onerror='window.pwned = 1'>"
 
 
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
-        if HERE in item.path.parents and config.pluginmanager.hasplugin("xdist"):
+        if HERE in item.path.parents:
             item.add_marker(pytest.mark.xdist_group("browser"))  # one browser, one build
 
 

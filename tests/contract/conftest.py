@@ -9,6 +9,14 @@ import pytest
 from .sources import Sources
 from .wheels import IndexUnreachableError, Wheel, fetch, locked_wheels
 
+HERE = Path(__file__).parent
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if HERE in item.path.parents:
+            item.add_marker(pytest.mark.xdist_group("contract"))  # the wheels are read once
+
 
 @pytest.fixture(scope="session")
 def wheel_files() -> dict[Wheel, Path]:

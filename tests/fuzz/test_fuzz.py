@@ -10,7 +10,7 @@ import pytest
 from tests.fuzz.run import KEPT, fuzz
 from tests.fuzz.targets import TARGETS
 
-SECONDS = 4
+SECONDS = 1
 CORPUS = sorted(path.relative_to(KEPT).as_posix() for path in KEPT.rglob("*") if path.is_file())
 
 

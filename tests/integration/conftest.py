@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.conftest import ROOT
+from tests.conftest import ROOT, Trtcross
+from tests.integration import warm
 
 
 @pytest.fixture
@@ -18,3 +20,16 @@ def spool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr("tempfile.tempdir", str(folder))
     monkeypatch.chdir(ROOT)
     return folder
+
+
+@pytest.fixture(scope="session")
+def warm_trtcross() -> Trtcross:
+    """The ``trtcross`` command in a process that has imported what a build needs (:mod:`tests.integration.warm`)."""
+    return lambda *arguments, cwd=ROOT: warm.trtcross(*arguments, cwd=cwd)
+
+
+@pytest.fixture
+def warm_builds() -> Iterator[None]:
+    """What the library builds, it builds in such a process."""
+    with warm.warm_builds():
+        yield

@@ -20,7 +20,7 @@ from benchmarks.gpu import bisect
 from benchmarks.gpu.probes import CUT, MARKED, WHOLE, Subject, prepare, read_subjects
 from tests.integration.harness import imported_builder
 
-pytestmark = pytest.mark.rtx
+pytestmark = [pytest.mark.rtx, pytest.mark.xdist_group("bisect")]
 
 # From the plan's form, the slot that it shows and a slot to what the engine gives for it.
 Defect = Callable[[str, "int | None", int, Tensor], Tensor]

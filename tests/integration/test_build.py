@@ -17,7 +17,7 @@ from tests.integration.waiting import running, started, wait_for
 from toolchain import open_artifact
 from toolchain.container.entry_names import MANIFEST_ENTRY
 
-pytestmark = pytest.mark.rtx
+pytestmark = [pytest.mark.rtx, pytest.mark.xdist_group("build")]
 
 
 @pytest.fixture(scope="module")
@@ -39,8 +39,8 @@ def contents(path: Path) -> dict[str, bytes]:
     return {**entries, MANIFEST_ENTRY: json.dumps(manifest).encode()}
 
 
-def test_the_artifact_says_what_it_is(tiny: Path, trtcross: Trtcross) -> None:
-    result = trtcross("inspect", tiny, "--digests", "--json")
+def test_the_artifact_says_what_it_is(tiny: Path, warm_trtcross: Trtcross) -> None:
+    result = warm_trtcross("inspect", tiny, "--digests", "--json")
     assert result.returncode == 0, result.stderr
     document = json.loads(result.stdout)
     manifest = document["manifest"]
@@ -54,9 +54,9 @@ def test_the_artifact_says_what_it_is(tiny: Path, trtcross: Trtcross) -> None:
     assert any("torch==" in line and "--index-url" in line for line in manifest["install"])
 
 
-def test_verify_accepts_it_and_check_says_why_not_here(tiny: Path, trtcross: Trtcross) -> None:
-    assert trtcross("verify", tiny, "--level", "structure").returncode == 0
-    result = trtcross("check", tiny, "--json")
+def test_verify_accepts_it_and_check_says_why_not_here(tiny: Path, warm_trtcross: Trtcross) -> None:
+    assert warm_trtcross("verify", tiny, "--level", "structure").returncode == 0
+    result = warm_trtcross("check", tiny, "--json")
     assert result.returncode == 3
     states = {item["name"]: item["state"] for item in json.loads(result.stdout)["requirements"]}
     assert states["platform"] == "not met" and states["runtime"] == "met"
@@ -68,13 +68,14 @@ def test_no_path_of_this_machine_is_in_the_file(tiny: Path) -> None:
         assert trace.encode() not in data
 
 
-def test_different_gpus_in_one_process_give_the_bytes_of_two(tmp_path: Path, trtcross: Trtcross) -> None:
+@pytest.mark.usefixtures("warm_builds")
+def test_different_gpus_in_one_process_give_the_bytes_of_two(tmp_path: Path, warm_trtcross: Trtcross) -> None:
     from linux_side import build
 
     masks = {"sm_86": 0x04, "sm_89": 0x08}
     for gpu, mask in masks.items():
         build("tests.models:tiny", tmp_path / f"here-{gpu}.pt2", gpus=[gpu]).close()
-        result = trtcross("build", "tests.models:tiny", "-o", tmp_path / f"child-{gpu}.pt2", "--gpu", gpu)
+        result = warm_trtcross("build", "tests.models:tiny", "-o", tmp_path / f"child-{gpu}.pt2", "--gpu", gpu)
         assert result.returncode == 0, result.stderr
         assert contents(tmp_path / f"here-{gpu}.pt2") == contents(tmp_path / f"child-{gpu}.pt2")
         with open_artifact(tmp_path / f"here-{gpu}.pt2") as artifact:
@@ -92,28 +93,29 @@ def test_the_callers_torch_is_not_touched(tmp_path: Path) -> None:
     assert not any(name.split(".")[0] in ("torch_tensorrt", "tensorrt") for name in set(sys.modules) - before[0])
 
 
-def test_a_saved_program_keeps_its_ranges_and_may_narrow_them(tmp_path: Path, trtcross: Trtcross) -> None:
+def test_a_saved_program_keeps_its_ranges_and_may_narrow_them(tmp_path: Path, warm_trtcross: Trtcross) -> None:
     batch = torch.export.Dim("batch", min=2, max=16)
     program = torch.export.export(
         torch.nn.Linear(4, 2).eval(), (torch.randn(4, 4),), dynamic_shapes={"input": {0: batch}}
     )
     source, out = tmp_path / "linear.pt2", tmp_path / "out.pt2"
     torch.export.save(program, source)
-    assert trtcross("build", source, "-o", out).returncode == 0
+    assert warm_trtcross("build", source, "-o", out).returncode == 0
     with open_artifact(out) as artifact:
         (size, _) = artifact.manifest.inputs[0].shape or ()
         assert (size.min, size.max) == (2, 16)
-    assert trtcross("build", source, "-o", out, "--dynamic", "input.0=4:4:8").returncode == 0
+    assert warm_trtcross("build", source, "-o", out, "--dynamic", "input.0=4:4:8").returncode == 0
     with open_artifact(out) as artifact:
         (size, _) = artifact.manifest.inputs[0].shape or ()
         assert (size.min, size.max) == (4, 8)
         assert next(iter(artifact.manifest.engines[0].profiles[0].values())).opt == [4, 4]
-    result = trtcross("build", source, "-o", out, "--dynamic", "input.0=1:4:32")
+    result = warm_trtcross("build", source, "-o", out, "--dynamic", "input.0=1:4:32")
     assert result.returncode == 2 and "2 to 16" in result.stderr
     with open_artifact(out) as artifact:
         artifact.check_integrity()
 
 
+@pytest.mark.usefixtures("warm_builds")
 @pytest.mark.parametrize("precision, dtype", [("fp16", "float16"), ("bf16", "bfloat16")])
 def test_precision_casts_inside_and_keeps_the_outside(tmp_path: Path, precision: str, dtype: str) -> None:
     from linux_side import build
@@ -153,11 +155,11 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("case", list(REFUSED))
-def test_refused_with_its_reason_and_nothing_left(case: str, tmp_path: Path, trtcross: Trtcross) -> None:
+def test_refused_with_its_reason_and_nothing_left(case: str, tmp_path: Path, warm_trtcross: Trtcross) -> None:
     arguments, code, words = REFUSED[case]
     out = tmp_path / "out.pt2"
     out.write_bytes(b"what was there before")
-    result = trtcross("build", *arguments, "-o", out, "--json")
+    result = warm_trtcross("build", *arguments, "-o", out, "--json")
     assert result.returncode == code, result.stderr
     assert words in result.stderr
     error = json.loads(result.stdout)["error"]
@@ -166,44 +168,44 @@ def test_refused_with_its_reason_and_nothing_left(case: str, tmp_path: Path, trt
     assert out.read_bytes() == b"what was there before"
 
 
-def test_a_file_that_is_no_program(tmp_path: Path, trtcross: Trtcross) -> None:
+def test_a_file_that_is_no_program(tmp_path: Path, warm_trtcross: Trtcross) -> None:
     source = tmp_path / "text.pt2"
     source.write_text("not a zip")
-    result = trtcross("build", source, "-o", tmp_path / "out.pt2")
+    result = warm_trtcross("build", source, "-o", tmp_path / "out.pt2")
     assert result.returncode == 2 and "not a program" in result.stderr
 
 
-def test_a_program_without_example_inputs(tmp_path: Path, trtcross: Trtcross) -> None:
+def test_a_program_without_example_inputs(tmp_path: Path, warm_trtcross: Trtcross) -> None:
     program = torch.export.export(torch.nn.Linear(4, 2).eval(), (torch.randn(1, 4),))
     program._example_inputs = None  # as a program that another tool made
     source = tmp_path / "bare.pt2"
     torch.export.save(program, source)
-    result = trtcross("build", source, "-o", tmp_path / "out.pt2")
+    result = warm_trtcross("build", source, "-o", tmp_path / "out.pt2")
     assert result.returncode == 2 and "no example inputs" in result.stderr
-    assert trtcross("build", source, "-o", tmp_path / "out.pt2", "--golden", 0).returncode == 0
+    assert warm_trtcross("build", source, "-o", tmp_path / "out.pt2", "--golden", 0).returncode == 0
 
 
-def test_an_artifact_is_no_model(tiny: Path, tmp_path: Path, trtcross: Trtcross) -> None:
-    result = trtcross("build", tiny, "-o", tmp_path / "out.pt2")
+def test_an_artifact_is_no_model(tiny: Path, tmp_path: Path, warm_trtcross: Trtcross) -> None:
+    result = warm_trtcross("build", tiny, "-o", tmp_path / "out.pt2")
     assert result.returncode == 2 and "an artifact already" in result.stderr
 
 
-def test_a_plain_program_is_no_artifact(tmp_path: Path, trtcross: Trtcross) -> None:
+def test_a_plain_program_is_no_artifact(tmp_path: Path, warm_trtcross: Trtcross) -> None:
     source = tmp_path / "plain.pt2"
     torch.export.save(torch.export.export(torch.nn.Linear(4, 2), (torch.randn(1, 4),)), source)
-    result = trtcross("inspect", source)
+    result = warm_trtcross("inspect", source)
     assert result.returncode == 4 and "plain .pt2" in result.stderr
 
 
 @pytest.mark.skipif(os.geteuid() != 0 or shutil.which("mount") is None, reason="mounting a small disk needs root")
-def test_a_full_disk_leaves_what_was_there(tmp_path: Path, trtcross: Trtcross) -> None:
+def test_a_full_disk_leaves_what_was_there(tmp_path: Path, warm_trtcross: Trtcross) -> None:
     disk = tmp_path / "disk"
     disk.mkdir()
     if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=16k", "tmpfs", disk], check=False).returncode:
         pytest.skip("a tmpfs cannot be mounted here")
     try:
         (disk / "out.pt2").write_bytes(b"old")
-        result = trtcross("build", "tests.models:tiny", "-o", disk / "out.pt2")
+        result = warm_trtcross("build", "tests.models:tiny", "-o", disk / "out.pt2")
         assert result.returncode == 7 and "space" in result.stderr
         assert [path.name for path in disk.iterdir()] == ["out.pt2"]
         assert (disk / "out.pt2").read_bytes() == b"old"
@@ -212,32 +214,32 @@ def test_a_full_disk_leaves_what_was_there(tmp_path: Path, trtcross: Trtcross) -
 
 
 @pytest.mark.skipif(os.geteuid() != 0 or shutil.which("mount") is None, reason="mounting a small disk needs root")
-def test_a_spool_that_fills_is_named(tmp_path: Path, trtcross: Trtcross, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_spool_that_fills_is_named(tmp_path: Path, warm_trtcross: Trtcross, monkeypatch: pytest.MonkeyPatch) -> None:
     disk = tmp_path / "disk"
     disk.mkdir()
     if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=16k", "tmpfs", disk], check=False).returncode:
         pytest.skip("a tmpfs cannot be mounted here")
     try:
         monkeypatch.setenv("TMPDIR", str(disk))
-        result = trtcross("build", "tests.models:tiny", "-o", tmp_path / "out.pt2", "--no-cache")
+        result = warm_trtcross("build", "tests.models:tiny", "-o", tmp_path / "out.pt2", "--no-cache")
         assert result.returncode == 7 and "is full" in result.stderr and "$TMPDIR" in result.stderr
         assert not list(disk.glob("trtcross-*")) and [path.name for path in tmp_path.iterdir()] == ["disk"]
     finally:
         subprocess.run(["umount", disk], check=True)
 
 
-def test_convert_keeps_the_engines_to_the_byte(tiny: Path, tmp_path: Path, trtcross: Trtcross) -> None:
+def test_convert_keeps_the_engines_to_the_byte(tiny: Path, tmp_path: Path, warm_trtcross: Trtcross) -> None:
     out = tmp_path / "linux.pt2"
-    assert trtcross("convert", tiny, "--target", "linux-x86_64", "-o", out).returncode == 0
+    assert warm_trtcross("convert", tiny, "--target", "linux-x86_64", "-o", out).returncode == 0
     with open_artifact(tiny) as before, open_artifact(out) as after:
         assert [e.sha256 for e in before.engines] == [e.sha256 for e in after.engines]
         assert after.engines[0].info.target_platform == "linux_x86_64"
         assert after.manifest.target.platform.value == "linux-x86_64"
-    assert trtcross("verify", out, "--level", "structure").returncode == 0
+    assert warm_trtcross("verify", out, "--level", "structure").returncode == 0
 
 
-def test_load_says_that_the_platform_differs_and_offers_convert(tiny: Path, trtcross: Trtcross) -> None:
-    result = trtcross("verify", tiny, "--level", "load")
+def test_load_says_that_the_platform_differs_and_offers_convert(tiny: Path, warm_trtcross: Trtcross) -> None:
+    result = warm_trtcross("verify", tiny, "--level", "load")
     assert result.returncode == 3 and "trtcross convert" in result.stderr
 
 

@@ -24,7 +24,7 @@ from tests.models import tiny
 from toolchain import open_artifact
 from toolchain.manifest.models import BuildRecord
 
-pytestmark = pytest.mark.rtx
+pytestmark = [pytest.mark.rtx, pytest.mark.xdist_group("build cache")]
 
 KILLS = 24  # three in each phase; docs/benchmarks/cache.md has a longer run
 Use = Callable[[Path], None]
@@ -50,13 +50,13 @@ def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def first(tmp_path_factory: pytest.TempPathFactory, program: Path, trtcross: Trtcross) -> tuple[Path, Path]:
+def first(tmp_path_factory: pytest.TempPathFactory, program: Path, warm_trtcross: Trtcross) -> tuple[Path, Path]:
     """An artifact and the cache that its build filled."""
     folder = tmp_path_factory.mktemp("first")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TRTCROSS_CACHE", str(folder / "cache"))
         patch.setenv("TRTCROSS_CACHE_SIZE", "1GiB")
-        result = trtcross("build", program, "-o", folder / "first.pt2")
+        result = warm_trtcross("build", program, "-o", folder / "first.pt2")
     assert result.returncode == 0, result.stderr
     return folder / "first.pt2", folder / "cache"
 
@@ -93,10 +93,10 @@ def test_a_second_build_of_a_program_needs_no_torch_and_gives_the_same(
     assert record(second) == BuildRecord(seconds={}, cache_key=record(artifact).cache_key, from_cache=True)
 
 
-def test_a_second_build_of_a_factory_stops_after_the_export(tmp_path: Path, trtcross: Trtcross, use: Use) -> None:
+def test_a_second_build_of_a_factory_stops_after_the_export(tmp_path: Path, warm_trtcross: Trtcross, use: Use) -> None:
     use(tmp_path / "cache")
     outs = [tmp_path / "first.pt2", tmp_path / "second.pt2"]
-    said = [trtcross("build", "tests.models:tiny", "-o", out).stdout for out in outs]
+    said = [warm_trtcross("build", "tests.models:tiny", "-o", out).stdout for out in outs]
     assert "[convert]" in said[0] and "built before" not in said[0]
     assert "[convert]" not in said[1] and "[tensorrt]" not in said[1] and "built before" in said[1]
     assert contents(outs[0]) == contents(outs[1])
@@ -107,18 +107,18 @@ def test_a_second_build_of_a_factory_stops_after_the_export(tmp_path: Path, trtc
 
 
 def test_no_cache_neither_takes_nor_keeps(
-    first: tuple[Path, Path], program: Path, tmp_path: Path, trtcross: Trtcross, use: Use
+    first: tuple[Path, Path], program: Path, tmp_path: Path, warm_trtcross: Trtcross, use: Use
 ) -> None:
     use(first[1])
     before = BuildCache().entries()
-    assert trtcross("build", program, "-o", tmp_path / "out.pt2", "--no-cache").returncode == 0
+    assert warm_trtcross("build", program, "-o", tmp_path / "out.pt2", "--no-cache").returncode == 0
     assert record(tmp_path / "out.pt2").cache_key is None and not record(tmp_path / "out.pt2").from_cache
     assert BuildCache().entries() == before
     assert contents(tmp_path / "out.pt2") == contents(first[0])
 
 
 def test_a_damaged_entry_is_built_again(
-    first: tuple[Path, Path], program: Path, tmp_path: Path, trtcross: Trtcross, use: Use
+    first: tuple[Path, Path], program: Path, tmp_path: Path, warm_trtcross: Trtcross, use: Use
 ) -> None:
     use(tmp_path / "cache")
     shutil.copytree(first[1], tmp_path / "cache")
@@ -126,23 +126,23 @@ def test_a_damaged_entry_is_built_again(
     data = bytearray(entry.artifact.read_bytes())
     data[len(data) // 2] ^= 1
     entry.artifact.write_bytes(data)
-    assert trtcross("store", "verify").returncode == 4
-    result = trtcross("build", program, "-o", tmp_path / "out.pt2", "--json")
+    assert warm_trtcross("store", "verify").returncode == 4
+    result = warm_trtcross("build", program, "-o", tmp_path / "out.pt2", "--json")
     assert result.returncode == 0
     assert "damaged entry" in json.loads(result.stdout)["warnings"][0]
     assert not record(tmp_path / "out.pt2").from_cache
     assert contents(tmp_path / "out.pt2") == contents(first[0])
-    assert trtcross("store", "verify").returncode == 0 and len(BuildCache().entries()) == 1
+    assert warm_trtcross("store", "verify").returncode == 0 and len(BuildCache().entries()) == 1
 
 
 @pytest.mark.skipif(os.geteuid() != 0 or shutil.which("mount") is None, reason="mounting a small disk needs root")
 def test_a_cache_on_a_full_disk_or_a_read_only_one_costs_no_build(
-    first: tuple[Path, Path], program: Path, tmp_path: Path, trtcross: Trtcross, use: Use
+    first: tuple[Path, Path], program: Path, tmp_path: Path, warm_trtcross: Trtcross, use: Use
 ) -> None:
     try:
         with small_disk(tmp_path, 2**14) as disk:
             use(disk / "cache")
-            result = trtcross("build", program, "-o", tmp_path / "out.pt2", "-q")
+            result = warm_trtcross("build", program, "-o", tmp_path / "out.pt2", "-q")
             assert result.returncode == 0 and "No space left" in result.stdout
             assert contents(tmp_path / "out.pt2") == contents(first[0])
             assert BuildCache().entries() == [] and not list((disk / "cache").glob(".part-*"))
@@ -151,19 +151,19 @@ def test_a_cache_on_a_full_disk_or_a_read_only_one_costs_no_build(
             shutil.copytree(first[1], disk / "cache")
             use(disk / "cache")
             subprocess.run(["mount", "-o", "remount,ro", disk], check=True)
-            result = trtcross("build", program, "-o", tmp_path / "served.pt2", "-q")
+            result = warm_trtcross("build", program, "-o", tmp_path / "served.pt2", "-q")
             assert result.returncode == 0 and "warning" not in result.stdout
             assert record(tmp_path / "served.pt2").from_cache
-            assert trtcross("store", "prune", "--all").returncode == 2
+            assert warm_trtcross("store", "prune", "--all").returncode == 2
     except PermissionError as error:
         pytest.skip(str(error))
 
 
-def test_two_builds_of_the_same_at_once(program: Path, tmp_path: Path, trtcross: Trtcross, use: Use) -> None:
+def test_two_builds_of_the_same_at_once(program: Path, tmp_path: Path, warm_trtcross: Trtcross, use: Use) -> None:
     use(tmp_path / "cache")
     outs = [tmp_path / "one.pt2", tmp_path / "two.pt2"]
     with ThreadPoolExecutor(2) as pool:
-        results = list(pool.map(lambda out: trtcross("build", program, "-o", out, "--json"), outs))
+        results = list(pool.map(lambda out: warm_trtcross("build", program, "-o", out, "--json"), outs))
     assert [result.returncode for result in results] == [0, 0]
     assert not any(json.loads(result.stdout)["warnings"] for result in results)
     assert contents(outs[0]) == contents(outs[1]) and len(BuildCache().entries()) == 1

@@ -109,11 +109,11 @@ def test_powershell_gets_values_and_completes_files_itself(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("shell_name", ["bash", "zsh", "fish", "powershell"])
-def test_the_script_is_printed(shell_name: str, trtcross: Trtcross) -> None:
-    result = trtcross("completion", shell_name)
+def test_the_script_is_printed(shell_name: str, warm_trtcross: Trtcross) -> None:
+    result = warm_trtcross("completion", shell_name)
     assert result.returncode == 0 and "_TRTCROSS_COMPLETE" in result.stdout and not result.stderr
 
 
-def test_an_unknown_shell_is_a_usage_error(trtcross: Trtcross) -> None:
-    result = trtcross("completion", "tcsh")
+def test_an_unknown_shell_is_a_usage_error(warm_trtcross: Trtcross) -> None:
+    result = warm_trtcross("completion", "tcsh")
     assert result.returncode == 2 and "powershell" in result.stderr

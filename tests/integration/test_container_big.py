@@ -14,7 +14,7 @@ from toolchain import open_artifact
 from toolchain.container.entry_names import GRAPH_ENTRY
 from toolchain.errors import MalformedArtifactError
 
-pytestmark = [pytest.mark.rtx, pytest.mark.slow]
+pytestmark = [pytest.mark.rtx, pytest.mark.slow, pytest.mark.xdist_group("container big")]
 
 GIB, MIB = 2**30, 2**20
 SIZE = 9 * GIB // 2

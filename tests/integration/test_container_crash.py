@@ -15,7 +15,7 @@ from toolchain.container.writer import ContainerWriter
 from toolchain.errors import BuildFailedError
 from toolchain.graph.writer import write_graph
 
-KILLS = 35  # five in each phase; docs/benchmarks/crash.md holds a longer run
+KILLS = 21  # three in each phase; docs/benchmarks/crash.md holds a longer run
 
 
 @pytest.mark.rtx

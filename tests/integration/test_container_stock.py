@@ -23,7 +23,7 @@ from toolchain.engine.info import ARGUMENTS
 from toolchain.graph.writer import EngineSource, engine_from_buffer, write_graph
 from toolchain.io.base64_stream import RAW_CHUNK
 
-pytestmark = pytest.mark.rtx
+pytestmark = [pytest.mark.rtx, pytest.mark.xdist_group("container stock")]
 
 # Plain torch, which knows the placeholder operator by name alone; it reads one path after the other.
 READER = """
@@ -85,7 +85,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def property_test(test: Callable[..., None]) -> Callable[..., None]:
     """Fixtures that live as long as the module are the same for every example, as they should be."""
     checks = [HealthCheck.too_slow, HealthCheck.function_scoped_fixture, HealthCheck.data_too_large]
-    return settings(max_examples=25, deadline=None, suppress_health_check=checks)(test)
+    return settings(max_examples=12, deadline=None, suppress_health_check=checks)(test)
 
 
 @property_test

@@ -9,7 +9,6 @@ import copy
 import gc
 import weakref
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 import torch
@@ -19,14 +18,16 @@ from tests.integration.harness import CPU, Built, build_here, put_partitions
 from toolchain.errors import IncompatibleError
 from windows_side.execution.model import LoadedModel
 
-pytestmark = pytest.mark.rtx
+pytestmark = [pytest.mark.rtx, pytest.mark.xdist_group("dropped models")]
 
 
-@pytest.fixture
-def built(tmp_path: Path) -> Built:
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Built:
     module, args = models.mixed()
     kept = ["aten.arange.start_step", "aten.full.default"]
-    return build_here(module, args, folder=tmp_path, dynamic=("x.0=1:4:8",), torch_executed_ops=kept)
+    return build_here(
+        module, args, folder=tmp_path_factory.mktemp("mixed"), dynamic=("x.0=1:4:8",), torch_executed_ops=kept
+    )
 
 
 @pytest.fixture(autouse=True)

@@ -216,8 +216,9 @@ def test_the_next_build_of_the_same_model_does_not_fail_again(tmp_path: Path) ->
     assert build_here(Rows(), (X,), folder=tmp_path, golden=0, notes=notes).attempts == 2
 
 
+@pytest.mark.usefixtures("warm_builds")
 def test_a_build_warns_and_remembers_and_the_cache_warns_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trtcross: Any
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, warm_trtcross: Any
 ) -> None:
     monkeypatch.setenv("TRTCROSS_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("TRTCROSS_CACHE_SIZE", "1GiB")
@@ -234,7 +235,7 @@ def test_a_build_warns_and_remembers_and_the_cache_warns_again(
     events.clear()
     build(model, tmp_path / "again.pt2", on_event=events.append, golden=0).close()
     assert [event["event"] for event in events] == ["cached", "warning"] and events[1]["text"] == warnings[0]
-    assert warnings[0] in trtcross("inspect", tmp_path / "again.pt2").stdout
-    assert "1 build(s)" in trtcross("store", "verify").stdout
-    assert trtcross("store", "prune", "--all").returncode == 0
+    assert warnings[0] in warm_trtcross("inspect", tmp_path / "again.pt2").stdout
+    assert "1 build(s)" in warm_trtcross("store", "verify").stdout
+    assert warm_trtcross("store", "prune", "--all").returncode == 0
     assert [path.name for path in (tmp_path / "cache").glob("*.json")] == ["times.json"]  # how long builds take

@@ -31,7 +31,7 @@ from windows_side.execution.samples import read_golden
 from windows_side.loader.loading import load_flat, load_program
 from windows_side.loader.runtime_library import load_runtime
 
-pytestmark = pytest.mark.rtx
+pytestmark = [pytest.mark.rtx, pytest.mark.xdist_group("foreign")]
 
 # What `--golden-from` names; the classes of a test module would not be found in the child process.
 FACTORY = """

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from tests.conftest import ROOT, Trtcross
+from tests.conftest import Trtcross
 from tests.integration.cases import golden as cases
 from tests.integration.cases import halves
 from tests.integration.harness import build_here
@@ -57,31 +54,32 @@ def test_an_artifact_holds_the_programs_padding_and_says_what_eager_gives(tmp_pa
     assert "the model itself gives another" in warning
 
 
-def test_the_commands_repeat_what_was_said(tmp_path: Path, trtcross: Trtcross) -> None:
+def test_the_commands_repeat_what_was_said(tmp_path: Path, warm_trtcross: Trtcross) -> None:
     out = tmp_path / "out.pt2"
-    result = trtcross("build", f"{MODULE}:padded_encoder", "-o", out, "--json")
+    result = warm_trtcross("build", f"{MODULE}:padded_encoder", "-o", out, "--json")
     assert result.returncode == 0, result.stderr
     (warning,) = json.loads(result.stdout)["warnings"]
     assert "relative difference" in warning and f"warning: {warning}" in result.stderr
-    assert warning in trtcross("inspect", out).stdout
+    assert warning in warm_trtcross("inspect", out).stdout
     noise = tmp_path / "noise.pt2"
-    assert trtcross("build", f"{MODULE}:live_noise", "-o", noise).returncode == 0
+    assert warm_trtcross("build", f"{MODULE}:live_noise", "-o", noise).returncode == 0
     with open_artifact(noise) as artifact:
         assert artifact.manifest.golden is None and artifact.manifest.schema_version == 1
         with pytest.raises(IncompatibleError, match="no golden I/O: the model gives other outputs each time"):
             golden_errors(artifact, None)
-    assert trtcross("verify", noise, "--level", "structure").returncode == 0
+    assert warm_trtcross("verify", noise, "--level", "structure").returncode == 0
 
 
-def test_a_build_from_the_cache_repeats_it_too(tmp_path: Path) -> None:
+def test_a_build_from_the_cache_repeats_it_too(
+    tmp_path: Path, warm_trtcross: Trtcross, monkeypatch: pytest.MonkeyPatch
+) -> None:
     model, args = cases.blind()
     torch.export.save(torch.export.export(model, args), tmp_path / "program.pt2")
-    environment = {**os.environ, "TRTCROSS_CACHE": str(tmp_path / "cache"), "TRTCROSS_CACHE_SIZE": "1GiB"}
+    monkeypatch.setenv("TRTCROSS_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("TRTCROSS_CACHE_SIZE", "1GiB")
 
     def build(source: Any) -> Any:
-        command = [sys.executable, "-m", "toolchain", "build", str(source), "-o", str(tmp_path / "out.pt2"), "--json"]
-        result = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
-        return json.loads(result.stdout)
+        return json.loads(warm_trtcross("build", source, "-o", tmp_path / "out.pt2", "--json").stdout)
 
     for source in (tmp_path / "program.pt2", f"{MODULE}:blind"):
         first, second = build(source), build(source)

@@ -44,6 +44,7 @@ def descendants() -> list[psutil.Process]:
     return sorted(found, key=lambda child: (child.create_time(), child.pid))
 
 
+@pytest.mark.usefixtures("warm_builds")
 def test_each_has_the_bytes_of_a_build_by_itself_and_the_model_is_made_once(
     tmp_path: Path, spool: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -70,7 +71,7 @@ def test_each_has_the_bytes_of_a_build_by_itself_and_the_model_is_made_once(
     assert not list(spool.glob("trtcross-*"))
 
 
-@pytest.mark.usefixtures("spool")
+@pytest.mark.usefixtures("spool", "warm_builds")
 def test_each_is_found_in_the_cache_by_itself_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TRTCROSS_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("TRTCROSS_CACHE_SIZE", "1GiB")
@@ -87,6 +88,7 @@ def test_each_is_found_in_the_cache_by_itself_later(tmp_path: Path, monkeypatch:
         assert again.manifest.build.from_cache
 
 
+@pytest.mark.usefixtures("warm_builds")
 def test_a_process_with_threads_is_not_forked_and_the_log_says_so(tmp_path: Path, spool: Path) -> None:
     log = io.BytesIO()
     builds = {tmp_path / "a.pt2": BuildOptions(), tmp_path / "b.pt2": BuildOptions(precision="fp16")}
@@ -95,6 +97,7 @@ def test_a_process_with_threads_is_not_forked_and_the_log_says_so(tmp_path: Path
     assert log.getvalue().count(b"built by itself: the process that it would share cannot be forked: 1 more") == 2
 
 
+@pytest.mark.usefixtures("warm_builds")
 def test_a_crash_of_one_is_its_own(tmp_path: Path, spool: Path) -> None:
     broken, sound = tmp_path / "a.pt2", tmp_path / "b.pt2"
     builds = {broken: BuildOptions(workspace=2**20), sound: BuildOptions(workspace=2**21)}
@@ -109,12 +112,14 @@ def test_a_crash_of_one_is_its_own(tmp_path: Path, spool: Path) -> None:
     assert not broken.exists() and not list(tmp_path.glob(".*")) and not list(spool.glob("trtcross-*"))
 
 
+@pytest.mark.usefixtures("warm_builds")
 def test_what_kills_the_shared_process_is_found_for_each_by_itself(tmp_path: Path, spool: Path) -> None:
     builds = {tmp_path / "a.pt2": BuildOptions(), tmp_path / "b.pt2": BuildOptions(precision="fp16")}
     built = build_many("tests.integration.matrix_models:killed", builds, cache=False)
     assert all(isinstance(one.error, BuildFailedError) and one.error.ended and one.error.ended.killed for one in built)
 
 
+@pytest.mark.usefixtures("warm_builds")
 def test_builds_whose_shared_process_is_killed_later_are_built_by_themselves(tmp_path: Path, spool: Path) -> None:
     builds = {tmp_path / f"{name}.pt2": BuildOptions(workspace=size) for name, size in {"a": 2**20, "b": 2**21}.items()}
     killed: list[int] = []
@@ -132,7 +137,7 @@ def test_builds_whose_shared_process_is_killed_later_are_built_by_themselves(tmp
     assert log.getvalue().count(b"built by itself: the process that it would share has ended") == 2
 
 
-@pytest.mark.usefixtures("spool")
+@pytest.mark.usefixtures("spool", "warm_builds")
 @pytest.mark.parametrize("allowed_first", [True, False])
 def test_what_one_allows_is_not_allowed_to_another(tmp_path: Path, allowed_first: bool) -> None:
     allowed, other = tmp_path / "allowed.pt2", tmp_path / "other.pt2"
@@ -147,6 +152,7 @@ def test_what_one_allows_is_not_allowed_to_another(tmp_path: Path, allowed_first
     assert "calls the custom operator trtcross_test.double" in str(errors[other])
 
 
+@pytest.mark.usefixtures("warm_builds")
 def test_what_a_callback_raises_ends_them_all_and_goes_on(tmp_path: Path, spool: Path) -> None:
     class EnoughError(Exception):
         pass
@@ -166,9 +172,9 @@ def test_what_a_callback_raises_ends_them_all_and_goes_on(tmp_path: Path, spool:
     )
 
 
-def test_one_that_is_refused_does_not_keep_the_others(tmp_path: Path, trtcross: Trtcross) -> None:
+def test_one_that_is_refused_does_not_keep_the_others(tmp_path: Path, warm_trtcross: Trtcross) -> None:
     out = tmp_path / "m-{gpus}.pt2"
-    done = trtcross("build", "tests.models:tiny", "--many", "gpus=sm_100,sm_89", "-o", out, "--no-cache", "--json")
+    done = warm_trtcross("build", "tests.models:tiny", "--many", "gpus=sm_100,sm_89", "-o", out, "--no-cache", "--json")
     assert done.returncode == 2, done.stderr
     refused, built = json.loads(done.stdout)["artifacts"]
     assert (refused["ok"], refused["error"]["kind"]) == (False, "UsageError")

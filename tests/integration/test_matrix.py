@@ -16,7 +16,7 @@ import pytest
 from tests.conftest import ROOT, Trtcross
 from tests.integration.waiting import running, started, wait_for
 
-pytestmark = pytest.mark.rtx
+pytestmark = [pytest.mark.rtx, pytest.mark.xdist_group("matrix")]
 
 SPEC = """
 version = 1
@@ -39,16 +39,16 @@ BROKEN = "broken-fp32-windows_x86_64-rtx1.6"
 
 
 @pytest.fixture(scope="module")
-def ran(tmp_path_factory: pytest.TempPathFactory, trtcross: Trtcross) -> tuple[Path, dict[str, Any], str]:
+def ran(tmp_path_factory: pytest.TempPathFactory, warm_trtcross: Trtcross) -> tuple[Path, dict[str, Any], str]:
     """One run of the spec above: its folder, its document, and what it said."""
     folder = tmp_path_factory.mktemp("matrix")
     (folder / "m.toml").write_text(SPEC)
-    done = trtcross("matrix", "run", folder / "m.toml", "--out", folder / "run", "--json")
+    done = warm_trtcross("matrix", "run", folder / "m.toml", "--out", folder / "run", "--json")
     assert done.returncode == 7, done.stderr
     return folder, json.loads(done.stdout), done.stderr
 
 
-def test_a_failure_is_not_the_end(ran: tuple[Path, dict[str, Any], str], trtcross: Trtcross) -> None:
+def test_a_failure_is_not_the_end(ran: tuple[Path, dict[str, Any], str], warm_trtcross: Trtcross) -> None:
     folder, document, said = ran
     states = {record["id"]: record["state"] for record in document["records"]}
     assert states == {TINY[0]: "passed", TINY[1]: "passed", BROKEN: "failed"}
@@ -56,7 +56,7 @@ def test_a_failure_is_not_the_end(ran: tuple[Path, dict[str, Any], str], trtcros
     assert "the weights are gone" in (folder / "run" / "logs" / f"{BROKEN}.log").read_text()
     for name in TINY:
         artifact = folder / "run" / "artifacts" / f"{name}.pt2"
-        assert trtcross("verify", artifact, "--level", "structure").returncode == 0
+        assert warm_trtcross("verify", artifact, "--level", "structure").returncode == 0
 
 
 def test_the_lines_of_a_record_do_that_cell_again(ran: tuple[Path, dict[str, Any], str]) -> None:
@@ -80,15 +80,17 @@ def test_what_no_machine_has_was_in_the_plan(ran: tuple[Path, dict[str, Any], st
     assert "not installed" in foreign["reason"]
 
 
-def test_finished_cells_are_not_done_again(ran: tuple[Path, dict[str, Any], str], trtcross: Trtcross) -> None:
+def test_finished_cells_are_not_done_again(ran: tuple[Path, dict[str, Any], str], warm_trtcross: Trtcross) -> None:
     folder = ran[0]
-    done = trtcross("matrix", "run", folder / "m.toml", "--out", folder / "run", "--only", "tiny-*rtx*", "--json")
+    done = warm_trtcross("matrix", "run", folder / "m.toml", "--out", folder / "run", "--only", "tiny-*rtx*", "--json")
     assert (done.returncode, json.loads(done.stdout)["records"]) == (0, [])
 
 
-def test_strict_refuses_what_cannot_be_built_here(ran: tuple[Path, dict[str, Any], str], trtcross: Trtcross) -> None:
+def test_strict_refuses_what_cannot_be_built_here(
+    ran: tuple[Path, dict[str, Any], str], warm_trtcross: Trtcross
+) -> None:
     folder = ran[0]
-    done = trtcross("matrix", "run", folder / "m.toml", "--out", folder / "run", "--strict")
+    done = warm_trtcross("matrix", "run", folder / "m.toml", "--out", folder / "run", "--strict")
     assert done.returncode == 3
     assert "tiny-fp32-windows_x86_64-trt-sm_89: the backend needs" in done.stderr
 
@@ -104,14 +106,10 @@ version = "1.6"
 """
 
 
-def matrix_run(folder: Path, out: Path, *arguments: str) -> list[str]:
-    command = [sys.executable, "-m", "toolchain", "matrix", "run", str(folder / "m.toml")]
-    return [*command, "--out", str(out), *arguments]
-
-
 def start(folder: Path, *arguments: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "toolchain", "matrix", "run", str(folder / "m.toml")]
     return subprocess.Popen(
-        matrix_run(folder, folder / "run", "--jobs", "1", *arguments),
+        [*command, "--out", str(folder / "run"), "--jobs", "1", *arguments],
         cwd=ROOT,
         env={**os.environ, "PATIENT": str(folder)},
         stdout=subprocess.PIPE,
@@ -161,32 +159,21 @@ def test_a_second_run_says_who_is_at_work(tmp_path: Path) -> None:
         assert first.wait(60) == 130
 
 
-def test_a_full_disk_fails_the_cell_and_says_so(tmp_path: Path, full_disk: Path) -> None:
+def test_a_full_disk_fails_the_cell_and_says_so(tmp_path: Path, full_disk: Path, warm_trtcross: Trtcross) -> None:
     (tmp_path / "m.toml").write_text(PATIENT)
-    done = subprocess.run(
-        matrix_run(tmp_path, full_disk / "run", "--only", "tiny*"),
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=120,
-    )
+    done = warm_trtcross("matrix", "run", tmp_path / "m.toml", "--out", full_disk / "run", "--only", "tiny*")
     assert done.returncode in (2, 7)
     assert "No space left" in done.stdout + done.stderr
     assert "Traceback" not in done.stderr
 
 
-def test_a_cache_on_a_full_disk_does_not_fail_the_run(tmp_path: Path, full_disk: Path) -> None:
+def test_a_cache_on_a_full_disk_does_not_fail_the_run(
+    tmp_path: Path, full_disk: Path, warm_trtcross: Trtcross, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "m.toml").write_text(PATIENT)
-    done = subprocess.run(
-        matrix_run(tmp_path, tmp_path / "run", "--only", "tiny*"),
-        cwd=ROOT,
-        env={**os.environ, "TRTCROSS_CACHE": str(full_disk / "cache"), "TRTCROSS_CACHE_SIZE": "1GiB"},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=120,
-    )
+    monkeypatch.setenv("TRTCROSS_CACHE", str(full_disk / "cache"))
+    monkeypatch.setenv("TRTCROSS_CACHE_SIZE", "1GiB")
+    done = warm_trtcross("matrix", "run", tmp_path / "m.toml", "--out", tmp_path / "run", "--only", "tiny*")
     assert done.returncode == 0, done.stderr
     assert "1 passed" in done.stdout
     (log,) = (tmp_path / "run" / "logs").iterdir()
@@ -205,11 +192,11 @@ version = "1.6"
 
 
 def test_a_build_that_was_killed_is_given_more_memory_and_one_that_speaks_of_kills_is_not(
-    tmp_path: Path, trtcross: Trtcross
+    tmp_path: Path, warm_trtcross: Trtcross
 ) -> None:
     """Both say SIGKILL; only how the process ended tells them apart."""
     (tmp_path / "m.toml").write_text(KILLED)
-    done = trtcross("matrix", "run", tmp_path / "m.toml", "--out", tmp_path / "run", "--jobs", 1, "--json")
+    done = warm_trtcross("matrix", "run", tmp_path / "m.toml", "--out", tmp_path / "run", "--jobs", 1, "--json")
     records = {record["id"].partition("-")[0]: record for record in json.loads(done.stdout)["records"]}
     assert records["killed"]["error"]["ended"] == {"signal": 9}
     assert "was killed by SIGKILL" in records["killed"]["error"]["problem"]

@@ -11,7 +11,7 @@ import pytest
 from tests.integration.ray_session import in_namespace, why_not
 from toolchain.io.hashing import file_digest
 
-pytestmark = [pytest.mark.rtx, pytest.mark.slow]
+pytestmark = [pytest.mark.rtx, pytest.mark.slow, pytest.mark.xdist_group("matrix ray")]
 
 HERE = Path(__file__).parent
 PLAIN = "patient-fp32-windows_x86_64-rtx1.6"

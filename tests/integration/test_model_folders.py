@@ -20,7 +20,7 @@ from toolchain.artifact import open_artifact
 from toolchain.errors import BuildFailedError, UsageError
 
 transformers: Any = pytest.importorskip("transformers", reason="NO TRANSFORMERS HERE: no model folder was built")
-pytestmark = pytest.mark.rtx
+pytestmark = [pytest.mark.rtx, pytest.mark.xdist_group("model folders")]
 
 SIZES = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 4, "intermediate_size": 64}
 VOCABULARY = {"vocab_size": 100, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
@@ -102,10 +102,10 @@ def test_a_causal_model_in_parts_gives_logits_and_no_cache(folder: Callable[[str
 
 
 def test_the_command_builds_an_image_model_at_the_size_of_its_configuration(
-    folder: Callable[[str], Path], tmp_path: Path, trtcross: Trtcross
+    folder: Callable[[str], Path], tmp_path: Path, warm_trtcross: Trtcross
 ) -> None:
     out = tmp_path / "vit.pt2"
-    result = trtcross("build", folder("vit"), "--task", "image-classification", "-o", out, "--precision", "fp16")
+    result = warm_trtcross("build", folder("vit"), "--task", "image-classification", "-o", out, "--precision", "fp16")
     assert result.returncode == 0, result.stderr
     with open_artifact(out) as artifact:
         assert [(spec.name, spec.shape) for spec in artifact.manifest.inputs] == [("pixel_values", [1, 3, 32, 32])]

@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 
 from benchmarks.gpu import layers
 
-pytestmark = pytest.mark.rtx
+pytestmark = [pytest.mark.rtx, pytest.mark.xdist_group("network on gpu")]
 
 
 @pytest.fixture(scope="module")

@@ -10,6 +10,7 @@ import pytest
 
 from tests.conftest import Trtcross
 from tests.integration.harness import build_here
+from tests.integration.warm import warm_builds
 from toolchain import open_artifact
 
 torch = pytest.importorskip("torch")
@@ -17,7 +18,7 @@ torch = pytest.importorskip("torch")
 from linux_side import build  # noqa: E402
 from tests.models import PartlyFragile, partly_fragile  # noqa: E402
 
-pytestmark = pytest.mark.rtx
+pytestmark = [pytest.mark.rtx, pytest.mark.usefixtures("warm_builds"), pytest.mark.xdist_group("precision auto")]
 
 MODEL = "tests.models:partly_fragile"
 
@@ -25,7 +26,7 @@ MODEL = "tests.models:partly_fragile"
 @pytest.fixture(scope="module")
 def chosen(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     folder = tmp_path_factory.mktemp("auto")
-    with pytest.MonkeyPatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch, warm_builds():
         patch.setenv("TRTCROSS_CACHE", str(folder / "cache"))
         patch.setenv("TRTCROSS_CACHE_SIZE", "1GiB")
         build(MODEL, folder / "chosen.pt2", precision="auto", tolerance=5e-3).close()
@@ -50,10 +51,10 @@ def test_a_build_from_the_cache_writes_its_plan_too(chosen: Path, tmp_path: Path
     assert (tmp_path / "second.precision.json").read_text() == plan
 
 
-def test_inspect_says_what_computes_in_halves_and_what_it_costs(chosen: Path, trtcross: Trtcross) -> None:
-    text = trtcross("inspect", chosen).stdout
+def test_inspect_says_what_computes_in_halves_and_what_it_costs(chosen: Path, warm_trtcross: Trtcross) -> None:
+    text = warm_trtcross("inspect", chosen).stdout
     assert "operators in fp16" in text and "kept beyond the rules: fragile" in text and "output 0 loses" in text
-    precision = json.loads(trtcross("inspect", chosen, "--json").stdout)["manifest"]["precision"]
+    precision = json.loads(warm_trtcross("inspect", chosen, "--json").stdout)["manifest"]["precision"]
     assert precision["halves"] == "fp16" and 0 < precision["errors"][0] < 5e-3
 
 
@@ -66,7 +67,7 @@ def test_what_auto_chose_is_right_in_the_network_and_what_the_rules_make_is_not(
         assert bool((got - want).norm() / want.norm() < 5e-3) is holds
 
 
-def test_halves_that_lose_too_much_are_reported(tmp_path: Path, trtcross: Trtcross) -> None:
-    result = trtcross("build", MODEL, "-o", tmp_path / "out.pt2", "--precision", "fp16")
+def test_halves_that_lose_too_much_are_reported(tmp_path: Path, warm_trtcross: Trtcross) -> None:
+    result = warm_trtcross("build", MODEL, "-o", tmp_path / "out.pt2", "--precision", "fp16")
     assert result.returncode == 0 and "fp16 alone makes output 0 differ" in result.stdout
-    assert "fp16 alone makes" in trtcross("inspect", tmp_path / "out.pt2").stdout
+    assert "fp16 alone makes" in warm_trtcross("inspect", tmp_path / "out.pt2").stdout

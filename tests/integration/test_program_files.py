@@ -18,7 +18,7 @@ from linux_side.frontend.program_file import read_program
 from tests.models import Tiny
 from toolchain.errors import UsageError
 
-pytestmark = pytest.mark.rtx
+pytestmark = [pytest.mark.rtx, pytest.mark.usefixtures("warm_builds")]
 
 
 class Step(nn.Module):

@@ -8,9 +8,10 @@ import pytest
 
 from toolchain import open_artifact
 
-pytestmark = [pytest.mark.rtx, pytest.mark.slow]
+pytestmark = [pytest.mark.rtx, pytest.mark.slow, pytest.mark.usefixtures("warm_builds")]
 
-MODELS = ["resnet18", "resnet50", "vit_b_16", "swin_t", "efficientnet_lite0", "minilm"]
+# EfficientNet and MiniLM are built by test_stock_reader.py.
+MODELS = ["resnet18", "vit_b_16", "swin_t"]
 
 
 @pytest.mark.parametrize("name", MODELS)

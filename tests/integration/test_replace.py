@@ -27,7 +27,7 @@ from toolchain.errors import BuildFailedError, MalformedArtifactError
 from toolchain.graph.document import nodes
 from windows_side import replace_execute_engine_no_op_node
 
-pytestmark = pytest.mark.rtx
+pytestmark = [pytest.mark.rtx, pytest.mark.xdist_group("replace")]
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ from examples import llm
 from tests.integration.harness import Built, build_here
 from toolchain.errors import UsageError
 
-pytestmark = pytest.mark.rtx
+pytestmark = [pytest.mark.rtx, pytest.mark.xdist_group("shared state")]
 
 TINY = (64, 32, 2, 2, 32)
 PROMPT = torch.tensor([[5, 9, 2, 7, 1]])

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import ROOT
+from tests.conftest import ROOT, Trtcross
 
 pytestmark = [
     pytest.mark.rtx,
@@ -20,14 +20,6 @@ pytestmark = [
 MODEL = "benchmarks.scale:perceptron"
 GROUPS = Path("/sys/fs/cgroup")
 LIMIT = 700 * 2**20
-
-
-def build(out: Path, spool: Path, mib: int, *before: str) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "TMPDIR": str(spool), "BENCHMARK_MIB": str(mib)}
-    command = [sys.executable, "-m", "toolchain", "build", MODEL, "-o", str(out), "-q", "--no-cache", "--golden", "0"]
-    return subprocess.run(
-        [*before, *command], cwd=ROOT, env=environment, capture_output=True, text=True, check=False, timeout=300
-    )
 
 
 @pytest.fixture
@@ -46,9 +38,11 @@ def small_spool(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Path
 
 @pytest.mark.parametrize(("small_spool", "phase"), [(24, "export"), (90, "convert")], indirect=["small_spool"])
 def test_a_spool_that_fills_is_said_to_be_full_and_nothing_is_left(
-    small_spool: Path, phase: str, tmp_path: Path
+    small_spool: Path, phase: str, tmp_path: Path, warm_trtcross: Trtcross, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    done = build(tmp_path / "out.pt2", small_spool, 64)
+    monkeypatch.setenv("TMPDIR", str(small_spool))
+    monkeypatch.setenv("BENCHMARK_MIB", "64")
+    done = warm_trtcross("build", MODEL, "-o", tmp_path / "out.pt2", "-q", "--no-cache", "--golden", 0)
     assert done.returncode == 7, done.stderr
     assert "is full" in done.stderr and f"phase '{phase}'" in done.stderr and "$TMPDIR" in done.stderr
     assert not list(small_spool.glob("trtcross-*")) and [path.name for path in tmp_path.iterdir()] == ["spool"]
@@ -75,7 +69,17 @@ def test_a_memory_limit_that_is_met_in_convert_is_said_with_the_estimate(group: 
     spool = tmp_path / "spool"
     spool.mkdir()
     joined = 'echo $$ > $0/cgroup.procs && exec "$@"'
-    done = build(tmp_path / "out.pt2", spool, 240, "sh", "-c", joined, str(group))
+    out = str(tmp_path / "out.pt2")
+    command = [sys.executable, "-m", "toolchain", "build", MODEL, "-o", out, "-q", "--no-cache", "--golden", "0"]
+    done = subprocess.run(
+        ["sh", "-c", joined, str(group), *command],
+        cwd=ROOT,
+        env={**os.environ, "TMPDIR": str(spool), "BENCHMARK_MIB": "240"},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
     assert done.returncode == 7, done.stderr
     assert "was killed by SIGKILL" in done.stderr and "phase 'convert'" in done.stderr
     assert "too little memory" in done.stderr and "was estimated to need" in done.stderr

@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.integration.warm import warm_builds
 from toolchain import open_artifact
 from toolchain.container.reader import Container
 
-pytestmark = pytest.mark.rtx
+pytestmark = [pytest.mark.rtx, pytest.mark.xdist_group("stock reader")]
 
 # The stand-ins are for a machine without a GPU: torch_tensorrt asks for one when it is imported.
 READER = """
@@ -49,7 +50,8 @@ def artifacts(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     folder = tmp_path_factory.mktemp("stock")
     mixed = {"dynamic": ["x.0=1:4:8"], "torch_executed_ops": ["aten.arange.start_step", "aten.full.default"]}
     for name, options in {"mixed": mixed, "nested": {}, "efficientnet_lite0": {"golden": 2}, "minilm": {}}.items():
-        build(f"examples.models:{name}", folder / f"{name}.pt2", **options).close()
+        with warm_builds():
+            build(f"examples.models:{name}", folder / f"{name}.pt2", **options).close()
     return sorted(folder.glob("*.pt2"))
 
 
@@ -64,6 +66,13 @@ def test_stock_torch_reads_them_golden_and_all(artifacts: list[Path]) -> None:
         assert result[str(path)]["devices"] == ["cuda"]
         assert all(names == ["inout_symexprs", "output_tensors_are_unowned"] for names in result[str(path)]["metadata"])
     assert result[str(next(path for path in artifacts if path.stem == "mixed"))]["ranges"] == 1
+
+
+@pytest.mark.parametrize("name", ["efficientnet_lite0", "minilm"])
+def test_a_real_model_is_one_engine_and_nothing_in_pytorch(artifacts: list[Path], name: str) -> None:
+    with open_artifact(next(path for path in artifacts if path.stem == name)) as artifact:
+        assert len(artifact.engines) == 1 and not artifact.manifest.fallback
+        artifact.check_integrity()
 
 
 def test_no_pickle_but_the_metadata_that_stock_readers_unpickle(artifacts: list[Path]) -> None:

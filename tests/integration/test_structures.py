@@ -235,6 +235,7 @@ def test_a_model_output_keeps_its_ways(name: str, tmp_path: Path) -> None:
         assert len(got.hidden_states) == 3
 
 
+@pytest.mark.usefixtures("warm_builds")
 def test_a_saved_program_needs_its_classes_nowhere(tmp_path: Path) -> None:
     """torch.export.load needs transformers for such a file; neither the build's process nor the artifact has it."""
     model, args, kwargs = ModelOutputs.bert()
@@ -297,6 +298,7 @@ def test_a_stock_reader_without_the_classes_gives_plain_dicts(built: Built, tmp_
     assert done.stdout.startswith("TreeSpec(dict, ['features', 'cache', 'sorted', 'loud']")
 
 
+@pytest.mark.usefixtures("warm_builds")
 def test_a_program_in_memory_may_hold_classes_that_torch_cannot_write(tmp_path: Path) -> None:
     args, kwargs = call()
     program = torch.export.export(Classes(), args, kwargs)

@@ -35,8 +35,8 @@ def test_modules_in_training_mode_are_named(name: str, monkeypatch: pytest.Monke
     assert "model.eval()" in str(caught.value.remedy)
 
 
-def test_the_command_refuses_them(tmp_path: Path, trtcross: Trtcross) -> None:
-    result = trtcross("build", "tests.integration.cases.training:dropout_on", "-o", tmp_path / "out.pt2")
+def test_the_command_refuses_them(tmp_path: Path, warm_trtcross: Trtcross) -> None:
+    result = warm_trtcross("build", "tests.integration.cases.training:dropout_on", "-o", tmp_path / "out.pt2")
     assert result.returncode == 7 and "drop (Dropout)" in result.stderr and "model.eval()" in result.stderr
     assert not list(tmp_path.iterdir())
 
