@@ -1,4 +1,4 @@
-"""A file as Torch-TensorRT's own saver leaves it, written by hand, for tests without torch."""
+"""Writes files as Torch-TensorRT's own saver does, by hand, for tests without torch."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any
 from tests.unit.handmade import IN_SPEC, OUT_SPEC, engine_info, placeholder_node, plan
 from toolchain.engine.info import FIELD_COUNT, EngineInfo
 
-# As Torch-TensorRT 2.14 pickled it: its settings, and the shapes of an engine of dynamic batch.
+# A pickle of Torch-TensorRT 2.14: its settings, and the shapes of an engine with a dynamic batch.
 UPSTREAM_METADATA = (
     "gASVVQcAAAAAAAB9lCiMCHNldHRpbmdzlIwfdG9yY2hfdGVuc29ycnQuZHluYW1vLl9zZXR0aW5nc5SME0NvbXBpbGF0aW9uU2V0dGluZ3OUk5Qp"
     "gZR9lCiMDndvcmtzcGFjZV9zaXpllEsAjA5taW5fYmxvY2tfc2l6ZZRLAYwSdG9yY2hfZXhlY3V0ZWRfb3BzlI+UKIwddG9yY2gub3BzLmF0ZW4u"
@@ -54,11 +54,11 @@ RELEASES = {6: "2.6.0", 7: "2.9.1", 8: "2.11.0", 9: "2.13.0+cu130", 10: "2.14.1+
 
 @dataclass
 class Foreign:
-    """What the file is written from; a test changes a part of it and then writes.
+    """The parts of a file; a test changes some of them and then writes the file.
 
     Attributes:
-        fields_left_out: how many of the last fields the operator does not have.
-        in_spec: of the call ``f(x)`` unless changed.
+        fields_left_out: the number of last fields that the operator lacks.
+        in_spec: the structure of the call; that of ``f(x)`` unless changed.
     """
 
     engines: list[bytes] = field(default_factory=lambda: [plan(b"engine")])
@@ -73,7 +73,7 @@ class Foreign:
     )  # fmt: skip
 
     def text(self) -> dict[str, Any]:
-        """The graph."""
+        """Returns the graph's JSON document."""
         nodes = []
         for index, engine in enumerate(self.engines):
             info = replace(self.info, name=f"engine_{index}", abi_version=self.abi)

@@ -1,7 +1,7 @@
-"""Artifacts written by hand, for tests without torch: our own writer, graph and manifest around an engine's header.
+"""Writes artifacts by hand, for tests without torch: our own writer, graph and manifest around an engine's header.
 
-The plan header is that of a real engine (TensorRT-RTX 1.6.1.120, ResNet-18); what follows it is filler, because
-nothing that these tests call looks further into an engine than its header.
+The plan header is that of a real engine (TensorRT-RTX 1.6.1.120, ResNet-18). The rest of the engine is filler, because
+nothing that these tests call reads more of an engine than its header.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ PLAN_HEADER = bytes.fromhex(
     "f0320000000000000002c90200000000"
 )
 
-# A pickle as the builder writes it: shapes of one input and one output, and torch.float32 by name.
+# A pickle as the builder writes it: the shapes of one input and one output, and torch.float32 by name.
 METADATA = (
     "gASVqQAAAAAAAAB9lCiMDmlub3V0X3N5bWV4cHJzlH2UKIwGaW5wdXRzlF2UfZQojAtzaGFwZV9leHByc5RdlChLAUsDS+BL4GWMBWR0eXBllIwF"
     "dG9yY2iUjAdmbG9hdDMylJOUjARuYW1llIwBeJR1YYwHb3V0cHV0c5RdlH2UKGgGXZQoSwFN6ANlaAhoC3VhdYwab3V0cHV0X3RlbnNvcnNfYXJl"
@@ -44,7 +44,7 @@ OUT_SPEC = json.dumps([1, LEAF])
 
 
 def plan(filler: bytes = b"") -> bytes:
-    """An engine with a real header that tells its real size."""
+    """Returns an engine with a real header that states the engine's size."""
     data = bytearray(PLAN_HEADER + filler)
     struct.pack_into("<Q", data, 16, len(data))
     return bytes(data)
@@ -74,7 +74,7 @@ def placeholder_node(index: int, fields: list[Any]) -> dict[str, Any]:
 
 
 def golden(dtype: str = "F32", shape: tuple[int, ...] = (1,)) -> bytes:
-    """A safetensors file, which is its header's length, its header as JSON, and the data."""
+    """Returns a safetensors file: the length of its header, the header as JSON, and the data."""
     size = {"F32": 4, "F16": 2, "I64": 8}[dtype] * math.prod(shape)
     header = {
         "0.input.0": {"dtype": dtype, "shape": list(shape), "data_offsets": [0, size]},
@@ -86,7 +86,7 @@ def golden(dtype: str = "F32", shape: tuple[int, ...] = (1,)) -> bytes:
 
 @dataclass
 class Handmade:
-    """What an artifact is written from; a test changes a part of it and then writes.
+    """The parts of an artifact; a test changes some of them and then writes the artifact.
 
     Attributes:
         edit_manifest: changes the finished manifest, as parsed JSON, before it is written.

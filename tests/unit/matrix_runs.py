@@ -1,4 +1,4 @@
-"""Records of cells, as a run would leave them."""
+"""Writes records of cells as a run of the matrix does."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from toolchain.io.hashing import file_digest
 def finish(
     folder: RunFolder, cell: Cell, *, state: str = "passed", content: bytes = b"artifact", **more: Any
 ) -> CellRecord:
-    """Leaves an artifact and a record, and returns the latter."""
+    """Writes an artifact and a record, and returns the record."""
     for name in ("cells", "artifacts", "logs"):
         (folder.path / name).mkdir(parents=True, exist_ok=True)
     path = folder.artifact(cell.id)

@@ -1,4 +1,4 @@
-"""Two programs as they are called, compared."""
+"""Compares two flat programs."""
 
 from __future__ import annotations
 
@@ -11,7 +11,12 @@ from windows_side.loader.flat import attribute_of
 
 
 def assert_same_program(ours: FlatProgram, theirs: FlatProgram) -> None:
-    """What ``load`` reads by itself is what torch.export reads: every node and its arguments, and every tensor."""
+    """Checks that two programs are equal: every node with its arguments, every tensor, and which tensors share memory.
+
+    Args:
+        ours: read by our own reader.
+        theirs: read by torch.export.
+    """
     assert _described(ours.module) == _described(theirs.module)
     assert (ours.in_spec, ours.out_spec) == (theirs.in_spec, theirs.out_spec)
     assert (ours.state, ours.changed_inputs) == (theirs.state, theirs.changed_inputs)
@@ -29,13 +34,13 @@ def _in_numpy(tensor: torch.Tensor) -> bool:
 
 
 def _shared(module: torch.nn.Module, names: list[str]) -> list[int]:
-    """Which attributes share memory: for each, the first that has the same."""
+    """Returns for each attribute the index of the first one with the same memory."""
     found = [attribute_of(module, name).untyped_storage().data_ptr() for name in names]
     return [found.index(pointer) for pointer in found]
 
 
 def _described(module: torch.fx.GraphModule) -> list[Any]:
-    """A graph's nodes, by their places instead of their names."""
+    """Returns a graph's nodes, with references by index instead of by name."""
     places = {node: f"node {index}" for index, node in enumerate(module.graph.nodes)}
 
     def described(value: Any) -> Any:

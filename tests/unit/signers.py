@@ -1,4 +1,4 @@
-"""Keys and certificates for tests, made anew; needs the extra ``sign``."""
+"""Makes keys and certificates for tests; needs the extra ``sign``."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def new_key(
 
 
 class Authority:
-    """Issues certificates; the days are counted from today."""
+    """An authority that issues certificates; their days count from today."""
 
     def __init__(
         self, folder: Path, name: str = "ca", issuer: Authority | None = None, days: tuple[int, int] = (-9, 9)

@@ -1,4 +1,4 @@
-"""A factory that prints what the toolchain itself might: none of it may be taken for a phase or a document."""
+"""A factory that prints texts like those of the toolchain, none of which may be taken for an event or a document."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A terminal for a command to write to. POSIX only."""
+"""Runs a command at a pseudo-terminal. POSIX only."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 
 def at_a_terminal(command: Sequence[str], *, columns: int = 80, **environment: str) -> str:
-    """What a command writes to a terminal of so many columns, its control sequences included."""
+    """Returns what a command writes to a terminal with ``columns`` columns, control sequences included."""
     import fcntl
     import pty
     import termios

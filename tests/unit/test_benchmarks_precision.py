@@ -1,4 +1,4 @@
-"""The table of ``benchmarks/gpu/precision.py``."""
+"""The table of ``benchmarks/gpu/precision.py``: its figures, and which goals it reports as missed."""
 
 from __future__ import annotations
 

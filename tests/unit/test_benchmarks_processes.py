@@ -1,4 +1,4 @@
-"""Work in processes, one of which may die."""
+"""A process pool of the benchmarks goes on when a process dies."""
 
 from __future__ import annotations
 

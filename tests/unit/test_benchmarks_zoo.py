@@ -1,4 +1,4 @@
-"""The zoo's own machinery: forks, random weights, and what counts as worse."""
+"""The machinery of the zoo: forks, random weights, and which results count as worse."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ def test_a_row_without_engines_or_tensors_is_not_right() -> None:
     call: Any = (torch.ones(2),), {}
 
     def compared(networks: dict[str, Any], outputs: list[Any]) -> str:
-        # What a build gives, but for the build: a row of no engine is compared with itself.
+        # A stand-in for the result of a build: a row without engines would be compared with itself.
         built = SimpleNamespace(networks=networks, run_networks=lambda *_: outputs)
         sample = SimpleNamespace(inputs=[torch.ones(2)], outputs=outputs)
         return str(_compared(row, built, [sample], call)["state"])

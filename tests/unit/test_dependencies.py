@@ -1,4 +1,4 @@
-"""What the packages import is what pyproject.toml asks for: nothing less, and nothing more."""
+"""pyproject.toml lists exactly the distributions that the packages import."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import windows_side
 from tests.conftest import ROOT
 from toolchain.io.toml import parse_toml
 
-# Where a module is not called as its distribution.
+# Modules whose names differ from their distributions'.
 DISTRIBUTIONS = {
     "torch_tensorrt": "torch-tensorrt-rtx",
     "pynvml": "nvidia-ml-py",
@@ -32,7 +32,7 @@ OURS = {"toolchain", "linux_side", "windows_side"}
 
 
 def _imported(body: list[ast.stmt]) -> Iterator[str]:
-    """Top-level modules of import statements, but for those that only a type checker sees."""
+    """Yields the top-level modules of import statements, without those that only a type checker reads."""
     for statement in body:
         if isinstance(statement, ast.If) and ast.unparse(statement.test) == "TYPE_CHECKING":
             yield from _imported(statement.orelse)

@@ -1,4 +1,4 @@
-"""Blocks of commands on pages say whether a test runs them; what pages and messages name is there, as it is said."""
+"""Pages mark which blocks of commands a test runs, and the files and pages that pages and messages name exist."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""docs/reference/api.md lists what is public: each is in its package's ``__all__``, and brings no torch with it."""
+"""docs/reference/api.md lists the public names: each is in its package's ``__all__``, and imports no torch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A release is one number, and the changelog, the workflow's template and the pages' install lines say the same."""
+"""The changelog, the workflow's template and the install lines of the pages name the same release."""
 
 from __future__ import annotations
 

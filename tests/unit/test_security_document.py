@@ -1,4 +1,4 @@
-"""docs/trust/: every test that a page names is there, every attack is in the table, and the commands run."""
+"""docs/trust/: every test that a page names exists, every attack has a row in the table, and the commands run."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_every_promise_names_tests_that_exist() -> None:
 
 @pytest.fixture(scope="module")
 def names() -> dict[str, list[str]]:
-    """The names that a row may give, by where they come from."""
+    """Returns the names that a row may give, by their source."""
     from tests.attacks.attacks import ATTACKS
 
     sources = [path.read_text(encoding="utf-8") for path in (TESTS / "attacks").glob("test_*.py")]

@@ -1,4 +1,4 @@
-"""What a person with a Windows GPU sends: the file is written whatever fails, and is taken into the page's table."""
+"""The result file of a user with a Windows GPU is written whatever fails, and becomes a row of the page's table."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def test_what_an_install_line_installs() -> None:
 
 
 def test_the_driver_writes_its_file_whatever_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """All steps, real commands but pip's: the artifact is one by hand, and there is no GPU here."""
+    """Runs all steps with real commands, except pip's. The artifact is handmade, and there is no GPU here."""
     Handmade().write(tmp_path / "a.pt2")
     (tmp_path / "trtcross-0.1.0-py3-none-any.whl").touch()
     monkeypatch.setattr(DRIVER, "pip", lambda *words: [sys.executable, "-c", f"raise SystemExit({str(tmp_path)!r})"])
@@ -124,7 +124,7 @@ def test_the_driver_writes_its_file_whatever_fails(tmp_path: Path, monkeypatch: 
 
 
 def test_no_folder_is_named_wherever_the_result_is_and_wherever_a_text_is_cut(tmp_path: Path) -> None:
-    """A text's last 2,000 characters are kept: cut first, the text would begin with a part of the folder's name."""
+    """Only the last 2,000 characters of a text are kept; cut first, it would still hold a part of the folder's name."""
     folder = tmp_path / "alice" / "models"
     record = DRIVER.Record(tmp_path / "r.json", folder)
     code = f"import sys; sys.stderr.write({str(folder)!r} + 'x' * {DRIVER.TAIL - 6}); raise SystemExit(1)"

@@ -1,4 +1,4 @@
-"""Words that the house no longer uses: plain verbs are shorter, and a reader who learns English knows them."""
+"""The repository uses plain words, which are shorter and which readers who learn English know."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 
 from tests.conftest import ROOT
 
-# A pattern, and what to write there.
+# Patterns of words that are no longer used, and what to write instead.
 REPLACED = {
     r"shall": "must, will, or the present tense",
     r"(hold|holds|held) (it |them )?against": "compare",
@@ -23,11 +23,11 @@ REPLACED = {
     r"makes NaN": "returns NaN",
     r"the dead": "a killed process",
 }
-# Lists of what was done, licences, and what never changes or was not written by hand.
+# Files that are not checked: the changelog, licences, and files that never change or are not written by hand.
 LEFT = re.compile(
     r"LICENSE|CHANGELOG\.md|tests/fuzz/corpus/|schema/|schema1/|toolchain/manifest/models\.py|wheels\.lock"
 )
-# Where a word of the list is meant.
+# Places where a word of the list is right.
 MEANT = {
     ("docs/trust/attacks.md", "lies"),  # a size that is not true
     ("tests/unit/test_words.py", None),

@@ -1,4 +1,4 @@
-"""The workflows: valid, pinned, with least rights, and made of steps that run here too."""
+"""The workflows are valid and pinned, have the least rights, and consist of steps that also run here."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if not (ROOT / ".github").is_dir():
     pytest.skip("the workflows are not here", allow_module_level=True)
 
 WORKFLOWS = [ROOT / ".github/workflows/ci.yml", ROOT / "ci/templates/trtcross.yml"]
-# Seen as these tags in the actions' own repositories on 23 November 2026.
+# These commits had these tags in the actions' repositories on 23 November 2026.
 PINNED = {
     "actions/checkout": ("3d3c42e5aac5ba805825da76410c181273ba90b1", "v7.0.1"),
     "actions/setup-python": ("5fda3b95a4ea91299a34e894583c3862153e4b97", "v7.0.0"),
@@ -84,7 +84,7 @@ def test_windows_is_tried_with_two_pythons(path: Path) -> None:
 
 @each_workflow
 def test_every_step_is_a_command_that_runs_here_too(path: Path) -> None:
-    """No expression is pasted into a shell, and `ci/leg.py` takes every one of its command lines."""
+    """No expression is inserted into a shell command, and `ci/leg.py` accepts each of its command lines."""
     for job in jobs(path).values():
         for step in job["steps"]:
             if "run" not in step:

@@ -1,4 +1,4 @@
-"""What `build` shows while it works: a bar for each phase at a terminal, with TensorRT's own share."""
+"""`build` shows a bar for each phase on a terminal, with TensorRT's own progress."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A build option is written once: the library, the command line and the matrix take it from its field."""
+"""A build option is defined once: the library, the command line and the matrix take it from its field."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from toolchain.errors import UsageError
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="artifacts are built on Linux")
 
-# Options that are not there yet, each a kind of its own. Nothing but the class knows of them.
+# New options, each of another type, which only this class defines.
 MORE_OPTIONS = """
 import json, sys
 from pathlib import Path

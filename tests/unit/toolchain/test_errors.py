@@ -1,4 +1,4 @@
-"""Errors that cross a process boundary keep what they know."""
+"""Errors that cross a process boundary keep all their parts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``module:factory`` and ``FILE.py:factory``: found, called, and nothing of the process is changed for good."""
+"""``module:factory`` and ``FILE.py:factory`` are found and called, without lasting changes to the process."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def broken():
 
 @pytest.fixture
 def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> str:
-    """A module in the current folder, imported by no other test, and two that it imports."""
+    """A module in the current folder that no other test imports, and two modules that it imports."""
     name = f"made_for_{request.node.name}"
     (tmp_path / f"{name}.py").write_text(MODULE.format(name=name))
     (tmp_path / f"helper_of_{name}.py").write_text("")

@@ -1,4 +1,4 @@
-"""Each limit of a reader is asked for by the writer, by name; and what is within them is read in little memory."""
+"""A writer checks every limit of the readers and names it, and files within the limits are read in little memory."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ MEMORY = 200 * 2**20
 
 
 def graph(nodes: int = 0, **members: Any) -> dict[str, Any]:
-    """A graph as torch writes it, of operators that stay in PyTorch."""
+    """Returns a graph of operators that stay in PyTorch, as torch writes it."""
     document: dict[str, Any] = json.loads(json.dumps(Handmade().graph))
     tensor = {"dtype": 7, "sizes": [{"as_int": 8}, {"as_int": 1000}], "requires_grad": False, "device": {
         "type": "cuda", "index": 0}, "strides": [{"as_int": 1000}, {"as_int": 1}], "storage_offset": {"as_int": 0},
@@ -51,7 +51,7 @@ def graph(nodes: int = 0, **members: Any) -> dict[str, Any]:
 
 
 def small(monkeypatch: pytest.MonkeyPatch, limit: Limit | JsonLimit, most: int) -> None:
-    """Lowers a limit, wherever it was imported by name."""
+    """Lowers a limit in every module that has imported it by name."""
     [name] = [name for name, value in vars(limits).items() if value is limit]
     lower: Limit | JsonLimit = replace(limit, most=most) if isinstance(limit, Limit) else replace(limit, size=most)
     for module in [module for module in list(sys.modules.values()) if getattr(module, name, None) is limit]:
@@ -120,7 +120,7 @@ def _converted(folder: Path) -> None:
 
 
 def _converted_foreign(folder: Path) -> None:
-    """Its list of tensors grows: what is one character there is six in ours."""
+    """Converts a foreign file whose list of tensors grows: a character there becomes an escape of six in ours."""
     config = json.dumps({"config": {}, "x": "\u00e9" * 100}, ensure_ascii=False).encode()
     Foreign(entries={"data/constants/model_constants_config.json": config}).write(folder / "a.pt2")
     with open_artifact(folder / "a.pt2") as artifact:
@@ -178,7 +178,7 @@ print(next(line.split()[1] for line in open("/proc/self/status") if line.startsw
 @pytest.mark.skipif(sys.platform != "linux", reason="peak memory is read from /proc")
 @pytest.mark.slow
 def test_a_graph_of_18_mib_is_written_and_read_in_little_memory(tmp_path: Path) -> None:
-    """Of 37,000 operators; it was written, and then called damaged."""
+    """The graph has 37,000 operators. An earlier release wrote it, and then reported it as damaged."""
     text = dump_graph(graph(nodes=37_000))
     assert len(text) > 17.8 * 2**20
     require_readable_graph(text)

@@ -1,4 +1,4 @@
-"""What is read of an artifact is read once, however many ask for it."""
+"""Each part of an artifact is read once, however many callers need it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from windows_side.preflight.selection import select
 
 
 def counted(monkeypatch: pytest.MonkeyPatch, owner: Any, name: str) -> list[None]:
-    """Counts the calls of a function, which does what it did."""
+    """Counts the calls of a function, which still works as before."""
     real: Callable[..., Any] = getattr(owner, name)
     calls: list[None] = []
 

@@ -1,4 +1,4 @@
-"""Work that takes over a second is shown: by a bar on a terminal, by a line elsewhere; what is done at once is not."""
+"""Work of over a second is shown, as a bar on a terminal and as a line elsewhere; shorter work is not."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_a_terminal_gets_a_bar_that_leaves_nothing_behind() -> None:
     text = at_a_terminal([sys.executable, "-c", WORK])
     assert re.search(r"reading every byte .*50%", click.unstyle(text))
     assert "at once" not in text
-    # What stays is what stands behind the last erasure of each line.
+    # Only the text after the last erasure of each line remains on the screen.
     assert [line.rpartition("\x1b[2K")[2] for line in text.splitlines() if "\x1b[2K" in line][-1] == "done"
     assert "a line between" in text
 

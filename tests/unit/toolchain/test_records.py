@@ -1,4 +1,4 @@
-"""The manifest's reader refuses what pydantic refuses, by the models of the same classes, and takes what it takes."""
+"""The manifest's reader accepts and refuses the same documents as pydantic's models of the same classes."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ WRONG: list[Any] = [
 
 
 def _changed(document: Any, rng: random.Random) -> Any:
-    """The document with one place of it replaced, removed or doubled."""
+    """Returns the document with one of its values replaced, removed or doubled."""
     value = copy.deepcopy(document)
     place = value
     while True:
@@ -78,7 +78,7 @@ def _taken_by_pydantic(document: dict[str, Any]) -> bool:
 
 
 def _taken_by_us(document: dict[str, Any]) -> bool:
-    """The fields one by one: what must be true of several together pydantic's models do not know."""
+    """Whether our reader accepts each field alone: pydantic's models have no rules about several fields."""
     fields = {name: value for name, value in document.items() if name != "schema_version"}
     try:
         Manifest._checked(fields)
@@ -96,7 +96,7 @@ def test_pydantic_takes_and_refuses_the_same_manifests() -> None:
             changed = _changed(document, rng)
             ours = _taken_by_us(changed)
             theirs = _taken_by_pydantic(changed)
-            # pydantic takes more forms of a time, numbers among them.
+            # pydantic accepts more forms of a time, numbers among them.
             assert ours == theirs or (theirs and changed["created"] != document["created"]), changed
             taken += ours
     assert taken > 100

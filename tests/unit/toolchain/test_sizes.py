@@ -1,4 +1,4 @@
-"""Sizes in bytes: one reading of them, wherever one is given."""
+"""Sizes in bytes are read alike wherever one is given."""
 
 from __future__ import annotations
 

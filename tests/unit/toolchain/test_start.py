@@ -1,4 +1,4 @@
-"""What is not imported where a start must be short: each of these takes longer than a manifest to read."""
+"""Starts that must be fast do not import modules that take longer than reading a manifest."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SLOW = {"pydantic", "pydantic_core", "annotated_types", "filelock", "rich", "jin
 
 
 def _modules(*arguments: str) -> set[str]:
-    """Every module that a fresh Python imports, by its own account."""
+    """Returns every module that a fresh Python imports, as it reports them."""
     command = [sys.executable, "-X", "importtime", *arguments]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     lines = [line for line in done.stderr.splitlines() if line.startswith("import time:")]

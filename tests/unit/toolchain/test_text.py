@@ -1,4 +1,4 @@
-"""Strict JSON, base64 as a stream, and the graph's text."""
+"""Strict JSON, streamed base64, and the graph's text."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def test_base64_over_several_chunks() -> None:
 
 @given(st.text("AQgwZ+/=-_\n ", max_size=24), st.integers(1, 6))
 def test_base64_is_read_only_in_its_canonical_form(text: str, quantum: int) -> None:
-    """One text for one engine: what decodes is what encoding gives."""
+    """Each engine has one text: only the text that encoding gives is decoded."""
     try:
         raw = decode(text.encode(), 4 * quantum)
     except MalformedArtifactError:
@@ -225,5 +225,5 @@ def _spec(kind: str, context: object) -> str:
     ],
 )
 def test_treespecs_that_import_nothing(spec: str, plain: bool) -> None:
-    """A named tuple's class is looked up by name among those that the reader has registered."""
+    """The class of a named tuple is found by name among those that the reader has registered."""
     assert is_plain_treespec(spec) is plain

@@ -24,7 +24,7 @@ WEIGHTS = {f"data/weights/weight_{i}": random.Random(i).randbytes(3 * 2**20) for
 
 @pytest.fixture(params=[True, False], ids=["positioned", "locked"])
 def artifact(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Artifact:
-    """With the system's positioned reads, and without, as on Windows."""
+    """An open artifact, with the system's positioned reads and without them, as on Windows."""
     if not request.param:
         monkeypatch.delattr(os, "pread", raising=False)
         monkeypatch.delattr(os, "preadv", raising=False)

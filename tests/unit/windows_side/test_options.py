@@ -1,4 +1,4 @@
-"""How an artifact is loaded is written once: `load`, the verbs and the processes of `bench` agree."""
+"""The settings of `load` are defined once, for the library, the verbs and the processes of `bench`."""
 
 from __future__ import annotations
 

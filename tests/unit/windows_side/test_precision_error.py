@@ -1,4 +1,4 @@
-"""What the precision costs stands beside what `verify` measures; much more than that is a warning."""
+"""`verify` reports its errors with what the precision alone costs, and warns about much larger ones."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One number of TensorRT's phases within phases."""
+"""TensorRT's nested phases become one number of steps."""
 
 from __future__ import annotations
 

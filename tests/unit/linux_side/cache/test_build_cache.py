@@ -1,4 +1,4 @@
-"""The build cache without torch: keys, entries, what is served and what never is, and `trtcross store`."""
+"""The build cache without torch: its keys, its entries, which entries it serves, and `trtcross store`."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def cache(tmp_path: Path) -> BuildCache:
 
 
 def built(folder: Path, key: str = KEY, size: int = 0) -> Path:
-    """An artifact as a build leaves it."""
+    """Writes an artifact as a build does."""
 
     def edit(document: dict[str, Any]) -> None:
         document["build"] = {"seconds": {"convert": 1.5}, "cache_key": key, "from_cache": False}
@@ -54,7 +54,7 @@ def add(cache: BuildCache, folder: Path, key: str = KEY, size: int = 0) -> Path:
 
 
 def parts(path: Path) -> tuple[dict[str, bytes], dict[str, Any]]:
-    """Every entry's bytes but the manifest's, and the manifest."""
+    """Returns the bytes of every entry except the manifest, and the manifest."""
     with open_artifact(path) as artifact:
         entries = {name: artifact.container.read(name) for name in artifact.container.entries}
     return entries, json.loads(entries.pop(MANIFEST_ENTRY))
@@ -334,7 +334,7 @@ def test_a_programs_key_has_the_gpu_and_the_golden_outputs(source: Path) -> None
 
 @pytest.fixture
 def shared(cache: BuildCache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> BuildCache:
-    """A cache of three builds, where the command finds it."""
+    """A cache with three builds, which the command line uses."""
     for key in (KEY, OTHER, THIRD):
         add(cache, tmp_path, key)
         time.sleep(0.01)

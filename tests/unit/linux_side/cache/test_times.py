@@ -1,4 +1,4 @@
-"""Seconds left, of what past builds took."""
+"""The seconds that a build still needs, estimated from past builds."""
 
 from __future__ import annotations
 

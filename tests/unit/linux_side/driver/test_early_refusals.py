@@ -1,4 +1,4 @@
-"""What is wrong for certain is refused before a process is started, and before torch is imported."""
+"""Certain errors are reported before a build process starts, and before torch is imported."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from toolchain.errors import BuildFailedError, UsageError
 
 @pytest.fixture
 def no_child(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Lets no build process start: the test is about what is refused without one."""
+    """Makes a test fail that starts a build process."""
 
     def start(*_: Any, **__: Any) -> None:
         raise AssertionError("the build process was started")
@@ -82,7 +82,7 @@ GIB = 2**30
 
 @pytest.fixture
 def free(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
-    """What this machine has free, as the test needs it: no test may fill its memory or its disk."""
+    """Sets the free memory and disk space that a build sees, because no test may fill the real ones."""
     sizes = {"memory": 64 * GIB, "disk": 200 * GIB}
     monkeypatch.setattr(room, "free_memory", lambda: sizes["memory"])
     monkeypatch.setattr(room.shutil, "disk_usage", lambda _: SimpleNamespace(free=sizes["disk"]))

@@ -1,4 +1,4 @@
-"""Which builds share a stage: those that agree on all that it depends on, and no others."""
+"""Builds share a stage if all options that the stage depends on are equal, and only then."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def build(model: str = "m:a", **options: Any) -> Build:
 
 
 def test_each_option_belongs_to_one_stage() -> None:
-    """A new option has to be told of: until it is, no stage sees it."""
+    """A new option must be assigned to a stage; until then no stage depends on it."""
     named = [name for names in STAGES.values() for name in names]
     assert sorted(named) == sorted(BuildOptions.model_fields)
 

@@ -1,4 +1,4 @@
-"""``--many``: the combinations, and the names of their files."""
+"""``build --many``: the combinations of options, and the names of their files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What factories return, in the ways in which people return it."""
+"""Factories may return a model and its example in many forms."""
 
 from __future__ import annotations
 

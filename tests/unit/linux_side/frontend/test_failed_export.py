@@ -1,4 +1,4 @@
-"""A model whose graph depends on data is refused with its own line, and with what to write there instead."""
+"""The error about a model whose graph depends on data names the model's line, and what to write there instead."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Halved(torch.nn.Module):
 
 
 class Stepped(torch.nn.Module):
-    """The line is in a function that the model calls."""
+    """A model whose line is in a function that the model calls."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return torch.relu(steps(x))
@@ -65,7 +65,7 @@ class Cut(torch.nn.Module):
 
 
 class Counted(torch.nn.Module):
-    """The number of rows is data's own."""
+    """A model whose number of rows depends on data."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         rows = x[x > 0]

@@ -1,4 +1,4 @@
-"""What a run takes at other sizes, told from the graph."""
+"""The memory and the work of a run at other sizes, estimated from the graph."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ KIB = 1024
 
 
 def cost(function: Any, rows: int, **parts: Any) -> Any:
-    """Of a call on rows of 256 numbers, a KiB each."""
+    """Returns the estimated cost of a call on rows of 256 numbers, 1 KiB each."""
     model, x = Case(function, **parts).eval(), torch.ones(6, 256)
     program = torch.export.export(model, (x,), dynamic_shapes=({0: Dim.DYNAMIC(min=2, max=4096)},))
     symbol = next(symbol for symbol in program.range_constraints if str(symbol).startswith("s"))

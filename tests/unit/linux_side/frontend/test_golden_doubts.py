@@ -1,4 +1,4 @@
-"""Golden outputs that prove nothing, or are not the model's, are told to whoever builds."""
+"""A build warns about golden outputs that prove nothing, or that are not the original model's."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What golden samples are: whose outputs, at which sizes, of which state, and what is said of them."""
+"""Golden samples: whose outputs they hold, at which sizes, from which state, and the warnings about them."""
 
 from __future__ import annotations
 
@@ -173,7 +173,7 @@ def slow(timed: Any, seconds: float) -> Any:
 
 
 def test_a_sample_that_would_take_too_much_memory_is_left_out_and_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    """At its peak the model has its input, both products and the rows' sums: 16 KiB at 16 rows, 16 MiB at 512."""
+    """The model's peak holds its input, both products and the sums of rows: 16 KiB at 16 rows, 16 MiB at 512."""
     monkeypatch.setattr(golden, "free_memory", lambda: 2 * 2**20)
     model = Case(lambda s, x: (x @ x.T).relu().sum(1)).eval()
     recording = record((model, (torch.randn(16, 8),)), 3, "x.0=2:16:512")

@@ -1,4 +1,4 @@
-"""Weights of a saved program are mapped from its file."""
+"""The weights of a saved program are mapped from its file."""
 
 from __future__ import annotations
 

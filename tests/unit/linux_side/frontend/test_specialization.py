@@ -1,4 +1,4 @@
-"""An example's size that is one of the model's own fixes nothing; what torch cannot leave free is explained."""
+"""An example whose size is the model's own stays dynamic; the error about a size that torch fixes explains why."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from toolchain.guards.grammar import Size  # noqa: E402
 
 
 class WindowMask(nn.Module):
-    """SwinIR: the mask of the model's own size is ready, any other is computed."""
+    """As in SwinIR: the mask for the model's own size is stored, and masks for other sizes are computed."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -36,7 +36,7 @@ class WindowMask(nn.Module):
 
 
 class Positions(nn.Module):
-    """A vision transformer: its table of positions is resized for any other number of rows than its own."""
+    """As in a vision transformer: the table of positions is resized for every number of rows but its own."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -49,7 +49,7 @@ class Positions(nn.Module):
 
 
 class OnlyAt(nn.Module):
-    """It computes something else at its own size."""
+    """A model that computes something else at its own size."""
 
     def forward(self, x: Tensor) -> Tensor:
         return x * 2 if x.shape[2] == 16 else x * 3

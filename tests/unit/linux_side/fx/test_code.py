@@ -1,4 +1,4 @@
-"""Generated code at need, and saving without torch's test of itself: the same as torch's own."""
+"""Generating code only when it is needed, and saving without torch's self-check, give the same as torch does."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from linux_side.fx.saving import save
 
 
 def double(gm: torch.fx.GraphModule) -> None:
-    """Doubles what a graph gives, and asks for new code."""
+    """Doubles a graph's result, and recompiles the graph."""
     output = gm.graph.output_node()
     with gm.graph.inserting_before(output):
         doubled = gm.graph.call_function(torch.mul, (output.args[0], 2))
@@ -66,7 +66,7 @@ def test_after_an_error_torch_is_as_it_was() -> None:
 
 
 class Branches(torch.nn.Module):
-    """A graph within a graph, a buffer that changes, and a nested output."""
+    """A model with a graph within its graph, a buffer that changes, and a nested output."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Which calls draw random numbers, and which are an operator's training form."""
+"""Which calls draw random numbers, and which calls are the training form of an operator."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def operators() -> Iterator[torch._ops.OpOverload]:
 
 
 def test_pytorchs_tag_is_on_every_operator_that_takes_a_generator_or_drops() -> None:
-    """What it is not on: initializers, and an LSTM's single layer, which drops nothing."""
+    """The tag is not on initializers, nor on an LSTM's single layer, which drops nothing."""
     untagged = {
         op._opname
         for op in operators()

@@ -1,4 +1,4 @@
-"""What a saved program would hold, without saving it."""
+"""The records that a saved program would have are known without saving it."""
 
 from __future__ import annotations
 

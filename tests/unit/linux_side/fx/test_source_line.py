@@ -1,4 +1,4 @@
-"""A refusal names the line of the model, not a line of PyTorch."""
+"""An error names the line of the model, not a line of PyTorch."""
 
 from __future__ import annotations
 

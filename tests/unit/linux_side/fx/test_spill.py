@@ -1,4 +1,4 @@
-"""Weights that go into a file: the same values for whoever holds them, in no memory of their own."""
+"""Weights that are moved to a file keep their values for every holder, and use no memory of their own."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ SIDE = 512  # a square of floats of 1 MiB
 
 
 def anonymous() -> int:
-    """Bytes of this process that are no file's."""
+    """Returns the bytes of this process's anonymous memory."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("RssAnon"))
 
@@ -75,7 +75,7 @@ def test_what_is_no_tensor_in_memory_stays_as_it_is(tmp_path: Path) -> None:
 
 
 def mapped(path: Path) -> torch.Tensor:
-    """A tensor of 1 MiB as safetensors gives it: mapped from its file."""
+    """Returns a tensor of 1 MiB that is mapped from its file, as safetensors does."""
     return torch.from_file(str(path), shared=False, size=SIDE * SIDE, dtype=torch.float32)
 
 
@@ -132,7 +132,7 @@ print((before - anonymous()) >> 20)
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="memory is told apart by Linux")
 def test_memory_is_given_back(tmp_path: Path) -> None:
-    """In a process of its own: malloc keeps what was freed where tests before this one have used much."""
+    """Runs in a process of its own, because malloc keeps freed memory after tests that have used much."""
     command = [sys.executable, "-c", _GIVES_BACK, str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT)
     assert int(done.stdout) > 60

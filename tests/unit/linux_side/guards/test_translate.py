@@ -1,4 +1,4 @@
-"""Guards as torch writes them, into our grammar: the same truth for every size, floats too."""
+"""Guards of torch are translated to our grammar with the same truth value for every size, with floats too."""
 
 from __future__ import annotations
 

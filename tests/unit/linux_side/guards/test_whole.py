@@ -1,4 +1,4 @@
-"""Sizes that go through a factor are whole expressions, where those say the same as floats do."""
+"""Sizes that are multiplied by a factor become integer expressions, where those equal the floats."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The names of engines' bindings over one artifact, of graphs that are parted by hand: nothing is built."""
+"""The names of bindings of all engines in an artifact, for graphs that are partitioned by hand; nothing is built."""
 
 from __future__ import annotations
 
@@ -33,11 +33,15 @@ def _reshaped(graph: Any, value: Any) -> Any:
 
 
 def _parted(middle: Any, inputs: list[str], *taken: str) -> dict[str, tuple[tuple[str, ...], str]]:
-    """Two engines and what is between them in PyTorch; gives each engine's inputs and its first output.
+    """Names the bindings of two engines with a part in PyTorch between them.
 
     Args:
-        inputs: of the second engine, as its own graph calls them.
-        taken: what it takes: the model's input ``x``, the first engine's ``h`` or the middle's ``m``.
+        middle: what PyTorch computes from the first engine's output.
+        inputs: the names of the second engine's inputs in its own graph.
+        taken: the values that they are: the model's input ``x``, the first engine's ``h`` or the middle's ``m``.
+
+    Returns:
+        The inputs and the first output of each engine.
     """
     root = torch.nn.Module()
     root.add_module("_run_on_acc_0", _part(["x"], lambda graph, x: (_doubled(graph, x), x)))
@@ -69,7 +73,7 @@ def test_no_engine_has_one_name_twice() -> None:
 
 
 def test_a_name_that_another_value_has_gets_the_engines_number() -> None:
-    """The second engine calls a value as the first calls its own input, and another as the first its output."""
+    """The second engine has the first one's names of an input and of an output for other values."""
     inputs, output = _parted(_part(["h"], _reshaped), ["x", "output1"], "m", "x")["_run_on_acc_2"]
     assert inputs == ("engine1_x", "x")
     assert output == "engine1_output0"

@@ -1,4 +1,4 @@
-"""What calls become, computed once for each distinct call, is what torch makes of the whole program."""
+"""Decomposing each distinct call once gives the same program as torch's decomposition of the whole program."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _OF_THE_CALL = ("stack_trace", "nn_module_stack", "original_aten")
 
 
 class Layers(nn.Module):
-    """The same layer several times: attention, norms, views, parts."""
+    """A model with the same layer several times: attention, norms, views, parts."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -38,7 +38,7 @@ class Layers(nn.Module):
 
 
 class Written(nn.Module):
-    """A residual block as torchvision writes it: in place."""
+    """A residual block that writes in place, as torchvision's does."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -54,7 +54,7 @@ class Written(nn.Module):
 
 
 class Numbers(nn.Module):
-    """Calls that differ in a number alone, or in whether an argument is the same tensor twice."""
+    """A model whose calls differ only in a number, or in whether two arguments are the same tensor."""
 
     def forward(self, x: Any, y: Any) -> Any:
         whole = y * 2, y * 2.0, y * True, y - y, y - (y + 1)
@@ -67,7 +67,7 @@ class Identity(nn.Module):
 
 
 class Strided(nn.Module):
-    """A decomposition's result that is in memory otherwise than the operator's own."""
+    """A model in which a decomposition's result has other strides than the operator's."""
 
     def forward(self, x: Any) -> Any:
         y = F.interpolate(x.to(memory_format=torch.channels_last), scale_factor=2.0, mode="bilinear")
@@ -82,7 +82,7 @@ class Sliced(nn.Module):
 
 
 class Viewed(nn.Module):
-    """A tensor is written to of which there is a view already."""
+    """A model that writes to a tensor after a view of it was made."""
 
     def forward(self, x: Any) -> Any:
         y = x * 2
@@ -92,7 +92,7 @@ class Viewed(nn.Module):
 
 
 class PartOfWritten(nn.Module):
-    """A part of a tensor is written to, and then the tensor is read."""
+    """A model that writes to a part of a tensor, and then reads the tensor."""
 
     def forward(self, x: Any) -> Any:
         y = x * 2
@@ -130,7 +130,7 @@ def _said(value: Any) -> Any:
 
 
 def _nodes(program: Any) -> list[Any]:
-    """All that a build looks at of each node."""
+    """Returns everything about each node that a build uses."""
     return [
         [
             (node.op, node.name, str(node.target)),
@@ -169,7 +169,7 @@ def test_each_node_is_torchs_own(module: nn.Module, args: tuple[Any, ...]) -> No
 
 
 def _saved(program: Any) -> Any:
-    """The program as it comes from a file: no two values behind its nodes share memory any more."""
+    """Saves and loads the program, after which no two values of its nodes share memory."""
     file = io.BytesIO()
     torch.export.save(program, file)
     file.seek(0)
@@ -231,7 +231,7 @@ def test_what_calls_do_not_tell_by_themselves_goes_torchs_way(module: nn.Module,
     with pytest.raises(PlainWayError):
         distinct_calls._Decomposer(program, _table()).run()
     found, expected = run_decompositions(program, _table()), program.run_decompositions(_table())
-    # Torch itself names nodes otherwise the second time that it asks of a size that varies.
+    # torch itself gives nodes other names the second time that it reads a dynamic size.
     assert [str(node.target) for node in found.graph.nodes if node.op == "call_function"] == [
         str(node.target) for node in expected.graph.nodes if node.op == "call_function"
     ]

@@ -1,4 +1,4 @@
-"""Models in which a rule of precision matters, each with its example."""
+"""Models for which a rule of precision matters, each with its example."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from linux_side.precision.apply import functional_program
 
 
 def exported(model: nn.Module, *args: Any) -> ExportedProgram:
-    """The functional fp32 program of a model in evaluation mode."""
+    """Returns the functional fp32 program of a model in evaluation mode."""
     with torch.no_grad():
         return functional_program(torch.export.export(model.eval(), args))
 
 
 class Attention(nn.Module):
-    """Spelled out, with a mask of fp32's lowest number; a row of it masks everything."""
+    """Attention in single operators, with a mask of fp32's lowest number; one row masks everything."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -31,7 +31,7 @@ class Attention(nn.Module):
 
 
 class Rotary(nn.Module):
-    """A table of angles from a buffer and whole positions."""
+    """Rotary positions: a table of angles from a buffer and integer positions."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -44,7 +44,7 @@ class Rotary(nn.Module):
 
 
 class Warp(nn.Module):
-    """A flow from a convolution moves the pixels of an image, and goes on into a second convolution."""
+    """Warps an image by a flow from a convolution; the flow is also the input of a second convolution."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -61,7 +61,7 @@ class Warp(nn.Module):
 
 
 class Pixels(nn.Module):
-    """Rows are picked by numbers that were computed as floats."""
+    """Picks rows by indices that are computed as floats."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -73,7 +73,7 @@ class Pixels(nn.Module):
 
 
 class Norms(nn.Module):
-    """A hand-made RMS norm, a layer norm, a global average."""
+    """An RMS norm in single operators, a layer norm, and a global average."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -81,12 +81,12 @@ class Norms(nn.Module):
         self.weight = nn.Parameter(torch.ones(16))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        x = self.inner(x) * 300  # whose squares fp16 cannot hold
+        x = self.inner(x) * 300  # the squares exceed fp16's largest number
         return x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + 1e-6) * self.weight
 
 
 class Cache(nn.Module):
-    """State that a product reads, and a sum of all that came, over many calls."""
+    """State that a product reads, and a sum of all inputs over many calls."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -102,7 +102,7 @@ class Cache(nn.Module):
 
 
 class SmallVariance(nn.Module):
-    """Batch norm of a channel that hardly varies: fp16 knows neither its variance nor its epsilon."""
+    """Batch norm of a channel that hardly varies: fp16 can hold neither the variance nor epsilon."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -123,7 +123,7 @@ class Cancels(nn.Module):
 
 
 class Parts(nn.Module):
-    """One part of three loses its numbers in halves."""
+    """Three parts, one of which is wrong in halves."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""A program in mixed precision, chosen by rules or by measurement; what is measured, warned of and refused."""
+"""Mixed precision by rules or by measurement: what is measured, and what gives a warning or an error."""
 
 from __future__ import annotations
 

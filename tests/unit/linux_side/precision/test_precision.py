@@ -1,4 +1,4 @@
-"""What the rules keep in fp32, and that a program in mixed precision gives what the fp32 one gives."""
+"""What the rules keep in fp32, and that a program in mixed precision agrees with the fp32 program."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The search for what must stay in fp32: as few parts as the tolerance lets, within its passes."""
+"""The search for parts that must stay in fp32: as few as the tolerance allows, within the number of passes."""
 
 from __future__ import annotations
 

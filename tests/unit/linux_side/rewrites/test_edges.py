@@ -1,4 +1,4 @@
-"""Decompositions at their edges give what PyTorch's own operators give."""
+"""Decompositions agree with PyTorch's own operators in edge cases."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ LINEAR = torch.ops.aten.linear.default
 
 
 class Attention(torch.nn.Module):
-    """Queries, and keys and values of fewer heads; one product has a bias, and one another input."""
+    """Queries, and keys and values with fewer heads; one product has a bias, and one has a different input."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -31,7 +31,7 @@ class Attention(torch.nn.Module):
 
 
 class Unusual(torch.nn.Module):
-    """A weight of two products that is read besides, one that is a view of a transposed one, and one of one row."""
+    """Weights that are unusual: shared by two products and read elsewhere, a view of a transpose, or of one row."""
 
     def __init__(self) -> None:
         super().__init__()

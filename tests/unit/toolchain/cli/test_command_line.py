@@ -1,4 +1,4 @@
-"""What people and scripts see: exit codes, documents, and how little is imported."""
+"""The command line: exit codes, messages, JSON documents, and how little is imported."""
 
 from __future__ import annotations
 
@@ -143,7 +143,7 @@ def test_a_size_is_read_on_the_command_line_as_in_the_library(tmp_path: Path) ->
     pytest.importorskip("linux_side.commands.build")
     run = CliRunner().invoke
     build = ["build", str(tmp_path / "none.pt2"), "-o", str(tmp_path / "o.pt2"), "--workspace"]
-    assert "there is no model" in run(cli, [*build, "1GiB"]).stderr  # it went on
+    assert "there is no model" in run(cli, [*build, "1GiB"]).stderr  # parsing succeeded
     wrong = run(cli, [*build, "much"])
     assert wrong.exit_code == 2 and "'much' is not a size" in wrong.stderr and "16GiB" in wrong.stderr
 
@@ -174,7 +174,7 @@ def test_sizes_as_people_read_them(size: int, text: str) -> None:
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no broken pipes")
 def test_a_reader_that_goes_away_is_no_bug(tmp_path: Path) -> None:
-    """As in `trtcross inspect X --json | head`."""
+    """The reader of `trtcross inspect X --json | head` closes the pipe early."""
     program = "import os; os.close(0); r, w = os.pipe(); os.close(r); os.dup2(w, 1)\n"
     program += "import sys; sys.argv = ['trtcross', 'doctor', '--json']\nfrom toolchain.cli.main import main; main()"
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120)
@@ -183,7 +183,7 @@ def test_a_reader_that_goes_away_is_no_bug(tmp_path: Path) -> None:
 
 
 def on_stdout(stdout: str, *words: str) -> subprocess.CompletedProcess[str]:
-    """A verb whose stdout is what a line of Python makes of it."""
+    """Runs a verb in a process whose stdout a line of Python has set."""
     program = f"import os, sys; {stdout}; sys.argv = {['trtcross', *words]}\n"
     program += "from toolchain.cli.main import main; main()"
     return subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=False)

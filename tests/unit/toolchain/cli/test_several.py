@@ -1,4 +1,4 @@
-"""Several artifacts in one inspect, check and verify, by name and by pattern."""
+"""Several artifacts for one inspect, check or verify, by name and by pattern."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The file: container, splice, graph writer, artifact, manifest, convert."""
+"""The artifact's file: container, splicing, graph writer, manifest, and conversion."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 @pytest.mark.parametrize("size", [1 << 20, (1 << 20) - 8192 - 100])
 def test_a_full_disk_fails_the_build_and_spares_the_old_file(small_disk: Path, size: int) -> None:
-    """Once while an entry is written, once when the last bytes are flushed."""
+    """The disk is full once while an entry is written, and once when the last bytes are flushed."""
     path = write(small_disk / "a.pt2", {"old": b"1"})
     before = path.read_bytes()
     with pytest.raises(BuildFailedError, match="No space left"), ContainerWriter(path) as writer:
@@ -160,7 +160,7 @@ def test_a_spliced_archive_is_a_file_like_any_other(tmp_path: Path, moves: list[
                 with pytest.raises(ValueError, match="before its start"):
                     file.seek(offset, whence)
                 continue
-            # a stream in memory takes no negative offset from its end or its place
+            # A stream in memory accepts no negative offset from its end or its position.
             target = file.seek(offset, whence)
             model.seek(target)
             assert (file.read(count), file.tell()) == (model.read(count), model.tell())
@@ -309,7 +309,7 @@ def test_the_install_lines_name_the_index_of_torchs_cuda_build(tmp_path: Path) -
 
 
 def test_an_entry_of_torchs_beyond_4_gib_is_read_and_one_that_says_another_place_is_not() -> None:
-    """The bytes of the header are those that torch 2.14 wrote behind 4 GiB of other entries."""
+    """The bytes of the header are those that torch 2.14 wrote after 4 GiB of other entries."""
     name, place = b"model/data/weights/weight_9", 4294967568
     padding = bytes.fromhex("464203005a5a5a")
 

@@ -1,4 +1,4 @@
-"""Files of other kinds, told by their first bytes: as ARTIFACT and as MODEL, with torch not imported."""
+"""Files of other kinds are recognized by their first bytes, as ARTIFACT and as MODEL, without importing torch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Artifacts without a manifest: every ABI version, what is refused, and what a reason to trust changes."""
+"""Foreign artifacts, without a manifest: every ABI version, what is refused, and what a reason to trust allows."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def test_field_lists_of_the_wrong_length_are_refused(tmp_path: Path, abi: int, l
 
 
 def test_a_plan_that_another_release_runs_gets_that_release_s_engine_info(tmp_path: Path) -> None:
-    """Torch-TensorRT-RTX 2.12 may be installed with TensorRT-RTX 1.6, whose plans 2.14 runs."""
+    """Torch-TensorRT-RTX 2.12 may be installed with TensorRT-RTX 1.6, whose plans release 2.14 runs."""
     Foreign(abi=9, torch="2.12.0+cu130").write(tmp_path / "a.pt2")
     with open_artifact(tmp_path / "a.pt2") as artifact:
         convert_artifact(artifact, tmp_path / "b.pt2", release="2.14")
@@ -261,7 +261,7 @@ def test_what_is_malformed(tmp_path: Path, name: str) -> None:
 
 
 def places(value: Any) -> list[tuple[Any, Any]]:
-    """Every container in a document, with each of its keys."""
+    """Returns every container in a document, with each of its keys."""
     keys: Any = list(value) if isinstance(value, dict) else range(len(value)) if isinstance(value, list) else ()
     return [(value, key) for key in keys] + [place for key in keys for place in places(value[key])]
 
@@ -437,7 +437,7 @@ def test_upstream_s_own_metadata(tmp_path: Path) -> None:
 
 @given(st.data())
 def test_damaged_metadata_is_read_or_refused(data: st.DataObject) -> None:
-    """Also where names and calls are still whole."""
+    """Damage that leaves names and calls intact is included."""
     raw = bytearray(base64.b64decode(UPSTREAM_METADATA))
     for _ in range(data.draw(st.integers(1, 4))):
         raw[data.draw(st.integers(0, len(raw) - 1))] = data.draw(st.integers(0, 255))

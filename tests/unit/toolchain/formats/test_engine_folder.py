@@ -1,4 +1,4 @@
-"""An artifact as a folder of plain engines: what is in it, and that each byte of it is checked."""
+"""An artifact as a folder of plain engines: its contents, and that every byte is checked."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ SCHEMA1 = ROOT / "tests" / "compatibility" / "schema1"
 
 @pytest.fixture(scope="session")
 def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model that keeps state, in buffers that its engine writes in place."""
+    """The folder of a model with state, in buffers that its engine writes in place."""
     out = tmp_path_factory.mktemp("folder") / "engines"
     with open_artifact(SCHEMA1 / "kv_cache.pt2") as artifact:
         write_engine_folder(artifact, out)

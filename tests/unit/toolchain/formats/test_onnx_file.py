@@ -1,4 +1,4 @@
-"""An artifact's ONNX file: what is in it, what proves it, what it refuses. Real artifacts, read and never run."""
+"""An artifact's ONNX file: its contents, its checks, and what is refused. Artifacts are real; engines are not run."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def test_every_byte_of_a_file_is_checked(embedded: Path, tmp_path: Path) -> None
         changed.write_bytes(data[:place] + bytes([data[place] ^ 1]) + data[place + 1 :])
         with pytest.raises((MalformedArtifactError, IncompatibleError)):
             verify_onnx(changed)
-    # The last is the same model to every reader, a field said twice.
+    # The last change repeats a field, so that every reader still sees the same model.
     for other in (data[:-1], data + b"\0", data + data[-20:], b"", data + data[:2]):
         changed.write_bytes(other)
         with pytest.raises(MalformedArtifactError):
@@ -174,7 +174,7 @@ def test_what_onnx_or_the_plugin_cannot_have_is_refused(artifact: str, message: 
 
 
 def _source(**changes: Any) -> Source:
-    """That of an artifact with one engine, its program or manifest changed."""
+    """Returns the source of an artifact with one engine, whose program or manifest is changed."""
     with open_artifact(SCHEMA1 / "static.pt2") as artifact:
         source = Source.of(artifact)
     for name, value in changes.items():
@@ -183,7 +183,7 @@ def _source(**changes: Any) -> Source:
 
 
 def _program(steps: tuple[Any, ...], outputs: tuple[Output, ...]) -> Program:
-    """One of a tensor ``x``."""
+    """Returns a program with one input, the tensor ``x``."""
     return Program(
         state={}, inputs=("x",), casts=(), used=frozenset(), steps=steps, outputs=outputs, state_updates=(),
         input_updates=(),
@@ -217,7 +217,7 @@ def test_names_that_onnx_cannot_hold_are_refused(name: str, message: str) -> Non
 
 
 def test_an_engines_name_is_its_own_and_other_values_give_way() -> None:
-    """A size is called as the second engine calls its input, and an output as the first calls its output."""
+    """A size has the name of the second engine's input, and an output has the name of the first engine's output."""
     source = _source()
     [entry] = source.manifest.engines
     renamed = {"inputs": [entry.inputs[0].model_copy(update={"name": "rows"})]}
@@ -350,7 +350,7 @@ def test_the_signature_goes_along_and_is_of_the_converted_file(tmp_path: Path) -
         ):
             again = verify_converted(converted.path)
             assert "build.pub" in str(require_signature_of(again.source.manifest_sha256, again.signed, policy))
-    # Beside another artifact's file it is refused, and a stale one is not left beside a new file.
+    # A signature of another artifact's file is refused, and a stale one is not left with a new file.
     with open_artifact(SCHEMA1 / "half.pt2") as other, pytest.raises(TrtcrossError, match="of another artifact"):
         require_signature_of(other.manifest_sha256, tmp_path / "model.onnx", policy)
     _written("half", tmp_path / "model.onnx")

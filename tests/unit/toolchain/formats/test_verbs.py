@@ -1,4 +1,4 @@
-"""``convert --format`` and ``verify`` of what it wrote, as people call them."""
+"""``convert --format``, and ``verify`` of the files that it wrote, on the command line."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The grammar of guards: what is read, what is refused, and that a guard's text says what it says."""
+"""The grammar of guards: what is read, what is refused, and that a guard means what its text means in Python."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ rules = st.recursive(
 
 
 def plainly(expression: Expression, sizes: dict[Size, int]) -> int:
-    """What an expression comes to, by Python's own operators."""
+    """Evaluates an expression by Python's own operators."""
     if isinstance(expression, Number):
         return expression.value
     if isinstance(expression, Size):

@@ -1,4 +1,4 @@
-"""Guards with the ranges of sizes: what contradicts them, what is said of a violation, and the nearest that fits."""
+"""Guards with ranges of sizes: contradictions, the message about a violation, and the nearest sizes that fit."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The lines that install trtcross name no index, where its name could be anybody's."""
+"""The lines that install trtcross use no package index, where anybody could own its name."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""This machine's memory, and the limit of the container around it."""
+"""The memory of this machine, and of the container that limits it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Files that are whole, or as they were before: two writers at once, one that is killed, one that fails."""
+"""A file is whole or unchanged, whether two writers write it at once, or one is killed or fails."""
 
 from __future__ import annotations
 

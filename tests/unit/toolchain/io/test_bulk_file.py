@@ -1,4 +1,4 @@
-"""What is written in blocks, past the page cache or not, is what was given, and a failure comes out."""
+"""Writing in blocks, with or without the page cache, writes the given bytes, and failures are raised."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_rewriting_what_is_in_a_block_that_is_gone(tmp_path: Path, offset: int) 
 
 
 class Refusing(io.FileIO):
-    """A file on a system that opens files past the cache, and writes none."""
+    """A file on a file system that accepts O_DIRECT at open and rejects the write."""
 
     code = errno.EINVAL
 

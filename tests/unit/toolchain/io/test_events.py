@@ -1,4 +1,4 @@
-"""Events from a child: on a pipe of their own, whole or not at all, and no business of the child's own children."""
+"""Events of a child arrive whole or not at all, on a pipe of their own that the child's own children do not get."""
 
 from __future__ import annotations
 

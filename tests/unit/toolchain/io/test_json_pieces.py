@@ -1,4 +1,4 @@
-"""A text read piece by piece is the one that is read whole."""
+"""Reading JSON piece by piece gives the same as reading it whole."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a command reads is never what it writes."""
+"""A command never writes to a file that it reads."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ WAYS = ("same", "relative", "dots", "symlink", "hard link", "folder link")
 
 
 def another_path(way: str, path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Another path of the same file, which ends in .pt2."""
+    """Returns another path of the same file, which ends in .pt2."""
     other = path.with_name("other.pt2")
     if way == "relative":
         monkeypatch.chdir(path.parent)
@@ -35,7 +35,7 @@ def another_path(way: str, path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def linked(link: Path, target: Path) -> Path:
-    """A symbolic link; Windows needs a right for it, and Wine makes none without a word."""
+    """Makes a symbolic link, or skips the test: Windows needs a right for it, and Wine silently makes none."""
     try:
         link.symlink_to(target, target_is_directory=target.is_dir())
     except OSError as error:

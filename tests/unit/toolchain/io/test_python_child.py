@@ -1,4 +1,4 @@
-"""A child runs our modules, whatever stands in the current folder."""
+"""A child runs our modules, whatever is in the current folder."""
 
 from __future__ import annotations
 

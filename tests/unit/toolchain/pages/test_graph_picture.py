@@ -1,4 +1,4 @@
-"""The graph as a picture: engines, what stays in PyTorch, the tensors between them; artifacts of real builds."""
+"""The picture of a graph: engines, operators in PyTorch and the tensors between them, for artifacts of real builds."""
 
 from __future__ import annotations
 

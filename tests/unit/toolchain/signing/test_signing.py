@@ -1,4 +1,4 @@
-"""Signing an artifact and asking who signed it; refused signatures are in ``tests/attacks/test_signatures.py``."""
+"""Signing an artifact, and checking who signed it. ``tests/attacks/test_signatures.py`` has refused signatures."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def test_a_renamed_artifact_keeps_its_signature(tmp_path: Path, artifact: Path, 
 
 
 def test_the_library_itself_verifies_the_manifest(tmp_path: Path, artifact: Path, key: KeyFiles) -> None:
-    """As docs/trust/signing.md says: with the manifest taken out of the artifact, and without trtcross."""
+    """Verifies as docs/trust/signing.md describes: with the manifest from the artifact, and without trtcross."""
     signature = sign(artifact, key.private)
     container = Container(artifact)
     manifest = tmp_path / "manifest.json"
@@ -100,7 +100,7 @@ def test_the_library_itself_verifies_the_manifest(tmp_path: Path, artifact: Path
 
 
 def test_what_the_signature_covers(artifact: Path, key: KeyFiles) -> None:
-    """The signature the manifest, and its digests the rest: an engine's byte, changed, passes the one alone."""
+    """The signature covers the manifest, whose digests cover the rest: a changed engine passes only the signature."""
     sign(artifact, key.private)
     data = artifact.read_bytes()
     at = data.index(b"dnRydA") + 80  # within the engine's base64
@@ -121,7 +121,7 @@ def test_a_damaged_artifact_is_not_signed(artifact: Path, key: KeyFiles) -> None
 
 
 def _secrets(key: KeyFiles, password: bytes | None = None) -> list[bytes]:
-    """The private key in every form in which it might be written down: as PEM's lines, raw, in hex, in base64."""
+    """Returns the private key in every form in which it might leak: the lines of its PEM, raw, in hex, in base64."""
     loaded = serialization.load_pem_private_key(key.private.read_bytes(), password)
     assert isinstance(loaded, ec.EllipticCurvePrivateKey)
     number = loaded.private_numbers().private_value
@@ -250,7 +250,7 @@ def test_a_policy_that_is_missing(tmp_path: Path) -> None:
 def test_without_a_reader_of_toml_the_module_to_install_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The extra ``sign`` does not bring it."""
+    """The extra ``sign`` does not install it."""
     (tmp_path / "policy.toml").write_text("version = 1\n[[signer]]\nkey = 'key.pub'\n")
     monkeypatch.setattr(sys, "version_info", (3, 10, 0))
     monkeypatch.setitem(sys.modules, "tomli", None)

@@ -1,4 +1,4 @@
-"""What ``bench`` makes of its figures: spread, comparison with a baseline, and its page."""
+"""``bench`` and its figures: percentiles, comparison with a baseline, and the page."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def test_the_page_has_every_figure() -> None:
 def test_the_command_says_what_was_measured_and_compares_it(
     tmp_path: Path, baseline: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The figures are made up: measuring needs a GPU, and tests/gpu does it."""
+    """The figures are invented, because measuring needs a GPU; tests/gpu measures."""
     asked: list[BenchmarkOptions] = []
     machine = {"gpu": "NVIDIA RTX 4090"}
     steady = Steady(machine, Latency.of([1.12] * 5), back_to_back=0.5, loaded=2**20, peak=2**21, original=None)

@@ -1,4 +1,4 @@
-"""What ``run`` writes: by several at once, and where it cannot."""
+"""The file of outputs that ``run`` writes, with several writers at once and where it cannot be written."""
 
 from __future__ import annotations
 

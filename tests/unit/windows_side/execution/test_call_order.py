@@ -1,4 +1,4 @@
-"""Each call waits for the one before. There are no streams without a GPU: these say what is asked of them."""
+"""Each call waits for the one before. Without a GPU there are no streams, so stand-ins record what is asked of them."""
 
 from __future__ import annotations
 

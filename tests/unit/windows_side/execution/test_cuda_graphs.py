@@ -1,7 +1,7 @@
-"""Which graph a call gets, what is copied, and what is left when a capture fails.
+"""CUDA graphs of a loaded model: which graph a call gets, what is copied, and the state after a capture has failed.
 
-CUDA captures nothing without a GPU, so a stand-in records the operators of a capture and replays them on the very
-tensors that they were recorded with: fixed addresses, as in a CUDA graph. tests/gpu has the real ones.
+CUDA captures nothing without a GPU, so a stand-in records the operators of a capture and replays them on the tensors
+that they were recorded with: the addresses are fixed, as in a CUDA graph. tests/gpu has real ones.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ from windows_side.execution import cuda_graphs
 from windows_side.execution.cuda_graphs import CapturedProgram
 from windows_side.execution.flat_program import flat_program
 
-# More calls than it takes until a graph works in place.
+# More calls than are needed until a graph works in place.
 MANY = 12
 
 
 class Recorder(TorchDispatchMode):
-    """Lets operators make their results' memory, and writes nothing to what was there before."""
+    """Records operators: they allocate their results, and write nothing to existing tensors."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -42,11 +42,11 @@ class Recorder(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         result = args[0] if func._schema.is_mutable else func(*args, **kwargs)
-        # Aliases, for a CUDA graph keeps nobody's tensors alive.
+        # Aliases are recorded, because a CUDA graph keeps no tensors alive.
         self.calls.append(pytree.tree_map_only(torch.Tensor, torch.Tensor.detach, (func, args, kwargs, result)))
         return None if func._schema.is_mutable and not func._schema.returns else result
 
-    @torch.inference_mode()  # a CUDA graph knows nothing of modes; in this one everything may be written to
+    @torch.inference_mode()  # a CUDA graph has no modes, and in this one every tensor may be written to
     def replay(self) -> None:
         for func, args, kwargs, result in self.calls:
             if func._schema.is_mutable:
@@ -59,9 +59,9 @@ class StandIn:
     """CUDA graphs on the CPU.
 
     Attributes:
-        captures: how many there were.
+        captures: the number of captures.
         replays: the graphs that were replayed, in order.
-        broken: how many of the next captures fail.
+        broken: the number of next captures that fail.
     """
 
     def __init__(self) -> None:
@@ -83,7 +83,7 @@ class StandIn:
 
 
 class Memory:
-    """Gives the first memory that nobody holds any more, as torch's allocator on a GPU does; malloc has its moods."""
+    """Returns the first memory that is no longer held, as torch's allocator on a GPU does; malloc may not."""
 
     def __init__(self) -> None:
         self._blocks: list[tuple[torch.Tensor, weakref.ref[torch.Tensor]]] = []
@@ -91,7 +91,7 @@ class Memory:
 
     def empty_like(self, tensor: torch.Tensor, **options: Any) -> torch.Tensor:
         if options or type(tensor) is not torch.Tensor or tensor.device.type != "cpu":
-            return self._empty_like(tensor, **options)  # torch.export's own
+            return self._empty_like(tensor, **options)  # a call of torch.export itself
         for index, (block, holder) in enumerate(self._blocks):
             if holder() is None and block.shape == tensor.shape and block.dtype is tensor.dtype:
                 self._blocks.pop(index)
@@ -118,7 +118,7 @@ def cuda(monkeypatch: pytest.MonkeyPatch) -> StandIn:
         monkeypatch.setattr(torch.cuda, name, value)
     monkeypatch.setattr(cuda_graphs, "capture_stream", lambda device: stream)
     monkeypatch.setattr(torch, "empty_like", Memory().empty_like)
-    monkeypatch.setattr(cuda_graphs, "_ALIGNMENT", 1)  # memory on the CPU may lie anywhere
+    monkeypatch.setattr(cuda_graphs, "_ALIGNMENT", 1)  # memory on the CPU may be anywhere
     return stand_in
 
 
@@ -136,7 +136,7 @@ class Counter(torch.nn.Module):
 
 
 class Log(torch.nn.Module):
-    """Its state says where the next call writes, and there is no more room than calls."""
+    """A model whose state holds where the next call writes; it has room for exactly the calls of the test."""
 
     def __init__(self, room: int) -> None:
         super().__init__()
@@ -150,7 +150,7 @@ class Log(torch.nn.Module):
 
 
 class Odd(torch.nn.Module):
-    """Results that are no tensors, an input that is a result, and two dtypes of one shape."""
+    """A model with results that are not tensors, an input that is a result, and two dtypes of one shape."""
 
     def forward(self, x: torch.Tensor, times: int) -> tuple[Any, ...]:
         return None, 3, x, (x * times).long(), x * times
@@ -174,7 +174,7 @@ def counter(cuda: StandIn) -> Both:
 
 
 def call(captured: CapturedProgram, *leaves: torch.Tensor) -> list[torch.Tensor]:
-    """As a loaded model calls it; the last results are the user-visible ones."""
+    """Calls a captured program as a loaded model does; the last of the outputs are the ones that a user gets."""
     with torch.no_grad():
         outputs = captured.replay_in_place(leaves)
         return outputs if outputs is not None else captured(*leaves)
@@ -206,7 +206,7 @@ def test_no_result_changes_with_a_later_call(counter: Both, cuda: StandIn) -> No
 
 
 def test_state_that_says_where_to_write_is_no_step_ahead(cuda: StandIn) -> None:
-    room = 9  # one call more than it takes until a graph works in place
+    room = 9  # one call more than are needed until a graph works in place
     captured, original = captured_program(Log(room), torch.zeros(1, 3)), Log(room)
     x = torch.empty(1, 3)
     for _ in range(room):

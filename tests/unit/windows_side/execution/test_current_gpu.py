@@ -1,4 +1,4 @@
-"""The current GPU stays the caller's; here two GPUs are pretended, of which only the current one's number is seen."""
+"""The caller's current GPU is kept. The two GPUs of these tests are only numbers."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from windows_side.execution.current_gpu import keep_current_gpu
 
 @pytest.fixture
 def current(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
-    """The current GPU's number, as the one element; callbacks are taken back at the end."""
+    """A list whose only element is the number of the current GPU; callbacks are removed at the end."""
     place, callbacks = [0], list(gc.callbacks)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
@@ -30,7 +30,7 @@ def current(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
 
 
 class Engine:
-    """Makes its GPU the current one when it is released, and is in a cycle, as a real one does."""
+    """An engine that makes its GPU the current one when it is released, and is in a cycle, as a real one may be."""
 
     def __init__(self, current: list[int]) -> None:
         self.current, self.cycle = current, self

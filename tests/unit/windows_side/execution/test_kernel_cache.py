@@ -1,4 +1,7 @@
-"""The files of compiled kernels: whose they are, whole or not used at all, bounded. Real kernels are in tests/gpu."""
+"""The files of compiled kernels: each has one owner, is whole or not used, and their sizes are limited.
+
+tests/gpu has real kernels.
+"""
 
 from __future__ import annotations
 
@@ -58,7 +61,7 @@ def test_the_least_recently_used_go_first(tmp_path: Path) -> None:
 
 
 class Handle:
-    """TensorRT-RTX's handle serializes nothing without a GPU: this one has a byte more each time."""
+    """Replaces TensorRT-RTX's handle, which serializes nothing without a GPU; it has one byte more each time."""
 
     def __init__(self, _: str) -> None:
         self.saves = 0

@@ -1,4 +1,4 @@
-"""Launches go on beside each other, captures alone."""
+"""Launches may run at the same time; a capture runs alone."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SOON, LONG = 0.05, 10.0
 
 @contextmanager
 def elsewhere(context: object) -> Iterator[tuple[Event, Event]]:
-    """Enters a context in another thread: gives what is set when it is in, and what lets it go."""
+    """Enters a context in another thread; yields the event that is set inside, and the event that ends it."""
     entered, leave = Event(), Event()
 
     def work() -> None:

@@ -1,4 +1,4 @@
-"""State and inputs that calls change are read as they were before the call, by both readers of a graph."""
+"""A call reads the state and inputs that it changes as they were before, with both readers of a graph."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def _by_torch(program: Any) -> Called:
 
 
 def _without_clones(program: Any) -> Any:
-    """As a compiler leaves it: in a graph of values a copy is for nothing."""
+    """Removes clones, as a compiler does: they change nothing in a functional graph."""
     for node in list(program.graph.nodes):
         if node.target is torch.ops.aten.clone.default:
             for spec in program.graph_signature.output_specs:

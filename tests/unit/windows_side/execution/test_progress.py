@@ -1,4 +1,4 @@
-"""Who waits for kernels to be compiled is told, on stderr alone."""
+"""A first call that compiles kernels is shown on stderr only."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which inputs get a CUDA graph of their own; what such a graph takes for granted."""
+"""Which inputs get an in-place CUDA graph, and what such a graph relies on."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from windows_side.execution.stable_addresses import StableAddresses, places_of  
 
 
 def captures(addresses: list[int], limit: int) -> int:
-    """How many graphs calls at these addresses cost, where ``limit`` are kept."""
+    """Returns how many captures calls at these addresses cause, where ``limit`` graphs are kept."""
     hot, kept, count = StableAddresses(), OrderedDict[object, None](), 0
     for address in addresses:
         places = ((address,),)

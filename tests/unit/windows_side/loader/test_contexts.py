@@ -1,4 +1,4 @@
-"""``load(contexts=)`` on the CPU: real graphs and torch's own operators, engines that are functions (``host_gpu``)."""
+"""``load(contexts=)`` on the CPU, with real graphs and operators of torch; engines are functions (``host_gpu``)."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def loaded(name: str, count: int) -> LoadedModel:
 
 
 def called(model: LoadedModel, x: Any) -> Any:
-    """Its results, one behind another."""
+    """Calls a model, and returns its results as one flat tensor."""
     return torch.cat([value.flatten() for value in pytree.tree_leaves(model(x, shift=SHIFT))])
 
 
@@ -93,7 +93,7 @@ def test_as_many_calls_run_at_once_as_there_are_contexts_and_each_has_its_own_re
     both = Barrier(2)
 
     def function(inputs: dict[str, Any], outputs: dict[str, Any]) -> None:
-        both.wait(timeout=20)  # broken where calls are queued
+        both.wait(timeout=20)  # it breaks if calls are queued
         sums(inputs, outputs)
 
     model = loaded("mixed", 2)
@@ -108,7 +108,7 @@ def test_as_many_calls_run_at_once_as_there_are_contexts_and_each_has_its_own_re
 
 
 def never_at_once(count: int) -> Callable[[dict[str, Any], dict[str, Any]], None]:
-    """An engine that fails where so many of its calls run at once."""
+    """Returns an engine that fails if ``count`` of its calls run at once."""
     all_of_them = Barrier(count)
 
     def function(inputs: dict[str, Any], outputs: dict[str, Any]) -> None:
@@ -120,7 +120,7 @@ def never_at_once(count: int) -> Callable[[dict[str, Any], dict[str, Any]], None
 
 
 def test_the_first_call_in_a_context_is_alone(host: Host) -> None:
-    """Kernels are compiled and looked up then, and contexts that did so at once ended in a segmentation fault."""
+    """The first call compiles or looks up kernels, and contexts that did so at once ended in a segmentation fault."""
     model = loaded("mixed", 2)
     host.engines[0].function = never_at_once(2)
     assert all(result is not None for result in in_threads(model, [X] * 2))
@@ -135,12 +135,12 @@ def test_a_call_more_waits_for_one_of_them(host: Host) -> None:
 
 
 class Streams(TorchDispatchMode):
-    """Of a GPU, which are not here: notes in which order copies and memory are made, streams wait, and an engine runs.
+    """Stand-ins for the streams of a GPU: they record the order of copies, allocations, waits and engines.
 
     Attributes:
-        order: what was done.
-        copies: of inputs.
-        kept: whether all copies were there still when torch's stream went on.
+        order: what was done, in order.
+        copies: the copies of inputs.
+        kept: whether all copies were still allocated when torch's stream continued.
     """
 
     def __init__(self) -> None:
@@ -169,7 +169,7 @@ class Streams(TorchDispatchMode):
 def test_on_the_default_stream_an_engine_reads_what_was_copied_for_it(
     host: Host, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its own stream waits for all that the default one has to do, copies of inputs that are not in order too."""
+    """The engine's stream waits for the default one, and for copies of inputs that are not contiguous."""
     model = loaded("static", 2)
     [call] = model._program.engines
     streams = Streams()

@@ -1,4 +1,4 @@
-"""An artifact's graph as ``load`` reads it by itself: the same as torch.export reads, and nothing that is not so."""
+"""Our own reader of an artifact's graph reads the same as torch.export, and refuses contradictory graphs."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_it_is_what_torch_reads(name: str) -> None:
 
 
 def test_engines_may_be_objects_of_torchs_classes() -> None:
-    """As on a GPU; of the classes that Torch-TensorRT has, a cache can be made without one."""
+    """On a GPU engines are such objects. Of Torch-TensorRT's classes only a cache can be made without a GPU."""
     with open_artifact(FOLDER / "mixed.pt2") as artifact:
         flat = load_flat(artifact, CPU, None, lambda _: torch.classes.tensorrt.RuntimeCacheHandle(""))
     names = [node.target for node in flat.module.graph.nodes if node.op == "get_attr"]
@@ -156,7 +156,7 @@ def _named(name: str, **arg: Any) -> dict[str, Any]:
     return {"name": name, "arg": arg, "kind": 1 if name in ("self", "dim", "start", "end") else 2}
 
 
-# Behind those of the artifact: a size, and an operator of numbers.
+# Nodes after those of the artifact: a size, and an operator of numbers.
 MORE = [
     {
         "target": "torch.ops.aten.sym_size.int",
@@ -238,7 +238,7 @@ def test_what_torch_may_write_is_left_to_torch(what: str) -> None:
 
 
 def test_an_engine_s_name_is_no_code() -> None:
-    """It is an attribute of the module, which torch writes into Python source."""
+    """An engine's name becomes an attribute of the module, which torch writes into Python source."""
     evil = 'a"), __import__("os").system("echo hurt"), ("'
     with open_artifact(FOLDER / "mixed.pt2") as artifact:
         document = artifact.graph()

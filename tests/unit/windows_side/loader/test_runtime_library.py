@@ -1,4 +1,4 @@
-"""The light runtime, and what happens where it does not load."""
+"""The runtime library without its Python package, and what happens where it does not load."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from windows_side.loader import runtime_library as runtime  # noqa: E402
 
 @pytest.fixture
 def broken(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A library that does not load: its kinds of damage cannot be had here without damaging the installation."""
+    """A library that does not load; a real one cannot be damaged without damaging the installation."""
 
     def refuse(path: str) -> None:
         raise OSError(f"{path}: undefined symbol")

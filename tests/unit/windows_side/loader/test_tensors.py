@@ -1,4 +1,4 @@
-"""Weights and buffers as ``load`` reads them by itself: those that torch has written, sharing memory as they did."""
+"""Our own reader of weights and buffers reads what torch has written, with the same sharing of memory."""
 
 from __future__ import annotations
 

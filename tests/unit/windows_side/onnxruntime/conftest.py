@@ -1,4 +1,4 @@
-"""onnxruntime as :mod:`.reference` has it, in the place of the real one."""
+"""Replaces onnxruntime by the stand-in of :mod:`.reference`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def runtime(monkeypatch: pytest.MonkeyPatch) -> Iterator[ReferenceRuntime]:
-    """Every requirement of the machine is taken as met."""
+    """The stand-in for onnxruntime, on a machine that meets every requirement."""
     pytest.importorskip("onnx")
     from tests.unit.windows_side.onnxruntime.reference import ReferenceRuntime
     from windows_side.onnxruntime import plugin, session

@@ -1,7 +1,7 @@
-"""onnxruntime's interface over ONNX's own reference evaluator; engines are functions of numpy's arrays.
+"""A stand-in for onnxruntime by ONNX's own reference evaluator; engines are functions of numpy arrays.
 
-NVIDIA's plugin registers only with a driver. What is between the manifest and the engines is ours: names, dtypes,
-sizes, state; this evaluates the very model that is written, by ONNX's definitions of its operators.
+NVIDIA's plugin registers only where there is a driver. Names, dtypes, sizes and state between the manifest and the
+engines are our code: this stand-in evaluates the very model that is written, by ONNX's definitions of its operators.
 """
 
 from __future__ import annotations
@@ -14,18 +14,18 @@ import onnx
 from onnx.reference import ReferenceEvaluator
 from onnx.reference.op_run import OpRun
 
-# Of an engine's input arrays, in the order of its bindings.
+# Computes an engine's outputs from its input arrays, in the order of its bindings.
 Function = Callable[..., tuple[Any, ...]]
 
 
 class ReferenceRuntime:
-    """A module ``onnxruntime`` with a plugin that takes one GPU.
+    """A module ``onnxruntime`` with a plugin that supports one GPU.
 
     Attributes:
-        functions: by the beginning of an engine's digest, as the nodes name their partitions.
-        gpus: how many the plugin takes.
-        refusal: what registering the plugin raises, where it does.
-        options: of the last session's provider.
+        functions: what engines compute, by the beginning of an engine's digest, as the nodes name their partitions.
+        gpus: the number of GPUs that the plugin supports.
+        refusal: the error that registering the plugin raises, or None.
+        options: the options of the last session's provider.
     """
 
     name = "nv_tensorrt_rtx"

@@ -1,4 +1,4 @@
-"""An artifact in onnxruntime: calls, checks, comparing with golden, and what is said where something is missing."""
+"""An artifact in onnxruntime: calls, checks, comparison with golden, and errors about missing components."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ STATIC = ROOT / "tests" / "compatibility" / "schema1" / "static.pt2"
 
 
 def _answers(runtime: ReferenceRuntime, path: Path, factor: float = 1.0) -> None:
-    """Lets the artifact's engine give its golden outputs."""
+    """Makes the artifact's engine return its golden outputs times ``factor``."""
     with open_artifact(path) as artifact:
         [(_, wanted)] = read_golden(artifact)
         outputs = tuple(np.asarray(output * factor, output.dtype) for output in wanted if output is not None)

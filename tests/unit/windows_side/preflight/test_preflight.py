@@ -1,4 +1,4 @@
-"""What `check` says of the library search path and of WSL, and what it costs."""
+"""`check`: the library search path, WSL, and how little it imports."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def manifest(target_platform: str = "windows-x86_64") -> Manifest:
     return Manifest.model_validate({**MANIFEST, "target": {**MANIFEST["target"], "platform": target_platform}})
 
 
-# Windows' paths hold colons, which would part them on Linux.
+# Paths of Windows have colons, which would separate them on Linux.
 @pytest.fixture(params=[True] if os.name == "nt" else [True, False], ids=lambda windows: ["linux", "windows"][windows])
 def windows(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> bool:
     """A machine of this system with the packages installed in ``tmp_path / "site"`` and an empty search path."""
@@ -63,7 +63,7 @@ def requirement() -> Requirement:
 
 
 def test_each_library_found_once(windows: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Folders that are not there, that say nothing, or that are the packages' own, are no second copy."""
+    """Folders that do not exist, that have no library, or that are the packages' own, are no second copy."""
     separator = ";" if windows else ":"
     own = [str(tmp_path / "site" / Path(library).parent) for library in LIBRARIES[windows]]
     monkeypatch.setenv(VARIABLE[windows], separator.join([*own, "", str(tmp_path / "none"), str(tmp_path)]))
@@ -138,7 +138,7 @@ def test_wsl_and_what_follows(
 
 
 def answering(monkeypatch: pytest.MonkeyPatch, changes: dict[str, State]) -> None:
-    """A machine that meets every requirement but these."""
+    """Makes a machine that meets every requirement except ``changes``."""
     real = preflight._requirements
 
     def requirements(*arguments: Any) -> Any:

@@ -1,4 +1,4 @@
-"""`select`: which artifact of a folder is the best here, and what is said against each other one."""
+"""`select`: which artifact of a folder is the best for this machine, and why each of the others is not."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ SM80, SM86, SM89, DEFAULT = 0x02, 0x04, 0x08, 0x7E
 
 @pytest.fixture
 def machine(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A machine that has whatever the handmade artifacts need, with an Ada GPU."""
+    """A machine with an Ada GPU that meets every requirement of the handmade artifacts."""
     gpus = Gpus("581.15", (Gpu(0, "NVIDIA GeForce RTX 4090", ADA, 20 * 2**30, 24 * 2**30),))
     versions = {"torch-tensorrt-rtx": "2.14.0", "tensorrt-rtx": "1.6.1.120"}
     met = Requirement("dll-search-path", State.MET, "each found once", "each found once")
@@ -50,7 +50,12 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def artifact(path: Path, *, mask: int = DEFAULT, **changes: Any) -> Path:
-    """An artifact whose header and manifest list these GPUs, and whose manifest is changed at these places."""
+    """Writes an artifact whose header and manifest list GPUs, and whose manifest has these changes.
+
+    Args:
+        mask: the bits of the GPUs in the plan's header.
+        changes: members of the manifest, by name.
+    """
     header = bytearray(plan(b"engine"))
     struct.pack_into("<I", header, 32, mask)
     names = {0x02: "sm_80", 0x04: "sm_86", 0x08: "sm_89", 0x10: "sm_120", 0x20: "sm_121"}
@@ -124,7 +129,7 @@ def test_a_reason_that_all_have_is_said_once(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("machine")
 def test_the_release_counts_to_its_last_number(tmp_path: Path) -> None:
-    """The plan's own header says which, whatever the manifest claims."""
+    """The plan's own header decides, whatever the manifest states."""
     header = bytearray(plan(b"engine"))
     header[24:28] = bytes([1, 6, 1, 119])
     Handmade(engines=[bytes(header)]).write(tmp_path / "other.pt2")
@@ -193,7 +198,7 @@ def test_files_that_are_no_artifacts_are_rows(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("machine")
 def test_the_best_is_one_that_would_be_taken(tmp_path: Path) -> None:
-    """A newer one whose graph holds code comes into question until its graph is looked at."""
+    """A newer artifact whose graph holds code is a candidate until its graph is read."""
     artifact(tmp_path / "good.pt2")
     evil = Handmade(edit_manifest=lambda document: document.update(created="2030-01-01T00:00:00Z"))
     assert evil.graph
@@ -260,7 +265,7 @@ FOLDERS = st.lists(CANDIDATES, min_size=1, max_size=12, unique_by=lambda candida
 
 
 def better(one: Candidate, other: Candidate) -> int:
-    """The contract, written out: the first criterion that differs decides, then the path."""
+    """Compares two candidates by the contract: the first criterion that differs decides, then the path."""
     for criterion in CRITERIA:
         if criterion.rank(one) != criterion.rank(other):
             return -1 if criterion.rank(one) > criterion.rank(other) else 1

@@ -1,4 +1,4 @@
-"""Reports: the page that needs nothing but itself, JUnit XML, and `verify` that writes both whatever the outcome."""
+"""Reports: a self-contained page, JUnit XML, and `verify`, which writes both whatever the outcome."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ SCRIPT = "</script></style><script>window.pwned = 1</script><img src=x onerror='
 
 
 class Tags(HTMLParser):
-    """The elements of a page, their attributes, and what can be read on it."""
+    """Collects the elements of a page, their attributes, and the visible text."""
 
     def __init__(self, html: str) -> None:
         super().__init__()
@@ -72,7 +72,7 @@ class Tags(HTMLParser):
 
 
 def page_of(text: str) -> Page:
-    """A page on which every part holds this text."""
+    """Returns a page on which every part holds this text."""
     bins = [Bin(text, 3, text), Bin(text, 0)]
     blocks = [
         Table([text, text], [[text, TableCell(text, Mark.BAD, code=True)], [text, TableCell(text, link=text)]], text),
@@ -255,7 +255,7 @@ def test_verify_writes_them_for_a_damaged_file_too(tmp_path: Path, damage: Any, 
 
 
 def classes_in(html: Path) -> set[str]:
-    """Of the cells in the table of requirements."""
+    """Returns the CSS classes of the cells in the table of requirements."""
     table = html.read_text("utf-8").partition("What the artifact needs")[2].partition("</table>")[0]
     return {word for value in re.findall(r'<td[^>]*class="([^"]*)"', table) for word in value.split()}
 
@@ -349,7 +349,7 @@ def test_a_bug_is_reported_as_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 
 def finished(path: Path, outputs: list[OutputError], error: TrtcrossError | None) -> Verification:
-    """A verification that has run to its end on a machine with a GPU, with these outputs."""
+    """Returns a verification that has ended on a machine with a GPU, with these outputs."""
     verification = Verification(path, "structure", about_machine=True)
     for _ in verification.run():
         pass

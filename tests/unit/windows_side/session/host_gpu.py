@@ -1,7 +1,7 @@
-"""A GPU that is the host's memory, and engines that are functions of numpy's arrays.
+"""A stand-in for a GPU in the host's memory, and engines that are functions of numpy arrays.
 
-TensorRT deserializes no engine and CUDA has no memory without a GPU, and what a session does between engines is ours:
-where values are, in which order state is written, what happens to errors. tests/gpu runs the same on real ones.
+Without a GPU TensorRT deserializes no engine and CUDA has no memory. What a session does between engines is our code:
+where values are, in which order state is written, how errors are handled. tests/gpu runs the same on real ones.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from windows_side.engines.cuda import OutOfMemoryError
 from windows_side.engines.engine import LoadedEngine
 from windows_side.session import arrays, graphs, running, session
 
-# Of input and output arrays, by the names of bindings.
+# Fills an engine's output arrays from its input arrays, both by the names of bindings.
 Function = Callable[[dict[str, Any], dict[str, Any]], None]
 
 
 class HostMemory:
-    """CUDA's memory functions; each block is checked for being freed once, and is filled with rubbish at first."""
+    """CUDA's memory functions. Each block must be freed exactly once, and holds arbitrary bytes at first."""
 
     def __init__(self) -> None:
         self.blocks: dict[int, Any] = {}
@@ -53,7 +53,7 @@ class HostMemory:
         self.enqueue(lambda: ctypes.memmove(target, source, size))
 
     def enqueue(self, work: Callable[[], object]) -> None:
-        """Does it, or keeps it where a graph is captured."""
+        """Does the work at once, or records it while a graph is captured."""
         if self.captured is None:
             work()
         else:
@@ -61,7 +61,7 @@ class HostMemory:
 
 
 class HostGraph:
-    """What was enqueued while it was captured, to be done at each launch."""
+    """A CUDA graph: the work that was enqueued while it was captured, which each launch does."""
 
     def __init__(self, host: Host, enqueue: Callable[[], None]) -> None:
         self._host = host
@@ -173,7 +173,7 @@ class _Context:
         return True
 
     def _array(self, name: str, shape: tuple[int, ...], dtype: str) -> Any:
-        of_numpy = np.dtype("uint16" if dtype == "bfloat16" else dtype)  # which numpy lacks
+        of_numpy = np.dtype("uint16" if dtype == "bfloat16" else dtype)  # numpy lacks bfloat16
         memory = (ctypes.c_uint8 * (int(np.prod(shape)) * of_numpy.itemsize)).from_address(self.addresses[name])
         return np.ndarray(shape, of_numpy, memory)
 
@@ -214,14 +214,14 @@ class HostEngine:
 
 
 class Host:
-    """What tests look at.
+    """The stand-ins that tests configure and inspect.
 
     Attributes:
-        functions: what engines compute, by their index; sums of their inputs unless a test says otherwise.
-        broken_captures: how many captures are still to fail.
-        captures: how many were begun, and
-        graphs: how many there are, and
-        launches: of graphs.
+        functions: what engines compute, by their index; by default the sums of their inputs.
+        broken_captures: the number of next captures that fail.
+        captures: the number of captures that were begun.
+        graphs: the number of graphs that exist.
+        launches: the number of launches of graphs.
     """
 
     def __init__(self) -> None:
@@ -244,7 +244,7 @@ class Host:
 
 
 def torch_on_host(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Lets torch's tensors of the host pass for tensors on the session's GPU, whose index they give as -1."""
+    """Makes host tensors of torch count as tensors on the session's GPU, whose index they report as -1."""
     import torch
 
     class Tensors(arrays.TorchTensors):
@@ -262,7 +262,7 @@ def torch_on_host(monkeypatch: pytest.MonkeyPatch) -> None:
             kind = getattr(torch, dtype)
             size = int(np.prod(shape)) * kind.itemsize
             whole = torch.full((size + 512,), 0x5A, dtype=torch.uint8)
-            begin = -whole.data_ptr() % 512  # as torch's allocator on a GPU aligns
+            begin = -whole.data_ptr() % 512  # the alignment of torch's allocator on a GPU
             tensor = whole[begin : begin + size].view(kind).view(shape)
             return tensor, tensor.data_ptr()
 
@@ -278,7 +278,7 @@ def torch_on_host(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def exchange_state(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Lets the two states of ``kv_cache`` become each other after a call, whose engine writes one of them in place."""
+    """Makes each call exchange the two states of ``kv_cache``, of which the engine writes one in place."""
 
     def function(inputs: dict[str, Any], outputs: dict[str, Any]) -> None:
         outputs["output0"][...] = inputs["state_keys"].sum() * 1000 + inputs["state_values"].sum()
@@ -305,12 +305,12 @@ def sums(inputs: dict[str, Any], outputs: dict[str, Any]) -> None:
 
 @pytest.fixture
 def host(monkeypatch: pytest.MonkeyPatch) -> Host:
-    """Sessions in this test run on the host."""
+    """Makes sessions of the test run on the host."""
     return on_host(monkeypatch)
 
 
 def on_host(monkeypatch: pytest.MonkeyPatch) -> Host:
-    """Lets sessions run on the host from now on."""
+    """Makes sessions run on the host from now on."""
     made = Host()
     for name, value in {
         "allocate": made.memory.allocate, "free": made.memory.free,

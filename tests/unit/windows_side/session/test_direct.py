@@ -1,4 +1,4 @@
-"""Calls that go the shortest way: like an earlier one, of arrays that stay on a GPU (here the host's memory)."""
+"""Calls of the fast path: like an earlier one, with arrays that stay on a GPU (here the host's memory)."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ SCHEMA1 = ROOT / "tests" / "compatibility" / "schema1"
 
 @pytest.fixture
 def ways(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[bool]]:
-    """Of each call, whether it went the shortest way."""
+    """A list that gets, for each call, whether it used the fast path."""
     taken: list[bool] = []
     direct = Lane.direct
 
@@ -55,14 +55,14 @@ def opened(name: str, **options: Any) -> Session:
 
 
 def aligned(*shape: int, fill: float = 1.0) -> Any:
-    """As torch's allocator on a GPU gives them: at a multiple of 512."""
+    """Returns a tensor at a multiple of 512, as torch's allocator on a GPU does."""
     whole = torch.empty(2048 + 4 * int(np.prod(shape)), dtype=torch.uint8)
     begin = -whole.data_ptr() % 512
     return whole[begin : begin + 4 * int(np.prod(shape))].view(torch.float32).view(shape).fill_(fill)
 
 
 def device_array(*shape: int) -> tuple[DeviceArray, Any]:
-    """An array of our own, and numpy's array of the same memory."""
+    """Returns an array of our own, and a numpy array of the same memory."""
     array = DeviceArray(DeviceMemory(), HostGpu(0), shape, "float32", None)
     memory = (ctypes.c_uint8 * array.nbytes).from_address(array.pointer)
     return array, np.ndarray(shape, np.float32, memory)
@@ -74,7 +74,7 @@ def test_the_second_call_of_a_size_goes_the_shortest_way(host: Host, tensors: No
             y = session(aligned(rows, 8, fill=rows))
             assert y.shape == (rows, 4) and (y == 8 * rows * rows).all()
         kept = [session(aligned(3, 8, fill=value)) for value in (1, 2)]
-        assert [float(y[0, 0]) for y in kept] == [24, 48]  # no call changes what another one gave
+        assert [float(y[0, 0]) for y in kept] == [24, 48]  # no call changes another call's result
     assert ways == [False, True, False, True, True, True, True]
 
 
@@ -111,9 +111,9 @@ def test_arrays_that_cannot_be_read_in_place_are_copied(host: Host, tensors: Non
         session(aligned(2, 8))
         wide = aligned(2, 32, fill=7)
         wide.view(-1)[1:17] = 1
-        assert (session(aligned(8, 2, fill=2).t()) == 32).all()  # in another order
-        assert (session(wide.view(-1)[1:17].view(2, 8)) == 16).all()  # at an address of its own
-        assert (session(torch._neg_view(aligned(2, 8))) == -16).all()  # a sign that is still to come
+        assert (session(aligned(8, 2, fill=2).t()) == 32).all()  # not in C order
+        assert (session(wide.view(-1)[1:17].view(2, 8)) == 16).all()  # at an address that is not aligned
+        assert (session(torch._neg_view(aligned(2, 8))) == -16).all()  # with torch's lazy negation
     assert ways == [False, False, False, False]
 
 
@@ -124,7 +124,7 @@ def test_results_of_ours_go_in_again(host: Host, ways: list[bool]) -> None:
         for value in (1.0, 2.0, 3.0, 4.0):
             values[...] = value
             assert session(x).numpy()[0, 0] == 16 * value
-        assert len(host.memory.blocks) == 2  # a result's memory serves for the next
+        assert len(host.memory.blocks) == 2  # the memory of a result is reused by the next
     assert ways == [False, True, True, True]
 
 
@@ -151,7 +151,7 @@ def test_state_that_must_be_copied_goes_the_long_way(
 
 
 class Order:
-    """What streams were told, beside memory that torch gave and engines that ran."""
+    """Records the waits of streams, torch's allocations and the runs of engines, in order."""
 
     def __init__(self) -> None:
         self.said = list[str]()
@@ -176,7 +176,7 @@ class Order:
 def test_an_engine_writes_to_torchs_memory_when_torch_is_done_with_it(
     host: Host, tensors: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """On the default stream, which the session does not work on: another thread may just have let go of that memory."""
+    """torch works on the default stream and the session does not; another thread may just have released the memory."""
     order = Order()
     with opened("static", contexts=2) as session:
         x = aligned(2, 8)

@@ -54,7 +54,7 @@ def test_arrays_that_stay_where_they_are_are_read_and_written_in_place(host: Hos
             y = session(x)
             copies.append(len(host.memory.streams) - before)
             assert (y.numpy() == 16 * value).all()
-            del y  # its memory serves for the next result
+            del y  # its memory is reused by the next result
         assert copies[3] == 2 and copies[-1] == 0
         kept = [session(x).numpy() for _ in range(2)]
         assert host.captures == host.graphs == 2

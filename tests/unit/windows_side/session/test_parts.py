@@ -1,4 +1,4 @@
-"""The parts of a session by themselves: capsules, weights, programs, structures, memory; CUDA without a GPU."""
+"""The parts of a session alone: capsules, weights, programs, structures and memory; and CUDA without a GPU."""
 
 from __future__ import annotations
 

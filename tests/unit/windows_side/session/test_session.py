@@ -1,4 +1,4 @@
-"""Calls of a session on a GPU that is the host's memory (``host_gpu``): arrays, structure, state, refusals."""
+"""Calls of a session on a GPU that is the host's memory (``host_gpu``): arrays, structure, state, errors."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def test_torch_tensors_of_the_host_come_back_as_such(host: Host) -> None:
 
 
 class OnGpu:
-    """Another library's array that is said to be on the GPU."""
+    """Another library's array, which claims to be on the GPU."""
 
     def __init__(self, array: Any) -> None:
         self.array = array
@@ -163,14 +163,14 @@ class Alone(LaunchLock):
     [
         ((1, 1, 1), 1),
         ((1, 4, 1, 4), 2),
-        ((3, 8, 3, 3), 3),  # its kernels in the other profile are others
-        ((*range(1, 9), *range(1, 9)), 16),  # more than are remembered: alone once more
+        ((3, 8, 3, 3), 3),  # in the other profile it has different kernels
+        ((*range(1, 9), *range(1, 9)), 16),  # more than are remembered, so that they count as first calls again
     ],
 )
 def test_the_first_call_of_each_size_in_each_profile_is_alone(
     host: Host, monkeypatch: pytest.MonkeyPatch, rows: tuple[int, ...], alone: int
 ) -> None:
-    bounds = [[[1, 8], [1, 8], [4, 8]], [[3, 8], [4, 8], [8, 8]]]  # both take 3 and 4
+    bounds = [[[1, 8], [1, 8], [4, 8]], [[3, 8], [4, 8], [8, 8]]]  # both accept 3 and 4
     monkeypatch.setattr(HostEngine, "get_tensor_profile_shape", lambda engine, name, index: bounds[index])
     monkeypatch.setattr(engine, "MOST_SHAPES", 4)
     monkeypatch.setattr(kernels, "LaunchLock", Alone)
@@ -350,7 +350,7 @@ def test_without_a_gpu_it_says_what_to_do() -> None:
 def test_state_that_becomes_other_state_is_read_before_it_is_written(
     host: Host, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """No build of ours leaves such a graph; Torch-TensorRT's own might."""
+    """Our builds write no such graph; Torch-TensorRT's own might."""
 
     exchange_state(host, monkeypatch)
     step = ones(1, 2, 1, 4)

@@ -1,4 +1,4 @@
-"""What a start does ahead and leaves out: the driver by its own library, kernels that are in their file already."""
+"""The start of a session: the driver is started ahead, and kernels that are in their file are not written again."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_a_machine_without_a_driver_is_left_to_cudas_runtime() -> None:
 
 @pytest.mark.skipif(bool(probe_gpus().gpus) or sys.platform != "linux", reason="there is a GPU here, or no Linux")
 def test_a_session_without_a_driver_says_that_and_what_to_do(tmp_path: Path) -> None:
-    """The artifact fits this system, so that the driver is what is missing; CUDA was asked for it in the meantime."""
+    """The artifact fits this system, so that only the driver is missing; CUDA is started at the same time."""
     pytest.importorskip("tensorrt_rtx")
     with open_artifact(ROOT / "tests" / "compatibility" / "schema1" / "static.pt2") as artifact:
         convert_artifact(artifact, tmp_path / "here.pt2", Platform.LINUX_X86_64)
@@ -43,7 +43,7 @@ def test_a_session_without_a_driver_says_that_and_what_to_do(tmp_path: Path) -> 
 
 
 class Driver:
-    """NVIDIA's library, which no machine without a GPU has."""
+    """A stand-in for NVIDIA's library, which machines without a GPU lack."""
 
     def __init__(self, refuses: str = "") -> None:
         self.refuses, self.calls = refuses, list[str]()
@@ -71,7 +71,7 @@ def test_a_driver_that_finds_no_gpu_is_asked_for_no_more(monkeypatch: pytest.Mon
 
 
 class Config:
-    """Of an engine, and its runtime cache: TensorRT makes neither without a GPU. It counts what is asked for."""
+    """A stand-in for an engine's configuration and its runtime cache, which need a GPU; it counts the requests."""
 
     def __init__(self) -> None:
         self.kernels, self.serialized = b"", 0
@@ -92,7 +92,7 @@ class Config:
 
 
 class Current:
-    """A GPU that is current."""
+    """A stand-in for a GPU, which is always the current one."""
 
     def current(self) -> Any:
         from contextlib import nullcontext

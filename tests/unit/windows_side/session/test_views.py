@@ -1,4 +1,4 @@
-"""Views and casts around an engine, without torch: on a GPU that is the host's memory (``host_gpu``)."""
+"""Views and casts around an engine in a session, on a GPU that is the host's memory (``host_gpu``)."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def cast(source: str, output: str, dtype: int) -> dict[str, Any]:
 
 @pytest.fixture
 def edited(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
-    """Puts nodes before and behind the engine of ``static``, which takes x (2, 8) and gives (2, 4)."""
+    """Adds nodes before and after the engine of ``static``, which takes x (2, 8) and returns (2, 4)."""
 
     def edit(
         before: list[Any], behind: list[Any], engine_input: str, outputs: list[str], given: str, *dtypes: str

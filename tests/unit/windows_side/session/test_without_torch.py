@@ -1,4 +1,4 @@
-"""A session is made, called and closed where no torch can be imported."""
+"""A session is made, called and closed where torch cannot be imported."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.conftest import ROOT
 
 pytest.importorskip("tensorrt_rtx")
 
-# As if it were not installed: nobody imports it, and nobody finds it.
+# Makes torch look as if it were not installed: it can neither be imported nor found.
 ABSENT = """
 import sys
 sys.modules.update(dict.fromkeys(["torch", "torch_tensorrt", "torchvision"]))
@@ -53,7 +53,7 @@ def test_the_test_would_see_torch() -> None:
 
 
 def test_the_real_engines_api_has_what_a_session_calls() -> None:
-    """TensorRT makes no engine without a GPU: the names at least are those of the real classes."""
+    """TensorRT makes no engine without a GPU, so only the names of the real classes are checked."""
     import tensorrt_rtx as trt
 
     for kind, names in {

@@ -1,6 +1,6 @@
-"""Stands for the process that compiles kernels, which only a machine with a GPU has: does what ``$STAND_IN`` says.
+"""A stand-in for the process that compiles kernels, which needs a GPU; it does what ``$STAND_IN`` says.
 
-Everything around it is real: the process, what it writes, how it is ended, and the cache's files.
+Everything around it is real: the process, what it writes, how it is ended, and the files of the cache.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""``warm`` up to the GPU: the calls that it makes, its child's life and death, and the cache that is left."""
+"""``warm`` without a GPU: the calls that it makes, how its child ends, and the files that remain."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def test_sizes_on_the_command_line() -> None:
 
 @pytest.fixture
 def behave(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Puts the stand-in in the child's place; what is asked of the machine is waived."""
+    """Replaces the child by the stand-in, and waives the requirements on the machine."""
 
     def as_told(behaviour: str) -> None:
         monkeypatch.setenv("STAND_IN", behaviour)
@@ -95,7 +95,7 @@ def test_events_come_in_order_and_the_report_has_the_ends(
 
 
 def test_cancelling_ends_it_within_a_second_and_leaves_whole_files(behave: Any, tmp_path: Path) -> None:
-    """Several times, since a kill falls into the middle of a write only by chance."""
+    """Kills the child several times, because a kill hits the middle of a write only by chance."""
     behave("writes")
     for delay in (0.0, 0.1, 0.2, 0.3):
         cancel = threading.Event()
@@ -193,7 +193,7 @@ def test_without_a_gpu_it_is_refused_before_a_process_is_started(monkeypatch: py
 
 
 def test_the_child_calls_a_session_with_every_shape(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """On the host, as sessions are tested; TensorRT's own kernels need a GPU."""
+    """The session runs on the host, because TensorRT's own kernels need a GPU."""
     pytest.importorskip("tensorrt_rtx")
     from tests.unit.windows_side.session.host_gpu import on_host
 

@@ -1,4 +1,4 @@
-"""Model folders that are refused, each for its own reason, before torch or transformers is imported."""
+"""Broken model folders are refused, each for its own reason, before torch or transformers is imported."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ TASK = "fill-mask"
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """One in which nothing is wrong."""
+    """A model folder that is accepted."""
     path = tmp_path / "bert"
     path.mkdir()
     (path / "config.json").write_text(json.dumps({"model_type": "bert", "architectures": ["BertForMaskedLM"]}))

@@ -1,4 +1,4 @@
-"""What a cell asks of a Ray cluster; the cluster itself is in tests/integration/test_matrix_ray.py."""
+"""The resources that a cell requests of a Ray cluster; tests/integration/test_matrix_ray.py has a real cluster."""
 
 from __future__ import annotations
 

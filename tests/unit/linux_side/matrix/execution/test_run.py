@@ -1,4 +1,4 @@
-"""Running cells: the memory budget, the lock, failures that are no end, and what is left behind."""
+"""Running cells: the memory budget, the lock, failures that do not stop the run, and the files that remain."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def cells(count: int) -> list[Cell]:
 
 
 class Workshop:
-    """Stands in for builds: knows how much memory was in use at most, and in which order cells came."""
+    """Replaces builds; records the most memory in use and the order of the cells."""
 
     def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.folder = RunFolder(folder)
@@ -50,7 +50,7 @@ class Workshop:
         monkeypatch.setattr(local_executor, "verified", self.verify)
 
     def from_cache(self) -> None:
-        """Nothing: each is to be built."""
+        """Serves nothing, so that each cell is built."""
 
     def jobs(self, *sizes: int) -> list[Job]:
         return [
@@ -149,7 +149,7 @@ def test_a_child_gives_its_document_its_peak_and_its_log(tmp_path: Path) -> None
 
 
 def test_what_a_child_prints_is_neither_a_phase_nor_a_document(tmp_path: Path) -> None:
-    """The factory is the user's own code, and prints what a build would."""
+    """The factory is the user's own code, and prints texts that look like a build's events."""
     pytest.importorskip("torch")
     phases: list[str] = []
     with (tmp_path / "log").open("wb") as log:

@@ -1,4 +1,4 @@
-"""What a plan says: where each cell is built, what is not, and why."""
+"""A plan states where each cell is built, which cells are not built, and why."""
 
 from __future__ import annotations
 
@@ -144,7 +144,7 @@ def test_what_the_build_cache_holds_is_said(tmp_path: Path, monkeypatch: pytest.
 def test_the_options_of_a_cell_are_those_that_its_command_line_gives(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Else the plan would ask the cache for another key than the build does."""
+    """Otherwise the plan would look up a different cache key than the build."""
     given: list[BuildOptions] = []
     monkeypatch.setattr(
         "linux_side.commands.build.build_artifact", lambda *_, options, **__: given.append(options) or 1 / 0

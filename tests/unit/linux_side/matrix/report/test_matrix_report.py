@@ -1,4 +1,4 @@
-"""The report: what people and CI are shown, and that no text of a spec or an artifact does more than be read."""
+"""The matrix's report: what it shows to people and CI, and that texts of a spec or an artifact stay plain text."""
 
 from __future__ import annotations
 
@@ -176,7 +176,7 @@ def test_a_cell_of_an_older_spec_is_not_called_passed(matrix: Matrix) -> None:
 
 
 def test_a_report_can_be_made_where_nothing_can_be_built(matrix: Matrix) -> None:
-    """As in a workflow's last job, with the base packages alone: other versions, and no source."""
+    """As in the last job of a workflow, which has only the base packages, other versions, and no source."""
     finish(matrix.folder, matrix.passing, digest="0" * 64)
     assert matrix.report()["snapshot"]["cells"][matrix.passing.id]["state"] == "passed"
 

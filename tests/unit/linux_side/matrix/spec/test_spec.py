@@ -1,4 +1,4 @@
-"""`matrix.toml`: what it says, what is refused, and how cells are called and selected."""
+"""`matrix.toml`: what it may hold, what is refused, and how cells are named and selected."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def test_the_page_names_every_build_option() -> None:
 
 
 def test_what_a_spec_leaves_out_is_not_in_a_cells_digest(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An option that comes later leaves finished cells finished."""
+    """A build option that is added later does not make finished cells stale."""
     plain, changed = (
         cells_of(parse_spec(document(build=build), where="spec"))[0] for build in ({}, {"allow_no_engine": True})
     )
