@@ -291,7 +291,9 @@ class Artifact:
             raise self.container.damaged(f"the entry {name} {state}")
         for name, size in sizes.items():
             if size != listed[name]:
-                raise self.container.damaged(f"the entry {name} has {size} bytes, the manifest says {listed[name]}")
+                raise self.container.damaged(
+                    f"the entry {name} has {size} bytes, and the manifest states {listed[name]}"
+                )
         # The order is fixed, so that one manifest (and one signature of it) belongs to exactly one file.
         if list(self.container.entries) != [*listed, MANIFEST_ENTRY]:
             raise self.container.damaged("its entries are not in the manifest's order, with the manifest last")

@@ -66,7 +66,7 @@ def _check_tensor(artifact: Artifact, name: str, tensor: Any, spec: ValueSpec) -
         raise malformed_golden(artifact, f"the tensor {name} is missing")
     dtype, shape = tensor.get("dtype"), tensor.get("shape")
     if SAFETENSORS_DTYPES.get(str(dtype)) != spec.dtype:
-        raise malformed_golden(artifact, f"the tensor {name} is {dtype}, the manifest says {spec.dtype}")
+        raise malformed_golden(artifact, f"the tensor {name} is {dtype}, and the manifest states {spec.dtype}")
     sizes = spec.shape or []
     fits = isinstance(shape, list) and len(shape) == len(sizes) and all(map(_fits, sizes, shape))
     if not fits:

@@ -74,7 +74,7 @@ def check_structure(artifact: Artifact, trust: str | None = None) -> dict[str, A
         for what, found, claimed in claims:
             if found != claimed:
                 raise MalformedArtifactError(
-                    f"the {what} is {found!r}, the manifest says {claimed!r}",
+                    f"the {what} is {found!r}, and the manifest states {claimed!r}",
                     where=where,
                 )
     return {"placeholder_nodes": len(artifact.placeholders)}

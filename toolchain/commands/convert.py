@@ -69,11 +69,11 @@ def convert(
     golden: int,
     trust: str | None,
 ) -> None:
-    """Make another artifact of ARTIFACT; the engines stay the same to the byte.
+    """Convert ARTIFACT to a different platform or format; the engines stay the same to the byte.
 
-    Of an artifact of trtcross: one for another platform. Of a file that Torch-TensorRT itself saved: one with a
-    manifest, without pickles, and with golden I/O where the original model is at hand. With --format: the same
-    engines for another runtime.
+    An artifact of trtcross becomes one for a different platform or release. A file that Torch-TensorRT itself saved
+    becomes an artifact with a manifest, without pickles, and with golden I/O if --golden-from gives the original
+    model. With --format, the same engines are written for a different runtime.
     """
     if format_name != "pt2":
         given = {"--target": target, "--torch-tensorrt": release, "--golden-from": golden_from, "--trust": trust}
@@ -103,14 +103,14 @@ def convert(
         for text in golden_warnings(manifest):
             output.say(f"warning: {text}", level=-1)
     elif manifest.golden is None:
-        output.say("golden: none; outputs to compare with take the original model: --golden-from MODEL")
+        output.say("golden: none; to record outputs to compare with, give the original model: --golden-from MODEL")
 
 
 def _convert_to(output: Output, artifact: str, out: str, format_name: str, engines: str, given: list[str]) -> None:
     """Writes the engines for a different runtime, and reports the files."""
     if given:
         raise UsageError(
-            f"{', '.join(given)} applies to artifacts alone",
+            f"{', '.join(given)} applies only to artifacts",
             where=f"--format {format_name}",
             remedy="convert the artifact to another artifact first",
         )

@@ -96,7 +96,7 @@ class Container:
         while offset < end:
             data = self._file.read(offset, min(chunk, end - offset))
             if not data:
-                raise self.damaged("it is shorter than its directory says")
+                raise self.damaged("it is shorter than its directory states")
             offset += len(data)
             advance(len(data))
             yield data
@@ -218,7 +218,7 @@ class Container:
         for descriptor in zip_records.descriptors(record):
             if not descriptor or self._file.read(end, len(descriptor)) == descriptor:
                 return ZipEntry(name, data, record.size, record.crc), end + len(descriptor)
-        raise self.damaged(f"what stands behind the entry {record.name!r} does not describe it")
+        raise self.damaged(f"the record behind the entry {record.name!r} does not describe it")
 
     def damaged(self, problem: str) -> MalformedArtifactError:
         """Returns the error for a file that is damaged."""

@@ -179,12 +179,12 @@ def local_length(record: ZipRecord, raw: bytes) -> int:
     if len(raw) < _LOCAL.size or raw[:4] != b"PK\3\4":
         raise ZipError(f"the entry {record.name!r} has no local header")
     _, _, flags, method, _, _, crc, packed, size, name_length, extra_length = _LOCAL.unpack(raw)
-    told = (crc, packed, size) in {
+    stated = (crc, packed, size) in {
         (record.crc, record.size, record.size),
         (record.crc, _MAX32, _MAX32),
     }
     behind = bool(flags & _DESCRIPTOR_FOLLOWS) and (crc, packed, size) == (0, 0, 0)
-    if flags != record.flags or method or name_length != len(record.raw_name) or not (told or behind):
+    if flags != record.flags or method or name_length != len(record.raw_name) or not (stated or behind):
         raise ZipError(f"the local header of {record.name!r} differs from the directory")
     return _LOCAL.size + int(name_length) + int(extra_length)
 

@@ -161,12 +161,12 @@ class EngineInfo:
             IncompatibleError: the other version has no field for something that the engine needs.
         """
         other = replace(self, abi_version=abi)
-        said = {name: value for name, value, default in self._optional() if value != default}
+        used = {name for name, value, default in self._optional() if value != default}
         for name in FIELDS[FIELD_COUNT[abi] :]:
-            if name in said:
+            if name in used:
                 raise IncompatibleError(
                     f"the engine {self.name} needs {name.replace('_', ' ')}, which engine info of ABI version {abi} "
-                    "cannot say",
+                    "cannot express",
                     where=where,
                     remedy="keep the release of Torch-TensorRT that it was made for",
                 )

@@ -62,7 +62,7 @@ def _check_possible(rule: Operation, ranges: Ranges) -> None:
     try:
         possible = bounds(rule, ranges)[1]
     except KeyError as error:
-        raise GuardError(f"the guard {_short(rule)!r} speaks of {error.args[0]}, which no input has") from None
+        raise GuardError(f"the guard {_short(rule)!r} names {error.args[0]}, which no input has") from None
     except ZeroDivisionError:
         raise GuardError(f"the guard {_short(rule)!r} divides by zero") from None
     if not possible:

@@ -1,4 +1,4 @@
-"""The exact lines that set up a machine for an artifact."""
+"""Makes the exact lines that set up a machine for an artifact."""
 
 from __future__ import annotations
 
@@ -11,13 +11,15 @@ TORCH_CUDA_INDEX = "https://download.pytorch.org/whl/"
 
 
 def install_lines(target: TargetSpec, producer: Producer, *, without_torch: bool = False) -> list[str]:
-    """PowerShell lines for Windows, shell lines for Linux.
+    """Makes the lines, for PowerShell on Windows and for a POSIX shell on Linux.
 
-    On Windows the default index holds CPU builds of torch, so its CUDA build is named with its own index.
+    The default index has only CPU builds of torch for Windows, so a CUDA build is named with its own index.
 
     Args:
-        without_torch: whether the artifact runs without PyTorch too; then the last line sets up that, and the one
-            before it, a comment in both shells, says so.
+        target: what the artifact is built for.
+        producer: the releases that it was built with.
+        without_torch: whether the artifact runs without PyTorch too. The last line then installs what that needs; the
+            line before it is a comment, in both shells, that explains this.
     """
     windows = target.platform is Platform.WINDOWS_X86_64
     python = r".venv\Scripts\python" if windows else ".venv/bin/python"
@@ -40,7 +42,7 @@ def install_lines(target: TargetSpec, producer: Producer, *, without_torch: bool
 
 
 def torch_requirement(version: str) -> str:
-    """Arguments for pip that bring this torch with CUDA (``2.14.1+cu130``)."""
+    """Returns the arguments by which pip installs a torch version, such as ``2.14.1+cu130``, from CUDA's index."""
     parsed = Version(version)
     if parsed.local and parsed.local.startswith("cu"):
         return f"torch=={parsed.public} --index-url {TORCH_CUDA_INDEX}{parsed.local}"

@@ -345,10 +345,10 @@ class Manifest(Record):
                 "precision", "errors"
             )
 
-    def _said(self) -> dict[str, Any]:
+    def _written_fields(self) -> dict[str, Any]:
         unused = SINCE.keys() - set(self._additions())
-        said = {name: value for name, value in super()._said().items() if name not in unused}
-        return {"schema_version": self.schema_version, **said}
+        written = {name: value for name, value in super()._written_fields().items() if name not in unused}
+        return {"schema_version": self.schema_version, **written}
 
     @classmethod
     def _fields_of(cls, document: dict[str, Any]) -> dict[str, Any]:

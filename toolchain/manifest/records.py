@@ -110,7 +110,7 @@ class Record:
 
     def model_dump(self) -> dict[str, Any]:
         """Returns the fields as plain JSON."""
-        return {name: _plain(value) for name, value in self._said().items()}
+        return {name: _plain(value) for name, value in self._written_fields().items()}
 
     def to_json(self) -> str:
         """Returns the record as indented JSON."""
@@ -121,7 +121,7 @@ class Record:
         """Returns the part of a document that holds the fields."""
         return document
 
-    def _said(self) -> dict[str, Any]:
+    def _written_fields(self) -> dict[str, Any]:
         """Returns the fields that are written."""
         return self.__dict__
 

@@ -59,10 +59,10 @@ def requirement_table(requirements: Sequence[Requirement], *, asked: bool = True
 
 def _once(texts: Sequence[tuple[Requirement, str]]) -> list[str]:
     """Replaces a text that an earlier unmet requirement has already by a reference to that requirement."""
-    said: dict[str, str] = {}
+    first_with: dict[str, str] = {}
     result = []
     for item, text in texts:
-        first = item.name if item.state is State.MET or not text else said.setdefault(text, item.name)
+        first = item.name if item.state is State.MET or not text else first_with.setdefault(text, item.name)
         result.append(text if first == item.name else f"as for {first}")
     return result
 

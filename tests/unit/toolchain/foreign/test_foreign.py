@@ -121,7 +121,7 @@ def test_no_such_release(tmp_path: Path) -> None:
 )
 def test_what_an_abi_version_cannot_say_is_not_lost(abi: int, change: dict[str, Any]) -> None:
     assert engine_info().of_abi(abi, where="test").abi_version == abi
-    with pytest.raises(IncompatibleError, match=f"version {abi} cannot say"):
+    with pytest.raises(IncompatibleError, match=f"version {abi} cannot express"):
         replace(engine_info(), **change).of_abi(abi, where="test")
 
 

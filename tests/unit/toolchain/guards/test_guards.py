@@ -19,8 +19,8 @@ RANGES: dict[Size, Range] = {X0: (1, 8), X1: (2, 24), Y1: (4, 48)}
 @pytest.mark.parametrize(
     ("guards", "why"),
     [
-        (["z.0 == 1"], "speaks of z.0, which no input has"),
-        (["x.7 == 1"], "speaks of x.7, which no input has"),
+        (["z.0 == 1"], "names z.0, which no input has"),
+        (["x.7 == 1"], "names x.7, which no input has"),
         (["x.1 > 24"], "not true of any sizes"),
         (["x.0 * x.1 == 1000"], "not true of any sizes"),
         (["x.1 // (2 - 2) == 1"], "divides by zero"),
