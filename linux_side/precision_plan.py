@@ -47,7 +47,7 @@ class PrecisionPlan(StrictModel):
             )
             return cls.model_validate(document)
         except (OSError, MalformedArtifactError, ValidationError) as error:
-            raise UsageError(f"this is no precision plan: {_problem(error)}", where=where, remedy=_REMEDY) from error
+            raise UsageError(f"this is not a precision plan: {_problem(error)}", where=where, remedy=_REMEDY) from error
 
     @classmethod
     def __get_pydantic_json_schema__(cls, *_: Any) -> dict[str, Any]:

@@ -27,7 +27,7 @@ def refuse_for_turing(network: Any) -> None:
         layer = network.get_layer(index)
         for problem, remedy in _problems(layer):
             raise BuildFailedError(
-                f"TensorRT-RTX computes no {problem} on Turing (sm_75), and its engine would be wrong without a word",
+                f"TensorRT-RTX computes no {problem} on Turing (sm_75), and its engine would be silently wrong",
                 where=f"--gpu sm_75, layer {layer.name}",
                 remedy=f"{remedy}; or build for newer GPUs",
             )

@@ -65,7 +65,7 @@ def keep(cache: BuildCache, artifact: Artifact, warn: Warn) -> None:
     try:
         if not cache.add(key, artifact.path):
             warn(
-                f"this build is not kept in the build cache: it has {size_text(size)}, and all of the cache may have "
+                f"this build is not kept in the build cache: it has {size_text(size)}, and the cache's limit is "
                 f"{size_text(cache.limit)}"
             )
     except OSError as error:

@@ -71,7 +71,7 @@ def build(
         _build_many(output, model, variants(many, _not_varied(many, options), str(out)), jobs, cache)
         return
     if jobs is not None:
-        raise UsageError("there is one build", where="--jobs", remedy="leave it out, or add --many")
+        raise UsageError("there is only one build to run", where="--jobs", remedy="leave it out, or add --many")
     warnings: list[str] = []
 
     def progress(event: dict[str, Any]) -> None:
@@ -114,7 +114,7 @@ def _not_varied(many: Sequence[str], options: dict[str, Any]) -> dict[str, Any]:
     context, varied = click.get_current_context(), varied_names(many)
     for name in varied:
         if context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
-            raise UsageError(f"{name} is given by itself and to vary", where="--many", remedy="give it once")
+            raise UsageError(f"{name} is given as an option and in --many", where="--many", remedy="give it once")
     return {name: value for name, value in options.items() if name not in varied}
 
 

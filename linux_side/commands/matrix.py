@@ -69,7 +69,7 @@ def _executor_options(function: Callable[..., None]) -> Callable[..., None]:
 
 @click.group(cls=VerbGroup)
 def matrix() -> None:
-    """Build and verify many models for many targets, as SPEC, a matrix.toml, says."""
+    """Build and verify many models for many targets, described by SPEC, a matrix.toml."""
 
 
 @matrix.command()
@@ -85,7 +85,7 @@ def plan(
     again: bool,
     ray: RayOptions | None,
 ) -> None:
-    """Say what will be built and verified, where, and what not, and why; build nothing."""
+    """Show what will be built and verified, where, and why the rest will not; build nothing."""
     output.put(verb="matrix plan")
     with open_matrix(spec, out, ray, quiet_stdout=output.as_json) as session:
         with working("planning"):
@@ -121,7 +121,7 @@ def run(
     again: bool,
     ray: RayOptions | None,
 ) -> None:
-    """Build and verify; go on after a failure; finished cells are not done again."""
+    """Build and verify the cells; a failure does not stop the others, and finished cells are skipped."""
     output.put(verb="matrix run")
     budget = memory or default_budget()
     selection = {"only": only, "skip": skip}
@@ -167,7 +167,7 @@ def run(
     "--results",
     multiple=True,
     metavar="NAME=FOLDER",
-    help="What `verify --json` and `bench --json` said elsewhere, in files ID.json.",
+    help="The output of `verify --json` and `bench --json` on another machine, in files ID.json.",
 )
 @click.option("--baseline", type=_PATH, help="Compare with this report.json, not with the last report.")
 @verb
@@ -181,7 +181,7 @@ def report_command(
     results: tuple[str, ...],
     baseline: Path | None,
 ) -> None:
-    """Write how it went: a page for people, and JUnit XML and Markdown for CI."""
+    """Report the outcome: a page for people, and JUnit XML and Markdown for CI."""
     output.put(verb="matrix report")
     taken = [spec, baseline]
     for option, path in (("--html", html), ("--junit", junit), ("--markdown", markdown)):
@@ -215,5 +215,5 @@ def _not_here(missed: list[Planned]) -> IncompatibleError:
     return IncompatibleError(
         f"{len(missed)} cell(s) cannot be built here",
         where="\n    ".join(lines),
-        remedy="build them where there is what they need, or leave them out with --skip",
+        remedy="build them on a machine that has what they need, or leave them out with --skip",
     )

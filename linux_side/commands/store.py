@@ -23,7 +23,7 @@ from toolchain.text import size_text
 
 @click.group(cls=VerbGroup)
 def store() -> None:
-    """The build cache: what is in it, whether it is sound, and making room.
+    """The build cache: list it, check it, and make room.
 
     It is in the user's cache folder, or in $TRTCROSS_CACHE; $TRTCROSS_CACHE_SIZE is how much it may hold (20 GiB).
     """
@@ -104,7 +104,7 @@ def prune(
     older_than: int | None,
     max_size: int | None,
 ) -> None:
-    """Remove entries, and what killed builds left; without options what is over the cache's limit."""
+    """Remove entries, and partial ones of killed builds; without options, those over the cache's limit."""
     limit = cache.limit if max_size is None else max_size
     last = None if older_than is None else datetime.now(timezone.utc) - timedelta(days=older_than)
 

@@ -70,7 +70,7 @@ def build(
     """
     if options is not None and settings:
         raise UsageError(
-            f"options= and {', '.join(settings)}: two places for the same", where="build()", remedy="give one of them"
+            f"options= and keywords ({', '.join(settings)}) are both given", where="build()", remedy="give one of them"
         )
     if progress is not None and on_event is not None:
         raise UsageError("progress and on_event are the same", where="build()", remedy="give progress alone")

@@ -74,7 +74,7 @@ def _crashed(ended: ProcessEnd, log: IO[bytes], start: int | None, told: Mapping
         log.seek(start)
         tail = "\n".join(log.read().decode(errors="replace").splitlines()[-15:])
     return BuildFailedError(
-        f"the build process {ended}" + (f"; it said last:\n{tail}" if tail else ""),
+        f"the build process {ended}" + (f"; its last output:\n{tail}" if tail else ""),
         where=f"linux_side.driver.worker, phase {told.get('phase', 'import')!r}",
         remedy=_after_a_kill(told) if ended.killed else "please report it, with this text",
         ended=ended,

@@ -28,7 +28,7 @@ def require_buildable(model: Any, out: Path, options: BuildOptions) -> None:
         require_task_of_folder(type(model).__name__, task)
     if out.suffix != ".pt2":
         raise UsageError(
-            f"the artifact {out.name!r} must end in .pt2", where="-o", remedy="torch.export.load asks for it"
+            f"the artifact {out.name!r} must end in .pt2", where="-o", remedy="torch.export.load requires it"
         )
     if out.is_dir() or not out.parent.is_dir():
         raise UsageError(

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from linux_side.driver.building import Prepared
 from linux_side.driver.ear import OnEvent
-from linux_side.driver.room import GUESS, thought_to_take
+from linux_side.driver.room import GUESS, expected_memory
 from linux_side.options import BuildOptions
 from toolchain.artifact import Artifact
 from toolchain.errors import TrtcrossError
@@ -48,7 +48,7 @@ class Leaf:
     def weigh(self, weights: int | None) -> None:
         """Replaces a guess of ``memory`` by an estimate from the model's bytes of weights."""
         if self._guessed and weights is not None:
-            self.memory = thought_to_take(weights, self.options)
+            self.memory = expected_memory(weights, self.options)
 
 
 @dataclass(frozen=True)

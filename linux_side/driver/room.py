@@ -72,7 +72,7 @@ class Needs:
         return cls(whole.memory - BASE, whole.least_memory - BASE, whole.spool - weights, whole.out)
 
 
-def thought_to_take(weights: int, options: BuildOptions) -> int:
+def expected_memory(weights: int, options: BuildOptions) -> int:
     """Returns the memory to reserve for one of several builds, in bytes: more than most builds take."""
     return int(Needs.of(weights, options).memory * SAFETY)
 

@@ -119,7 +119,7 @@ class Original:
                 raise BuildFailedError(
                     f"the model raised {type(error).__name__} on its own example: {str(error).strip()[:200]}",
                     where="golden outputs",
-                    remedy="check the example inputs; --golden 0 builds without",
+                    remedy="check the example inputs; --golden 0 builds without golden I/O",
                 ) from error
 
     def run(self, model: torch.nn.Module, leaves: Sequence[Any]) -> list[torch.Tensor | None]:
@@ -166,7 +166,7 @@ def too_large(program: ExportedProgram, leaves: Sequence[Any]) -> str | None:
     needed, free = cost_of(program, example_sizes(user_values(program), leaves)).memory, free_memory()
     if needed <= free:
         return None
-    return f"a run on the CPU is thought to need {size_text(needed)} of memory, and {size_text(free)} is free"
+    return f"a run on the CPU is estimated to need {size_text(needed)} of memory, and {size_text(free)} is free"
 
 
 class _TooMuchError(Exception):
@@ -238,7 +238,7 @@ class _Recorder:
                 f"the exported program raised {type(error).__name__} on the model's own example: "
                 f"{str(error).strip()[:200]}",
                 where="golden outputs",
-                remedy="torch.export made another program of the model than it is; --golden 0 builds without",
+                remedy="torch.export changed what the model does; --golden 0 builds without golden I/O",
             ) from error
         self._seconds = max(self._seconds, seconds)
         return sample

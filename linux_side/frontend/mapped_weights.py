@@ -74,7 +74,7 @@ def _require_whole(memory: mmap.mmap, entry: ZipEntry, container: Container) -> 
         whole = zlib.crc32(data) == entry.crc
     if not whole:
         raise UsageError(
-            f"the program is damaged: {entry.name} has another checksum than it was saved with",
+            f"the program is damaged: {entry.name} does not match its checksum",
             where=str(container.path),
             remedy="get the file again, or save the program again",
         )

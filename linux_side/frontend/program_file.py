@@ -145,7 +145,7 @@ def _artifact_already(where: str) -> UsageError:
     return UsageError(
         "this is an artifact already: it holds TensorRT engines",
         where=where,
-        remedy="give the program from which it was built",
+        remedy="give the program that it was built from",
     )
 
 

@@ -75,9 +75,9 @@ def require_example(leaves: Sequence[Any], guards: ProgramGuards, where: str) ->
         return
     said = ", ".join(f"{size} = {value}" for size, value in example.items())
     raise BuildFailedError(
-        f"torch.export fixes the example's sizes ({said}): a program of other sizes gives other numbers there",
+        f"torch.export fixes the example's sizes ({said}): a program exported at other sizes gives other results there",
         where=where,
-        remedy="give an example of sizes that the model itself does not know; those that it knows are then refused",
+        remedy="give an example of sizes that the model does not treat specially; those that it does are then refused",
     )
 
 

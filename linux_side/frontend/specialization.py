@@ -205,7 +205,7 @@ def _always_fixed(
     return BuildFailedError(
         f"torch.export fixes {said}, the example's size{at}: the model loops over it, or uses it as a plain number",
         where=where,
-        remedy=f"leave --dynamic {names} out, or write what the model does with that size with "
+        remedy=f"leave --dynamic {names} out, or rewrite what the model does with that size with "
         "tensors; -v shows torch's whole report",
     )
 

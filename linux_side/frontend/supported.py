@@ -65,7 +65,7 @@ def _check_structure(program: ExportedProgram) -> None:
     for spec in program.graph_signature.output_specs:
         if isinstance(spec.arg, ConstantArgument) and isinstance(spec.arg.value, str):
             raise BuildFailedError(
-                f"the model returns the string {spec.arg.value!r}, and torch.export.load reads no program that does",
+                f"the model returns the string {spec.arg.value!r}, and torch.export.load cannot read such a program",
                 where="model",
                 remedy="return tensors, numbers or None",
             )

@@ -49,8 +49,8 @@ def check_operators_of_training(program: ExportedProgram) -> None:
             raise BuildFailedError(
                 f"the model calls {node.target} in its training form, which {effect} at every call",
                 where=located(node),
-                remedy="call model.eval() before torch.export.export; a function of torch.nn.functional is told with "
-                "training=self.training, and scaled_dot_product_attention with dropout_p=0.0",
+                remedy="call model.eval() before torch.export.export; pass training=self.training to functions of "
+                "torch.nn.functional, and dropout_p=0.0 to scaled_dot_product_attention",
             )
 
 

@@ -81,7 +81,7 @@ class Spill:
                 raise BuildFailedError(
                     "the model's weights were written to while they were built, and what was read is not known",
                     where=str(path),
-                    remedy="build again when nothing writes there",
+                    remedy="build again while nothing writes to that file",
                 )
 
 

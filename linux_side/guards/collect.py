@@ -164,7 +164,7 @@ class ProgramGuards:
                 raise BuildFailedError(
                     f"lowering narrowed {size} from {wanted.lower} to {wanted.upper} to {left.lower} to {left.upper}",
                     where=f"input {size.input}, dimension {size.dim}",
-                    remedy="give that range, or write what the model does with this size otherwise",
+                    remedy="give that range, or rewrite what the model does with this size",
                 )
 
     def _now(self, symbol: Any) -> Any:
@@ -215,7 +215,7 @@ class ProgramGuards:
             raise BuildFailedError(
                 f"the model needs sizes for which {text}, which an artifact cannot check: {error}",
                 where=where or "guards of the exported program",
-                remedy="rewrite what the model asks of its sizes with whole numbers: comparisons, +, -, *, // and %",
+                remedy="rewrite the model's conditions on sizes with whole numbers: comparisons, +, -, *, // and %",
             ) from error
         return Found(rule, where)
 
@@ -232,7 +232,7 @@ def _impossible(problem: str, where: str | None) -> BuildFailedError:
     return BuildFailedError(
         problem,
         where=where or "guards of the exported program",
-        remedy="change the ranges of the dynamic dimensions, or what the model asks of its sizes",
+        remedy="change the ranges of the dynamic dimensions, or the model's conditions on sizes",
     )
 
 

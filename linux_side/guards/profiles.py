@@ -64,7 +64,7 @@ def _violated(guard: Found, sizes: Mapping[Size, int], which: str, guards: Progr
         return BuildFailedError(
             f"lowering narrowed the sizes that the model takes, and {problem}",
             where=guard.where or "lowering",
-            remedy=f"the nearest that it leaves: {near or 'none'}; give that range, or write the operation otherwise",
+            remedy=f"the nearest that it leaves: {near or 'none'}; give that range, or rewrite the operation",
         )
     return UsageError(
         problem,

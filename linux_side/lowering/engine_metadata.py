@@ -38,7 +38,7 @@ def encode_metadata(partition: torch.fx.GraphModule) -> str:
     text = base64.b64encode(pickle.dumps(document, protocol=4)).decode("ascii")
     if unknown := unknown_in_pickle(text):
         raise BuildFailedError(
-            f"an engine's shapes need {unknown}, which may not stand in an artifact",
+            f"an engine's shapes need {unknown}, which is not allowed in an artifact",
             where="engine metadata",
             remedy="make the model's dynamic sizes simpler expressions of its input sizes",
         )

@@ -134,7 +134,7 @@ class Fallback:
     def _given_up(self, error: AttemptFailedError, why: str) -> BuildFailedError:
         tried = "; ".join(texts(self.kept)) or "nothing"
         return BuildFailedError(
-            f"TensorRT does not take this model, and {why}. It was tried with: {tried}",
+            f"TensorRT does not take this model, and {why}. Already kept in PyTorch: {tried}",
             where=f"last: {error}",
             remedy="keep whole kinds of operators in PyTorch with --torch-executed-op, or rewrite them in the model",
         )

@@ -60,7 +60,7 @@ def open_folder(path: Path, task: str | None) -> ModelFolder:
     config = _config(path)
     if task is None:
         raise UsageError(
-            "a model folder needs a task, which tells what the model is to give",
+            "a model folder needs a task, which determines what the model computes",
             where=str(path),
             remedy=f"add --task {_likely_task(config)}",
         )
@@ -116,7 +116,7 @@ def _refuse_code(config: dict[str, Any], path: Path) -> None:
         raise UntrustedError(
             "the configuration has an auto_map: the model is code in or behind this folder, which is never run",
             where=str(path / _CONFIG),
-            remedy=f"where transformers itself has {config['model_type']!r}, remove auto_map from a copy; else load "
+            remedy=f"if transformers itself has {config['model_type']!r}, remove auto_map from a copy; otherwise load "
             "the model in a factory of your own: ./file.py:factory",
         )
 
@@ -172,7 +172,7 @@ def _no_weights(path: Path) -> UntrustedError | UsageError:
         return UntrustedError(
             f"the weights are pickled, and a pickle runs code: {', '.join(pickles[:_NAMED])}",
             where=str(path),
-            remedy="where you trust them, load them once with transformers and save_pretrained(folder), which writes "
+            remedy="if you trust them, load them once with transformers and save_pretrained(folder), which writes "
             "safetensors",
         )
     return UsageError(

@@ -210,6 +210,6 @@ def failed_error(records: list[CellRecord]) -> TrtcrossError:
     return kind(
         f"{len(records)} cell(s) failed: {', '.join(record.id for record in records)}",
         where=records[0].id,
-        remedy=f"{first.problem}\n  the whole story is in each log; this does one again:\n    "
+        remedy=f"{first.problem}\n  each log has the details; this runs one cell again:\n    "
         + "\n    ".join(records[0].reproduce),
     )

@@ -50,7 +50,7 @@ class Finished:
         if self.document and isinstance(self.document.get("error"), dict):
             return error_from_json(self.document["error"])
         return BuildFailedError(
-            f"the process {self.ended} and said nothing",
+            f"the process {self.ended} and reported nothing",
             remedy="see its log; SIGKILL usually means too little memory",
             ended=self.ended,
         )

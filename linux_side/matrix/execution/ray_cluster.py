@@ -49,7 +49,7 @@ def connected(address: str | None, working_dir: Path | None, *, shared: bool) ->
         ray.init(address=address, runtime_env=environment, logging_level=logging.ERROR, log_to_driver=False)
     except (ConnectionError, RuntimeError, ValueError) as error:
         raise UsageError(
-            f"there is no Ray cluster to be reached: {error}",
+            f"the Ray cluster cannot be reached: {error}",
             where=f"--ray-address {address}",
             remedy="`ray status --address HOST:PORT` tells whether it is there; Ray and Python must be of the "
             "same versions as here",

@@ -86,7 +86,7 @@ class RayExecutor:
                 BuildFailedError(
                     f"the cell was lost on the cluster: {type(error).__name__}: {first}",
                     where=job.cell.id,
-                    remedy=f"it was tried again up to {RETRIES} times where its worker died; see Ray's own logs",
+                    remedy=f"a cell whose worker dies is retried up to {RETRIES} times; see Ray's own logs",
                 ),
             )
         return record.model_copy(update={"reproduce": job.reproduce()})

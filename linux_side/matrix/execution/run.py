@@ -95,9 +95,9 @@ def _keep(record: CellRecord, folder: RunFolder) -> None:
         folder.write(record)
     except OSError as error:
         raise BuildFailedError(
-            f"how a cell went cannot be recorded: {error}",
+            f"the outcome of a cell cannot be recorded: {error}",
             where=str(folder.path),
-            remedy="make room there, and run it again: what is recorded is not done again",
+            remedy="make room there, and run the matrix again: recorded cells are not built again",
         ) from error
 
 

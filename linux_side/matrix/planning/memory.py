@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from linux_side.driver.room import GUESS, thought_to_take
+from linux_side.driver.room import GUESS, expected_memory
 from linux_side.matrix.spec.cells import Cell, folder_weights
 from toolchain.io.atomic import read_json, write_json
 
@@ -55,7 +55,7 @@ class Memory:
         if cell.id in self.peaks:
             return int(self.peaks[cell.id] * MARGIN), "its last build"
         if weights := self.weights_of(cell):
-            return thought_to_take(weights, cell.options()), "its weights"
+            return expected_memory(weights, cell.options()), "its weights"
         return GUESS, "a guess"
 
     def weights_of(self, cell: Cell) -> int | None:

@@ -45,7 +45,7 @@ def read_baseline(path: Path) -> dict[str, Any]:
     document = _snapshot(path)
     if document is None:
         raise UsageError(
-            "this is no snapshot of a matrix report", where=str(path), remedy="give a run folder's report.json"
+            "this is not a snapshot of a matrix report", where=str(path), remedy="give a run folder's report.json"
         )
     return document
 

@@ -48,7 +48,7 @@ def _levels(
     for level in levels:
         passed, seconds = level.get("passed") is True, level.get("seconds")
         time = float(seconds) if isinstance(seconds, (int, float)) else 0.0
-        failure = None if passed else error or TrtcrossError("it failed and did not say why")
+        failure = None if passed else error or TrtcrossError("it failed and gave no reason")
         named = named or not passed
         yield Case(f"{prefix}{level.get('level')}", group, time, failure=failure)
     if error is not None and not named:

@@ -198,9 +198,7 @@ def _leg(name: str, documents: Iterable[Mapping[str, Any]]) -> Leg:
         levels += [level for level in found if isinstance(level, dict)] if isinstance(found, list) else []
         if document.get("ok") is not True and error is None:
             given = document.get("error")
-            error = (
-                error_from_json(given) if isinstance(given, dict) else TrtcrossError("it failed and did not say why")
-            )
+            error = error_from_json(given) if isinstance(given, dict) else TrtcrossError("it failed and gave no reason")
         median = document["latency"].get("median") if isinstance(document.get("latency"), dict) else None
         latency = float(median) if isinstance(median, (int, float)) else latency
     return Leg(name, levels, error, latency)

@@ -55,10 +55,10 @@ def test_a_plan_that_is_written_is_read_again(tmp_path: Path) -> None:
 def test_what_is_no_plan_is_refused_by_name(tmp_path: Path, text: str, word: str) -> None:
     path = tmp_path / "plan.json"
     path.write_text(text)
-    with pytest.raises(UsageError, match=f"no precision plan: .*{word}") as raised:
+    with pytest.raises(UsageError, match=f"not a precision plan: .*{word}") as raised:
         BuildOptions(precision_plan=str(path))
     assert str(path) in str(raised.value) and '"keep_fp32"' in str(raised.value)
-    with pytest.raises(UsageError, match="no precision plan"):
+    with pytest.raises(UsageError, match="not a precision plan"):
         BuildOptions(precision_plan=str(tmp_path / "none.json"))
 
 

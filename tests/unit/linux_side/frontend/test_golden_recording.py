@@ -299,4 +299,4 @@ def test_a_saved_program_that_is_too_large_to_run_has_no_golden_output(
     recording = load_source(str(tmp_path / "program.pt2"), BuildOptions()).golden
     assert not recording.samples and recording.precision is None
     (warning,) = recording.warnings
-    assert warning.startswith("there is no golden I/O: a run on the CPU is thought to need") and "100 B" in warning
+    assert warning.startswith("there is no golden I/O: a run on the CPU is estimated to need") and "100 B" in warning
