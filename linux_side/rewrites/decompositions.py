@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from linux_side.rewrites import (
+    antialiasing,
     distances,
     dtypes,
     empty,
@@ -16,6 +17,7 @@ from linux_side.rewrites import (
     floors,
     functions,
     masks,
+    normalization,
     padding,
     pooling,
     resizing,
@@ -38,6 +40,7 @@ _aten = torch.ops.aten
 KEPT_IN_PYTORCH = (_aten.scatter_add.default, _aten.scatter_reduce.two)
 
 OURS: Decompositions = {
+    **antialiasing.DECOMPOSITIONS,
     **distances.DECOMPOSITIONS,
     **dtypes.DECOMPOSITIONS,
     **empty.DECOMPOSITIONS,
@@ -45,6 +48,7 @@ OURS: Decompositions = {
     **floors.DECOMPOSITIONS,
     **functions.DECOMPOSITIONS,
     **masks.DECOMPOSITIONS,
+    **normalization.DECOMPOSITIONS,
     **padding.DECOMPOSITIONS,
     **pooling.DECOMPOSITIONS,
     **resizing.DECOMPOSITIONS,

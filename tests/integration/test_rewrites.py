@@ -160,3 +160,62 @@ def test_a_float_that_is_made_of_sizes_is_no_input_of_an_engine(tmp_path: Path) 
 def test_a_scatter_that_adds_stays_in_pytorch(tmp_path: Path) -> None:
     built = build_here(Behind(_scattered, 4).eval(), INDEXED[0], folder=tmp_path, **BOTH_VARY)
     assert [entry.operator for entry in built.artifact.manifest.fallback] == ["aten.scatter_add.default"]
+
+
+class Resized(nn.Module):
+    """A picture behind a convolution, resized with antialiasing."""
+
+    def __init__(self, **how: Any) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.first = nn.Conv2d(3, 4, 1)
+        self.how = how
+
+    def forward(self, x: Tensor, like: Tensor | None = None) -> Tensor:
+        size = {} if like is None else {"size": like.shape[2:]}
+        return F.interpolate(self.first(x), antialias=True, **size, **self.how)
+
+
+def _picture(height: int, width: int, batch: int = 1) -> Tensor:
+    return torch.randn(batch, 3, height, width, generator=torch.Generator().manual_seed(height))
+
+
+@pytest.mark.parametrize(
+    "how, precision",
+    [
+        ({"mode": "bicubic", "size": (21, 3)}, "fp32"),
+        ({"mode": "bilinear", "size": (3, 21), "align_corners": True}, "fp32"),
+        ({"mode": "bicubic", "scale_factor": (0.37, 1.7)}, "fp32"),
+        ({"mode": "bilinear", "size": (5, 30)}, "fp16"),
+    ],
+    ids=["bicubic", "aligned corners", "factors", "halves"],
+)
+def test_antialiased_resizing_to_a_fixed_size_is_in_the_engine(tmp_path: Path, how: Any, precision: str) -> None:
+    model, x = Resized(**how), _picture(9, 14)
+    options = {"precision": precision, "require_full_coverage": True}
+    built = build_here(model, (x,), folder=tmp_path, dynamic=("x.0=1:1:4",), **options)
+    assert_right(built, model, (x,), other_args=[(_picture(9, 14, 3),)])
+
+
+@pytest.mark.parametrize("mode", ["bicubic", "bilinear"])
+def test_antialiased_resizing_between_any_sizes_is_in_one_engine(tmp_path: Path, mode: str) -> None:
+    """Smaller, larger, and the same size."""
+    model = Resized(mode=mode)
+    dynamic = tuple(f"{name}.{dim}=2:9:40" for name in ("x", "like") for dim in (2, 3))
+    call = _picture(9, 14), _picture(20, 6)
+    built = build_here(model, call, folder=tmp_path, dynamic=dynamic, require_full_coverage=True)
+    others = [((2, 40), (40, 2)), ((33, 7), (7, 33)), ((8, 8), (8, 8)), ((16, 6), (8, 12))]
+    assert_right(built, model, call, other_args=[(_picture(*x), _picture(*like)) for x, like in others])
+
+
+def test_batch_norm_of_sequences_of_any_number_and_length_is_in_one_engine(tmp_path: Path) -> None:
+    def call(batch: int, length: int) -> tuple[Tensor]:
+        return (torch.randn(batch, 6, length, generator=torch.Generator().manual_seed(length)),)
+
+    torch.manual_seed(0)
+    norm = nn.BatchNorm1d(6)
+    norm.running_mean, norm.running_var = torch.randn(6), torch.rand(6) + 0.5
+    model = nn.Sequential(nn.Conv1d(6, 6, 3, padding=1), norm, nn.ReLU()).eval()
+    dynamic = ("input.0=1:2:4", "input.2=3:12:40")
+    built = build_here(model, call(2, 12), folder=tmp_path, dynamic=dynamic, require_full_coverage=True)
+    assert_right(built, model, call(2, 12), other_args=[call(1, 3), call(4, 40)])

@@ -1,0 +1,86 @@
+"""Antialiased resizing, which Torch-TensorRT does not convert, as two products with matrices of weights.
+
+Such a resize is separable: each output row is a weighted mean of input rows, each output column of input columns. The
+weights depend on the sizes alone. For fixed sizes the matrices are constants; otherwise the engine computes them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, TypeAlias
+
+import torch
+from torch import Tensor
+
+_aten = torch.ops.aten
+Size: TypeAlias = Any  # an int or a SymInt
+Filter: TypeAlias = Callable[[Tensor], Tensor]
+
+_SHARPNESS = -0.5  # PyTorch's coefficient of antialiased cubic convolution; that of the others is -0.75
+
+
+def _triangle(distance: Tensor) -> Tensor:
+    return (1 - distance).clamp(min=0)
+
+
+def _cubic(distance: Tensor) -> Tensor:
+    near = ((_SHARPNESS + 2) * distance - (_SHARPNESS + 3)) * distance * distance + 1
+    far = ((_SHARPNESS * distance - 5 * _SHARPNESS) * distance + 8 * _SHARPNESS) * distance - 4 * _SHARPNESS
+    return torch.where(distance < 1, near, torch.where(distance < 2, far, 0.0))
+
+
+def antialiased(
+    filter_: Filter,
+    x: Tensor,
+    output_size: Sequence[Size],
+    align_corners: bool,
+    scales_h: float | None = None,
+    scales_w: float | None = None,
+) -> Any:
+    """``aten._upsample_bilinear2d_aa`` and ``aten._upsample_bicubic2d_aa``, of ``(N, C, H, W)``.
+
+    Args:
+        filter_: the weight of an input element, by its distance in steps.
+        x: the picture; halves are computed in fp32.
+        output_size: height and width of the result.
+        align_corners: whether the outermost elements keep their places.
+        scales_h: output rows for each input row; by the sizes where it is None.
+        scales_w: the same of columns.
+
+    Returns:
+        NotImplemented for bytes, which PyTorch rounds in its own way.
+    """
+    if not x.is_floating_point():
+        return NotImplemented
+    wide = x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
+    rows = _weights(filter_, wide, 2, output_size[0], align_corners, scales_h)
+    columns = _weights(filter_, wide, 3, output_size[1], align_corners, scales_w)
+    return torch.matmul(rows, torch.matmul(wide, columns.t())).to(x.dtype)
+
+
+def _weights(filter_: Filter, x: Tensor, dim: int, size: Size, align_corners: bool, factor: float | None) -> Tensor:
+    """The matrix of ``(size, x.shape[dim])`` whose rows have the sum 1."""
+
+    def number(value: Any) -> Tensor:
+        return torch.scalar_tensor(value, dtype=x.dtype, device=x.device)
+
+    def middles(count: Size) -> Tensor:
+        return torch.arange(count, device=x.device).to(x.dtype) + 0.5
+
+    if align_corners:
+        steps = number(size - 1)
+        step = number(x.shape[dim] - 1) / steps.clamp(min=1) * steps.clamp(max=1)  # zero for a single element
+    elif factor:
+        step = number(1 / factor)
+    else:
+        step = number(x.shape[dim]) / number(size)
+    distance = (middles(x.shape[dim]) - (middles(size) * step)[:, None]).abs() / step.clamp(min=1)
+    weights = filter_(distance)
+    return weights / weights.sum(1, keepdim=True)
+
+
+DECOMPOSITIONS: dict[Any, Callable[..., Any]] = {
+    _aten._upsample_bilinear2d_aa.default: partial(antialiased, _triangle),
+    _aten._upsample_bicubic2d_aa.default: partial(antialiased, _cubic),
+}
