@@ -31,13 +31,20 @@ _BOOST = {
     "reference/inside.md": 2.0,
     "reference": 0.3,
     "benchmarks": 0.3,
+    "benchmarks/build.md": 2.0,
+    "benchmarks/index.md": 3.0,
     "build/dynamic.md": 3.0,
+    "build/fallback.md": 3.0,
+    "build/models.md": 3.0,
     "build/precision.md": 2.0,
     "fix": 2.0,
     "fix/check.md": 5.0,
-    "run/running.md": 1.5,
+    "run/first-call.md": 2.0,
+    "run/windows.md": 1.5,
+    "start/first-hour.md": 0.3,
     "start/glossary.md": 2.0,
-    "verify/ci.md": 2.0,
+    "trust/index.md": 2.0,
+    "verify/ci.md": 3.0,
 }
 _FIELDS = "<!-- the fields of BuildOptions -->"
 _LINK = re.compile(r"\[([^\]\n]+)\]\((\.\./[^)#\s]+)\)")

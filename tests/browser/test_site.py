@@ -17,6 +17,11 @@ QUESTIONS = {
     "what does a signature cover": "trust/signing.html",
     "placeholder replaced": "reference/inside.html",
     "skeleton": "start/glossary.html",
+    "faster than pytorch": "benchmarks/index.html",
+    "first call slow": "run/first-call.html",
+    "stays in pytorch": "build/fallback.html",
+    "unsigned file": "trust/security.html",
+    "windows driver": "run/windows.html",
 }
 
 
