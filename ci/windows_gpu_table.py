@@ -35,23 +35,23 @@ def checked(document: Any) -> dict[str, Any]:
     if not isinstance(document, dict) or document.get("version") != 1:
         raise ResultError("version: it is not 1")
     if not re.fullmatch(r"\d{4}-\d{2}-\d{2}T[\d:+]+", str(document.get("date"))):
-        raise ResultError("date: it is no time as ISO 8601 has it")
+        raise ResultError("date: it is not a time in ISO 8601")
     machine, steps = document.get("machine"), document.get("steps")
     if not isinstance(machine, dict) or not all(isinstance(value, str) for value in machine.values()):
-        raise ResultError("machine: it is not names with texts")
+        raise ResultError("machine: it is not an object of texts")
     if not isinstance(steps, list):
-        raise ResultError("steps: it is no list")
+        raise ResultError("steps: it is not a list")
     kinds: dict[str, tuple[type, ...]] = {
         "name": (str,), "artifact": (str,), "code": (int,), "seconds": (int, float), "facts": (dict,), "tail": (str,),
     }  # fmt: skip
     for index, step in enumerate(steps):
         for name, kind in kinds.items():
             if not isinstance(step, dict) or not isinstance(step.get(name), kind) or isinstance(step.get(name), bool):
-                raise ResultError(f"steps[{index}].{name}: it is missing, or of another type")
+                raise ResultError(f"steps[{index}].{name}: it is missing, or has a wrong type")
         for name in ("relative_l2", "median_ms"):
             value = step["facts"].get(name, 0.0)
             if not isinstance(value, (int, float)) or isinstance(value, bool):
-                raise ResultError(f"steps[{index}].facts.{name}: it is no number")
+                raise ResultError(f"steps[{index}].facts.{name}: it is not a number")
     return document
 
 

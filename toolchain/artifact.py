@@ -29,7 +29,15 @@ if TYPE_CHECKING:
 
 
 class Engine:
-    """One engine of an open artifact. Its bytes are read only on request."""
+    """One engine of an open artifact. Its bytes are read only on request.
+
+    Attributes:
+        index: its index in the order of the graph.
+        entry: its record in the manifest.
+        name: its name.
+        size: the size of its bytes.
+        sha256: the digest of its bytes, in lower-case hex.
+    """
 
     def __init__(self, artifact: Artifact, index: int, entry: EngineEntry) -> None:
         self._artifact = artifact

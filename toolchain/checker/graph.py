@@ -82,7 +82,7 @@ def graph_problems(claims: Claims) -> Iterator[str]:
         yield "its graph holds Python code (guards_code)"
     for operator in sorted(claims.operators):
         if not is_plain_operator(operator):
-            yield f"a node calls {operator[:80]!r}, which is no operator"
+            yield f"a node calls {operator[:80]!r}, which is not an operator"
     for expression in sorted(claims.expressions):
         if not is_plain_expression(expression):
             yield f"a size is not a plain expression: {expression[:80]!r}"

@@ -101,7 +101,7 @@ def _public_key(signer: str) -> Path:
             remedy=f"openssl pkey -in {signer} -pubout -out {path.stem}.pub",
         )
     if b"BEGIN PUBLIC KEY" not in head:
-        raise UsageError("this is no public key in PEM", where=where, remedy="give the file of a public key in PEM")
+        raise UsageError("this is not a public key in PEM", where=where, remedy="give the file of a public key in PEM")
     return path
 
 

@@ -40,7 +40,7 @@ GOLDEN_GROUP = "trtcross.golden"
     type=click.Choice(["auto", "embedded", "beside"]),
     default="auto",
     show_default=True,
-    help="With --format onnx: in the file, or in files beside it (auto: where they are too big for it).",
+    help="With --format onnx: in the file, or in files beside it (auto: beside it if they are too big).",
 )
 @click.option(
     "--target",

@@ -23,7 +23,7 @@ _PATH = click.Path(path_type=Path)
     "certificates",
     multiple=True,
     type=_PATH,
-    help="The key's certificate, then those that issued it (repeatable). Without: a signature by key alone.",
+    help="The key's certificate, then those that issued it (repeatable). Without it, the signature is by key only.",
 )
 @verb
 def sign(output: Output, artifact: str, key: Path, certificates: tuple[Path, ...]) -> None:

@@ -43,10 +43,11 @@ TORCHSCRIPT = FileKind(
     "a TorchScript module", "build the module that was scripted or traced: torch.export takes no TorchScript"
 )
 SAFETENSORS = FileKind(
-    "a safetensors file, weights alone", f"give its folder with --task if transformers has the model; else {_MODEL}"
+    "a safetensors file, which holds only weights",
+    f"give its folder with --task if transformers has the model; else {_MODEL}",
 )
 ONNX = FileKind("an ONNX model", "build the PyTorch model that it was exported from")
-ENGINE = FileKind("a TensorRT engine", "build the PyTorch model: an engine alone carries no manifest")
+ENGINE = FileKind("a TensorRT engine", "build the PyTorch model: an engine has no manifest")
 GGUF = FileKind("a GGUF file", "build the PyTorch model that it was converted from")
 HDF5 = FileKind("an HDF5 file (Keras)", "build a PyTorch model")
 POINTER = FileKind("a pointer of Git LFS", "run `git lfs pull`: the file itself was not fetched", recoverable=True)

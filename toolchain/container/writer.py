@@ -87,7 +87,7 @@ class ContainerWriter:
             written += len(chunk)
             self._file.write(chunk)
         if written != size:
-            raise ValueError(f"the entry {name!r} was to have {size} bytes and has {written}")
+            raise ValueError(f"the entry {name!r} should have {size} bytes and has {written}")
         self._file.rewrite(start, zip_records.local_header(full, crc, size))
         self._directory[name.casefold()] = zip_records.central_record(full, crc, size, start)
         self._directory_size += len(self._directory[name.casefold()])

@@ -157,7 +157,7 @@ class _Machine:
     def append(self, values: list[Any]) -> None:
         target = self._stack[-1]
         if not isinstance(target, list):
-            raise PickleError("a list that is none")
+            raise PickleError("an append to what is not a list")
         target.extend(values)
 
     def set_items(self, values: list[Any]) -> None:
@@ -165,13 +165,13 @@ class _Machine:
         if isinstance(target, Made) and target.of == Name("collections", "OrderedDict"):
             target = target.state
         if not isinstance(target, dict):
-            raise PickleError("a dictionary that is none")
+            raise PickleError("an item for what is not a dictionary")
         target.update(zip(values[::2], values[1::2], strict=True))
 
     def add_items(self) -> None:
         values = self._popped()
         if not isinstance(self._stack[-1], Members):
-            raise PickleError("a set that is none")
+            raise PickleError("a member for what is not a set")
         self._stack[-1].values.extend(values)
 
     def name(self, _: object) -> None:
@@ -184,13 +184,13 @@ class _Machine:
         keywords = self._stack.pop() if with_keywords else None
         args, of = self._stack.pop(), self._stack.pop()
         if not isinstance(of, Name) or not isinstance(args, tuple) or not isinstance(keywords, (dict, type(None))):
-            raise PickleError("a call of what is no name, or with what are no arguments")
+            raise PickleError("a call without a name or arguments")
         self._stack.append(Made(of, args, keywords))
 
     def build(self, _: object) -> None:
         state, made = self._stack.pop(), self._stack[-1]
         if not (isinstance(made, Made) and isinstance(state, dict)):
-            raise PickleError("a state of what is no object")
+            raise PickleError("a state of what is not an object")
         made.state.update(state)
 
 

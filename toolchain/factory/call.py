@@ -58,7 +58,7 @@ def _imported(name: str, path: Path | None) -> ModuleType:
     name = path.stem if is_free(path.stem, path.parent) else f"{path.stem}_of_the_user"
     spec = util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
-        raise ImportError(f"{path.name} is no Python file", name=name)
+        raise ImportError(f"{path.name} is not a Python file", name=name)
     module = util.module_from_spec(spec)
     sys.modules[name] = module  # as an import does: a dataclass looks its module up
     try:

@@ -57,7 +57,7 @@ def convert_to(format_name: str, artifact: Artifact, out: Path, *, engines: str 
     if format_name == "engine":
         if engines != "auto":
             raise UsageError(
-                "--engines applies to ONNX files alone", where=f"--engines {engines}", remedy="leave it out"
+                "--engines applies only to ONNX files", where=f"--engines {engines}", remedy="leave it out"
             )
         folder = write_engine_folder(artifact, out)
         return _folder(out, folder.source)

@@ -100,7 +100,7 @@ def verify_engine_folder(path: Path) -> EngineFolder:
     # A link to a folder counts as an added file, and is not followed.
     found = {file.relative_to(path).as_posix() for file in path.rglob("*") if file.is_symlink() or not file.is_dir()}
     if strange := found - own - {signature_path(MANIFEST_FILE).name}:
-        raise source.damaged(f"it holds {min(strange)[:200]!r}, which is none of its files")
+        raise source.damaged(f"it holds {min(strange)[:200]!r}, which is not one of its files")
     return EngineFolder(path, source, described)
 
 

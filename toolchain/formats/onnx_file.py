@@ -210,7 +210,7 @@ def _checked(path: Path, entry: EngineEntry, context: tuple[bool, bytes], beside
         return Context(b"", True, data[:HEADER_SIZE])
     name = data.decode(errors="replace")
     if name in ("", ".", "..") or any(mark in name for mark in "/\\:"):
-        raise _changed(path, f"the engine {entry.name} is placed in {name[:80]!r}, which is no plain file name")
+        raise _changed(path, f"the engine {entry.name} is placed in {name[:80]!r}, which is not a plain file name")
     file = path.with_name(name)
     try:
         digest = file_digest(file)

@@ -175,5 +175,5 @@ def _problem(name: str) -> str | None:
     try:
         name.encode()
     except UnicodeEncodeError:
-        return "it is no Unicode text"
+        return "it is not Unicode text"
     return None

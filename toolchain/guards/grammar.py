@@ -268,5 +268,5 @@ def _size(token: str) -> Size:
         except ValueError:
             raise GuardError(f"the name {name[:80]} in a guard is not a JSON string") from None
     if len(dim) > 3:
-        raise GuardError(f"{token[:80]!r} in a guard is no dimension")
+        raise GuardError(f"{token[:80]!r} in a guard is not a dimension")
     return Size(name, int(dim))

@@ -192,7 +192,7 @@ def _time(value: Any) -> datetime:
         digits = f"{fraction:0<7}" if fraction else ""
         return datetime.fromisoformat(f"{date}T{clock}{digits}{'+00:00' if zone == 'Z' else zone}")
     except ValueError as error:
-        raise FieldError(f"it is no time: {error}") from error
+        raise FieldError(f"it is not a time: {error}") from error
 
 
 _PLAIN: dict[Any, Check] = {

@@ -356,7 +356,7 @@ class Manifest(Record):
             return document
         version = document["schema_version"]
         if type(version) is not int or not 1 <= version <= SCHEMA_VERSION:
-            raise FieldError(f"schema_version is none from 1 to {SCHEMA_VERSION}")
+            raise FieldError(f"schema_version is not from 1 to {SCHEMA_VERSION}")
         if newer := next((name for name, since in SINCE.items() if since > version and name in document), None):
             raise FieldError(f"schema version {version} has no field {newer!r}")
         return {name: value for name, value in document.items() if name != "schema_version"}

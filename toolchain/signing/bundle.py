@@ -48,7 +48,7 @@ def read_bundle(path: Path) -> Bundle:
         return _bundle(data, document["verificationMaterial"])
     except (MalformedArtifactError, ValueError, KeyError, TypeError) as error:
         raise refused(
-            "the signature cannot be read: it is no Sigstore bundle of a key or a certificate", path
+            "the signature cannot be read: it is not a Sigstore bundle of a key or a certificate", path
         ) from error
 
 

@@ -89,7 +89,7 @@ def _require_private_key(path: Path) -> None:
     except TypeError as error:  # it needs a password
         raise _bad_key("it is encrypted", path) from error
     except (ValueError, UnsupportedAlgorithm) as error:
-        raise _bad_key("it is no private key in PEM", path) from error
+        raise _bad_key("it is not a private key in PEM", path) from error
     if not isinstance(key, ec.EllipticCurvePrivateKey):
         raise _bad_key("it is not of an elliptic curve", path)
 
@@ -190,7 +190,7 @@ def _key_verifier(signer: KeySigner, bundle: Bundle) -> Any | None:
     try:
         key = serialization.load_pem_public_key(data)
     except (ValueError, UnsupportedAlgorithm) as error:
-        raise UsageError(f"{problem}: it is no public key in PEM", where=str(signer.key), remedy=remedy) from error
+        raise UsageError(f"{problem}: it is not a public key in PEM", where=str(signer.key), remedy=remedy) from error
     if not isinstance(key, ec.EllipticCurvePublicKey):
         raise UsageError(f"{problem}: it is not of an elliptic curve", where=str(signer.key), remedy=remedy)
     try:

@@ -115,7 +115,7 @@ def test_what_older_releases_wrote_is_written_again_as_it_was(path: Path) -> Non
         ({"model": {"name": "m", "digest": "0" * 64, "more": 1}}, ["model", "more"], "no such field"),
         ({"inputs": [{"name": "x", "dtype": None, "device": None, "shape": [1, -1]}]}, ["inputs", 0, "shape", 1], "0"),
         ({"fallback": [{"operator": "o", "count": True, "device": "d"}]}, ["fallback", 0, "count"], "whole number"),
-        ({"created": "2026-13-01T00:00:00Z"}, ["created"], "no time"),
+        ({"created": "2026-13-01T00:00:00Z"}, ["created"], "not a time"),
         ({"guards": ["import os"]}, [], "guard"),
         ({"self": 1}, ["self"], "no such field"),
         ({"model": {"name": "m", "digest": "0" * 64, "self": 1}}, ["model", "self"], "no such field"),

@@ -82,7 +82,7 @@ def test_no_entry_is_written_under_a_dangerous_name(tmp_path: Path, name: str) -
 
 @pytest.mark.parametrize("size", [0, 2])
 def test_an_entry_of_another_size_than_announced_is_not_written(tmp_path: Path, size: int) -> None:
-    with pytest.raises(ValueError, match="was to have"), ContainerWriter(tmp_path / "a") as writer:
+    with pytest.raises(ValueError, match="should have"), ContainerWriter(tmp_path / "a") as writer:
         writer.stream("x", [b"1"], size)
 
 

@@ -42,7 +42,7 @@ KINDS: dict[str, tuple[Callable[[Path], None], str, str]] = {
     ),
     "old.pth": (content(pickle.dumps({"a": 1}, 2)), "a pickle", "a factory"),
     "some.pkl": (content(pickle.dumps({"a": 1}, 4)), "a pickle", "a factory"),
-    "w.safetensors": (content(struct.pack("<Q", 40) + b'{"a": {}}' + b" " * 40), "weights alone", "--task"),
+    "w.safetensors": (content(struct.pack("<Q", 40) + b'{"a": {}}' + b" " * 40), "only weights", "--task"),
     "model.onnx": (content(b"\x08\x0a\x12\x07pytorch\x1a\x05" + b"2.14.1"), "an ONNX model", "exported from"),
     "model.engine": (content(b"vtrt" + bytes(60)), "a TensorRT engine", "PyTorch model"),
     "model.gguf": (content(b"GGUF" + bytes(60)), "a GGUF file", "PyTorch model"),

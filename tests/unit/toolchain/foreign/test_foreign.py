@@ -452,7 +452,7 @@ def test_damaged_metadata_is_read_or_refused(data: st.DataObject) -> None:
 @pytest.mark.parametrize("call", [b"K\x01\x81", b"K\x01R", b")K\x01\x92"])
 def test_a_call_with_what_are_no_arguments_is_refused(call: bytes) -> None:
     made = b"\x80\x04}\x8c\x08settings\x8c\x16torch_tensorrt._Device\x8c\x06Device\x93" + call + b"s."
-    with pytest.raises(PickleError, match="no arguments"):
+    with pytest.raises(PickleError, match="without a name or arguments"):
         read_metadata(base64.b64encode(made).decode())
 
 

@@ -141,7 +141,7 @@ def test_an_engine_file_elsewhere_is_not_read(beside: Path, name: str) -> None:
     [attribute] = [a for a in model.graph.node[0].attribute if a.name == "ep_cache_context"]
     attribute.s = name.encode()
     beside.write_bytes(model.SerializeToString(deterministic=True))
-    with pytest.raises(MalformedArtifactError, match="no plain file name"):
+    with pytest.raises(MalformedArtifactError, match="not a plain file name"):
         verify_onnx(beside)
 
 
@@ -205,7 +205,7 @@ def test_two_engines_whose_bindings_have_one_name_are_refused() -> None:
         onnx_names(source)
 
 
-@pytest.mark.parametrize(("name", "message"), [("", "it is empty"), ("\udc80", "it is no Unicode text")])
+@pytest.mark.parametrize(("name", "message"), [("", "it is empty"), ("\udc80", "it is not Unicode text")])
 def test_names_that_onnx_cannot_hold_are_refused(name: str, message: str) -> None:
     source = _source()
     [entry] = source.manifest.engines

@@ -159,8 +159,8 @@ def test_keys_that_cannot_be_used(tmp_path: Path, artifact: Path, key: KeyFiles,
     bad, why = {
         "missing": (tmp_path / "none", "No such file"),
         "folder": (tmp_path, "."),  # the system's own words
-        "public": (key.public, "no private key in PEM"),
-        "rubbish": (artifact, "no private key in PEM"),
+        "public": (key.public, "not a private key in PEM"),
+        "rubbish": (artifact, "not a private key in PEM"),
         "encrypted": (new_key(tmp_path, "encrypted", password=b"secret").private, "it is encrypted"),
         "curve": (new_key(tmp_path, "curve", curve=ec.SECP256K1()).private, "curve 'secp256k1'"),
         "rsa": (_rsa(tmp_path).private, "not of an elliptic curve"),
@@ -262,7 +262,7 @@ def test_without_a_reader_of_toml_the_module_to_install_is_named(
 def test_keys_of_a_policy_that_cannot_be_used(tmp_path: Path, artifact: Path, key: KeyFiles) -> None:
     sign(artifact, key.private)
     for who, why in (
-        (KeySigner(key.private), "no public key in PEM"),
+        (KeySigner(key.private), "not a public key in PEM"),
         (KeySigner(tmp_path / "none"), "No such file"),
         (KeySigner(_rsa(tmp_path).public), "not of an elliptic curve"),
         (KeySigner(new_key(tmp_path, "curve", curve=ec.SECP256K1()).public), "curve 'secp256k1'"),
@@ -300,7 +300,7 @@ SIGNERS = {
     "me@example.com": ([], "an identity needs the authority", "add --signer-ca"),
     "nobody.pub": ([], "there is no such key", "a public key in PEM"),
     "private": ([], "this is a private key", "openssl pkey -in"),
-    "artifact": ([], "this is no public key in PEM", "a public key in PEM"),
+    "artifact": ([], "this is not a public key in PEM", "a public key in PEM"),
     "with a policy": (["--policy", "a"], "both say who may have signed", "give one of them"),
 }
 
