@@ -1,4 +1,4 @@
-"""What every test may use."""
+"""Fixtures for every test, and an empty build cache."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
-# No test touches the user's build cache, and none is served from it but those that make one of their own.
+# No test uses the user's build cache; a test that needs a cache makes its own.
 os.environ["TRTCROSS_CACHE"] = str(Path(tempfile.gettempdir()) / "trtcross-tests-keep-no-cache")
 os.environ["TRTCROSS_CACHE_SIZE"] = "0"
 

@@ -39,7 +39,7 @@ def failing() -> Any:
 
 
 class Unsupported(torch.nn.Module):
-    """Its one operator has no converter."""
+    """A model whose only operator has no converter."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return torch.nextafter(x, x + 1).relu()
@@ -55,7 +55,7 @@ class Custom(torch.nn.Module):
 
 
 def custom() -> Any:
-    """A model with an operator that only this process knows."""
+    """Makes a model with an operator that only this process has registered."""
     if not hasattr(torch.ops.trtcross_test, "double"):
 
         @torch.library.custom_op("trtcross_test::double", mutates_args=())
@@ -85,7 +85,7 @@ def training_batch_norm() -> Any:
 
 
 class Fragile(torch.nn.Module):
-    """A difference of nearly equal large numbers, which halves lose."""
+    """A model that subtracts nearly equal large numbers, which is wrong in halves."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return (x * 3 + 2000) - (x * 3 + 1999.9)

@@ -1,4 +1,4 @@
-"""The attacks: each a function that writes a hostile file, and the error in which reading it must end."""
+"""The attacks: functions that each write a hostile file, with the error that reading the file must raise."""
 
 from __future__ import annotations
 
@@ -50,7 +50,11 @@ ATTACKS: dict[str, Attack] = {}
 
 
 def attack(error: type[TrtcrossError]) -> Callable[[Callable[[Path], Any]], Callable[[Path], Any]]:
-    """Enters a function that writes a hostile file into the table, under its own name."""
+    """Adds a function that writes a hostile file to the table of attacks, under its own name.
+
+    Args:
+        error: the error that reading the file must raise.
+    """
 
     def enter(write: Callable[[Path], Any]) -> Callable[[Path], Any]:
         ATTACKS[write.__name__] = Attack(write, error)
@@ -79,7 +83,7 @@ def _pickle_text(data: bytes) -> str:
 
 
 def _with_fields(**values: str) -> Callable[[Path], Any]:
-    """An artifact whose engine info says something else."""
+    """Returns a writer of an artifact whose engine info has these values."""
 
     def write(path: Path) -> None:
         made = Handmade()
@@ -91,7 +95,7 @@ def _with_fields(**values: str) -> Callable[[Path], Any]:
 
 
 def _global_pickle(module: str, name: str, argument: str) -> bytes:
-    """``module.name.__new__(module.name, argument)``, as the metadata of a sympy expression would be written."""
+    """Pickles ``module.name.__new__(module.name, argument)``, as metadata with a sympy expression would be."""
 
     def text(value: str) -> bytes:
         return b"\x8c" + bytes([len(value)]) + value.encode()
@@ -229,7 +233,7 @@ many(
 
 
 def _name(text: Any, *path: Any) -> Callable[[dict[str, Any]], None]:
-    """A value of the graph has another name; torch writes names into Python code, which it runs."""
+    """Returns an edit that renames a value of the graph; torch writes names into Python code, which it runs."""
 
     def change(graph: dict[str, Any]) -> None:
         place: Any = graph["graph_module"]
@@ -293,7 +297,7 @@ many(
 
 
 def _with_classes(*changes: dict[str, Any], version: int = 2) -> Callable[[Path], Any]:
-    """An artifact whose one argument is said to be a class, or several."""
+    """Returns a writer of an artifact whose manifest states classes for the call's only argument."""
     plain = {"spec": "in_spec", "path": [], "name": "evil.Pair", "fields": ["left"]}
     classes = [{**plain, **change} for change in changes]
     return _with_manifest(lambda m: m.update(schema_version=version, classes=classes))
@@ -323,7 +327,7 @@ many(
 
 
 def archive(entries: list[tuple[str, bytes]], root: str = ROOT, gap: int | None = None) -> bytes:
-    """A zip of our own form, with whatever names, and bytes of no entry before the ``gap``-th."""
+    """Returns a zip in the form of our writer, with any names, and with bytes of no entry before entry ``gap``."""
     data, central = b"", b""
     for index, (name, content) in enumerate(entries):
         data += b"hidden" if index == gap else b""
@@ -372,7 +376,13 @@ def _good(path: Path) -> bytes:
 
 
 def _patched(name: str, local: bytes | None, central: bytes | None, at: int) -> Callable[[Path], Any]:
-    """A good artifact, of which bytes in the headers of an entry are overwritten; ``at`` counts from "version"."""
+    """Returns a writer of a good artifact in which bytes of an entry's headers are overwritten.
+
+    Args:
+        local: the bytes for the local header, or None.
+        central: the bytes for the central header, or None.
+        at: their offset from the header's field "version".
+    """
 
     def write(path: Path) -> None:
         data = bytearray(_good(path))
@@ -450,7 +460,7 @@ many(
 
 
 def _with_gap(data: bytes) -> bytes:
-    """Ten bytes between the entries and their directory, the end record told of them."""
+    """Adds ten bytes between the entries and their directory, with an end record that fits."""
     start = data.index(b"PK\1\2")
     (offset,) = struct.unpack_from("<L", data, len(data) - 6)
     return data[:start] + b"0123456789" + data[start:-6] + struct.pack("<L", offset + 10) + data[-2:]
@@ -503,7 +513,7 @@ def _sparse_directory(path: Path) -> None:
 
 
 def _manifest_text(change: Callable[[bytes], bytes]) -> Callable[[Path], Any]:
-    """A good artifact with another manifest text, its CRC right."""
+    """Returns a writer of a good artifact with a changed manifest text, whose CRC is right."""
 
     def write(path: Path) -> None:
         container = Container(Handmade().write(path))
@@ -609,7 +619,7 @@ def graph_that_is_deep(path: Path) -> None:
     _with_graph(lambda graph: graph.update(x=deep))(path)
 
 
-# As much as is read at all: what bounds time and memory, for nothing in it is malformed.
+# The largest files that are read: nothing in them is malformed, and they show the bounds of time and memory.
 
 
 def _below_what_is_walked(pieces: list[Any]) -> dict[str, Any]:
@@ -640,7 +650,7 @@ def graph_of_as_many_pieces_as_are_read(path: Path) -> None:
 
 @attack(UntrustedError)
 def graph_of_as_many_nodes_as_are_read(path: Path) -> None:
-    """As many values as a graph may have, as torch would write them."""
+    """Writes a graph with as many values as are read, in the form in which torch writes them."""
     tensor = {"dtype": 7, "sizes": [{"as_int": 4}], "requires_grad": False, "device": {"type": "cuda", "index": 0},
               "strides": [{"as_int": 1}], "storage_offset": {"as_int": 0}, "layout": 7}  # fmt: skip
     node = {"target": "torch.ops.aten.relu.default", "inputs": [{"name": "self", "arg": {"as_tensor": {"name": "n"}},
@@ -688,7 +698,7 @@ def graph_as_long_as_is_read(path: Path) -> None:
 
 
 def written_graph(path: Path, text: bytes) -> None:
-    """An artifact whose graph is this very text."""
+    """Writes an artifact whose graph is exactly this text."""
     container = Container(Handmade(engines=[]).write(path))
     entries = [(name, container.read(name)) for name in container.entries]
     container.close()
@@ -726,7 +736,7 @@ many(
 
 
 def _guards(*texts: Any, version: int = 2) -> Callable[[Path], Any]:
-    """A good artifact with these guards; its one input, ``x``, has the shape [1..8, 3]."""
+    """Returns a writer of a good artifact with these guards; its only input ``x`` has the shape [1..8, 3]."""
 
     def change(manifest: dict[str, Any]) -> None:
         manifest["inputs"][0]["shape"] = [{"symbol": "s0", "min": 1, "max": 8}, 3]
@@ -795,7 +805,7 @@ many(
 
 
 def _engine_text(change: Callable[[bytes], bytes], filler: bytes = b"abc") -> Callable[[Path], Any]:
-    """A good artifact whose engine's base64 has become another text of the same length."""
+    """Returns a writer of a good artifact whose engine's base64 is replaced by a text of the same length."""
 
     def write(path: Path) -> None:
         text = base64.b64encode(plan(filler))
@@ -953,7 +963,7 @@ def _foreign_metadata(data: bytes) -> Callable[[Path], Any]:
 
 
 def _grown(depth: int) -> bytes:
-    """A list in the next, twice, ``depth`` times over: few bytes, and more values than there is memory."""
+    """Pickles lists that each hold the next one twice, ``depth`` deep: few bytes, and more values than fit memory."""
     value: list[Any] = []
     for _ in range(depth):
         value = [value, value]

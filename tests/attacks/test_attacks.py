@@ -1,4 +1,4 @@
-"""Hostile files: each ends in its error and exit code, soon, in little memory, with nothing written and nothing run."""
+"""Reading a hostile file raises its error, fast and in little memory, and writes and runs nothing."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ BYTES = 200 * 2**20
 
 @pytest.fixture(scope="session")
 def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """What came of each attack, all opened by one process that is watched."""
+    """The result of each attack; one watched process opens all files."""
     folder = tmp_path_factory.mktemp("attacks")
     for name, attack in ATTACKS.items():
         attack.write(folder / name)
@@ -70,7 +70,7 @@ ZIP_ATTACKS = [
 
 @pytest.mark.parametrize("name", ZIP_ATTACKS)
 def test_the_container_itself_refuses(tmp_path: Path, name: str) -> None:
-    """Also of a foreign program, whose headers need not be those that we write."""
+    """The container refuses the file without its manifest, as for a foreign program, whose headers may not be ours."""
     ATTACKS[name].write(tmp_path / "a.pt2")
     with pytest.raises(MalformedArtifactError):
         Container(tmp_path / "a.pt2")

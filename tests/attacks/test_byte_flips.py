@@ -1,4 +1,4 @@
-"""Every byte of a small artifact, flipped in turn: each flip is noticed. None is harmless.
+"""Every byte of a small artifact is flipped in turn, and each flip is noticed; none is harmless.
 
 Headers are compared byte for byte with those that our writer makes, the manifest has a CRC in two headers, every other
 entry has a digest in the manifest, and nothing is between them.
@@ -15,7 +15,7 @@ from toolchain.artifact import open_artifact
 from toolchain.checker.structure import check_integrity, check_structure
 from toolchain.errors import MalformedArtifactError, UntrustedError
 
-PARTS = 4  # so that the processes of a parallel run share the work
+PARTS = 4  # the processes of a parallel run share the work
 
 
 def is_noticed(path: Path) -> bool:

@@ -1,4 +1,4 @@
-"""What looks at a file reaches nothing that could run code from it, and sees a file that changes under it."""
+"""Reading a file reaches no function that could run code from it, and notices a file that changes meanwhile."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def _look_at(path: Path) -> None:
 
 @pytest.fixture
 def trapped(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
-    """The names of dangerous functions that were reached."""
+    """Sets traps in dangerous functions; returns the names of those that are reached."""
     _look_at(Handmade().write(tmp_path / "first"))
     _look_at(Foreign().write(tmp_path / "second"))  # imports what there is to import, which calls exec
     found = preflight.probe_gpus()  # in a process of its own, the only one
@@ -79,7 +79,7 @@ def trapped(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
 
 
 def test_dangerous_functions_are_never_reached(trapped: list[str], tmp_path: Path) -> None:
-    """One test over many files: importing torch, to patch it, is what takes long."""
+    """This is one test over many files, because importing torch, to patch it, takes long."""
     for name in HOSTILE:
         ATTACKS[name].write(tmp_path / name)
         with suppress(TrtcrossError):
@@ -91,7 +91,7 @@ def test_dangerous_functions_are_never_reached(trapped: list[str], tmp_path: Pat
 
 @pytest.fixture(scope="module")
 def loader() -> Any:
-    """Imported before there are traps, for that calls exec."""
+    """The loader, imported before the traps are set, because importing calls exec."""
     pytest.importorskip("torch")
     return importlib.import_module("windows_side.loader.loading")
 
@@ -99,7 +99,7 @@ def loader() -> Any:
 def test_loading_hostile_files_reaches_no_dangerous_function_either(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, loader: Any, trapped: list[str]
 ) -> None:
-    """What torch would read is not looked at, nor is torch's reader asked."""
+    """Loading refuses the files before torch's reader is called."""
     import torch
 
     monkeypatch.setattr(torch.export, "load", lambda *_: trapped.append("torch.export.load"))

@@ -1,4 +1,4 @@
-"""Every attack in one folder: `select` gives each a row, and still finds the one sound artifact."""
+"""`select` in a folder of all attacks gives each a row, and still finds the one sound artifact."""
 
 from __future__ import annotations
 

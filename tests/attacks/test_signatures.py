@@ -1,4 +1,4 @@
-"""Signatures that are wrong, stripped, replayed or expired, and files that are none: each has its own words."""
+"""Signatures that are wrong, stripped, replayed or expired, and files that are none, have errors of their own."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ from toolchain.signing.policy import CertificateSigner, KeySigner, Policy
 
 @dataclass
 class Scene:
-    """An artifact, signed by the key and, where a test asks, by a certificate for it.
+    """An artifact, signed by a key and, where a test needs it, by a certificate for the key.
 
     Attributes:
-        policy: trusts that key and that certificate's owner.
+        policy: trusts that key and the certificate's owner.
     """
 
     folder: Path
@@ -67,7 +67,7 @@ def scene(tmp_path: Path) -> Scene:
 
 
 def _sign_expired(scene: Scene, certificate: Path, *others: Path) -> None:
-    """As somebody signs whose clock is wrong, or who signed when the certificate was valid."""
+    """Signs with an expired certificate, as a signer whose clock is wrong, or who signed while it was valid."""
     scene.sign(scene.key, scene.authority.issue(scene.key))
     from cryptography import x509
     from cryptography.hazmat.primitives.serialization import Encoding
@@ -180,7 +180,7 @@ def of_a_certificate_that_may_not_sign(scene: Scene) -> str:
 
 
 def certificate_of_another_key(scene: Scene) -> str:
-    """The trusted person's certificate, which is public, over a signature by another key."""
+    """Puts the trusted signer's certificate, which is public, on a signature by another key."""
     trusted = scene.authority.issue(scene.key)
     scene.sign(new_key(scene.folder, "mallory"))
     from cryptography import x509
@@ -247,7 +247,7 @@ def test_a_certificate_that_is_none(scene: Scene) -> None:
 
 
 def _certificates_that_cannot_be_read(scene: Scene) -> dict[str, bytes]:
-    """Of a version that does not exist; with one extension twice: cryptography has an error of its own for each."""
+    """Returns a certificate of an unknown version and one with a repeated extension; cryptography raises for each."""
     from cryptography import x509
     from cryptography.hazmat.primitives.serialization import Encoding
 
@@ -269,7 +269,7 @@ def test_a_certificate_that_cannot_be_read(scene: Scene, kind: str) -> None:
 
 
 def test_a_trusted_certificate_of_an_rsa_key(scene: Scene) -> None:
-    """The library verifies with whatever key a certificate has, and stumbles."""
+    """The library verifies with any kind of key that a certificate has, and fails on RSA keys."""
     from cryptography.hazmat.primitives import serialization
     from cryptography.hazmat.primitives.asymmetric import rsa
 
@@ -282,7 +282,7 @@ def test_a_trusted_certificate_of_an_rsa_key(scene: Scene) -> None:
 
 
 def test_the_library_alone_takes_an_expired_certificate(scene: Scene) -> None:
-    """Which is why we look at the dates."""
+    """So we check the dates ourselves."""
     from model_signing import verifying
 
     expired(scene)
@@ -300,7 +300,7 @@ def test_a_signature_that_is_a_pipe(scene: Scene) -> None:
 
 
 def test_each_byte_of_the_payload_and_signature_counts(scene: Scene) -> None:
-    """A bit of each byte flipped: the signature is refused, or what it says is the same."""
+    """One bit of each byte is flipped: the signature is refused, or its content is unchanged."""
     original = json.loads(scene.signature.read_text())
     for name in ("payload", "sig"):
         for position in range(0, len(_part(original, name)), 7):

@@ -1,6 +1,6 @@
 """What torch.export.load and Torch-TensorRT do with hostile files: the column "upstream" of docs/trust/attacks.md.
 
-Should one of these fail, they have learned to refuse it, and the table has to say so.
+If one of these tests fails, upstream refuses the file now, and the table must state it.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ def call_imports_a_module(entries: Entries, mark: str) -> None:
 
 
 def graph_names_code_of_an_input(entries: Entries, mark: str) -> None:
-    """In what torch makes of the graph: ``def forward(self, ..., x=__import__('os').mkdir(...))``."""
+    """Makes torch generate ``def forward(self, ..., x=__import__('os').mkdir(...))`` from the graph."""
     text = entries[_MODEL].decode()
     name = json.dumps(f"x=__import__('os').mkdir('{mark}')")
     entries[_MODEL] = (
@@ -110,7 +110,7 @@ RUN_BY_UPSTREAM = [
 
 @pytest.fixture(scope="module")
 def marks(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
-    """The folder in which each attack leaves its mark, and what upstream printed."""
+    """The folder in which each attack that runs leaves a mark, and what upstream printed."""
     folder = tmp_path_factory.mktemp("upstream")
     program = torch.export.export(
         _Linear(), (torch.ones(3, 2),), dynamic_shapes=({0: torch.export.Dim("b", min=2, max=9)},)
@@ -138,7 +138,7 @@ def marks(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
 
 
 def test_upstream_loads_a_damaged_weight(tmp_path: Path) -> None:
-    """Neither the zip's CRC nor anything else is looked at."""
+    """Upstream checks neither the zip's CRC nor anything else."""
     buffer = io.BytesIO()
     torch.export.save(torch.export.export(_Linear(), (torch.ones(3, 2),)), buffer)
     data = bytearray(buffer.getvalue())

@@ -1,7 +1,7 @@
-"""Opens hostile files in a process of its own and tells what came of each: ``python -m tests.attacks.watch FOLDER``.
+"""Opens hostile files in a process of its own, and reports each result: ``python -m tests.attacks.watch FOLDER``.
 
-The command line runs as users run it, inside this process, so that what it does can be watched: an audit hook sees
-every file opened for writing, every process started, every module imported and every pickle's name looked up.
+The command line runs as users run it, but inside this process, so that an audit hook can record every file that is
+opened for writing, every process that is started, every module that is imported, and every name that a pickle looks up.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def _writes(arguments: tuple[Any, ...]) -> bool:
 
 
 def verb(*arguments: str) -> tuple[int, dict[str, Any]]:
-    """Runs a verb; its exit code and its JSON document."""
+    """Runs a verb, and returns its exit code and its JSON document."""
     global watching
     out = io.StringIO()
     code = 0
@@ -64,7 +64,7 @@ def verb(*arguments: str) -> tuple[int, dict[str, Any]]:
 
 
 def forget_peak() -> None:
-    """Lets the peak begin at what is in use now, so that each file is measured and not all before it."""
+    """Resets the memory peak, so that each file is measured by itself."""
     gc.collect()
     if sys.platform == "linux":
         ctypes.CDLL(None).malloc_trim(0)
@@ -73,8 +73,8 @@ def forget_peak() -> None:
 
 
 def peak_memory() -> int:
-    """Of this process since ``forget_peak``, in bytes; 0 where the system does not tell."""
-    status = Path("/proc/self/status")  # not getrusage, which starts from what the parent had
+    """Returns the peak of this process's memory since ``forget_peak`` in bytes; 0 where the system has no figure."""
+    status = Path("/proc/self/status")  # not getrusage, which includes the parent's peak
     lines = status.read_text().splitlines() if status.exists() else []
     return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM")), 0)
 
@@ -91,7 +91,7 @@ def main(folder: Path) -> None:
     for path in sorted(folder.iterdir()):
         forget_peak()
         seen.clear()
-        # What else runs on the same cores makes this process's own CPU time longer: the best of three counts.
+        # Other load on the same cores lengthens even this process's CPU time, so the best of three counts.
         seconds = 60.0
         for _ in range(3):
             start = time.process_time()

@@ -1,4 +1,4 @@
-"""A real browser, and pages for it to show. Where no chromium can be had, these tests are skipped, with the reason."""
+"""A real browser, and pages for it to show. Where there is no chromium, these tests are skipped with the reason."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def chromium() -> str:
-    """The path of a chromium, fetched if need be."""
+    """The path of a chromium, which is downloaded if there is none."""
     if os.name != "posix":
         pytest.skip("no chromium: chromium.sh is for Linux")
     folder = os.environ.get("TRTCROSS_CHROMIUM", ROOT / ".chromium")
@@ -48,9 +48,9 @@ def browser(chromium: str) -> Iterator[Any]:
 
 @pytest.fixture(scope="session")
 def pages(tmp_path_factory: pytest.TempPathFactory, trtcross: Trtcross) -> dict[str, Path]:
-    """Pages of a real artifact with several engines, and of a hostile one that was written by hand.
+    """Pages of a real artifact with several engines, and of a handmade hostile one.
 
-    There is no GPU here: outputs are tensors that were made different, compared as those of an engine would be.
+    There is no GPU here, so the outputs are tensors with small differences, which are compared as an engine's would be.
     """
     if importlib.util.find_spec("torch_tensorrt") is None:  # importing it needs a GPU
         pytest.skip("torch-tensorrt-rtx is not installed")

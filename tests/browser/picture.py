@@ -1,7 +1,7 @@
 """Takes the pictures of the documents:  python -m tests.browser.picture ARTIFACT CHROMIUM
 
-ARTIFACT is that of ``examples.models:mixed``. Pages are those that the commands write; what a GPU would have measured
-is made up (``tests/browser/samples.py``), and the documents say so.
+ARTIFACT is that of ``examples.models:mixed``. The pages are those that the commands write. Figures that need a GPU are
+invented (``tests/browser/samples.py``), which the documents state.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def written(page: Path, *command: str) -> Path:
 
 
 def matrix(folder: Path) -> Path:
-    """A matrix with a cell that failed, and some that cannot be built here."""
+    """Writes the page of a matrix with a failed cell and some cells that cannot be built here; returns its path."""
     os.chdir(folder)  # the page has the spec's path as its title
     spec, run = Path("models.toml"), RunFolder(folder / "run")
     spec.write_text(SPEC)
@@ -82,7 +82,7 @@ def matrix(folder: Path) -> Path:
 
 
 def take(browser: Any, page: Path, name: str, *, width: int, height: int = 0, scheme: str = "light") -> None:
-    """A picture of a page: of its first pixels, or of all of it."""
+    """Takes a picture of a page: of the first ``height`` pixels, or of the whole page if that is 0."""
     tab = browser.new_page(viewport={"width": width, "height": height or 800}, color_scheme=scheme)
     tab.goto(page.as_uri())
     path = IMAGES / f"{name}.png"

@@ -1,4 +1,4 @@
-"""Verifications as a GPU would end them: the levels that need none are run, and tensors stand for outputs."""
+"""Verifications as on a machine with a GPU: levels that need no GPU are run, and outputs are invented tensors."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ MACHINE = {"GPU": "an example: no GPU was used for this page", "driver": "an exa
 
 
 def outputs(name: str = "logits") -> list[OutputError]:
-    """Two outputs that are as close as TF32 is to fp32."""
+    """Returns the errors of two outputs that differ as much as TF32 does from fp32."""
     torch.manual_seed(0)
     want = torch.randn(8, 1000)
     coarse = want + 6e-4 * torch.randn_like(want) * torch.randn_like(want).exp()

@@ -1,4 +1,4 @@
-"""The page of `matrix report` in a real browser: its grid leads to the details, and it asks for and runs nothing."""
+"""The page of `matrix report` in a real browser: its grid leads to the details, and it loads and runs nothing."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ reason = {json.dumps(HOSTILE)}
 
 @pytest.fixture(scope="module")
 def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Cells that passed, failed, were excluded and were never run; hostile texts wherever a text can be."""
+    """A page with cells that passed, failed, were excluded or never run, and with hostile texts in every place."""
     folder = tmp_path_factory.mktemp("matrix")
     (folder / "m.toml").write_text(SPEC)
     run = RunFolder(folder / "run")

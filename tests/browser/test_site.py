@@ -1,4 +1,4 @@
-"""The site that `make docs` built, opened from its folder: it asks for nothing, finds words, and follows the scheme."""
+"""The site of `make docs`, opened from its folder: it loads nothing else, has a search, and follows the scheme."""
 
 from __future__ import annotations
 

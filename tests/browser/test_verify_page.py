@@ -1,4 +1,4 @@
-"""The page of `verify --html` in a real browser: what it shows, what it asks for, and whether it can be read."""
+"""The page of `verify --html` in a real browser: what it shows, what it loads, and whether it can be read."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ pytestmark = [pytest.mark.rtx, pytest.mark.slow]
 NAMES = ("verified", "wrong numbers", "damaged", "not here", "hostile", "inspected", "checked")
 WINDOWS = {"wide": 1280, "narrow": 360}
 
-# Every text that can be seen, with the contrast of its colour to what is behind it (WCAG 2, relative luminance).
+# Returns every visible text with the contrast of its colour to its background (WCAG 2, relative luminance).
 CONTRASTS = """() => {
   const parse = (color) => color.match(/[0-9.]+/g).map(Number);
   const luminance = ([r, g, b]) => {
@@ -47,7 +47,7 @@ CONTRASTS = """() => {
 
 @contextmanager
 def shown(browser: Any, page: Path, *, scheme: str = "light", width: int = 1280) -> Iterator[tuple[Any, list[str]]]:
-    """A tab that shows the page, and whatever it complained of or asked for beyond the page."""
+    """Opens a tab with the page; yields it and a list of its errors and its requests beyond the page."""
     context = browser.new_context(color_scheme=scheme, viewport={"width": width, "height": 800})
     tab, complaints = context.new_page(), []
     tab.on("console", lambda message: complaints.append(message.text))

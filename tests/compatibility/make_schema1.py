@@ -29,7 +29,7 @@ BUILDS = {
     "fp16": ["--precision", "fp16"],
     "half": [],
 }
-# What a foreign file's derived manifest has from the machine that reads it, or from the reader.
+# Members of a foreign file's derived manifest that come from the reading machine or the reader.
 OF_THE_READER = ("schema_version", "created", "install", "producer")
 
 Example = tuple[torch.nn.Module, tuple[torch.Tensor, ...]]
@@ -90,7 +90,7 @@ def fp16() -> Example:
 
 
 def half() -> Example:
-    """Whose inputs and outputs are fp16 too, golden I/O with them."""
+    """A model whose inputs and outputs, and so its golden I/O, are fp16 too."""
     torch.manual_seed(5)
     return Layer().eval().half(), (torch.randn(2, 8).half(),)
 
@@ -127,14 +127,14 @@ def main() -> None:
 
 
 def facts(path: Path) -> dict[str, Any]:
-    """The manifest as ``inspect --json`` printed it."""
+    """Returns the manifest that ``inspect --json`` prints."""
     document = trtcross("inspect", path, "--digests")
     manifest: dict[str, Any] = document["manifest"]
     return {name: value for name, value in manifest.items() if not (document["foreign"] and name in OF_THE_READER)}
 
 
 def save_foreign(out: Path) -> None:
-    """What Torch-TensorRT's legacy exporter and torch's own saver make of the mixed model, with a dynamic batch."""
+    """Saves the mixed model with a dynamic batch by Torch-TensorRT's legacy exporter and torch's own saver."""
     from tests.integration.graphs import Graph
     from tests.integration.harness import imported_builder
     from tests.integration.upstream_comparison import upstream_program
@@ -152,10 +152,10 @@ def save_foreign(out: Path) -> None:
 
 
 def sign() -> None:
-    """Signs one artifact by key and one by certificate. The private keys are never kept, so nobody signs again.
+    """Signs one artifact by key and one by certificate. The private keys are not kept, so nobody can sign again.
 
-    A certificate is refused once it has expired, and not before it begins: these hold from 2020 to the last day that
-    X.509 can say.
+    A certificate is refused before it begins and once it has expired. These are valid from 2020 to the last day that
+    X.509 can state.
     """
     from cryptography import x509
     from cryptography.hazmat.primitives import hashes, serialization

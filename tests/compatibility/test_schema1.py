@@ -1,7 +1,7 @@
 """Artifacts of schema 1, made at revision 5d75a28: every later revision opens, verifies and converts them.
 
-A test that fails here has found a promise of ``docs/ship/compatibility.md`` that was broken. The fixtures stay as they
-are; the code is what has to change. Only public names and the command line are used, so that the tests stay as well.
+A failing test has found a broken promise of ``docs/ship/compatibility.md``. The fixtures stay as they are; the code
+must change. Only public names and the command line are used, so that these tests need no changes either.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ Command = Callable[..., tuple[int, dict[str, Any]]]
 
 @pytest.fixture
 def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
-    """``python -m toolchain VERB ... --json`` in this process: its exit code and its document."""
+    """Runs ``python -m toolchain VERB ... --json`` in this process; returns its exit code and its document."""
 
     def run(*arguments: object) -> tuple[int, dict[str, Any]]:
         monkeypatch.setattr(sys, "argv", ["trtcross", *map(str, arguments), "--json"])
@@ -59,7 +59,7 @@ def artifact(name: str) -> Path:
 
 
 def facts(name: str) -> dict[str, Any]:
-    """The manifest that ``inspect --json`` printed at 5d75a28; of a foreign file, without what its reader adds."""
+    """Returns the manifest that ``inspect --json`` printed at 5d75a28; a foreign file's lacks what its reader adds."""
     document: dict[str, Any] = json.loads((FIXTURES / f"{name}.json").read_text())
     return document
 
@@ -71,7 +71,7 @@ def stored_manifest(path: Path) -> dict[str, Any]:
 
 
 def lost(expected: Any, found: Any, place: str = "manifest") -> Iterator[str]:
-    """What ``found`` does not say as ``expected`` does; it may say more."""
+    """Yields the places at which ``found`` lacks or contradicts something in ``expected``; it may have more."""
     if isinstance(expected, dict) and isinstance(found, dict):
         for key, value in expected.items():
             if key in found:
@@ -86,7 +86,7 @@ def lost(expected: Any, found: Any, place: str = "manifest") -> Iterator[str]:
 
 
 def require_valid(manifest: dict[str, Any]) -> None:
-    """Validates against the schema of version 1 that is shipped."""
+    """Validates a manifest by the shipped schema of version 1."""
     jsonschema = pytest.importorskip("jsonschema")
     schema = json.loads(resources.files("toolchain").joinpath("schema/manifest-1.json").read_bytes())
     jsonschema.Draft202012Validator(schema).validate(manifest)
@@ -246,7 +246,7 @@ def test_a_changed_byte_is_refused(
 
 
 def _place(name: str, part: str, data: bytes) -> int:
-    """Where a part's byte is, in the signature or the artifact."""
+    """Returns the place of a byte of a part, in the signature or the artifact."""
     if part == "signature":
         return data.index(b'"payload"') + 40
     if part == "engine":
@@ -271,7 +271,7 @@ def test_a_signature_is_not_of_what_was_converted(
 @pytest.mark.gpu
 @pytest.mark.parametrize("name", ALL)
 def test_its_numbers_are_right(trtcross: Trtcross, name: str, tmp_path: Path) -> None:
-    """On a GPU, with the release of TensorRT-RTX that built it: no other runs its engines."""
+    """The test needs a GPU and the release of TensorRT-RTX that built the artifact; no other runs its engines."""
     torch = pytest.importorskip("torch")
     if not torch.cuda.is_available():
         pytest.skip("there is no GPU here")

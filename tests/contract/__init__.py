@@ -1,1 +1,1 @@
-"""What we believe of Torch-TensorRT, compared with the wheels that it ships: nothing of it is imported here."""
+"""Compares what our code assumes about Torch-TensorRT with its released wheels, without importing them."""

@@ -1,4 +1,4 @@
-"""Every use that our code makes of a name of Torch-TensorRT or TensorRT, compared with their sources."""
+"""Finds every use of a name of Torch-TensorRT or TensorRT in our code, and compares it with their sources."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from .sources import (
     instance,
 )
 
-# What our variables hold where the code cannot tell (their type is Any), by name or by function and name.
+# What variables of type Any hold, by their name or by function and name.
 VARIABLES = {
     "interpreter": "torch_tensorrt.dynamo.conversion._TRTInterpreter.TRTInterpreter",
     "settings": "torch_tensorrt.dynamo._settings.CompilationSettings",
@@ -38,10 +38,10 @@ class Use:
     """One use of a foreign name.
 
     Attributes:
-        place: file and line.
-        text: the use as it stands in our code.
-        owner: whose name it is, ``tensorrt`` or ``torch_tensorrt``.
-        problem: why it would fail; None if it fits.
+        place: the file and the line.
+        text: the source text of the use.
+        owner: the package of the name, ``tensorrt`` or ``torch_tensorrt``.
+        problem: why the use would fail; None if it fits.
     """
 
     place: str
@@ -61,7 +61,7 @@ class _Scope:
 
 
 def uses_in(path: Path, sources: Sources, name: str | None = None) -> list[Use]:
-    """The uses in a file of ours."""
+    """Returns the uses in a file of ours."""
     checker = _Checker(name or path.name, sources)
     checker.visit(ast.parse(path.read_text("utf-8")))
     return checker.uses
@@ -72,7 +72,7 @@ def misfits(uses: Iterable[Use]) -> list[str]:
 
 
 class _Checker(ast.NodeVisitor):
-    """Follows foreign things through our code; visiting an expression gives what it stands for, or UNKNOWN."""
+    """Follows foreign objects through our code; visiting an expression returns what it refers to, or UNKNOWN."""
 
     def __init__(self, file: str, sources: Sources) -> None:
         self.uses: list[Use] = []
@@ -160,7 +160,7 @@ class _Checker(ast.NodeVisitor):
         self._record(node, thing, problem)
 
     def _check_overrides(self, name: str, base: Class, methods: dict[str, ast.FunctionDef]) -> None:
-        """An overridden method has upstream's parameters; a new one must not hide one of upstream's."""
+        """Checks that an overridden method has upstream's parameters, and that a new one hides none of upstream's."""
         for method, node in methods.items():
             try:
                 theirs = self._sources.attribute(base, method)

@@ -1,4 +1,4 @@
-"""The locked wheels, downloaded once."""
+"""Fixtures of the locked wheels, which are downloaded once."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How a release of Torch-TensorRT lays out engine info, read from the sources in its wheel."""
+"""Reads the layout of engine info in a release of Torch-TensorRT from the sources in its wheel."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ OPERATOR = "no_op_placeholder_for_execute_engine"
 OPERATOR_MODULE = "torch_tensorrt.dynamo.runtime.meta_ops.register_meta_ops"
 OPERATOR_MODULE_2_6 = "torch_tensorrt.runtime._utils"
 
-# Our name of a field: upstream's name of its index, and of the placeholder operator's parameter.
+# By our name of a field: upstream's names of its index and of the placeholder operator's parameter.
 UPSTREAM_NAMES = {
     "abi_version": ("ABI_TARGET_IDX", "abi_version"),
     "name": ("NAME_IDX", "name"),
@@ -39,14 +39,14 @@ UPSTREAM_NAMES = {
 
 @dataclass(frozen=True)
 class Layout:
-    """The ABI version, None where the source does not name it, and the fields' index names in their order."""
+    """The layout of engine info: the ABI version (None where the source does not name it) and the ordered fields."""
 
     abi_version: int | None
     indices: tuple[str, ...]
 
 
 def cpp_layout(sources: Sources) -> Layout:
-    """What the C++ runtime was compiled from."""
+    """Returns the layout in the headers from which the C++ runtime was compiled."""
     text = sources.read(HEADER) or ""
     version = re.search(r'ABI_VERSION = "(\d+)"', text)
     body = re.search(r"enum\s*\{([^{}]*)\}\s*SerializedInfoIndex", text)
@@ -57,7 +57,7 @@ def cpp_layout(sources: Sources) -> Layout:
 
 
 def python_layout(sources: Sources) -> Layout:
-    """What the Python side believes: an enumeration since 2.13, names alone before."""
+    """Returns the layout in the Python sources: an enumeration since 2.13, only names before."""
     text = sources.read(PYTHON_LAYOUT)
     if text is None:
         return Layout(None, _constants(sources.read(OLD_PYTHON_LAYOUT) or ""))
@@ -69,14 +69,14 @@ def python_layout(sources: Sources) -> Layout:
 
 
 def _constants(text: str) -> tuple[str, ...]:
-    """Names that Python asks the C++ runtime for, in the order in which it does."""
+    """Returns the names that the Python sources request of the C++ runtime, in their order."""
     *names, length = re.findall(r"= \(?\s*torch\.ops\.tensorrt\.(\w+_IDX|SERIALIZATION_LEN)\(\)", text)
     assert length == "SERIALIZATION_LEN"
     return tuple(names)
 
 
 def operator_parameters(sources: Sources) -> dict[str, str]:
-    """The placeholder operator's parameters and their types, without the inputs."""
+    """Returns the placeholder operator's parameters and their types, without the inputs."""
     operator = None
     for module in (OPERATOR_MODULE, OPERATOR_MODULE_2_6):
         with contextlib.suppress(MissingNameError):
@@ -88,7 +88,7 @@ def operator_parameters(sources: Sources) -> dict[str, str]:
 
 
 def text_constants(sources: Sources, module: str) -> dict[str, str]:
-    """The strings that a module of ``dynamo.runtime`` names at its top level."""
+    """Returns the string constants at the top level of a module of ``dynamo.runtime``."""
     body = statements(sources.module(f"torch_tensorrt.dynamo.runtime.{module}").body)
     return {
         ast.unparse(s.targets[0]): s.value.value
@@ -98,16 +98,17 @@ def text_constants(sources: Sources, module: str) -> dict[str, str]:
 
 
 def upstream_function(sources: Sources, module: str, name: str, **names: Any) -> Callable[..., Any]:
-    """One of upstream's pure functions, run without importing the rest of its module.
+    """Returns one of upstream's pure functions without importing the rest of its module.
 
     Args:
         module: the module below ``torch_tensorrt.dynamo.runtime``.
-        names: what the function's code needs beside the engine layout's own constants.
+        name: the function's name.
+        names: what the function's code needs besides the constants of the engine's layout.
     """
     function = sources.attribute(sources.import_module(f"torch_tensorrt.dynamo.runtime.{module}"), name)
     assert isinstance(function, Function), f"{sources.label} has no function {module}.{name}"
     namespace = {"logger": logging.getLogger(name), **text_constants(sources, "_serialized_engine_layout"), **names}
-    future = ast.parse("from __future__ import annotations").body  # the annotations' names are not here
+    future = ast.parse("from __future__ import annotations").body  # the names in annotations are not defined here
     code = compile(ast.Module([*future, function.node], type_ignores=[]), f"{sources.label}:{name}", "exec")
     exec(code, namespace)
     return namespace[name]

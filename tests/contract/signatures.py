@@ -1,4 +1,4 @@
-"""Signatures read from sources or docstrings, and whether a call fits one."""
+"""Reads signatures from sources or docstrings, and checks whether a call fits one."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .sources import Class, Function, MissingNameError, Native, Sources, decorat
 
 
 def signature_of(sources: Sources, thing: Class | Function | Native) -> Signature | None:
-    """The signature under which something is called; None where nothing tells."""
+    """Returns the signature of something that is called; None where it is not known."""
     if isinstance(thing, Native):
         return _native_signature(thing)
     if isinstance(thing, Function):
@@ -27,10 +27,10 @@ def signature_of(sources: Sources, thing: Class | Function | Native) -> Signatur
 
 
 def misfit(call: ast.Call, signature: Signature, body: ast.AST | None) -> str | None:
-    """Why a call does not fit a signature; None if it does.
+    """Returns why a call does not fit a signature, or None if it does.
 
     Args:
-        body: the function's or class's own source. A keyword that only ``**kwargs`` takes has to be named in it.
+        body: the source of the function or class. It must name every keyword that only ``**kwargs`` accepts.
     """
     given = [keyword.arg for keyword in call.keywords if keyword.arg]
     starred = any(isinstance(a, ast.Starred) for a in call.args) or len(given) < len(call.keywords)
@@ -94,7 +94,7 @@ def _native_signature(thing: Native) -> Signature | None:
 
 
 def native_result(thing: Native, tensorrt: object) -> Native | None:
-    """The class of what a function of the bindings gives, as far as its docstring names it."""
+    """Returns the class of what a function of the bindings returns, if its docstring names it."""
     function = _docstring_function(thing)
     if function is None or function.returns is None:
         return None
@@ -103,7 +103,7 @@ def native_result(thing: Native, tensorrt: object) -> Native | None:
 
 
 def _docstring_function(thing: Native) -> ast.FunctionDef | None:
-    """pybind11 writes a function's signature into the first line of its docstring."""
+    """Parses the signature that pybind11 writes into the first line of a docstring."""
     if isinstance(thing.value, type):
         return None
     first = (inspect.getdoc(thing.value) or "").partition("\n")[0]

@@ -1,7 +1,7 @@
-"""Python sources as data: what a dotted name stands for, found in the text of the modules and never by importing them.
+"""Resolves dotted names in the text of Python sources, without importing them.
 
-Names that start with ``tensorrt`` stand for TensorRT's own bindings, which are a compiled module: those are real
-objects, and their signatures stand in their docstrings.
+Names that start with ``tensorrt`` refer to TensorRT's own bindings, which are a compiled module: those are real
+objects, whose signatures are in their docstrings.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class MissingNameError(Exception):
 
 
 class Sources:
-    """The modules of one wheel; beside them the installed torch, from whose classes the wheel's derive."""
+    """The modules of one wheel, and of the installed torch, from whose classes the wheel's derive."""
 
     def __init__(self, label: str, read: Callable[[str], str | None], tensorrt: Any = None) -> None:
         """
@@ -76,7 +76,7 @@ class Sources:
         return cls(label, lambda path: archive.read(path).decode("utf-8") if path in names else None, tensorrt)
 
     def edited(self, path: str, old: str, new: str) -> Sources:
-        """A copy in which a file's text differs: upstream, had it changed."""
+        """Returns a copy in which a file's text is changed, as if upstream had changed it."""
         text = self.read(path) or ""
         assert old in text, f"{path} of {self.label} does not hold {old!r}"
         return Sources(
@@ -86,7 +86,7 @@ class Sources:
         )
 
     def module(self, name: str) -> ast.Module:
-        """A module's tree.
+        """Returns a module's syntax tree.
 
         Raises:
             MissingNameError: there is no such module.
@@ -97,7 +97,7 @@ class Sources:
         return tree
 
     def resolve(self, dotted: str) -> Thing | None:
-        """What a full name stands for, such as ``torch_tensorrt.Device``."""
+        """Returns what a full name refers to, such as ``torch_tensorrt.Device``."""
         first, *rest = dotted.split(".")
         thing: Thing | None = self.import_module(first)
         for name in rest:
@@ -105,7 +105,7 @@ class Sources:
         return thing
 
     def import_module(self, name: str) -> Thing | None:
-        """What an imported module stands for; UNKNOWN for third parties."""
+        """Returns an imported module; UNKNOWN for those of third parties."""
         top = name.split(".")[0]
         if top == "tensorrt" and self._tensorrt is not None:
             return Native(self._tensorrt)
@@ -115,7 +115,7 @@ class Sources:
         return Module(name)
 
     def attribute(self, thing: Thing | None, name: str) -> Thing | None:
-        """What ``thing.name`` stands for; UNKNOWN if it exists and more cannot be said.
+        """Returns what ``thing.name`` refers to; UNKNOWN if it exists and no more is known.
 
         Raises:
             MissingNameError: it does not exist.
@@ -133,12 +133,12 @@ class Sources:
         return self._member(thing.of, name, bound=True)
 
     def bases(self, cls: Class) -> list[Class]:
-        """A class's bases, as far as they can be read."""
+        """Returns a class's bases, as far as they can be read."""
         bases = [self.value(cls.module, base) for base in cls.node.bases]
         return [base for base in bases if isinstance(base, Class)]
 
     def value(self, module: str, node: ast.expr) -> Thing | None:
-        """What an expression at a module's top level stands for."""
+        """Returns what an expression at a module's top level refers to."""
         try:
             if isinstance(node, ast.Name):
                 return self._in_module(module, node.id)
@@ -224,12 +224,12 @@ class Sources:
 
 
 def instance(thing: Thing | None) -> Instance | None:
-    """What calling a class gives."""
+    """Returns the instance that calling a class gives."""
     return Instance(thing) if isinstance(thing, Class) or _is_native_class(thing) else UNKNOWN
 
 
 def statements(body: list[ast.stmt]) -> Iterator[ast.stmt]:
-    """A module's statements, and those under its ``if``, ``try`` and ``with``."""
+    """Yields a module's statements, and those within its ``if``, ``try`` and ``with``."""
     for statement in body:
         yield statement
         if isinstance(statement, (ast.If, ast.Try, ast.With)):
@@ -240,7 +240,7 @@ def statements(body: list[ast.stmt]) -> Iterator[ast.stmt]:
 
 
 def decorators(node: ast.FunctionDef | ast.ClassDef) -> set[str]:
-    """The last names of a definition's decorators."""
+    """Returns the last part of the name of each decorator of a definition."""
     calls = [d.func if isinstance(d, ast.Call) else d for d in node.decorator_list]
     return {ast.unparse(call).rpartition(".")[2] for call in calls}
 

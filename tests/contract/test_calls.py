@@ -1,4 +1,4 @@
-"""Our calls of Torch-TensorRT and TensorRT against the sources of the releases that pyproject.toml pins."""
+"""Our calls of Torch-TensorRT and TensorRT fit the sources of the releases that pyproject.toml pins."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def test_our_calls_fit(wheel: Wheel, sources: dict[Wheel, Sources]) -> None:
 
 @pytest.mark.parametrize("wheel", OLDER, ids=str)
 def test_releases_that_we_do_not_claim_are_told_apart(wheel: Wheel, sources: dict[Wheel, Sources]) -> None:
-    # Real changes of upstream's: multi-profile inputs came with 2.14. A release that fits could be claimed.
+    # These are real changes of upstream: 2.14 added inputs with several profiles. A release that fits could be claimed.
     assert misfits(our_uses(wheel, sources[wheel]))
 
 
@@ -120,7 +120,7 @@ def test_foreign_packages_are_imported_in_these_files_only() -> None:
     allowed = {
         ROOT / name for name in ("upstream.py", "backends/monitor.py", "backends/streaming.py", *BACKENDS.values())
     }
-    # The whole package, where its library does not load.
+    # It imports the whole package where its library does not load.
     allowed.add(REPOSITORY / "windows_side" / "loader" / "runtime_library.py")
     # TensorRT-RTX's own Python package, for sessions without torch.
     allowed.add(REPOSITORY / "windows_side" / "engines" / "engine.py")
@@ -140,7 +140,7 @@ def _imports(tree: ast.Module) -> Iterator[str]:
             yield from (a.value.split(".")[0] for a in node.args if isinstance(a, ast.Constant))
 
 
-# What upstream could do to us: a file, its text, the text it might have, and what the failure has to name.
+# Changes that upstream could make: a file, its text, the changed text, and what the failure must name.
 CHANGES = {
     "a keyword is gone": (
         "dynamo/partitioning/_adjacency_partitioner.py",
@@ -273,9 +273,10 @@ def tensorrt_library(wheel_files: dict[Wheel, Path]) -> bytes:
 
 
 def names_not_in(library: bytes, backend: str, sources: Sources) -> set[str]:
-    """Names of TensorRT that our code uses and the library has no C string of: pybind11 binds each by such a string.
+    """Returns the names of TensorRT that our code uses and that are not C strings of the library.
 
-    A string may share the end of a longer one, so this can only find what is missing, and does not prove what is there.
+    pybind11 binds each name by such a string. A string may share the end of a longer one, so this finds only names that
+    are missing, and does not prove that a name exists.
     """
     uses = [use for name in (*SHARED, BACKENDS[backend]) for use in uses_in(ROOT / name, sources, name)]
     used = {u.text.rpartition(".")[2] for u in uses if u.owner == "tensorrt" and re.search(r"\.\w+$", u.text)}

@@ -1,4 +1,4 @@
-"""Our table of engine info against the sources of every Torch-TensorRT release that it names."""
+"""Our table of engine info agrees with the sources of every Torch-TensorRT release that it names."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ RELEASES = [wheel for wheel in locked_wheels() if wheel.name.startswith("torch-t
 ON_LINUX = [wheel for wheel in RELEASES if wheel.system == "linux"]
 CURRENT = [wheel for wheel in RELEASES if TABLE[wheel.release].abi == engine_info.CURRENT_ABI]
 
-# Torch-TensorRT 2.11 added a field and forgot the operator's parameter for it. torch.export.save writes as many
-# arguments as the operator has parameters: what 2.11 saves has 10 fields and says that its ABI version is 8.
+# Torch-TensorRT 2.11 added a field, but not the operator's parameter for it. torch.export.save writes as many arguments
+# as the operator has parameters, so a file of 2.11 has 10 fields and states the ABI version 8.
 OPERATOR_LACKS = {"2.11": ("resource_allocation_strategy",)}
 ENGINE_IS_TENSOR_SINCE = (2, 13)
 

@@ -1,4 +1,4 @@
-"""The downloader itself: a cache that is believed only after its hash, and an index that may not be there."""
+"""The downloader of wheels: it trusts a cached file only by its hash, and reports an index that is unreachable."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ WHEEL = next(wheel for wheel in locked_wheels() if wheel.name == "tensorrt-cu13-
 
 @pytest.fixture
 def no_index(monkeypatch: pytest.MonkeyPatch) -> None:
-    """pip finds an index that refuses connections, and nothing beside it."""
+    """Makes pip use only an index that refuses connections."""
     monkeypatch.setenv("PIP_CONFIG_FILE", "/dev/null" if sys.platform != "win32" else "nul")
     monkeypatch.setenv("PIP_INDEX_URL", "http://127.0.0.1:9/simple")
     for name in ("PIP_EXTRA_INDEX_URL", "PIP_FIND_LINKS", "PIP_NO_INDEX"):

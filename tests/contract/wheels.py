@@ -1,4 +1,4 @@
-"""Wheels of Torch-TensorRT and TensorRT: downloaded once by pip, checked against the lock file, never installed."""
+"""Downloads wheels of Torch-TensorRT and TensorRT once by pip, and checks them by the lock file; installs none."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from filelock import FileLock
 
 LOCK_FILE = Path(__file__).with_name("wheels.lock")
 
-# The same Python everywhere: what we read does not differ between Pythons, and a hash names one file.
+# One Python for all: the sources do not differ between Pythons, and each hash is of one file.
 PYTHON = "3.11"
 _PLATFORMS = {"linux": ("manylinux_2_28_x86_64", "manylinux_2_27_x86_64"), "windows": ("win_amd64",)}
 _LINE = re.compile(r"(?P<name>[\w-]+)==(?P<version>[\w.]+) --hash=sha256:(?P<sha256>[0-9a-f]{64})")
 
 
 class IndexUnreachableError(Exception):
-    """The package index does not answer: nothing is wrong with the wheels."""
+    """The package index does not answer, so nothing is known about the wheels."""
 
 
 @dataclass(frozen=True)
@@ -38,12 +38,12 @@ class Wheel:
 
     @property
     def release(self) -> str:
-        """Major and minor version, such as ``2.14``."""
+        """The major and minor version, such as ``2.14``."""
         return ".".join(self.version.split(".")[:2])
 
 
 def locked_wheels() -> list[Wheel]:
-    """The lock file's wheels; ``[linux]`` and ``[windows]`` in it say for which system those below are."""
+    """Returns the lock file's wheels; its headings ``[linux]`` and ``[windows]`` name the system of those below."""
     wheels, system = [], ""
     for line in LOCK_FILE.read_text("utf-8").splitlines():
         if header := re.fullmatch(r"\[(\w+)\]", line):
@@ -56,16 +56,16 @@ def locked_wheels() -> list[Wheel]:
 
 
 def cache_folder() -> Path:
-    """``$TRTCROSS_WHEELS``, or a folder in the user's cache."""
+    """Returns ``$TRTCROSS_WHEELS``, or a folder in the user's cache."""
     return Path(os.environ.get("TRTCROSS_WHEELS") or platformdirs.user_cache_path("trtcross") / "wheels")
 
 
 def fetch(wheel: Wheel, cache: Path | None = None) -> Path:
-    """The file of a wheel, from the cache or from the package index.
+    """Returns the file of a wheel, from the cache or from the package index.
 
     Raises:
-        IndexUnreachableError: it is not in the cache, and the index does not answer.
-        RuntimeError: pip found no such wheel, or one of another hash.
+        IndexUnreachableError: the wheel is not in the cache, and the index does not answer.
+        RuntimeError: pip found no such wheel, or one with a different hash.
     """
     cache = cache or cache_folder()
     cache.mkdir(parents=True, exist_ok=True)

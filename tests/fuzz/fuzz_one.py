@@ -1,4 +1,4 @@
-"""One target under libFuzzer: ``python -m tests.fuzz.fuzz_one TARGET [libFuzzer's options and folders]``."""
+"""Fuzzes one target by libFuzzer: ``python -m tests.fuzz.fuzz_one TARGET [libFuzzer's options and folders]``."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ with atheris.instrument_imports(include=["toolchain", "tests.fuzz.targets"]):
 
 
 def mutate(data: bytes, max_size: int, seed: int) -> bytes:
-    """Half of the manifests stay JSON; everything else is libFuzzer's own mutation."""
+    """Mutates an input: half of the manifests stay valid JSON; all others get libFuzzer's own mutation."""
     changed = mutate_json(data, seed) if seed % 2 else None
     if changed is not None and len(changed) <= max_size:
         return changed

@@ -1,4 +1,4 @@
-"""A mutation that leaves JSON as JSON, so that a fuzzer comes past the parser: one value becomes another, or goes."""
+"""Mutates JSON so that it stays JSON and a fuzzer passes the parser: one value is replaced or removed."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ STRANGE: list[Any] = [
 
 
 def mutate_json(data: bytes, seed: int) -> bytes | None:
-    """The document with one change, or None if it is no JSON object."""
+    """Returns the document with one change, or None if it is not a JSON object."""
     chance = random.Random(seed)
     try:
         document = json.loads(data)
@@ -48,7 +48,7 @@ def _add(owner: Any, key: Any, chance: random.Random) -> None:
 
 
 def _places(document: Any) -> list[tuple[Any, Any]]:
-    """Every value but the root, as the container that holds it and its key there."""
+    """Returns the place of every value except the root, as its container and its key there."""
     found: list[tuple[Any, Any]] = []
     pending = [document]
     while pending:

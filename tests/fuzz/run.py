@@ -1,6 +1,6 @@
 """Fuzzes every target in turn: ``python -m tests.fuzz.run --seconds 20``.
 
-What is found is in the folder that ``--findings`` names, the new corpus in the one that ``--corpus`` names.
+Findings are written to the folder that ``--findings`` names, and the new corpus to the one that ``--corpus`` names.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from tests.fuzz.targets import TARGETS
 
 KEPT = Path(__file__).parent / "corpus"
 ROOT = Path(__file__).parent.parent.parent
-# A single input may take this long, and the process this much memory.
+# The limits of an input's seconds and of the process's memory.
 SECONDS_EACH, MEGABYTES, LONGEST = 5, 1024, 65536
 _DONE = re.compile(r"Done (\d+)")
 _STATUS = re.compile(r"^#(\d+)\s.*\bcov: (\d+)", re.MULTILINE)
@@ -25,7 +25,7 @@ _STATUS = re.compile(r"^#(\d+)\s.*\bcov: (\d+)", re.MULTILINE)
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of one target's run.
+    """The result of fuzzing one target.
 
     Attributes:
         finding: the end of the fuzzer's report if an input broke the target.
@@ -42,13 +42,13 @@ class Outcome:
 
 
 def fuzz(target: str, seconds: int, corpus: Path, findings: Path) -> Outcome:
-    """Runs one target in a process of its own."""
+    """Fuzzes one target in a process of its own."""
     corpus.mkdir(parents=True, exist_ok=True)
     findings.mkdir(parents=True, exist_ok=True)
     limits = [f"-max_total_time={seconds}", f"-timeout={SECONDS_EACH}", f"-rss_limit_mb={MEGABYTES}"]
     options = [*limits, f"-max_len={LONGEST}", f"-artifact_prefix={findings}/{target}-", "-close_fd_mask=1"]
     command = [sys.executable, "-m", "tests.fuzz.fuzz_one", target, *options, str(corpus), str(KEPT / target)]
-    # A process's peak memory begins with that of the process that forked it: a shell between forks it small.
+    # A process's peak memory starts with that of the process that forked it, so a small shell is run between.
     command = ["sh", "-c", '"$@"; exit $?', "sh", *command]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, errors="replace", check=False)
     counts = _STATUS.findall(done.stderr)

@@ -16,7 +16,7 @@ from toolchain.engine.info import FIELD_COUNT
 
 
 def seeds() -> dict[str, bytes]:
-    """By the name of the target and of the file."""
+    """Returns the inputs, by the names of the target and of the file."""
     with tempfile.TemporaryDirectory() as folder:
         path = Handmade(engines=[plan(b"a"), plan(b"b")]).write(Path(folder) / "a.pt2")
         artifact = path.read_bytes()

@@ -1,6 +1,6 @@
-"""What is fuzzed: each target reads bytes as a hostile file's part, and holds what is accepted against a property.
+"""The targets of fuzzing: each reads bytes as a part of a hostile file, and checks a property of what is accepted.
 
-A target returns when the bytes were refused with an error of ours or passed; any other exception is a finding.
+A target returns if the bytes are refused with an error of ours or have the property. Any other exception is a finding.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _SCRATCH = Path(tempfile.gettempdir()) / f"trtcross-fuzz-{os.getpid()}.pt2"
 
 
 def container(data: bytes) -> None:
-    """A whole file. What is accepted tiles the file, and Python's own reader sees the same entries in it."""
+    """Reads a whole file. Accepted entries cover the file without gaps, and Python's own reader finds the same ones."""
     _SCRATCH.write_bytes(data)
     opened = None
     try:
@@ -52,14 +52,14 @@ def _check_entries(opened: Container, data: bytes) -> None:
 
 
 def manifest(data: bytes) -> None:
-    """The manifest entry's text. What is accepted is the same when it is written and read again."""
+    """Reads a manifest's text. An accepted manifest is the same when it is written and read again."""
     with suppress(MalformedArtifactError):
         parsed = parse_manifest(data, where="manifest")
         assert parse_manifest(parsed.to_json().encode(), where="again") == parsed
 
 
 def engine_info(data: bytes) -> None:
-    """A list of fields, NUL between them. What is accepted is the same when it is written and read again."""
+    """Reads a list of fields, separated by NUL. Accepted engine info is the same when it is written and read again."""
     fields = data.decode("utf-8", "surrogateescape").split(_SEPARATOR)
     with suppress(MalformedArtifactError):
         info = EngineInfo.parse(fields, where="engine")
@@ -69,7 +69,7 @@ def engine_info(data: bytes) -> None:
 
 
 def plan_header(data: bytes) -> None:
-    """An engine's first bytes. What is accepted has capabilities that its mask holds."""
+    """Reads an engine's first bytes. An accepted header has only capabilities that are in its mask."""
     with suppress(MalformedArtifactError):
         header = parse_plan_header(data)
         assert header.backend.magic.encode() == data[:4]
@@ -80,7 +80,7 @@ _RANGES: dict[Size, Range] = {Size("x", dim): (dim, dim + 4) for dim in range(3)
 
 
 def guards(data: bytes) -> None:
-    """Guards, one a line. What is accepted is the same when written and read again, and says yes or no of any sizes."""
+    """Reads guards, one per line. Accepted guards are the same when written and read again, and decide on any sizes."""
     with suppress(GuardError):
         parsed = Guards.parse(data.decode("utf-8", "replace").splitlines()[:50], _RANGES)
         again = Guards.parse(map(str, parsed.rules), _RANGES)

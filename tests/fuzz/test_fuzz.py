@@ -1,4 +1,4 @@
-"""The kept corpus through every target, and, where atheris is installed, some seconds of fuzzing each."""
+"""The kept corpus breaks no target; where atheris is installed, each target is also fuzzed for some seconds."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Everything here needs an NVIDIA GPU, and artifacts that ``ci/gpu-artifacts.sh`` built on a machine without one."""
+"""Fixtures for tests that need an NVIDIA GPU, and artifacts that ``ci/gpu-artifacts.sh`` built without one."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-# Each process of pytest-xdist begins with another GPU, before torch counts them.
+# Each process of pytest-xdist has a different first GPU; this must be set before torch counts them.
 if "TRTCROSS_GPUS" in os.environ:
     _gpus = os.environ["TRTCROSS_GPUS"].split(",")
     _first = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % len(_gpus)
@@ -20,7 +20,7 @@ from torch.utils import _pytree as pytree
 
 ROOT_OF_TESTS = Path(__file__).parent.parent.parent
 ARTIFACTS = Path(os.environ.get("TRTCROSS_ARTIFACTS", ".artifacts"))
-# Where each measured error is appended, one JSON document a line.
+# The file to which each measured error is appended, one JSON document per line.
 REPORT = Path(os.environ["TRTCROSS_GPU_REPORT"]) if "TRTCROSS_GPU_REPORT" in os.environ else None
 
 
@@ -40,12 +40,12 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 @pytest.fixture
 def artifact(windows_artifact: Path) -> Path:
-    """The artifact as this host's own: the same engine bytes as Windows gets."""
+    """An artifact that is converted to this host; its engines' bytes are those that Windows gets."""
     return for_this_host(windows_artifact)
 
 
 def for_this_host(windows_artifact: Path) -> Path:
-    """Made once, and read by every test."""
+    """Converts an artifact to this host, once for all tests, and returns its path."""
     from filelock import FileLock
 
     from toolchain import open_artifact
@@ -62,7 +62,7 @@ def for_this_host(windows_artifact: Path) -> Path:
 
 
 def named(name: str) -> Path:
-    """One artifact of the set, as this host's own."""
+    """Returns one artifact of the set, converted to this host."""
     path = ARTIFACTS / f"{name}.pt2"
     if not path.exists():
         pytest.skip(f"{path} was not built")
@@ -70,7 +70,7 @@ def named(name: str) -> Path:
 
 
 def record(row: dict[str, Any]) -> None:
-    """Prints a measured error, and appends it to the report if there is one."""
+    """Prints a measured error, and appends it to the report if one was asked for."""
     print("\nERROR", json.dumps(row))
     if REPORT:
         with REPORT.open("a") as file:
@@ -78,7 +78,7 @@ def record(row: dict[str, Any]) -> None:
 
 
 def copied(call: Any) -> Any:
-    """A call's arguments, or any others: a model may change its inputs."""
+    """Returns copies of a call's arguments, because a model may change its inputs."""
     return pytree.tree_map_only(torch.Tensor, torch.clone, call)
 
 
@@ -87,7 +87,7 @@ def tensors(result: Any) -> list[torch.Tensor]:
 
 
 def close(got: list[torch.Tensor], want: list[torch.Tensor], *, tolerance: float = 2e-3) -> None:
-    """Within what two kernels of one engine may differ by; relative L2."""
+    """Checks that results are as close as those of two kernels of one engine, by relative L2."""
     for a, b in zip(got, want, strict=True):
         assert a.shape == b.shape and a.dtype == b.dtype
         error = (a.double() - b.double()).norm() / b.double().norm().clamp(min=1e-30)

@@ -1,4 +1,4 @@
-"""Artifacts against their original models in eager PyTorch on this very GPU."""
+"""Artifacts agree with their original models in eager PyTorch on the same GPU."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ _DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16}
 
 @pytest.fixture(autouse=True)
 def full_precision(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No TF32 in the reference, and no cuDNN where the host's is older than the one that torch was built with."""
-    # Not by monkeypatch, which looks such attributes up where they are not.
+    """Disables TF32 in the reference, and cuDNN where it is older than the one that torch was built with."""
+    # These attributes are set without monkeypatch, which cannot look them up.
     torch.backends.cuda.matmul.allow_tf32 = False
     torch.backends.cudnn.allow_tf32 = False
     try:
@@ -35,7 +35,7 @@ def full_precision(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def outputs(model: Any, args: Any, kwargs: Any) -> list[torch.Tensor]:
-    """Of fresh copies: a key-value cache remembers its calls."""
+    """Calls a copy of a model with copies of its arguments, because a key-value cache keeps earlier calls."""
     args, kwargs = copied((args, kwargs))
     with torch.no_grad():
         return tensors(copy.deepcopy(model)(*args, **kwargs))
@@ -75,7 +75,7 @@ def _error(got: list[torch.Tensor], want: list[torch.Tensor], index: int, name: 
 
 
 def _in_precision(original: torch.nn.Module, args: Any, kwargs: Any, dtype: torch.dtype) -> list[torch.Tensor] | None:
-    """The original cast as ``build --precision`` casts it, or None where PyTorch itself cannot run it so."""
+    """Runs the original cast as ``build --precision`` casts it; returns None where PyTorch cannot run it."""
     args, kwargs = pytree.tree_map_only(
         torch.Tensor, lambda t: t.to(dtype) if t.is_floating_point() else t, (args, kwargs)
     )

@@ -1,4 +1,4 @@
-"""Artifacts that were built for Windows with no GPU, on this GPU: numbers, ownership of outputs, streams, refusals."""
+"""Artifacts that were built for Windows without a GPU, on this GPU: numbers, outputs, streams and errors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Live mode: what Torch-TensorRT compiled on this GPU, exported by us, saved and loaded again."""
+"""Live mode: a model that Torch-TensorRT compiled on this GPU is exported by us, saved and loaded again."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def torch_tensorrt() -> object:
     return pytest.importorskip("torch_tensorrt")
 
 
-# Not the mixed graph: upstream does not avoid TensorRT-RTX's own defect, which is in it.
+# The mixed graph is left out, because it has a defect of TensorRT-RTX that upstream does not avoid.
 @pytest.mark.parametrize("name", ["two_outputs", "nested"])
 def test_what_upstream_compiled_is_saved_and_loaded_live(tmp_path: Path, name: str) -> None:
     import torch_tensorrt

@@ -1,4 +1,4 @@
-"""``load`` on this GPU: read by ourselves, a model is what torch.export reads, to the bit; kernels compiled ahead."""
+"""``load`` on this GPU: both readers of a graph agree to the bit, kernels are compiled ahead, calls run at once."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ GPU = torch.device("cuda", 0)
 
 @pytest.mark.parametrize("name", MODELS)
 def test_both_readers_give_one_model(name: str) -> None:
-    """State and all, over several calls."""
-    load(named(name), allow_unlisted_gpu=True)  # the runtime's library
+    """The models agree over several calls, state included."""
+    load(named(name), allow_unlisted_gpu=True)  # loads the runtime library
     results = []
     with open_artifact(named(name)) as artifact:
         call = sample_call(artifact, GPU)
@@ -121,7 +121,7 @@ def test_cancelling_leaves_a_cache_that_serves(tmp_path: Path) -> None:
     ("name", "graphs"), [("mixed-fp32", False), ("mixed-fp32", True), ("minilm-fp16", False), ("minilm-fp16", True)]
 )
 def test_calls_in_several_contexts_are_equal_to_the_bit(name: str, graphs: bool, tmp_path: Path) -> None:
-    """Four threads on three contexts, each thread in a stream of its own, on inputs of its own."""
+    """Four threads call three contexts, each on a stream and with inputs of its own."""
     options: Any = {"allow_unlisted_gpu": True, "runtime_cache": tmp_path, "cuda_graphs": graphs}
     with open_artifact(named(name)) as artifact:
         args, kwargs = sample_call(artifact, GPU)

@@ -1,4 +1,4 @@
-"""What particular models do over several calls: state, profiles, dynamic sizes, threads, several GPUs."""
+"""Particular models over several calls: state, profiles, dynamic sizes, threads, several GPUs."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ from toolchain.errors import IncompatibleError, UsageError
 from windows_side import LoadedModel, load
 from windows_side.execution.samples import sample_call
 
-# More calls than it takes until a CUDA graph reads the inputs where they lie.
+# More calls than are needed until a CUDA graph reads its inputs in place.
 MANY = 24
 
 
 def reads_in_place(model: LoadedModel, *leaves: torch.Tensor) -> bool:
-    """Whether a CUDA graph does; it is run once more."""
+    """Whether a CUDA graph reads these inputs in place; the model is called once more."""
     return model._captured is not None and model._captured.replay_in_place(leaves) is not None
 
 
 def in_threads(work: Callable[..., None], calls: list[Any]) -> None:
-    """Runs ``work`` for each of ``calls`` in a thread of its own; what one of them raises is raised here."""
+    """Runs ``work`` for each of ``calls`` in a thread of its own, and raises what any of them raises."""
     pool = ThreadPoolExecutor(len(calls))
     try:
         for future in [pool.submit(work, *call) for call in calls]:
@@ -107,7 +107,7 @@ def test_inputs_at_ever_new_places_cost_few_graphs() -> None:
 
 @contextlib.contextmanager
 def captures_broken(model: LoadedModel) -> Iterator[None]:
-    """While a graph is captured, another thread waits for the whole GPU: CUDA refuses that, and the capture is lost."""
+    """Makes another thread wait for the whole GPU during each capture; CUDA refuses that, and the capture fails."""
     forward = model._flat.forward
 
     def wait_for_the_gpu() -> None:
@@ -201,7 +201,7 @@ def test_a_model_may_be_dropped_while_its_last_call_runs(cuda_graphs: bool) -> N
     for _ in range(5):
         with torch.cuda.stream(torch.cuda.Stream()):
             x.add_(0)
-            torch.cuda._sleep(100_000_000)  # clock cycles: nothing of the call has begun when the engine goes
+            torch.cuda._sleep(100_000_000)  # clock cycles, so that the call has not begun when the engine is released
             got = model(x)
             del model
             assert torch.cuda.current_stream().query(), "the engine went before its work was done"
@@ -224,7 +224,7 @@ def no_collection() -> Iterator[None]:
 
 
 def memory_of_the_gpu() -> int:
-    """Bytes that are taken, by whatever process."""
+    """Returns the bytes that all processes use on the GPU."""
     torch.cuda.synchronize()
     torch.cuda.empty_cache()
     free, total = torch.cuda.mem_get_info()
@@ -241,7 +241,7 @@ def test_a_dropped_model_frees_the_gpu_at_once(cuda_graphs: bool) -> None:
     def use() -> None:
         load(path, allow_unlisted_gpu=True, cuda_graphs=cuda_graphs)(x)
 
-    use()  # what the libraries keep
+    use()  # so that memory that the libraries keep does not count
     with no_collection():
         use()
         torchs, everything = torch.cuda.memory_allocated(), memory_of_the_gpu()
@@ -316,7 +316,7 @@ def test_a_model_on_each_gpu(cuda_graphs: bool) -> None:
             model = load(path, device, allow_unlisted_gpu=True, cuda_graphs=cuda_graphs)
             with open_artifact(path) as opened:
                 args, kwargs = sample_call(opened, model.device)
-            for _ in range(MANY):  # the current GPU stays the first one
+            for _ in range(MANY):  # the first GPU stays the current one
                 out = tensors(model(*args, **kwargs))
             assert {tensor.device for tensor in out} == {torch.device(device)}
             results.append([tensor.cpu() for tensor in out])

@@ -1,6 +1,6 @@
-"""Artifacts in onnxruntime with NVIDIA's plugin on this GPU, and a C++ program on their engines, against golden I/O.
+"""onnxruntime with NVIDIA's plugin and a C++ program run artifacts on this GPU, and agree with golden I/O.
 
-Each in a process of its own, as its users have it: the plugin brings a TensorRT-RTX library of its own.
+Each runs in a process of its own, as for users, because the plugin has its own TensorRT-RTX library.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from toolchain.formats.plugins import plugins
 from toolchain.host.installed import version_of
 
 ARTIFACTS = ["two_outputs-fp32", "nested-fp32", "accumulator-fp32", "efficientnet_lite0-fp16", "minilm-fp16"]
-# Built of examples/cpp, where somebody did.
+# The program of examples/cpp, if it was built.
 PROGRAM = os.environ.get("TRTCROSS_RUN_ENGINES")
 
 

@@ -1,4 +1,4 @@
-"""What needs a process of its own: bad engine info, import orders, the runtime cache, the commands."""
+"""Tests that need processes of their own: bad engine info, import orders, the runtime cache, the commands."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``Session`` on this GPU: against golden I/O and ``load``, to the bit; arrays, state, profiles, threads, ends."""
+"""``Session`` on this GPU agrees with golden I/O, and with ``load`` to the bit: arrays, state, profiles, threads."""
 
 from __future__ import annotations
 
@@ -25,23 +25,23 @@ from windows_side.session.device_array import DeviceArray
 from windows_side.session.memory import DeviceMemory
 from windows_side.verification.golden import compare_output
 
-# Engines alone, one kind of call each.
+# Artifacts that need no PyTorch, each with another kind of call.
 STATIC = ["two_outputs-fp32", "nested-fp32", "kv_cache-fp32", "accumulator-fp32", "minilm-fp16"]
-# Casts stay outside of its engine. A byte is rounded from a number that differs from golden in the last bits.
+# Its casts are outside of the engine. A byte is rounded from a number that differs from golden in the last bits.
 CASTS = ["camera-fp32"]
 DYNAMIC = ["gates-dynamic-fp32", "patches-fp32", "efficientnet_lite0-fp16", "resnet18-profiles-fp16"]
 
 
 @pytest.fixture(scope="module")
 def kernels(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One folder for both runtimes: each model's kernels are compiled once."""
+    """A folder of kernels for both runtimes, so that each model's kernels are compiled once."""
     named = os.environ.get("TRTCROSS_RUNTIME_CACHE")
     return Path(named) if named else tmp_path_factory.mktemp("kernels")
 
 
 @pytest.fixture
 def opened(kernels: Path) -> Iterator[Any]:
-    """Opens sessions, and closes them in the end."""
+    """Opens sessions, and closes them at the end of the test."""
     made = []
 
     def make(name: str, **options: Any) -> Session:
@@ -63,7 +63,7 @@ def samples(name: str) -> list[tuple[list[Any], list[Any]]]:
 
 
 def call(callee: Any, leaves: list[Any]) -> list[Any]:
-    """Calls a session or a model with leaves, and gives the leaves of its result."""
+    """Calls a session or a model with leaves, and returns the leaves of its result."""
     args, kwargs = pytree.tree_unflatten(leaves, pytree.treespec_loads(callee.manifest.call.in_spec))
     return pytree.tree_leaves(callee(*args, **kwargs))
 
@@ -103,7 +103,7 @@ def test_equal_to_load_to_the_bit(name: str, opened: Any, kernels: Path) -> None
 
 @pytest.mark.parametrize("name", DYNAMIC)
 def test_equal_to_load_where_sizes_vary(name: str, opened: Any, kernels: Path) -> None:
-    """Kernels for a call's very sizes come some calls later, so that bits may differ until both have them."""
+    """Kernels for a call's very sizes are compiled in the background, and bits may differ until both have them."""
     model, session = loaded(name, kernels), opened(name)
     (inputs, _), *_ = samples(name)
     leaves = on_gpu(inputs)
@@ -167,7 +167,7 @@ def test_a_guard_and_a_range_refuse_as_load_does(opened: Any, kernels: Path) -> 
 
 
 class Interface:
-    """A tensor of torch's as a library that has nothing but ``__cuda_array_interface__`` would give it."""
+    """A tensor of torch that has only ``__cuda_array_interface__``, as other libraries' arrays may."""
 
     def __init__(self, tensor: torch.Tensor) -> None:
         self._tensor = tensor
@@ -175,7 +175,7 @@ class Interface:
 
 
 class Packed:
-    """The same of DLPack."""
+    """A tensor of torch that has only DLPack, as other libraries' arrays may."""
 
     def __init__(self, tensor: torch.Tensor) -> None:
         self._tensor = tensor
@@ -230,13 +230,15 @@ def test_wrong_inputs_are_named(opened: Any) -> None:
 
 
 def call_from_threads(call_once: Callable[[int], Any], want: Any, seconds: float) -> list[int]:
-    """Calls from four threads, each in a stream of its own; every result is compared.
+    """Calls from four threads, each on a stream of its own, and compares every result.
 
     Args:
-        call_once: a call of the thread of a number; gives the result.
+        call_once: makes a call of the thread with the given number, and returns the result.
+        want: the right result.
+        seconds: how long the threads call.
 
     Returns:
-        How many calls each thread has made.
+        The number of calls of each thread.
     """
     wrong, counts, errors = [], [0] * 4, []
     torch.cuda.synchronize()
@@ -340,7 +342,7 @@ def test_a_process_without_torch_and_its_forked_child(kernels: Path) -> None:
 
 
 def test_a_named_stream_beside_torchs_own_work(opened: Any) -> None:
-    """Torch makes inputs, drops them, and makes others in their place, while the session's stream may still read."""
+    """torch makes inputs, drops them and reuses their memory, while the session's stream may still read them."""
     session = opened("two_outputs-fp32", stream=torch.cuda.Stream())
     values = [torch.full((2, 8), float(value)) for value in range(50)]
     want = [session(value.cuda()) for value in values]
@@ -365,7 +367,7 @@ def with_graphs(name: str, kernels: Path) -> LoadedModel:
 def test_calls_again_and_again_are_equal_to_load_to_the_bit(
     name: str, options: dict[str, Any], opened: Any, kernels: Path
 ) -> None:
-    """Behind the first call the shortest way is taken; with graphs, from the eighth on, in place."""
+    """After the first call the fast path is used; with graphs, calls are in place from the eighth on."""
     model, session = loaded(name, kernels), opened(name, **options)
     (inputs, _), *_ = samples(name)
     buffers, kept = on_gpu(inputs), []
@@ -405,7 +407,7 @@ def test_graphs_of_several_sizes_in_turn(opened: Any) -> None:
     torch.manual_seed(0)
     inputs = {rows: torch.randn(rows, 3, 224, 224, device="cuda") for rows in (1, 2, 8, 16)}
     first = {rows: session(x) for rows, x in inputs.items()}
-    for _ in range(12):  # the last of them in place
+    for _ in range(12):  # the last ones are in place
         for rows, x in inputs.items():
             assert torch.equal(session(x), first[rows])
             assert np.array_equal(session(x.cpu().numpy()), first[rows].cpu().numpy())
@@ -456,7 +458,7 @@ def test_arrays_of_our_own_go_in_again(opened: Any) -> None:
 
 
 def test_threads_with_graphs_get_equal_results(opened: Any) -> None:
-    """Each thread has arrays of its own, at addresses of their own."""
+    """Each thread has its own arrays, at their own addresses."""
     session = opened("minilm-fp16", contexts=2, **GRAPHS)
     (inputs, _), *_ = samples("minilm-fp16")
     calls = [on_gpu(inputs) if number % 2 else in_numpy(inputs) for number in range(4)]
@@ -486,7 +488,7 @@ def test_contexts_that_do_not_fit_are_refused_and_leave_nothing(kernels: Path) -
 
 
 def run_alone(program: str, *words: object, **environment: str) -> str:
-    """Runs a program in a process of its own, and gives what it printed."""
+    """Runs a program in a process of its own, and returns what it printed."""
     done = subprocess.run(
         [sys.executable, "-c", program, *map(str, words)], capture_output=True, text=True, cwd=ROOT_OF_TESTS,
         env={**os.environ, **environment}, timeout=90,

@@ -1,4 +1,4 @@
-"""Small models that once went wrong on a GPU, each built here and compared with PyTorch in this process."""
+"""Small models that were once wrong on a GPU are built here, and agree with PyTorch in this process."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def on_gpu(value: Any) -> Any:
 
 
 class Counter(nn.Module):
-    """State without dimensions."""
+    """A model whose state has no dimensions."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -103,7 +103,7 @@ def test_a_model_output_is_one_without_transformers(tmp_path: Path) -> None:
 
 
 def test_a_program_that_was_exported_on_a_gpu_builds(tmp_path: Path) -> None:
-    """In a process that sees no GPU: the real thing that the other tests craft."""
+    """The build runs in a process that sees no GPU; other tests craft such a program on a CPU."""
     x = torch.randn(2, 8, device="cuda")
     torch.manual_seed(0)
     module = nn.Sequential(nn.Linear(8, 8), nn.BatchNorm1d(8)).cuda().eval()

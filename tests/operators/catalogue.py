@@ -1,4 +1,4 @@
-"""All operators, by kind."""
+"""Collects all operators, by kind."""
 
 from __future__ import annotations
 

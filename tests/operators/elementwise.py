@@ -27,7 +27,7 @@ def unary(
 def choosing(
     *functions: tuple[str, Callable[[Any], Any]], kinds: tuple[str, ...] = ALL_KINDS, dtypes: Any = FLOATS
 ) -> Callable[[Draw], Trial]:
-    """One of several settings of an operator."""
+    """Makes trials of one of several settings of an operator."""
 
     def make(d: Draw) -> Trial:
         function = dict(functions)[d.pick(*(name for name, _ in functions))]
@@ -95,7 +95,7 @@ OPERATORS: Operators = {
     "bitwise_not": unary(torch.bitwise_not, ("usual", "large"), (*WHOLE, torch.bool)),
     "relu": unary(torch.relu, dtypes=MIXED),
     "relu6": unary(F.relu6),
-    # At infinity eager PyTorch itself gives another result for one element (inf) than for four (NaN).
+    # At infinity eager PyTorch itself returns inf for one element and NaN for four.
     "gelu": choosing(
         ("none", F.gelu),
         ("tanh", lambda x: F.gelu(x, approximate="tanh")),
@@ -236,7 +236,7 @@ def binary(
     same: bool = False,
     count: int = 2,
 ) -> Callable[[Draw], Trial]:
-    """Two tensors of any dtypes that broadcast to each other."""
+    """Makes trials of a function of two (or ``count``) tensors of any dtypes, which broadcast to each other."""
 
     def make(d: Draw) -> Trial:
         sizes = d.sizes(1, 3)

@@ -26,7 +26,10 @@ def pointed(
     dtypes: Any = NUMBERS,
     rows_vary: bool = True,
 ) -> Callable[[Draw], Trial]:
-    """A tensor and an index into one of its dimensions; the index has the rows too, where they are another."""
+    """Makes trials of a tensor and an index into one of its dimensions.
+
+    The index has the rows too, where that is a different dimension.
+    """
 
     def make(d: Draw) -> Trial:
         dtype, dim = d.pick(*dtypes), d.integer(-3, 2)
@@ -55,7 +58,7 @@ def _picked(shape: list[int], dim: int) -> list[int]:
 def written(
     function: Callable[[Any, Any, Any, int], Any], unique: bool = False, dtypes: Any = NUMBERS, rows_vary: bool = True
 ) -> Callable[[Draw], Trial]:
-    """A tensor, an index into one of its dimensions and a source, both of the index's rows, which vary or not."""
+    """Makes trials of a tensor, an index into one of its dimensions, and a source with the shape of the index."""
 
     def make(d: Draw) -> Trial:
         dtype, dim = d.pick(*dtypes), d.integer(-2, 1)
@@ -117,7 +120,7 @@ def _index_put(d: Draw) -> Trial:
 
 
 def _assigned(*functions: Callable[[Any, Any], None]) -> Callable[[Draw], Trial]:
-    """Assignments to parts of a tensor."""
+    """Makes trials of one of several assignments to parts of a tensor."""
 
     def make(d: Draw) -> Trial:
         dtype, other, number = d.pick(*NUMBERS), d.pick(*NUMBERS), d.integer(0, len(functions) - 1)

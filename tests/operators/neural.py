@@ -13,7 +13,7 @@ from tests.operators.trial import FLOATS, Draw, Trial
 
 
 def product(*forms: tuple[Callable[..., Any], tuple[Any, ...]], dtypes: Any = FLOATS) -> Callable[[Draw], Trial]:
-    """One of several functions of tensors whose sizes are numbers, or "n" for the rows."""
+    """Makes trials of one of several functions of tensors; a size is a number, or "n" for the rows."""
 
     def make(d: Draw) -> Trial:
         number, dtype = d.integer(0, len(forms) - 1), d.pick(*dtypes)
@@ -125,7 +125,7 @@ def _interpolate(d: Draw) -> Trial:
 
 
 def _interpolate_varying(d: Draw) -> Trial:
-    """The picture's height varies."""
+    """Makes a trial in which the picture's height varies."""
     mode, factor = d.pick("nearest", "bilinear", "bicubic"), d.pick(2.0, 0.5, 1.5, 2.5)
     corners = d.pick(True, False) if mode != "nearest" else None
     make = lambda rows, kind: (d.tensor([2, 3, 2 * rows, 6], torch.float32),)  # noqa: E731
@@ -193,7 +193,7 @@ def _attention(d: Draw) -> Trial:
 
 
 def _attention_of_a_length(d: Draw) -> Trial:
-    """The number of queries and keys varies."""
+    """Makes a trial in which the number of queries and keys varies."""
     form = d.pick("plain", "causal")
     make = lambda rows, kind: tuple(d.tensor([2, 2, rows, 8], torch.float32) for _ in range(3))  # noqa: E731
     return Trial(

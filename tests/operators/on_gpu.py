@@ -1,4 +1,4 @@
-"""Artifacts of the operators, built here and run on a GPU host."""
+"""Builds artifacts of the operators here, and runs them on a GPU host."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ INDEX = "operators.json"
 
 
 def build(folder: Path, count: int) -> None:
-    """Builds that many artifacts of each operator, each with a golden sample of eager PyTorch."""
+    """Builds ``count`` artifacts of each operator, each with a golden sample of eager PyTorch."""
     from tests.integration.harness import build_here
     from tests.operators.runner import Operator, trials
     from toolchain.targets import Platform
@@ -34,7 +34,7 @@ def build(folder: Path, count: int) -> None:
                 built = build_here(
                     Operator(trial.function).eval(), trial.calls[0], folder=folder, dynamic=tuple(ranges), **options
                 )
-            except Exception as error:  # noqa: BLE001 - one operator's trouble is not the others'
+            except Exception as error:  # noqa: BLE001 - one operator's failure must not stop the others
                 print("NOT BUILT", name, trial.text, str(error).splitlines()[0][:200], flush=True)
                 continue
             file = f"{len(index):04}.pt2"

@@ -18,7 +18,10 @@ def reduction(
     kinds: tuple[str, ...] = ("usual", "large", "special"),
     several: bool = True,
 ) -> Callable[[Draw], Trial]:
-    """Over one dimension, several (if it can) or all, counted from either side; the first is never reduced alone."""
+    """Makes trials of a reduction over one dimension, several (if it can) or all, counted from either end.
+
+    The first dimension is never reduced alone.
+    """
 
     def make(d: Draw) -> Trial:
         sizes, dtype, keep = d.sizes(1, 3), d.pick(*dtypes), d.pick(True, False)
@@ -58,7 +61,7 @@ def along(
 def distinct(
     function: Callable[[Any, int], Any], dtypes: Any = (torch.float32, torch.int64)
 ) -> Callable[[Draw], Trial]:
-    """No two elements are equal, so that there is one answer."""
+    """Makes trials with a tensor whose elements all differ, so that there is only one right result."""
 
     def make(d: Draw) -> Trial:
         sizes, dtype = d.sizes(1, 2), d.pick(*dtypes)

@@ -1,4 +1,4 @@
-"""Runs trials: lower, convert, compare with eager PyTorch; one process for many."""
+"""Runs trials: lowers, converts and compares each with eager PyTorch, many in one process."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Operator(nn.Module):
 
 @dataclass
 class Lowered:
-    """A trial's graph, and the network of each of its partitions; None where the interpreter lacks a layer."""
+    """A trial's lowered graph, and the network of each partition; None where the interpreter lacks a layer."""
 
     graph: torch.fx.GraphModule
     networks: dict[str, Network | None] = field(default_factory=dict)
@@ -47,7 +47,7 @@ class Lowered:
 
 
 class NetworkModule(nn.Module):
-    """Runs a network in place of its partition."""
+    """A module that runs a network instead of its partition."""
 
     def __init__(self, network: Network, inputs: list[str], outputs: list[str], bare: bool) -> None:
         super().__init__()
@@ -63,7 +63,7 @@ def lower(trial: Trial, build: bool) -> Lowered:
     """Exports, lowers and converts a trial as a build does.
 
     Raises:
-        TrtcrossError: it is refused.
+        TrtcrossError: the trial's model cannot be built.
     """
     ranges = [f"x_{index}.{dim}=2:4:8" for index, dim in enumerate(trial.dynamic) if dim is not None]
     options = BuildOptions(golden=0, dynamic=[DynamicDimension.parse(text) for text in ranges], allow_no_engine=True)
@@ -107,7 +107,7 @@ def call(lowered: Lowered, args: tuple[torch.Tensor, ...], by_network: bool) -> 
 
 @dataclass
 class Row:
-    """What came of an operator's trials: numbers of inputs, and the first problem."""
+    """The results of an operator's trials: numbers of inputs by result, and the first problem."""
 
     operator: str
     inputs: int = 0
@@ -125,7 +125,7 @@ class Row:
             return
         try:
             lowered = lower(trial, build)
-        except Exception as error:  # noqa: BLE001 - whatever it is, the table has it
+        except Exception as error:  # noqa: BLE001 - the table reports it
             self.inputs += len(trial.calls)
             self.refused += len(trial.calls)
             kind = "refused" if isinstance(error, TrtcrossError) else f"raised {type(error).__name__}"
@@ -168,7 +168,7 @@ def _tolerance(lowered: Lowered, want: list[Any], args: Any) -> float:
 
 
 def trials(make: Callable[[Draw], Trial], count: int) -> Iterator[Trial]:
-    """That many trials, the same at each run."""
+    """Yields ``count`` trials, which are the same in each run."""
     found: list[Trial] = []
 
     @seed(0)
@@ -196,7 +196,7 @@ def run_operator(name: str, make: Callable[[Draw], Trial], count: int, build: bo
 
 @contextmanager
 def as_upstream_does() -> Iterator[None]:
-    """Decompositions and conversion without what we correct."""
+    """Disables our corrections of decompositions and of conversion within a block."""
     with (
         mock.patch.object(lowering, "corrected", dict),
         mock.patch.object(lowering, "rewrite_attention", lambda gm: None),

@@ -16,7 +16,7 @@ DTYPES = (torch.float32, torch.float16, torch.int64, torch.int32, torch.bool)
 def fixed(
     *functions: Callable[[Any], Any], sizes: tuple[int, ...] = (4, 6), dtypes: Any = DTYPES
 ) -> Callable[[Draw], Trial]:
-    """One of several functions of a tensor of these sizes behind the rows."""
+    """Makes trials of one of several functions of a tensor, which has these sizes after the rows."""
 
     def make(d: Draw) -> Trial:
         number, dtype = d.integer(0, len(functions) - 1), d.pick(*dtypes)

@@ -1,4 +1,4 @@
-"""The table of what was tried."""
+"""Writes the table of the operators that were tried."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ _HEAD = (
 
 
 def write_table(count: int) -> int:
-    """Tries every operator with that many trials, writes the page, and returns how many inputs are wrong."""
+    """Tries every operator with ``count`` trials, writes the page, and returns how many inputs are wrong."""
     on_gpu = _on_gpu()
     parts, rows = [], []
     for kind, operators in KINDS.items():
@@ -54,7 +54,9 @@ def write_table(count: int) -> int:
             lines.append(_line(row, before, on_gpu.get(name, "-")))
             print(lines[-1], *row.problems[:2], sep="\n  ", flush=True)
         parts.append(f"\n## {kind}\n\n{_HEAD}" + "\n".join(lines) + "\n")
-        PAGE.write_text(_page(rows) + "".join(parts), "utf-8")  # so that a broken run leaves what it found
+        PAGE.write_text(
+            _page(rows) + "".join(parts), "utf-8"
+        )  # after each operator, so that an interrupted run keeps its results
     return sum(row.wrong for row, _ in rows)
 
 
@@ -92,7 +94,7 @@ def _page(rows: list[tuple[Row, Row]]) -> str:
 
 
 def _on_gpu() -> dict[str, str]:
-    """For each operator, how many of its artifacts were right on a GPU."""
+    """Returns for each operator how many of its artifacts were right on a GPU."""
     if not ON_GPU.exists():
         return {}
     found: dict[str, list[bool]] = {}

@@ -1,4 +1,4 @@
-"""Operators that were wrong, or easily are: right through the TensorRT network; ``make operators`` tries them all."""
+"""Operators that were wrong, or easily are, are right in their TensorRT network. ``make operators`` tries all."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A trial of an operator: a function of tensors, and inputs to try it with. Drawn by hypothesis."""
+"""A trial of an operator: a function of tensors and inputs to try it with, which hypothesis draws."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ ROWS, OTHER_ROWS = 4, (2, 7)  # of the example, and what else a size that varies
 
 @dataclass(frozen=True)
 class Trial:
-    """What is built once.
+    """A function that is built once, and the inputs to try it with.
 
     Attributes:
-        function: of the inputs, which come as they are in ``calls[0]`` when it is exported.
-        calls: inputs to compare with eager PyTorch, the example first.
+        function: the function of the inputs; it is exported with ``calls[0]``.
+        calls: the inputs to compare with eager PyTorch, the example first.
         dynamic: for each input, the dimension that varies, or None.
-        text: what distinguishes it, for a report.
+        text: what distinguishes the trial, for a report.
     """
 
     function: Callable[..., Any]
@@ -57,13 +57,13 @@ class Draw:
         return bool(self._draw(st.booleans()))
 
     def sizes(self, least: int = 1, most: int = 3) -> list[int]:
-        """Sizes behind the first dimension, which is the rows'."""
+        """Draws the sizes after the first dimension, which is the rows'."""
         sizes = self._draw(st.lists(st.sampled_from((1, 2, 3, 5)), min_size=least, max_size=most))
         self.said.append("x".join(map(str, sizes)))
         return list(sizes)
 
     def tensor(self, sizes: Sequence[int], dtype: torch.dtype, kind: str = "usual") -> Tensor:
-        self._tensors += 1  # no two tensors are the same, also where hypothesis draws the least
+        self._tensors += 1  # so that tensors differ even where hypothesis draws the least values
         generator = torch.Generator().manual_seed(self._draw(st.integers(0, 2**20)) + 2**24 * self._tensors)
         return values(sizes, dtype, kind, generator)
 
@@ -74,12 +74,13 @@ class Draw:
         kinds: Sequence[str] = ("usual",),
         rows_of: Sequence[int | None] = (0,),
     ) -> Trial:
-        """A trial with static sizes, or with rows that vary.
+        """Draws a trial with static sizes, or with rows that vary.
 
         Args:
-            make: inputs of that many rows, of a kind of ``values``.
-            kinds: what is tried.
-            rows_of: for each input, the dimension that has the rows.
+            function: the function to try.
+            make: makes inputs with a number of rows, of a kind of ``values``.
+            kinds: the kinds of values that are tried.
+            rows_of: for each input, the dimension that has the rows, or None.
         """
         calls = [make(ROWS, kind) for kind in kinds]
         dynamic: tuple[int | None, ...] = ()
@@ -91,7 +92,7 @@ class Draw:
 
 
 def values(sizes: Sequence[int], dtype: torch.dtype, kind: str, generator: torch.Generator) -> Tensor:
-    """Random values: usual, large, tiny, special (infinite, NaN, both zeros), or halves of small whole numbers."""
+    """Returns random values: usual, large, tiny, special (infinite, NaN, both zeros), or halves of small integers."""
     sizes = list(sizes)
     if dtype is torch.bool:
         return torch.rand(sizes, generator=generator) > 0.5

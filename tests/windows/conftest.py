@@ -1,4 +1,4 @@
-"""Everything here runs in a Windows Python. ci/windows/test.sh runs it in a real one, under Wine, from our wheel."""
+"""Fixtures for tests in a Python of Windows. ci/windows/test.sh runs them in a real one, under Wine, from our wheel."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ NO_ARTIFACTS = "TRTCROSS_ARTIFACTS names no folder with *.pt2 files that Linux h
 
 
 def artifacts() -> list[Path]:
-    """The artifacts that Linux has built, the smallest first."""
+    """Returns the artifacts that were built on Linux, the smallest first."""
     folder = os.environ.get("TRTCROSS_ARTIFACTS")
     return sorted(Path(folder).glob("*.pt2"), key=lambda path: path.stat().st_size) if folder else []
 
@@ -41,7 +41,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 @pytest.fixture(scope="session")
 def trtcross() -> Trtcross:
-    """Runs ``trtcross.exe`` as pip installed it."""
+    """Runs the ``trtcross.exe`` that pip installed."""
     program = Path(sysconfig.get_path("scripts")) / "trtcross.exe"
 
     def run(

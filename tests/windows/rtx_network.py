@@ -1,6 +1,6 @@
-"""Builds a small network with TensorRT-RTX, the same on every system, in a process of its own.
+"""Builds a small network with TensorRT-RTX, which is the same on every system, in a process of its own.
 
-python rtx_network.py FILE     writes the plan to FILE and prints what the library says of itself
+python rtx_network.py FILE     writes the plan to FILE and prints the library's release
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The verbs of a consumer's machine, on artifacts that Linux has built."""
+"""The verbs of a consumer's machine, with artifacts that were built on Linux."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from toolchain.artifact import open_artifact
 
 
 def document(result: CompletedProcess[str], code: int) -> dict[str, Any]:
-    """The one document on stdout, of a run that ended as expected."""
+    """Returns the only document on stdout of a run, which must have the given exit code."""
     assert result.returncode == code, result.stderr
     found: dict[str, Any] = json.loads(result.stdout)
     assert found["ok"] is (code == 0)
@@ -43,7 +43,7 @@ def test_verify_structure(trtcross: Trtcross, each_artifact: Path) -> None:
 
 
 def test_verify_load_is_refused_with_what_to_do(trtcross: Trtcross, artifact: Path) -> None:
-    """For want of a GPU, with torch or without."""
+    """The reason is the missing GPU, with torch or without."""
     result = trtcross("verify", artifact, "--level", "load", "--json")
     assert result.returncode in (3, 8), result.stderr
     assert document(result, result.returncode)["error"]["remedy"]
@@ -58,7 +58,7 @@ def test_doctor(trtcross: Trtcross) -> None:
 
 
 def test_convert_there_and_back_gives_the_same_files(trtcross: Trtcross, each_artifact: Path, tmp_path: Path) -> None:
-    """What Windows writes is what Linux wrote: no line end, path or default encoding of Windows gets into it."""
+    """Windows writes the same bytes as Linux: no line end, path or default encoding of Windows is in them."""
     there, back = tmp_path / "there.pt2", tmp_path / "back.pt2"
     document(trtcross("convert", each_artifact, "--target", "linux-x86_64", "-o", there, "--json"), 0)
     document(trtcross("convert", there, "--target", "windows-x86_64", "-o", back, "--json"), 0)
@@ -70,7 +70,7 @@ def test_convert_there_and_back_gives_the_same_files(trtcross: Trtcross, each_ar
 
 
 def test_no_artifact_is_converted_onto_itself(trtcross: Trtcross, artifact: Path) -> None:
-    """By its path in other letters, too: Windows does not tell them apart."""
+    """A path that differs only in case is also refused, because Windows does not distinguish case."""
     before = artifact.read_bytes()
     for out in (artifact, artifact.with_name(artifact.name.upper())):
         document(trtcross("convert", artifact, "--target", "linux-x86_64", "-o", out, "--json"), 2)

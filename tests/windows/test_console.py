@@ -1,4 +1,4 @@
-"""What a legacy console or a redirected output gets."""
+"""Output to a legacy console or a redirection: no code page breaks it, and the document is the same."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_the_document_is_the_same_for_every_code_page(trtcross: Trtcross, artifa
 
 
 def test_the_output_redirected_with_no_settings_at_all(trtcross: Trtcross, artifact: Path) -> None:
-    """A pipe gets the system's code page and Windows' line ends."""
+    """A pipe has the system's code page and Windows' line ends."""
     moved = Path(shutil.move(artifact, artifact.with_name("Größe 日本 😀.pt2")))
     result = trtcross("inspect", moved, "--json")
     assert json.loads(result.stdout)["artifact"] == str(moved)

@@ -1,4 +1,4 @@
-"""Files that are open, read-only or in the way."""
+"""Files that another process has open, read-only files, and folders in the place of a file."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ HOLD = {
 
 @contextmanager
 def held(path: Path, how: str) -> Iterator[None]:
-    """Another process has the file."""
+    """Makes another process have the file open."""
     script = f"import sys; {HOLD[how]}; print('held', flush=True); sys.stdin.read()"
     command = [sys.executable, "-c", script, path]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
@@ -76,7 +76,7 @@ def test_a_folder_is_not_replaced(tmp_path: Path) -> None:
 
 
 def test_a_read_only_folder(trtcross: Trtcross, artifact: Path) -> None:
-    """It can be read from; writing is refused, and at once: tempfile may try names there for hours."""
+    """The folder can be read. Writing is refused at once, although tempfile might try names there for hours."""
     if not (place := os.environ.get("TRTCROSS_READ_ONLY")):
         pytest.skip("TRTCROSS_READ_ONLY names no folder that cannot be written to")
     before = sorted(Path(place).iterdir())

@@ -1,4 +1,4 @@
-"""Paths as Windows has them."""
+"""Paths of Windows: folders of any name, other spellings, drives and reserved names."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_the_same_file_by_other_spellings(trtcross: Trtcross, artifact: Path) ->
         f"{drive}{artifact.name}",  # relative to the drive's working directory
         f".\\{artifact.name}",
         f"..\\{folder.name}\\{artifact.name}",
-        str(artifact).removeprefix(drive),  # on the present drive
+        str(artifact).removeprefix(drive),  # on the current drive
         artifact.as_posix(),
         f"\\\\?\\{artifact}",
         str(artifact).upper(),
@@ -70,7 +70,7 @@ def test_places_that_are_not_there(trtcross: Trtcross, artifact: Path, path: str
 
 @pytest.mark.parametrize("name", ["nul", "NUL.pt2", "con", "aux", "com1", "a<b.pt2", "a|b.pt2", "a?.pt2"])
 def test_names_that_windows_keeps_for_itself(trtcross: Trtcross, artifact: Path, name: str) -> None:
-    """Devices can be opened, but are no artifacts; the other names can be nobody's."""
+    """Devices can be opened but are no artifacts; no file can have the other names."""
     read = trtcross("inspect", name, cwd=artifact.parent)
     assert read.returncode in (2, 4), read.stderr
     written = trtcross("convert", artifact, "--target", "linux-x86_64", "-o", name, cwd=artifact.parent)

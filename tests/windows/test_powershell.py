@@ -1,4 +1,4 @@
-"""PowerShell completes what we offer, and reads the script for people with a GPU. Never run in one until now."""
+"""PowerShell completes our commands, and parses the script for users with a GPU. Not run in a real PowerShell yet."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ SCRIPT = Path(__file__).parents[2] / "ci" / "windows-gpu.ps1"
 
 @pytest.fixture(scope="module", params=["powershell", "pwsh"])
 def powershell(request: pytest.FixtureRequest) -> str:
-    """A PowerShell that answers: Wine's does not."""
+    """A PowerShell that works; Wine's does not."""
     found = shutil.which(request.param)
     if found is None or said(found, "1 + 1").strip() != "2":
         pytest.skip(f"there is no {request.param} here")

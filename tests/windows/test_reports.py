@@ -1,4 +1,4 @@
-"""Reports and `select` on Windows, of artifacts that Linux has built."""
+"""Reports and `select` on Windows, with artifacts that were built on Linux."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def test_reports_of_a_sound_and_a_damaged_artifact(trtcross: Trtcross, artifact:
 
 
 def test_what_was_written_before_loading_is_replaced(trtcross: Trtcross, artifact: Path, tmp_path: Path) -> None:
-    """With no GPU the level is refused; nothing says any more that the process ended in it."""
+    """Without a GPU the level fails, and the report no longer states that the process ended in it."""
     html = tmp_path / "r.html"
     done = trtcross("verify", artifact, "--level", "load", "--html", html)
     assert done.returncode in (3, 8), done.stderr

@@ -1,7 +1,7 @@
-"""NVIDIA's TensorRT-RTX for Windows: what it builds has the header that Linux' engines have.
+"""NVIDIA's TensorRT-RTX for Windows builds plans with the same header as on Linux.
 
-Without a driver its Runtime takes no plan under Wine (deserialize_cuda_engine and get_engine_validity crash), so the
-library itself is asked for its release and for the size of a header, and the headers are read by our parser.
+Without a driver its Runtime reads no plan under Wine (deserialize_cuda_engine and get_engine_validity crash). So the
+library states only its release and the size of a header, and our parser reads the headers.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ NETWORK = Path(__file__).with_name("rtx_network.py")
 
 @pytest.fixture(scope="module")
 def library() -> str:
-    """The folder with the library and its bindings; crashes are to stay in processes of their own."""
+    """The folder with the library and its bindings, which other processes use, because it may crash."""
     folder = os.environ.get("TRTCROSS_RTX")
     if not folder:
         pytest.skip("TRTCROSS_RTX names no folder with TensorRT-RTX for Windows")
@@ -34,7 +34,7 @@ def library() -> str:
 
 @pytest.fixture(scope="module")
 def built_here(library: str, tmp_path_factory: pytest.TempPathFactory) -> tuple[bytes, dict[str, Any]]:
-    """A plan that the Windows library built, and what it says of itself."""
+    """A plan that the library built on Windows, and the library's facts about itself."""
     path = tmp_path_factory.mktemp("rtx") / "here.plan"
     environment = {**os.environ, "PYTHONPATH": library}
     command = [sys.executable, NETWORK, path]

@@ -1,4 +1,4 @@
-"""``Session`` in a Windows Python where torch is absent, as far as no driver lets it: a clear refusal, and no crash."""
+"""``Session`` in a Python of Windows without torch and without a driver raises a clear error, and does not crash."""
 
 from __future__ import annotations
 
