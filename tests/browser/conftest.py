@@ -6,6 +6,7 @@ import importlib.util
 import os
 import subprocess
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -47,19 +48,21 @@ def browser(chromium: str) -> Iterator[Any]:
 
 
 @pytest.fixture(scope="session")
-def pages(tmp_path_factory: pytest.TempPathFactory, trtcross: Trtcross) -> dict[str, Path]:
+def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Pages of a real artifact with several engines, and of a handmade hostile one.
 
     There is no GPU here, so the outputs are tensors with small differences, which are compared as an engine's would be.
     """
     if importlib.util.find_spec("torch_tensorrt") is None:  # importing it needs a GPU
         pytest.skip("torch-tensorrt-rtx is not installed")
+    from tests.browser.samples import hostile_figures, verified, wrong_numbers
+    from tests.integration import warm
+
+    trtcross = partial(warm.trtcross, cwd=ROOT)
     folder = tmp_path_factory.mktemp("pages")
     artifact = folder / "mixed.pt2"
     built = trtcross("build", "examples.models:mixed", "-o", artifact, "-q")
     assert built.returncode == 0, built.stderr
-    from tests.browser.samples import hostile_figures, verified, wrong_numbers
-
     damaged = folder / "damaged.pt2"
     damaged.write_bytes(artifact.read_bytes()[:-1000])
     hostile = Handmade(edit_manifest=make_hostile).write(folder / "<script>hostile&.pt2")

@@ -98,7 +98,6 @@ UPSTREAM: dict[str, Graph] = {
     "several outputs": Graph(half_and_relu, (IMAGE,)),
     "relu in PyTorch": Graph(half_of_relu, (IMAGE,), options=in_torch("aten.relu.default")),
     "convolution in PyTorch": Graph(half_of_relu, (IMAGE,), options=in_torch("aten.convolution.default")),
-    "ResNet-18": Graph(lambda: models.resnet18()[0], (random(1, 3, 64, 64),)),
     "ResNet-18, dynamic": Graph(
         lambda: models.resnet18()[0],
         (random(4, 3, 64, 64),),

@@ -144,7 +144,7 @@ def check(recipe: Recipe) -> None:
 
 @given(recipes())
 @settings(
-    max_examples=EXAMPLES or 25,
+    max_examples=EXAMPLES or 15,
     derandomize=not EXAMPLES,
     database=None,
     deadline=None,
