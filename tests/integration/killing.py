@@ -11,15 +11,15 @@ Tell = Callable[[str], object]
 
 
 def kill_in_phase(work: Callable[[Tell], object], phases: Sequence[str], target: str, delay: float) -> str | None:
-    """Lets a forked process work, and ends it with SIGKILL ``delay`` seconds after it has told of a phase.
+    """Lets a forked process work, and ends it with SIGKILL ``delay`` seconds after it has reported a phase.
 
     Args:
-        work: runs in the child; it is given the function with which it tells each phase that it enters.
-        phases: all that it may tell of.
+        work: runs in the child; its argument is a function that reports the phase that it enters.
+        phases: all phases that it may report.
         target: the phase to wait for.
 
     Returns:
-        The last phase that it told of, or None if it was done before.
+        The last phase that it reported, or None if it ended before the target.
     """
     pid, reader = forked(work, phases)
     told = b""

@@ -128,7 +128,7 @@ def _context() -> ForkServerContext:
 
 
 class _Descriptor:
-    """One of ours, which another process has too as soon as it is told of it."""
+    """A file descriptor of this process, of which a child process gets a duplicate when it unpickles this."""
 
     def __init__(self, number: int) -> None:
         self.number = number

@@ -22,6 +22,11 @@ REPLACED = {
     r"wants": "needs",
     r"makes NaN": "returns NaN",
     r"the dead": "a killed process",
+    r"(speaks?|spoken) of": "names, or: is about",
+    r"(is |are |was |were )?told of": "reports, or: gets",
+    r"hears? of": "gets, or: finds",
+    r"let(s|ting)? go of": "release",
+    r"in silence|without a word": "silently",
 }
 # Files that are not checked: the changelog, licences, and files that never change or are not written by hand.
 LEFT = re.compile(

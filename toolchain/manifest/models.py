@@ -116,13 +116,13 @@ class CallSpec(Record):
 
 
 class ClassSpec(Record):
-    """A class of the original's call that a reader need not have: a dict or a tuple is in its place."""
+    """A class in the original model's call, for which readers have a dict or a tuple."""
 
     spec: Literal["in_spec", "out_spec"]
-    path: list[Count] = field(max_length=CLASS_DEPTH, description="to its place in the spec, by indices of children")
+    path: list[Count] = field(max_length=CLASS_DEPTH, description="its place in the spec, as indices of children")
     name: str = field(pattern=r"[\w.<>]+", max_length=500, description="its module and name, for people")
     fields: list[FieldName] = field(
-        max_length=CLASS_COUNT, description="its attributes; one that the dict lacks was None at export"
+        max_length=CLASS_COUNT, description="its attributes; one that is not in the dict was None at export"
     )
 
 
@@ -258,17 +258,21 @@ def _texts(manifest: Manifest, name: str) -> list[str]:
 
 
 class PrecisionRecord(Record):
-    """What computes in halves, and what that costs."""
+    """The operators that compute in half precision, and the error that this causes."""
 
     halves: Literal["fp16", "bf16"]
-    in_halves: Count = field(description="operators of the exported graph that compute in halves")
-    in_fp32: dict[str, Count] = field(max_length=CLASS_COUNT, description="operators that stay in fp32, by reason")
-    keep_fp32: list[NodePattern] = field(max_length=CLASS_COUNT, description="patterns that stay beyond the rules")
-    errors: list[FiniteError | None] = field(
-        description="of each output, the worst relative L2 error against fp32 over the golden samples, measured on the "
-        "CPU; none where it is not known"
+    in_halves: Count = field(description="the number of operators of the exported graph that compute in half precision")
+    in_fp32: dict[str, Count] = field(
+        max_length=CLASS_COUNT, description="the number of operators that stay in fp32, by reason"
     )
-    warnings: list[str] = field(max_length=CLASS_COUNT, description="what whoever built it was told of them")
+    keep_fp32: list[NodePattern] = field(
+        max_length=CLASS_COUNT, description="patterns of what stays in fp32 beyond the rules"
+    )
+    errors: list[FiniteError | None] = field(
+        description="for each output, the worst relative L2 error against fp32 over the golden samples, measured on "
+        "the CPU; null if it is not known"
+    )
+    warnings: list[str] = field(max_length=CLASS_COUNT, description="the build's warnings about precision")
 
 
 class BuildRecord(Record):
@@ -317,16 +321,18 @@ class Manifest(Record):
     guards: list[GuardText] = field(
         default=[],
         max_length=GUARD_COUNT,
-        description="what must be true of the inputs' sizes, more than ranges and equal symbols",
+        description="conditions on the inputs' sizes beyond ranges and equal symbols",
     )
 
     classes: list[ClassSpec] = field(
         default=[],
         max_length=CLASS_COUNT,
-        description="what of the call were named tuples, dataclasses and the like",
+        description="the named tuples, dataclasses and similar classes of the call",
     )
 
-    precision: PrecisionRecord | None = field(default=None, description="none: everything is as the model was exported")
+    precision: PrecisionRecord | None = field(
+        default=None, description="null: every operator has the precision of the exported model"
+    )
 
     @property
     def schema_version(self) -> int:
