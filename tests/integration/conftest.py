@@ -1,4 +1,4 @@
-"""What integration tests may use."""
+"""Fixtures for integration tests."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.integration import warm
 
 @pytest.fixture
 def spool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where temporary folders go; the tests' and the benchmarks' models are found from here."""
+    """The folder for temporary folders; the models of tests and benchmarks can be imported from there."""
     folder = tmp_path / "spool"
     folder.mkdir()
     monkeypatch.setenv("TMPDIR", str(folder))

@@ -1,11 +1,10 @@
-"""Kills writers at random moments and looks at what is left at the destination.
+"""Kills writers at random moments, and checks what is left at the destination.
 
     python -m tests.integration.crash_writer --kills 320 --report docs/benchmarks/crash.md
 
-Each writer is a process of its own that puts one of two artifacts in the other's place with the real
-``write_artifact``. It says over a pipe which phase it enters; it is killed at a random moment of a phase that was drawn
-before, and the phase that counts is the last one that it told. Phases that last microseconds are stretched by pauses,
-which change nothing of what is on disk.
+Each writer is a process of its own that replaces one of two artifacts by the other with the real ``write_artifact``. It
+reports over a pipe which phase it enters. It is killed at a random moment of a phase that was drawn before; the last
+phase that it reported counts. Pauses, which do not change the files, stretch phases that last microseconds.
 """
 
 from __future__ import annotations
@@ -40,7 +39,7 @@ Write = Callable[[Path], object]
 
 @dataclass
 class Campaign:
-    """What came of the kills: how many in each phase, and what each left."""
+    """The results of the kills: their number in each phase, and what each left."""
 
     kills: Counter[str] = field(default_factory=Counter)
     left: Counter[tuple[str, str]] = field(default_factory=Counter)
@@ -49,7 +48,7 @@ class Campaign:
 
 
 class Writers:
-    """Two artifacts to write in turn, and the digest of each one's file."""
+    """Two artifacts to write in turns, and the digests of their files."""
 
     def __init__(self, folder: Path) -> None:
         self.destination = folder / "artifact.pt2"
@@ -66,10 +65,10 @@ class Writers:
             self.digests[name] = digest(spool / "artifact.pt2")
 
     def found(self) -> str:
-        """Which of the two is at the destination, whole.
+        """Returns which of the two artifacts is at the destination.
 
         Raises:
-            AssertionError: neither, or damaged.
+            AssertionError: the file is neither, or is damaged.
         """
         with open_artifact(self.destination) as artifact:
             artifact.check_integrity()
@@ -108,7 +107,7 @@ def run_campaign(kills: int, folder: Path, seed: int = 0) -> Campaign:
 
 
 def _writing(write: Write, destination: Path) -> Callable[[Tell], object]:
-    """What a writer that is to be killed does."""
+    """Returns the work of a writer that is to be killed."""
 
     def work(tell: Tell) -> None:
         _tell_phases(tell)
@@ -118,7 +117,7 @@ def _writing(write: Write, destination: Path) -> Callable[[Tell], object]:
 
 
 def _tell_phases(tell: Callable[[str], object]) -> None:
-    """Wraps what the writer calls on its way, so that each phase is told and lasts long enough to be hit."""
+    """Wraps functions that the writer calls, so that each phase is reported and lasts long enough to be hit."""
     stream, fsync, replace_file = container_writer.ContainerWriter.stream, os.fsync, container_writer.replace_file
     moving = False
 
@@ -155,7 +154,7 @@ def _tell_phases(tell: Callable[[str], object]) -> None:
 
 
 def _phase_lengths(write: Write, path: Path) -> dict[str, float]:
-    """How long each phase lasts, from one writer that is left alone."""
+    """Returns the seconds of each phase of one writer that is not killed."""
     pid, reader = forked(_writing(write, path), PHASES)
     lengths: dict[str, float] = {}
     phase, since = PHASES[0], time.perf_counter()
@@ -177,7 +176,7 @@ def _remove_parts(folder: Path) -> int:
 
 
 def destination_stays_empty(folder: Path) -> None:
-    """A writer that is killed where nothing was before leaves nothing there."""
+    """Checks that a killed writer leaves nothing at a destination where nothing was before."""
     writers = Writers(folder)
     killed = kill_in_phase(_writing(writers.writes["first"], folder / "new.pt2"), PHASES, "fsync", 0)
     assert killed == "fsync"

@@ -1,4 +1,4 @@
-"""The graphs that people have: models for the differential harness, each with how it is called and built."""
+"""Models of many kinds for the differential harness, each with its calls and its build options."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ Call = tuple[tuple[Any, ...], dict[str, Any]]
 
 @dataclass(frozen=True)
 class Graph:
-    """A model, its example, and other calls that must come out right too.
+    """A model, its example, and further calls that must be right too.
 
     Attributes:
-        make: the model; its weights come from a fixed seed.
+        make: makes the model; its weights come from a fixed seed.
         args: the example's positional arguments.
         kwargs: the example's keyword arguments.
         calls: further calls.
-        options: for ``build_here``.
-        tolerance: on the relative L2 error of each output against the original model.
+        options: the options for ``build_here``.
+        tolerance: the largest relative L2 error of an output, compared with the original model.
     """
 
     make: Callable[[], nn.Module]
@@ -42,12 +42,12 @@ class Graph:
 
 
 def random(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
-    """Random numbers that depend on the shape alone."""
+    """Returns random numbers that depend only on the shape."""
     return torch.randn(shape, generator=torch.Generator().manual_seed(sum(shape) + len(shape))).to(dtype)
 
 
 def in_torch(*operators: str, **options: Any) -> dict[str, Any]:
-    """Options that keep these operators in PyTorch, so that they part engines."""
+    """Returns options that keep these operators in PyTorch, so that they separate engines."""
     return {"torch_executed_ops": list(operators), **options}
 
 
@@ -88,7 +88,7 @@ class Attention(nn.Module):
 
 
 class SizesOnBothSides(nn.Module):
-    """Sizes cross the border of an engine in both directions, and one is an output."""
+    """A model in which sizes enter and leave an engine, and one is an output."""
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor, int]:
         doubled = torch.cat([x, x + 1]).relu()
@@ -106,7 +106,7 @@ class EqualBatches(nn.Module):
 
 @dataclass
 class Sample:
-    """Registered with pytree below: a dataclass in and out of a model."""
+    """A dataclass as input and output of a model; it is registered with pytree below."""
 
     image: Tensor
     weights: dict[str, Tensor]
@@ -116,7 +116,7 @@ torch.export.register_dataclass(Sample, serialized_type_name="tests.integration.
 
 
 class Pair(NamedTuple):
-    """Registered with pytree below: a named tuple in and out of a model."""
+    """A named tuple as input and output of a model; it is registered with pytree below."""
 
     left: Tensor
     right: Tensor
@@ -131,7 +131,7 @@ class NamedTupleInAndOut(nn.Module):
 
 
 class TokenTypes(nn.Module):
-    """As BERT looks up the types of as many tokens as there are."""
+    """A model that looks up the types of its tokens, however many there are, as BERT does."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -145,7 +145,7 @@ class TokenTypes(nn.Module):
 
 
 class Keywords(nn.Module):
-    """Neither commutative nor of one shape, so that no two arguments can be taken for each other."""
+    """A model whose arguments cannot be confused: it is not commutative, and their shapes differ."""
 
     def forward(self, a: Tensor, b: Tensor, *, c: Tensor, d: Tensor) -> Tensor:
         return (a - 2 * b) / (3 + c.abs()) - 5 * d.relu()
@@ -172,7 +172,7 @@ class DataclassInAndOut(nn.Module):
 
 
 class PlainValues(nn.Module):
-    """None, int, bool and float among the inputs and outputs."""
+    """A model with None, int, bool and float among its inputs and outputs."""
 
     def forward(
         self, x: Tensor, mask: Tensor | None, times: int, invert: bool, factor: float
@@ -206,7 +206,7 @@ class SmallIntegers(nn.Module):
 
 
 class ManyDtypesInTorch(nn.Module):
-    """Every dtype passes from an engine to PyTorch and on to an engine."""
+    """A model in which every dtype passes from an engine to PyTorch and on to an engine."""
 
     def forward(self, long: Tensor, flags: Tensor, half: Tensor, brain: Tensor) -> tuple[Tensor, ...]:
         first = (long + 1, ~flags, half.relu() + 1, brain.relu() + 1)
@@ -215,7 +215,7 @@ class ManyDtypesInTorch(nn.Module):
 
 
 class ComplexEverywhere(nn.Module):
-    """Complex in and out, and complex weights as rotary embeddings have them."""
+    """A model with complex inputs, outputs and weights, as rotary embeddings have."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -227,7 +227,7 @@ class ComplexEverywhere(nn.Module):
 
 
 class Doubles(nn.Module):
-    """Doubles in, inside and out, in engines and in PyTorch."""
+    """A model with fp64 inputs, outputs and inner values, in engines and in PyTorch."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -240,14 +240,14 @@ class Doubles(nn.Module):
 
 
 class EmptyParts(nn.Module):
-    """Tensors with no elements, where TensorRT takes them or lowering removes them."""
+    """A model with empty tensors, where TensorRT accepts them or lowering removes them."""
 
     def forward(self, x: Tensor, empty: Tensor) -> tuple[Tensor, ...]:
         return torch.cat([x.relu(), x[:, :0]], dim=1) + empty.sum(), x[:0]
 
 
 class Scopes(nn.Module):
-    """no_grad and autocast inside of the model."""
+    """A model that uses no_grad and autocast inside."""
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         with torch.no_grad():
@@ -258,7 +258,7 @@ class Scopes(nn.Module):
 
 
 class SizeOfData(nn.Module):
-    """A size that depends on data stays in PyTorch."""
+    """A model with a size that depends on data, which stays in PyTorch."""
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         positive = x.relu()
@@ -280,7 +280,7 @@ class TiedWeights(nn.Module):
 
 
 class TiedInTorch(nn.Module):
-    """One weight under two names, both read outside of the engines."""
+    """A model with one weight under two names, both of which are read outside of the engines."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -313,7 +313,7 @@ class Inner(nn.Module):
 
 
 class SameNames(nn.Module):
-    """Dotted names that all become the same word when the dots go."""
+    """A model with dotted names that become equal without their dots."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -342,7 +342,7 @@ class StridesAndGradients(nn.Module):
 
 
 class KeyValueCache(nn.Module):
-    """Writes one position of its caches with each call, and reads the whole of them."""
+    """A model that writes one position of its caches at each call, and reads all of them."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -357,7 +357,7 @@ class KeyValueCache(nn.Module):
 
 
 class SlicedCache(nn.Module):
-    """A cache written by slice, at a fixed place."""
+    """A model with a cache that is written by slice at a fixed place."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -369,7 +369,7 @@ class SlicedCache(nn.Module):
 
 
 class OldAndNewCache(nn.Module):
-    """What the cache held before the call is read after it was written: nothing may write into it in place."""
+    """A model that reads the cache's old values after it has written new ones, so that no engine may write in place."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -382,7 +382,7 @@ class OldAndNewCache(nn.Module):
 
 
 class CountersEverywhere(nn.Module):
-    """State in an engine and in PyTorch, read before and after it changes, and replaced by an input."""
+    """A model with state in an engine and in PyTorch, which it reads before and after changes, and sets to an input."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -400,7 +400,7 @@ class CountersEverywhere(nn.Module):
 
 
 class ChangedInput(nn.Module):
-    """Writes into its caller's tensor."""
+    """A model that writes into its caller's tensor."""
 
     def forward(self, x: Tensor, state: Tensor) -> Tensor:
         state.add_(x)
@@ -408,7 +408,7 @@ class ChangedInput(nn.Module):
 
 
 class CacheGivenAndReturned(nn.Module):
-    """A cache that the caller keeps: the engine must not write into the caller's tensor."""
+    """A model with a cache that the caller keeps, so that the engine must not write into the caller's tensor."""
 
     def forward(self, cache: Tensor, x: Tensor, position: Tensor) -> tuple[Tensor, Tensor]:
         cache = cache.index_copy(2, position, x)
@@ -419,7 +419,7 @@ class CacheGivenAndReturned(nn.Module):
 
 
 class EveryKindOfOutput(nn.Module):
-    """An input, the same input again, a constant, one tensor twice, a view, and an operator that does nothing."""
+    """A model that returns an input twice, a constant, a tensor twice, a view, and the result of a no-op."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -432,7 +432,7 @@ class EveryKindOfOutput(nn.Module):
 
 
 class UnusedParts(nn.Module):
-    """Two inputs of four are read, and one result of a split."""
+    """A model that reads two of its four inputs, and one result of a split."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -446,7 +446,7 @@ class UnusedParts(nn.Module):
 
 
 class ManyEngines(nn.Module):
-    """Engine, PyTorch, engine, PyTorch, engine; values of the first are read at the end."""
+    """A model of three engines with PyTorch between them; values of the first are read at the end."""
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         first = x.relu()
@@ -465,7 +465,7 @@ class TwoReadersOfOneOutput(nn.Module):
 
 
 class SeveralResultsInTorch(nn.Module):
-    """An operator with several results stays in PyTorch, and the middle one is never read."""
+    """A model with an operator in PyTorch that has several results, of which the middle one is never read."""
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         first, _second, third = torch.split(x.relu(), 2, dim=1)

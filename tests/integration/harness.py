@@ -1,14 +1,13 @@
-"""Differential proof without a GPU.
+"""The differential harness, which checks artifacts without a GPU.
 
-A real artifact is built in this process by the real builder, loaded by the real consumer, and run by an interpreter
-over its graph that, for each engine, runs in PyTorch on the CPU either of two things:
+A real artifact is built in this process by the real builder, loaded by the real consumer, and run on the CPU. In the
+place of each engine runs one of two things:
 
-- the very partition from which the engine was built (:meth:`Built.run`). What that computes must be the partitioned
-  graph's own result to the bit, so every mistake in wiring shows: a wrong order, a wrong ``getitem``, a lost buffer, a
-  clashing name.
-- the TensorRT network that the engine was built from (:meth:`Built.run_networks`), as ``tests.integration.network``
-  reads it. What that computes must be what the original model computes, so every mistake of lowering and of a
-  converter shows too (:func:`assert_right`).
+- the partition from which the engine was built (:meth:`Built.run`). The result must equal that of the partitioned graph
+  to the bit, so every mistake in wiring is found: a wrong order, a wrong ``getitem``, a lost buffer, a clashing name.
+- the TensorRT network from which the engine was built (:meth:`Built.run_networks`), which ``tests.integration.network``
+  computes. The result must be that of the original model, so every mistake of lowering and of a converter is found too
+  (:func:`assert_right`).
 """
 
 from __future__ import annotations
@@ -48,7 +47,7 @@ EngineCall = Callable[..., Any]
 
 @cache
 def imported_builder() -> Any:
-    """The TensorRT-RTX builder, its Torch-TensorRT imported once in this process."""
+    """Returns the TensorRT-RTX builder, which imports Torch-TensorRT once in this process."""
     builder = engine_builder("tensorrt-rtx")
     builder.import_upstream()
     return builder
@@ -60,11 +59,11 @@ class Built:
 
     Attributes:
         reference: the lowered, partitioned graph before conversion.
-        partitions: by the engine's name, a copy of the partition from which it was built.
-        networks: by the engine's name, the TensorRT network from which it was built.
-        unrecorded: by the engine's name, why its network is not there.
-        original: a copy of the model, made before it was exported; None where there was a program already.
-        attempts: how often it was partitioned and converted.
+        partitions: copies of the partitions from which engines were built, by the engine's name.
+        networks: the TensorRT networks from which engines were built, by the engine's name.
+        unrecorded: why an engine's network is missing, by the engine's name.
+        original: a copy of the model from before its export; None where a program was built.
+        attempts: how often the graph was partitioned and converted.
     """
 
     artifact: Artifact
@@ -77,25 +76,25 @@ class Built:
     attempts: int = 1
 
     def loaded(self) -> ExportedProgram:
-        """The artifact's program on the CPU, each engine's stand-in in place: its partition's index, as a tensor."""
+        """The exported program on the CPU, with a stand-in for each engine: its partition's index as a tensor."""
         load_runtime(Backend.TENSORRT_RTX)
         names = list(self.partitions)
         return load_program(self.artifact, CPU, None, lambda fields: torch.tensor(names.index(str(fields[1]))))
 
     def flat(self) -> FlatProgram:
-        """The same as ``load`` reads it."""
+        """The flat program that ``load`` reads, with the same stand-ins."""
         load_runtime(Backend.TENSORRT_RTX)
         names = list(self.partitions)
         return load_flat(self.artifact, CPU, None, lambda fields: torch.tensor(names.index(str(fields[1]))))
 
     @cached_property
     def model(self) -> LoadedModel:
-        """The artifact as its user has it, state and checks and all, on the CPU with partitions for engines."""
+        """The loaded model as users have it, with state and checks, on the CPU with partitions for engines."""
         return self._model(list(self.partitions.values()))
 
     @cached_property
     def network_model(self) -> LoadedModel:
-        """The same with networks for engines, and with a state of its own.
+        """The loaded model with networks for engines, and with a state of its own.
 
         Raises:
             NetworkError: a network could not be recorded.
@@ -113,11 +112,11 @@ class Built:
         return model
 
     def run(self, *args: Any, **kwargs: Any) -> Any:
-        """The artifact's result; its state goes on from call to call."""
+        """Calls the artifact with partitions for engines; its state is kept from call to call."""
         return self.model(*args, **kwargs)
 
     def run_networks(self, *args: Any, **kwargs: Any) -> Any:
-        """The artifact's result with its TensorRT networks computed on the CPU; its state goes on from call to call."""
+        """Calls the artifact with TensorRT networks for engines; their state is kept from call to call."""
         return self.network_model(*args, **kwargs)
 
     def state_names(self) -> list[str]:
@@ -125,20 +124,20 @@ class Built:
         return [change.target for change in self.reference.meta[STATE] if change.value is not None]
 
     def buffers(self) -> list[torch.Tensor]:
-        """The loaded model's state that calls change."""
+        """The tensors of the loaded model's state that calls change."""
         return [self.model._flat.get_buffer(name) for name in self.state_names()]
 
     def expected(self, *args: Any, **kwargs: Any) -> list[Any]:
-        """The leaves of the partitioned graph's own result, and behind them the state's new values."""
+        """Returns the leaves of the partitioned graph's own result, followed by the state's new values."""
         leaves = [*self.model._call.leaves(args, kwargs), *self.buffers()]
         with torch.no_grad():
             return pytree.tree_leaves(torch.fx.Interpreter(self.reference).run(*leaves, enable_io_processing=False))
 
 
 def put_partitions(gm: torch.fx.GraphModule, partitions: Sequence[EngineCall]) -> None:
-    """Lets each ``execute_engine`` node run its partition, or what else is given for it.
+    """Makes each ``execute_engine`` node call its partition, or another callable, instead of the operator.
 
-    The operator itself takes nothing but a real engine.
+    The operator itself accepts only a real engine.
     """
 
     def execute_partition(inputs: list[torch.Tensor], index: torch.Tensor) -> list[torch.Tensor]:
@@ -152,7 +151,7 @@ def put_partitions(gm: torch.fx.GraphModule, partitions: Sequence[EngineCall]) -
 
 
 def network_call(network: Network, info: EngineInfo) -> EngineCall:
-    """An engine's call as the runtime makes it: bindings in the engine info's order, aliased outputs in place."""
+    """Returns a call of a network as of an engine: bindings in the engine info's order, aliased outputs in place."""
     aliases = {alias.output: alias.input for alias in info.aliased_io}
 
     def call(*inputs: torch.Tensor) -> list[torch.Tensor]:
@@ -183,16 +182,18 @@ def build_here(
     """Exports and builds a model in this process with the real builder.
 
     Args:
-        module: put into eval mode here, as a factory does it.
+        module: the model; it is put into eval mode.
+        args: the example's positional arguments.
+        kwargs: the example's keyword arguments.
         folder: where the artifact goes.
-        dynamic: as on the command line.
-        notes: of earlier builds.
-        options: of :class:`linux_side.options.BuildOptions`; engines may be of any size unless they say otherwise.
+        dynamic: the dynamic dimensions, as on the command line.
+        notes: the notes of earlier builds.
+        options: fields of :class:`linux_side.options.BuildOptions`; by default engines may be of any size.
     """
     from linux_side.frontend.source import export_source
 
     builder = imported_builder()
-    options.setdefault("min_block_size", 1)  # wiring is proved by many engines, however small
+    options.setdefault("min_block_size", 1)  # many engines, however small, test the wiring
     parsed = BuildOptions(dynamic=[DynamicDimension.parse(text) for text in dynamic], **options)
     original = copy.deepcopy(module.eval())
     built = build_source(export_source("test", module, args, kwargs or {}, parsed), parsed, builder, folder, notes)
@@ -201,14 +202,14 @@ def build_here(
 
 
 def build_source(source: Any, options: BuildOptions, builder: Any, folder: Path, notes: Notes | None = None) -> Built:
-    """Builds the artifact of a program that is there already."""
+    """Builds the artifact of a program that is exported already."""
     from linux_side.driver import pipeline as pipelines
 
     taken: dict[str, Any] = {"attempts": 0}
 
     class Recording(pipelines.Pipeline):
         def partitioned(self, lowered: torch.fx.GraphModule) -> torch.fx.GraphModule:
-            for recorded in (partitions, networks, unrecorded):  # of an attempt before
+            for recorded in (partitions, networks, unrecorded):  # of an earlier attempt
                 recorded.clear()
             taken["attempts"] += 1
             partitioned = super().partitioned(lowered)
@@ -226,7 +227,7 @@ def build_source(source: Any, options: BuildOptions, builder: Any, folder: Path,
     def remember_network(name: str, network: Any) -> None:
         try:
             networks[f"{name}_engine"] = record(network)
-        except NetworkError as error:  # raised where the network is asked for: the build is right without it
+        except NetworkError as error:  # raised when a test asks for the network; the build does not need it
             unrecorded[f"{name}_engine"] = error
 
     out = Path(tempfile.mkdtemp(dir=folder)) / "artifact.pt2"
@@ -240,7 +241,7 @@ def build_source(source: Any, options: BuildOptions, builder: Any, folder: Path,
 
 
 def assert_same_wiring(built: Built, *args: Any, **kwargs: Any) -> Any:
-    """The artifact and the partitioned graph agree to the bit, in state too; returns the artifact's result."""
+    """Checks that the artifact and the partitioned graph agree to the bit, in state too; returns the result."""
     leaves = pytree.tree_leaves((args, kwargs))
     want = built.expected(*args, **kwargs)
     result = built.run(*args, **kwargs)
@@ -264,8 +265,8 @@ def _user_inputs(built: Built) -> list[str]:
     return [node.name for node in built.reference.graph.nodes if node.op == "placeholder"]
 
 
-# How far an element may be off, relative to itself and to its tensor's root mean square, by the coarsest dtype on the
-# way to it.
+# The largest error of an element, relative to itself and to its tensor's root mean square, by the coarsest dtype that
+# its computation uses.
 TOLERANCES = {torch.float32: 2e-5, torch.float16: 5e-3, torch.bfloat16: 4e-2}
 
 
@@ -278,17 +279,17 @@ def assert_right(
     other_args: Sequence[tuple[Any, ...]] = (),
     tolerance: float | None = None,
 ) -> None:
-    """The artifact, its TensorRT networks computed on the CPU, does what the original model does in eager PyTorch.
+    """Checks that the artifact, with its TensorRT networks on the CPU, does what the original model does.
 
-    That is: the same structure, dtypes, shapes and values, the same changes of the caller's tensors, the same state.
+    Structure, dtypes, shapes, values, changes of the caller's tensors and state must agree with eager PyTorch.
 
     Args:
-        module: the model as it was before the build (``built.original`` is a copy). It is called in step with the
-            artifact, so that its state goes on too.
+        module: the model as it was before the build (``built.original`` is a copy). It is called as often as the
+            artifact, so that its state changes alike.
         args: the first call's positional arguments; none of them is written to.
         kwargs: every call's keyword arguments.
-        other_args: positional arguments of further calls, of other sizes too.
-        tolerance: instead of that of ``TOLERANCES``.
+        other_args: positional arguments of further calls, which may have other sizes.
+        tolerance: replaces that of ``TOLERANCES``.
     """
     for values in (args, *other_args):
         call = (values, kwargs or {})
@@ -301,7 +302,7 @@ def assert_right(
         _assert_close(ours, theirs, limit, "argument after the call")
         for name in built.state_names():
             expected = {**dict(module.named_buffers()), **held_tensors(module)}[name]
-            state = built.network_model._flat.get_buffer(name).to(expected.dtype)  # it may be kept in halves
+            state = built.network_model._flat.get_buffer(name).to(expected.dtype)  # the artifact may keep it in halves
             _assert_close(state, expected, limit, f"state {name}")
 
 
@@ -315,7 +316,7 @@ def _tolerance(built: Built) -> float:
 
 
 def _assert_close(got: Any, want: Any, tolerance: float, what: str) -> None:
-    # The consumer has records of its own in the place of classes.
+    # The consumer has records in the places of classes.
     structures = [plain_spec(pytree.tree_structure(value)) for value in (got, want)]
     assert structures[0] == structures[1], f"{what}: another structure"
     for index, (a, b) in enumerate(zip(pytree.tree_leaves(got), pytree.tree_leaves(want), strict=True)):

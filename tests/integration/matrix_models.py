@@ -1,5 +1,4 @@
-"""Models for matrices in tests: one that waits until it is told to go on, so that a build can be caught at work, and
-one that is killed."""
+"""Models for tests of matrices, such as one that waits until the test lets it continue, and one that is killed."""
 
 from __future__ import annotations
 
@@ -14,7 +13,7 @@ from tests.models import tiny
 
 
 def patient() -> Any:
-    """Says in ``$PATIENT/started-PID`` that it is there, and goes on when ``$PATIENT/go`` is."""
+    """Writes ``$PATIENT/started-PID``, and waits until ``$PATIENT/go`` exists."""
     folder = Path(os.environ["PATIENT"])
     (folder / f"started-{os.getpid()}").touch()
     end = time.monotonic() + 120
@@ -24,7 +23,7 @@ def patient() -> Any:
 
 
 def killed() -> Any:
-    """As by a kernel that is out of memory."""
+    """Kills its own process, as a kernel without memory does."""
     os.kill(os.getpid(), signal.SIGKILL)
 
 
@@ -33,13 +32,13 @@ def speaks_of_kills() -> Any:
 
 
 def counted() -> Any:
-    """Says in ``$COUNTED`` that it was called."""
+    """Records in ``$COUNTED`` that it was called."""
     with Path(os.environ["COUNTED"]).open("a") as file:
         file.write(f"{os.getpid()}\n")
     return tiny()
 
 
 def threaded() -> Any:
-    """Leaves a thread behind, as a library for logging may."""
+    """Leaves a thread running, as a library for logging may."""
     threading.Thread(target=time.sleep, args=(300,), daemon=True, name="left behind").start()
     return tiny()

@@ -1,4 +1,4 @@
-"""What tests/integration/test_matrix_ray.py does on its cluster; prints one JSON document as its last line."""
+"""Runs the scenario of tests/integration/test_matrix_ray.py on its cluster; prints a JSON document as the last line."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def main() -> None:
     (folder / "m.toml").write_text(SPEC)
     run = folder / "run"
     run.mkdir()
-    # Known weights: nothing is weighed, so that whoever calls the factory is a build.
+    # The weights are known already, so that only builds call the factory.
     (run / "memory.json").write_text(json.dumps({"weights": {"tests.integration.matrix_models:patient": 1000}}))
     with cluster({"num_cpus": 1}, {"num_cpus": 1, "num_gpus": 1, "resources": {"accelerator_type:L4": 1}}) as address:
         plan = subprocess.run(
@@ -62,7 +62,7 @@ def main() -> None:
         )
         wait_for(lambda: len(started(folder)) == 2, LIMIT)
         victim = min(started(folder))
-        # The build's process, the verb's, and then the worker of Ray's that runs the task.
+        # The parents of the build's process: the verb's process, and then Ray's worker that runs the task.
         worker = psutil.Process(victim).parents()[1]
         worker.kill()
         wait_for(lambda: len(started(folder)) == 3, LIMIT)

@@ -1,7 +1,7 @@
 """A Ray cluster of several processes on this machine, for tests and benchmarks/ray_workers.py.
 
-Ray listens on the machine's own address whatever it is told: :func:`in_namespace` runs a command where there is no
-address but loopback.
+Ray listens on the machine's own address whatever its options are, so :func:`in_namespace` runs a command where loopback
+is the only address.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _OBJECT_STORE = 160 * 2**20
 
 
 def why_not() -> str | None:
-    """Why there can be no cluster here, or None."""
+    """Returns why there can be no cluster here, or None."""
     try:
         import ray.cluster_utils  # noqa: F401
     except ImportError:
@@ -33,8 +33,8 @@ def why_not() -> str | None:
 
 
 def in_namespace(*arguments: str, timeout: float) -> subprocess.CompletedProcess[str]:
-    """Runs Python in a network of its own, which has nothing but loopback; what is started there dies with it."""
-    folder = tempfile.mkdtemp(prefix="ray")  # short: sockets lie in it
+    """Runs Python in a network namespace that has only loopback; processes that are started there end with it."""
+    folder = tempfile.mkdtemp(prefix="ray")  # short, because it holds sockets
     command = ["unshare", "-n", "--pid", "--fork", "--kill-child", "--mount-proc", "sh", "-c"]
     environment = {**os.environ, "RAY_USAGE_STATS_ENABLED": "0", "RAY_TMPDIR": folder, "PYTHONUNBUFFERED": "1"}
     environment |= {"PYTHONPATH": str(Path(__file__).parents[2])}
@@ -53,7 +53,7 @@ def in_namespace(*arguments: str, timeout: float) -> subprocess.CompletedProcess
 
 @contextmanager
 def cluster(*nodes: dict[str, Any]) -> Iterator[str]:
-    """A head that takes no work, and nodes; yields the cluster's address."""
+    """Starts a head that takes no work, and nodes; yields the cluster's address."""
     from ray.cluster_utils import Cluster
 
     made = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "object_store_memory": _OBJECT_STORE})
@@ -66,6 +66,6 @@ def cluster(*nodes: dict[str, Any]) -> Iterator[str]:
 
 
 def matrix_command(address: str, verb: str, spec: Path, out: Path, *more: str) -> Sequence[str]:
-    """``trtcross matrix VERB`` on a cluster."""
+    """Returns the command line of ``trtcross matrix VERB`` on a cluster."""
     command = [sys.executable, "-m", "toolchain", "matrix", verb, str(spec)]
     return [*command, "--out", str(out), "--executor", "ray", "--ray-address", address, "--json", *more]

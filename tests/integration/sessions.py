@@ -1,4 +1,4 @@
-"""A session whose engines are the partitions from which they were built, on a GPU that is the host's memory."""
+"""Makes sessions that run partitions in the place of engines, on a GPU that is the host's memory."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from windows_side import Session
 
 
 class PartitionFunction:
-    """An engine's computation, by its partition."""
+    """Computes an engine's outputs by its partition."""
 
     def __init__(self, entry: EngineEntry, partition: torch.fx.GraphModule) -> None:
         self._entry = entry
@@ -26,7 +26,7 @@ class PartitionFunction:
             np.copyto(outputs[binding.name], _bits(result))
 
     def shapes(self, inputs: dict[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
-        """The outputs' shapes for inputs of these shapes."""
+        """Returns the outputs' shapes for inputs of these shapes."""
         zeros = [torch.zeros(inputs[b.name], dtype=getattr(torch, b.dtype)) for b in self._entry.inputs]
         results = zip(self._entry.outputs, self._run(zeros), strict=True)
         return {binding.name: tuple(result.shape) for binding, result in results}
@@ -38,7 +38,7 @@ class PartitionFunction:
 
 
 def session_of(built: Built, host: Host) -> Session:
-    """The artifact as a session has it."""
+    """Opens a session of the artifact."""
     for engine in built.artifact.engines:
         partition = built.partitions[engine.info.name]
         host.functions[engine.index] = PartitionFunction(engine.entry, partition)
@@ -51,5 +51,5 @@ def _tensor(array: Any, dtype: str) -> torch.Tensor:
 
 
 def _bits(tensor: torch.Tensor) -> Any:
-    """As numpy has it; bfloat16 as uint16, since numpy has no such type."""
+    """Returns a numpy array of the same bits; bfloat16 becomes uint16, because numpy lacks it."""
     return tensor.contiguous().view(torch.uint16).numpy() if tensor.dtype is torch.bfloat16 else tensor.numpy()

@@ -1,7 +1,7 @@
-"""What ``benchmarks/gpu/bisect.py`` builds here for a GPU host, and what it says there.
+"""What ``benchmarks/gpu/bisect.py`` builds here for a GPU host, and what it reports there.
 
-Engines need a GPU, so here the plans are real and what they give is read from the file of references, changed as a
-defect would change it.
+The plans are real. Engines need a GPU, so their results are read from the file of references, and changed as a defect
+would change them.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from tests.integration.harness import imported_builder
 
 pytestmark = [pytest.mark.rtx, pytest.mark.xdist_group("bisect")]
 
-# From the plan's form, the slot that it shows and a slot to what the engine gives for it.
+# Returns what the engine computes for a slot, from the plan's form, the slot that it shows, and the slot.
 Defect = Callable[[str, "int | None", int, Tensor], Tensor]
 
 

@@ -1,4 +1,4 @@
-"""`trtcross build`, by the real builder: what comes out, and what is refused."""
+"""`trtcross build` by the real builder: what the artifact holds, and what is refused."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory, trtcross: Trtcross) -> Path:
 
 
 def contents(path: Path) -> dict[str, bytes]:
-    """Every entry but the manifest, and the manifest without what may differ."""
+    """Returns every entry except the manifest, and the manifest without the members that may differ."""
     with open_artifact(path) as artifact:
         entries = {name: artifact.container.read(name) for name in artifact.container.entries}
     manifest = json.loads(entries.pop(MANIFEST_ENTRY))

@@ -1,4 +1,4 @@
-"""The build cache, by the real builder: a second build, a damaged entry, bad disks, several builds at once, kills."""
+"""The build cache with the real builder: second builds, damaged entries, bad disks, builds at once, kills."""
 
 from __future__ import annotations
 

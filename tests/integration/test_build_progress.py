@@ -1,4 +1,4 @@
-"""A build tells how far it is, and ends at once when it is told to."""
+"""A build reports its progress, and ends at once when it is told to."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from toolchain.io.events import read_events, start_child
 pytestmark = pytest.mark.rtx
 
 LARGE = "benchmarks.scale:perceptron"
-# Kills itself as soon as its child has begun the file beside the artifact.
+# A caller that kills itself as soon as its child has begun to write the part file of the artifact.
 KILLED = """
 import os, signal, sys, time
 from pathlib import Path

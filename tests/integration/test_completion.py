@@ -1,4 +1,4 @@
-"""Tab in real shells: verbs, options, their values, and files, as somebody types them."""
+"""Tab completes verbs, options, their values and files in real shells."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class Shell:
         self.type(f"{start}; echo rea''dy\n", until="ready")
 
     def type(self, text: str, *, until: str) -> str:
-        """Types something, and reads until a text is seen."""
+        """Types a text, and reads the output until it has another text."""
         os.write(self._terminal, text.encode())
         seen, end = "", time.monotonic() + TIMEOUT
         while until not in seen and time.monotonic() < end:

@@ -1,4 +1,4 @@
-"""Engines over 4 GiB: zip64, offsets past 32 bits, memory that does not grow with them."""
+"""Engines over 4 GiB: zip64, offsets beyond 32 bits, and memory that does not grow with the engine."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def test_a_file_cut_short_is_refused_when_it_is_opened(saved: tuple[Path, str]) 
 
 
 def _swap_character(path: Path, place: int) -> None:
-    """Changes the lowest bit of one base64 digit: done twice, it is as before."""
+    """Changes the lowest bit of one base64 digit; a second call restores it."""
     alphabet = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
     with path.open("r+b") as file:
         file.seek(place)

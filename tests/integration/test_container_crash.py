@@ -1,4 +1,4 @@
-"""Killed writers and a full disk: at the destination there is the old artifact or the new one, never a part."""
+"""Killed writers and full disks leave the old artifact or the new one at the destination, never a part."""
 
 from __future__ import annotations
 

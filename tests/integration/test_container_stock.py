@@ -1,4 +1,4 @@
-"""Any bytes, any number of engines, any names: what goes in comes out of stock ``torch.export.load`` as well."""
+"""Stock ``torch.export.load`` reads engines as they were written, with any bytes, any number of them and any names."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from toolchain.io.base64_stream import RAW_CHUNK
 
 pytestmark = [pytest.mark.rtx, pytest.mark.xdist_group("container stock")]
 
-# Plain torch, which knows the placeholder operator by name alone; it reads one path after the other.
+# A process with plain torch, which knows only the placeholder operator's name; it reads one path after the other.
 READER = """
 import base64, hashlib, json, sys
 import torch
@@ -43,17 +43,17 @@ for line in sys.stdin:
 
 Stock = Callable[[Path], dict[str, Any]]
 
-# Lengths around the ends of base64 quanta and of the chunks that are streamed.
+# Lengths around the ends of base64 groups and of streamed chunks.
 LENGTHS = st.one_of(
     st.integers(0, 200), st.integers(RAW_CHUNK - 4, RAW_CHUNK + 4), st.integers(2 * RAW_CHUNK - 2, 2 * RAW_CHUNK + 2)
 )
-# A lone surrogate is no character, and the manifest refuses what a terminal would obey.
+# A lone surrogate is no character, and the manifest refuses control characters of terminals.
 NAMES = st.text(st.characters(exclude_categories=["Cs", "Cc", "Cf", "Zl", "Zp"]), max_size=40)
 
 
 @st.composite
 def plans(draw: st.DrawFn) -> bytes:
-    """Bytes of a drawn length: drawn ones first, and behind them what follows from these."""
+    """Draws bytes of a drawn length: drawn ones at first, and then bytes that follow from these."""
     length, start = draw(LENGTHS), draw(st.binary(max_size=64))
     return (start + hashlib.shake_256(start).digest(length))[:length]
 
@@ -83,7 +83,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def property_test(test: Callable[..., None]) -> Callable[..., None]:
-    """Fixtures that live as long as the module are the same for every example, as they should be."""
+    """Makes a test a property test; its fixtures of module scope may be the same for every example."""
     checks = [HealthCheck.too_slow, HealthCheck.function_scoped_fixture, HealthCheck.data_too_large]
     return settings(max_examples=12, deadline=None, suppress_health_check=checks)(test)
 
@@ -109,7 +109,7 @@ def test_engines_and_names_come_out_as_they_went_in(stock: Stock, folder: Path, 
 @property_test
 @given(data=st.data())
 def test_any_bytes_in_chunks_of_any_length(stock: Stock, folder: Path, data: st.DataObject) -> None:
-    """Below the artifact, where an engine need not be a plan: empty ones, and sources with chunks of their own."""
+    """Writes a graph without an artifact, where an engine need not be a plan and its chunks may have any length."""
     count = data.draw(st.integers(1, 5))
     engines = [data.draw(plans()) for _ in range(count)]
     sources = [_in_chunks(engine, data.draw(st.integers(1, 2 * RAW_CHUNK))) for engine in engines]
@@ -131,7 +131,7 @@ def _in_chunks(data: bytes, length: int) -> EngineSource:
 
 
 def _template(folder: Path, count: int) -> Path:
-    """An artifact of ``count`` engines, whose graph will hold others."""
+    """Returns an artifact with ``count`` engines, which are replaced in its graph."""
     path = folder / f"template-{count}.pt2"
     if not path.exists():
         engine = engine_from_buffer(synthetic.plan_header(64))

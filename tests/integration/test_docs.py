@@ -1,4 +1,4 @@
-"""The documents' own commands, run as they stand. `<!-- run -->` marks a block; `<!-- run: 3 -->` its exit code."""
+"""Runs the commands of the documents. `<!-- run -->` marks a block of commands; `<!-- run: 3 -->` its exit code."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ BLOCK = re.compile(r"<!-- run(?:: (\d+))? -->\n```bash\n(.*?)```", re.S)
 
 
 def nothing(_: Path) -> None:
-    """The page makes all that it needs."""
+    """Prepares nothing, for a page that makes all that it needs."""
 
 
 def checkout(folder: Path) -> None:
@@ -31,7 +31,7 @@ def artifact(folder: Path) -> None:
     Handmade().write(folder / "model.pt2")
 
 
-# What a page takes to be there. docs/trust/signing.md is run by tests/unit/test_security_document.py.
+# Prepares what a page needs. tests/unit/test_security_document.py runs docs/trust/signing.md.
 DOCUMENTS: dict[str, Callable[[Path], None]] = {
     "README.md": checkout,
     "docs/build/dynamic.md": nothing,

@@ -1,6 +1,6 @@
-"""A model that is dropped frees what it holds at once, without Python's collector.
+"""A model that is dropped frees its resources at once, without garbage collection.
 
-On the CPU: tensors stand for engines, which exist on a GPU only; tests/gpu drops real ones.
+The tests run on the CPU, where tensors are stand-ins for engines; tests/gpu drops real ones.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def no_collection() -> Iterator[None]:
 
 
 def loaded(built: Built) -> tuple[LoadedModel, list[weakref.ref[torch.Tensor]]]:
-    """A model, and what takes memory in it: engines, parameters and buffers."""
+    """Loads a model; returns it with weak references to its engines, parameters and buffers."""
     program = built.flat()
     model = LoadedModel(program, built.artifact.manifest, CPU)
     values = [*program.engines, *program.module.parameters(), *program.module.buffers()]
@@ -96,7 +96,7 @@ def test_a_model_in_a_cycle_is_freed_when_that_is_collected(built: Built) -> Non
     said = []
 
     class Service:
-        """Has something to say when it goes, for which it needs its model."""
+        """An object whose finalizer calls its model."""
 
         def __init__(self, model: LoadedModel) -> None:
             self.model, self.itself = model, self

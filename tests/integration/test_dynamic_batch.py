@@ -1,4 +1,4 @@
-"""Dynamic batches whose example holds one row: many models look at that 1 while they are traced."""
+"""Dynamic batches whose example has one row, to which tracing specializes many models."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ pytestmark = pytest.mark.rtx
 
 
 class Tokens(nn.Module):
-    """A class token before the others and attention over all of them, as in a vision transformer."""
+    """A model with a class token before the others and attention over all, as in a vision transformer."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -38,4 +38,4 @@ def test_an_example_of_one_row_gives_every_batch(tmp_path: Path) -> None:
     for batch in (1, 2, 8):
         x = torch.randn(batch, 5, 16)
         torch.testing.assert_close(assert_same_wiring(built, x), model(x), rtol=1e-4, atol=1e-5)
-    assert built.artifact.manifest.golden is not None  # of the one row that was given
+    assert built.artifact.manifest.golden is not None  # with the one row of the example

@@ -1,4 +1,4 @@
-"""What TensorRT does not take stays in PyTorch, by itself: the very operator, with its line and a reason."""
+"""An operator that TensorRT refuses stays in PyTorch by itself, and is reported with its line and a reason."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ TOKENS = torch.randn(1, 8, 16, generator=torch.Generator().manual_seed(0))
 
 @pytest.fixture
 def _unmarked(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Lets nonzero reach its converter, which raises in TensorRT-RTX.
+    """Makes nonzero reach its converter, which raises in TensorRT-RTX.
 
-    A build keeps it in PyTorch beforehand, because its sizes are the data's. No other operator of core ATen is known
-    whose converter still raises: each that did is rewritten or kept outside.
+    A build keeps it in PyTorch beforehand, because its sizes depend on data. No other operator of core ATen is known
+    whose converter raises: every other one is rewritten or kept outside.
     """
     monkeypatch.setattr(lowering, "keep_data_sizes_in_torch", lambda gm: None)
 
 
 class Rows(nn.Module):
-    """The converter of nonzero raises in TensorRT-RTX."""
+    """A model with nonzero, whose converter raises in TensorRT-RTX."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -47,7 +47,7 @@ class Rows(nn.Module):
 
 
 class Layered(nn.Module):
-    """TensorRT has no int16: what takes it stays in PyTorch, the rest is an engine."""
+    """A model with int16, which TensorRT lacks: the operator that reads it stays in PyTorch, the rest is an engine."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -59,14 +59,14 @@ class Layered(nn.Module):
 
 
 class Short(nn.Module):
-    """TensorRT has no int16: the network cannot even get its input."""
+    """A model with an int16 input, which TensorRT lacks, so that the network cannot even have its input."""
 
     def forward(self, x: Tensor) -> Tensor:
         return x.float() / 2
 
 
 class Projection(nn.Module):
-    """GPT-2's way to query, key and value, so small that the builder refuses it."""
+    """GPT-2's projection to query, key and value, so small that the builder refuses it."""
 
     def __init__(self, layers: int) -> None:
         super().__init__()
@@ -89,7 +89,7 @@ class OnlyRows(nn.Module):
 
 
 class NextAfter(nn.Module):
-    """There is no converter for it."""
+    """A model whose only operator has no converter."""
 
     def forward(self, x: Tensor) -> Tensor:
         return torch.nextafter(x.relu(), x)
@@ -181,7 +181,7 @@ def test_an_operator_that_the_model_lacks_may_not_be_asked_for(tmp_path: Path) -
 
 
 def test_one_that_is_computed_from_constants_may_be_asked_for(tmp_path: Path) -> None:
-    """Nothing is left of it to keep: torch and Torch-TensorRT compute it while they lower."""
+    """torch and Torch-TensorRT compute it while they lower the graph, so nothing of it is left to keep."""
 
     class Weighted(nn.Module):
         def __init__(self) -> None:

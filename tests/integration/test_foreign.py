@@ -1,4 +1,4 @@
-"""Artifacts of Torch-TensorRT's own saver: real engines, saved by upstream's legacy exporter and stock torch."""
+"""Foreign artifacts with real engines, saved by Torch-TensorRT's legacy exporter and stock torch."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from windows_side.loader.runtime_library import load_runtime
 
 pytestmark = [pytest.mark.rtx, pytest.mark.xdist_group("foreign")]
 
-# What `--golden-from` names; the classes of a test module would not be found in the child process.
+# The module that `--golden-from` names: the child process cannot import the classes of a test module.
 FACTORY = """
 import torch
 class Original(torch.nn.Module):
@@ -148,7 +148,7 @@ def test_stock_readers_read_it(converted: Path) -> None:
 
 @pytest.mark.parametrize("which", ["foreign", "converted"])
 def test_it_loads_and_gives_the_golden_numbers(foreign: Foreign, converted: Path, which: str) -> None:
-    """On the CPU, each engine replaced by the partition from which upstream built it."""
+    """The program runs on the CPU, with each engine replaced by the partition from which upstream built it."""
     load_runtime(Backend.TENSORRT_RTX)
     names = list(foreign.partitions)
     with (
@@ -166,7 +166,7 @@ def test_it_loads_and_gives_the_golden_numbers(foreign: Foreign, converted: Path
 
 
 def with_samples(path: Path, data: bytes, out: Path) -> Path:
-    """The same file with other sample inputs."""
+    """Writes a copy of a file with other sample inputs."""
     with zipfile.ZipFile(path) as old, zipfile.ZipFile(out, "w") as new:
         for info in old.infolist():
             new.writestr(info.filename, data if "sample_inputs" in info.filename else old.read(info))

@@ -1,4 +1,4 @@
-"""What `build`, `inspect`, `verify` and `convert` say of golden I/O, and the artifact that holds it."""
+"""What an artifact's golden I/O is, and what `build`, `inspect`, `verify` and `convert` report about it."""
 
 from __future__ import annotations
 

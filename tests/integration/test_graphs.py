@@ -1,6 +1,6 @@
-"""Every graph that people have: right to the bit against its partitioned graph, and right against the model.
+"""Artifacts of many kinds of models equal their partitioned graphs to the bit, and agree with the original models.
 
-Right against the model twice: with its partitions run in PyTorch, and with its TensorRT networks interpreted.
+They agree with the original model twice: with partitions in PyTorch, and with interpreted TensorRT networks.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def build_graph(graph: Graph, folder: Path) -> Built:
 
 
 def assert_right(built: Built, graph: Graph) -> None:
-    """Every call gives the model's own structure and values."""
+    """Checks that every call returns the original model's structure and values."""
     model = graph.model()
     for args, kwargs in graph.all_calls():
         copies = pytree.tree_map_only(torch.Tensor, torch.clone, (args, kwargs))  # a model may write into its inputs
@@ -46,7 +46,7 @@ def assert_right(built: Built, graph: Graph) -> None:
 
 
 def assert_networks_right(built: Built, graph: Graph) -> None:
-    """Every call does what the model does, with the TensorRT networks interpreted."""
+    """Checks that every call, with interpreted TensorRT networks, does what the original model does."""
     model = graph.model()
     for args, kwargs in graph.all_calls():
         harness.assert_right(built, model, args, kwargs)
@@ -63,12 +63,12 @@ def assert_close(got: Any, want: Any, tolerance: float) -> None:
         assert torch.equal(got, want)
 
 
-# By the graph's name, how the network differs from the model.
+# How a network differs from its model, by the graph's name.
 WRONG_NETWORKS: dict[str, str] = {}
 
 
 def each_graph(wrong: dict[str, str]) -> list[Any]:
-    """The graphs' names; what is done to one graph is done in one process, so that it is built once."""
+    """Returns the graphs' names as parameters; all tests of a graph run in one process, so that it is built once."""
     params = []
     for name in GRAPHS:
         marks = [pytest.mark.xdist_group(f"graph {name}")]

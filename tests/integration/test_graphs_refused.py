@@ -1,4 +1,4 @@
-"""What cannot be built is refused by name, with what to do instead."""
+"""Errors about what cannot be built name it, and state what to do instead."""
 
 from __future__ import annotations
 

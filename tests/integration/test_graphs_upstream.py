@@ -1,6 +1,6 @@
-"""Models as in Torch-TensorRT's own export, keyword and cross-compile tests, written afresh, through our exporter.
+"""Models like those of Torch-TensorRT's export, keyword and cross-compile tests, written anew, pass our exporter.
 
-Upstream compares cosines on a GPU; here every wire is compared to the bit, and every network with the model.
+Upstream compares cosines on a GPU. Here the wiring is compared to the bit, and every network with the model.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ IMAGE = random(1, 3, 24, 24)
 
 
 class ConvolutionAndRelu(nn.Module):
-    """One convolution and what follows it; ``finish`` makes the outputs of the two."""
+    """A convolution and a ReLU; ``finish`` makes the outputs from both results."""
 
     def __init__(self, finish: Callable[[Tensor, Tensor], Any]) -> None:
         super().__init__()
@@ -39,7 +39,7 @@ class ConvolutionAndRelu(nn.Module):
 
 
 class KeywordNetwork(nn.Module):
-    """Optional keywords: a tensor, a dict and a list of tensors."""
+    """A model with optional keywords: a tensor, a dict and a list of tensors."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -151,7 +151,7 @@ def test_too_few_operators_for_an_engine(tmp_path: Path) -> None:
 
 
 def test_a_plain_program_when_asked(tmp_path: Path) -> None:
-    """Without a placeholder node, stock torch reads it where there is no Torch-TensorRT."""
+    """The program has no placeholder node, so stock torch reads it without Torch-TensorRT."""
     model = half_and_relu()
     built = build_here(model, (IMAGE,), folder=tmp_path, min_block_size=5, allow_no_engine=True)
     assert (built.artifact.engines, built.artifact.manifest.coverage.in_engines) == ((), 0)

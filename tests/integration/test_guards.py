@@ -1,6 +1,6 @@
-"""Guards through the real pipeline: what torch's own program refuses, the artifact refuses, and says why.
+"""Guards in real builds: the artifact refuses the sizes that torch's own program refuses, and states why.
 
-Each artifact is also run at sizes that it takes and compared with the original model.
+Each artifact is also called with sizes that it accepts, and compared with the original model.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ Forward = Callable[..., Any]
 
 
 class Small(nn.Module):
-    """A linear layer, and what a case makes of it."""
+    """A linear layer, and a case's function of the layer and the inputs."""
 
     def __init__(self, case: Forward) -> None:
         super().__init__()
@@ -46,7 +46,7 @@ class Small(nn.Module):
 
 
 def rows(*counts: int) -> tuple[Tensor, ...]:
-    """Tensors of two samples, so many rows and four columns."""
+    """Returns for each count a tensor of two samples, ``count`` rows and four columns."""
     return tuple(torch.randn(2, count, 4) for count in counts)
 
 
@@ -69,7 +69,7 @@ def assert_right(built: Built, case: Forward, *inputs: Tensor) -> None:
 
 
 Rows = tuple[int, ...]
-# A forward, its example, the dynamic dimensions; the guards kept; rows that are right; rows that are refused, and why.
+# A forward, its example and dynamic dimensions; its guards; rows that are accepted; rows that are refused, and why.
 CASES: dict[str, tuple[Forward, tuple[Tensor, ...], list[str], list[str], list[Rows], dict[Rows, str]]] = {
     "multiple": (
         by_eight, rows(16), ["x.1=8:16:24"], ["x.1 % 8 == 0"], [(8,), (24,)],
@@ -215,7 +215,7 @@ def test_a_guard_that_the_grammar_cannot_say_is_refused_with_the_line_of_the_mod
 
 
 def test_a_range_that_lowering_narrows_is_refused(tmp_path: Path) -> None:
-    """A decomposition that counts rows fixes them at the example's."""
+    """A decomposition that counts rows fixes their number at the example's."""
 
     def fixed(linear: nn.Linear, x: Tensor, _: Any) -> Tensor:
         return linear(x).cumprod(1)
@@ -266,7 +266,7 @@ LAYOUTS: dict[str, Callable[[nn.Linear, Tensor], Tensor]] = {
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_layouts_that_an_operator_asks_for_are_no_guard(tmp_path: Path, layout: str) -> None:
-    """``contiguous`` asks before it is traced, and for a batch of 1 it copies nothing: the numbers are the same."""
+    """``contiguous`` reads the layout before it is traced; with a batch of 1 it copies nothing, with equal numbers."""
 
     def case(linear: nn.Linear, x: Tensor, _: object) -> Tensor:
         return linear(x) + LAYOUTS[layout](linear, x)
@@ -278,9 +278,9 @@ def test_layouts_that_an_operator_asks_for_are_no_guard(tmp_path: Path, layout: 
 
 
 class RepeatedRows(nn.Module):
-    """Two weights of one shape, each a row that is repeated.
+    """A model with two weights of the same shape, each of which is a repeated row.
 
-    torch remembers the second expansion from the first: what it asks of the layout it asks while the graph is lowered.
+    torch reuses the first expansion for the second one, so it reads the layout only while the graph is lowered.
     """
 
     def __init__(self, call: Callable[[Tensor, Tensor], Any]) -> None:
@@ -311,14 +311,14 @@ def test_layouts_that_are_asked_for_while_lowering_are_no_guard(tmp_path: Path, 
 
 
 def _sequence_first(linear: nn.Linear, x: Tensor) -> Tensor:
-    """Attention of ``nn.MultiheadAttention``, the sequence before the batch."""
+    """Computes the attention of ``nn.MultiheadAttention``, with the sequence before the batch."""
     heads = linear(x).view(x.shape[0], -1, 2).transpose(0, 1).view(x.shape[1], 2, x.shape[0], 2)
     attended = F.scaled_dot_product_attention(heads, heads, heads)
     return attended.permute(2, 0, 1, 3).reshape(-1, 4)
 
 
 def _rows_and_columns(linear: nn.Linear, x: Tensor) -> Tensor:
-    """What goes along one dimension is a batch of the other."""
+    """Computes along rows and then along columns; each dimension is the batch of the other."""
     batch, channels, height, width = x.shape
     columns = linear(x.permute(0, 3, 2, 1).reshape(batch * width, height, channels))
     rows = columns.reshape(batch, width, height, channels).permute(0, 2, 1, 3)
@@ -345,7 +345,7 @@ def _last_chunk(linear: nn.Linear, x: Tensor) -> Tensor:
 def test_small_sizes_that_the_lowered_graph_takes_are_no_guard(
     tmp_path: Path, call: Forward, dynamic: tuple[str, ...], shapes: list[tuple[int, ...]]
 ) -> None:
-    """The graph is tried with each, and with both where a guard is of two sizes."""
+    """The graph is tried with each small size, and with both where a guard has two sizes."""
     model = Small(lambda linear, x, _: call(linear, x)).eval()
     example, *others = [(torch.randn(shape),) for shape in shapes]
     built = build_here(model, example, folder=tmp_path, dynamic=dynamic)
@@ -354,7 +354,7 @@ def test_small_sizes_that_the_lowered_graph_takes_are_no_guard(
 
 
 class Prepared(nn.Module):
-    """SwinIR's way with masks: one is prepared for pictures of 4 by 4, others are made."""
+    """A model with masks as in SwinIR: one is prepared for pictures of 4 by 4, and others are computed."""
 
     def __init__(self, value: float) -> None:
         super().__init__()
@@ -381,7 +381,7 @@ def test_sizes_that_a_model_has_prepared_something_for_are_taken_where_that_give
 
 
 class PreparedForBoth(Prepared):
-    """The same, asked of each size by itself."""
+    """A model like :class:`Prepared` that compares each size alone."""
 
     def forward(self, x: Tensor) -> Tensor:
         height, width = x.shape[-2:]
@@ -397,7 +397,7 @@ def test_sizes_that_are_the_same_one_by_one_and_not_together_are_guards(tmp_path
 
 @pytest.mark.parametrize(("height", "width"), [(6, 8), (4, 8)])
 def test_sizes_that_a_model_treats_differently_are_a_guard(tmp_path: Path, height: int, width: int) -> None:
-    """At 4 by 8 it does what it does elsewhere; only at 4 by 4, where the example is not, the mask is another."""
+    """At 4 by 8 the model does the same as elsewhere; only at 4 by 4, which is not the example, the mask differs."""
     example = torch.randn(1, 1, height, width)
     options = {"folder": tmp_path, "dynamic": ("x.2=3:6:9", "x.3=3:6:9")}
     if height == 4:
@@ -410,7 +410,7 @@ def test_sizes_that_a_model_treats_differently_are_a_guard(tmp_path: Path, heigh
 def test_what_a_rewrite_asks_after_partitioning_narrows_no_range_without_a_word(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A rewrite that asks is put in the place of ours, none of which does."""
+    """A rewrite that reads a size replaces one of ours, none of which does."""
 
     def asking(partition: torch.fx.GraphModule) -> None:
         for node in partition.graph.find_nodes(op="placeholder"):
@@ -433,7 +433,7 @@ def test_a_branch_on_a_layout_is_a_guard(tmp_path: Path) -> None:
 def of_file(
     case: Forward, example: tuple[Tensor, ...], shapes: dict[str, Any], folder: Path, *dynamic: str, **how: Any
 ) -> Built:
-    """Built from a program that was saved to a file, its dynamic dimensions its own."""
+    """Builds from a program that was saved to a file, with its own dynamic dimensions."""
     with torch.no_grad():
         program = torch.export.export(Small(case).eval(), example, dynamic_shapes=shapes, **how)
     torch.export.save(program, folder / "program.pt2")
@@ -495,7 +495,7 @@ def test_sizes_that_are_made_of_others(tmp_path: Path) -> None:
 
 
 def test_an_example_outside_the_range_is_refused(tmp_path: Path) -> None:
-    """Torch reads no program whose example is outside its range."""
+    """torch reads no program whose example is outside its range."""
     with pytest.raises(UsageError, match="the example's size 64 is outside 8 to 32"):
         of_file(scaled, rows(64), {"x": {1: Dim("h", min=2, max=100)}}, tmp_path, "x.1=8:16:32")
 

@@ -1,4 +1,4 @@
-"""Models the way people have them: in a file, compiled, with an example by name and on meta."""
+"""Models as people have them: in a file, compiled by torch, with an example by name or on the meta device."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The harness itself: what differs from the original model is found."""
+"""The harness itself finds what differs from the original model."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.rtx
 
 
 class Like(nn.Module):
-    """What the original does, and something more."""
+    """A model that does what the original does, and something more."""
 
     def __init__(self, original: nn.Module, more: Callable[[Tensor, Tensor], object]) -> None:
         super().__init__()
@@ -57,7 +57,7 @@ def test_what_differs_is_found(built: Built, more: Callable[[Tensor, Tensor], ob
 
 
 class Forgetful(KeyValueCache):
-    """Gives what the cache gives, and forgets its values."""
+    """A model that returns what the cache returns, and forgets the values."""
 
     def forward(self, query: Tensor, key: Tensor, value: Tensor, position: Tensor) -> Tensor:
         result = super().forward(query, key, value, position)

@@ -1,4 +1,4 @@
-"""State that a model reaches through a list or an object, as transformers' caches are, is state in the artifact."""
+"""State that a model reads through a list or an object, such as transformers' caches, is state in the artifact."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def _step(seed: int) -> Tensor:
 
 
 class InAList(nn.Module):
-    """A registered buffer that forward reaches through a list."""
+    """A model with a registered buffer that forward reads through a list."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -38,7 +38,7 @@ class InAList(nn.Module):
 
 
 class InAnObject(nn.Module):
-    """A cache that counts by itself, as transformers' StaticCache does: no tensor of it is a buffer."""
+    """A model with a cache that counts by itself, as transformers' StaticCache; none of its tensors is a buffer."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -58,7 +58,7 @@ class InAnObject(nn.Module):
 
 
 class InADict(nn.Module):
-    """Running sums in a dict, one of them a part of a larger buffer."""
+    """A model with running sums in a dict, one of which is a part of a larger buffer."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -74,7 +74,7 @@ class InADict(nn.Module):
 
 
 class Batched(nn.Module):
-    """Caches whose layout is not TensorRT's: a batch of two, and heads behind positions."""
+    """A model with caches whose layout is not TensorRT's: a batch of two, and heads after positions."""
 
     def __init__(self) -> None:
         super().__init__()

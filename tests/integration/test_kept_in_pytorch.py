@@ -1,4 +1,4 @@
-"""What TensorRT-RTX has not, complex numbers, linear algebra and rows of data's own number, is right, in PyTorch."""
+"""What TensorRT-RTX lacks stays in PyTorch and is right: complex numbers, linear algebra, sizes that depend on data."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ def _random(*shape: int) -> Tensor:
 
 @dataclass(frozen=True)
 class Case:
-    """A function of the inputs behind a linear layer.
+    """A function of the inputs, the first of which passes a linear layer.
 
     Attributes:
         calls: the example, and further calls.
-        kept: an operator that must be among those that stay in PyTorch; None where none may stay.
-        options: of the build.
+        kept: an operator that must stay in PyTorch; None where none may.
+        options: the options of the build.
     """
 
     function: Callable[..., Any]

@@ -1,4 +1,4 @@
-"""Numbers that int32 or fp32 cannot hold: right, in an engine or in PyTorch, and never another number."""
+"""Numbers that int32 or fp32 cannot hold are right, in an engine or in PyTorch."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ INT64 = torch.iinfo(torch.int64)
 
 
 class Model(nn.Module):
-    """Applies a function to its buffers and its input; a relu of floats goes into an engine in any case."""
+    """A model that applies a function to its buffers and its input, and a relu to floats, which is always an engine."""
 
     def __init__(self, function: Callable[..., Any]) -> None:
         super().__init__()
@@ -71,7 +71,7 @@ def build_case(name: str, folder: Path) -> tuple[Built, nn.Module, Tensor]:
 
 @pytest.mark.parametrize("name", LARGE)
 def test_large_numbers_come_out_right(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What an engine is given is then looked at in the network itself: no constant and no cast loses anything."""
+    """The networks are checked too: no constant and no cast may lose anything."""
     networks = record_networks(monkeypatch)
     built, model, x = build_case(name, tmp_path)
     got, want = assert_same_wiring(built, x), model(x)
@@ -94,7 +94,7 @@ def record_networks(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 
 
 def narrowing_casts(network: Any) -> list[str]:
-    """The layers of a network that make int32 of int64 where the model does not ask for it."""
+    """Returns the layers of a network that cast int64 to int32 where the model does not."""
     layers = [network.get_layer(index) for index in range(network.num_layers)]
     return [
         layer.name
@@ -107,7 +107,7 @@ def narrowing_casts(network: Any) -> list[str]:
 
 
 def test_values_of_an_input_are_chosen_among_in_int64(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No constant tells that an input will hold time stamps."""
+    """No constant shows that an input will hold time stamps."""
     networks = record_networks(monkeypatch)
 
     class Choose(nn.Module):

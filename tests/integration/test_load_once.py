@@ -1,4 +1,4 @@
-"""What `load` and the verbs that load ask of a machine and of a file, they ask once."""
+"""`load`, and the verbs that load, inspect the machine and read the file once."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from windows_side.preflight import requirements as preflight
 
 @pytest.mark.parametrize("verb", ["run", "bench", "verify"])
 def test_preflight_runs_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, verb: str) -> None:
-    """As far as a machine without a GPU comes: to the runtime's library. Its GPU's absence is waived for that."""
+    """Without a GPU, loading gets as far as the runtime library; the requirement of a GPU is waived for that."""
     Handmade().write(tmp_path / "windows.pt2")
     path = tmp_path / "a.pt2"
     with open_artifact(tmp_path / "windows.pt2") as artifact:

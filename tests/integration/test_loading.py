@@ -1,4 +1,4 @@
-"""Loading: by several threads, of which torch's own reader takes one at a time; in inference mode; what is refused."""
+"""Loading by several threads, of which torch's own reader serves one at a time; in inference mode; and errors."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def test_several_threads_load_at_once(tmp_path: Path) -> None:
     path = build_here(model, args, folder=tmp_path).artifact.path
 
     def nodes(number: int) -> tuple[int, int]:
-        """By our reader and by torch's, in turns."""
+        """Loads by our reader and by torch's, in turns."""
         with open_artifact(path) as artifact:
             arguments = (artifact, CPU, None, lambda fields: torch.tensor(0))
             graph = load_flat(*arguments).module.graph if number % 2 else load_program(*arguments).graph

@@ -1,4 +1,4 @@
-"""Several artifacts of one model at once: the same as each by itself, and no failure of one is another's."""
+"""Several artifacts of one model, built at once, equal those built alone, and a failure of one affects no other."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ COUNTED = "tests.integration.matrix_models:counted"
 
 
 def content(path: Path) -> dict[str, Any]:
-    """An artifact's entries, without when and how long."""
+    """Returns an artifact's entries, without dates and durations."""
     with zipfile.ZipFile(path) as archive:
         entries: dict[str, Any] = {name.partition("/")[2]: archive.read(name) for name in archive.namelist()}
     manifest = json.loads(entries.pop(MANIFEST_ENTRY))
@@ -39,7 +39,7 @@ def content(path: Path) -> dict[str, Any]:
 
 
 def descendants() -> list[psutil.Process]:
-    """Processes of ours that run, the youngest last."""
+    """Returns the running processes that this one has started, the youngest last."""
     found = [child for child in psutil.Process().children(recursive=True) if child.status() != psutil.STATUS_ZOMBIE]
     return sorted(found, key=lambda child: (child.create_time(), child.pid))
 
@@ -201,7 +201,7 @@ def test_told_to_end_they_end_at_once_and_leave_nothing(
 
 
 def interruptible() -> None:
-    """A shell's background job, as a CI may be, has its interrupts ignored, and so have its children."""
+    """Restores interrupts: a shell's background job, as a CI may be, ignores them, and so do its children."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 

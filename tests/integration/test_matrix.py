@@ -1,4 +1,4 @@
-"""`trtcross matrix run` with the real builder: failures, kills, resuming, and a full disk."""
+"""`trtcross matrix run` with the real builder: failures, kills, resumed runs, and a full disk."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ BROKEN = "broken-fp32-windows_x86_64-rtx1.6"
 
 @pytest.fixture(scope="module")
 def ran(tmp_path_factory: pytest.TempPathFactory, warm_trtcross: Trtcross) -> tuple[Path, dict[str, Any], str]:
-    """One run of the spec above: its folder, its document, and what it said."""
+    """One run of the spec above: its folder, its document, and its messages."""
     folder = tmp_path_factory.mktemp("matrix")
     (folder / "m.toml").write_text(SPEC)
     done = warm_trtcross("matrix", "run", folder / "m.toml", "--out", folder / "run", "--json")
@@ -115,7 +115,7 @@ def start(folder: Path, *arguments: str) -> subprocess.Popen[str]:
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        # A shell's background job, as a CI may be, has its interrupts ignored, and so have its children.
+        # A shell's background job, as a CI may be, ignores interrupts, and so do its children.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
 
@@ -194,7 +194,7 @@ version = "1.6"
 def test_a_build_that_was_killed_is_given_more_memory_and_one_that_speaks_of_kills_is_not(
     tmp_path: Path, warm_trtcross: Trtcross
 ) -> None:
-    """Both say SIGKILL; only how the process ended tells them apart."""
+    """Both mention SIGKILL; only the way in which the process ended distinguishes them."""
     (tmp_path / "m.toml").write_text(KILLED)
     done = warm_trtcross("matrix", "run", tmp_path / "m.toml", "--out", tmp_path / "run", "--jobs", 1, "--json")
     records = {record["id"].partition("-")[0]: record for record in json.loads(done.stdout)["records"]}
@@ -208,7 +208,7 @@ def test_a_build_that_was_killed_is_given_more_memory_and_one_that_speaks_of_kil
 
 @pytest.fixture
 def full_disk(tmp_path: Path) -> Any:
-    """A file system of 64 KiB with nothing left."""
+    """A full file system of 64 KiB."""
     folder = tmp_path / "full"
     folder.mkdir()
     mounted = subprocess.run(

@@ -1,4 +1,4 @@
-"""`--executor ray` on a real cluster of several processes, whose worker is killed in the middle of a build."""
+"""`--executor ray` on a real cluster of several processes; one worker is killed during a build."""
 
 from __future__ import annotations
 

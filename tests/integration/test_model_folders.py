@@ -31,7 +31,7 @@ def bert(path: Path) -> None:
 
 
 def llama(path: Path) -> None:
-    """In parts."""
+    """Writes the folder of a Llama model in several parts."""
     config = transformers.LlamaConfig(**SIZES, **VOCABULARY, num_key_value_heads=2)
     _save(transformers.LlamaForCausalLM(config), path, max_shard_size="20KB")
 

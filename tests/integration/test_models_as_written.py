@@ -1,4 +1,4 @@
-"""Models as people write them are right at every size, in as few engines as can be."""
+"""Models as people write them are right at every size, in as few engines as possible."""
 
 from __future__ import annotations
 

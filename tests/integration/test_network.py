@@ -1,4 +1,4 @@
-"""The interpreter of TensorRT networks does what NVIDIA's documentation of each layer says."""
+"""The interpreter of TensorRT networks does what NVIDIA's documentation of each layer states."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An engine whose tensors are not what the program says is an error of the build, and the operator is named."""
+"""A network whose tensors differ from the program's is an error of the build, which names the operator."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.rtx
 
 
 class Middle(nn.Module):
-    """Its middle operator's result is hidden by a sum behind it."""
+    """A model in which a sum hides the result of the middle operator."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return torch.sigmoid(x.relu()).sum(0)
@@ -26,7 +26,7 @@ class Middle(nn.Module):
 
 @pytest.fixture
 def misconverted(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[Any, Any], Any]], None]:
-    """Lets the converter of ``aten.sigmoid`` make something else of its result."""
+    """Makes the converter of ``aten.sigmoid`` change its result."""
     imported_builder()
     from torch_tensorrt.dynamo.conversion import impl
 

@@ -1,4 +1,4 @@
-"""What ``benchmarks/gpu/layers.py`` builds here for a GPU host, and what it says there."""
+"""What ``benchmarks/gpu/layers.py`` builds here for a GPU host, and what it reports there."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run(folder: Path, monkeypatch: pytest.MonkeyPatch, wrong: str = "") -> tuple[int, list[dict[str, Any]]]:
-    """Runs the comparison; engines need a GPU, so what they give is read from the file, one layer's result changed."""
+    """Runs the comparison. Engines need a GPU, so their results are read from the file, with one layer's changed."""
     cases = {case["plan"]: case for case in json.loads((folder / "cases.json").read_text())}
 
     def execute(plan: Path, inputs: dict[str, torch.Tensor], aliases: dict[str, str]) -> dict[str, torch.Tensor]:

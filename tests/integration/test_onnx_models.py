@@ -1,4 +1,4 @@
-"""ONNX models compute what the original does: sizes, state, changed inputs, with partitions for engines."""
+"""ONNX models with partitions for engines compute what the original model does: sizes, state, changed inputs."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ pytestmark = pytest.mark.rtx
 
 
 class Sizes(nn.Module):
-    """Gives out sizes, and what is computed of them, beside tensors under names that are no identifiers."""
+    """A model that returns sizes and numbers computed from them, and tensors whose names are no identifiers."""
 
     def forward(self, images: dict[str, Tensor], flag: bool, scale: Tensor) -> dict[str, Any]:
         left = images["left"]
@@ -38,7 +38,7 @@ class Sizes(nn.Module):
 
 
 class Bytes(nn.Module):
-    """Takes pictures as bytes and gives masks and whole numbers."""
+    """A model that takes pictures as bytes, and returns masks and integers."""
 
     def forward(self, pictures: Tensor, scale: Tensor) -> tuple[Tensor, ...]:
         batch = pictures.shape[0]
@@ -48,7 +48,7 @@ class Bytes(nn.Module):
 
 
 class Quantized(nn.Module):
-    """Engines with a view by a size that varies, an alias and casts between them, and a value that three take."""
+    """A view by a dynamic size, an alias and casts between engines, and a value that three engines read."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -154,7 +154,7 @@ def test_several_engines_have_one_name_for_each_value(
                 torch.testing.assert_close(torch.as_tensor(a), torch.as_tensor(b), rtol=0, atol=0)
     graph = runtime.model.graph
     assert {node.op_type for node in graph.node} > {"EPContext", "Cast", "Reshape"}
-    # onnxruntime infers no types of what engines give.
+    # onnxruntime infers no types of engines' outputs.
     assert {value.name for value in (*graph.value_info, *graph.output)} >= set(made)
     write_onnx(built.artifact, tmp_path / "model.onnx")
     assert len(verify_onnx(tmp_path / "model.onnx").source.manifest.engines) == 3

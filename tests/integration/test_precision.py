@@ -1,4 +1,4 @@
-"""`build --precision`: numbers, inputs that are changed in place, products of what a model makes itself."""
+"""`build --precision`: numbers, inputs that are changed in place, and products of tensors that a model makes."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ LIMITS = {"fp16": 5e-3, "bf16": 3e-2}
 
 
 class Writes(nn.Module):
-    """Writes one column of a nested keyword argument, through a view, and scales a copy of the other input."""
+    """It writes a column of a nested keyword argument through a view, and scales a copy of the other input."""
 
     def __init__(self) -> None:
         super().__init__()
         self.scale = nn.Parameter(torch.ones(4))
 
     def forward(self, x: torch.Tensor, state: dict[str, torch.Tensor]) -> torch.Tensor:
-        cast = x.to(self.scale.dtype)  # another tensor in fp32 but for x being fp32 itself
+        cast = x.to(self.scale.dtype)  # a different tensor, unless x is fp32
         state["cache"][:, 1].copy_(x[:, 0])
         return cast + self.scale
 
@@ -64,7 +64,7 @@ def test_what_is_not_written_keeps_its_precision(tmp_path: Path) -> None:
 
 
 class Product(nn.Module):
-    """What it makes itself stays fp32 when its weights are cast, and meets them in a product."""
+    """A model that multiplies its weights by a tensor that it makes, which stays fp32 when the weights are cast."""
 
     def __init__(self, product: Callable[[Tensor, Tensor], Tensor], weight: Tensor) -> None:
         super().__init__()
@@ -115,7 +115,7 @@ def test_the_example_with_parts_in_pytorch(tmp_path: Path, precision: str) -> No
 
 
 class ComplexBuffer(nn.Module):
-    """A rotary embedding as complex numbers: ``model.half()`` makes the buffer real."""
+    """A rotary embedding with a complex buffer, which ``model.half()`` makes real."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -128,7 +128,7 @@ class ComplexBuffer(nn.Module):
 
 
 class RopeTable(nn.Module):
-    """Angles of 4096 positions: a rounded frequency is off by 0.64 in the cosine of the last one."""
+    """A table of angles of 4096 positions: a rounded frequency changes the cosine of the last one by 0.64."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""`build --precision auto`: the plan beside the artifact, what manifest and `inspect` say, and the plan given again."""
+"""`build --precision auto`: the plan beside the artifact, what manifest and `inspect` state, and using the plan."""
 
 from __future__ import annotations
 

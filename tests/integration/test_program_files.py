@@ -1,4 +1,4 @@
-"""What ``build`` takes for a program: any input's name, any device of the machine that exported it."""
+"""``build`` accepts saved programs with any names of inputs, and from a machine with any devices."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ pytestmark = [pytest.mark.rtx, pytest.mark.usefixtures("warm_builds")]
 
 
 class Step(nn.Module):
-    """Takes a tensor under each of these names: an operator's name ends in them."""
+    """A model with inputs of these names, in which an operator's name ends."""
 
     def forward(self, t: Tensor, lt: Tensor, default: Tensor, engine: Tensor) -> Tensor:
         return t + lt * default - engine
 
 
 class Mixed(nn.Module):
-    """A parameter, a buffer, a constant that is made in the graph on a device, and one that is lifted."""
+    """A model with a parameter, a buffer, a constant that the graph makes on a device, and a lifted constant."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -47,9 +47,9 @@ def saved(module: nn.Module, args: tuple[Tensor, ...], path: Path) -> Path:
 
 
 def as_if_from_a_gpu(path: Path) -> Path:
-    """The same file as a GPU machine writes it. There is none here: every device of a CPU's file is rewritten.
+    """Rewrites every device in a file, so that it is as a machine with a GPU writes it; there is no GPU here.
 
-    The example inputs are a pickle in which storages name their device; they are rewritten there too.
+    The example inputs are a pickle in which storages name their device; those are rewritten too.
     """
     out = path.with_name("cuda.pt2")
     with zipfile.ZipFile(path) as source, zipfile.ZipFile(out, "w", zipfile.ZIP_STORED) as target:
@@ -92,7 +92,7 @@ def test_an_artifact_is_still_told_from_a_program(tmp_path: Path) -> None:
 
 
 def test_a_program_of_a_gpu_machine_builds_on_one_without(tmp_path: Path) -> None:
-    """Crafted from a CPU's export by rewriting its devices, since this machine has no GPU to export on."""
+    """The program is an export of the CPU with rewritten devices, because this machine has no GPU."""
     x = torch.randn(2, 4, generator=torch.Generator().manual_seed(0))
     on_cpu = saved(Mixed(), (x,), tmp_path / "cpu.pt2")
     path = as_if_from_a_gpu(on_cpu)

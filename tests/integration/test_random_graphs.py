@@ -1,6 +1,6 @@
-"""Random graphs, randomly parted between TensorRT and PyTorch: wiring and networks are right for all of them.
+"""Random graphs, randomly partitioned between TensorRT and PyTorch, have right wiring and networks.
 
-``TRTCROSS_GRAPHS=200`` runs that many, at random; without it a small fixed set runs.
+``TRTCROSS_GRAPHS=200`` runs that many random graphs; without it a small fixed set runs.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ pytestmark = pytest.mark.rtx
 EXAMPLES = int(os.environ.get("TRTCROSS_GRAPHS", "0"))
 ROWS, COLUMNS = 3, 4
 
-# By name: the operator as it may be kept in PyTorch, how many arguments it takes, and what it computes. Every value
-# in a graph has the same shape, and nothing commutes with everything, so that a wrong wire gives a wrong number.
+# Operators by name: the ATen name by which PyTorch keeps it, the number of arguments, and the function. Every value in
+# a graph has the same shape, and no operator commutes with all others, so that a wrong wire gives wrong numbers.
 OPERATORS = {
     "add": ("aten.add.Tensor", 2, lambda a, b: a + b),
     "sub": ("aten.sub.Tensor", 2, lambda a, b: a - 2 * b),
@@ -49,7 +49,7 @@ STATE_OPERATORS = ("parameter", "buffer", "forgotten")
 
 @dataclass(frozen=True)
 class Step:
-    """One operator, and which earlier values it reads."""
+    """An operator, and the earlier values that it reads."""
 
     operator: str
     arguments: tuple[int, ...]
@@ -86,7 +86,7 @@ def recipes(draw: st.DrawFn) -> Recipe:
 
 
 def _used(steps: list[Step], first: int, outputs: tuple[int, ...]) -> list[str]:
-    """The operators that outputs are made of; an export leaves the others out."""
+    """Returns the operators that outputs depend on; an export drops the others."""
     waiting, used = list(outputs), set()
     while waiting:
         index = waiting.pop()
@@ -97,7 +97,7 @@ def _used(steps: list[Step], first: int, outputs: tuple[int, ...]) -> list[str]:
 
 
 class Random(nn.Module):
-    """Computes a recipe."""
+    """A model that computes a recipe."""
 
     def __init__(self, recipe: Recipe) -> None:
         super().__init__()

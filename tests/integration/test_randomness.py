@@ -1,4 +1,4 @@
-"""Random numbers are drawn at each call, in PyTorch, wherever a model draws them."""
+"""Random numbers are drawn in PyTorch at each call, wherever a model draws them."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_noise_is_not_frozen_and_has_no_golden_output(tmp_path: Path, name: str)
     first, second = built.run(torch.ones(2, 8)), built.run(torch.ones(2, 8))
     assert not torch.equal(first, second)
     assert built.artifact.engines and built.artifact.manifest.golden is None
-    # The harness runs an engine's partition in PyTorch, which would draw too: no engine may have it.
+    # The harness runs an engine's partition in PyTorch, which would draw too, so no engine may have the operator.
     assert [item.operator.split(".")[1][:5] for item in built.artifact.manifest.fallback] == ["randn"]
     (warning,) = built.artifact.manifest.settings["golden_warnings"]
     assert "no golden I/O" in warning and "draws random numbers: aten.randn" in warning
@@ -87,7 +87,7 @@ def test_what_draws_is_told_no_device_but_that_of_load(tmp_path: Path, name: str
 
 
 def test_memory_that_is_not_initialized_is_not_baked_in(tmp_path: Path) -> None:
-    """Constant folding kept what lay in the builder's memory."""
+    """Constant folding once kept the content of the builder's memory."""
     built = build(randomness.alone("bernoulli in place"), tmp_path)
     values = [*built.loaded().constants.values(), *built.loaded().state_dict.values()]
     assert values and not any(value.any() for value in values if isinstance(value, torch.Tensor))

@@ -1,4 +1,4 @@
-"""The models that people know, each built as one engine without a GPU."""
+"""Well-known models are each built as one engine without a GPU."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Placeholder nodes of a program that stock torch loaded become ``execute_engine`` nodes; and live mode."""
+"""Placeholder nodes of a program that stock torch has loaded become ``execute_engine`` nodes; and live mode."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Built:
 
 @pytest.fixture
 def stock(built: Built) -> ExportedProgram:
-    """As stock torch, with torch_tensorrt imported, reads the artifact."""
+    """Reads the artifact by stock torch, with torch_tensorrt imported."""
     program = torch.export.load(built.artifact.path)
     return torch.export.passes.move_to_device_pass(program, "cpu")
 
@@ -60,7 +60,7 @@ def test_a_size_is_no_operator_that_stays_in_pytorch(built: Built) -> None:
 
 
 class StandIns(torch.fx.Interpreter):
-    """Calls the stand-in where the operator would call an engine, which only a GPU host has."""
+    """Calls a stand-in where the operator would call an engine, which needs a GPU."""
 
     def call_function(self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if target is not torch.ops.tensorrt.execute_engine.default:
@@ -71,7 +71,7 @@ class StandIns(torch.fx.Interpreter):
 
 
 def run_program(program: ExportedProgram, leaves: list[Any]) -> list[Any]:
-    """The program's outputs for the leaves of a call."""
+    """Returns the program's outputs for the leaves of a call."""
     state, user = {**program.constants, **program.state_dict}, iter(leaves)
     values = [
         next(user) if spec.kind is InputKind.USER_INPUT else state[spec.target]
@@ -148,7 +148,7 @@ def test_a_program_without_placeholder_nodes_is_refused() -> None:
 
 
 def compiled(tmp_path: Path) -> tuple[torch.fx.GraphModule, torch.nn.Module, tuple[Any, ...]]:
-    """A compiled graph whose engines are live: stand-ins, as a real one needs a GPU to be set up."""
+    """A compiled graph whose live engines are stand-ins, because real ones need a GPU to be set up."""
     module, args = models.two_outputs()
     partitions: dict[str, torch.fx.GraphModule] = {}
     options, builder = BuildOptions(), imported_builder()
@@ -215,7 +215,7 @@ print((kilobytes("VmHWM") - before) * 1024 / size)
 
 
 def test_one_copy_of_an_engine_is_made_on_its_way_to_the_constructor() -> None:
-    """The constructor fails, with a GPU or without, but only once it has its arguments."""
+    """The constructor fails with and without a GPU, but only after it has copied its arguments."""
     result = subprocess.run([sys.executable, "-c", _PEAK], capture_output=True, text=True, timeout=120, check=True)
     name, engines = result.stdout.split()
     assert name == "MalformedArtifactError"

@@ -1,4 +1,4 @@
-"""State that a call changes in place and returns: the result is the new value, and so is the state after it."""
+"""A call that changes state in place and returns it returns the new value, which is also the state afterwards."""
 
 from __future__ import annotations
 

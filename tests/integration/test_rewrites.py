@@ -1,4 +1,4 @@
-"""What Torch-TensorRT computes wrongly is right: through the network, at the example's size and at others."""
+"""Operators that Torch-TensorRT computes wrongly are right in our networks, at the example's size and at others."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.rtx
 
 @dataclass(frozen=True)
 class Model:
-    """A function of the inputs behind a linear layer, inputs of other sizes, and options of the build."""
+    """A function of the inputs after a linear layer, inputs of other sizes, and options of the build."""
 
     function: Callable[..., Any]
     calls: list[tuple[Tensor, ...]]
@@ -27,7 +27,7 @@ class Model:
 
 
 class Behind(nn.Module):
-    """The first input goes through a linear layer, so that there is something for TensorRT."""
+    """A module whose first input passes a linear layer, so that there is something for TensorRT."""
 
     def __init__(self, function: Callable[..., Any], width: int) -> None:
         super().__init__()
@@ -84,7 +84,7 @@ def _compared(x: Tensor, index: Tensor) -> Tensor:
 
 
 def _places(x: Tensor) -> Tensor:
-    """The distances of rows, as ALiBi has them."""
+    """Returns the distances of rows, as in ALiBi."""
     places = torch.arange(x.shape[0])
     return x @ x.T - 0.25 * (places[None] - places[:, None]).abs()
 
@@ -152,7 +152,7 @@ def test_a_model_is_right_at_every_size(tmp_path: Path, name: str) -> None:
 
 
 def test_a_float_that_is_made_of_sizes_is_no_input_of_an_engine(tmp_path: Path) -> None:
-    """The runtime takes tensors alone."""
+    """The runtime accepts only tensors."""
     built = build_here(Behind(lambda x: torch.var_mean(x, (0, 1)), 4).eval(), ROWS[0], folder=tmp_path, **VARYING)
     assert len(built.artifact.engines) == 1 and not built.artifact.manifest.fallback
 

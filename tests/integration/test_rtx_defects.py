@@ -1,4 +1,4 @@
-"""What TensorRT-RTX computes wrongly on a GPU is rewritten before it is built, and nothing else is."""
+"""Patterns that TensorRT-RTX computes wrongly on a GPU are rewritten before the build, and nothing else is."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def gelu_tanh_by_hand(h: Tensor) -> Tensor:
     return 0.5 * h * (1 + torch.tanh(0.7978845608028654 * (h + 0.044715 * h.pow(3))))
 
 
-# Seen wrong on the GPU (docs/benchmarks/gpu.md), and below the line what is as them but was not run there.
+# Patterns that were wrong on a GPU (docs/benchmarks/gpu.md); those after the line are like them, but were not run.
 PARTED = {
     "relu, times 2": lambda h: h.relu() * 2,
     "relu, an output too": lambda h: (h.relu() * 2, h.relu()),
@@ -83,7 +83,7 @@ def zeros_added(built: Built) -> int:
 
 
 def users_behind_shapes(node: torch.fx.Node) -> list[torch.fx.Node]:
-    """Who uses a value, whatever shape it is given before."""
+    """Returns the users of a value, also through changes of its shape."""
     shapes = ("_reshape_copy", "unsqueeze", "squeeze", "select", "slice", "getitem")
     found = []
     for user in node.users:
@@ -107,7 +107,7 @@ Layers = list[tuple[Any, ...]]
 
 @pytest.fixture
 def networks(monkeypatch: pytest.MonkeyPatch) -> list[Layers]:
-    """Of every network that is built, each layer's kind, operation, size, and the layers that it takes values from."""
+    """Records for every network that is built each layer's kind, operation and size, and the layers that it reads."""
     found: list[Layers] = []
     construct = upstream.construct_network
 
@@ -130,7 +130,7 @@ def _described(layer: Any, makers: dict[str, int]) -> tuple[object, ...]:
     sources = [makers.get(each.name, each.name) for each in inputs if each]
     size = tuple(layer.get_output(0).shape)
     if kind == "ELEMENTWISE":
-        layer.__class__ = tensorrt.IElementWiseLayer  # how the bindings cast a layer
+        layer.__class__ = tensorrt.IElementWiseLayer  # the way in which the bindings cast a layer
         kind = layer.op.name
     return kind, size, sources
 
@@ -141,7 +141,7 @@ def _described(layer: Any, makers: dict[str, int]) -> tuple[object, ...]:
 def test_the_network_is_the_one_that_ran_right_on_a_gpu(
     tmp_path: Path, networks: list[Layers], activation: Any, sizes: tuple[int, ...], dynamic: tuple[str, ...]
 ) -> None:
-    """There the zero was written in the model: docs/benchmarks/gpu.md."""
+    """On the GPU the zero was written in the model: docs/benchmarks/gpu.md."""
     for tail in (lambda h: activation(h) * 2, lambda h: (activation(h) + 0.0) * 2):
         build_here(AfterLinear(tail).eval(), (torch.randn(sizes),), folder=tmp_path, dynamic=dynamic)
     ours, seen_right = networks
@@ -213,7 +213,7 @@ SHARED: dict[str, Callable[[Tensor], Any]] = {
 
 @pytest.mark.parametrize("name", SHARED)
 def test_layers_of_resizing_and_averages_share_no_tensor(tmp_path: Path, networks: list[Layers], name: str) -> None:
-    """TensorRT-RTX 1.6 takes two of them that read one tensor for one; benchmarks/gpu/rtx_defects.py shows it."""
+    """TensorRT-RTX 1.6 confuses two of them that read one tensor; benchmarks/gpu/rtx_defects.py shows it."""
 
     class Shared(nn.Module):
         def forward(self, x: Tensor) -> Any:
@@ -258,7 +258,7 @@ class Upsampler(nn.Module):
 
 
 class ComputedWeight(nn.Module):
-    """A transposed convolution whose weight is no constant."""
+    """A transposed convolution whose weight is computed."""
 
     def __init__(self) -> None:
         super().__init__()

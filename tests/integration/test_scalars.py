@@ -1,4 +1,4 @@
-"""Tensors without dimensions: an engine's have none either."""
+"""Tensors without dimensions have none in an engine either."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ X = torch.arange(12.0).reshape(3, 4) / 7
 
 
 class Counter(nn.Module):
-    """State without dimensions, as batch norm counts its batches and transformers' StaticCache its tokens."""
+    """State without dimensions, such as batch norm's count of batches and the count of tokens of a StaticCache."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""State that no engine writes in place, and inputs that are changed, through a session: as the model has them."""
+"""A session changes state that no engine writes in place, and inputs, as the original model does."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.rtx
 
 
 class Sums(nn.Module):
-    """Gives its state from before and after a call, which the next call must not change."""
+    """A model that returns its state from before and after a call, which the next call must not change."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -33,7 +33,7 @@ class Sums(nn.Module):
 
 
 class Swap(nn.Module):
-    """Each of two buffers becomes the other, and a third keeps the input."""
+    """A model that exchanges two buffers, and stores the input in a third."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -50,7 +50,7 @@ class Swap(nn.Module):
 
 
 class Exchange(nn.Module):
-    """Two inputs take each other's values."""
+    """A model that exchanges the values of two inputs."""
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
         old = x.clone()

@@ -1,4 +1,4 @@
-"""Disk and memory that end in the middle of a build, for real: what is said, and what is left."""
+"""A real disk and a real memory limit end in the middle of a build: the error, and what is left."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ LIMIT = 700 * 2**20
 
 @pytest.fixture
 def small_spool(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Path]:
-    """A file system of its own, of so many MiB."""
+    """A file system of its own, with the size in MiB of the test's parameter."""
     folder = tmp_path / "spool"
     folder.mkdir()
     command = ["mount", "-t", "tmpfs", "-o", f"size={request.param}m", "tmpfs", str(folder)]
@@ -50,7 +50,7 @@ def test_a_spool_that_fills_is_said_to_be_full_and_nothing_is_left(
 
 @pytest.fixture
 def group() -> Iterator[Path]:
-    """A control group whose processes may have 700 MiB of memory."""
+    """A control group whose processes may use 700 MiB of memory."""
     first = GROUPS / "memory" / f"trtcross-{os.getpid()}", "memory.limit_in_bytes"
     second = GROUPS / f"trtcross-{os.getpid()}", "memory.max"
     folder, limit = first if (GROUPS / "memory").is_dir() else second

@@ -1,4 +1,4 @@
-"""A few light operators between pieces of PyTorch are no engine of their own; heavy or large ones are."""
+"""A few light operators between parts in PyTorch get no engine of their own; heavy or large ones do."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ X = torch.randn(4, 8, generator=torch.Generator().manual_seed(0))
 
 
 def parted(x: Tensor) -> Tensor:
-    """What TensorRT has no converter for."""
+    """Calls an operator for which TensorRT has no converter."""
     return torch.nextafter(x, x + 1)
 
 
 class Between(nn.Module):
-    """Two engines that are worth it, and something between two pieces of PyTorch."""
+    """A model of two engines that are worth it, with some operators between two parts in PyTorch."""
 
     def __init__(self, between: Callable[[Tensor], Tensor]) -> None:
         super().__init__()

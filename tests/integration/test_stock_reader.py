@@ -15,7 +15,7 @@ from toolchain.container.reader import Container
 
 pytestmark = [pytest.mark.rtx, pytest.mark.xdist_group("stock reader")]
 
-# The stand-ins are for a machine without a GPU: torch_tensorrt asks for one when it is imported.
+# The stand-ins are needed without a GPU: torch_tensorrt asks for one when it is imported.
 READER = """
 import base64, hashlib, json, pickle, sys
 class NoTrtcross:

@@ -1,4 +1,4 @@
-"""Classes in a call: the artifact names none, and its user still has attributes, keys and indices."""
+"""Classes in a call: the artifact needs none of them, and its users still have attributes, keys and indices."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ X = torch.arange(8.0).reshape(2, 4) / 8
 
 
 class Extremes(NamedTuple):
-    """Its fields have names of methods of tuples and dicts, as torch's own have."""
+    """A named tuple whose fields have names of methods of tuples and dicts, as torch's own do."""
 
     values: Tensor
     count: Tensor
@@ -40,7 +40,7 @@ class Extremes(NamedTuple):
 
 @dataclass
 class Features:
-    """Registered without a serialized name: torch.export.save alone could not write it."""
+    """A class that is registered without a serialized name, so that torch.export.save alone cannot write it."""
 
     values: Tensor
     mask: Tensor | None = None
@@ -51,7 +51,7 @@ torch.export.register_dataclass(Features)
 
 
 class Cache:
-    """Registered by functions alone, whose context says nothing of names."""
+    """A class that is registered only by functions, whose context has no names."""
 
     def __init__(self, keys: list[Tensor], length: Tensor) -> None:
         self.keys = keys
@@ -189,7 +189,7 @@ def test_a_record_stays_one_thing_when_it_is_written_to() -> None:
 
 
 class ModelOutputs:
-    """Models of transformers that return its own classes, tiny and with random weights."""
+    """A model of tiny models of transformers, with random weights, that return its own classes."""
 
     @staticmethod
     def bert() -> tuple[nn.Module, tuple[Any, ...], dict[str, Any]]:
@@ -256,7 +256,7 @@ def test_a_saved_program_needs_its_classes_nowhere(tmp_path: Path) -> None:
 
 
 def test_a_consumer_without_transformers_loads_it_and_has_its_attributes(tmp_path: Path) -> None:
-    """The whole way through files and another process; TensorRT takes nothing of this model, so the CPU runs it."""
+    """The model passes through files and another process. TensorRT takes no part of it, so the CPU runs it."""
     outputs = pytest.importorskip("transformers.modeling_outputs")
 
     class Model(nn.Module):
@@ -312,7 +312,7 @@ def test_a_program_in_memory_may_hold_classes_that_torch_cannot_write(tmp_path: 
 
 
 def test_a_saved_named_tuple_keeps_its_fields(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    # torch reports the example's class with a log record that has too few arguments, and pytest raises for it.
+    # torch logs the example's class by a record with too few arguments, for which pytest raises.
     monkeypatch.setattr(logging.getLogger("torch._export.serde.serialize"), "disabled", True)
     pytree._register_namedtuple(Extremes, serialized_type_name="tests.Extremes")
 

@@ -1,4 +1,4 @@
-"""What is in training mode is refused before anything is built: modules by name, operators by line."""
+"""Training mode is refused before anything is built: modules are named, and operators are named with their line."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def test_a_program_exported_in_training_mode_is_refused(tmp_path: Path, module: 
 
 
 def test_an_exported_programs_module_has_no_mode_of_its_own(tmp_path: Path) -> None:
-    """Its ``training`` is true and cannot be changed; its operators tell."""
+    """Its ``training`` is true and cannot be changed; only its operators show the mode."""
     model, args = training.dropout_in_eval()
     exported = torch.export.export(model, args).module()
     assert exported.training

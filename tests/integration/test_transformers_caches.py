@@ -1,4 +1,4 @@
-"""Decoding steps of transformers with their static caches: one engine that writes in place and is right."""
+"""A decoding step of transformers with static caches is one engine that writes in place, and is right."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ pytest.importorskip("transformers")
 from benchmarks.models.decoders import DECODERS, Sizes, decoder  # noqa: E402 - the models need transformers
 
 LAYERS = {"gemma3": 2}  # one of each kind; of the others one
-# The others are of the same kinds, and make this file run for half a minute.
+# The other decoders are of the same kinds; with them this file runs for half a minute.
 FAST = ("gemma3", "t5")
 
 

@@ -1,4 +1,4 @@
-"""What is reported to be wrong in engines on Turing is in none."""
+"""Operators that are reported to be wrong in engines on Turing are in no engine for it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The exporter's wiring, by the differential harness: every output to the bit."""
+"""The differential harness finds the exporter's wiring right: every output is equal to the bit."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The workflow's own commands, run here: planned, built, verified and reported."""
+"""The commands of the workflow run here: they plan, build, verify and report."""
 
 from __future__ import annotations
 

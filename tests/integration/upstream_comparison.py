@@ -1,12 +1,12 @@
-"""The table in docs/build/upstream.md: each graph through Torch-TensorRT 2.14's own path and through ours.
+"""Makes the table in docs/build/upstream.md: each graph is built by Torch-TensorRT 2.14's own path and by ours.
 
     python -m tests.integration.upstream_comparison [NAME ...]
 
-Upstream's ``compile_module`` and legacy exporter run as they are, on a machine without a GPU, but for what needs one:
+Upstream's ``compile_module`` and legacy exporter run unchanged on a machine without a GPU, except for what needs one:
 the current device has a number and a name, engines are built without being loaded, PyTorch parts stay on the CPU, and
-``set_output_tensors_as_unowned`` does nothing (as it is, it fails every model whose engine output is a graph output).
-Upstream's own exporter for this path, which is not the legacy one, fails every model with an input, so it is not run.
-The saved program is loaded again and run like ours: each engine by the partition from which it was built.
+``set_output_tensors_as_unowned`` does nothing (unchanged, it fails for every model whose engine output is a graph
+output). Upstream's own exporter for this path, which is not the legacy one, fails for every model with an input, so it
+is not run. The saved program is loaded again and run like ours: each engine by the partition from which it was built.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ PLACEHOLDER = "tensorrt.no_op_placeholder_for_execute_engine.default"
 
 
 class Interpreter(torch.fx.Interpreter):
-    """Runs placeholder nodes by their partitions."""
+    """An interpreter that runs placeholder nodes by their partitions."""
 
     def __init__(self, gm: torch.fx.GraphModule, partitions: dict[str, torch.fx.GraphModule]) -> None:
         super().__init__(gm)
@@ -83,7 +83,7 @@ def _without_a_gpu(partitions: dict[str, torch.fx.GraphModule]) -> Iterator[None
 
 
 def upstream_program(graph: Graph) -> tuple[Any, dict[str, torch.fx.GraphModule]]:
-    """What upstream's legacy exporter makes of a graph, and by each engine's name the partition that went into it."""
+    """Returns the program of upstream's legacy exporter, and each engine's partition by the engine's name."""
     from torch_tensorrt.dynamo import _compiler
     from torch_tensorrt.dynamo._exporter import export
 
@@ -115,7 +115,7 @@ def upstream_program(graph: Graph) -> tuple[Any, dict[str, torch.fx.GraphModule]
 
 
 def upstream_path(graph: Graph) -> None:
-    """Upstream's cross-compile path, compared with the original model."""
+    """Builds a graph by upstream's cross-compile path, and compares it with the original model."""
     exported, partitions = upstream_program(graph)
     file = io.BytesIO()
     torch.export.save(exported, file)
@@ -152,7 +152,7 @@ def _outcome(path: Any, graph: Graph) -> str:
     try:
         with torch.no_grad():
             path(graph)
-    except Exception as error:  # noqa: BLE001  whatever goes wrong is the row's content
+    except Exception as error:  # noqa: BLE001 - the error is the row's content
         words = " ".join(str(error).split()).replace("|", "/")
         return f"{type(error).__name__}: {words[:110]}"
     return "right"

@@ -1,4 +1,4 @@
-"""Waiting for other processes, with an end."""
+"""Waits for other processes, with a time limit."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ T = TypeVar("T")
 
 
 def wait_for(condition: Callable[[], T], seconds: float = 90) -> T:
-    """What the condition gives as soon as that is true."""
+    """Returns the condition's result as soon as it is true."""
     end = time.monotonic() + seconds
     while not (found := condition()):
         if time.monotonic() > end:
@@ -23,10 +23,10 @@ def wait_for(condition: Callable[[], T], seconds: float = 90) -> T:
 
 
 def running(pid: int) -> bool:
-    """A zombie is not: nobody may be there to wait for it."""
+    """Whether a process runs; a zombie, for which no process may wait, does not."""
     return psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
 
 
 def started(folder: Path) -> set[int]:
-    """The processes that have called :func:`tests.integration.matrix_models.patient`."""
+    """Returns the processes that have called :func:`tests.integration.matrix_models.patient`."""
     return {int(path.name.partition("-")[2]) for path in folder.glob("started-*")}

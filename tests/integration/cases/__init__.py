@@ -1,4 +1,4 @@
-"""Small models that went wrong once, one file a kind: factories, as ``build`` takes them."""
+"""Factories of small models that were once built wrongly, one file for each kind."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ Example = tuple[torch.nn.Module, tuple[Any, ...]]
 
 
 class Case(torch.nn.Module):
-    """A module whose forward is a function of itself and its inputs, with these parts and buffers."""
+    """A module with parts and buffers, whose forward is a function of the module and its input."""
 
     def __init__(self, forward: Callable[..., Any], **parts: Any) -> None:
         super().__init__()
@@ -27,7 +27,7 @@ class Case(torch.nn.Module):
 
 
 class Case2(Case):
-    """The same with two inputs."""
+    """A :class:`Case` with two inputs."""
 
     def forward(self, x: torch.Tensor, y: torch.Tensor) -> Any:  # type: ignore[override]
         return self.function(self, x, y)

@@ -1,4 +1,4 @@
-"""Models as people write them: each stands for a kind that failed to build, or that was not one engine."""
+"""Models as people write them, each of a kind that failed to build or was not one engine."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch.nn import functional as F  # noqa: N812 - its usual name
 
 
 class Written(nn.Module):
-    """A function of its parts and of the inputs."""
+    """A module with parts, whose forward is a function of the module and its inputs."""
 
     def __init__(self, function: Callable[..., Any], parts: dict[str, Any]) -> None:
         super().__init__()
@@ -36,16 +36,16 @@ class Two(Written):
 
 @dataclass(frozen=True)
 class Model:
-    """What to build, and what must come of it.
+    """A model to build, and what the artifact must have.
 
     Attributes:
-        function: of the module and its inputs.
-        shapes: of the example's inputs, in normal numbers.
+        function: the forward, a function of the module and its inputs.
+        shapes: the shapes of the example's inputs, which are normally distributed.
         parts: makes the module's parts.
         ranges: for each dynamic dimension ``x.2``, its smallest, its example's and its largest size.
-        engines: how many there are.
+        engines: the number of engines.
         in_torch: the operators that stay in PyTorch.
-        data: makes an input of a shape, where it is not of normal numbers.
+        data: makes an input of a shape that is not normally distributed.
     """
 
     function: Callable[..., Any]
@@ -64,7 +64,7 @@ class Model:
         return tuple(f"{place}={low}:{mid}:{high}" for place, (low, mid, high) in (self.ranges or {}).items())
 
     def calls(self) -> list[tuple[Tensor, ...]]:
-        """The example, the ends of the ranges, and sizes between of which some are odd and some even."""
+        """Returns inputs of the example's sizes, of the ends of the ranges, and of odd and even sizes between."""
         torch.manual_seed(1)
         ranges = self.ranges or {}
         sizes = [{place: mid for place, (_, mid, _) in ranges.items()}]
@@ -109,7 +109,7 @@ def convnext_block(s: Any, x: Tensor) -> Tensor:
 
 
 def reduced_tokens(s: Any, x: Tensor) -> Tensor:
-    """Attention of PVT and SegFormer: keys of a smaller picture."""
+    """The attention of PVT and SegFormer, whose keys are of a smaller picture."""
     batch, _, channels = x.shape
     picture = s.c(x.transpose(1, 2).reshape(batch, channels, 4, 4)).reshape(batch, channels, -1).transpose(1, 2)
     keys: Tensor = s.n(picture)
@@ -257,13 +257,13 @@ def repeated(s: Any, x: Tensor) -> Any:
 
 
 def patches(s: Any, x: Tensor) -> Any:
-    """Flux's, and windows that overlap."""
+    """Patches as in Flux, and overlapping windows."""
     y = s.c(x)
     return y.unfold(2, 2, 2).unfold(3, 2, 2).permute(0, 2, 3, 1, 4, 5).flatten(3), y.unfold(3, 4, 3).mean(-1)
 
 
 def neighbours(s: Any, x: Tensor) -> Tensor:
-    """PointNet++: the nearest of all points to a few."""
+    """Finds the points nearest to a few, as PointNet++ does."""
     return torch.cdist(s.l(x)[:, :4], x).topk(3, dim=-1, largest=False).values
 
 

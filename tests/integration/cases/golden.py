@@ -1,4 +1,4 @@
-"""Models whose golden outputs would mislead, and models of dynamic sizes."""
+"""Models whose golden outputs would be misleading, and models with dynamic sizes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ X = torch.linspace(-1, 1, 32).reshape(4, 8)
 
 
 def padded_encoder() -> Example:
-    """Eager PyTorch takes a path of nested tensors that puts zeros where the padding is; the program does not."""
+    """An encoder for which eager PyTorch uses nested tensors and returns zeros at the padding; the program does not."""
     torch.manual_seed(0)
     encoder = nn.TransformerEncoder(nn.TransformerEncoderLayer(16, 4, 32, batch_first=True), 1)
     padding = torch.zeros(2, 5, dtype=torch.bool)
@@ -26,7 +26,7 @@ def padded_encoder() -> Example:
 
 
 class Counting(nn.Module):
-    """It counts its calls in Python, where torch.export does not see it."""
+    """A model that counts its calls in Python, which torch.export does not record."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -50,13 +50,13 @@ def all_equal() -> Example:
 
 
 def blind() -> Example:
-    """One output is of a weight alone, one nearly so."""
+    """A model with one output that depends only on a weight, and one that nearly does."""
     weight = torch.linspace(1, 2, 8)
     return Case(lambda s, x: (s.weight * 2, s.weight + x * 1e-6, s.weight * x), weight=weight).eval(), (X,)
 
 
 def embedding() -> Example:
-    """Indices that a size of its own does not keep in range, two sizes that vary, and a guard on one of them."""
+    """A model with indices that no size keeps in range, two dynamic sizes, and a guard on one of them."""
     torch.manual_seed(0)
 
     def forward(s: Any, x: Tensor) -> Tensor:
@@ -68,12 +68,12 @@ def embedding() -> Example:
 
 
 def rows_by_index() -> Example:
-    """Indices into the rows of another input: at fewer rows those of the example are out of range."""
+    """A model with indices into the rows of another input; with fewer rows the example's are out of range."""
     return Case2(lambda s, x, y: x[y].relu()).eval(), (X, torch.tensor([3, 0, 2]))
 
 
 class Cache(nn.Module):
-    """Returns its own state, which the next call changes."""
+    """A model that returns its own state, which the next call changes."""
 
     def __init__(self) -> None:
         super().__init__()

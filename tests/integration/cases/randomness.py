@@ -1,4 +1,4 @@
-"""Models that draw random numbers: at each call others, of the distribution that they ask for."""
+"""Models that draw random numbers, which differ at each call and have the model's distribution."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ SHAPE = (50, 40)
 
 @dataclass(frozen=True)
 class Draw:
-    """Random numbers that a model makes.
+    """Random numbers that a model draws.
 
     Attributes:
-        draw: of the input, which is ones.
-        operator: what stays in PyTorch.
-        mean: of what is drawn.
-        spread: its standard deviation; None where it has none.
-        shape: of what is drawn.
+        draw: draws the numbers; a function of the input, which is ones.
+        operator: the operator that stays in PyTorch.
+        mean: the mean of the numbers.
+        spread: their standard deviation; None where it is not defined.
+        shape: their shape.
     """
 
     draw: Callable[[Tensor], Tensor]
@@ -66,13 +66,13 @@ DRAWS = {
 
 
 def alone(name: str) -> Example:
-    """A model of nothing but the draw."""
+    """Makes a model that only draws."""
     draw = DRAWS[name].draw
     return Case(lambda _, x: draw(x)).eval(), (torch.ones(SHAPE),)
 
 
 def between_engines(name: str) -> Example:
-    """The draw before one linear layer and behind another, and as an output."""
+    """Makes a model that draws between two linear layers, and also returns the numbers."""
     draw = DRAWS[name].draw
 
     def forward(parts: Any, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -83,12 +83,12 @@ def between_engines(name: str) -> Example:
 
 
 def frozen_noise() -> Example:
-    """Torch-TensorRT's converter of randn draws once, while the engine is built."""
+    """A model with ``randn``, whose converter in Torch-TensorRT draws once, while the engine is built."""
     model = Case(lambda s, x: s.linear(x) + torch.randn(2, 8), linear=nn.Linear(8, 8))
     return model.eval(), (torch.ones(2, 8),)
 
 
 def live_noise() -> Example:
-    """What differs at every run has no golden output."""
+    """A model whose output differs at every run, and so has no golden output."""
     model = Case(lambda s, x: s.linear(x) + torch.randn_like(x), linear=nn.Linear(8, 8))
     return model.eval(), (torch.ones(2, 8),)

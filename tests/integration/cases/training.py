@@ -1,4 +1,4 @@
-"""Models of which a part is in training mode, or that call an operator's training form whatever their mode."""
+"""Models with a part in training mode, or with a call of an operator's training form in any mode."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def batch_norm_on() -> Example:
 
 
 def one_part_on() -> Example:
-    """Only a part deep inside, and one that computes the same in both modes beside it."""
+    """A model with one inner part in training mode, next to a part that computes the same in both modes."""
     inner = Case(lambda s, x: s.drop(s.linear(x)), linear=nn.Linear(8, 8), drop=nn.Dropout(0.5))
     model = nn.Sequential(nn.Linear(8, 8), nn.Sequential(nn.ReLU(), inner)).eval()
     inner.drop.train()
@@ -29,7 +29,7 @@ def one_part_on() -> Example:
 
 
 def replaced_head() -> Example:
-    """A new head on a model that was put into eval mode before."""
+    """A model that got a new head after it was put into eval mode."""
     model = nn.Sequential(nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 8)).eval()
     model[2] = nn.Linear(8, 3)
     return model, (X,)
@@ -51,12 +51,12 @@ def dropout_of_nothing() -> Example:
 
 
 def batch_norm_of_the_batch() -> Example:
-    """Without statistics of its own it normalizes by its input's, in eval mode too."""
+    """A batch norm without statistics of its own, which normalizes by its input's in eval mode too."""
     return nn.Sequential(nn.Linear(8, 8), nn.BatchNorm1d(8, track_running_stats=False)).eval(), (X,)
 
 
 def attention() -> Example:
-    """PyTorch tags it as one that draws, for its dropout, which is off."""
+    """Attention, which PyTorch tags as random because of its dropout, although that is off."""
     model = Case(lambda s, x: functional.scaled_dot_product_attention(*s.linear(x).reshape(1, 1, 4, 24).chunk(3, -1)))
     model.linear = nn.Linear(8, 24)
     return model.eval(), (X,)
@@ -66,7 +66,7 @@ def _of(function: object) -> Example:
     return Case(function, linear=nn.Linear(8, 8)).eval(), (X,)
 
 
-# Called in their training form by a model in eval mode: the operator, and what calls it.
+# Operators that a model in eval mode calls in their training form, each with its caller.
 TRAINING_FORMS = {
     "dropout": ("aten.dropout.default", lambda s, x: functional.dropout(s.linear(x), 0.5, training=True)),
     "native dropout": ("aten.native_dropout.default", lambda s, x: torch.native_dropout(s.linear(x), 0.5, True)[0]),

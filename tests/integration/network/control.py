@@ -1,4 +1,4 @@
-"""Loops and conditionals: layers that say what other layers belong to them."""
+"""Loops and conditionals, whose boundary layers determine which other layers belong to them."""
 
 from __future__ import annotations
 
@@ -55,13 +55,13 @@ def conditional_input(layer: Any, recorded: Layer) -> Compute:
 
 @reads("CONDITIONAL_OUTPUT", "IIfConditionalOutputLayer")
 def conditional_output(layer: Any, recorded: Layer) -> Compute:
-    """Both sides are computed, so that neither may do what is not defined; TensorRT computes the one that it needs."""
+    """Computes both sides, so that neither may do something undefined; TensorRT computes only the one that it needs."""
     recorded.boundary = Boundary(layer.conditional.name, "CHOICE")
     return lambda chosen, then, otherwise: then if bool(chosen) else otherwise
 
 
 def structured(steps: Sequence[Step]) -> tuple[Runnable, ...]:
-    """The steps in order, with each loop as one step, and each conditional's condition where it is needed."""
+    """Returns the steps in order, with each loop as one step, and each conditional's condition where it is needed."""
     runnables: list[Any] = [_with_condition(step, steps) for step in steps]
     loops = {step.boundary.scope for step in steps if step.boundary and step.kind in _LOOP_KINDS}
     for name in sorted(loops, key=lambda name: len(_body(name, runnables))):  # inner loops first
@@ -91,7 +91,7 @@ def _borders(name: str, runnables: Iterable[Any]) -> list[Step]:
 
 
 def _body(name: str, runnables: Sequence[Any]) -> list[Any]:
-    """What depends on a loop's iteration, but for its borders."""
+    """Returns the steps that depend on a loop's iteration, without the loop's boundaries."""
     borders = _borders(name, runnables)
     varying = {index for step in borders if step.kind != "LOOP_OUTPUT" for index in step.outputs}
     inside: list[Any] = []
@@ -127,7 +127,7 @@ def _with_loop(name: str, runnables: Sequence[Any]) -> list[Any]:
 
 @dataclass(frozen=True)
 class Loop:
-    """A loop as one step: its body is run once for each iteration."""
+    """A loop as one step, which runs its body once for each iteration."""
 
     name: str
     body: tuple[Runnable, ...]
@@ -138,7 +138,7 @@ class Loop:
 
     @property
     def inputs(self) -> tuple[int | None, ...]:
-        """What comes from outside."""
+        """The slots that the loop reads from outside."""
         steps = (*self.body, *self.limits, *self.iterators, *self.recurrences, *self.results)
         made = {index for step in (*self.body, *self.iterators, *self.recurrences) for index in step.outputs}
         return tuple(sorted({index for step in steps for index in step.inputs if index is not None} - made))
@@ -175,7 +175,7 @@ class Loop:
         return next((_first(step) for step in self.limits if step.boundary and step.boundary.kind == kind), None)
 
     def _slices(self, values: dict[int, Tensor], number: int, trips: int | None) -> dict[int, Tensor]:
-        """Each iterator's part of its tensor."""
+        """Returns each iterator's part of its tensor."""
         parts = {}
         for step in self.iterators:
             assert step.boundary is not None

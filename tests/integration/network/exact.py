@@ -1,4 +1,4 @@
-"""A recorded network without rounding: what its engine would compute if halves had all digits."""
+"""Makes a recorded network without rounding, which computes what its engine would if halves were fp32."""
 
 from __future__ import annotations
 
@@ -16,10 +16,7 @@ _HALVES = (torch.float16, torch.bfloat16)
 
 
 def exact(network: Network) -> Network:
-    """The same network with fp32 in the place of halves. Weights keep the values that they have; so do casts' inputs.
-
-    Its inputs are fp32 too.
-    """
+    """Returns the same network with fp32 instead of halves, for its inputs too. Weights keep their rounded values."""
     slots = tuple(_widened_slot(slot) for slot in network.slots)
     layers = tuple(_exact_step(step, network.slots) for step in network.layers)
     return Network(slots, network.inputs, network.outputs, layers, structured(layers))

@@ -1,4 +1,4 @@
-"""Tiny networks, each with inputs and with the outputs that NVIDIA's documentation of its layers asks for.
+"""Tiny networks, each with inputs and with the outputs that follow from NVIDIA's documentation of its layers.
 
 They are compared with the interpreter here, and with engines on a GPU by ``benchmarks/gpu/layers.py``.
 """
@@ -26,7 +26,7 @@ _DTYPES = {
 
 
 def tensorrt_dtype(dtype: torch.dtype) -> Any:
-    """TensorRT's dtype for PyTorch's."""
+    """Returns TensorRT's dtype for one of PyTorch."""
     return _DTYPES[dtype]
 
 
@@ -34,8 +34,8 @@ class HandMade:
     """A network under construction, the values of its inputs, and what its outputs must be.
 
     Attributes:
-        inputs: by name.
-        expected: by the output's name.
+        inputs: the inputs' values by name.
+        expected: the right outputs by name.
     """
 
     def __init__(self) -> None:
@@ -49,10 +49,12 @@ class HandMade:
         self.expected: dict[str, Tensor] = {}
 
     def input(self, value: Tensor, *, dynamic: bool = False, static: Collection[int] = ()) -> Any:
-        """An input of the network, all its sizes from 1 to twice the value's if it is dynamic.
+        """Adds an input to the network.
 
         Args:
-            static: dimensions that keep their size even so.
+            value: the input's value.
+            dynamic: whether its sizes range from 1 to twice the value's.
+            static: dimensions whose sizes are fixed even then.
         """
         name = f"input{len(self.inputs)}"
         self.inputs[name] = value
@@ -68,7 +70,7 @@ class HandMade:
         return self.network.add_input(name, _DTYPES[value.dtype], sizes)
 
     def constant(self, value: Any, dtype: torch.dtype | None = None) -> Any:
-        """The output of a constant layer."""
+        """Adds a constant layer, and returns its output."""
         tensor = torch.as_tensor(value, dtype=dtype).contiguous()
         return self.network.add_constant(tuple(tensor.shape), self.weights(tensor)).get_output(0)
 
@@ -77,13 +79,13 @@ class HandMade:
         return trt.Weights(_DTYPES[tensor.dtype], tensor.data_ptr(), tensor.numel())
 
     def output(self, tensor: Any, expected: Tensor) -> None:
-        """An output of the network, and what it must be."""
+        """Marks an output of the network, with its right value."""
         tensor.name = f"output{len(self.expected)}"
         self.expected[tensor.name] = expected
         self.network.mark_output(tensor)
 
     def plan(self) -> Any:
-        """The engine; None where TensorRT refuses."""
+        """Builds the engine; returns None where TensorRT refuses."""
         self.config.add_optimization_profile(self._profile)
         return self.builder.build_serialized_network(self.network, self.config)
 
@@ -100,7 +102,7 @@ def case(name: str) -> Callable[[Callable[[HandMade], None]], Callable[[HandMade
 
 
 def numbers(*shape: int) -> Tensor:
-    """Different numbers around zero."""
+    """Returns numbers around zero that all differ."""
     return torch.randn(shape, generator=torch.Generator().manual_seed(sum(shape)))
 
 
@@ -392,7 +394,7 @@ def gather_nd(net: HandMade) -> None:
 
 @case("gather beside the data")
 def gather_beside(net: HandMade) -> None:
-    """Negative indices count from the end; those out of bounds read zero."""
+    """Tests that negative indices count from the end, and that indices out of bounds read zero."""
     x = ramp(4) + 1
     layer = net.network.add_gather(net.input(x), net.input(torch.tensor([-1, -4, 4, 100])), 0)
     net.output(layer.get_output(0), torch.tensor([4.0, 1.0, 0.0, 0.0]))
@@ -522,7 +524,7 @@ def einsum(net: HandMade) -> None:
 
 
 def _attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
-    """Attention without a scale; ``mask`` is added."""
+    """Computes attention without a scale, with ``mask`` added."""
     scores = q @ k.mT
     return (scores if mask is None else scores + mask).softmax(-1) @ v
 
@@ -693,7 +695,7 @@ def grid_sample(net: HandMade) -> None:
 
 @case("loop")
 def loop(net: HandMade) -> None:
-    """Sums of rows from the last row on, and the last of these sums."""
+    """Computes running sums of rows from the last row backwards, and the last of these sums."""
     x = ramp(3, 4) + 1
     scope = net.network.add_loop()
     three = net.constant(3, torch.int32)

@@ -1,4 +1,4 @@
-"""Layers that read and write at indices, and those that give indices."""
+"""Layers that read and write at indices, and layers that return indices."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.integration.network.layers import Compute, Layer, axes_of, demand, in
 
 @reads("GATHER", "IGatherLayer")
 def gather(layer: Any, recorded: Layer) -> Compute:
-    """An index outside of its dimension reads zero; a negative one counts from the end of a dimension of fixed size."""
+    """Reads at indices: one outside of its dimension reads zero; a negative one counts from the end of a fixed size."""
     mode, axis, leading = layer.mode.name, layer.axis, layer.num_elementwise_dims
     sizes = list(recorded.inputs[0].shape)
 
@@ -57,11 +57,11 @@ def gather(layer: Any, recorded: Layer) -> Compute:
 
 @reads("SCATTER", "IScatterLayer")
 def scatter(layer: Any, recorded: Layer) -> Compute:
-    """Where two updates meet, which one stays is not defined: they must be equal."""
+    """Writes at indices. Updates of the same place must be equal, because it is not defined which one stays."""
     mode, axis = layer.mode.name, layer.axis
 
     def places_of(data: Tensor, indices: Tensor) -> Tensor:
-        """For each update, which elements of the flat data it writes."""
+        """Returns for each update the elements of the flat data that it writes."""
         numbers = torch.arange(data.numel()).reshape(data.shape)
         if mode == "ELEMENT":
             return torch.gather(numbers, axis, _counted(indices, data.shape[axis]))
@@ -90,7 +90,7 @@ def _counted(indices: Tensor, length: int) -> Tensor:
 
 @reads("TOPK", "ITopKLayer")
 def topk(layer: Any, recorded: Layer) -> Compute:
-    """Sorted; of equal values the documentation says no order, here the first comes first."""
+    """Returns sorted values. The documentation defines no order of equal values; here the first comes first."""
     largest, fixed = layer.op.name == "MAX", layer.k
     axes = axes_of(layer.axes)
     only(len(axes) == 1, f"the largest over axes {axes}")

@@ -1,4 +1,4 @@
-"""Records a network, and runs what was recorded."""
+"""Records a network, and runs the recording."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-# Each registers the layers that it reads.
+# Importing each of these registers the layers that it reads.
 from tests.integration.network import (  # noqa: F401
     indexing,
     pointwise,
@@ -26,14 +26,14 @@ from tests.integration.network.steps import Runnable, Slot, Step, run_steps
 
 @dataclass(frozen=True)
 class Network:
-    """A recorded network; it needs nothing of TensorRT any more, and holds copies of all weights.
+    """A recorded network, which needs TensorRT no more and has copies of all weights.
 
     Attributes:
-        slots: every tensor.
-        inputs: the network's inputs, by their places in ``slots``.
-        outputs: its outputs.
-        layers: as they were added.
-        steps: what runs, in order.
+        slots: all tensors.
+        inputs: the network's inputs, as indices of ``slots``.
+        outputs: the network's outputs, as indices of ``slots``.
+        layers: the layers in the order in which they were added.
+        steps: the steps in the order in which they run.
     """
 
     slots: tuple[Slot, ...]
@@ -51,20 +51,20 @@ class Network:
         return tuple(self.slots[index].name for index in self.outputs)
 
     def run(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """The outputs by name.
+        """Computes the outputs by name.
 
         Args:
-            inputs: by name, on the CPU; none is written to.
+            inputs: the inputs by name, on the CPU; none is written to.
 
         Raises:
-            NetworkError: a layer is asked for what its documentation forbids, an input has a wrong dtype or shape, or
-                a layer's result is not what TensorRT said that it would be.
+            NetworkError: a layer does what its documentation forbids, an input has a wrong dtype or shape, or a layer's
+                result does not have the dtype or shape that TensorRT states.
         """
         values = self.run_all(inputs)
         return {self.slots[index].name: values[index] for index in self.outputs}
 
     def run_all(self, inputs: Mapping[str, Tensor]) -> dict[int, Tensor]:
-        """Every tensor's value but those within loops, by its place in ``slots``."""
+        """Computes every tensor except those within loops, by its index in ``slots``."""
         if set(inputs) != set(self.input_names):
             raise NetworkError(f"inputs {sorted(inputs)} to a network that takes {sorted(self.input_names)}")
         values: dict[int, Tensor] = {}
@@ -77,11 +77,11 @@ class Network:
 
 
 def record(network: Any) -> Network:
-    """Records an ``INetworkDefinition``, its weights too.
+    """Records an ``INetworkDefinition`` and its weights.
 
     Raises:
-        UnknownLayerError: it has a layer that the interpreter does not compute.
-        NetworkError: it is not whole.
+        UnknownLayerError: the network has a layer that the interpreter does not compute.
+        NetworkError: the network is not complete.
     """
     import tensorrt_rtx as trt
 
@@ -89,9 +89,9 @@ def record(network: Any) -> Network:
 
 
 class _Recorder:
-    """Gives each ``ITensor`` a place.
+    """Assigns a slot to each ``ITensor``.
 
-    The bindings give the same Python object for the same tensor as long as somebody holds it: ``_tensors`` does.
+    The bindings return the same Python object for the same tensor as long as it is referenced, as by ``_tensors``.
     """
 
     def __init__(self, trt: Any) -> None:
@@ -117,7 +117,7 @@ class _Recorder:
         inputs = [layer.get_input(index) for index in range(layer.num_inputs)]
         outputs = [layer.get_output(index) for index in range(layer.num_outputs)]
         recorded = Layer(layer.name, kind, inputs, outputs)
-        # The bindings give plain ILayer objects: their class says which settings can be read.
+        # The bindings return plain ILayer objects; the class must be set, so that a layer's settings can be read.
         layer.__class__ = getattr(self._trt, subclass)
         try:
             recorded.compute = reader(layer, recorded)
@@ -142,6 +142,6 @@ def _slot(tensor: Any) -> Slot:
         shape = tuple(tensor.shape)
     except ValueError:  # a rank that TensorRT does not know has the length -1
         shape = None
-    except RuntimeError as error:  # the bindings' words for a layer that TensorRT refuses
+    except RuntimeError as error:  # the bindings raise it for a layer that TensorRT refuses
         raise NetworkError(f"TensorRT finds no shape for tensor {tensor.name!r}") from error
     return Slot(tensor.name, torch_dtype(tensor.dtype), shape)

@@ -1,4 +1,4 @@
-"""What a recorded layer is, and the table of the layers that are known."""
+"""The recorded layer, and the registry of known layers."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Compute = Callable[..., "Value | Sequence[Value]"]
 
 
 class NetworkError(Exception):
-    """A network does what its documentation forbids, or the interpreter and TensorRT differ about a result."""
+    """A layer does what its documentation forbids, or the interpreter and TensorRT disagree about a result's form."""
 
 
 class UnknownLayerError(NetworkError):
@@ -22,14 +22,14 @@ class UnknownLayerError(NetworkError):
 
 @dataclass(frozen=True)
 class Boundary:
-    """What a layer does at the border of a loop or a conditional.
+    """The role of a layer at the boundary of a loop or a conditional.
 
     Attributes:
-        scope: the loop's or the conditional's name.
-        role: which of its borders.
-        kind: of limits and outputs.
-        axis: along which a tensor is taken apart or put together.
-        backward: from the end on.
+        scope: the name of the loop or conditional.
+        role: which of its boundaries the layer is.
+        kind: the kind of a limit or an output.
+        axis: the axis along which a tensor is split or joined.
+        backward: whether it starts at the end.
     """
 
     scope: str
@@ -44,13 +44,13 @@ class Layer:
     """A layer as it is being recorded.
 
     Attributes:
-        name: TensorRT's name of it.
-        kind: its ``LayerType``, as a word.
-        inputs: an ``ITensor`` for each input; None for an optional one that is missing. Whoever reads the layer may
-            replace them: they are what ``compute`` is called with.
+        name: the layer's name in TensorRT.
+        kind: the name of its ``LayerType``.
+        inputs: an ``ITensor`` for each input; None for an optional one that is missing. A reader may replace them:
+            ``compute`` is called with their values.
         outputs: an ``ITensor`` for each output.
-        compute: from the inputs' values to the outputs'.
-        boundary: set for layers of loops and conditionals.
+        compute: computes the outputs' values from the inputs'.
+        boundary: the role at the boundary of a loop or a conditional; None for other layers.
     """
 
     name: str
@@ -62,19 +62,19 @@ class Layer:
 
     @property
     def dtypes(self) -> list[torch.dtype]:
-        """Each output's dtype."""
+        """The dtype of each output."""
         return [torch_dtype(output.dtype) for output in self.outputs]
 
 
-# Reads a layer of the subclass of ILayer that it was registered for: settings and weights are copied now, numbers
-# come later. It may change what the Layer says.
+# Reads a layer of the ILayer subclass that it is registered for, copies its settings and weights, and returns its
+# computation. It may change the Layer.
 Reader = Callable[[Any, Layer], Compute]
 
 READERS: dict[str, tuple[str, Reader]] = {}
 
 
 def reads(kind: str, subclass: str) -> Callable[[Reader], Reader]:
-    """Registers what reads layers of a ``LayerType``; ``subclass`` names the Python class that has its settings."""
+    """Registers a reader for a ``LayerType``; ``subclass`` is the name of the Python class that has its settings."""
 
     def register(reader: Reader) -> Reader:
         READERS[kind] = (subclass, reader)
@@ -96,10 +96,10 @@ _DTYPES = {
 
 
 def torch_dtype(dtype: Any) -> torch.dtype:
-    """PyTorch's dtype for TensorRT's.
+    """Returns PyTorch's dtype for one of TensorRT.
 
     Raises:
-        UnknownLayerError: PyTorch has none.
+        UnknownLayerError: PyTorch has no such dtype.
     """
     if dtype.name not in _DTYPES:
         raise UnknownLayerError(f"no tensors of {dtype} are computed here")
@@ -107,12 +107,12 @@ def torch_dtype(dtype: Any) -> torch.dtype:
 
 
 def axes_of(mask: int) -> tuple[int, ...]:
-    """The dimensions whose bits are set."""
+    """Returns the dimensions whose bits are set in a mask."""
     return tuple(axis for axis in range(mask.bit_length()) if mask >> axis & 1)
 
 
 def integers(value: torch.Tensor) -> list[int]:
-    """A shape tensor's numbers."""
+    """Returns the numbers of a shape tensor."""
     return [int(number) for number in value.reshape(-1).tolist()]
 
 

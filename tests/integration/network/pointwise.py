@@ -11,7 +11,7 @@ from torch import Tensor
 from tests.integration.network.layers import Compute, Layer, demand, only, reads, torch_dtype
 from tests.integration.network.weights import copied
 
-# By ActivationType; alpha and beta as its documentation has them.
+# Functions by ActivationType, with alpha and beta as in its documentation.
 _ACTIVATIONS: dict[str, Callable[[Tensor, float, float], Tensor]] = {
     "RELU": lambda x, alpha, beta: x.clamp(min=0),
     "SIGMOID": lambda x, alpha, beta: x.sigmoid(),
@@ -73,7 +73,7 @@ def elementwise(layer: Any, _: Layer) -> Compute:
 
 
 def _demand_broadcast(*operands: Tensor) -> None:
-    """Equal ranks; along each dimension equal sizes, or one."""
+    """Checks that ranks are equal, and that sizes along each dimension are equal or 1."""
     shapes = [tuple(operand.shape) for operand in operands]
     demand(len({len(shape) for shape in shapes}) == 1, f"operands of shapes {shapes}")
     for sizes in zip(*shapes, strict=True):
@@ -150,9 +150,9 @@ def identity(_: Any, layer: Layer) -> Compute:
 
 
 def _converted(x: Tensor, dtype: torch.dtype) -> Tensor:
-    """Floating point becomes integers by cutting off the fraction, and booleans by not being zero.
+    """Converts a tensor: floats become integers by truncation, and booleans by comparison with zero.
 
-    A number that is outside of the integers' range has no documented result.
+    A number outside of the integers' range has no documented result, and is an error.
     """
     if x.is_floating_point() and not dtype.is_floating_point and dtype is not torch.bool:
         x = x.trunc()
@@ -164,7 +164,7 @@ def _converted(x: Tensor, dtype: torch.dtype) -> Tensor:
 
 @reads("SCALE", "IScaleLayer")
 def scale(layer: Any, recorded: Layer) -> Compute:
-    """``(x * scale + shift) ** power``, each of them optional."""
+    """Computes ``(x * scale + shift) ** power``, each of which is optional."""
     mode, axis = layer.mode.name, layer.channel_axis
     factors, shifts, powers = (copied(weights) for weights in (layer.scale, layer.shift, layer.power))
 

@@ -35,16 +35,16 @@ def einsum(layer: Any, _: Layer) -> Compute:
 
 @reads("ATTENTION_INPUT", "IAttentionInputLayer")
 def attention_input(_: Any, recorded: Layer) -> Compute:
-    """The border of an attention: all of it is computed at the other border."""
+    """Reads the input boundary of an attention, which is computed at its output boundary."""
     recorded.inputs, recorded.outputs = [], []
     return list
 
 
 @reads("ATTENTION_OUTPUT", "IAttentionOutputLayer")
 def attention_output(layer: Any, recorded: Layer) -> Compute:
-    """``normalization(query @ key.T + mask) @ value``; whoever needs a scale has multiplied the query by it.
+    """Computes ``normalization(query @ key.T + mask) @ value``; the network scales the query where it needs to.
 
-    A boolean mask says where to look. Heads of queries share the heads of keys where those are fewer.
+    A boolean mask is true where a query sees a key. Several heads of queries share a head of keys if those are fewer.
     """
     attention = layer.attention
     recorded.inputs = [attention.get_input(index) for index in range(3)] + [attention.mask]
@@ -74,7 +74,7 @@ def attention_output(layer: Any, recorded: Layer) -> Compute:
 
 
 def _seen(scores: Tensor, causal: str) -> Tensor | None:
-    """Which keys each query may look at."""
+    """Returns which keys each query sees, or None where it sees all."""
     if causal == "NONE":
         return None
     queries, keys = scores.shape[-2:]
@@ -86,7 +86,7 @@ def _seen(scores: Tensor, causal: str) -> Tensor | None:
 def cache_update(layer: Any, recorded: Layer) -> Compute:
     """Writes ``update`` into each sequence of a cache, from its index on.
 
-    The engine writes in place: whose memory that is, and whether it is read again, is told by the engine's aliases.
+    An engine writes in place; its aliases state whose memory that is.
     """
     only(layer.cache_mode.name == "LINEAR", f"cache mode {layer.cache_mode.name}")
     only(layer.update_form.name == "PADDED_BHND", f"update form {layer.update_form.name}")

@@ -57,10 +57,9 @@ def softmax(layer: Any, _: Layer) -> Compute:
 
 @reads("NORMALIZATION", "INormalizationLayer")
 def normalization(layer: Any, _: Layer) -> Compute:
-    """``(x - mean) / sqrt(variance + epsilon) * scale + bias``; with groups, over the channels of each group too.
+    """Computes ``(x - mean) / sqrt(variance + epsilon) * scale + bias``; groups include the channels of each group.
 
-    The scale and the bias of groups have one number for each group in the first version of the layer, and one for
-    each channel in the second.
+    The first version of the layer has one scale and bias for each group, and the second one for each channel.
     """
     axes, epsilon, groups, per_channel = axes_of(layer.axes), layer.epsilon, layer.num_groups, layer.is_v2
 

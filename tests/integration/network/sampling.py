@@ -15,7 +15,7 @@ from tests.integration.network.layers import Compute, Layer, demand, integers, r
 
 @reads("RESIZE", "IResizeLayer")
 def resize(layer: Any, _: Layer) -> Compute:
-    """Dimension after dimension: where each new element is among the old ones, and what it takes from which."""
+    """Resizes one dimension after the other: each new element is a weighted sum of old ones around its place."""
     fixed, scales = layer.shape, list(layer.scales)
     mode, transformation = layer.resize_mode.name, layer.coordinate_transformation.name
     upper, rounding = layer.selector_for_single_pixel.name == "UPPER", layer.nearest_rounding.name
@@ -76,7 +76,7 @@ def _rounded(places: Tensor, rounding: str) -> Tensor:
 
 
 def _cubic(fraction: Tensor, a: float) -> Tensor:
-    """Weights of the four elements around a place, by the cubic convolution with coefficient ``a``."""
+    """Returns the weights of the four elements around a place, by the cubic convolution with coefficient ``a``."""
     near, far = torch.stack([fraction, 1 - fraction]), torch.stack([fraction + 1, 2 - fraction])
     near = (a + 2) * near**3 - (a + 3) * near**2 + 1
     far = a * far**3 - 5 * a * far**2 + 8 * a * far - 4 * a
@@ -93,7 +93,7 @@ def _combined(x: Tensor, dim: int, indices: Tensor, weights: Tensor) -> Tensor:
 
 @reads("GRID_SAMPLE", "IGridSampleLayer")
 def grid_sample(layer: Any, _: Layer) -> Compute:
-    """Coordinates from -1 to 1, x before y, as in ONNX and in PyTorch."""
+    """Samples at coordinates from -1 to 1, x before y, as ONNX and PyTorch do."""
     mode = {"LINEAR": "bilinear", "NEAREST": "nearest", "CUBIC": "bicubic"}[layer.interpolation_mode.name]
     outside = {"FILL": "zeros", "CLAMP": "border", "REFLECT": "reflection"}[layer.sample_mode.name]
     corners = layer.align_corners

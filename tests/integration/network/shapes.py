@@ -130,7 +130,7 @@ def _with_size(x: Tensor, dim: int, size: int) -> list[int]:
 
 
 def _within(places: Tensor, length: int, mode: str) -> tuple[Tensor, Tensor]:
-    """Where each place is read along a dimension, and which places are outside of it."""
+    """Returns where each place is read along a dimension, and which places are outside of it."""
     outside = (places < 0) | (places >= length)
     if mode == "STRICT_BOUNDS":
         demand(not outside.any(), f"a slice reads {places[outside].tolist()} of a dimension of {length}")
@@ -148,7 +148,7 @@ def _within(places: Tensor, length: int, mode: str) -> tuple[Tensor, Tensor]:
 
 @reads("FILL", "IFillLayer")
 def fill(layer: Any, recorded: Layer) -> Compute:
-    """Numbers at even distances: ``start`` plus each index times its dimension's ``delta``."""
+    """Returns equidistant numbers: ``start`` plus each index times its dimension's ``delta``."""
     only(layer.operation.name == "LINSPACE", f"{layer.operation.name}, which no two runs agree about")
     fixed, alpha, beta = layer.shape, layer.alpha, layer.beta
     dtype = torch_dtype(layer.to_type)
@@ -168,7 +168,7 @@ def fill(layer: Any, recorded: Layer) -> Compute:
 
 @reads("PADDING", "IPaddingLayer")
 def padding(layer: Any, _: Layer) -> Compute:
-    """Zeros around the last two dimensions; a negative number cuts."""
+    """Pads the last two dimensions with zeros; a negative number crops."""
     before, after = list(layer.pre_padding_nd), list(layer.post_padding_nd)
     only(len(before) == len(after) == 2, f"padding of {len(before)} dimensions")
     return lambda x: torch.nn.functional.pad(x, (before[1], after[1], before[0], after[0]))

@@ -1,4 +1,4 @@
-"""What a recorded network is made of: its tensors, and what computes them one after another."""
+"""The parts of a recorded network: its tensors (slots) and the steps that compute them in order."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ class Slot:
     """A tensor of a network.
 
     Attributes:
-        name: TensorRT's name of it.
+        name: the tensor's name in TensorRT.
         dtype: its dtype.
-        shape: its sizes, -1 for one that varies; None where TensorRT knows none.
+        shape: its sizes, with -1 for a dynamic one; None where TensorRT knows none.
     """
 
     name: str
@@ -54,7 +54,7 @@ class Runnable(Protocol):
 
 @dataclass(frozen=True)
 class Step:
-    """A layer with its tensors, by their places among the slots."""
+    """A layer with its tensors, as indices of the slots."""
 
     layer: str
     kind: str
@@ -64,7 +64,7 @@ class Step:
     boundary: Boundary | None = None
 
     def run(self, arguments: Sequence[Tensor | None], slots: Sequence[Slot]) -> list[Tensor]:
-        """The outputs' values, each of the dtype and shape that TensorRT says."""
+        """Computes the outputs, and checks that each has the dtype and shape that TensorRT states."""
         where = f"layer {self.layer!r} ({self.kind})"
         try:
             results = self.compute(*map(_widened, arguments))
@@ -90,7 +90,7 @@ def _rounded(value: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 def run_steps(steps: Sequence[Runnable], values: dict[int, Tensor], slots: Sequence[Slot]) -> None:
-    """Runs steps one after another, and puts what they compute among the values."""
+    """Runs steps in order, and adds their results to ``values``."""
     for step in steps:
         arguments = [None if index is None else values[index] for index in step.inputs]
         values.update(zip(step.outputs, step.run(arguments, slots), strict=True))
@@ -100,7 +100,7 @@ AnyStep = TypeVar("AnyStep", bound=Runnable)
 
 
 def in_order(steps: Sequence[AnyStep]) -> tuple[AnyStep, ...]:
-    """Each step behind those whose outputs it takes.
+    """Returns the steps in an order in which each follows those whose outputs it reads.
 
     Raises:
         NetworkError: there is no such order.

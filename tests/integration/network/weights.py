@@ -1,4 +1,4 @@
-"""Copies of weights, which a network holds by reference only."""
+"""Copies the weights of a network, which only refers to their memory."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from tests.integration.network.layers import NetworkError, torch_dtype
 
 
 def copied(weights: Any) -> torch.Tensor | None:
-    """A flat copy of a layer's weights; None where there are none.
+    """Returns a flat copy of a layer's weights, or None where there are none.
 
     Args:
-        weights: what a layer's property gives: an array, or ``Weights`` for dtypes that numpy lacks.
+        weights: the value of a layer's property: an array, or ``Weights`` for dtypes that numpy lacks.
     """
     if isinstance(weights, np.ndarray):
         return torch.from_numpy(weights.reshape(-1).copy()) if weights.size else None
@@ -31,9 +31,9 @@ class _Weights(ctypes.Structure):
 
 
 def _copied_through_memory(weights: Any) -> torch.Tensor:
-    """The bindings show bfloat16 neither as an array nor as an address.
+    """Copies bfloat16 weights, which the bindings give neither as an array nor as an address.
 
-    A pybind11 object keeps its C++ object's address behind Python's own header; type and count must agree.
+    A pybind11 object has its C++ object's address after Python's own header; type and count are checked.
     """
     address = ctypes.c_void_p.from_address(id(weights) + object.__basicsize__).value
     if address is None:

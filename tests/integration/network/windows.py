@@ -23,10 +23,10 @@ def _sides(layer: Any) -> Sides:
 def _padding(
     mode: str, sides: Sides, sizes: Sequence[int], windows: Sequence[int], strides: Sequence[int]
 ) -> tuple[Sides, list[int]]:
-    """What is padded at each side of each dimension, and how much more the last window hangs over the end.
+    """Returns the padding at each side of each dimension, and how far the last window exceeds the padded end.
 
     Args:
-        windows: how far a window reaches, dilation and all.
+        windows: the extent of a window, dilation included.
     """
     hanging = [0] * len(sizes)
     if mode in ("SAME_UPPER", "SAME_LOWER"):
@@ -57,7 +57,7 @@ def _reaches(kernel: Sequence[int], dilation: Sequence[int]) -> list[int]:
 
 @reads("CONVOLUTION", "IConvolutionLayer")
 def convolution(layer: Any, _: Layer) -> Compute:
-    """A correlation. Kernel and bias are weights, or the second and third input."""
+    """Computes a correlation. Kernel and bias are weights, or the second and third input."""
     maps, groups, mode = layer.num_output_maps, layer.num_groups, layer.padding_mode.name
     size, stride, dilation = list(layer.kernel_size_nd), list(layer.stride_nd), list(layer.dilation_nd)
     explicit, weights, fixed_bias = _sides(layer), copied(layer.kernel), copied(layer.bias)
@@ -74,7 +74,7 @@ def convolution(layer: Any, _: Layer) -> Compute:
 
 @reads("DECONVOLUTION", "IDeconvolutionLayer")
 def deconvolution(layer: Any, _: Layer) -> Compute:
-    """The transpose of a convolution: what padding adds there is cut off here."""
+    """Computes the transpose of a convolution; padding is cropped from the result."""
     groups, mode = layer.num_groups, layer.padding_mode.name
     size, stride, dilation = list(layer.kernel_size_nd), list(layer.stride_nd), list(layer.dilation_nd)
     sides, weights, fixed_bias = _sides(layer), copied(layer.kernel), copied(layer.bias)
@@ -93,7 +93,7 @@ def deconvolution(layer: Any, _: Layer) -> Compute:
 
 @reads("POOLING", "IPoolingLayer")
 def pooling(layer: Any, _: Layer) -> Compute:
-    """The average counts what is padded unless it is told not to; what hangs over the padding never counts."""
+    """Pools windows. An average includes padding unless its setting excludes it, and never what exceeds the padding."""
     kind, mode, blend, excludes = (
         layer.type.name, layer.padding_mode.name, layer.blend_factor, layer.average_count_excludes_padding
     )  # fmt: skip
