@@ -136,21 +136,21 @@ def _bar(stream: TextIO) -> Progress:
 
 
 # The display of this process: a terminal has room for one.
-_SHOWN: list[Display] = []
+_DISPLAYS: list[Display] = []
 
 
 @contextmanager
 def showing(stream: TextIO | None = None) -> Iterator[Display]:
     """Shows steps on a stream (stderr by default) until the block ends; a nested call shares the outer display."""
-    if _SHOWN:
-        yield _SHOWN[-1]
+    if _DISPLAYS:
+        yield _DISPLAYS[-1]
         return
     display = Display(stream or sys.stderr)
-    _SHOWN.append(display)
+    _DISPLAYS.append(display)
     try:
         yield display
     finally:
-        _SHOWN.remove(display)
+        _DISPLAYS.remove(display)
         display.close()
 
 
@@ -165,7 +165,7 @@ def working(text: str, total: int | None = None, **options: Any) -> Iterator[Non
         total: how much there is to do, for :func:`advance`.
         options: further arguments of :meth:`Display.step`.
     """
-    display = _SHOWN[-1] if _SHOWN else None
+    display = _DISPLAYS[-1] if _DISPLAYS else None
     if display is None:
         yield
         return
@@ -179,11 +179,11 @@ def working(text: str, total: int | None = None, **options: Any) -> Iterator[Non
 
 def advance(amount: int) -> None:
     """Adds ``amount`` to what is done of the current step."""
-    if _SHOWN:
-        _SHOWN[-1].advance(amount)
+    if _DISPLAYS:
+        _DISPLAYS[-1].advance(amount)
 
 
 def reach(done: int, total: int | None) -> None:
     """Sets how much of the current step is done, and its total."""
-    if _SHOWN:
-        _SHOWN[-1].reach(done, total)
+    if _DISPLAYS:
+        _DISPLAYS[-1].reach(done, total)

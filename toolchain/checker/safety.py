@@ -17,7 +17,7 @@ from toolchain.limits import TENSOR_LIST
 from toolchain.manifest.models import TRUST
 
 # Entries that torch reads as data.
-_KNOWN = re.compile(
+_DATA_ENTRIES = re.compile(
     r"models/model\.json|archive_format|archive_version|byteorder|version|\.data/(version|serialization_id)"
     r"|data/sample_inputs/model\.pt|data/(weights/weight|constants/tensor)_\d+"
     r"|data/(weights/model_weights|constants/model_constants)_config\.json"
@@ -72,7 +72,7 @@ def _check_reason(trust: str | None) -> None:
 def unsafe_parts(artifact: Artifact) -> Iterator[tuple[str, str]]:
     """Yields what is more than data in an artifact, each with its entry."""
     for name, entry in artifact.container.entries.items():
-        if not _KNOWN.fullmatch(name):
+        if not _DATA_ENTRIES.fullmatch(name):
             yield "torch may run code from an entry that trtcross does not write", name
         if name == SAMPLE_INPUTS_ENTRY and entry.size:
             yield "it holds pickled sample inputs", name

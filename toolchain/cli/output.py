@@ -174,7 +174,7 @@ def requirement_lines(requirements: Iterable[Requirement]) -> list[str]:
 
 
 _INDENT = 6
-_SHORT = 30  # a command of up to so many characters stays within its sentence
+_INLINE_LENGTH = 30  # a command of up to so many characters stays within its sentence
 
 
 def _wrapped(text: str) -> str:
@@ -188,7 +188,7 @@ def _wrapped(text: str) -> str:
     lines: list[str] = []
     prose = ""
     for piece, command in [*with_commands(text), ("", True)]:
-        if not command or 0 < len(piece) <= _SHORT:
+        if not command or 0 < len(piece) <= _INLINE_LENGTH:
             prose += f"`{piece}`" if command else piece
             continue
         lines += textwrap.wrap(prose, width - 2, break_long_words=False, break_on_hyphens=False)

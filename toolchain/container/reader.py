@@ -56,7 +56,7 @@ class Container:
         path: the file's path; ``<bytes>`` for an artifact in memory.
         size: the size of the whole file, in bytes.
         modified: when the file was last written, in seconds since 1970; 0 for an artifact in memory.
-        foreign_header: the last entry whose headers are not byte for byte those that our writer makes, if any.
+        foreign_header: the last part (an entry, or the end) whose headers differ from our writer's bytes, if any.
 
     Raises:
         UsageError: there is no such file, or it cannot be opened.

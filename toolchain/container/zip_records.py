@@ -23,7 +23,7 @@ LOCAL_SIZE = _LOCAL.size
 TAIL_SIZE = _END64.size + _LOCATOR64.size + _END.size
 
 _MAX16, _MAX32 = 0xFFFF, 0xFFFFFFFF
-_BIG = 2**31 - 1  # above this, readers expect zip64
+_ZIP32_LIMIT = 2**31 - 1  # above this, readers expect zip64
 _VERSION = 45  # the version of the zip specification that introduced zip64
 _UTF8, _DESCRIPTOR_FOLLOWS = 0x800, 0x8
 _DATE = 0x21  # 1980-01-01: the same bytes on every day
@@ -61,7 +61,7 @@ class Directory:
 
 def local_header(name: bytes, crc: int, size: int) -> bytes:
     """Makes the header in front of a stored entry's data, in zip64's form from 2 GiB on."""
-    big = size > _BIG
+    big = size > _ZIP32_LIMIT
     extra = struct.pack("<2H2Q", _ZIP64_EXTRA, 16, size, size) if big else b""
     shown = _MAX32 if big else size
     version = 45 if big else 20
@@ -76,14 +76,14 @@ def local_header(name: bytes, crc: int, size: int) -> bytes:
 
 def central_record(name: bytes, crc: int, size: int, offset: int) -> bytes:
     """Makes an entry's record in the central directory; ``offset`` is where its local header begins."""
-    numbers = ([size, size] if size > _BIG else []) + ([offset] if offset > _BIG else [])
+    numbers = ([size, size] if size > _ZIP32_LIMIT else []) + ([offset] if offset > _ZIP32_LIMIT else [])
     extra = struct.pack(f"<2H{len(numbers)}Q", _ZIP64_EXTRA, 8 * len(numbers), *numbers) if numbers else b""
-    shown = _MAX32 if size > _BIG else size
+    shown = _MAX32 if size > _ZIP32_LIMIT else size
     version = 45 if numbers else 20
     return (
         _CENTRAL.pack(
             b"PK\1\2", _UNIX | version, version, _flags(name), 0, 0, _DATE, crc, shown, shown,
-            len(name), len(extra), 0, 0, 0, _MODE, _MAX32 if offset > _BIG else offset,
+            len(name), len(extra), 0, 0, 0, _MODE, _MAX32 if offset > _ZIP32_LIMIT else offset,
         )
         + name
         + extra
@@ -93,7 +93,7 @@ def central_record(name: bytes, crc: int, size: int, offset: int) -> bytes:
 def end_records(directory: Directory) -> bytes:
     """Makes the records behind the central directory, with zip64's where a number needs them."""
     count, size, offset = directory.count, directory.size, directory.offset
-    if count < _MAX16 and offset <= _BIG and size <= _BIG:
+    if count < _MAX16 and offset <= _ZIP32_LIMIT and size <= _ZIP32_LIMIT:
         return _END.pack(b"PK\5\6", 0, 0, count, count, size, offset, 0)
     return (
         _END64.pack(b"PK\6\6", _END64.size - 12, 45, 45, 0, 0, count, count, size, offset)

@@ -32,9 +32,9 @@ _NAMES = {
     "builtins": {"frozenset", "set"},
     "collections": {"OrderedDict"},
 }
-_KEPT = ("inout_symexprs", "output_tensors_are_unowned")
+_SHAPE_KEYS = ("inout_symexprs", "output_tensors_are_unowned")
 # Settings that hold paths of the machine that built the engine.
-_PATHS = {"timing_cache_path", "engine_cache_dir"}
+_PATH_SETTINGS = {"timing_cache_path", "engine_cache_dir"}
 _SYMPY = re.compile(r"sympy\.|torch\.utils\._sympy\.")
 
 
@@ -96,7 +96,7 @@ def settings_of(metadata: dict[Any, Any]) -> dict[str, Any] | None:
     settings = metadata.get("settings")
     if not isinstance(settings, Made):
         return None
-    return {str(key): _plain(value) for key, value in settings.state.items() if key not in _PATHS}
+    return {str(key): _plain(value) for key, value in settings.state.items() if key not in _PATH_SETTINGS}
 
 
 def shapes_alone(metadata: dict[Any, Any]) -> str:
@@ -105,7 +105,7 @@ def shapes_alone(metadata: dict[Any, Any]) -> str:
     Raises:
         PickleError: a shape cannot be written with the names that every reader accepts.
     """
-    kept = {key: metadata.get(key) for key in _KEPT}
+    kept = {key: metadata.get(key) for key in _SHAPE_KEYS}
     return base64.b64encode(b"\x80\x04" + b"".join(_written(kept)) + b".").decode("ascii")
 
 

@@ -27,7 +27,7 @@ from toolchain.limits import (
 
 _NODES = ("graph_module", "graph", "nodes")
 _GUARDS = "guards_code"
-_COST_OF_A_TREESPEC = 100  # characters of a long one that take as long as the shortest one
+_TREESPEC_COST = 100  # characters of a long one that take as long as the shortest one
 # Members that name values: torch makes Python code of a graph and runs it, and values are variables there.
 _VARIABLES = frozenset(("name", "as_name"))
 # Members that name parameters, buffers and constants: these are attributes in that code, quoted if no identifiers.
@@ -105,7 +105,7 @@ class Claims:
             long = EXPRESSION.excess(len(text)) is not None
             self._add(self.expressions, text[: EXPRESSION.most + 1], EXPRESSIONS, 0 if long else len(text))
         elif key in ("in_spec", "out_spec"):
-            self._add(self.treespecs, text, TREESPECS, len(text) + _COST_OF_A_TREESPEC)
+            self._add(self.treespecs, text, TREESPECS, len(text) + _TREESPEC_COST)
 
     def _add(self, texts: set[str], text: str, limit: Limit, cost: int) -> None:
         if text not in texts:

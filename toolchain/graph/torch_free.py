@@ -36,7 +36,7 @@ VIEWS = frozenset(
 )  # fmt: skip
 CAST = "torch.ops.aten._to_copy.default"
 # The arguments that a cast may have; besides the dtype, none of them changes a value.
-_OF_A_CAST = {"self", "dtype", "layout", "device", "pin_memory", "non_blocking", "memory_format"}
+_CAST_ARGUMENTS = {"self", "dtype", "layout", "device", "pin_memory", "non_blocking", "memory_format"}
 
 
 def operators_for_torch(document: dict[str, Any], *, casts: bool = False) -> Counter[str]:
@@ -55,7 +55,7 @@ def operators_for_torch(document: dict[str, Any], *, casts: bool = False) -> Cou
         if target != CAST:
             return is_placeholder(node) or target == SIZE or target in ARITHMETIC or target in VIEWS
         arguments = {argument["name"]: argument["arg"] for argument in node["inputs"]}
-        if "dtype" not in arguments or not arguments.keys() <= _OF_A_CAST:
+        if "dtype" not in arguments or not arguments.keys() <= _CAST_ARGUMENTS:
             return False
         return casts or set(_names(arguments["self"])) <= inputs or not used & set(_names(node["outputs"]))
 

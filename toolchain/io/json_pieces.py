@@ -18,7 +18,7 @@ from toolchain.limits import Limit, LimitError
 CHUNK = 2**18
 
 # Bounds on what is remembered: characters in all, the length of a text's beginning, and texts with the same beginning.
-_REMEMBERED, _BEGINNING, _ALIKE = 2**18, 40, 6
+_MEMORY_LIMIT, _PREFIX_LENGTH, _SAME_PREFIX_LIMIT = 2**18, 40, 6
 
 _SPACES = " \t\n\r"
 _SPACE = re.compile(f"[{_SPACES}]*")
@@ -202,20 +202,20 @@ class _Walk:
         text is unambiguous.
         """
         start = self._at
-        for known, value in self._known.get(self._text[start : start + _BEGINNING], ()):
+        for known, value in self._known.get(self._text[start : start + _PREFIX_LENGTH], ()):
             if self._text.startswith(known, start):
                 self._at += len(known)
                 return Piece(path, value, self._origin + start, self._origin + self._at)
         return None
 
     def _remember(self, known: str, value: Any) -> None:
-        if self._remembered > _REMEMBERED:
+        if self._remembered > _MEMORY_LIMIT:
             self._known.clear()
             self._remembered = 0
         self._remembered += len(known)
-        alike = self._known.setdefault(known[:_BEGINNING], [])
+        alike = self._known.setdefault(known[:_PREFIX_LENGTH], [])
         alike.insert(0, (known, value))
-        del alike[_ALIKE:]
+        del alike[_SAME_PREFIX_LIMIT:]
 
     def _next_character(self) -> str:
         """Skips spaces and returns the next character, with a whole piece behind it in memory; empty at the end."""

@@ -14,15 +14,15 @@ from itertools import pairwise
 from toolchain.report.page import Box, Edge, Graph
 from toolchain.text import printable
 
-_CHARACTER = 6.9  # the width of a character of 12 px text
+_CHARACTER_WIDTH = 6.9  # the width of a character of 12 px text
 _BOLD = 1.08
 _COLUMNS = 42
 _LINE = 17
 _PADDING = 10
-_BETWEEN, _AROUND = 26, 4  # the space between boxes of a layer, and the picture's margin
-_GAP = 18  # the space above and below the texts between two layers
-_LABELS = 3  # how many tensors are named beside a line
-_PASSING = 14  # the width that a line takes in a layer that it passes
+_SPACING, _MARGIN = 26, 4  # the space between boxes of a layer, and the picture's margin
+_LABEL_GAP = 18  # the space above and below the texts between two layers
+_LABEL_LIMIT = 3  # how many tensors are named beside a line
+_LINE_WIDTH = 14  # the width that a line takes in a layer that it passes
 
 
 @dataclass
@@ -88,7 +88,7 @@ def _sized(box: Box, layer: int) -> PlacedBox:
     lines = [part for line in box.lines for part in _wrapped(printable(line, 400))]
     title = _cut(box.title, round(_COLUMNS / _BOLD))
     longest = max([*map(len, lines), len(title) * _BOLD])
-    width = max(150.0, longest * _CHARACTER + 2 * _PADDING)
+    width = max(150.0, longest * _CHARACTER_WIDTH + 2 * _PADDING)
     height = (1 + len(lines)) * _LINE + 2 * _PADDING - 4
     return PlacedBox(layer, round(width), height, box.kind, title, lines)
 
@@ -105,7 +105,7 @@ def _wrapped(line: str) -> list[str]:
 
 def _route(edge: Edge, boxes: dict[str, PlacedBox]) -> list[PlacedBox]:
     source, target = boxes[edge.source], boxes[edge.target]
-    between = [PlacedBox(layer, _PASSING, 0) for layer in range(source.layer + 1, target.layer)]
+    between = [PlacedBox(layer, _LINE_WIDTH, 0) for layer in range(source.layer + 1, target.layer)]
     return [source, *between, target]
 
 
@@ -136,14 +136,14 @@ def _mean(values: Sequence[float], otherwise: float) -> float:
 
 def _across(rows: Sequence[Sequence[PlacedBox]]) -> float:
     """Centers each row and returns the width of the picture."""
-    widths = [sum(place.width for place in row) + _BETWEEN * (len(row) - 1) for row in rows]
+    widths = [sum(place.width for place in row) + _SPACING * (len(row) - 1) for row in rows]
     widest = max(widths, default=0)
     for row, width in zip(rows, widths, strict=True):
-        x = _AROUND + (widest - width) / 2
+        x = _MARGIN + (widest - width) / 2
         for place in row:
             place.x = round(x, 1)
-            x += place.width + _BETWEEN
-    return widest + 2 * _AROUND
+            x += place.width + _SPACING
+    return widest + 2 * _MARGIN
 
 
 def _down(rows: Sequence[Sequence[PlacedBox]], routes: Sequence[Sequence[PlacedBox]], edges: Sequence[Edge]) -> float:
@@ -151,21 +151,21 @@ def _down(rows: Sequence[Sequence[PlacedBox]], routes: Sequence[Sequence[PlacedB
     texts: dict[int, int] = defaultdict(int)
     for route, edge in zip(routes, edges, strict=True):
         texts[route[0].layer] += len(_labels(edge))
-    y = float(_AROUND)
+    y = float(_MARGIN)
     for layer, row in enumerate(rows):
         height = max(place.height for place in row)
         for place in row:
             place.y = y
             if not place.kind:
                 place.height = height
-        y += height + (2 * _GAP + texts[layer] * _LINE if layer + 1 < len(rows) else _AROUND)
+        y += height + (2 * _LABEL_GAP + texts[layer] * _LINE if layer + 1 < len(rows) else _MARGIN)
     return y
 
 
 def _labels(edge: Edge) -> list[str]:
     named = [_cut(text) for text in edge.lines]
-    left = len(named) - _LABELS
-    return named if left <= 0 else [*named[:_LABELS], f"and {left} more"]
+    left = len(named) - _LABEL_LIMIT
+    return named if left <= 0 else [*named[:_LABEL_LIMIT], f"and {left} more"]
 
 
 def _lines(routes: Sequence[Sequence[PlacedBox]], edges: Sequence[Edge], width: float) -> list[PlacedLine]:
@@ -181,8 +181,8 @@ def _lines(routes: Sequence[Sequence[PlacedBox]], edges: Sequence[Edge], width: 
         line = PlacedLine(_path(points), points[-1])
         top = max(place.y + place.height for place in _row_of(route[0], routes))
         for text in _labels(edge):
-            y = top + _GAP + (used[route[0].layer] + 0.5) * _LINE
-            half = min(len(text) * _CHARACTER, width) / 2
+            y = top + _LABEL_GAP + (used[route[0].layer] + 0.5) * _LINE
+            half = min(len(text) * _CHARACTER_WIDTH, width) / 2
             x = min(max(_x_at(points[0], points[1], y), half), width - half)
             line.texts.append((round(x, 1), round(y + 4, 1), text))
             used[route[0].layer] += 1
