@@ -43,7 +43,7 @@ class Limit:
 
 
 class LimitError(ValueError):
-    """A limit is exceeded.
+    """A text has more of something than is read.
 
     Attributes:
         limit: which one.

@@ -99,7 +99,7 @@ class AliasedIO:
 
 @dataclass(frozen=True)
 class EngineInfo:
-    """Engine info without the engine itself."""
+    """The fields from which the runtime makes an engine object, parsed, without the engine's bytes."""
 
     name: str
     device: RuntimeDevice

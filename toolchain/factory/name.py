@@ -15,7 +15,7 @@ def is_factory(model: str) -> bool:
 
 @dataclass(frozen=True)
 class FactoryName:
-    """A factory's name, in its parts.
+    """A factory's name, split into its module or file and its function.
 
     Attributes:
         module: the module's name or the file's path.

@@ -21,7 +21,7 @@ FORMATS: tuple[str, ...] = get_args(Format)
 
 @dataclass(frozen=True)
 class Converted:
-    """A converted file or folder.
+    """An ONNX file or engine folder that was converted from an artifact, with all files that belong to it.
 
     Attributes:
         path: the file or the folder.

@@ -78,7 +78,7 @@ def header_tensors(header: bytes, source: Source) -> list[tuple[str, dict[str, A
 
 
 def read_file(path: Path, limit: int | None) -> bytes:
-    """Reads a file of the folder.
+    """Reads a file of an engine folder, up to a limit on its size.
 
     Args:
         path: the file.

@@ -73,7 +73,7 @@ class Context:
 def onnx_model(
     source: Source, contexts: Sequence[Context], state: Mapping[str, bytes], *, compatibility: bool = True
 ) -> onnx.ModelProto:
-    """Makes the model.
+    """Makes an ONNX model: EPContext nodes for engines, and ONNX operators for the steps between them.
 
     Args:
         source: the artifact's manifest and graph.

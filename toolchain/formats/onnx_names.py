@@ -44,7 +44,7 @@ class OnnxNames:
 
 
 def onnx_names(source: Source) -> OnnxNames:
-    """Names every value.
+    """Chooses a name for every value of the artifact's program.
 
     Raises:
         IncompatibleError: engines need different names for one value, or one name for two; or ONNX forbids a name.

@@ -106,7 +106,7 @@ class Source:
 
     @cached_property
     def program(self) -> Program:
-        """The steps of a call.
+        """The steps of a call, read from the graph, whose bindings fit the manifest's engines.
 
         Raises:
             IncompatibleError: a part of the graph needs PyTorch.

@@ -43,7 +43,7 @@ class Placeholder:
         return self.fields[ENGINE_FIELD]
 
     def info(self, where: str) -> EngineInfo:
-        """Parses the engine info.
+        """Parses the fields as engine info.
 
         Raises:
             MalformedArtifactError: a field is wrong.
@@ -53,7 +53,7 @@ class Placeholder:
 
 @dataclass(frozen=True)
 class PlaceholderNode(Placeholder):
-    """A placeholder node of a parsed graph.
+    """A placeholder node of a parsed graph, with the node itself, so that it can be changed.
 
     Attributes:
         node: the node itself, as parsed.
@@ -76,7 +76,7 @@ class PlaceholderNode(Placeholder):
 
 
 def parse_graph(skeleton: bytes, *, where: str, limit: JsonLimit = OWN_PROGRAM) -> dict[str, Any]:
-    """Parses a whole skeleton.
+    """Parses a graph's text into a document, all at once.
 
     Args:
         skeleton: the graph's text, with a token in each engine's place.

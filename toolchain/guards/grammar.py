@@ -44,7 +44,7 @@ class GuardError(ValueError):
 
 @dataclass(frozen=True)
 class Size:
-    """The size of an input in a dimension."""
+    """The size of an input in a dimension, written ``NAME.DIMENSION``; a name that is not plain is quoted."""
 
     input: str
     dim: int
@@ -87,7 +87,7 @@ Expression = Size | Number | Operation
 
 
 def parse_rule(text: str) -> Operation:
-    """Reads a guard.
+    """Parses a guard's text into a rule, which is true or false for the sizes of a call.
 
     Raises:
         GuardError: the text is too long or nests too deep, a number is too big, or it is not in the grammar.

@@ -31,7 +31,7 @@ class Gpu:
 
 @dataclass(frozen=True)
 class Gpus:
-    """The result of the probe.
+    """The GPUs and the driver that the probe found, or why it found none.
 
     Attributes:
         driver: the version of NVIDIA's driver, or None.

@@ -27,7 +27,7 @@ Path = tuple[str | int, ...]
 
 
 class Piece(NamedTuple):
-    """A value of the document.
+    """A value of the document with its path and its place in the text.
 
     Attributes:
         path: the keys and indices that lead to it.

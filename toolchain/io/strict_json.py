@@ -19,7 +19,7 @@ _DIGITS = 20
 
 
 def load_json(data: bytes, *, where: str, limit: JsonLimit) -> Any:
-    """Parses UTF-8 JSON.
+    """Parses UTF-8 JSON within a limit; everything that readers could understand differently is refused.
 
     Raises:
         MalformedArtifactError: the text exceeds the limit, nests too deep, is not UTF-8 or not JSON, or has a key twice
@@ -83,7 +83,7 @@ def _float(text: str) -> float:
 
 
 def unique_members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Makes an object of its members.
+    """Makes a dictionary of an object's members, none of which may be there twice.
 
     Raises:
         ValueError: a key is there twice.

@@ -10,7 +10,7 @@ from toolchain.errors import MissingComponentError
 
 
 def parse_toml(text: str) -> dict[str, Any]:
-    """Parses a TOML document.
+    """Parses TOML with the parser that this Python has.
 
     Raises:
         ValueError: the text is not TOML.

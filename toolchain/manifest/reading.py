@@ -14,7 +14,7 @@ from toolchain.manifest.models import SCHEMA_VERSION, Manifest
 
 
 def parse_manifest(data: bytes, *, where: str) -> Manifest:
-    """Parses a manifest.
+    """Parses a manifest of any schema version up to this release's, strictly.
 
     Args:
         data: the manifest's bytes.

@@ -122,7 +122,7 @@ class Record:
         return document
 
     def _written_fields(self) -> dict[str, Any]:
-        """Returns the fields that are written."""
+        """Returns the fields that :meth:`model_dump` writes; a subclass may leave some out or add some."""
         return self.__dict__
 
     def _check_whole(self) -> None:

@@ -8,7 +8,7 @@ from toolchain.manifest.models import Manifest
 
 
 def manifest_entry(manifest: Manifest) -> bytes:
-    """Returns the bytes of a manifest's entry.
+    """Returns a manifest as the bytes of its entry, checked against the readers' limit.
 
     Raises:
         BuildFailedError: the manifest exceeds the readers' limit.

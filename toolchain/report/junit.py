@@ -15,7 +15,7 @@ _OUTPUT_LIMIT = 50_000
 
 @dataclass(frozen=True)
 class Case:
-    """One test case.
+    """One thing that was tested, and its outcome.
 
     Attributes:
         name: what was tested.

@@ -186,7 +186,7 @@ class Grid:
 
 @dataclass(frozen=True)
 class Box:
-    """A box of a graph.
+    """A box of a graph: a title with lines below it, in the look of its kind.
 
     Attributes:
         key: the name by which edges refer to it.
@@ -233,7 +233,7 @@ Block: TypeAlias = "Table | Facts | Text | Bars | Histogram | Grid | Graph"
 
 @dataclass(frozen=True)
 class Section:
-    """A part of the page.
+    """A part of the page under a heading of its own, which may be folded.
 
     Attributes:
         title: its heading.

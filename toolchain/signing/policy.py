@@ -39,7 +39,7 @@ class KeySigner:
 
 @dataclass(frozen=True)
 class CertificateSigner:
-    """The holder of a certificate.
+    """The holder of a certificate that names an identity and that one of the given authorities issued.
 
     Attributes:
         identity: an e-mail address, URI or host name from the certificate's alternative names, or its whole subject
