@@ -200,7 +200,7 @@ def _allow_dynamic_sizes() -> None:
     for name in ("gather", "clone", "_to_copy"):
         for registry in DYNAMO_CONVERTERS.registries:
             for support in registry.get(getattr(torch.ops.aten, name).default, ()):
-                # Frozen, and the registry has no way to put another in its place.
+                # The entry is frozen, and the registry has no method to replace it.
                 object.__setattr__(support, "supports_dynamic_shapes", True)
 
 
@@ -215,7 +215,7 @@ def _let_nodes_stay() -> None:
     for target in DYNAMO_CONVERTERS.unique_targets():
         for registry in DYNAMO_CONVERTERS.registries:
             for support in registry.get(target, ()):
-                # Frozen, and the registry has no way to put another in its place.
+                # The entry is frozen, and the registry has no method to replace it.
                 object.__setattr__(support, "capability_validator", unless_marked(support.capability_validator))
 
 

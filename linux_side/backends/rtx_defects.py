@@ -5,8 +5,8 @@
 - Two resizing layers that read one tensor, or two average pools that differ only in whether padding counts, are merged:
   the second one computes what the first one would, at its own size.
 - The builder accepts no transposed convolution in bf16. The rewrite computes it in fp32, which is at least as accurate.
-- The builder ends the process with a segmentation fault where a network has attention and a running sum along a size
-  that varies, even if neither reads the other. The rewrite computes the sum without a loop, in steps that double.
+- The builder ends the process with a segmentation fault if a network has attention and a running sum along a size that
+  varies, even if neither reads the other. The rewrite computes the sum without a loop, in steps that double.
 
 The builder itself shows the last two defects. The others were observed with 1.6.1.120 on NVIDIA GPUs of sm_90, which is
 not on its list of supported GPUs, in networks whose layers were correct. It was not tested whether listed GPUs are
@@ -146,7 +146,7 @@ def _running_sum(graph: torch.fx.Graph, source: torch.fx.Node, dim: int, greates
     before, size, after = value.shape[:dim], value.shape[dim], value.shape[dim + 1 :]
     whole = graph.call_function(_aten.sym_size.int, (source, dim))
     whole.meta["val"] = size
-    padding = [0, 0] * len(after)  # of the last dimension first
+    padding = [0, 0] * len(after)  # constant_pad_nd counts from the last dimension
     total, step = source, 1
     while step < greatest:
         moved = graph.call_function(_aten.constant_pad_nd.default, (total, [*padding, step, 0], 0.0))

@@ -174,7 +174,7 @@ class _TooMuchError(Exception):
 
 
 class _OtherResultsError(Exception):
-    """A program in halves computes something else in fp32: its result depends on being rounded."""
+    """A program in halves gives different results in fp32, so they depend on the rounding."""
 
 
 class _Recorder:
@@ -207,7 +207,7 @@ class _Recorder:
         if self._own != "fp32":
             try:
                 return self._first_in_fp32()
-            except Exception as error:  # noqa: BLE001 - whatever an operator says of fp32
+            except Exception as error:  # noqa: BLE001 - an operator may raise any class for fp32
                 self._precision = self._own
                 why = str(error) if isinstance(error, (_TooMuchError, _OtherResultsError)) else _said(error)
                 self._warnings.append(
@@ -281,7 +281,7 @@ class _Recorder:
         return GoldenSample([_tensor(leaf) for leaf in leaves], outputs), time.monotonic() - start
 
     def _run(self, leaves: Sequence[Any]) -> list[torch.Tensor | None]:
-        """Returns the exported program's outputs, in its own dtypes whatever they are computed in."""
+        """Runs the exported program, in fp32 if it is in halves; returns its outputs in the original's dtypes."""
         if self._precision == self._own:
             return self._original.run(self._exported, leaves)
         with Widened():

@@ -104,7 +104,7 @@ def example_sizes(values: Sequence[Any], leaves: Sequence[Any]) -> Sizes:
     """Returns each symbol's value; empty if one of them cannot be determined.
 
     Args:
-        values: what the program records of each leaf.
+        values: the value of each leaf in the program: a fake tensor, a symbolic number, or None.
         leaves: the leaves of the example's call.
     """
     found: Sizes = {}

@@ -14,12 +14,12 @@ from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 
 HALVES = (torch.float16, torch.bfloat16)
-# These select rows of a table: only those rows are converted, where they are used.
-_PICKING = (torch.ops.aten.embedding.default,)
+# Operators that select rows of a table. The result stays in halves, so that only the selected rows are converted later.
+_SELECTING = (torch.ops.aten.embedding.default,)
 
 
 class Widened(TorchFunctionMode):
-    """A mode in which an exported program's operators compute in fp32 what they are given in halves.
+    """A mode in which an exported program's operators convert arguments in halves to fp32.
 
     A write into a tensor in halves, such as state, is rounded. Operators in a nested graph (``torch.cond``) are not
     converted.
@@ -29,7 +29,7 @@ class Widened(TorchFunctionMode):
         self, func: Any, types: Sequence[type], args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
         arguments = tuple(args), dict(kwargs or {})
-        if not isinstance(func, torch._ops.OpOverload) or _looks_on(func, arguments):
+        if not isinstance(func, torch._ops.OpOverload) or _stays_in_halves(func, arguments):
             return func(*arguments[0], **arguments[1])
         copies: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
 
@@ -44,14 +44,14 @@ class Widened(TorchFunctionMode):
         if _converts(arguments) and any(
             result is argument for argument in pytree.tree_leaves((wide_args, wide_kwargs))
         ):
-            return result.clone()  # a conversion to halves would have allocated memory
+            return result.clone()  # the conversion to halves, which this replaces, would return new memory
         originals = {id(copy): original for original, copy in copies.values()}
         return pytree.tree_map_only(torch.Tensor, lambda tensor: originals.get(id(tensor), tensor), result)
 
 
-def _looks_on(func: torch._ops.OpOverload, arguments: Any) -> bool:
-    """Whether a call returns the same memory in another shape: a write there must not reach a copy alone."""
-    return func in _PICKING or (func.is_view and not _converts(arguments))
+def _stays_in_halves(func: torch._ops.OpOverload, arguments: Any) -> bool:
+    """Returns whether a call selects rows, or is a view, through which a later write must reach the original memory."""
+    return func in _SELECTING or (func.is_view and not _converts(arguments))
 
 
 def _converts(arguments: Any) -> bool:
