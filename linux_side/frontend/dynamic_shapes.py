@@ -197,7 +197,7 @@ def _leaf(item: DynamicDimension, names: Sequence[str], leaves: Sequence[Any]) -
         )
     value = leaves[list(names).index(item.input)]
     if not isinstance(value, torch.Tensor) or item.dim >= value.dim():
-        what = f"{value.dim()} dimensions" if isinstance(value, torch.Tensor) else "no dimensions: it is no tensor"
+        what = f"{value.dim()} dimensions" if isinstance(value, torch.Tensor) else "no dimensions: it is not a tensor"
         raise UsageError(f"the input {item.input!r} has {what}", where=where, remedy="count dimensions from 0")
     return value
 

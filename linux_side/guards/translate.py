@@ -62,7 +62,7 @@ def translate(text: str, resolve: Resolve, ranges: Ranges) -> Rule:
     try:
         return _Translation(resolve, ranges).rule(ast.parse(text.strip(), mode="eval").body)
     except (SyntaxError, RecursionError, MemoryError) as error:
-        raise CannotSayError("it is no expression of Python") from error
+        raise CannotSayError("it is not a Python expression") from error
 
 
 def translate_number(text: str, resolve: Resolve, ranges: Ranges) -> Expression:
@@ -211,7 +211,7 @@ def _constant(value: object) -> _Value:
         return _Ratio(Number(exact.numerator), Number(exact.denominator), False)
     simple = exact.limit_denominator(1000)
     if float(simple) != value:
-        raise CannotSayError(f"{value!r} is no simple fraction")
+        raise CannotSayError(f"{value!r} is not a simple fraction")
     return _Ratio(Number(simple.numerator), Number(simple.denominator), True)
 
 

@@ -104,5 +104,5 @@ def _is_engine(node: torch.fx.Node) -> bool:
 def _graph(gm: torch.fx.GraphModule, call: torch.fx.Node) -> torch.fx.GraphModule:
     found = gm.get_submodule(str(call.target))
     if not isinstance(found, torch.fx.GraphModule):
-        raise TypeError(f"{call.target} is no graph")
+        raise TypeError(f"{call.target} is not a graph")
     return found

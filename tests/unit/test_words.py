@@ -27,6 +27,10 @@ REPLACED = {
     r"hears? of": "gets, or: finds",
     r"let(s|ting)? go of": "release",
     r"in silence|without a word": "silently",
+    r"thought to": "expected to, estimated to",
+    r"such a one": "the thing itself",
+    r"as the case may be": "each error with its condition",
+    r"on its way to the artifact": "temporary",
 }
 # Files that are not checked: the changelog, licences, and files that never change or are not written by hand.
 LEFT = re.compile(

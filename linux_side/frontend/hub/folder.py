@@ -103,7 +103,9 @@ def _no_config(path: Path) -> UsageError:
         remedy = "it holds an adapter alone: merge it first, model.merge_and_unload().save_pretrained(folder)"
     elif parts := sorted(file.parent.name for file in path.glob(f"*/{_CONFIG}")):
         remedy = f"give one of the folders in it: {', '.join(parts[:_NAMED])}"
-    return UsageError(f"the folder has no {_CONFIG}, so it is no model of transformers", where=str(path), remedy=remedy)
+    return UsageError(
+        f"the folder has no {_CONFIG}, so it is not a model of transformers", where=str(path), remedy=remedy
+    )
 
 
 def _likely_task(config: dict[str, Any]) -> str:

@@ -58,7 +58,7 @@ def test_what_torch_writes_is_said_and_means_the_same(text: str, says: str | Non
     ("text", "why"),
     [
         ("math.trunc(0.7*torch.sym_float(a)) == 3", "rounded fractions"),
-        ("(a / b) > 0.3333333333333331", "no simple fraction"),
+        ("(a / b) > 0.3333333333333331", "not a simple fraction"),
         ("torch._sym_sqrt(a) > 3", "calls torch._sym_sqrt"),
         ("math.floor(a / (b - 5)) == 2", "zero or negative"),
         ("math.trunc((a - b) / 2) == 2", "not exact"),
