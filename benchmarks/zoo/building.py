@@ -95,7 +95,7 @@ def _built(row: Row, keep: Path | None) -> Result:
             "bytes": built.artifact.path.stat().st_size,
             "attempts": built.attempts,
             "guards": len(manifest.guards),
-            "warnings": source.golden.said(tolerance_for(options, source.program)),
+            "warnings": source.golden.warnings_at(tolerance_for(options, source.program)),
         }
         if keep:
             keep.parent.mkdir(parents=True, exist_ok=True)

@@ -16,7 +16,7 @@ from linux_side.cache.key import file_key
 from linux_side.cache.lookup import fetch, keep
 from linux_side.cache.store import BuildCache
 from linux_side.cache.times import Times, with_time_left
-from linux_side.driver.ear import Ear, OnEvent, remove_parts
+from linux_side.driver.child_events import ChildEvents, OnEvent, remove_parts
 from linux_side.driver.early_refusals import require_buildable
 from linux_side.driver.room import Needs, require_room, saved_weights
 from linux_side.driver.termination import ends_in_order
@@ -263,7 +263,7 @@ def run_alone(
     start = log.tell() if log.seekable() else None
     command = python_child("linux_side.driver.worker", str(os.getpid()))
     child, events = start_child(command, stdin=subprocess.PIPE, stdout=log, stderr=log)
-    ear = Ear(prepared.report)
+    child_events = ChildEvents(prepared.report)
     jobs = child.stdin
     if jobs is None:  # never: `stdin` is a pipe
         raise RuntimeError("the build process has no pipe")
@@ -273,12 +273,12 @@ def run_alone(
             with suppress(BrokenPipeError), jobs:  # a process that ended at once is reported below
                 jobs.write(json.dumps(prepared.job()).encode())
             for event in read_events(events):
-                ear.hear(event)
+                child_events.add(event)
         except BaseException:
             child.kill()
             raise
         finally:
             child.wait()
             remove_parts(prepared.out, child.pid)
-    if error := ear.error_of(ProcessEnd.of(child.returncode), log, start):
+    if error := child_events.error_of(ProcessEnd.of(child.returncode), log, start):
         raise error

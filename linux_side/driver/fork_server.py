@@ -25,7 +25,7 @@ from typing import IO, Any, NoReturn
 
 from linux_side.driver.allocator import give_freed_memory_back, trim
 from linux_side.driver.end_with_parent import end_with_parent
-from linux_side.driver.forking import begin_few_threads, why_not_forked
+from linux_side.driver.forking import begin_few_threads, fork_blocker
 from linux_side.driver.worker import Build, BuildProgress, end
 from toolchain.errors import TrtcrossError
 from toolchain.io.events import EventWriter
@@ -157,7 +157,7 @@ def _work(build: Build, request: dict[str, Any], events: EventWriter, requests: 
     if requests is None:
         events.send(event="done")
         return 0
-    reason = why_not_forked() if left else None
+    reason = fork_blocker() if left else None
     events.send(event="ready", left=[job["out"] for job in left], reason=reason, weights=build.weights)
     events.close()
     if left and reason is None:

@@ -20,7 +20,7 @@ def begin_few_threads() -> None:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 
-def why_not_forked() -> str | None:
+def fork_blocker() -> str | None:
     """Ends the idle threads of libraries, and returns what still prevents a fork, or None.
 
     OpenMP's threads are ended by ``omp_pause_resource_all``, and tqdm's monitor by its own method. Both restart when

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from linux_side.driver.ear import OnEvent
+from linux_side.driver.child_events import OnEvent
 from linux_side.driver.peak import Peak
 from toolchain.errors import ProcessEnd
 from toolchain.io.events import read_events

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from linux_side.driver.building import Prepared
-from linux_side.driver.ear import OnEvent
+from linux_side.driver.child_events import OnEvent
 from linux_side.driver.room import GUESS, expected_memory
 from linux_side.options import BuildOptions
 from toolchain.artifact import Artifact

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from linux_side.driver.building import save_model
-from linux_side.driver.ear import OnEvent
+from linux_side.driver.child_events import OnEvent
 from linux_side.driver.early_refusals import require_buildable
 from linux_side.driver.leaf import Leaf, Outcome
 from linux_side.driver.room import default_budget

@@ -32,7 +32,7 @@ from linux_side.frontend.golden import describe_golden, serialize_golden, tolera
 from linux_side.frontend.leaves import describe_inputs, describe_outputs, forward_names
 from linux_side.frontend.source import Source, load_source, require_precision
 from linux_side.frontend.supported import check_model
-from linux_side.fx.code import code_at_need
+from linux_side.fx.code import recompiled_on_use
 from linux_side.fx.spill import Spill, size_of, tensors_of
 from linux_side.guards.collect import ProgramGuards
 from linux_side.guards.layout import copy_explicitly
@@ -142,7 +142,7 @@ class Pipeline:
             model: a path or ``module:factory``.
             name: the model's name; None for its own.
         """
-        with self.phase("export"), code_at_need():
+        with self.phase("export"), recompiled_on_use():
             source = load_source(model, seen_by("export", self.options))
             source.name = name or source.name
             self._release(source.program)
@@ -171,7 +171,7 @@ class Pipeline:
 
     def golden_warnings(self) -> list[str]:
         """Returns the warnings about golden I/O at the tolerance of this build."""
-        return self.begun.source.golden.said(tolerance_for(self.options, self.begun.source.program))
+        return self.begun.source.golden.warnings_at(tolerance_for(self.options, self.begun.source.program))
 
     def require_sound(self) -> None:
         """Refuses options that do not fit this program.
@@ -217,7 +217,7 @@ class Pipeline:
     def lower(self) -> None:
         """Lowers the program to the operators that are partitioned, and drops guards that the lowering refutes."""
         begun, options = self.begun, seen_by("lower", self.options)
-        with self.phase("lower"), located_guards(), code_at_need():
+        with self.phase("lower"), located_guards(), recompiled_on_use():
             assigned = begun.mixed.program if begun.mixed else begun.source.program
             begun.lowered = lower_program(assigned, options, self.builder)
             drop_refuted_by_lowering(assigned, begun.lowered, begun.guards)
@@ -234,7 +234,7 @@ class Pipeline:
             guards.require_ranges(narrowed_ranges(program, profiles))
 
         def attempt() -> Compiled:
-            with located_guards(), code_at_need():
+            with located_guards(), recompiled_on_use():
                 partitioned = self.partitioned(begun.lowered)
             require_ranges()
             hooks = self.on_partition, self.on_network, fallback.deadline, self.on_step

@@ -18,7 +18,7 @@ from typing import IO, Any, Generic, TypeVar
 
 from linux_side.driver.alone import Alone, too_long
 from linux_side.driver.building import Prepared
-from linux_side.driver.ear import Ear, OnEvent, remove_parts
+from linux_side.driver.child_events import ChildEvents, OnEvent, remove_parts
 from linux_side.driver.forks import Ended, Fork, Root, Server
 from linux_side.driver.leaf import Leaf, Outcome
 from linux_side.driver.room import INHERITED
@@ -271,17 +271,17 @@ class Tree(Generic[R]):
 
     def _forked(self, leaf: Leaf, node: _Node) -> Outcome:
         """Builds in a process forked from the node's, or alone if that process has ended."""
-        start, ear = time.monotonic(), Ear(leaf.prepared.report)
+        start, child_events = time.monotonic(), ChildEvents(leaf.prepared.report)
         with leaf.log.open("ab+") as log:
             begin = log.tell()
             log.write(self._printed(node))
             log.flush()
             try:
-                _, ended = self._follow([leaf], node, None, log, ear.hear)
+                _, ended = self._follow([leaf], node, None, log, child_events.add)
             except ConnectionError:
                 log.truncate(begin)
                 return self._alone(leaf, "the process that it would share has ended")
-            error = ear.error_of(ended.ended or ProcessEnd(code=0), log, begin)
+            error = child_events.error_of(ended.ended or ProcessEnd(code=0), log, begin)
         if ended.timed_out:
             error = too_long(ended.ended, self._timeout)
         artifact = None if error else leaf.prepared.finished()

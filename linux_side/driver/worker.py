@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from linux_side.driver.allocator import give_freed_memory_back
-from linux_side.driver.ear import remove_parts
+from linux_side.driver.child_events import remove_parts
 from linux_side.driver.end_with_parent import end_with_parent
 from linux_side.driver.room import is_full
 from linux_side.driver.stages import STAGES

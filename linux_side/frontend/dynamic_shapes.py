@@ -137,7 +137,7 @@ def _require_same(
     what = (
         f"{place} and {others[0]} are always equal"
         if expression.is_Symbol
-        else f"{place} is always {sizes.said(place)}"
+        else f"{place} is always {sizes.expressed(place)}"
     )
     raise UsageError(
         f"{what}, but their ranges differ: {kind.upper()} of {place} is {size}, which must be {made}",

@@ -72,7 +72,7 @@ class Recording:
     at_other_inputs: list[torch.Tensor | None] | None = None
     precision: str | None = None
 
-    def said(self, tolerance: Tolerance) -> list[str]:
+    def warnings_at(self, tolerance: Tolerance) -> list[str]:
         """Returns all warnings for an artifact whose outputs may differ from golden by this tolerance."""
         if self.at_other_inputs is None:
             return self.warnings

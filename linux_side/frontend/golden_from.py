@@ -57,7 +57,7 @@ def golden_from(artifact: Artifact, model: str, samples: int) -> tuple[GoldenDat
             _check(kind, leaves, specs, model)
     described = describe_golden(recording.samples, tolerance)
     data = serialize_golden(recording.samples)
-    return GoldenData(data, described, recording.said(tolerance), recording.precision), source
+    return GoldenData(data, described, recording.warnings_at(tolerance), recording.precision), source
 
 
 def _own_inputs(artifact: Artifact) -> tuple[tuple[Any, ...], dict[str, Any]] | None:

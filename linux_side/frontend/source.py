@@ -31,10 +31,10 @@ from linux_side.frontend.sliding_caches import ring_caches
 from linux_side.frontend.specialization import export_at_free_sizes, other_exports, takes_ranges
 from linux_side.frontend.structure import plain_program, plain_spec
 from linux_side.frontend.training import require_eval
-from linux_side.fx.sizes import compute_sizes_wholly
+from linux_side.fx.sizes import compute_sizes_in_integers
 from linux_side.guards.collect import ProgramGuards
 from linux_side.guards.locations import located_guards
-from linux_side.guards.tracing import forget_ranges_of_expressions, sizes_as_asked_for
+from linux_side.guards.tracing import forget_ranges_of_expressions, unspecialized_sizes
 from linux_side.options import BuildOptions, DynamicDimension
 from toolchain.errors import BuildFailedError, UsageError
 from toolchain.factory import FactoryName, call_factory, is_factory
@@ -215,9 +215,9 @@ def export_program(
         shapes = shapes_for_export(varying, names, inputs)
         lowest = {item.size: item.lowest for item in varying}
         args, kwargs = pytree.tree_unflatten(list(inputs), structure)
-        with torch.no_grad(), located_guards(), sizes_as_asked_for(lowest):
+        with torch.no_grad(), located_guards(), unspecialized_sizes(lowest):
             program = export_with_state(lambda model: _exported(model, args, kwargs, shapes, strict), module)
-            compute_sizes_wholly(program.graph_module)
+            compute_sizes_in_integers(program.graph_module)
         return program
 
     export_strict = partial(export, strict=True)

@@ -14,7 +14,7 @@ _MADE = ("_code", "_lineno_map", "_prologue_start")
 
 
 @contextlib.contextmanager
-def code_at_need() -> Iterator[None]:
+def recompiled_on_use() -> Iterator[None]:
     """Defers ``GraphModule.recompile`` until the module is called, or its code or its signature is read.
 
     Torch's and Torch-TensorRT's passes recompile after each change: 28 times while a program is lowered, which took a

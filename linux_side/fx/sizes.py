@@ -20,7 +20,7 @@ from linux_side.guards.tracing import is_of_data
 Sources: TypeAlias = dict[sympy.Symbol, tuple[torch.fx.Node, int]]
 
 
-def compute_sizes_wholly(gm: torch.fx.GraphModule) -> None:
+def compute_sizes_in_integers(gm: torch.fx.GraphModule) -> None:
     """Replaces, in place, sizes that are computed with floats, remainders or quotients by whole-number formulas.
 
     A size that has no such formula, or depends on data, stays as it is.
@@ -30,7 +30,7 @@ def compute_sizes_wholly(gm: torch.fx.GraphModule) -> None:
         value = node.meta.get("val")
         if not isinstance(value, torch.SymInt) or not _is_difficult(node) or not is_known(value, sources):
             continue
-        expression = spelled_out(value.node.expr)
+        expression = without_remainders(value.node.expr)
         if not expression.is_number and not expression.has(ToFloat, RoundToInt):
             with gm.graph.inserting_before(node):
                 node.replace_all_uses_with(compute(gm.graph, expression, sources))
@@ -48,7 +48,7 @@ def _is_difficult(node: torch.fx.Node) -> bool:
     return of_floats or node.target is operator.mod or node.target is operator.floordiv
 
 
-def spelled_out(expression: Any) -> Any:
+def without_remainders(expression: Any) -> Any:
     """Returns an equal expression without remainders and, where signs are known, without quotients of negatives."""
 
     def quotient(over: Any, under: Any) -> Any:

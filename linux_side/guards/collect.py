@@ -225,7 +225,7 @@ class ProgramGuards:
         if place is None or path is None:
             return None
         size = Size(place, path[-1])
-        return self.sizes.said(size) if size in self.sizes.expressions else None
+        return self.sizes.expressed(size) if size in self.sizes.expressions else None
 
 
 def _impossible(problem: str, where: str | None) -> BuildFailedError:

@@ -22,7 +22,7 @@ from linux_side.guards.locations import is_of_operator
 
 
 @contextmanager
-def operators_narrow_no_range() -> Iterator[None]:
+def small_sizes_kept_in_ranges() -> Iterator[None]:
     """Keeps the smallest sizes in their ranges if an operator excludes them while a model is traced.
 
     The guard stays: :mod:`linux_side.frontend.refuted_guards` tests the program at those sizes.

@@ -33,7 +33,7 @@ def is_input(name: str, source: str) -> bool:
 
 
 @contextmanager
-def lowest_sizes_told(lowest: Mapping[Size, int]) -> Iterator[None]:
+def lower_bounds_set(lowest: Mapping[Size, int]) -> Iterator[None]:
     """Sets the lower bounds of the model's input symbols when torch creates them.
 
     Upper bounds are not set. They would narrow other sizes that depend on them, and a contradicting range would then be

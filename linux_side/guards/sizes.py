@@ -49,20 +49,20 @@ class InputSizes:
         if expression.is_Symbol or expression in [self.expressions[other] for other in self.rules]:
             return None
         try:
-            said = self.said(size)
+            expressed = self.expressed(size)
         except CannotSayError as error:
             raise BuildFailedError(
                 f"{size} is always {expression}, which an artifact cannot check: {error}",
                 where=f"input {size.input}, dimension {size.dim}",
                 remedy="export the program with other dynamic dimensions",
             ) from error
-        return compare("==", size, said)
+        return compare("==", size, expressed)
 
     def resolve(self, node: Any) -> Expression | None:
         """Returns the expression of sizes for a name in torch's text; None if the name is not a symbol."""
         return self.symbols.get(getattr(node, "id", ""))
 
-    def said(self, size: Size) -> Expression:
+    def expressed(self, size: Size) -> Expression:
         """Returns a size as an expression of the sizes that determine the symbols.
 
         Raises:

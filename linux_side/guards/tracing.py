@@ -12,8 +12,8 @@ from torch.fx.experimental import _config as symbolic_shapes
 from torch.fx.experimental.symbolic_shapes import free_unbacked_symbols
 
 from linux_side.guards.fixing import SizesInFunctions
-from linux_side.guards.layout import operators_narrow_no_range, unguarded_layouts
-from linux_side.guards.ranges import lowest_sizes_told
+from linux_side.guards.layout import small_sizes_kept_in_ranges, unguarded_layouts
+from linux_side.guards.ranges import lower_bounds_set
 from linux_side.guards.whole import whole_sizes
 from toolchain.guards.grammar import Size
 
@@ -29,14 +29,14 @@ def small_sizes(lowest: int) -> AbstractContextManager[Any]:
 
 
 @contextmanager
-def sizes_as_asked_for(lowest: Mapping[Size, int]) -> Iterator[None]:
+def unspecialized_sizes(lowest: Mapping[Size, int]) -> Iterator[None]:
     """Makes torch trace a model so that as few of its sizes as possible are fixed or narrowed.
 
     Args:
         lowest: the lowest requested value of each varying size.
     """
     small = small_sizes(min(lowest.values(), default=2))
-    with small, lowest_sizes_told(lowest), whole_sizes(), operators_narrow_no_range(), SizesInFunctions():
+    with small, lower_bounds_set(lowest), whole_sizes(), small_sizes_kept_in_ranges(), SizesInFunctions():
         yield
 
 

@@ -8,7 +8,7 @@ from torch.export import ExportedProgram
 from linux_side import upstream
 from linux_side.backends.base import EngineBuilder
 from linux_side.fx.kept_values import values_kept
-from linux_side.fx.sizes import compute_sizes_wholly
+from linux_side.fx.sizes import compute_sizes_in_integers
 from linux_side.fx.source_line import located
 from linux_side.fx.state import STATE, state_to_inputs
 from linux_side.guards.tracing import small_sizes_of
@@ -67,7 +67,7 @@ def lower_program(program: ExportedProgram, options: BuildOptions, builder: Engi
         rewrite_complex_products(gm)
         bound_casts_to_whole_numbers(gm)
         move_bytes_as_floats(gm)
-        compute_sizes_wholly(gm)
+        compute_sizes_in_integers(gm)
         take_floats_as_tensors(gm)
         keep_expanded_dimensions(gm)
     keep_complex_in_torch(gm)

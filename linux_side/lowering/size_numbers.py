@@ -21,7 +21,7 @@ from torch.utils._sympy.functions import (
     ToFloat,
 )
 
-from linux_side.fx.sizes import Sources, compute, is_known, sources_of, spelled_out
+from linux_side.fx.sizes import Sources, compute, is_known, sources_of, without_remainders
 from linux_side.upstream import keep_in_torch
 
 _aten = torch.ops.aten
@@ -113,7 +113,7 @@ def _tensor(graph: torch.fx.Graph, expression: Any, sources: Sources, near: torc
     if isinstance(expression, IntTrueDiv):
         expression = FloatTrueDiv(*map(ToFloat, expression.args))
     if isinstance(expression, ToFloat):
-        size = compute(graph, spelled_out(expression.args[0]), sources)
+        size = compute(graph, without_remainders(expression.args[0]), sources)
         options = {"dtype": torch.int64, "device": near.meta["val"].device}
         whole = _call(graph, _aten.scalar_tensor.default, size, **options)
         return _call(graph, _aten._to_copy.default, whole, dtype=torch.float32)

@@ -79,12 +79,12 @@ def test_values_that_prove_nothing_are_said() -> None:
         "the golden output 0 is NaN in 16 of its 32 values",
         "the golden output 1 is infinite in 16 of its 32 values",
     ]
-    equal = record(cases.all_equal()).said(tolerance_of("fp32"))
+    equal = record(cases.all_equal()).warnings_at(tolerance_of("fp32"))
     assert equal[0].startswith("the golden output 0 is 3 everywhere") and equal[1].startswith(
         "the golden output 1 is z"
     )
     assert "does not depend" in equal[2] and len(equal) == 4
-    blind = record(cases.blind()).said(tolerance_of("fp32"))
+    blind = record(cases.blind()).warnings_at(tolerance_of("fp32"))
     assert [text.split(" on ")[0] for text in blind] == [
         "the golden output 0 does not depend",
         "the golden output 1 hardly depends",

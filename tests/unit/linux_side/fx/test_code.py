@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 else:
     torch = pytest.importorskip("torch")
 
-from linux_side.fx.code import code_at_need
+from linux_side.fx.code import recompiled_on_use
 from linux_side.fx.saving import save
 
 
@@ -39,7 +39,7 @@ def test_code_is_made_once_and_only_where_it_is_asked_for(monkeypatch: pytest.Mo
     )
     called, looked_at, left, forgotten = traced(), traced(), traced(), traced()
     made.clear()
-    with code_at_need():
+    with recompiled_on_use():
         for gm in (called, looked_at, left, forgotten):
             for _ in range(3):
                 double(gm)
@@ -59,7 +59,7 @@ def test_code_is_made_once_and_only_where_it_is_asked_for(monkeypatch: pytest.Mo
 
 def test_after_an_error_torch_is_as_it_was() -> None:
     before, gm = torch.fx.GraphModule.recompile, traced()
-    with pytest.raises(KeyError), code_at_need():
+    with pytest.raises(KeyError), recompiled_on_use():
         double(gm)
         raise KeyError
     assert torch.fx.GraphModule.recompile is before and gm(torch.ones(1)).item() == 2

@@ -14,7 +14,7 @@ from toolchain.text import size_text
 OnEvent = Callable[[dict[str, Any]], None]
 
 
-class Ear:
+class ChildEvents:
     """Passes on the events of a build process, and keeps what is needed to explain its end.
 
     Args:
@@ -26,7 +26,7 @@ class Ear:
         self._error: TrtcrossError | None = None
         self._told: dict[str, Any] = {}
 
-    def hear(self, event: dict[str, Any]) -> None:
+    def add(self, event: dict[str, Any]) -> None:
         """Takes one event."""
         if event["event"] == "error":
             self._error = error_from_json(event["error"])
