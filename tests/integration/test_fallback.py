@@ -169,7 +169,7 @@ def test_after_so_many_rebuilds_it_gives_up_and_says_what_it_tried(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(fallback, "MOST_REBUILDS", 0)
-    with pytest.raises(BuildFailedError, match=r"tried with: aten\.nonzero\.default stays in PyTorch") as caught:
+    with pytest.raises(BuildFailedError, match=r"kept in PyTorch: aten\.nonzero\.default stays in PyTorch") as caught:
         build_here(Rows(), (X,), folder=tmp_path)
     assert "--torch-executed-op" in str(caught.value.remedy)
 

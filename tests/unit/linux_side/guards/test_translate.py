@@ -66,7 +66,7 @@ def test_what_torch_writes_is_said_and_means_the_same(text: str, says: str | Non
         ("a ** b == 4", "operator"),
         ("u0 == 4", "neither a number nor a size"),
         ("a", "not a comparison"),
-        ("a ==", "no expression"),
+        ("a ==", "not a Python expression"),
         ("L['self'].x.size()[0] == a", "neither a number nor a size"),
     ],
 )
