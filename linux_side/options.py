@@ -147,17 +147,17 @@ class BuildOptions(Options):
         default="auto", description="auto, tensorrt-rtx or tensorrt."
     )
     gpus: Annotated[list[Capability], Flag("--gpu", metavar="sm_NN", offers=GPUS)] = Field(
-        default_factory=list, description="Compute capability; repeatable."
+        default_factory=list, description="Compute capability to build for; repeatable."
     )
     precision: Precision | None = Field(
         default=None,
-        description="fp16, bf16: products in halves, by rules; auto: as few as needed stay in fp32.",
+        description="fp16, bf16: halves wherever the rules allow; auto: as little in fp32 as the tolerance needs.",
     )
     tolerance: float | None = Field(
         default=None,
         gt=0,
         allow_inf_nan=False,
-        description="With auto: the relative error that outputs may have; 0.01 if left out.",
+        description="With auto: the relative error allowed for outputs; 0.01 if left out.",
     )
     keep_fp32: Annotated[list[NodePattern], Flag("--keep-fp32", metavar="PATTERN")] = Field(
         default_factory=list, description="A module path or an operator that stays in fp32."
@@ -166,23 +166,23 @@ class BuildOptions(Options):
         PrecisionPlan | None, BeforeValidator(from_text(PrecisionPlan.parse)), Flag(metavar="FILE")
     ] = Field(default=None, description="What stays in fp32, as --precision auto wrote it.")
     task: str | None = Field(
-        default=None, description="Of a Hugging Face model folder: fill-mask, image-classification, ..."
+        default=None, description="Task of a Hugging Face model folder: fill-mask, image-classification, ..."
     )
     tf32: Annotated[bool, Flag("--tf32/--no-tf32")] = Field(default=True, description="Let fp32 products use TF32.")
     dynamic: Annotated[list[DynamicDimension], Flag(metavar="NAME.DIM=MIN:OPT:MAX")] = Field(
         default_factory=list, description="A dimension that may vary."
     )
-    golden: int = Field(default=1, ge=0, description="Samples of golden I/O: example, least size, greatest, between.")
+    golden: int = Field(default=1, ge=0, description="Number of golden samples: example, least, greatest, other sizes.")
     min_block_size: int | None = Field(
-        default=None, ge=1, description="Fewest operators of an engine; else a rule keeps small light ones in PyTorch."
+        default=None, ge=1, description="Fewest operators in an engine; by default a rule skips small, light ones."
     )
     torch_executed_ops: Annotated[list[str], Flag("--torch-executed-op", metavar="OP")] = Field(
-        default_factory=list, description="Keep in PyTorch."
+        default_factory=list, description="An operator to keep in PyTorch."
     )
     require_full_coverage: bool = Field(default=False, description="Fail if an operator would stay in PyTorch.")
     require_no_torch: bool = Field(default=False, description="Fail if the artifact could not run without PyTorch.")
     allow_no_engine: bool = Field(
-        default=False, description="A plain program, if TensorRT can take nothing of the model."
+        default=False, description="Write a plain program if TensorRT takes no operator of the model."
     )
     workspace: Annotated[int, BeforeValidator(from_text(_bytes)), Flag(metavar="SIZE")] = Field(
         default=0, ge=0, description="TensorRT's scratch memory, as 1GiB or a number of bytes."

@@ -46,7 +46,7 @@ _Settings: Any = settings_of(BuildOptions)
 
 
 class BuildSettings(_Settings):
-    """Options of ``trtcross build``; what is not set is left to it."""
+    """Options of ``trtcross build``; those that are not set have its defaults."""
 
     def chosen(self) -> dict[str, Any]:
         """Returns the options that are set."""
@@ -59,58 +59,60 @@ class BuildSettings(_Settings):
 
 
 class ModelEntry(BuildSettings):
-    """A model, and the build options that only it needs."""
+    """A model, with build options of its own."""
 
     model: str = Field(description="a .pt2 program or module:factory, as `trtcross build` takes it")
-    precisions: list[Precision] | None = Field(default=None, min_length=1, description="instead of the spec's")
+    precisions: list[Precision] | None = Field(
+        default=None, min_length=1, description="the precisions of this model, in place of the spec's"
+    )
 
 
 class Target(StrictModel):
-    """Where artifacts run."""
+    """A platform, backend and GPUs that artifacts are built for."""
 
     platform: Platform = Field(default=Platform.WINDOWS_X86_64, strict=False)
     backend: Backend = Field(default=Backend.TENSORRT_RTX, strict=False)
     version: Version | None = Field(
-        default=None, description="of TensorRT, such as 1.6; what is installed must begin with it"
+        default=None, description="TensorRT's version, such as 1.6; the installed one must begin with it"
     )
-    gpus: list[Capability] = Field(default_factory=list, description="sm_NN each; none: TensorRT-RTX's own set")
+    gpus: list[Capability] = Field(default_factory=list, description="sm_NN each; empty for TensorRT-RTX's default set")
     accelerator: str | None = Field(
-        default=None, description="build where there is this GPU, as Ray calls it: L4, A10G, H100"
+        default=None, description="build on a machine with this GPU, by Ray's name: L4, A10G, H100"
     )
-    verify: Level | None = Field(default=None, description="how far to verify; instead of the spec's")
+    verify: Level | None = Field(default=None, description="the level to verify to, in place of the spec's")
 
 
 class Machine(StrictModel):
-    """A machine other than the one that runs the matrix, which a workflow can reach."""
+    """A machine, other than the one that runs the matrix, that a workflow can use."""
 
     name: Name
     platform: Platform = Field(default=Platform.LINUX_X86_64, strict=False)
     gpus: list[Capability] = Field(default_factory=list)
     backends: dict[Annotated[Backend, Field(strict=False)], Version] = Field(
-        default_factory=dict, description="what it can build with, such as {tensorrt = '11.1'}"
+        default_factory=dict, description="the backends it can build with, such as {tensorrt = '11.1'}"
     )
-    runs_on: list[str] = Field(default_factory=list, description="a workflow runner's labels")
+    runs_on: list[str] = Field(default_factory=list, description="the labels of a workflow runner")
 
 
 class Exclusion(StrictModel):
     select: str = Field(description="a selector, such as 'vit*-bf16-*'")
-    reason: str = Field(default="excluded by the spec", description="what the plan says of it")
+    reason: str = Field(default="excluded by the spec", description="the reason that the plan gives")
 
 
 class Inclusion(Target, BuildSettings):
-    """One more cell."""
+    """An additional cell."""
 
     model: Name = Field(description="the name of one of the models")
     precision: Precision
 
 
 class Spec(StrictModel):
-    """The whole file."""
+    """The matrix file."""
 
     version: Literal[1]
     precisions: list[Precision] = Field(default=["fp32"], min_length=1)
-    verify: Level = Field(default="structure", description="how far to verify each artifact")
-    build: BuildSettings = Field(default=BuildSettings(), description="for every cell")
+    verify: Level = Field(default="structure", description="the level to verify each artifact to")
+    build: BuildSettings = Field(default=BuildSettings(), description="build options for every cell")
     models: dict[Name, ModelEntry] = Field(min_length=1)
     targets: list[Target] = Field(min_length=1)
     machines: list[Machine] = Field(default_factory=list)
