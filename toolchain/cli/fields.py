@@ -81,15 +81,24 @@ def _without_none(kind: Any) -> Any:
 
 
 def _click_type(kind: Any, metadata: list[Any]) -> Any:
-    low, high = (next((getattr(item, name) for item in metadata if hasattr(item, name)), None) for name in ("ge", "le"))
     if get_origin(kind) is Literal:
         return click.Choice(get_args(kind))
     if kind is bool:
         return None
     if any(isinstance(item, BeforeValidator) for item in metadata):  # it reads the text
         return click.STRING
-    if kind is int:
-        return click.IntRange(low, high)
-    if kind is float:
-        return click.FloatRange(low, high)
+    if kind in (int, float):
+        return _number_type(kind, metadata)
     return click.Path(path_type=Path) if kind is Path else None
+
+
+def _number_type(kind: type, metadata: list[Any]) -> Any:
+    """Returns click's type for a number within the bounds of its field (pydantic's ``ge``, ``gt``, ``le``, ``lt``)."""
+    bounds = {
+        name: getattr(item, name) for name in ("ge", "gt", "le", "lt") for item in metadata if hasattr(item, name)
+    }
+    if not bounds:
+        return kind
+    low, high = bounds.get("ge", bounds.get("gt")), bounds.get("le", bounds.get("lt"))
+    ranged: Any = click.IntRange if kind is int else click.FloatRange
+    return ranged(low, high, min_open="gt" in bounds, max_open="lt" in bounds)
