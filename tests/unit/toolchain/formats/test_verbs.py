@@ -41,6 +41,6 @@ def test_what_belongs_to_artifacts_alone_is_refused(trtcross: Trtcross, tmp_path
     arguments = ("convert", SCHEMA1 / "static.pt2", "--format", "engine", "-o", tmp_path / "out")
     done = trtcross(*arguments, "--target", "linux-x86_64")
     assert done.returncode == 2
-    assert "--target applies to artifacts alone" in done.stderr
+    assert "--target applies only to artifacts" in done.stderr
     assert trtcross(*arguments, "--engines", "beside").returncode == 2
     assert list(tmp_path.iterdir()) == []
