@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -29,3 +29,21 @@ def trtcross() -> Trtcross:
         return subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False, timeout=600)
 
     return run
+
+
+@pytest.fixture
+def memory_group() -> Iterator[Path]:
+    """A control group whose processes may have 700 MiB of memory."""
+    groups = Path("/sys/fs/cgroup")
+    first = groups / "memory" / f"trtcross-{os.getpid()}", "memory.limit_in_bytes"
+    second = groups / f"trtcross-{os.getpid()}", "memory.max"
+    folder, limit = first if (groups / "memory").is_dir() else second
+    try:
+        folder.mkdir()
+        (folder / limit).write_text(str(700 * 2**20))
+    except OSError as error:
+        pytest.skip(f"no control group can be made here: {error}")
+    try:
+        yield folder
+    finally:
+        folder.rmdir()

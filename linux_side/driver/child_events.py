@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import IO, Any
@@ -76,9 +77,19 @@ def _crashed(ended: ProcessEnd, log: IO[bytes], start: int | None, told: Mapping
     return BuildFailedError(
         f"the build process {ended}" + (f"; its last output:\n{tail}" if tail else ""),
         where=f"linux_side.driver.worker, phase {told.get('phase', 'import')!r}",
-        remedy=_after_a_kill(told) if ended.killed else "please report it, with this text",
+        remedy=_remedy(ended, told),
         ended=ended,
     )
+
+
+def _remedy(ended: ProcessEnd, told: Mapping[str, Any]) -> str:
+    if ended.killed:
+        return _after_a_kill(told)
+    if ended.signal == getattr(signal, "SIGBUS", None) and ended.signal is not None:
+        return (
+            "SIGBUS means that a file of weights became shorter, or its disk failed: build again while nothing writes"
+        )
+    return "please report it, with this text"
 
 
 def _after_a_kill(told: Mapping[str, Any]) -> str:

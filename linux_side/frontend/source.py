@@ -31,6 +31,7 @@ from linux_side.frontend.sliding_caches import ring_caches
 from linux_side.frontend.specialization import export_at_free_sizes, other_exports, takes_ranges
 from linux_side.frontend.structure import plain_program, plain_spec
 from linux_side.frontend.training import require_eval
+from linux_side.fx.mapped_files import file_state, require_unchanged
 from linux_side.fx.sizes import compute_sizes_in_integers
 from linux_side.guards.collect import ProgramGuards
 from linux_side.guards.locations import located_guards
@@ -98,6 +99,7 @@ def original_model(model: str) -> tuple[torch.nn.Module | ExportedProgram, tuple
 
 
 def _from_file(path: Path, options: BuildOptions) -> Source:
+    state = file_state(path)
     program, classes = read_program(path)
     forget_ranges_of_expressions(program)
     program = adopt_written_constants(program)
@@ -107,7 +109,9 @@ def _from_file(path: Path, options: BuildOptions) -> Source:
             where=str(path),
             remedy="save it with its example inputs, or build with --golden 0",
         )
-    return Source(path.stem, program, _record_saved(program, options) if options.golden else Recording(), classes)
+    golden = _record_saved(program, options) if options.golden else Recording()
+    require_unchanged(path, state)
+    return Source(path.stem, program, golden, classes)
 
 
 def _record_saved(program: ExportedProgram, options: BuildOptions) -> Recording:

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from toolchain.errors import BuildFailedError
+
 _SMAPS = Path("/proc/self/smaps")
 _DELETED = " (deleted)"
 
@@ -43,6 +45,28 @@ def file_state(path: Path) -> tuple[int, int, int, int]:
     """Returns device, inode, size and time of change of a file, which differ after a write or a replacement."""
     status = path.stat()
     return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
+
+
+def require_unchanged(path: Path, state: tuple[int, int, int, int]) -> None:
+    """Requires that a file is what it was.
+
+    Args:
+        path: the file of weights that are mapped.
+        state: its state when it was mapped, from :func:`file_state`.
+
+    Raises:
+        BuildFailedError: the file was written to or replaced, so what was read from it is unknown.
+    """
+    try:
+        now = file_state(path)
+    except OSError:
+        return  # the file was deleted; its mapped content is unchanged
+    if now != state:
+        raise BuildFailedError(
+            "the model's weights were written to while they were built, and what was read is not known",
+            where=str(path),
+            remedy="build again while nothing writes to that file",
+        )
 
 
 def _read() -> Iterator[Mapping]:

@@ -13,8 +13,7 @@ from pathlib import Path
 import torch
 from torch.export import ExportedProgram
 
-from linux_side.fx.mapped_files import MappedFiles, file_state
-from toolchain.errors import BuildFailedError
+from linux_side.fx.mapped_files import MappedFiles, file_state, require_unchanged
 
 # Storages of fewer bytes stay in memory: together they are small.
 LEAST = 64 * 2**10
@@ -73,16 +72,7 @@ class Spill:
             BuildFailedError: a file was written to or replaced, so what was read from it is unknown.
         """
         for path, state in self._sources.items():
-            try:
-                now = file_state(path)
-            except OSError:
-                continue  # the file was deleted; its mapped content is unchanged
-            if now != state:
-                raise BuildFailedError(
-                    "the model's weights were written to while they were built, and what was read is not known",
-                    where=str(path),
-                    remedy="build again while nothing writes to that file",
-                )
+            require_unchanged(path, state)
 
 
 def joined(matrices: Sequence[torch.Tensor], folder: Path) -> torch.Tensor:

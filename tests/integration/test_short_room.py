@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -18,8 +19,6 @@ pytestmark = [
 ]
 
 MODEL = "benchmarks.scale:perceptron"
-GROUPS = Path("/sys/fs/cgroup")
-LIMIT = 700 * 2**20
 
 
 @pytest.fixture
@@ -48,33 +47,17 @@ def test_a_spool_that_fills_is_said_to_be_full_and_nothing_is_left(
     assert not list(small_spool.glob("trtcross-*")) and [path.name for path in tmp_path.iterdir()] == ["spool"]
 
 
-@pytest.fixture
-def group() -> Iterator[Path]:
-    """A control group whose processes may use 700 MiB of memory."""
-    first = GROUPS / "memory" / f"trtcross-{os.getpid()}", "memory.limit_in_bytes"
-    second = GROUPS / f"trtcross-{os.getpid()}", "memory.max"
-    folder, limit = first if (GROUPS / "memory").is_dir() else second
-    try:
-        folder.mkdir()
-        (folder / limit).write_text(str(LIMIT))
-    except OSError as error:
-        pytest.skip(f"no control group can be made here: {error}")
-    try:
-        yield folder
-    finally:
-        folder.rmdir()
-
-
-def test_a_memory_limit_that_is_met_in_convert_is_said_with_the_estimate(group: Path, tmp_path: Path) -> None:
+def test_a_memory_limit_that_is_met_in_convert_is_said_with_the_estimate(memory_group: Path, tmp_path: Path) -> None:
+    """A model of so few weights is not refused beforehand, although its estimate is above the limit of 700 MiB."""
     spool = tmp_path / "spool"
     spool.mkdir()
     joined = 'echo $$ > $0/cgroup.procs && exec "$@"'
     out = str(tmp_path / "out.pt2")
     command = [sys.executable, "-m", "toolchain", "build", MODEL, "-o", out, "-q", "--no-cache", "--golden", "0"]
     done = subprocess.run(
-        ["sh", "-c", joined, str(group), *command],
+        ["sh", "-c", joined, str(memory_group), *command],
         cwd=ROOT,
-        env={**os.environ, "TMPDIR": str(spool), "BENCHMARK_MIB": "240"},
+        env={**os.environ, "TMPDIR": str(spool), "BENCHMARK_MIB": "180"},
         capture_output=True,
         text=True,
         check=False,
@@ -84,3 +67,74 @@ def test_a_memory_limit_that_is_met_in_convert_is_said_with_the_estimate(group: 
     assert "was killed by SIGKILL" in done.stderr and "phase 'convert'" in done.stderr
     assert "too little memory" in done.stderr and "was estimated to need" in done.stderr
     assert not list(spool.glob("trtcross-*")) and [path.name for path in tmp_path.iterdir()] == ["spool"]
+
+
+def test_a_program_that_a_memory_limit_cannot_hold_is_refused_before_the_work(
+    memory_group: Path, tmp_path: Path
+) -> None:
+    model, spool = tmp_path / "model.pt2", tmp_path / "spool"
+    spool.mkdir()
+    with model.open("wb") as file:
+        file.write(b"PK\x03\x04")
+        file.truncate(2**30)  # a file with a hole
+    joined = 'echo $$ > $0/cgroup.procs && exec "$@"'
+    command = [sys.executable, "-m", "toolchain", "build", str(model), "-o", str(tmp_path / "out.pt2"), "--no-cache"]
+    environment = {**os.environ, "TMPDIR": str(spool)}
+    done = subprocess.run(
+        ["sh", "-c", joined, str(memory_group), *command],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert done.returncode == 7, done.stderr
+    assert "estimated to need 2.68 GiB of memory" in done.stderr and " MiB is free" in done.stderr
+    assert "this machine's memory" in done.stderr and not list(spool.glob("trtcross-*"))
+
+
+_NO_LINKS = """
+import os, sys
+
+def refuse(event, arguments):
+    if event == "os.link":
+        raise PermissionError(1, "Operation not permitted", arguments[0])
+
+sys.addaudithook(refuse)
+with open(os.environ["STARTED"], "a") as file:
+    file.write("one\\n")
+"""
+
+
+def test_a_build_needs_no_hard_links(tmp_path: Path) -> None:
+    """Every process of the build is refused hard links, with the error that FAT gives.
+
+    This is a fake, because file systems without hard links cannot be mounted where tests run: Linux's own are not
+    built into every kernel, and those of FUSE have to be installed. Once it was seen on a FAT by FUSE.
+    """
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site" / "sitecustomize.py").write_text(_NO_LINKS)
+    environment = {
+        **os.environ,
+        "PYTHONPATH": f"{tmp_path / 'site'}{os.pathsep}{ROOT}",
+        "STARTED": str(tmp_path / "started"),
+        "BENCHMARK_MIB": "16",
+        "TRTCROSS_CACHE": str(tmp_path / "cache"),
+        "TRTCROSS_CACHE_SIZE": "1GiB",
+    }
+    linked = "import os, sys; os.link(sys.argv[1], sys.argv[1] + '2')"
+    refused = subprocess.run(
+        [sys.executable, "-c", linked, str(tmp_path / "started")],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "Operation not permitted" in refused.stderr
+    command = [sys.executable, "-m", "toolchain", "build", MODEL, "-o", str(tmp_path / "out.pt2"), "--json"]
+    for from_cache in (False, True):
+        done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        assert json.loads(done.stdout)["manifest"]["build"]["from_cache"] is from_cache
+    assert len((tmp_path / "started").read_text().split()) >= 5  # each build's own process too

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -12,10 +12,12 @@ if TYPE_CHECKING:
 else:
     torch = pytest.importorskip("torch")
 
+from linux_side.frontend import source
 from linux_side.frontend.program_file import read_program
 from linux_side.fx.mapped_files import MappedFiles
+from linux_side.options import BuildOptions
 from toolchain.container.reader import Container
-from toolchain.errors import UsageError
+from toolchain.errors import BuildFailedError, UsageError
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/smaps").exists(), reason="mappings are told apart by Linux")
 
@@ -55,3 +57,17 @@ def test_a_damaged_weight_is_refused(saved: Path) -> None:
         file.write(b"\xff\xff")
     with pytest.raises(UsageError, match="the program is damaged: data/weights/weight_"):
         read_program(saved)
+
+
+def test_a_program_that_is_written_to_while_it_is_loaded_is_refused(
+    saved: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def read_and_touch(path: Path) -> Any:
+        found = read_program(path)
+        with path.open("r+b") as file:
+            file.write(file.read(1))
+        return found
+
+    monkeypatch.setattr(source, "read_program", read_and_touch)
+    with pytest.raises(BuildFailedError, match="were written to while they were built"):
+        source.load_source(str(saved), BuildOptions(golden=0))
