@@ -77,7 +77,7 @@ def test_a_file_that_is_none_of_its_own_is_told(written: Path, tmp_path: Path) -
     folder = tmp_path / "engines"
     shutil.copytree(written, folder)
     (folder / "golden" / "extra.bin").write_bytes(b"")
-    with pytest.raises(MalformedArtifactError, match=r"'golden/extra\.bin', which is none of its files"):
+    with pytest.raises(MalformedArtifactError, match=r"'golden/extra\.bin', which is not one of its files"):
         verify_engine_folder(folder)
 
 
@@ -86,7 +86,7 @@ def test_a_link_to_a_folder_of_other_files_is_told(written: Path, tmp_path: Path
     folder = tmp_path / "engines"
     shutil.copytree(written, folder)
     (folder / "more").symlink_to(written, target_is_directory=True)
-    with pytest.raises(MalformedArtifactError, match=r"'more', which is none of its files"):
+    with pytest.raises(MalformedArtifactError, match=r"'more', which is not one of its files"):
         verify_engine_folder(folder)
 
 
