@@ -87,7 +87,8 @@ def _remedy(ended: ProcessEnd, told: Mapping[str, Any]) -> str:
         return _after_a_kill(told)
     if ended.signal == getattr(signal, "SIGBUS", None) and ended.signal is not None:
         return (
-            "SIGBUS means that a file of weights became shorter, or its disk failed: build again while nothing writes"
+            "SIGBUS means that a file of weights became shorter, or its disk failed: build again while nothing writes "
+            "to that file"
         )
     return "please report it, with this text"
 

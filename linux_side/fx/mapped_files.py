@@ -48,11 +48,11 @@ def file_state(path: Path) -> tuple[int, int, int, int]:
 
 
 def require_unchanged(path: Path, state: tuple[int, int, int, int]) -> None:
-    """Requires that a file is what it was.
+    """Requires that a file has not changed since it was mapped.
 
     Args:
-        path: the file of weights that are mapped.
-        state: its state when it was mapped, from :func:`file_state`.
+        path: the file with the mapped weights.
+        state: the result of :func:`file_state` when it was mapped.
 
     Raises:
         BuildFailedError: the file was written to or replaced, so what was read from it is unknown.

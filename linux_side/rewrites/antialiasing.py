@@ -1,7 +1,7 @@
-"""Antialiased resizing, which Torch-TensorRT does not convert, as two products with matrices of weights.
+"""Decomposes antialiased resizing, which Torch-TensorRT does not convert, into two products with matrices of weights.
 
-Such a resize is separable: each output row is a weighted mean of input rows, each output column of input columns. The
-weights depend on the sizes alone. For fixed sizes the matrices are constants; otherwise the engine computes them.
+Such a resize is separable: each output row is a weighted mean of input rows, and each output column of input columns.
+The weights depend only on the sizes. For fixed sizes the matrices are constants; otherwise the engine computes them.
 """
 
 from __future__ import annotations
@@ -41,15 +41,15 @@ def antialiased(
     """``aten._upsample_bilinear2d_aa`` and ``aten._upsample_bicubic2d_aa``, of ``(N, C, H, W)``.
 
     Args:
-        filter_: the weight of an input element, by its distance in steps.
-        x: the picture; halves are computed in fp32.
+        filter_: returns the weight of an input element, given its distance in steps.
+        x: the image; halves are computed in fp32.
         output_size: height and width of the result.
         align_corners: whether the outermost elements keep their places.
-        scales_h: output rows for each input row; by the sizes where it is None.
-        scales_w: the same of columns.
+        scales_h: output rows for each input row; None to derive the factor from the sizes.
+        scales_w: output columns for each input column; None as for ``scales_h``.
 
     Returns:
-        NotImplemented for bytes, which PyTorch rounds in its own way.
+        The result; NotImplemented for bytes, which PyTorch rounds in its own way.
     """
     if not x.is_floating_point():
         return NotImplemented
@@ -60,7 +60,7 @@ def antialiased(
 
 
 def _weights(filter_: Filter, x: Tensor, dim: int, size: Size, align_corners: bool, factor: float | None) -> Tensor:
-    """The matrix of ``(size, x.shape[dim])`` whose rows have the sum 1."""
+    """Returns the weights of one dimension, ``(size, x.shape[dim])``; each row has the sum 1."""
 
     def number(value: Any) -> Tensor:
         return torch.scalar_tensor(value, dtype=x.dtype, device=x.device)

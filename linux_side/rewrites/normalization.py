@@ -1,7 +1,7 @@
-"""Batch norm of sequences.
+"""Decomposes batch norm of sequences.
 
-Upstream's converter reshapes to a fourth dimension and back, which TensorRT refuses where two sizes vary: a reshape
-leaves one size open.
+Upstream's converter reshapes to four dimensions and back. TensorRT refuses that if two sizes vary, because a reshape
+can infer only one size.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ _aten = torch.ops.aten
 
 
 def batch_norm(x: Tensor, *parameters: Any) -> Any:
-    """``aten._native_batch_norm_legit_no_training``: of ``(N, C, L)`` as of ``(N, C, L, 1)``, where N and L vary.
+    """``aten._native_batch_norm_legit_no_training`` of ``(N, C, L)`` as that of ``(N, C, L, 1)``, if two sizes vary.
 
     Returns:
-        NotImplemented where there is nothing to change.
+        The result; NotImplemented for any other input.
     """
     if x.dim() != 3 or sum(not isinstance(size, int) for size in x.shape) < 2:
         return NotImplemented
