@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Collection, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -13,6 +14,7 @@ import torch
 from torch.export import ExportedProgram
 from torch.utils import _pytree as pytree
 
+from linux_side.frontend.data_attributes import DataAttributes
 from linux_side.frontend.dynamic_shapes import (
     enlarge_unit_dimensions,
     profiles_for,
@@ -263,7 +265,7 @@ def export_program(
 
 
 def _exported(model: torch.nn.Module, args: Any, kwargs: Any, shapes: Any, strict: bool) -> ExportedProgram:
-    with ring_caches(model):
+    with ring_caches(model), nullcontext() if strict else DataAttributes(model):
         return torch.export.export(model, args, kwargs, dynamic_shapes=shapes, strict=strict)
 
 

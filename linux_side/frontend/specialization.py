@@ -20,7 +20,7 @@ from linux_side.frontend.failed_export import failed_export
 from linux_side.guards.collect import ProgramGuards
 from linux_side.guards.ranges import is_input
 from linux_side.options import DynamicDimension
-from toolchain.errors import BuildFailedError
+from toolchain.errors import BuildFailedError, TrtcrossError
 from toolchain.guards.bounds import Range
 from toolchain.guards.grammar import Size
 from toolchain.text import first_line
@@ -74,6 +74,8 @@ def export_at_free_sizes(
         calls.append(given)
         try:
             return export(given), given
+        except TrtcrossError:
+            raise
         except Exception as error:
             fixed = _fixed_sizes(error, dynamic, names, given)
             tried.append(fixed)

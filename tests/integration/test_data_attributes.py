@@ -1,0 +1,77 @@
+"""Models that use ``.data`` of a tensor in forward: weights that are merged at each call, activations, state."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from tests.integration.harness import assert_right, build_here
+from toolchain.errors import BuildFailedError
+
+pytestmark = pytest.mark.rtx
+
+Forward = Callable[["Branches", Tensor], Tensor]
+
+
+class Branches(nn.Module):
+    """Two branches, and a convolution that another forward may give their weights."""
+
+    def __init__(self, forward: Forward) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.wide, self.narrow, self.merged = nn.Conv2d(3, 4, 3, padding=1), nn.Conv2d(3, 4, 1), nn.Conv2d(3, 4, 1)
+        self.own = forward
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.own(self, x)
+
+
+def _merges(model: Branches, x: Tensor) -> Tensor:
+    weight = model.wide.weight.data.clone().detach() + nn.functional.pad(model.narrow.weight.data, (1, 1, 1, 1))
+    model.merged.weight.data = weight.contiguous()
+    model.merged.bias.data = model.wide.bias.data + model.narrow.bias.data
+    return nn.functional.conv2d(x, model.merged.weight, model.merged.bias, padding=1).relu()
+
+
+def _reads(model: Branches, x: Tensor) -> Tensor:
+    return model.wide(x) / model.wide.weight.data.abs().amax() + x.data.mean()
+
+
+def _clamps(model: Branches, x: Tensor) -> Tensor:
+    y: Tensor = model.wide(x)
+    y.data = y.data.clamp(0, 1)
+    return y * 2
+
+
+def _halves(model: Branches, x: Tensor) -> Tensor:
+    model.wide.weight.data = model.wide.weight.data * 0.5
+    return model.wide(x).relu()
+
+
+def _halves_after_use(model: Branches, x: Tensor) -> Tensor:
+    y: Tensor = model.wide(x)
+    model.wide.weight.data = torch.zeros_like(model.wide.weight)
+    return y.relu()
+
+
+def _picture(batch: int, size: int) -> tuple[Tensor]:
+    return (torch.randn(batch, 3, size, size, generator=torch.Generator().manual_seed(size)),)
+
+
+@pytest.mark.parametrize("forward", [_merges, _reads, _clamps])
+def test_a_model_that_uses_data_in_forward_is_right_at_each_call(tmp_path: Path, forward: Forward) -> None:
+    model = Branches(forward).requires_grad_(False)
+    built = build_here(model, _picture(1, 8), folder=tmp_path, dynamic=("x.0=1:1:4", "x.2=4:8:9", "x.3=4:8:9"))
+    assert len(built.artifact.engines) == 1 and not built.artifact.manifest.fallback
+    assert_right(built, Branches(forward), _picture(1, 8), other_args=[_picture(4, 9), _picture(1, 8), _picture(2, 4)])
+
+
+@pytest.mark.parametrize("forward", [_halves, _halves_after_use])
+def test_a_weight_that_differs_from_call_to_call_is_refused_by_its_name(tmp_path: Path, forward: Forward) -> None:
+    with pytest.raises(BuildFailedError, match=r"wide\.weight\.data in forward .* no such state") as error:
+        build_here(Branches(forward).requires_grad_(False), _picture(1, 8), folder=tmp_path)
+    assert "register_buffer" in str(error.value.remedy)
