@@ -213,7 +213,7 @@ def test_commands_have_the_real_file_name_and_a_button(browser: Any, pages: dict
         assert "ARTIFACT" not in tab.inner_text("main")
 
 
-def test_a_reason_is_said_once(browser: Any, pages: dict[str, Path]) -> None:
+def test_a_reason_is_shown_once(browser: Any, pages: dict[str, Path]) -> None:
     with shown(browser, pages["checked"]) as (tab, _):
         needs = tab.get_by_role("region", name="What the artifact needs")
         assert needs.get_by_text("no NVIDIA driver").count() == 1

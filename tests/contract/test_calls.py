@@ -78,7 +78,7 @@ def test_our_calls_fit(wheel: Wheel, sources: dict[Wheel, Sources]) -> None:
 
 
 @pytest.mark.parametrize("wheel", OLDER, ids=str)
-def test_releases_that_we_do_not_claim_are_told_apart(wheel: Wheel, sources: dict[Wheel, Sources]) -> None:
+def test_releases_that_we_do_not_claim_have_misfits(wheel: Wheel, sources: dict[Wheel, Sources]) -> None:
     # These are real changes of upstream: 2.14 added inputs with several profiles. A release that fits could be claimed.
     assert misfits(our_uses(wheel, sources[wheel]))
 

@@ -36,7 +36,7 @@ def test_a_cached_wheel_needs_no_index(wheel_files: dict[Wheel, Path], tmp_path:
 
 
 @pytest.mark.usefixtures("no_index")
-def test_an_unreachable_index_is_told_apart(tmp_path: Path) -> None:
+def test_an_unreachable_index_has_an_error_of_its_own(tmp_path: Path) -> None:
     with pytest.raises(IndexUnreachableError, match="tensorrt-cu13-bindings"):
         fetch(WHEEL, tmp_path)
 

@@ -508,7 +508,7 @@ except IncompatibleError as error:
 """
 
 
-def test_a_process_that_sees_no_gpu_is_told() -> None:
+def test_a_process_that_sees_no_gpu_gets_an_error_about_the_gpu() -> None:
     assert "GPU" in run_alone(_NO_GPU, named("two_outputs-fp32"), CUDA_VISIBLE_DEVICES="")
 
 

@@ -43,7 +43,7 @@ def size(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("warm_builds")
-def test_convert_is_told_in_steps_and_an_exception_of_the_callback_ends_the_build(tmp_path: Path, spool: Path) -> None:
+def test_convert_reports_steps_and_an_exception_of_the_callback_ends_the_build(tmp_path: Path, spool: Path) -> None:
     from linux_side import build
 
     events: list[dict[str, Any]] = []

@@ -54,7 +54,7 @@ def test_an_artifact_holds_the_programs_padding_and_says_what_eager_gives(tmp_pa
     assert "the model itself gives another" in warning
 
 
-def test_the_commands_repeat_what_was_said(tmp_path: Path, warm_trtcross: Trtcross) -> None:
+def test_the_commands_repeat_the_warnings_of_the_build(tmp_path: Path, warm_trtcross: Trtcross) -> None:
     out = tmp_path / "out.pt2"
     result = warm_trtcross("build", f"{MODULE}:padded_encoder", "-o", out, "--json")
     assert result.returncode == 0, result.stderr
@@ -109,7 +109,9 @@ def test_golden_of_a_model_in_halves_is_computed_in_fp32_and_the_manifest_and_th
     assert "1 sample(s), computed in fp32" in page.read_text()
 
 
-def test_golden_that_is_rounded_itself_is_said_by_the_manifest_and_the_page(tmp_path: Path, trtcross: Trtcross) -> None:
+def test_the_manifest_and_the_page_report_golden_data_that_is_rounded_itself(
+    tmp_path: Path, trtcross: Trtcross
+) -> None:
     out, page = tmp_path / "out.pt2", tmp_path / "page.html"
     result = trtcross("build", "tests.integration.cases.halves:rounded_positions", "-o", out, "--json")
     assert result.returncode == 0, result.stderr

@@ -206,7 +206,7 @@ def test_profiles_that_the_model_does_not_take_are_refused_with_the_nearest_size
     assert all(word in str(raised.value) for word in words), str(raised.value)
 
 
-def test_a_guard_that_the_grammar_cannot_say_is_refused_with_the_line_of_the_model(tmp_path: Path) -> None:
+def test_a_guard_that_the_grammar_cannot_express_is_refused_with_the_line_of_the_model(tmp_path: Path) -> None:
     def seven_tenths(linear: nn.Linear, x: Tensor, _: Any) -> Tensor:
         return linear(x) * 3 if int(x.shape[1] * 0.7) > 3 else linear(x)
 

@@ -191,7 +191,7 @@ version = "1.6"
 """
 
 
-def test_a_build_that_was_killed_is_given_more_memory_and_one_that_speaks_of_kills_is_not(
+def test_a_killed_build_gets_more_memory_and_one_that_only_mentions_a_kill_does_not(
     tmp_path: Path, warm_trtcross: Trtcross
 ) -> None:
     """Both mention SIGKILL; only the way in which the process ended distinguishes them."""

@@ -33,7 +33,7 @@ def chosen(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         yield folder / "chosen.pt2"
 
 
-def test_the_plan_lies_beside_the_artifact_and_gives_the_same_engine(chosen: Path, tmp_path: Path) -> None:
+def test_the_plan_is_written_beside_the_artifact_and_gives_the_same_engine(chosen: Path, tmp_path: Path) -> None:
     plan = json.loads(chosen.with_suffix(".precision.json").read_text())
     assert plan["keep_fp32"] == ["fragile"] and plan["reached"] < plan["tolerance"] == 5e-3
     again = build(MODEL, tmp_path / "again.pt2", precision_plan=str(chosen.with_suffix(".precision.json")), cache=False)

@@ -84,7 +84,7 @@ def test_no_input_name_makes_an_artifact_of_a_program(tmp_path: Path) -> None:
         assert [value.name for value in artifact.manifest.inputs] == ["t", "lt", "default", "engine"]
 
 
-def test_an_artifact_is_still_told_from_a_program(tmp_path: Path) -> None:
+def test_an_artifact_is_still_distinguished_from_a_program(tmp_path: Path) -> None:
     path = saved(Tiny(), (torch.ones(2, 8),), tmp_path / "tiny.pt2")
     build(str(path), tmp_path / "artifact.pt2", cache=False).close()
     with pytest.raises(UsageError, match="an artifact already"):
@@ -133,7 +133,7 @@ def test_no_program_is_called_no_program(content: bytes, tmp_path: Path) -> None
         read_program(path)
 
 
-def test_what_torch_cannot_read_of_a_program_is_said(tmp_path: Path) -> None:
+def test_a_program_that_torch_cannot_read_is_a_usage_error(tmp_path: Path) -> None:
     path = saved(Tiny(), (torch.ones(2, 8),), tmp_path / "tiny.pt2")
     out = tmp_path / "other.pt2"
     with zipfile.ZipFile(path) as source, zipfile.ZipFile(out, "w", zipfile.ZIP_STORED) as target:

@@ -75,7 +75,7 @@ def test_numbers_that_were_drawn_before_the_call_are_constants(tmp_path: Path) -
 
 
 @pytest.mark.parametrize("name", ["randn", "randint_like", "bernoulli in place", "uniform from"])
-def test_what_draws_is_told_no_device_but_that_of_load(tmp_path: Path, name: str) -> None:
+def test_random_operators_get_the_device_of_load_only(tmp_path: Path, name: str) -> None:
     """``load`` writes its device wherever the graph names one; nothing may be left to PyTorch's default."""
     built = build(randomness.between_engines(name), tmp_path)
     nodes = built.artifact.graph()["graph_module"]["graph"]["nodes"]

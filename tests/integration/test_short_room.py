@@ -36,7 +36,7 @@ def small_spool(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Path
 
 
 @pytest.mark.parametrize(("small_spool", "phase"), [(24, "export"), (90, "convert")], indirect=["small_spool"])
-def test_a_spool_that_fills_is_said_to_be_full_and_nothing_is_left(
+def test_a_full_spool_is_reported_and_nothing_is_left(
     small_spool: Path, phase: str, tmp_path: Path, warm_trtcross: Trtcross, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TMPDIR", str(small_spool))
@@ -47,7 +47,7 @@ def test_a_spool_that_fills_is_said_to_be_full_and_nothing_is_left(
     assert not list(small_spool.glob("trtcross-*")) and [path.name for path in tmp_path.iterdir()] == ["spool"]
 
 
-def test_a_memory_limit_that_is_met_in_convert_is_said_with_the_estimate(memory_group: Path, tmp_path: Path) -> None:
+def test_a_memory_limit_that_convert_exceeds_is_reported_with_the_estimate(memory_group: Path, tmp_path: Path) -> None:
     """A model of so few weights is not refused beforehand, although its estimate is above the limit of 700 MiB."""
     spool = tmp_path / "spool"
     spool.mkdir()

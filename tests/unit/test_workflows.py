@@ -103,7 +103,7 @@ def leg(*arguments: object, **environment: str) -> subprocess.CompletedProcess[s
     return subprocess.run(command, env={**os.environ, **environment}, capture_output=True, text=True, check=False)
 
 
-def test_the_verifying_leg_keeps_what_was_said(tmp_path: Path) -> None:
+def test_the_verifying_leg_keeps_the_documents(tmp_path: Path) -> None:
     (tmp_path / "artifacts").mkdir()
     Handmade().write(tmp_path / "artifacts" / "good.pt2")
     done = leg("verify", tmp_path / "artifacts", tmp_path / "legs")

@@ -138,7 +138,7 @@ WRONG_DYNAMIC = {
 
 
 @pytest.mark.parametrize("text", WRONG_DYNAMIC)
-def test_a_wrong_dynamic_dimension_is_told_which_part_is_wrong(text: str) -> None:
+def test_the_error_of_a_wrong_dynamic_dimension_names_the_wrong_part(text: str) -> None:
     with pytest.raises(UsageError) as caught:
         DynamicDimension.parse(text)
     assert WRONG_DYNAMIC[text] in caught.value.problem and "such as x.0=1:4:8" in str(caught.value.remedy)

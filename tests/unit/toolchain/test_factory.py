@@ -185,7 +185,7 @@ def test_a_file_does_not_hide_pythons_own_modules(folder: Path) -> None:
     assert not call_factory(f"{path}:factory").startswith(str(folder))
 
 
-def test_names_of_factories_and_of_files_are_told_apart(tmp_path: Path) -> None:
+def test_names_of_factories_and_of_files_are_distinguished(tmp_path: Path) -> None:
     assert all(map(is_factory, ("models:resnet", "a.b:c", "./a.py:f", "/x/y z.py:f", "C:\\models\\a.py:f")))
     assert not any(map(is_factory, ("model.pt2", ":f", "models:", "C:\\models\\a.pt2", "models:a.b")))
     if sys.platform != "win32":  # which has no such name

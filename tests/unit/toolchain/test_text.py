@@ -125,7 +125,7 @@ def test_base64_that_is_refused(text: bytes, chunk: int) -> None:
 
 
 @given(st.lists(st.binary(max_size=50), max_size=5), st.text(st.characters(exclude_characters='"')))
-def test_engines_lie_where_the_layout_says(engines: list[bytes], words: str) -> None:
+def test_engines_are_where_the_layout_says(engines: list[bytes], words: str) -> None:
     skeleton = (words + "".join(f'["{engine_token(i)}"]' for i in range(len(engines)))).encode("utf-8", "replace")
     layout = lay_out(skeleton, [len(engine) for engine in engines])
     encoded = [base64.b64encode(engine) for engine in engines]

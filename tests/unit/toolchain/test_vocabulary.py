@@ -207,7 +207,7 @@ GPU_NAMES = {
 
 
 @pytest.mark.parametrize("name", GPU_NAMES)
-def test_a_gpus_name_is_told_its_compute_capability(name: str) -> None:
+def test_the_remedy_for_a_gpus_name_is_its_compute_capability(name: str) -> None:
     with pytest.raises(UsageError) as caught:
         ComputeCapability.parse(name)
     assert f"--gpu {GPU_NAMES[name]}" in str(caught.value.remedy)

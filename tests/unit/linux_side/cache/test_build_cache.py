@@ -128,7 +128,7 @@ def no_zip(artifact: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", [cut_in_half, empty, take_out_the_manifest, another_builds, no_zip, Path.unlink])
-def test_a_damaged_entry_is_said_removed_and_made_again(damage: Any, cache: BuildCache, tmp_path: Path) -> None:
+def test_a_damaged_entry_is_reported_removed_and_made_again(damage: Any, cache: BuildCache, tmp_path: Path) -> None:
     path, out, warnings = add(cache, tmp_path), tmp_path / "out.pt2", list[str]()
     damage(cache.folder / KEY / "artifact.pt2")
     assert not fetch(cache, KEY, out, {}, warnings.append)
@@ -232,7 +232,7 @@ def test_a_cache_that_is_locked_for_long_keeps_no_build_waiting(
     assert len(warnings) == 1 and "could not be acquired" in warnings[0] and "not kept" in warnings[0]
 
 
-def test_a_cache_that_cannot_be_used_is_said_once_for_each_use(tmp_path: Path) -> None:
+def test_an_unusable_cache_is_reported_once_for_each_use(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("no folder")
     cache, warnings = BuildCache(tmp_path / "file" / "cache", 2**30), list[str]()
     assert not fetch(cache, KEY, tmp_path / "out.pt2", {}, warnings.append)
@@ -388,7 +388,7 @@ def test_prune(shared: BuildCache, monkeypatch: pytest.MonkeyPatch) -> None:
     assert run_store("list")[0].exit_code == 2
 
 
-def test_a_store_that_cannot_be_written_to_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_store_that_cannot_be_read_names_the_variable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").write_text("no folder")
     monkeypatch.setenv("TRTCROSS_CACHE", str(tmp_path / "file" / "cache"))
     result, document = run_store("list")

@@ -113,7 +113,7 @@ def test_a_disk_that_will_not_do_is_refused(free: dict[str, int], tmp_path: Path
         require(8 * GIB, tmp_path)
 
 
-def test_of_a_small_model_nothing_is_said(free: dict[str, int], tmp_path: Path) -> None:
+def test_a_small_model_gets_no_warning(free: dict[str, int], tmp_path: Path) -> None:
     free.update(memory=2**20, disk=2**20)
     assert require(2**20, tmp_path) == []
 

@@ -43,7 +43,7 @@ def test_a_stage_sees_an_option_from_its_own_on_and_not_before(name: str) -> Non
         assert (stage_key(stage, "m:a", options) == stage_key(stage, "m:a", before)) is not seen or stage == "write"
 
 
-def test_tensorrt_is_told_of_the_platform_from_the_beginning() -> None:
+def test_every_stage_of_tensorrt_sees_the_platform() -> None:
     options = BuildOptions(backend="tensorrt", target="linux-x86_64")
     assert all(seen_by(stage, options).target == options.target for stage in STAGES)
 

@@ -43,7 +43,7 @@ def test_sizes_have_commas_of_their_own_and_names_that_windows_takes() -> None:
         (["precision=fp32"], "m-{precision.pt2", "cannot be filled in", ""),
     ],
 )
-def test_what_is_wrong_is_said_before_any_work(texts: list[str], out: str, problem: str, remedy: str) -> None:
+def test_wrong_variants_are_refused_before_any_work(texts: list[str], out: str, problem: str, remedy: str) -> None:
     with pytest.raises(UsageError) as caught:
         variants(texts, {}, out)
     assert problem in caught.value.problem

@@ -74,7 +74,7 @@ def test_a_program_that_draws_has_none_even_if_the_model_seeds_itself() -> None:
     assert not record((Case(forward).eval(), (cases.X,))).samples
 
 
-def test_values_that_prove_nothing_are_said() -> None:
+def test_values_that_prove_nothing_are_reported() -> None:
     assert record(cases.not_finite()).warnings == [
         "the golden output 0 is NaN in 16 of its 32 values",
         "the golden output 1 is infinite in 16 of its 32 values",
@@ -142,7 +142,7 @@ def test_a_saved_program_that_differs_from_itself_has_no_golden_output(tmp_path:
     assert not recording.samples and "aten.randn_like.default" in recording.warnings[0]
 
 
-def test_a_sample_that_the_program_refuses_is_left_out_and_said() -> None:
+def test_a_sample_that_the_program_refuses_is_left_out_and_reported() -> None:
     recording = record(cases.rows_by_index(), 3, "x.0=2:4:9")
     assert shapes(recording) == [[(4, 8), (3,)], [(9, 8), (3,)]]
     assert recording.warnings == [
@@ -151,7 +151,7 @@ def test_a_sample_that_the_program_refuses_is_left_out_and_said() -> None:
     ]
 
 
-def test_a_sample_that_would_take_too_long_is_left_out_and_said(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_sample_that_would_take_too_long_is_left_out_and_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     pair = (torch.nn.Linear(8, 3).eval(), (cases.X,))
     monkeypatch.setattr(golden._Recorder, "_timed", slow(golden._Recorder._timed, 20.0))
     recording = record(pair, 3, "input.0=2:4:16")
@@ -172,7 +172,7 @@ def slow(timed: Any, seconds: float) -> Any:
     return lambda self, leaves: (timed(self, leaves)[0], seconds)
 
 
-def test_a_sample_that_would_take_too_much_memory_is_left_out_and_said(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_sample_that_would_take_too_much_memory_is_left_out_and_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     """The model's peak holds its input, both products and the sums of rows: 16 KiB at 16 rows, 16 MiB at 512."""
     monkeypatch.setattr(golden, "free_memory", lambda: 2 * 2**20)
     model = Case(lambda s, x: (x @ x.T).relu().sum(1)).eval()
@@ -204,7 +204,7 @@ def test_a_sample_that_fails_leaves_the_state_as_it_was() -> None:
     assert torch.equal(second.outputs[0], first.outputs[0] + 1)
 
 
-def test_a_model_that_fails_at_a_size_which_the_program_takes_is_said() -> None:
+def test_a_model_that_fails_at_a_size_which_the_program_takes_is_reported() -> None:
     def forward(_: Any, x: torch.Tensor) -> torch.Tensor:
         if not torch.compiler.is_exporting() and x.shape[0] > 4:
             raise ValueError("too many rows")
@@ -216,7 +216,7 @@ def test_a_model_that_fails_at_a_size_which_the_program_takes_is_said() -> None:
     assert warning.startswith("on golden sample 2,") and warning.endswith("itself raised ValueError: too many rows")
 
 
-def test_a_model_that_fails_by_itself_is_told_apart_from_one_that_torch_cannot_export() -> None:
+def test_a_model_that_fails_by_itself_is_distinguished_from_one_that_torch_cannot_export() -> None:
     def fails(_: Any, x: torch.Tensor) -> torch.Tensor:
         raise ValueError("no weights")
 

@@ -45,7 +45,7 @@ def resolve(node: ast.expr) -> Expression | None:
         ("math.trunc(1.5*torch.sym_float(a)) > b", "3 * x.0 // 2 > x.1"),
     ],
 )
-def test_what_torch_writes_is_said_and_means_the_same(text: str, says: str | None) -> None:
+def test_translated_guards_mean_the_same_as_torchs_text(text: str, says: str | None) -> None:
     rule = translate(text, resolve, RANGES)
     assert (str(rule) if isinstance(rule, Operation) else None) == says
     python = text.replace("torch.sym_float", "float").replace("torch.sym_max", "max")
@@ -70,7 +70,7 @@ def test_what_torch_writes_is_said_and_means_the_same(text: str, says: str | Non
         ("L['self'].x.size()[0] == a", "neither a number nor a size"),
     ],
 )
-def test_what_cannot_be_said_exactly_is_refused(text: str, why: str) -> None:
+def test_a_guard_without_an_exact_translation_is_refused(text: str, why: str) -> None:
     with pytest.raises(CannotSayError, match=why):
         translate(text, resolve, RANGES)
 

@@ -32,7 +32,7 @@ def auto(tolerance: float, *, tf32: bool = False, model: Any = Parts, **options:
     return mix_within(program, tolerance, [], samples, tf32=tf32, **options)
 
 
-def test_what_halves_lose_is_measured_and_said() -> None:
+def test_what_halves_lose_is_measured_and_reported() -> None:
     program, samples = model_and_samples(Parts)
     record = mix(program, "fp16", 1e-2, [], samples, tf32=True).record
     (error,) = record.errors

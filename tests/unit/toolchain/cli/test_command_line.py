@@ -78,7 +78,7 @@ def test_inspect_says_what_it_is_and_what_it_needs(tmp_path: Path) -> None:
     assert (document["ok"], document["digests_checked"], document["plan_headers_agree"]) == (True, True, True)
 
 
-def test_a_cache_that_is_off_is_said_to_be_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_list_of_a_disabled_cache_says_that_it_is_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TRTCROSS_CACHE", str(tmp_path))
     monkeypatch.setenv("TRTCROSS_CACHE_SIZE", "0")
     result = CliRunner().invoke(cli, ["store", "list"])
@@ -96,7 +96,7 @@ def test_the_remedy_for_another_platform_is_a_command_to_be_pasted(tmp_path: Pat
         assert remedy == f"on this machine: trtcross convert '{path}' --target linux-x86_64 -o '{out}'"
 
 
-def test_a_verb_that_is_not_there_is_told_the_nearest() -> None:
+def test_the_error_of_an_unknown_verb_names_the_nearest() -> None:
     result = CliRunner().invoke(cli, ["bulid", "x"])
     assert result.exit_code == 2 and "there is no verb 'bulid': do you mean 'build'?" in result.output
 

@@ -96,7 +96,7 @@ def test_an_interrupted_write_leaves_the_old_file_and_no_litter(tmp_path: Path) 
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_a_folder_that_does_not_exist_is_said_to_be_unwritable(tmp_path: Path) -> None:
+def test_a_folder_that_does_not_exist_is_reported_as_unwritable(tmp_path: Path) -> None:
     with pytest.raises(BuildFailedError, match="cannot be written to"), ContainerWriter(tmp_path / "no" / "a.pt2"):
         pass
 

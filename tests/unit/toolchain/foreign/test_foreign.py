@@ -199,7 +199,7 @@ def test_a_reason_does_not_help_an_artifact_that_says_it_is_ours(tmp_path: Path)
 
 
 @pytest.mark.parametrize("name", [name for name in UNSAFE if name != "sample inputs"])
-def test_convert_records_the_reason_and_load_wants_one_again(tmp_path: Path, name: str) -> None:
+def test_convert_records_the_reason_and_load_needs_one_again(tmp_path: Path, name: str) -> None:
     path, out = UNSAFE[name].write(tmp_path / "a.pt2"), tmp_path / "b.pt2"
     arguments = ["convert", str(path), "-o", str(out), "--json"]
     assert click.testing.CliRunner().invoke(cli, arguments).exit_code == 5
@@ -311,7 +311,7 @@ def test_an_unchanged_graph_is_taken(tmp_path: Path) -> None:
     open_artifact(tmp_path / "a.pt2").close()
 
 
-def test_every_byte_is_held_against_the_archive_s_crc(tmp_path: Path) -> None:
+def test_every_byte_is_checked_by_the_archive_s_crc(tmp_path: Path) -> None:
     path = Foreign(entries={"data/weights/weight_0": b"weight" * 9}).write(tmp_path / "a.pt2")
     data = path.read_bytes()
     for place in (data.index(b"weightweight"), data.index(b"torch_version") + 2, data.index(b"dnRydA") + 120):
@@ -326,7 +326,7 @@ def test_a_platform_that_we_do_not_know(tmp_path: Path) -> None:
         open_artifact(tmp_path / "a.pt2")
 
 
-def test_a_plain_program_is_told_apart(tmp_path: Path) -> None:
+def test_a_plain_program_is_named_in_the_error(tmp_path: Path) -> None:
     Foreign(engines=[]).write(tmp_path / "a.pt2")
     with pytest.raises(MalformedArtifactError, match=r"plain \.pt2 program"):
         open_artifact(tmp_path / "a.pt2")

@@ -73,7 +73,7 @@ def test_every_file_of_a_folder_is_checked(written: Path, tmp_path: Path) -> Non
             verify_converted(folder)
 
 
-def test_a_file_that_is_none_of_its_own_is_told(written: Path, tmp_path: Path) -> None:
+def test_a_foreign_file_in_the_folder_is_reported(written: Path, tmp_path: Path) -> None:
     folder = tmp_path / "engines"
     shutil.copytree(written, folder)
     (folder / "golden" / "extra.bin").write_bytes(b"")
@@ -82,7 +82,7 @@ def test_a_file_that_is_none_of_its_own_is_told(written: Path, tmp_path: Path) -
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="links need a privilege")
-def test_a_link_to_a_folder_of_other_files_is_told(written: Path, tmp_path: Path) -> None:
+def test_a_link_to_a_folder_of_other_files_is_reported(written: Path, tmp_path: Path) -> None:
     folder = tmp_path / "engines"
     shutil.copytree(written, folder)
     (folder / "more").symlink_to(written, target_is_directory=True)
@@ -90,7 +90,7 @@ def test_a_link_to_a_folder_of_other_files_is_told(written: Path, tmp_path: Path
         verify_engine_folder(folder)
 
 
-def test_an_engine_that_was_swapped_is_told_by_name(written: Path, tmp_path: Path) -> None:
+def test_a_swapped_engine_is_reported_by_name(written: Path, tmp_path: Path) -> None:
     folder = tmp_path / "engines"
     shutil.copytree(written, folder)
     with open_artifact(SCHEMA1 / "half.pt2") as other:
@@ -100,9 +100,7 @@ def test_an_engine_that_was_swapped_is_told_by_name(written: Path, tmp_path: Pat
     assert caught.value.where == str(folder / "model.engine")
 
 
-def test_golden_files_that_were_changed_together_with_what_is_said_of_them_are_told(
-    written: Path, tmp_path: Path
-) -> None:
+def test_golden_files_that_were_changed_together_with_their_digests_are_reported(written: Path, tmp_path: Path) -> None:
     folder = tmp_path / "engines"
     shutil.copytree(written, folder)
     [golden, *_] = sorted((folder / "golden").glob("0.input.*"))
@@ -114,7 +112,7 @@ def test_golden_files_that_were_changed_together_with_what_is_said_of_them_are_t
 
 
 @pytest.mark.timeout(60)
-def test_more_samples_than_there_are_files_of_are_told_at_once(written: Path, tmp_path: Path) -> None:
+def test_more_samples_than_there_are_files_of_are_refused_at_once(written: Path, tmp_path: Path) -> None:
     folder = tmp_path / "engines"
     shutil.copytree(written, folder)
     manifest = json.loads((folder / "manifest.json").read_bytes())
@@ -137,7 +135,7 @@ def test_parts_that_need_pytorch_are_refused_and_nothing_is_left(tmp_path: Path)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_another_folder_is_told_as_such(tmp_path: Path) -> None:
+def test_another_folder_is_no_folder_of_engines(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="not a folder of engines"):
         verify_converted(tmp_path)
 

@@ -113,7 +113,7 @@ def test_every_byte_of_a_file_is_checked(embedded: Path, tmp_path: Path) -> None
             verify_onnx(changed)
 
 
-def test_a_graph_that_was_rewritten_is_told(embedded: Path, tmp_path: Path) -> None:
+def test_a_rewritten_graph_is_reported(embedded: Path, tmp_path: Path) -> None:
     model = onnx.load(embedded)
     model.graph.node[0].input[0] = model.graph.input[0].name = "y"
     changed = tmp_path / "model.onnx"
@@ -122,7 +122,7 @@ def test_a_graph_that_was_rewritten_is_told(embedded: Path, tmp_path: Path) -> N
         verify_onnx(changed)
 
 
-def test_an_engine_file_that_was_swapped_is_told_by_name(beside: Path) -> None:
+def test_a_swapped_engine_file_is_reported_by_name(beside: Path) -> None:
     engine = beside.with_name("model.engine")
     with open_artifact(SCHEMA1 / "half.pt2") as other:
         engine.write_bytes(other.engines[0].read())
@@ -145,7 +145,7 @@ def test_an_engine_file_elsewhere_is_not_read(beside: Path, name: str) -> None:
         verify_onnx(beside)
 
 
-def test_an_onnx_model_of_somebody_else_is_told_as_such(tmp_path: Path) -> None:
+def test_an_onnx_model_of_somebody_else_is_reported_as_such(tmp_path: Path) -> None:
     node = onnx.helper.make_node("Relu", ["x"], ["y"])
     values = [onnx.helper.make_tensor_value_info(name, 1, [2]) for name in "xy"]
     path = tmp_path / "model.onnx"

@@ -88,6 +88,6 @@ def test_another_file_of_the_same_bytes_may_be_written(source: Path, tmp_path: P
     require_own_place(copy, source, None, tmp_path / "missing", where="-o")
 
 
-def test_a_file_that_is_not_there_yet_is_told_by_its_path(tmp_path: Path) -> None:
+def test_a_file_that_does_not_exist_yet_is_compared_by_its_path(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="new"):
         require_own_place(tmp_path / "new", tmp_path / "." / "new", where="--html")

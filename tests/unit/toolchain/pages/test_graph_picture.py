@@ -114,7 +114,7 @@ def test_a_graph_that_cannot_be_read_is_not_drawn_and_the_page_says_so(tmp_path:
 @pytest.mark.parametrize(
     "wrong", ["more engines than the manifest has", "tensors without sizes", "a specification that is none"]
 )
-def test_a_graph_that_lies_is_not_drawn(wrong: str, tmp_path: Path) -> None:
+def test_an_inconsistent_graph_is_not_drawn(wrong: str, tmp_path: Path) -> None:
     made = Handmade()
     assert made.graph
     module = made.graph["graph_module"]

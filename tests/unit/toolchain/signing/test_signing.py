@@ -306,7 +306,7 @@ SIGNERS = {
 
 
 @pytest.mark.parametrize("name", SIGNERS)
-def test_a_wrong_signer_is_told_before_a_signature_is_missed(name: str, artifact: Path, key: KeyFiles) -> None:
+def test_a_wrong_signer_is_reported_before_a_missing_signature(name: str, artifact: Path, key: KeyFiles) -> None:
     more, problem, remedy = SIGNERS[name]
     signer = {"private": str(key.private), "artifact": str(artifact)}.get(name, name)
     done = click.testing.CliRunner().invoke(cli, ["check", str(artifact), "--signer", signer, *more, "--json"])

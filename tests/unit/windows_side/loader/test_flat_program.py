@@ -102,7 +102,7 @@ def test_the_exported_program_is_made_later_of_the_same_tensors_and_engines() ->
     assert_same_program(flat_program(program), flat)
 
 
-def test_what_is_not_read_here_is_read_by_torch_and_that_is_said(
+def test_what_is_not_read_here_is_read_by_torch_and_logged(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     ours = read("mixed")

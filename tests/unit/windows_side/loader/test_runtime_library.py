@@ -26,7 +26,7 @@ def broken(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delitem(runtime.sys.modules, "torch_tensorrt", raising=False)
 
 
-def test_the_whole_package_is_taken_instead_and_said(broken: None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_whole_package_is_imported_instead_with_a_warning(broken: None, monkeypatch: pytest.MonkeyPatch) -> None:
     taken: list[Any] = []
     monkeypatch.setattr(importlib, "import_module", taken.append)
     with pytest.warns(UserWarning, match="undefined symbol.*whole package"):
@@ -34,7 +34,7 @@ def test_the_whole_package_is_taken_instead_and_said(broken: None, monkeypatch: 
     assert taken == ["torch_tensorrt"]
 
 
-def test_where_neither_loads_both_reasons_are_said(broken: None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_where_neither_loads_both_reasons_are_reported(broken: None, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(name: str) -> None:
         raise RuntimeError("no driver")
 

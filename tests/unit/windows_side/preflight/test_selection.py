@@ -116,7 +116,7 @@ def test_each_loser_has_its_reason(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("machine")
-def test_a_reason_that_all_have_is_said_once(tmp_path: Path) -> None:
+def test_a_reason_that_all_have_is_printed_once(tmp_path: Path) -> None:
     for name in ("a", "b", "c"):
         artifact(tmp_path / f"{name}.pt2", target__platform="linux-x86_64")
     artifact(tmp_path / "d.pt2", mask=SM86, target__platform="linux-x86_64")

@@ -286,7 +286,7 @@ def test_verify_says_what_this_machine_lacks(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("option", ["--html", "--junit"])
-def test_a_report_that_cannot_be_written_is_said_before_the_work(tmp_path: Path, option: str) -> None:
+def test_a_report_that_cannot_be_written_is_refused_before_the_work(tmp_path: Path, option: str) -> None:
     result = verify(Handmade().write(tmp_path / "a.pt2"), "--level", "integrity", option, tmp_path / "none" / "r")
     assert result.exit_code == 2 and "integrity" not in result.stdout
     assert "the report cannot be written" in result.stderr

@@ -68,7 +68,7 @@ def device_array(*shape: int) -> tuple[DeviceArray, Any]:
     return array, np.ndarray(shape, np.float32, memory)
 
 
-def test_the_second_call_of_a_size_goes_the_shortest_way(host: Host, tensors: None, ways: list[bool]) -> None:
+def test_the_second_call_of_a_size_is_a_direct_call(host: Host, tensors: None, ways: list[bool]) -> None:
     with opened("dynamic") as session:
         for rows in (3, 3, 2, 3, 2):
             y = session(aligned(rows, 8, fill=rows))
@@ -140,7 +140,7 @@ def test_state_that_the_engine_writes_goes_on(host: Host, tensors: None, ways: l
     assert ways == [False, True, True, True]
 
 
-def test_state_that_must_be_copied_goes_the_long_way(
+def test_state_that_must_be_copied_allows_no_direct_call(
     host: Host, tensors: None, ways: list[bool], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     exchange_state(host, monkeypatch)

@@ -125,7 +125,7 @@ def test_each_context_has_graphs_of_its_own(host: Host) -> None:
     assert not host.graphs
 
 
-def test_memory_that_is_short_while_capturing_is_told_as_such(host: Host) -> None:
+def test_a_capture_that_lacks_memory_reports_so(host: Host) -> None:
     with captured("static") as session:
         host.memory.limit = 16
         with pytest.raises(IncompatibleError, match="not enough memory"):

@@ -260,7 +260,7 @@ def test_arrays_of_a_closed_session_free_themselves(host: Host) -> None:
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="Windows does not fork")
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
-def test_a_forked_child_is_told(host: Host) -> None:
+def test_a_forked_child_gets_an_error(host: Host) -> None:
     session = opened("static")
     reading, writing = os.pipe()
     if not (child := os.fork()):
@@ -358,7 +358,7 @@ def test_state_that_becomes_other_state_is_read_before_it_is_written(
         assert [float(session(step, step, step, np.array([0])).flat[0]) for _ in range(3)] == [0, 8, 8008]
 
 
-def test_a_call_that_waits_while_the_session_is_closed_is_told(host: Host) -> None:
+def test_a_call_that_waits_while_the_session_is_closed_gets_an_error(host: Host) -> None:
     running, go_on = Event(), Event()
 
     def function(inputs: dict[str, Any], outputs: dict[str, Any]) -> None:
@@ -460,7 +460,7 @@ def test_what_names_no_gpu_is_refused(device: Any) -> None:
         opened("static", device=device)
 
 
-def test_a_plan_that_tensorrt_refuses_is_told_from_memory_that_is_short(
+def test_a_plan_that_tensorrt_refuses_is_distinguished_from_short_memory(
     host: Host, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     runtime = type("Runtime", (), {"deserialize_cuda_engine": lambda self, plan: None})()

@@ -156,7 +156,7 @@ def test_the_child_ends_with_its_parent(behave: Any, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("behaviour", "problem"), [("crashes", "the driver has crashed"), ("refuses", "the GPU is gone")]
 )
-def test_what_goes_wrong_in_the_child_is_said(behave: Any, tmp_path: Path, behaviour: str, problem: str) -> None:
+def test_an_error_in_the_child_is_reported(behave: Any, tmp_path: Path, behaviour: str, problem: str) -> None:
     behave(behaviour)
     with pytest.raises(IncompatibleError, match=problem):
         warm(DYNAMIC, runtime_cache=tmp_path)

@@ -68,7 +68,7 @@ GPU = Host("gpu", "linux-x86_64", gpus=("sm_80",), accelerators=("A100",), backe
         (Host("none", "linux-x86_64", backends={Backend.TENSORRT: "11.1"}), {"backend": "tensorrt"}, "there is none"),
     ],
 )
-def test_what_no_machine_has_is_said_at_once(
+def test_a_cell_that_no_machine_can_build_is_impossible(
     tmp_path: Path, host: Host, target: dict[str, Any], words: str | None
 ) -> None:
     item = only_cell(tmp_path, host, targets=[target])
@@ -119,7 +119,7 @@ def test_a_cell_that_failed_or_has_a_damaged_record_is_done_again(tmp_path: Path
     assert only_cell(tmp_path).action is Action.BUILD
 
 
-def test_what_the_build_cache_holds_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_plan_names_the_cells_that_the_build_cache_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(FOLDER_VARIABLE, str(tmp_path / "cache"))
     monkeypatch.delenv(LIMIT_VARIABLE, raising=False)
     path = tmp_path / "model.pt2"
@@ -172,7 +172,7 @@ def test_numbers_are_left_to_a_machine_of_the_target(tmp_path: Path) -> None:
     ]
 
 
-def test_numbers_that_no_machine_can_verify_are_said(tmp_path: Path) -> None:
+def test_numbers_that_no_machine_can_verify_are_reported(tmp_path: Path) -> None:
     item = only_cell(tmp_path, verify="numbers")
     assert "no machine verifies numbers: loading it needs windows-x86_64" in str(item.unverified)
 
