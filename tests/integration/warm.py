@@ -29,7 +29,7 @@ from toolchain.io.events import events_to_parent
 from toolchain.io.python_child import python_child
 
 _CHILD = python_child("")[:-1]  # of a command for a module of ours
-_FREE = 1000  # descriptors from here on are nobody's
+_FREE = 500  # descriptors from here on are nobody's
 
 
 def trtcross(*arguments: object, cwd: Path, timeout: float = 600) -> subprocess.CompletedProcess[str]:
