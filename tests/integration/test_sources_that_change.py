@@ -14,7 +14,7 @@ from linux_side import build
 from tests.integration.cases import mapped
 from toolchain.errors import BuildFailedError
 
-pytestmark = [pytest.mark.rtx, pytest.mark.skipif(sys.platform != "linux", reason="mappings are told apart by Linux")]
+pytestmark = [pytest.mark.rtx, pytest.mark.skipif(sys.platform != "linux", reason="only Linux lists mappings")]
 
 
 def written(path: Path) -> None:

@@ -110,7 +110,7 @@ def _unique(specs: Sequence[ValueSpec], words: str) -> list[str]:
     names = [spec.name for spec in specs]
     if twice := [name for name, count in Counter(names).items() if count > 1]:
         raise IncompatibleError(
-            f"two of the model's {words} are called {twice[0]!r}, so that names do not tell them apart",
+            f"two of the model's {words} are called {twice[0]!r}, so that names cannot distinguish them",
             where="run()",
             remedy="call the session with arguments, as the original model",
         )

@@ -19,7 +19,7 @@ from linux_side.options import BuildOptions
 from toolchain.container.reader import Container
 from toolchain.errors import BuildFailedError, UsageError
 
-pytestmark = pytest.mark.skipif(not Path("/proc/self/smaps").exists(), reason="mappings are told apart by Linux")
+pytestmark = pytest.mark.skipif(not Path("/proc/self/smaps").exists(), reason="only Linux lists mappings")
 
 
 class Model(torch.nn.Module):

@@ -79,7 +79,7 @@ def mapped(path: Path) -> torch.Tensor:
     return torch.from_file(str(path), shared=False, size=SIDE * SIDE, dtype=torch.float32)
 
 
-@pytest.mark.skipif(not Path("/proc/self/smaps").exists(), reason="mappings are told apart by Linux")
+@pytest.mark.skipif(not Path("/proc/self/smaps").exists(), reason="only Linux lists mappings")
 def test_what_is_mapped_from_a_file_stays_there_until_most_of_it_was_written_to(tmp_path: Path) -> None:
     path = tmp_path / "model.safetensors"
     path.write_bytes(torch.arange(SIDE * SIDE, dtype=torch.float32).numpy().tobytes())
@@ -93,7 +93,7 @@ def test_what_is_mapped_from_a_file_stays_there_until_most_of_it_was_written_to(
     spill.require_unchanged()
 
 
-@pytest.mark.skipif(not Path("/proc/self/smaps").exists(), reason="mappings are told apart by Linux")
+@pytest.mark.skipif(not Path("/proc/self/smaps").exists(), reason="only Linux lists mappings")
 @pytest.mark.parametrize("how", ["written to", "another in its place"])
 def test_weights_that_change_while_they_are_mapped_are_refused(tmp_path: Path, how: str) -> None:
     path = tmp_path / "model.safetensors"
@@ -130,7 +130,7 @@ print((before - anonymous()) >> 20)
 """
 
 
-@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="memory is told apart by Linux")
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="only Linux reports anonymous memory")
 def test_memory_is_given_back(tmp_path: Path) -> None:
     """Runs in a process of its own, because malloc keeps freed memory after tests that have used much."""
     command = [sys.executable, "-c", _GIVES_BACK, str(tmp_path)]

@@ -107,7 +107,7 @@ print((watching.peak - before) >> 20)
 """
 
 
-@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="memory is told apart by Linux")
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="only Linux reports anonymous memory")
 def test_one_weight_is_in_fp32_at_a_time(tmp_path: Path) -> None:
     """64 MiB of weights in fp32, 4 MiB each; those of halves are mapped."""
     command = [sys.executable, "-c", _MEMORY, str(tmp_path)]
