@@ -35,6 +35,7 @@ from linux_side.frontend.structure import plain_program, plain_spec
 from linux_side.frontend.training import require_eval
 from linux_side.fx.mapped_files import file_state, require_unchanged
 from linux_side.fx.sizes import compute_sizes_in_integers
+from linux_side.fx.stack_traces import quick_stack_traces
 from linux_side.guards.collect import ProgramGuards
 from linux_side.guards.locations import located_guards
 from linux_side.guards.tracing import forget_ranges_of_expressions, unspecialized_sizes
@@ -221,7 +222,7 @@ def export_program(
         shapes = shapes_for_export(varying, names, inputs)
         lowest = {item.size: item.lowest for item in varying}
         args, kwargs = pytree.tree_unflatten(list(inputs), structure)
-        with torch.no_grad(), located_guards(), unspecialized_sizes(lowest):
+        with torch.no_grad(), located_guards(), unspecialized_sizes(lowest), quick_stack_traces():
             program = export_with_state(lambda model: _exported(model, args, kwargs, shapes, strict), module)
             compute_sizes_in_integers(program.graph_module)
         return program
