@@ -1,4 +1,4 @@
-"""The stack trace of each node of a traced graph, read from Python's own frames."""
+"""Stack traces of the nodes of a traced graph, read from Python's own frames."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ import torch.fx.proxy
 
 @contextmanager
 def quick_stack_traces() -> Iterator[None]:
-    """Lets torch note where each node comes from, as it does, without describing a hundred frames anew for each.
+    """Makes torch record the stack trace of each node faster; the traces are the same.
 
-    Most of them were there at the node before: what is said of a line is made once. Where another torch describes
-    frames in another way, it goes its own.
+    Torch describes about a hundred frames for each node, and most of them are the same as for the node before. Here
+    each line is described once. A release of torch that records frames in another way is left as it is.
     """
     if not hasattr(torch.fx.proxy, "CapturedTraceback"):
         yield
@@ -31,7 +31,7 @@ _described: dict[tuple[CodeType, int], traceback.FrameSummary] = {}
 
 
 class _Stack:
-    """In the place of torch's: the frames that run, the innermost last."""
+    """Replaces torch's ``CapturedTraceback``: the running frames, the innermost last."""
 
     def __init__(self, frames: list[traceback.FrameSummary]) -> None:
         self._frames = frames
@@ -50,7 +50,7 @@ class _Stack:
 
 def _describe(frame: FrameType) -> traceback.FrameSummary:
     code = frame.f_code
-    key = code, frame.f_lasti  # the line itself would be looked up from the code's first one on
+    key = code, frame.f_lasti  # f_lineno is slower: Python counts the lines from the first
     if (found := _described.get(key)) is None:
         found = _described[key] = traceback.FrameSummary(code.co_filename, frame.f_lineno, code.co_name)
     return found

@@ -13,6 +13,8 @@ from torch.export.graph_signature import ConstantArgument, OutputKind, TensorArg
 from torch.fx import Node
 
 Signature: TypeAlias = tuple[Any, ...]
+# The most elements of a constant that may be a part of a signature: a number, as in ``mask[1:] = 1``.
+_MAX_CONSTANT = 1
 
 
 class PlainWayError(Exception):
@@ -51,25 +53,55 @@ def tensors_of(node: Node) -> Sequence[Any]:
 
 @dataclass(frozen=True)
 class _Place:
-    """The place of a tensor among the arguments of a call."""
+    """The place of a tensor among the arguments of calls."""
 
     index: int
 
 
-def signature_of(call: Node, values: Mapping[Node, Any]) -> Signature:
-    """Returns the signature of a call: torch decomposes two calls with equal signatures in the same way.
+@dataclass(frozen=True)
+class _Result:
+    """The place of a tensor among the results of calls."""
+
+    index: int
+
+
+def arguments_of(calls: Sequence[Node]) -> list[Node]:
+    """Returns the argument nodes of calls that are not calls of theirs."""
+    own = set(calls)
+    return [node for node in dict.fromkeys(n for call in calls for n in call.all_input_nodes) if node not in own]
+
+
+def results_of(calls: Sequence[Node]) -> list[Node]:
+    """Returns the calls whose results are used outside; of a single call, that call."""
+    own = set(calls)
+    return [call for call in calls if len(calls) == 1 or not own.issuperset(call.users)]
+
+
+def traced(call: Node, calls: Sequence[Node]) -> Any:
+    """Returns the operator to trace for one of several calls; a write by itself becomes its functional form."""
+    return functional(call.target) if len(calls) == 1 else call.target
+
+
+def signature_of(calls: Sequence[Node], values: Mapping[Node, Any]) -> Signature:
+    """Returns the signature of one call, or of several that are decomposed together.
+
+    Torch decomposes calls with equal signatures in the same way.
 
     Args:
-        call: the node of the call.
+        calls: the nodes of the calls, in their order.
         values: the value of each node.
 
     Raises:
-        PlainWayError: an argument or the operator cannot be described.
+        PlainWayError: an argument or an operator cannot be described.
     """
-    inputs = call.all_input_nodes
-    places = {argument: index for index, argument in enumerate(inputs)}
-    arguments = torch.fx.map_arg((call.args, call.kwargs), lambda argument: _Place(places[argument]))
-    return (functional(call.target), _hashable(arguments), *(described(values[argument]) for argument in inputs))
+    inputs, given = arguments_of(calls), set(results_of(calls))
+    places: dict[Node, Any] = {argument: _Place(index) for index, argument in enumerate(inputs)}
+    places.update((call, _Result(index)) for index, call in enumerate(calls))
+    parts = [
+        (traced(call, calls), call in given, _hashable(torch.fx.map_arg((call.args, call.kwargs), places.__getitem__)))
+        for call in calls
+    ]
+    return (*parts, *(described(values[argument]) for argument in inputs))
 
 
 def _hashable(value: Any) -> Any:
@@ -109,16 +141,18 @@ def _is_fixed(value: torch.Tensor) -> bool:
 
 
 def described(value: Any) -> Signature:
-    """Describes everything about a tensor that an operator can query without its data.
+    """Describes everything about a tensor that torch knows while it traces an operator.
 
     Raises:
-        PlainWayError: it is not a plain strided fake tensor of fixed size, or is a known constant.
+        PlainWayError: it is not a plain strided fake tensor of fixed size, or is a constant of several elements.
     """
     if type(value) is not torch._subclasses.FakeTensor or value.layout is not torch.strided or not _is_fixed(value):
         raise PlainWayError
-    if value.constant is not None:
+    constant = value.constant
+    if constant is not None and constant.numel() > _MAX_CONSTANT:
         raise PlainWayError
     return (
+        None if constant is None else repr(constant.tolist()),
         value.dtype,
         tuple(value.shape),
         value.stride(),

@@ -26,13 +26,16 @@ from torch.fx.traceback import NodeSource, NodeSourceAction
 from linux_side.lowering.call_signature import (
     PlainWayError,
     Signature,
+    arguments_of,
     described,
     require_simple,
+    results_of,
     signature_of,
     tensors_of,
 )
+from linux_side.lowering.input_order import order_of
 from linux_side.lowering.small_program import SmallProgram, call_behind
-from linux_side.lowering.whole_writes import written_wholly
+from linux_side.lowering.writes import writes_of
 
 Table: TypeAlias = Mapping[Any, Callable[..., Any]]
 # A result whose strides differ from those in the exported program makes new distinct calls, for another round.
@@ -41,20 +44,32 @@ _PASS = "Interpreter_PropagateUnbackedSymInts"  # noqa: S105 - torch's name for 
 
 
 @dataclass
-class _Call:
-    """A distinct call and its decomposition.
+class _Made:
+    """A node of a decomposition.
 
     Attributes:
-        node: the first such call of the original.
-        places: for each argument node, the name of its placeholder in the program of distinct calls.
-        nodes: the decomposition, including dead nodes.
-        results: for each tensor that the call returns, the node in ``nodes`` or a placeholder.
+        behind: which of the calls that were decomposed together has its stack trace.
     """
 
     node: Node
+    behind: int
+
+
+@dataclass
+class _Call:
+    """A distinct call, or a group of calls that is decomposed together, and the decomposition.
+
+    Attributes:
+        calls: the first such calls of the original.
+        places: for each argument node, the name of its placeholder in the program of distinct calls.
+        nodes: for each call its decomposition, including dead nodes.
+        results: for each call whose results are used, for each of its tensors, the node in ``nodes`` or a placeholder.
+    """
+
+    calls: Sequence[Node]
     places: list[str] = field(default_factory=list)
-    nodes: list[Node] = field(default_factory=list)
-    results: list[Node] = field(default_factory=list)
+    nodes: list[list[_Made]] = field(default_factory=list)
+    results: list[list[Node]] = field(default_factory=list)
 
 
 def run_decompositions(program: ExportedProgram, table: Table) -> ExportedProgram:
@@ -69,7 +84,10 @@ class _Decomposer:
     def __init__(self, program: ExportedProgram, table: Table) -> None:
         require_simple(program)
         self._program, self._table = program, table
-        self._written = written_wholly(program)
+        self._order = order_of(program.graph_signature.input_specs)
+        writes = writes_of(program)
+        self._written = writes.whole
+        self._groups = {call: group for group in writes.groups for call in group}
         self._values: dict[Node, Any] = {n: n.meta.get("val") for n in program.graph.nodes}
         self._known: dict[Signature, _Call] = {}
 
@@ -91,17 +109,27 @@ class _Decomposer:
             if node.target is operator.getitem:
                 self._values[node] = self._values[node.args[0]][node.args[1]]
                 continue
-            signature = signature_of(node, self._values)
-            if (call := self._known.get(signature)) is None:
-                call = self._known[signature] = _Call(node)
-                new.append(call)
-            elif call.results:
-                values = [result.meta["val"] for result in call.results]
-                self._values[node] = values if isinstance(node.meta["val"], (list, tuple)) else values[0]
+            calls = self._groups.get(node, [node])
+            if node is calls[-1]:  # now each argument of a group is known
+                call = self._like(calls, new)
+                found.update(dict.fromkeys(calls, call))
             if node in self._written:
                 self._require_like(node)
-            found[node] = call
         return found, new
+
+    def _like(self, calls: Sequence[Node], new: list[_Call]) -> _Call:
+        """Returns the distinct call that equals these calls, and takes over the values of its results."""
+        signature = signature_of(calls, self._values)
+        if (call := self._known.get(signature)) is None:
+            call = self._known[signature] = _Call(calls)
+            new.append(call)
+        for node, results in zip(results_of(calls), call.results, strict=False):
+            values = [result.meta["val"] for result in results]
+            if len(calls) > 1 and list(map(described, values)) != list(map(described, tensors_of(node))):
+                raise PlainWayError  # an earlier call may have used the other value
+            if values:
+                self._values[node] = values if isinstance(node.meta["val"], (list, tuple)) else values[0]
+        return call
 
     def _require_like(self, write: Node) -> None:
         """Requires that a write into a whole tensor keeps its dtype, shape and strides."""
@@ -110,9 +138,11 @@ class _Decomposer:
             raise PlainWayError
 
     def _decompose(self, calls: Sequence[_Call]) -> None:
-        small = SmallProgram(self._values)
+        small = SmallProgram(self._values, self._program.verifiers)
         for call in calls:
-            call.places = small.add(call.node)
+            call.places = small.add(call.calls)
+            call.nodes = [[] for _ in call.calls]
+        numbered = [(call, index) for call in calls for index in range(len(call.calls))]
         try:
             with _dead_nodes_kept():
                 decomposed = small.program().run_decompositions(dict(self._table))
@@ -122,14 +152,16 @@ class _Decomposer:
             raise PlainWayError  # a decomposition added a constant
         for node in decomposed.graph.nodes:
             if node.op == "call_function":
-                if (number := call_behind(node)) is None:
+                behind, number = call_behind(node), small.call_traced(node)
+                if behind is None or number is None or numbered[behind][0] is not numbered[number][0]:
                     raise PlainWayError
-                calls[number].nodes.append(node)
+                call, index = numbered[number]
+                call.nodes[index].append(_Made(node, numbered[behind][1]))
             elif node.op not in ("placeholder", "output"):
                 raise PlainWayError
         results = iter(decomposed.graph.output_node().args[0])
         for call in calls:
-            call.results = [next(results) for _ in tensors_of(call.node)]
+            call.results = [[next(results) for _ in tensors_of(node)] for node in results_of(call.calls)]
         if next(results, None) is not None:
             raise PlainWayError
 
@@ -137,8 +169,10 @@ class _Decomposer:
         source = self._program
         graph = torch.fx.Graph()
         values: dict[Node, Any] = {}
-        names = {node.name for node in source.graph.find_nodes(op="placeholder")}
-        for index, node in enumerate(source.graph.find_nodes(op="placeholder")):
+        copies: dict[Node, _Copy] = {}
+        inputs = list(source.graph.find_nodes(op="placeholder"))
+        for index, place in enumerate(self._order):
+            node = inputs[place]
             values[node] = graph.placeholder(f"arg{index}_1")
             values[node].meta = dict(node.meta)
         for node in source.graph.nodes:
@@ -147,16 +181,20 @@ class _Decomposer:
             if node.target is operator.getitem:
                 values[node] = values[node.args[0]][node.args[1]]
             else:
-                values[node] = _copied(graph, node, calls[node], values)
+                group = self._groups.get(node, [node])
+                if node is group[0]:
+                    copies[node] = _Copy(graph, calls[node], group)
+                copies[group[0]].add(node, values)
                 for old in self._written.get(node, ()):
                     values[old] = values[node]
         output = graph.output(torch.fx.map_arg(source.graph.output_node().args[0], lambda node: values[node]))
         output.meta = dict(source.graph.output_node().meta)
         graph.eliminate_dead_code()
+        names = {node.name for node in inputs}
         for node in graph.nodes:
             if node.name in names:
                 raise PlainWayError  # torch would rename this node
-        for node in source.graph.find_nodes(op="placeholder"):
+        for node in inputs:
             values[node].target = values[node].name = node.name
         return self._program_of(graph, values)
 
@@ -164,6 +202,7 @@ class _Decomposer:
         source = self._program
         named = {node.name: values[node].name for node in values if isinstance(values[node], Node)}
         signature = deepcopy(source.graph_signature)
+        signature.input_specs = [signature.input_specs[place] for place in self._order]
         for spec in signature.output_specs:
             if isinstance(spec.arg, TensorArgument):
                 spec.arg.name = named[spec.arg.name]
@@ -185,31 +224,50 @@ class _Decomposer:
         )
 
 
-def _copied(graph: torch.fx.Graph, node: Node, call: _Call, values: Mapping[Node, Any]) -> Any:
-    """Copies the decomposition of a distinct call into ``graph`` for an equal call; returns its results."""
-    arguments = {place: values[argument] for place, argument in zip(call.places, node.all_input_nodes, strict=True)}
-    made: dict[Node, Node] = {}
+class _Copy:
+    """Copies the decomposition of a distinct call, or of a group, into a graph for equal calls."""
 
-    def mapped(argument: Node) -> Node:
-        return arguments[argument.name] if argument.op == "placeholder" else made[argument]
+    def __init__(self, graph: torch.fx.Graph, like: _Call, calls: Sequence[Node]) -> None:
+        self._graph, self._like, self._calls = graph, like, calls
+        self._arguments = dict(zip(like.places, arguments_of(calls), strict=True))
+        self._made: dict[Node, Node] = {}
+        self._results = dict(zip(results_of(calls), like.results, strict=True))
 
-    source = [NodeSource(node, _PASS, NodeSourceAction.CREATE)] if call.nodes else []
-    for like in call.nodes:
-        args, kwargs = torch.fx.map_arg((like.args, like.kwargs), mapped)
-        packet = getattr(like.target, "overloadpacket", None)
-        name = graph._target_to_str(packet.__name__) if packet is not None else None
-        new = graph.create_node("call_function", like.target, args, kwargs, name)
-        new.meta = dict(like.meta)
-        for key in ("stack_trace", *_COPY_META_FIELDS):
-            if key in ("original_aten", "from_node"):
-                continue
-            new.meta.pop(key, None)
-            if key in node.meta:
-                new.meta[key] = copy(node.meta[key])
-        new.meta["from_node"] = source
-        made[like] = new
-    results = [mapped(result) for result in call.results]
-    return results[0] if isinstance(node.meta["val"], torch.Tensor) else results
+    def add(self, call: Node, values: dict[Node, Any]) -> None:
+        """Copies the decomposition of one of the calls.
+
+        Args:
+            call: the node of the call in the original.
+            values: for each node of the original its node in the graph; the results of the call are added.
+        """
+
+        def mapped(argument: Node) -> Node:
+            if argument.op != "placeholder":
+                return self._made[argument]
+            found: Node = values[self._arguments[argument.name]]
+            return found
+
+        made = self._like.nodes[self._calls.index(call)]
+        source = [NodeSource(call, _PASS, NodeSourceAction.CREATE)] if made else []
+        for like, behind in ((one.node, self._calls[one.behind]) for one in made):
+            args, kwargs = torch.fx.map_arg((like.args, like.kwargs), mapped)
+            packet = getattr(like.target, "overloadpacket", None)
+            name = self._graph._target_to_str(packet.__name__) if packet is not None else None
+            new = self._graph.create_node("call_function", like.target, args, kwargs, name)
+            new.meta = dict(like.meta)
+            for key in ("stack_trace", *_COPY_META_FIELDS):
+                if key in ("original_aten", "from_node"):
+                    continue
+                # Torch gives a view that it makes once more the stack trace of the view, and all else of the reader.
+                said = behind if key in ("stack_trace", "custom") else call
+                new.meta.pop(key, None)
+                if key in said.meta:
+                    new.meta[key] = copy(said.meta[key])
+            new.meta["from_node"] = source
+            self._made[like] = new
+        if call in self._results:
+            results = [mapped(result) for result in self._results[call]]
+            values[call] = results[0] if isinstance(call.meta["val"], torch.Tensor) else results
 
 
 @contextmanager

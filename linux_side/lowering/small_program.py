@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -20,13 +20,16 @@ from torch.export.graph_signature import (
 from torch.fx import Node
 from torch.utils import _pytree as pytree
 
-from linux_side.lowering.call_signature import Signature, described, functional, tensors_of
+from linux_side.lowering.call_signature import Signature, arguments_of, described, results_of, tensors_of, traced
 
 _MARK = "trtcross_call"
 
 
 def call_behind(node: Node) -> int | None:
-    """Returns the number of the call that torch made this node from, or None."""
+    """Returns the number of the call that torch made this node from, or None.
+
+    For a view that torch makes once more, after a write, it is the call that made the view first.
+    """
     found: int | None = node.meta.get("custom", {}).get(_MARK)
     return found
 
@@ -36,12 +39,17 @@ class SmallProgram:
 
     Args:
         values: the value of each node of the large program.
+        verifiers: the verifiers of the large program, which decide whether it may contain writes.
+
+    Attributes:
+        added: the number of each call, by the name of its node in the small program.
     """
 
-    def __init__(self, values: Mapping[Node, Any]) -> None:
+    def __init__(self, values: Mapping[Node, Any], verifiers: list[Any]) -> None:
         self._graph = torch.fx.Graph()
-        self._values = values
-        self._calls: list[tuple[Node, dict[Node, Node]]] = []
+        self._values, self._verifiers = values, verifiers
+        self._calls: list[tuple[Sequence[Node], dict[Node, Node]]] = []
+        self.added: dict[str, int] = {}
         self._placeholders: dict[Signature, Node] = {}
 
     @property
@@ -49,15 +57,17 @@ class SmallProgram:
         """How many inputs the program has."""
         return len(self._placeholders)
 
-    def add(self, call: Node) -> list[str]:
-        """Adds a call. Different calls may share an input, but each argument of one call has an input of its own.
+    def add(self, calls: Sequence[Node]) -> list[str]:
+        """Adds a call, or several that are decomposed together.
+
+        What is added later may share an input with it, but each of its own arguments has another input.
 
         Returns:
-            The name of the input for each of the call's argument nodes.
+            The name of the input for each argument node.
         """
         counts: dict[Signature, int] = {}
         arguments: dict[Node, Node] = {}
-        for node in call.all_input_nodes:
+        for node in arguments_of(calls):
             description = described(self._values[node])
             counts[description] = counts.get(description, 0) + 1
             key = (*description, counts[description])
@@ -65,17 +75,20 @@ class SmallProgram:
                 placeholder = self._placeholders[key] = self._graph.placeholder(f"x{len(self._placeholders)}")
                 placeholder.meta = {"val": self._values[node]}
             arguments[node] = self._placeholders[key]
-        self._calls.append((call, arguments))
+        self._calls.append((calls, arguments))
         return [placeholder.name for placeholder in arguments.values()]
 
     def program(self) -> ExportedProgram:
         """Returns the program of the calls, in the order in which they were added."""
         results: list[Node] = []
-        for index, (call, arguments) in enumerate(self._calls):
-            node = self._graph.node_copy(call, arguments.__getitem__)
-            node.target = functional(node.target)
-            node.meta = {**call.meta, "custom": {_MARK: index}}
-            results += self._results(node)
+        for calls, arguments in self._calls:
+            made = dict(arguments)
+            for call in calls:
+                node = made[call] = self._graph.node_copy(call, made.__getitem__)
+                node.target = traced(call, calls)
+                node.meta = {**call.meta, "custom": {_MARK: len(self.added)}}
+                self.added[node.name] = len(self.added)
+            results += [result for call in results_of(calls) for result in self._results(made[call])]
         self._graph.output(tuple(results))
         names = [placeholder.name for placeholder in self._placeholders.values()]
         inputs = [InputSpec(InputKind.USER_INPUT, TensorArgument(name), None) for name in names]
@@ -96,7 +109,13 @@ class SmallProgram:
             range_constraints={},
             module_call_graph=[ModuleCallEntry("", signature)],
             constants={},
+            verifiers=self._verifiers,
         )
+
+    def call_traced(self, node: Node) -> int | None:
+        """Returns the number of the call that torch traced when it made this node, or None."""
+        names = [source.name for source in node.meta.get("from_node", ())]
+        return self.added.get(names[-1]) if names else None
 
     def _results(self, node: Node) -> Iterator[Node]:
         if isinstance(node.meta["val"], torch.Tensor):

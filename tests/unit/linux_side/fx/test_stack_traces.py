@@ -1,4 +1,4 @@
-"""Stack traces from Python's own frames: those that torch notes."""
+"""Stack traces that are read from Python's own frames equal those that torch records."""
 
 from __future__ import annotations
 

@@ -74,11 +74,52 @@ class Strided(nn.Module):
         return F.pixel_shuffle(y, 2) + 1, y.contiguous().view(-1)
 
 
-class Sliced(nn.Module):
+class Mask(nn.Module):
+    """A model that writes a mask part by part, as Swin does, and reads a view that it made before."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = nn.Linear(4, 4)
+        self.register_buffer("scale", torch.ones(4))
+
+    def forward(self, x: Any) -> Any:
+        mask = torch.zeros_like(x)
+        turned, count = mask.permute(1, 0), 0.0
+        for rows in (slice(0, 2), slice(2, 3)):
+            for columns in (slice(0, -1), slice(-1, None)):
+                mask[rows, columns] = count
+                count += 1
+            x = self.inner(x) * self.scale
+        mask += 1
+        return mask.view(-1, 1) * x.sum(), turned + 1
+
+
+class Masks(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.masks = nn.ModuleList(Mask() for _ in range(2))
+
+    def forward(self, x: Any) -> Any:
+        return [part for mask in self.masks for part in mask(x)]
+
+
+class Given(nn.Module):
+    """A model that returns a tensor which it wrote in part."""
+
     def forward(self, x: Any) -> Any:
         mask = torch.zeros_like(x)
         mask[1:] = 1
-        return x * mask
+        return (mask,)
+
+
+class Between(nn.Module):
+    """A model that writes a part of one tensor into a part of another."""
+
+    def forward(self, x: Any) -> Any:
+        one, other = torch.zeros_like(x), torch.ones_like(x)
+        one[1:] = x[1:]
+        other[:1] = one[:1]
+        return (one * other,)
 
 
 class Viewed(nn.Module):
@@ -154,6 +195,7 @@ FAST: Sequence[tuple[nn.Module, tuple[Any, ...]]] = (
     (Numbers(), (torch.randn(4, 3), torch.arange(4))),
     (Identity(), (torch.randn(2),)),
     (Strided(), (torch.randn(1, 4, 4, 4),)),
+    (Masks(), (torch.randn(3, 4),)),
 )
 
 
@@ -176,7 +218,11 @@ def _saved(program: Any) -> Any:
     return torch.export.load(file)
 
 
-@pytest.mark.parametrize("module", [Viewed(), PartOfWritten(), Counting(), Written()], ids=lambda m: type(m).__name__)
+@pytest.mark.parametrize(
+    "module",
+    [Viewed(), PartOfWritten(), Counting(), Written(), Given(), Between()],
+    ids=lambda module: type(module).__name__,
+)
 @pytest.mark.parametrize("given", [lambda program: program, _saved], ids=["exported", "saved"])
 def test_no_write_is_lost(module: nn.Module, given: Callable[[Any], Any]) -> None:
     x = torch.randn(2, 4, 6, 6)
@@ -223,8 +269,13 @@ def test_a_layer_that_repeats_is_traced_once(monkeypatch: pytest.MonkeyPatch) ->
 
 @pytest.mark.parametrize(
     ("module", "options"),
-    [(Sliced(), {}), (Counting(), {}), (Layers(), {"dynamic_shapes": ({0: torch.export.Dim("batch", min=2)},)})],
-    ids=["written in part", "state", "sizes that vary"],
+    [
+        (Given(), {}),
+        (Between(), {}),
+        (Counting(), {}),
+        (Layers(), {"dynamic_shapes": ({0: torch.export.Dim("batch", min=2)},)}),
+    ],
+    ids=["written in part and given", "written from one into another", "state", "sizes that vary"],
 )
 def test_what_calls_do_not_tell_by_themselves_goes_torchs_way(module: nn.Module, options: dict[str, Any]) -> None:
     program = _exported(module, torch.randn(2, 4, 8), **options)
