@@ -1,9 +1,13 @@
-"""Graph rewrites that avoid five known defects of TensorRT-RTX 1.6, before an engine is built.
+"""Graph rewrites that avoid seven known defects of TensorRT-RTX 1.6, before an engine is built.
 
 - A bias before ReLU or GELU is dropped if an elementwise product follows.
 - Powers with whole exponents give NaN for some negative values.
 - Two resizing layers that read one tensor, or two average pools that differ only in whether padding counts, are merged:
   the second one computes what the first one would, at its own size.
+- In halves, the kernels for any size compute nothing for a product or sum of a convolution's input and its activated
+  result if the input is the first operand and another convolution follows. The rewrite swaps the operands.
+- The kernels for a single size compute some networks of convolutions and batch norms wrongly. The rewrite folds the
+  batch norms (:mod:`linux_side.backends.batch_norm_folding`).
 - The builder accepts no transposed convolution in bf16. The rewrite computes it in fp32, which is at least as accurate.
 - The builder ends the process with a segmentation fault if a network has attention and a running sum along a size that
   varies, even if neither reads the other. The rewrite computes the sum without a loop, in steps that double.
@@ -12,7 +16,7 @@ The builder itself shows the last two defects. The others were observed with 1.6
 not on its list of supported GPUs, in networks whose layers were correct. It was not tested whether listed GPUs are
 affected. docs/benchmarks/gpu.md has the tables, and ``benchmarks/gpu/rtx_defects.py`` the cases. The rewritten networks
 give bit-identical results, except for the sign of zero, for the last bits of powers (at most three, for exponents up to
-8), and for the order in which a running sum adds.
+8), for the order in which a running sum adds, and for weights that are folded.
 """
 
 from __future__ import annotations
@@ -24,6 +28,8 @@ from typing import Any
 
 import torch
 
+from linux_side.backends.batch_norm_folding import fold_batch_norms
+
 _aten = torch.ops.aten
 
 _LAYERS = {
@@ -31,6 +37,7 @@ _LAYERS = {
     _aten.baddbmm.default,
 }  # fmt: skip
 _ACTIVATIONS = {_aten.relu.default, _aten.gelu.default}
+_COMMUTATIVE = {_aten.add.Tensor, _aten.mul.Tensor}
 _PARTS_OF_GELU = {_aten.erf.default, _aten.tanh.default}
 _PRODUCTS = {_aten.mul.Tensor, _aten.mul.Scalar, _aten.addcmul.default}
 # The views after lowering, where _reshape_copy replaces view, reshape and flatten.
@@ -66,13 +73,52 @@ _WINDOWS = (
 
 def avoid_defects(partition: torch.fx.GraphModule) -> None:
     """Rewrites a partition, in place, so that TensorRT-RTX's defects do not affect it."""
+    fold_batch_norms(partition)
     _multiply_powers_out(partition.graph)
+    _put_convolutions_first(partition.graph)
     _part_activations_from_products(partition.graph)
     _part_windows_of_one_tensor(partition.graph)
     _keep_transposed_convolutions_out_of_bf16(partition)
     _spell_running_sums_out_beside_attention(partition.graph)
     partition.graph.lint()
     partition.recompile()
+
+
+def _put_convolutions_first(graph: torch.fx.Graph) -> None:
+    """Swaps the operands of a sum or product ``x * f(convolution(x))``, for any elementwise f.
+
+    The result is the same to the bit.
+    """
+    for node in [node for node in graph.nodes if node.target in _COMMUTATIVE and _is_floating(node)]:
+        first, second = node.args[:2]
+        if isinstance(second, torch.fx.Node) and not node.kwargs and _behind_casts(first) in _convolved(second):
+            node.args = (second, first)
+
+
+def _convolved(node: torch.fx.Node) -> set[torch.fx.Node]:
+    """Returns the inputs of the convolutions from whose results a value is computed elementwise."""
+    found, seen, waiting = set[torch.fx.Node](), set[torch.fx.Node](), [node]
+    while waiting:
+        current = waiting.pop()
+        if current.target is _aten.convolution.default:
+            found.add(_behind_casts(current.args[0]))
+        elif _is_elementwise(current):
+            waiting += [other for other in current.all_input_nodes if other not in seen]
+            seen.update(current.all_input_nodes)
+    return found
+
+
+def _is_elementwise(node: torch.fx.Node) -> bool:
+    target = node.target
+    return target is _aten._to_copy.default or (
+        isinstance(target, torch._ops.OpOverload) and torch.Tag.pointwise in target.tags
+    )
+
+
+def _behind_casts(node: torch.fx.Node) -> torch.fx.Node:
+    while node.target is _aten._to_copy.default:
+        node = node.args[0]
+    return node
 
 
 def _part_activations_from_products(graph: torch.fx.Graph) -> None:
