@@ -44,52 +44,71 @@ def inner_tensors(network: Any) -> Iterator[tuple[int, Any]]:
                     yield slot, tensor
 
 
+class Plan:
+    """An engine of a file with one context, by TensorRT-RTX's own API."""
+
+    def __init__(self, file: Path, kernels: str | None = None) -> None:
+        """Loads an engine.
+
+        Args:
+            file: the plan.
+            kernels: TensorRT-RTX's strategy for sizes that vary: ``lazy`` (its default), ``eager`` or ``none``.
+
+        Raises:
+            RuntimeError: TensorRT-RTX refuses the engine.
+        """
+        import tensorrt_rtx as trt
+
+        self._dtypes = {
+            trt.float32: torch.float32, trt.float16: torch.float16, trt.bfloat16: torch.bfloat16,
+            trt.int64: torch.int64, trt.int32: torch.int32, trt.int8: torch.int8, trt.uint8: torch.uint8,
+            trt.bool: torch.bool,
+        }  # fmt: skip
+        self._runtime = trt.Runtime(trt.Logger(trt.Logger.ERROR))
+        self._engine = engine = self._runtime.deserialize_cuda_engine(file.read_bytes())
+        if engine is None:
+            raise RuntimeError("TensorRT-RTX refuses the engine")
+        config = engine.create_runtime_config()
+        if kernels is not None:
+            strategy = getattr(trt.DynamicShapesKernelSpecializationStrategy, kernels.upper())
+            config.dynamic_shapes_kernel_specialization_strategy = strategy
+        self._context = engine.create_execution_context(config)
+        names = [engine.get_tensor_name(index) for index in range(engine.num_io_tensors)]
+        host = trt.TensorLocation.HOST
+        self._devices = {name: "cpu" if engine.get_tensor_location(name) == host else "cuda" for name in names}
+
+    def __call__(self, inputs: dict[str, Tensor], aliases: dict[str, str]) -> dict[str, Tensor]:
+        """Runs the engine, and returns every output by its binding's name.
+
+        Args:
+            inputs: the inputs by binding name.
+            aliases: for each output that shares an input's memory, that input.
+
+        Raises:
+            RuntimeError: TensorRT-RTX refuses the call.
+        """
+        bound = {name: value.to(self._devices[name]).clone() for name, value in inputs.items() if name in self._devices}
+        for name, value in bound.items():
+            self._context.set_input_shape(name, tuple(value.shape))
+        outputs = {name: self._output(name, bound.get(aliases.get(name, ""))) for name in self._devices.keys() - bound}
+        for name, value in {**bound, **outputs}.items():
+            # An empty tensor has a null address, which TensorRT refuses.
+            address = value.data_ptr() or torch.empty(1, device=self._devices[name]).data_ptr()
+            self._context.set_tensor_address(name, address)
+        torch.cuda.synchronize()
+        if not self._context.execute_async_v3(torch.cuda.current_stream().cuda_stream):
+            raise RuntimeError("TensorRT-RTX refuses the call")
+        torch.cuda.synchronize()
+        return outputs
+
+    def _output(self, name: str, shared: Tensor | None) -> Tensor:
+        shape = tuple(self._context.get_tensor_shape(name))
+        dtype = self._dtypes[self._engine.get_tensor_dtype(name)]
+        return torch.empty(shape, dtype=dtype, device=self._devices[name]) if shared is None else shared
+
+
 def execute(
-    plan: Path, inputs: dict[str, Tensor], aliases: dict[str, str], kernels: str | None = None
+    file: Path, inputs: dict[str, Tensor], aliases: dict[str, str], kernels: str | None = None
 ) -> dict[str, Tensor]:
-    """Runs an engine by TensorRT-RTX's own API, and returns every output by its binding's name.
-
-    Args:
-        plan: the engine's file.
-        inputs: the inputs by binding name.
-        aliases: for each output that shares an input's memory, that input.
-        kernels: TensorRT-RTX's strategy for sizes that vary: ``lazy`` (its default), ``eager`` or ``none``.
-
-    Raises:
-        RuntimeError: TensorRT-RTX refuses the engine or the call.
-    """
-    import tensorrt_rtx as trt
-
-    dtypes = {
-        trt.float32: torch.float32, trt.float16: torch.float16, trt.bfloat16: torch.bfloat16, trt.int64: torch.int64,
-        trt.int32: torch.int32, trt.int8: torch.int8, trt.uint8: torch.uint8, trt.bool: torch.bool,
-    }  # fmt: skip
-    runtime = trt.Runtime(trt.Logger(trt.Logger.ERROR))
-    engine = runtime.deserialize_cuda_engine(plan.read_bytes())
-    if engine is None:
-        raise RuntimeError("TensorRT-RTX refuses the engine")
-    config = engine.create_runtime_config()
-    if kernels is not None:
-        strategy = getattr(trt.DynamicShapesKernelSpecializationStrategy, kernels.upper())
-        config.dynamic_shapes_kernel_specialization_strategy = strategy
-    context = engine.create_execution_context(config)
-    names = [engine.get_tensor_name(index) for index in range(engine.num_io_tensors)]
-    device = {name: "cpu" if engine.get_tensor_location(name) == trt.TensorLocation.HOST else "cuda" for name in names}
-    bound = {name: value.to(device[name]).clone() for name, value in inputs.items() if name in device}
-    for name, value in bound.items():
-        context.set_input_shape(name, tuple(value.shape))
-    outputs = {}
-    for name in names:
-        if name not in bound:
-            shape = tuple(context.get_tensor_shape(name))
-            source = bound.get(aliases.get(name, ""))
-            outputs[name] = torch.empty(shape, dtype=dtypes[engine.get_tensor_dtype(name)], device=device[name])
-            outputs[name] = outputs[name] if source is None else source
-    for name, value in {**bound, **outputs}.items():
-        # An empty tensor has a null address, which TensorRT refuses.
-        context.set_tensor_address(name, value.data_ptr() or torch.empty(1, device=device[name]).data_ptr())
-    torch.cuda.synchronize()
-    if not context.execute_async_v3(torch.cuda.current_stream().cuda_stream):
-        raise RuntimeError("TensorRT-RTX refuses the call")
-    torch.cuda.synchronize()
-    return outputs
+    """Runs an engine once; the arguments, result and errors are those of :class:`Plan`."""
+    return Plan(file, kernels)(inputs, aliases)

@@ -61,7 +61,7 @@ def run(
 ) -> tuple[int, list[dict[str, Any]]]:
     probes = {Path(probe.plan): probe for probe in subject.probes}
 
-    def execute(plan: Path, inputs: dict[str, Tensor], aliases: dict[str, str]) -> dict[str, Tensor]:
+    def execute(plan: Path, inputs: dict[str, Tensor], aliases: dict[str, str], _: str | None) -> dict[str, Tensor]:
         probe, values = probes[plan], load_file(subject.values)
         assert plan.stat().st_size and list(inputs) == subject.inputs
         shown = {} if probe.slot is None else {f"slot{probe.slot}": probe.slot}
