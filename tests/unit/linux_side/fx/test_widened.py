@@ -75,6 +75,41 @@ def test_a_conversion_to_halves_gives_memory_of_its_own() -> None:
     assert torch.equal(run(Case(forward), (x,)), 4 * x.float() + 1)
 
 
+@HALVES
+def test_a_conversion_like_another_tensor_gives_memory_of_its_own(dtype: torch.dtype) -> None:
+    def forward(s: Any, x: torch.Tensor) -> torch.Tensor:
+        wide = x.float() * 2
+        half = wide.type_as(x)
+        half += 1
+        copy = s.state.type_as(wide)
+        copy += 1
+        return half + wide + copy + s.state
+
+    x = torch.arange(4, dtype=dtype)
+    model = Case(forward, state=torch.zeros(4, dtype=dtype))
+    assert torch.equal(run(model, (x,)), 4 * x.float() + 2)
+    assert not model.state.any()
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.int64])
+def test_a_conversion_to_the_same_dtype_gives_the_state_itself(dtype: torch.dtype) -> None:
+    """A cache that is converted to the dtype of what is written into it (``cache.to(x.dtype)``)."""
+
+    def forward(s: Any, x: torch.Tensor) -> torch.Tensor:
+        s.state.to(dtype)[0] = x[0].to(dtype)
+        s.state[1:].to(dtype).add_(1)
+        s.state[1:].type_as(s.state).add_(1)
+        return x + s.state
+
+    x = torch.tensor([3.0, 4.0], dtype=torch.float16)
+    program = torch.export.export(Case(forward, state=torch.zeros(2, dtype=dtype)), (x,)).module(check_guards=False)
+    with torch.no_grad(), widened.Widened():
+        program(x)
+        result = program(x)
+    assert program.state.tolist() == [3, 4] and program.state.dtype is dtype
+    assert result.tolist() == [6, 8]
+
+
 _MEMORY = """
 import pathlib, sys, torch
 from torch.overrides import TorchFunctionMode
