@@ -22,12 +22,15 @@ def quick_stack_traces() -> Iterator[None]:
     if not hasattr(torch.fx.proxy, "CapturedTraceback"):
         yield
         return
-    with patch.object(torch.fx.proxy, "CapturedTraceback", _Stack):
-        yield
-    _described.clear()
+    try:
+        with patch.object(torch.fx.proxy, "CapturedTraceback", _Stack):
+            yield
+    finally:
+        _described.clear()
 
 
-_described: dict[tuple[CodeType, int], traceback.FrameSummary] = {}
+# By the code's id and the instruction. The code is kept so that no id is reused; codes of two files may be equal.
+_described: dict[tuple[int, int], tuple[CodeType, traceback.FrameSummary]] = {}
 
 
 class _Stack:
@@ -50,7 +53,7 @@ class _Stack:
 
 def _describe(frame: FrameType) -> traceback.FrameSummary:
     code = frame.f_code
-    key = code, frame.f_lasti  # f_lineno is slower: Python counts the lines from the first
+    key = id(code), frame.f_lasti  # f_lineno is slower: Python counts the lines from the first
     if (found := _described.get(key)) is None:
-        found = _described[key] = traceback.FrameSummary(code.co_filename, frame.f_lineno, code.co_name)
-    return found
+        found = _described[key] = code, traceback.FrameSummary(code.co_filename, frame.f_lineno, code.co_name)
+    return found[1]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -52,6 +53,21 @@ def test_each_node_has_the_stack_trace_that_torch_gives_it(monkeypatch: pytest.M
         assert traces(torch.export.export(model, args)) == theirs
     assert len(asked) >= sum(map(bool, theirs.values())) > 8
     assert traces(torch.export.export(model, args)) == theirs
+
+
+def test_equal_code_of_two_files_keeps_its_own_file(tmp_path: Path) -> None:
+    """Python's code objects compare equal if only their files differ, as those of a copied ``blocks.py``."""
+    text = "import torch\nclass Block(torch.nn.Module):\n    def forward(self, x):\n        return x.sin()\n"
+    blocks = []
+    for name in ("first.py", "second.py"):
+        scope: dict[str, Any] = {}
+        exec(compile(text, str(tmp_path / name), "exec"), scope)
+        blocks.append(scope["Block"]())
+    model, args = torch.nn.Sequential(*blocks), (torch.ones(2),)
+    with quick_stack_traces():
+        found = traces(torch.export.export(model, args))
+    assert found == traces(torch.export.export(model, args))
+    assert "second.py" in (found["sin_1"] or "")
 
 
 def test_an_exported_program_tells_the_models_lines() -> None:
