@@ -29,7 +29,7 @@ from linux_side.frontend.golden_doubts import (
     doubts_of_values,
 )
 from linux_side.frontend.golden_sizes import SampleSizes, Sizes, example_sizes
-from linux_side.frontend.hidden_state import own_copy, state_kept
+from linux_side.frontend.hidden_state import own_copy, state_kept, written_parameters
 from linux_side.frontend.sliding_caches import ring_caches
 from linux_side.fx.modes import draws
 from linux_side.fx.widened import Widened
@@ -151,7 +151,7 @@ def record_golden(original: Original, program: ExportedProgram, samples: int, pr
         The samples, fewer if some fail or cost too much, and none if the model is not reproducible; with warnings.
 
     Raises:
-        BuildFailedError: the exported program fails on the example.
+        BuildFailedError: the exported program fails on the example, or each run changes a parameter.
     """
     return _Recorder(original, program, samples, profiles).record()
 
@@ -189,11 +189,13 @@ class _Recorder:
         self._warnings: list[str] = []
         self._own = precision_of(program)
         self._precision = self._own
+        self._written = {name: program.state_dict[name].clone() for name in written_parameters(program)}
 
     def record(self) -> Recording:
         with state_kept(self._exported):
             samples = [self._first_sample(), *self._further_samples()]
         originals = self._run_original(samples)
+        self._require_parameters_kept()
         if self._differs_from_itself(samples[0], originals):
             return Recording([], [f"there is no golden I/O: {self._why_different()}"])
         if self._original.eager:
@@ -202,6 +204,17 @@ class _Recorder:
         self._warnings += doubts_of_values(samples)
         precision = None if self._own == "fp32" else self._precision
         return Recording(samples, self._warnings, self._at_other_inputs(), precision)
+
+    def _require_parameters_kept(self) -> None:
+        """Requires that each run leaves the same parameters; unlike buffers, they are too large to be restored."""
+        for name, before in self._written.items():
+            if not torch.equal(before, self._program.state_dict[name]):
+                raise BuildFailedError(
+                    f"the model changes its parameter {name} at each call, so that recording golden outputs has "
+                    "changed the initial value",
+                    where=name,
+                    remedy="make it a buffer (register_buffer), or build with --golden 0",
+                )
 
     def _first_sample(self) -> GoldenSample:
         if self._own != "fp32":

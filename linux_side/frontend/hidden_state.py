@@ -109,6 +109,12 @@ def adopt_written_constants(program: ExportedProgram) -> ExportedProgram:
     return _with_buffers(program, written) if written else program
 
 
+def written_parameters(program: ExportedProgram) -> list[str]:
+    """Returns the names of the parameters that a program's operators write into."""
+    parameters = program.graph_signature.inputs_to_parameters
+    return sorted({parameters[name] for name in _written(program.graph) if name in parameters})
+
+
 @contextmanager
 def _as_buffers(module: torch.nn.Module, places: list[Place]) -> Iterator[None]:
     """Registers the tensors at these places as buffers, and puts the buffers into the places while forward runs."""

@@ -74,6 +74,37 @@ def test_a_program_that_draws_has_none_even_if_the_model_seeds_itself() -> None:
     assert not record((Case(forward).eval(), (cases.X,))).samples
 
 
+class _Writing(torch.nn.Module):
+    """Writes into a parameter in forward: a value that is the same at each call, or a count of the calls."""
+
+    def __init__(self, *, counts: bool) -> None:
+        super().__init__()
+        self.counts, self.scale = counts, torch.nn.Parameter(torch.ones(4), requires_grad=False)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.scale.copy_(self.scale + 1 if self.counts else torch.full((4,), 3.0))
+        return x * self.scale
+
+
+@pytest.mark.parametrize("saved", [False, True])
+def test_a_parameter_that_each_call_changes_is_refused(tmp_path: Path, saved: bool) -> None:
+    """Golden I/O would leave it changed in the artifact."""
+    with pytest.raises(BuildFailedError, match="changes its parameter scale at each call"):
+        if saved:
+            torch.export.save(torch.export.export(_Writing(counts=True), (torch.ones(4),)), tmp_path / "m.pt2")
+            load_source(str(tmp_path / "m.pt2"), BuildOptions(golden=1))
+        else:
+            record((_Writing(counts=True).eval(), (torch.ones(4),)))
+    model = _Writing(counts=True).eval()
+    record((model, (torch.ones(4),)), 0)
+    assert torch.equal(model.scale, torch.ones(4))
+
+
+def test_a_parameter_to_which_each_call_gives_the_same_value_is_allowed() -> None:
+    recording = record((_Writing(counts=False).eval(), (torch.ones(4),)), 2)
+    assert len(recording.samples) == 2 and not recording.warnings
+
+
 def test_values_that_prove_nothing_are_reported() -> None:
     assert record(cases.not_finite()).warnings == [
         "the golden output 0 is NaN in 16 of its 32 values",
