@@ -18,6 +18,8 @@ from torch.fx.experimental.symbolic_shapes import ShapeEnv
 
 _HERE = str(Path(__file__).parent)
 _OURS = str(Path(__file__).parents[1])
+# Each call of the model goes through this file, as through a part of torch.
+_IN_BETWEEN = str(Path(_OURS) / "frontend" / "data_attributes.py")
 _STDLIB = sysconfig.get_paths()["stdlib"]
 _LIBRARIES = tuple(str(Path(str(sys.modules[name].__file__)).parent) for name in ("torch", "sympy"))
 _READER = str(Path(torch.__file__).parent / "_dynamo")
@@ -95,7 +97,7 @@ def _model_line() -> str | None:
     frame: FrameType | None = sys._getframe(1)
     while frame is not None:
         path = frame.f_code.co_filename
-        if path.startswith(_OURS) and not path.startswith(_HERE):
+        if path.startswith(_OURS) and not path.startswith((_HERE, _IN_BETWEEN)):
             return None  # frames further out are the caller's of the build
         if not path.startswith((_HERE, "<")) and not _is_library(path):
             return f"{path}:{frame.f_lineno}"
@@ -118,6 +120,6 @@ def _line_in(trace: str | None) -> str | None:
 
 
 def _is_library(path: str) -> bool:
-    if path.startswith(_LIBRARIES) or "/torch_tensorrt/" in path:
+    if path.startswith((*_LIBRARIES, _IN_BETWEEN)) or "/torch_tensorrt/" in path:
         return True
     return path.startswith(_STDLIB) and "site-packages" not in path
