@@ -54,9 +54,16 @@ def antialiased(
     if not x.is_floating_point():
         return NotImplemented
     wide = x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
-    rows = _weights(filter_, wide, 2, output_size[0], align_corners, scales_h)
-    columns = _weights(filter_, wide, 3, output_size[1], align_corners, scales_w)
-    return torch.matmul(rows, torch.matmul(wide, columns.t())).to(x.dtype)
+    if not _is_same(output_size[1], x.shape[3]):
+        wide = torch.matmul(wide, _weights(filter_, wide, 3, output_size[1], align_corners, scales_w).t())
+    if not _is_same(output_size[0], x.shape[2]):
+        wide = torch.matmul(_weights(filter_, wide, 2, output_size[0], align_corners, scales_h), wide)
+    return x.clone() if wide is x else wide.to(x.dtype)
+
+
+def _is_same(size: Size, before: Size) -> bool:
+    """Returns whether two fixed sizes are equal. PyTorch then keeps the elements, whatever the factor."""
+    return isinstance(size, int) and isinstance(before, int) and size == before
 
 
 def _weights(filter_: Filter, x: Tensor, dim: int, size: Size, align_corners: bool, factor: float | None) -> Tensor:

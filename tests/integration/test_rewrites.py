@@ -186,9 +186,11 @@ def _picture(height: int, width: int, batch: int = 1) -> Tensor:
         ({"mode": "bicubic", "size": (21, 3)}, "fp32"),
         ({"mode": "bilinear", "size": (3, 21), "align_corners": True}, "fp32"),
         ({"mode": "bicubic", "scale_factor": (0.37, 1.7)}, "fp32"),
+        ({"mode": "bicubic", "scale_factor": (0.5, 1.02)}, "fp32"),
+        ({"mode": "bilinear", "scale_factor": (1.0, 1.0)}, "fp32"),
         ({"mode": "bilinear", "size": (5, 30)}, "fp16"),
     ],
-    ids=["bicubic", "aligned corners", "factors", "halves"],
+    ids=["bicubic", "aligned corners", "factors", "a factor that keeps the width", "nothing to do", "halves"],
 )
 def test_antialiased_resizing_to_a_fixed_size_is_in_the_engine(tmp_path: Path, how: Any, precision: str) -> None:
     model, x = Resized(**how), _picture(9, 14)
@@ -206,6 +208,13 @@ def test_antialiased_resizing_between_any_sizes_is_in_one_engine(tmp_path: Path,
     built = build_here(model, call, folder=tmp_path, dynamic=dynamic, require_full_coverage=True)
     others = [((2, 40), (40, 2)), ((33, 7), (7, 33)), ((8, 8), (8, 8)), ((16, 6), (8, 12))]
     assert_right(built, model, call, other_args=[(_picture(*x), _picture(*like)) for x, like in others])
+
+
+@pytest.mark.parametrize("how", [{"mode": "bicubic", "align_corners": True}, {"mode": "bilinear"}], ids=str)
+def test_antialiased_resizing_by_a_factor_of_any_height_is_in_one_engine(tmp_path: Path, how: Any) -> None:
+    model, call = Resized(scale_factor=(0.37, 1.0), **how), (_picture(9, 14),)
+    built = build_here(model, call, folder=tmp_path, dynamic=("x.2=3:9:40",), require_full_coverage=True)
+    assert_right(built, model, call, other_args=[(_picture(height, 14),) for height in (3, 17, 40)])
 
 
 def test_batch_norm_of_sequences_of_any_number_and_length_is_in_one_engine(tmp_path: Path) -> None:
