@@ -89,17 +89,22 @@ class Plan:
         """
         bound = {name: value.to(self._devices[name]).clone() for name, value in inputs.items() if name in self._devices}
         for name, value in bound.items():
-            self._context.set_input_shape(name, tuple(value.shape))
+            if not self._context.set_input_shape(name, tuple(value.shape)):
+                raise RuntimeError(f"TensorRT-RTX refuses the shape {tuple(value.shape)} of {name}")
+            self._bind(name, value)  # sizes of outputs may depend on an input's value
         outputs = {name: self._output(name, bound.get(aliases.get(name, ""))) for name in self._devices.keys() - bound}
-        for name, value in {**bound, **outputs}.items():
-            # An empty tensor has a null address, which TensorRT refuses.
-            address = value.data_ptr() or torch.empty(1, device=self._devices[name]).data_ptr()
-            self._context.set_tensor_address(name, address)
+        for name, value in outputs.items():
+            self._bind(name, value)
         torch.cuda.synchronize()
         if not self._context.execute_async_v3(torch.cuda.current_stream().cuda_stream):
             raise RuntimeError("TensorRT-RTX refuses the call")
         torch.cuda.synchronize()
         return outputs
+
+    def _bind(self, name: str, value: Tensor) -> None:
+        # An empty tensor has a null address, which TensorRT refuses.
+        address = value.data_ptr() or torch.empty(1, device=self._devices[name]).data_ptr()
+        self._context.set_tensor_address(name, address)
 
     def _output(self, name: str, shared: Tensor | None) -> Tensor:
         shape = tuple(self._context.get_tensor_shape(name))
