@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 from typing import Any
 
 import torch
@@ -78,3 +79,21 @@ def set_attribute(module: torch.nn.Module, path: str, value: Any, *, persistent:
         module.register_buffer(leaf, value, persistent=persistent)
     else:
         setattr(module, leaf, value)
+
+
+def add_buffer(module: torch.nn.Module, name: str, value: torch.Tensor) -> str:
+    """Registers a tensor that a rewrite made as a buffer of a module.
+
+    Args:
+        module: the outermost module.
+        name: the wanted name. Its dots become underscores, and a number is appended if the module has the name already.
+        value: the tensor.
+
+    Returns:
+        The buffer's name.
+    """
+    wanted = name.replace(".", "_")
+    names = itertools.chain([wanted], (f"{wanted}_{number}" for number in itertools.count(1)))
+    free = next(name for name in names if not hasattr(module, name))
+    module.register_buffer(free, value)
+    return free

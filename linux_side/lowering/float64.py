@@ -8,7 +8,7 @@ import torch
 from torch._guards import detect_fake_mode
 from torch.utils import _pytree as pytree
 
-from linux_side.fx.graph_copy import get_attribute
+from linux_side.fx.graph_copy import add_buffer, get_attribute
 from linux_side.fx.values import flat_outputs
 
 _CAST = torch.ops.aten._to_copy.default
@@ -54,11 +54,13 @@ def _truncated_input(
 
 
 def _truncate_operators(partition: torch.fx.GraphModule) -> None:
+    names: dict[str, str] = {}
     for node in partition.graph.nodes:
         if node.op == "get_attr" and get_attribute(partition, node.target).dtype is torch.float64:
-            name = f"{node.target.replace('.', '_')}_fp32"
-            partition.register_buffer(name, get_attribute(partition, node.target).detach().float())
-            node.target = name
+            if node.target not in names:
+                single = get_attribute(partition, node.target).detach().float()
+                names[node.target] = add_buffer(partition, f"{node.target}_fp32", single)
+            node.target = names[node.target]
         elif node.op == "call_function":
             node.args, node.kwargs = pytree.tree_map_only(
                 torch.dtype, lambda dtype: torch.float32 if dtype is torch.float64 else dtype, (node.args, node.kwargs)

@@ -14,7 +14,7 @@ import torch
 from torch._guards import detect_fake_mode
 from torch.fx.experimental.symbolic_shapes import statically_known_true
 
-from linux_side.fx.graph_copy import get_attribute
+from linux_side.fx.graph_copy import add_buffer, get_attribute
 
 _aten = torch.ops.aten
 _ATTENTION = _aten.scaled_dot_product_attention.default
@@ -133,9 +133,7 @@ def _rows_of_constant(gm: torch.fx.GraphModule, mask: torch.fx.Node) -> torch.fx
     seen = (value if value.dtype is torch.bool else value != float("-inf")).any(-1, keepdim=True)
     if seen.all():
         return None
-    name = f"{str(mask.target).replace('.', '_')}_rows"
-    gm.register_buffer(name, seen)
-    node = gm.graph.get_attr(name)
+    node = gm.graph.get_attr(add_buffer(gm, f"{mask.target}_rows", seen))
     mode = detect_fake_mode([mask.meta["val"]])
     node.meta["val"] = mode.from_tensor(seen) if mode else seen
     return node

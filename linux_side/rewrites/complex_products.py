@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from linux_side.fx.graph_copy import get_attribute
+from linux_side.fx.graph_copy import add_buffer, get_attribute
 from linux_side.fx.values import is_complex
 
 _ATEN = torch.ops.aten
@@ -74,6 +74,7 @@ class _Rewriter:
     def __init__(self, gm: torch.fx.GraphModule) -> None:
         self._gm = gm
         self._pairs: dict[torch.fx.Node, Pair] = {}
+        self._names: dict[str, str] = {}
 
     def rewrite(self, part: list[torch.fx.Node]) -> None:
         for node in part:
@@ -121,10 +122,11 @@ class _Rewriter:
         return self._call(_ATEN.cat.default, [self._call(_ATEN.unsqueeze.default, part, -1) for part in pair], -1)
 
     def _constant(self, node: torch.fx.Node, part: str, value: torch.Tensor) -> torch.fx.Node:
-        name = f"{str(node.target).replace('.', '_')}_{part}"
-        if not hasattr(self._gm, name):
-            self._gm.register_buffer(name, value.clone(memory_format=torch.contiguous_format))
-        result = self._gm.graph.get_attr(name)
+        name = f"{node.target}_{part}"
+        if name not in self._names:
+            copy = value.clone(memory_format=torch.contiguous_format)
+            self._names[name] = add_buffer(self._gm, name, copy)
+        result = self._gm.graph.get_attr(self._names[name])
         result.meta["val"] = node.meta["val"].real.clone(memory_format=torch.contiguous_format)
         return result
 

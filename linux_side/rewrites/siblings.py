@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 
 import torch
 
-from linux_side.fx.graph_copy import get_attribute
+from linux_side.fx.graph_copy import add_buffer, get_attribute
 
 _aten = torch.ops.aten
 Join = Callable[[Sequence[torch.Tensor]], torch.Tensor]
@@ -69,7 +69,7 @@ def _join(gm: torch.fx.GraphModule, family: Sequence[torch.fx.Node], name: str, 
     first, unit = family[0], math.gcd(*rows)
     value = first.meta["val"]
     leading = [size if isinstance(size, int) else -1 for size in value.shape[:-1]]
-    gm.register_buffer(name, join(weights))
+    name = add_buffer(gm, name, join(weights))
 
     def add(target: torch._ops.OpOverload, args: tuple[object, ...], *sizes: int) -> torch.fx.Node:
         node = gm.graph.call_function(target, args)
