@@ -14,6 +14,8 @@ import torch
 from torch import Tensor
 from torch.fx import GraphModule, Node
 
+from linux_side.fx.graph_copy import add_buffer
+
 _aten = torch.ops.aten
 _BATCH_NORM = _aten._native_batch_norm_legit_no_training.default
 # Indices among the arguments of aten.convolution.
@@ -24,19 +26,21 @@ class _Pair(NamedTuple):
     """A convolution, and the batch norm that alone reads it.
 
     Attributes:
-        result: the normalized tensor.
+        result: the normalized tensor, in the convolution's shape.
+        between: the nodes behind the convolution up to the result, in the graph's order.
     """
 
     convolution: Node
     norm: Node
     result: Node
+    between: tuple[Node, ...]
 
 
 def fold_batch_norms(partition: GraphModule) -> None:
     """Replaces each convolution with a batch norm behind it, in place, by one convolution with other weights.
 
-    The weights are multiplied in fp64 and rounded once. A pair stays as it is if a weight is no constant, or if a
-    rounded weight is not finite.
+    The weights are multiplied in fp64 and rounded once. A pair stays as it is if a weight is no constant, or if the
+    weights' dtype does not hold the products: in fp16 they may be too large, or so small that they lose digits.
     """
     for number, pair in enumerate(_pairs(partition.graph)):
         folded = _folded(partition, pair)
@@ -48,12 +52,27 @@ def fold_batch_norms(partition: GraphModule) -> None:
 def _pairs(graph: torch.fx.Graph) -> list[_Pair]:
     found = []
     for norm in graph.find_nodes(op="call_function", target=_BATCH_NORM):
-        convolution, users = norm.args[0], list(norm.users)
-        if convolution.target is _aten.convolution.default and len(convolution.users) == 1 and len(users) == 1:
-            [result] = users
-            if result.target is operator.getitem and result.args[1] == 0:
-                found.append(_Pair(convolution, norm, result))
+        source, result = norm.args[0], _only_user(norm)
+        if result is None or result.target is not operator.getitem or result.args[1] != 0:
+            continue
+        between: tuple[Node, ...] = (norm, result)
+        squeezed = _only_user(result)
+        if squeezed and _is_for_sequences(source, squeezed):
+            source, result, between = source.args[0], squeezed, (source, *between, squeezed)
+        if source.target is _aten.convolution.default and _only_user(source) is between[0]:
+            found.append(_Pair(source, norm, result, between))
     return found
+
+
+def _is_for_sequences(before: Node, after: Node) -> bool:
+    """Returns whether a batch norm is one of ``linux_side.rewrites.normalization``, between two changes of shape."""
+    added = before.target is _aten.unsqueeze.default and before.args[1] == -1 and _only_user(before) is not None
+    return added and after.target is _aten.squeeze.dim and after.args[1] == -1
+
+
+def _only_user(node: Node) -> Node | None:
+    [user, *others] = node.users or [None]
+    return None if others else user
 
 
 def _folded(partition: GraphModule, pair: _Pair) -> tuple[Tensor, Tensor] | None:
@@ -70,9 +89,14 @@ def _folded(partition: GraphModule, pair: _Pair) -> tuple[Tensor, Tensor] | None
         factor = factor * scale.double()
     moved = -mean.double() if bias is None else bias.double() - mean.double()
     offset = moved * factor if shift is None else moved * factor + shift.double()
-    new = (weight.double() * _by_channel(pair.convolution.args, weight, factor)).to(weight.dtype)
-    offset = offset.to(weight.dtype)
-    return (new, offset) if bool(new.isfinite().all()) and bool(offset.isfinite().all()) else None
+    exact = weight.double() * _by_channel(pair.convolution.args, weight, factor)
+    new, offset = exact.to(weight.dtype), offset.to(weight.dtype)
+    return (new, offset) if _is_held(new, exact) and bool(offset.isfinite().all()) else None
+
+
+def _is_held(rounded: Tensor, exact: Tensor) -> bool:
+    """Returns whether rounding is as exact as the dtype is; it is not for infinite or subnormal numbers."""
+    return bool((rounded.double() - exact).norm() <= torch.finfo(rounded.dtype).eps * exact.norm())
 
 
 def _by_channel(args: Sequence[Any], weight: Tensor, factor: Tensor) -> Tensor:
@@ -99,13 +123,12 @@ def _replace(partition: GraphModule, pair: _Pair, folded: tuple[Tensor, Tensor],
     operands = []
     with graph.inserting_before(convolution):
         for kind, value in zip(("weight", "bias"), folded, strict=True):
-            partition.register_buffer(f"{name}_{kind}", value)
-            operand = graph.get_attr(f"{name}_{kind}")
+            operand = graph.get_attr(add_buffer(partition, f"{name}_{kind}", value))
             operand.meta["val"] = convolution.meta["val"].new_empty(value.shape, dtype=value.dtype)
             operands.append(operand)
     unused = [*convolution.args[1:3], *pair.norm.args[1:5]]
     convolution.args = (convolution.args[0], *operands, *convolution.args[_BIAS + 1 :])
     pair.result.replace_all_uses_with(convolution)
-    for node in (pair.result, pair.norm, *dict.fromkeys(node for node in unused if node is not None)):
+    for node in (*reversed(pair.between), *dict.fromkeys(node for node in unused if node is not None)):
         if not node.users:
             graph.erase_node(node)

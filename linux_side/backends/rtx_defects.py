@@ -22,13 +22,14 @@ give bit-identical results, except for the sign of zero, for the last bits of po
 from __future__ import annotations
 
 import operator
-from collections import Counter
-from collections.abc import Collection, Iterator
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 import torch
 
 from linux_side.backends.batch_norm_folding import fold_batch_norms
+from linux_side.fx.graph_copy import add_buffer
 
 _aten = torch.ops.aten
 
@@ -89,22 +90,39 @@ def _put_convolutions_first(graph: torch.fx.Graph) -> None:
 
     The result is the same to the bit.
     """
-    for node in [node for node in graph.nodes if node.target in _COMMUTATIVE and _is_floating(node)]:
-        first, second = node.args[:2]
-        if isinstance(second, torch.fx.Node) and not node.kwargs and _behind_casts(first) in _convolved(second):
-            node.args = (second, first)
+    order = {node: index for index, node in enumerate(graph.nodes)}
+    convolutions: dict[torch.fx.Node, list[torch.fx.Node]] = defaultdict(list)
+    combined: dict[torch.fx.Node, list[torch.fx.Node]] = defaultdict(list)
+    for node in graph.nodes:
+        if node.target is _aten.convolution.default:
+            convolutions[_behind_casts(node.args[0])].append(node)
+        elif _commutes(node):
+            combined[_behind_casts(node.args[0])].append(node)
+    for source in convolutions.keys() & combined.keys():
+        made = _made_elementwise(convolutions[source], order, order[combined[source][-1]])
+        for node in combined[source]:
+            if node.args[1] in made:
+                node.args = (node.args[1], node.args[0])
 
 
-def _convolved(node: torch.fx.Node) -> set[torch.fx.Node]:
-    """Returns the inputs of the convolutions from whose results a value is computed elementwise."""
-    found, seen, waiting = set[torch.fx.Node](), set[torch.fx.Node](), [node]
+def _commutes(node: torch.fx.Node) -> bool:
+    operands = [operand for operand in node.args if isinstance(operand, torch.fx.Node)]
+    return node.target in _COMMUTATIVE and len(operands) == 2 and not node.kwargs and _is_floating(node)
+
+
+def _made_elementwise(
+    sources: Collection[torch.fx.Node], order: Mapping[torch.fx.Node, int], end: int
+) -> set[torch.fx.Node]:
+    """Returns the sources, and the nodes before place ``end`` that are computed elementwise from one of them.
+
+    Without ``end``, the walks through many sums in a row would take quadratic time.
+    """
+    found, waiting = set(sources), list(sources)
     while waiting:
-        current = waiting.pop()
-        if current.target is _aten.convolution.default:
-            found.add(_behind_casts(current.args[0]))
-        elif _is_elementwise(current):
-            waiting += [other for other in current.all_input_nodes if other not in seen]
-            seen.update(current.all_input_nodes)
+        users = waiting.pop().users
+        new = [user for user in users if user not in found and order[user] < end and _is_elementwise(user)]
+        found.update(new)
+        waiting += new
     return found
 
 
@@ -127,13 +145,17 @@ def _part_activations_from_products(graph: torch.fx.Graph) -> None:
     If a matrix product with a bias goes through ReLU or GELU (also a decomposed GELU) into an elementwise product, the
     engine drops the bias. With three dimensions, one of them dynamic, the engine cannot run at all.
     """
+    layers, parts_of_gelu = _made_from(graph, _LAYERS), _made_from(graph, _PARTS_OF_GELU)
     for node in list(graph.nodes):
-        if _is_activation(node) and _is_floating(node) and any(_products_of(node)):
+        if _is_activation(node, layers, parts_of_gelu) and _is_floating(node) and any(_products_of(node)):
             users = list(node.users)
             with graph.inserting_after(node):
                 parted = _call(graph, _aten.add.Tensor, node, 0.0)
             for user in users:
                 user.replace_input_with(node, parted)
+            for made in (layers, parts_of_gelu):
+                if node in made:
+                    made.add(parted)
 
 
 def _part_windows_of_one_tensor(graph: torch.fx.Graph) -> None:
@@ -215,10 +237,8 @@ def _in_fp32(partition: torch.fx.GraphModule, operand: torch.fx.Node | None) -> 
         return None
     value = operand.meta["val"].float()
     if operand.op == "get_attr":
-        name = f"{str(operand.target).replace('.', '_')}_fp32"
         weight = operator.attrgetter(str(operand.target))(partition)
-        partition.register_buffer(name, weight.detach().float())
-        cast = partition.graph.get_attr(name)
+        cast = partition.graph.get_attr(add_buffer(partition, f"{operand.target}_fp32", weight.detach().float()))
     else:
         cast = partition.graph.call_function(_aten._to_copy.default, (operand,), {"dtype": torch.float32})
     cast.meta = {**operand.meta, "val": value}
@@ -241,32 +261,40 @@ def _products_of(node: torch.fx.Node) -> Iterator[torch.fx.Node]:
             yield from _products_of(user)
 
 
-def _is_activation(node: torch.fx.Node) -> bool:
+def _is_activation(
+    node: torch.fx.Node, layers: Collection[torch.fx.Node], parts_of_gelu: Collection[torch.fx.Node]
+) -> bool:
     """Returns whether a node is ReLU or GELU after a matrix product.
 
     A product counts as a decomposed GELU if both factors come from a matrix product, and one of them from erf or tanh.
+
+    Args:
+        node: the node.
+        layers: the values that come from matrix products.
+        parts_of_gelu: the values that come from erf or tanh.
     """
     if node.target in _ACTIVATIONS:
-        return _comes_from(node, _LAYERS)
+        return _comes_from(node, layers)
     if node.target is not _aten.mul.Tensor or not all(isinstance(factor, torch.fx.Node) for factor in node.args):
         return False
     factors = node.all_input_nodes
-    return all(_comes_from(factor, _LAYERS) for factor in factors) and any(
-        _comes_from(factor, _PARTS_OF_GELU) for factor in factors
+    return all(_comes_from(factor, layers) for factor in factors) and any(
+        _comes_from(factor, parts_of_gelu) for factor in factors
     )
 
 
-def _comes_from(node: torch.fx.Node, operators: Collection[Any]) -> bool:
-    """Returns whether a value is computed elementwise from the result of one of these operators."""
-    seen, waiting = set[torch.fx.Node](), [node]
-    while waiting:
-        current = waiting.pop()
-        if current.target in operators:
-            return True
-        if current is node or current.target in _POINTWISE:
-            waiting += [other for other in current.all_input_nodes if other not in seen]
-            seen.update(current.all_input_nodes)
-    return False
+def _comes_from(node: torch.fx.Node, made: Collection[torch.fx.Node]) -> bool:
+    """Returns whether a value, or an input of its operator, is one of these."""
+    return node in made or any(source in made for source in node.all_input_nodes)
+
+
+def _made_from(graph: torch.fx.Graph, operators: Collection[Any]) -> set[torch.fx.Node]:
+    """Returns the results of these operators, and the values that are computed elementwise from them."""
+    made = set[torch.fx.Node]()
+    for node in graph.nodes:
+        if node.target in operators or (node.target in _POINTWISE and _comes_from(node, made)):
+            made.add(node)
+    return made
 
 
 def _multiply_powers_out(graph: torch.fx.Graph) -> None:

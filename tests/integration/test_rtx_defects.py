@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - its usual name
 
 from linux_side import upstream
+from linux_side.backends.rtx_defects import avoid_defects
 from tests.integration.harness import Built, assert_right, assert_same_wiring, build_here
 
 pytestmark = pytest.mark.rtx
@@ -412,3 +414,66 @@ def test_batch_norm_with_weights_that_halves_do_not_hold_stays(tmp_path: Path) -
     x = torch.randn(1, 4, 6, 6) * 1e-3
     made = build_here(model, (x,), folder=tmp_path, precision="fp16")
     assert [operator for operator in operators(made) if "batch_norm" in operator]
+
+
+def test_batch_norm_whose_products_are_too_small_for_halves_stays(tmp_path: Path) -> None:
+    """Numbers below 6e-5 lose digits in fp16."""
+    model = normed(nn.Conv2d(4, 4, 1, bias=False), nn.BatchNorm2d(4))
+    model[0].weight.data.mul_(1e-3)
+    model[1].running_var.fill_(3e4)
+    made = build_here(model.half(), (torch.randn(1, 4, 6, 6).half(),), folder=tmp_path)
+    assert [operator for operator in operators(made) if "batch_norm" in operator]
+
+
+def test_batch_norm_of_sequences_of_any_number_and_length_becomes_part_of_the_convolution(tmp_path: Path) -> None:
+    model = normed(nn.Conv1d(6, 8, 3), nn.BatchNorm1d(8))
+    x, dynamic = torch.randn(2, 6, 9), ("input.0=1:2:4", "input.2=3:9:20")
+    made = build_here(model, (x,), folder=tmp_path, dynamic=dynamic)
+    assert operators(made) == ["convolution.default", "relu.default"]
+    assert_right(made, model, (x,), other_args=[(torch.randn(4, 6, 20),)])
+
+
+class SharedWeight(nn.Module):
+    """Two convolutions with one weight and a norm each, beside a buffer that is called like a rewrite's."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.convolution = nn.Conv2d(4, 4, 1)
+        self.norms = nn.ModuleList(normed(nn.Identity(), nn.BatchNorm2d(4))[1] for _ in range(2))
+        self.norms[1].running_mean += 1
+        self.register_buffer("_folded_0_weight", torch.rand(4, 4, 1, 1))
+
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        y = F.conv2d(x, self._folded_0_weight)
+        return self.norms[0](self.convolution(x)), self.norms[1](self.convolution(y)), self.convolution(y.relu())
+
+
+def test_a_weight_of_several_convolutions_is_folded_for_each(tmp_path: Path) -> None:
+    model, x = SharedWeight().eval(), torch.randn(1, 4, 6, 6)
+    made = build_here(model, (x,), folder=tmp_path)
+    assert not [operator for operator in operators(made) if "batch_norm" in operator]
+    assert_right(made, model, (x,))
+
+
+@pytest.mark.parametrize("operator", [torch.ops.aten.add.Tensor, torch.ops.aten.mul.Tensor], ids=str)
+def test_a_long_row_of_sums_and_products_takes_little_time(operator: Any) -> None:
+    graph = torch.fx.Graph()
+    first = graph.placeholder("x")
+    first.meta["val"] = torch.empty(1, 1, 1, 1)
+
+    def call(target: Any, *args: Any) -> torch.fx.Node:
+        node = graph.call_function(target, args)
+        node.meta["val"] = first.meta["val"]
+        return node
+
+    last = convolution = call(
+        torch.ops.aten.convolution.default, first, first, None, [1, 1], [0, 0], [1, 1], False, [0, 0], 1
+    )
+    for _ in range(4000):
+        last = call(operator, first, last)
+    graph.output(last)
+    start = time.process_time()
+    avoid_defects(torch.fx.GraphModule({}, graph))
+    assert time.process_time() - start < 10
+    [swapped, *others] = convolution.users
+    assert swapped.args == (convolution, first) and not others
