@@ -58,7 +58,7 @@ class Built:
     """An artifact, and what it was built from.
 
     Attributes:
-        reference: the lowered, partitioned graph before conversion.
+        reference: the lowered, partitioned graph before conversion, with folded batch norms.
         partitions: copies of the partitions from which engines were built, by the engine's name.
         networks: the TensorRT networks from which engines were built, by the engine's name.
         unrecorded: why an engine's network is missing, by the engine's name.
@@ -203,7 +203,9 @@ def build_here(
 
 def build_source(source: Any, options: BuildOptions, builder: Any, folder: Path, notes: Notes | None = None) -> Built:
     """Builds the artifact of a program that is exported already."""
+    from linux_side.backends.batch_norm_folding import fold_batch_norms
     from linux_side.driver import pipeline as pipelines
+    from linux_side.lowering.parts import engine_parts
 
     taken: dict[str, Any] = {"attempts": 0}
 
@@ -214,6 +216,8 @@ def build_source(source: Any, options: BuildOptions, builder: Any, folder: Path,
             taken["attempts"] += 1
             partitioned = super().partitioned(lowered)
             taken["reference"] = copy.deepcopy(partitioned)
+            for _, part in engine_parts(taken["reference"]):
+                fold_batch_norms(part)  # as the builder does: folded weights round differently
             return partitioned
 
     partitions: dict[str, torch.fx.GraphModule] = {}
