@@ -110,8 +110,9 @@ On one H100 (compute capability 9.0, which is not on TensorRT-RTX's list), Tenso
   measurements](../benchmarks/gpu.md#kernels-for-any-size-and-for-one) have each variant.
 - The column has both rows as they were. `verify` refuses such artifacts, by their golden I/O.
 - The other rows that are not within tolerance there are at most four times worse than eager PyTorch in the same
-  precision, where that ran: DGCNN's error is eager's own. A vision transformer of any size cannot be captured in a CUDA
-  graph, and says so: its resampling stays in PyTorch.
+  precision, where that ran: DGCNN's error is eager's own. A vision transformer of any size
+  could not be captured in a CUDA graph, because its resampling stayed in PyTorch; it is one engine since, and has not
+  been run there again.
 - `torch_tensorrt.dynamo.cross_compile_for_windows` of ResNet-18, BERT and Stable Diffusion's UNet ended with
   "NotImplementedError: Windows cross compilation feature is not available" there. Without a GPU `import torch_tensorrt`
   fails: "RuntimeError: Found no NVIDIA driver on your system".
