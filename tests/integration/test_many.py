@@ -80,6 +80,7 @@ def test_each_is_found_in_the_cache_by_itself_later(tmp_path: Path, monkeypatch:
     build("tests.models:tiny", first, precision="fp16").close()
     builds = {first: BuildOptions(precision="fp16"), second: BuildOptions()}
     built = build_many("tests.models:tiny", builds, progress=events.append)
+    assert [one.error for one in built] == [None, None]
     assert [one.artifact.manifest.build.from_cache for one in built if one.artifact] == [True, False]
     assert [event["out"] for event in events if event["event"] == "cached"] == [str(first)]
     looked = [event["out"] for event in events if event["event"] == "start" and event["phase"] == "cache"]
