@@ -2,25 +2,15 @@
 
 from __future__ import annotations
 
-import sysconfig
 import traceback
 from collections.abc import Iterator
 from pathlib import Path
 
-import torch
 from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
 
+from linux_side.guards.model_files import is_of_model
 from toolchain.errors import BuildFailedError
 from toolchain.text import printable
-
-_OWN = Path(__file__).parents[2]
-_NOT_THE_MODEL = (
-    *(_OWN / name for name in ("linux_side", "toolchain")),
-    Path(torch.__file__).parent,
-    *(Path(sysconfig.get_path(kind)) for kind in ("stdlib", "platstdlib")),
-)
-_INSTALLED = tuple(Path(sysconfig.get_path(kind)) for kind in ("purelib", "platlib"))
-_SOLVER = ("sympy", "numpy")  # torch calls them, so their frames are not the model's
 
 # The remedy for a statement that depends on data, by its first word.
 _INSTEAD = {
@@ -60,7 +50,7 @@ def failed_export(error: Exception, where: str, reason: str) -> BuildFailedError
 def model_frame(error: BaseException) -> traceback.FrameSummary | None:
     """Returns the innermost frame of the model's own code in the traceback of an error or of its causes."""
     for item in _chain(error):
-        frames = [frame for frame in traceback.extract_tb(item.__traceback__) if _is_of_a_model(frame.filename)]
+        frames = [frame for frame in traceback.extract_tb(item.__traceback__) if is_of_model(frame.filename)]
         if frames:
             return frames[-1]
     return None
@@ -74,16 +64,6 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
         seen.add(id(item))
         yield item
         item = item.__cause__ or item.__context__
-
-
-def _is_of_a_model(filename: str) -> bool:
-    path = Path(filename)
-    if filename.startswith("<"):
-        return False
-    for folder in _INSTALLED:  # a subfolder of the standard library, and a model may be an installed package
-        if path.is_relative_to(folder):
-            return path.relative_to(folder).parts[0] not in ("torch", "linux_side", "toolchain", *_SOLVER)
-    return not any(path.is_relative_to(folder) for folder in _NOT_THE_MODEL)
 
 
 def _instead(code: str) -> str:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import re
 import sys
-import sysconfig
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,27 +14,24 @@ import torch.fx.traceback
 from torch._guards import SLoc
 from torch.fx.experimental.symbolic_shapes import ShapeEnv
 
-_HERE = str(Path(__file__).parent)
-_OURS = str(Path(__file__).parents[1])
-# Each call of the model goes through this file, as through a part of torch.
-_IN_BETWEEN = str(Path(_OURS) / "frontend" / "data_attributes.py")
-_STDLIB = sysconfig.get_paths()["stdlib"]
+from linux_side.guards.model_files import is_of_model, model_lines_in
+
 _LIBRARIES = tuple(str(Path(str(sys.modules[name].__file__)).parent) for name in ("torch", "sympy"))
 _READER = str(Path(torch.__file__).parent / "_dynamo")
 _OPERATOR = "operator "
 _BRANCHES = ("__bool__", "__int__", "__index__")  # a size is queried by Python, not by an operator
-_TRACE_LINE = re.compile(r'File "([^"]+)", line (\d+)')
 
 
 @contextmanager
 def located_guards() -> Iterator[None]:
     """Records the origin of every guard that torch adds within the block in the guard's ``sloc``."""
     original = ShapeEnv._get_sloc
+    outside = sys._getframe(2)  # whoever enters the block; the frame between is contextlib's
 
     def located(self: Any, framework_loc: str | None = None) -> SLoc:
         found = original(self, framework_loc)
-        operator = _running_operator()
-        line = _lowered_operator() or _model_line() or found.maybe_user_loc
+        operator = _running_operator(outside)
+        line = _lowered_operator() or _model_line(outside) or found.maybe_user_loc
         return SLoc(operator or found.framework_loc, line)
 
     ShapeEnv._get_sloc = located
@@ -62,14 +57,21 @@ def location(sloc: Any) -> str | None:
 
 def line_of(node: torch.fx.Node) -> str | None:
     """Returns the innermost line of the model that led to a node; None if unknown."""
-    return _line_in(node.meta.get("stack_trace"))
+    return _innermost(node.meta.get("stack_trace"))
 
 
-def _running_operator() -> str | None:
-    """Returns the operator that is being traced and queries a size; None if the model itself does."""
+def _frames_within(outside: FrameType) -> Iterator[FrameType]:
+    """Yields the running frames that a frame has called, the innermost first."""
     frame: FrameType | None = sys._getframe(1)
+    while frame is not None and frame is not outside:
+        yield frame
+        frame = frame.f_back
+
+
+def _running_operator(outside: FrameType) -> str | None:
+    """Returns the operator that is being traced and queries a size; None if the model itself does."""
     called, branch = None, False
-    while frame is not None:
+    for frame in _frames_within(outside):
         path, name = frame.f_code.co_filename, frame.f_code.co_name
         if path.startswith(_LIBRARIES):
             if name == "proxy_call":
@@ -81,9 +83,8 @@ def _running_operator() -> str | None:
             branch = branch or name in _BRANCHES
             if name == "__torch_function__" and not branch:  # some operators query before they are traced: contiguous()
                 called = getattr(frame.f_locals.get("func"), "__name__", None)
-        elif not path.startswith((_HERE, "<")) and not _is_library(path):
+        elif is_of_model(path):
             return f"{_OPERATOR}{called}" if called and not _is_question(called) else None
-        frame = frame.f_back
     return None
 
 
@@ -92,17 +93,10 @@ def _is_question(function: str) -> bool:
     return function.startswith(("is_", "__")) or function in ("dim_order", "equal", "stride")
 
 
-def _model_line() -> str | None:
+def _model_line(outside: FrameType) -> str | None:
     """Returns the innermost line of the model that is running now; None if no model is being traced."""
-    frame: FrameType | None = sys._getframe(1)
-    while frame is not None:
-        path = frame.f_code.co_filename
-        if path.startswith(_OURS) and not path.startswith((_HERE, _IN_BETWEEN)):
-            return None  # frames further out are the caller's of the build
-        if not path.startswith((_HERE, "<")) and not _is_library(path):
-            return f"{path}:{frame.f_lineno}"
-        frame = frame.f_back
-    return None
+    frames = (frame for frame in _frames_within(outside) if is_of_model(frame.f_code.co_filename))
+    return next((f"{frame.f_code.co_filename}:{frame.f_lineno}" for frame in frames), None)
 
 
 def _lowered_operator() -> str | None:
@@ -110,16 +104,9 @@ def _lowered_operator() -> str | None:
     meta = torch.fx.traceback.get_current_meta()
     if (operator := meta.get("original_aten")) is None:
         return None
-    line = _line_in(meta.get("stack_trace"))
+    line = _innermost(meta.get("stack_trace"))
     return f"{_OPERATOR}{operator}" + (f", {line}" if line else "")
 
 
-def _line_in(trace: str | None) -> str | None:
-    lines = [(path, line) for path, line in _TRACE_LINE.findall(trace or "") if not _is_library(path)]
-    return ":".join(lines[-1]) if lines else None
-
-
-def _is_library(path: str) -> bool:
-    if path.startswith((*_LIBRARIES, _IN_BETWEEN)) or "/torch_tensorrt/" in path:
-        return True
-    return path.startswith(_STDLIB) and "site-packages" not in path
+def _innermost(trace: str | None) -> str | None:
+    return next(reversed(model_lines_in(trace)), None)
