@@ -18,12 +18,15 @@ Forward = Callable[["Branches", Tensor], Tensor]
 
 
 class Branches(nn.Module):
-    """Two branches, and a convolution that another forward may give their weights."""
+    """Two branches, a convolution that a forward may give their weights, and a buffer for a count."""
+
+    calls: Tensor
 
     def __init__(self, forward: Forward) -> None:
         super().__init__()
         torch.manual_seed(0)
         self.wide, self.narrow, self.merged = nn.Conv2d(3, 4, 3, padding=1), nn.Conv2d(3, 4, 1), nn.Conv2d(3, 4, 1)
+        self.register_buffer("calls", torch.zeros(1))
         self.own = forward
 
     def forward(self, x: Tensor) -> Tensor:
@@ -47,6 +50,23 @@ def _clamps(model: Branches, x: Tensor) -> Tensor:
     return y * 2
 
 
+def _counts(model: Branches, x: Tensor) -> Tensor:
+    model.calls.data += 1
+    return model.wide(x) * model.calls
+
+
+def _counts_after_use(model: Branches, x: Tensor) -> Tensor:
+    y: Tensor = model.wide(x) + model.calls
+    model.calls.data.mul_(2).add_(1)
+    model.calls.data -= 3
+    return y
+
+
+def _assigns_a_count(model: Branches, x: Tensor) -> Tensor:
+    model.calls.data = model.calls.data + 1
+    return model.wide(x) * model.calls
+
+
 def _halves(model: Branches, x: Tensor) -> Tensor:
     model.wide.weight.data = model.wide.weight.data * 0.5
     return model.wide(x).relu()
@@ -62,7 +82,7 @@ def _picture(batch: int, size: int) -> tuple[Tensor]:
     return (torch.randn(batch, 3, size, size, generator=torch.Generator().manual_seed(size)),)
 
 
-@pytest.mark.parametrize("forward", [_merges, _reads, _clamps])
+@pytest.mark.parametrize("forward", [_merges, _reads, _clamps, _counts, _counts_after_use])
 def test_a_model_that_uses_data_in_forward_is_right_at_each_call(tmp_path: Path, forward: Forward) -> None:
     model = Branches(forward).requires_grad_(False)
     built = build_here(model, _picture(1, 8), folder=tmp_path, dynamic=("x.0=1:1:4", "x.2=4:8:9", "x.3=4:8:9"))
@@ -70,8 +90,17 @@ def test_a_model_that_uses_data_in_forward_is_right_at_each_call(tmp_path: Path,
     assert_right(built, Branches(forward), _picture(1, 8), other_args=[_picture(4, 9), _picture(1, 8), _picture(2, 4)])
 
 
-@pytest.mark.parametrize("forward", [_halves, _halves_after_use])
-def test_a_weight_that_differs_from_call_to_call_is_refused_by_its_name(tmp_path: Path, forward: Forward) -> None:
-    with pytest.raises(BuildFailedError, match=r"wide\.weight\.data in forward .* no such state") as error:
+@pytest.mark.parametrize(
+    ("forward", "name", "remedy"),
+    [
+        (_halves, "wide.weight", "make it a buffer (register_buffer) and write into it with copy_()"),
+        (_halves_after_use, "wide.weight", "make it a buffer (register_buffer) and write into it with copy_()"),
+        (_assigns_a_count, "calls", "write into it with copy_()"),
+    ],
+)
+def test_a_weight_or_state_that_is_assigned_anew_at_each_call_is_refused_by_its_name(
+    tmp_path: Path, forward: Forward, name: str, remedy: str
+) -> None:
+    with pytest.raises(BuildFailedError, match=rf"{name}\.data in forward .* no such state") as error:
         build_here(Branches(forward).requires_grad_(False), _picture(1, 8), folder=tmp_path)
-    assert "register_buffer" in str(error.value.remedy)
+    assert error.value.where == name and error.value.remedy == remedy
