@@ -145,6 +145,7 @@ class Pipeline:
         with self.phase("export"), recompiled_on_use():
             source = load_source(model, seen_by("export", self.options))
             source.name = name or source.name
+            self.spill.watch(source.files)
             self._release(source.program)
         self.begun = Begun(source)
         return source

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import partial
@@ -24,7 +24,7 @@ from linux_side.frontend.dynamic_shapes import (
 )
 from linux_side.frontend.factory_result import read_result
 from linux_side.frontend.golden import Original, Recording, record_golden, too_large
-from linux_side.frontend.hidden_state import adopt_written_constants, export_with_state
+from linux_side.frontend.hidden_state import adopt_written_constants, export_with_state, held_tensors
 from linux_side.frontend.hub.folder import open_folder, require_task_of_folder
 from linux_side.frontend.leaves import input_names
 from linux_side.frontend.program_file import read_program
@@ -33,8 +33,9 @@ from linux_side.frontend.sliding_caches import ring_caches
 from linux_side.frontend.specialization import export_at_free_sizes, other_exports, takes_ranges
 from linux_side.frontend.structure import plain_program, plain_spec
 from linux_side.frontend.training import require_eval
-from linux_side.fx.mapped_files import file_state, require_unchanged
+from linux_side.fx.mapped_files import FileState, file_state, require_unchanged
 from linux_side.fx.sizes import compute_sizes_in_integers
+from linux_side.fx.spill import sources_of
 from linux_side.fx.stack_traces import quick_stack_traces
 from linux_side.guards.collect import ProgramGuards
 from linux_side.guards.locations import located_guards
@@ -57,6 +58,7 @@ class Source:
         program: the program on the CPU, in the model's own precision.
         golden: the golden samples with their warnings.
         classes: the classes of the program's inputs and outputs that dicts and tuples replace.
+        files: the files that the model's weights are mapped from, in their state before it was exported.
         digest: the digest of the program's graph and weights, once it is computed.
     """
 
@@ -64,6 +66,7 @@ class Source:
     program: ExportedProgram
     golden: Recording
     classes: list[ClassSpec] = field(default_factory=list)
+    files: Mapping[Path, FileState] = field(default_factory=dict)
     digest: str | None = None
 
 
@@ -114,7 +117,7 @@ def _from_file(path: Path, options: BuildOptions) -> Source:
         )
     golden = _record_saved(program, options) if options.golden else Recording()
     require_unchanged(path, state)
-    return Source(path.stem, program, golden, classes)
+    return Source(path.stem, program, golden, classes, {path: state})
 
 
 def _record_saved(program: ExportedProgram, options: BuildOptions) -> Recording:
@@ -183,10 +186,11 @@ def export_source(
         BuildFailedError: the model or torch.export fails, or a part is in training mode.
     """
     require_eval(module, where=name)
+    files = sources_of((*module.parameters(), *module.buffers(), *held_tensors(module).values()))
     original = Original(module, args, kwargs) if options.golden else None
     program = export_program(name, module, args, kwargs, options.dynamic)
     golden = _record(original, program, options) if original else Recording()
-    return Source(name, program, golden, plain_program(program))
+    return Source(name, program, golden, plain_program(program), files)
 
 
 def export_program(

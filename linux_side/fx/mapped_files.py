@@ -6,11 +6,14 @@ import bisect
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeAlias
 
 from toolchain.errors import BuildFailedError
 
 _SMAPS = Path("/proc/self/smaps")
 _DELETED = " (deleted)"
+
+FileState: TypeAlias = tuple[int, int, int, int]
 
 
 @dataclass(frozen=True)
@@ -41,13 +44,13 @@ class MappedFiles:
         return found if found and start + size <= found.end else None
 
 
-def file_state(path: Path) -> tuple[int, int, int, int]:
+def file_state(path: Path) -> FileState:
     """Returns device, inode, size and time of change of a file, which differ after a write or a replacement."""
     status = path.stat()
     return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
 
-def require_unchanged(path: Path, state: tuple[int, int, int, int]) -> None:
+def require_unchanged(path: Path, state: FileState) -> None:
     """Requires that a file has not changed since it was mapped.
 
     Args:

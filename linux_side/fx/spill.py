@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import io
 import mmap
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import torch
 from torch.export import ExportedProgram
 
-from linux_side.fx.mapped_files import MappedFiles, file_state, require_unchanged
+from linux_side.fx.mapped_files import FileState, MappedFiles, file_state, require_unchanged
 
 # Storages of fewer bytes stay in memory: together they are small.
 LEAST = 64 * 2**10
@@ -30,7 +30,11 @@ class Spill:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._mapped: set[int] = set()
-        self._sources: dict[Path, tuple[int, int, int, int]] = {}
+        self._sources: dict[Path, FileState] = {}
+
+    def watch(self, sources: Mapping[Path, FileState]) -> None:
+        """Adds files with mapped weights to those that must not change, in their state at an earlier time."""
+        self._sources.update(sources)
 
     def move(self, tensors: Iterable[torch.Tensor]) -> None:
         """Moves the data of tensors into a file, in place: the tensor objects stay and keep their values.
@@ -95,6 +99,14 @@ def joined(matrices: Sequence[torch.Tensor], folder: Path) -> torch.Tensor:
     mapped = torch.from_file(str(path), shared=False, size=size // dtype.itemsize, dtype=dtype)
     path.unlink()  # `from_file` keeps no file open, so there may be a thousand of these
     return mapped.view(-1, columns)
+
+
+def sources_of(tensors: Iterable[torch.Tensor]) -> dict[Path, FileState]:
+    """Returns the files that tensors are mapped from, in their present state."""
+    files = MappedFiles()
+    storages = (tensor.untyped_storage() for tensor in filter(_is_plain, tensors))
+    mappings = (files.at(storage.data_ptr(), storage.nbytes()) for storage in storages)
+    return {path: file_state(path) for path in {mapping.path for mapping in mappings if mapping} if path}
 
 
 def tensors_of(program: ExportedProgram) -> list[torch.Tensor]:

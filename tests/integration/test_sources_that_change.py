@@ -17,12 +17,6 @@ from toolchain.errors import BuildFailedError
 pytestmark = [pytest.mark.rtx, pytest.mark.skipif(sys.platform != "linux", reason="only Linux lists mappings")]
 
 
-def written(path: Path) -> None:
-    with path.open("r+b") as file:
-        file.seek(-8, 2)
-        file.write(bytes(4))
-
-
 def replaced(path: Path) -> None:
     mapped.write(path.with_name("new"))
     path.with_name("new").replace(path)
@@ -56,12 +50,18 @@ def weights(tmp_path: Path, spool: Path, monkeypatch: pytest.MonkeyPatch) -> Pat
     return path
 
 
-@pytest.mark.parametrize("change", [written, replaced])
+@pytest.mark.parametrize("change", [mapped.overwrite, replaced])
 def test_a_build_of_weights_that_change_while_it_converts_fails(
     change: Callable[[Path], None], weights: Path, tmp_path: Path
 ) -> None:
     text = build_while(change, weights, "tests.integration.cases.mapped:perceptron", "convert", tmp_path)
     assert "were written to while they were built" in text and str(weights) in text
+
+
+def test_a_build_of_weights_that_change_while_the_model_is_exported_fails(weights: Path, tmp_path: Path) -> None:
+    with pytest.raises(BuildFailedError, match="were written to while they were built") as caught:
+        build("tests.integration.cases.mapped:overwritten", tmp_path / "out.pt2", cache=False, golden=0)
+    assert caught.value.where == str(weights)
 
 
 def test_a_file_of_weights_that_becomes_shorter_is_named_as_the_cause(weights: Path, tmp_path: Path) -> None:
@@ -72,5 +72,5 @@ def test_a_file_of_weights_that_becomes_shorter_is_named_as_the_cause(weights: P
 def test_a_saved_program_that_changes_once_it_is_exported_is_refused(tmp_path: Path, spool: Path) -> None:
     source = tmp_path / "model.pt2"
     torch.export.save(torch.export.export(torch.nn.Linear(1024, 1024).eval(), (torch.ones(1, 1024),)), source)
-    text = build_while(written, source, str(source), "digest", tmp_path)
+    text = build_while(mapped.overwrite, source, str(source), "digest", tmp_path)
     assert "were written to while they were built" in text and str(source) in text
