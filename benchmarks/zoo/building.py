@@ -68,7 +68,7 @@ def _said(error: Exception) -> str:
 
 
 def _built(row: Row, keep: Path | None) -> Result:
-    from linux_side.frontend.golden import tolerance_for
+    from linux_side.frontend.golden_entry import tolerance_for
     from linux_side.frontend.source import export_source
     from linux_side.options import BuildOptions
     from tests.integration.harness import build_source, imported_builder

@@ -141,7 +141,7 @@ class _Example:
 
 def _compiled(row: Row) -> Iterator[Found]:
     from benchmarks.zoo.eager import device_name, error_of
-    from linux_side.frontend.golden import tolerance_of
+    from linux_side.frontend.golden_entry import tolerance_of
 
     example = _Example(row)
     pairs = list(zip(example.samples, example.wanted, strict=True))

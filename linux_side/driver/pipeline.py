@@ -28,7 +28,7 @@ from linux_side.exporter import export
 from linux_side.exporter.engine_module import CompiledEngine, compiled_engine
 from linux_side.exporter.program import CallStructure
 from linux_side.frontend.dynamic_shapes import narrowed_ranges, profiles_for, program_guards
-from linux_side.frontend.golden import describe_golden, serialize_golden, tolerance_for
+from linux_side.frontend.golden_entry import describe_golden, serialize_golden, tolerance_for
 from linux_side.frontend.leaves import describe_inputs, describe_outputs, forward_names
 from linux_side.frontend.source import Source, load_source, require_precision
 from linux_side.frontend.supported import check_model

@@ -8,15 +8,13 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
 import torch
-from safetensors.torch import save
 from torch.export import ExportedProgram
-from torch.utils import _pytree as pytree
 
 from linux_side.frontend.dynamic_shapes import user_values
 from linux_side.frontend.golden_cost import Cost, cost_of
@@ -28,27 +26,17 @@ from linux_side.frontend.golden_doubts import (
     doubts_of_eager,
     doubts_of_values,
 )
+from linux_side.frontend.golden_entry import precision_of, tolerance_at, tolerance_of
 from linux_side.frontend.golden_sizes import SampleSizes, Sizes, example_sizes
-from linux_side.frontend.hidden_state import own_copy, state_kept, written_parameters
-from linux_side.frontend.sliding_caches import ring_caches
+from linux_side.frontend.hidden_state import state_kept, written_parameters
+from linux_side.frontend.original import Original
 from linux_side.fx.modes import draws
 from linux_side.fx.widened import Widened
 from linux_side.guards.profiles import Profiles
-from linux_side.options import BuildOptions
 from toolchain.errors import BuildFailedError
 from toolchain.host.memory import free_memory
-from toolchain.manifest.models import Golden, Tolerance
+from toolchain.manifest.models import Tolerance
 from toolchain.text import first_line, size_text
-
-# About ten times the unit roundoff of a factor (2**-11 in TF32 and fp16, 2**-8 in bf16), and about twice the worst
-# measured error: 2.3e-3, 4.2e-3 and 3.2e-2 on an NVIDIA H200 (docs/benchmarks/gpu.md).
-_TOLERANCES = {
-    "fp32": Tolerance(relative_l2=5e-3, max_relative=1e-2),
-    "fp16": Tolerance(relative_l2=1e-2, max_relative=2e-2),
-    "bf16": Tolerance(relative_l2=5e-2, max_relative=1e-1),
-}
-_HALVES = {torch.bfloat16: "bf16", torch.float16: "fp16"}  # the coarser dtype first
-EXACT = Tolerance(relative_l2=0.0, max_relative=0.0)
 
 # Further runs that would take longer, in seconds, or a greater share of the free memory are left out.
 LONGEST_RUN = 60.0
@@ -78,59 +66,6 @@ class Recording:
             return self.warnings
         outputs = self.samples[0].outputs
         return self.warnings + doubts_of_dependence(outputs, self.at_other_inputs, tolerance.relative_l2)
-
-
-class Original:
-    """The original model with its example, on which it has run once.
-
-    Attributes:
-        eager: whether the model is the original; False for the module of an exported program.
-        model: the model, or a copy that shares its parameters.
-        leaves: the example's leaves.
-        structure: the pytree spec of ``(args, kwargs)``.
-        outputs: the outputs' leaves for the example; None where a leaf is not a tensor.
-        seconds: how long that run took.
-    """
-
-    def __init__(
-        self, model: torch.nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any], *, eager: bool = True
-    ) -> None:
-        """Runs the model on its example.
-
-        Args:
-            model: the model; its tensors keep their values.
-            args: the example's positional arguments.
-            kwargs: the example's keyword arguments.
-            eager: False if the model is an exported program's module and the original is not available.
-
-        Raises:
-            BuildFailedError: the model fails on its example.
-        """
-        self.eager = eager
-        # A run may change more than tensors, such as the length of a cache, and torch.export needs the initial state.
-        self.model = (own_copy(model) if eager else None) or model
-        self.leaves, self.structure = pytree.tree_flatten((tuple(args), dict(kwargs)))
-        with state_kept(self.model):
-            try:
-                start = time.monotonic()
-                self.outputs = self.run(self.model, self.leaves)
-                self.seconds = time.monotonic() - start
-            except Exception as error:
-                raise BuildFailedError(
-                    f"the model raised {type(error).__name__} on its own example: {str(error).strip()[:200]}",
-                    where="golden outputs",
-                    remedy="check the example inputs; --golden 0 builds without golden I/O",
-                ) from error
-
-    def run(self, model: torch.nn.Module, leaves: Sequence[Any]) -> list[torch.Tensor | None]:
-        """Calls a model on copies of the leaves of its arguments; returns the outputs' leaves, None for non-tensors."""
-        copies = [leaf.clone() if isinstance(leaf, torch.Tensor) else leaf for leaf in leaves]
-        args, kwargs = pytree.tree_unflatten(copies, self.structure)
-        eager = torch.compiler.set_stance("force_eager")  # compiled parts of the model run uncompiled
-        with torch.no_grad(), ring_caches(model), eager:
-            result = model(*args, **kwargs)
-        # An output may share memory with the model's state, which later runs change.
-        return [leaf.clone() if isinstance(leaf, torch.Tensor) else None for leaf in pytree.tree_leaves(result)]
 
 
 def record_golden(original: Original, program: ExportedProgram, samples: int, profiles: Profiles) -> Recording:
@@ -236,9 +171,10 @@ class _Recorder:
         with state_kept(self._exported, after_errors_alone=True):
             sample, seconds = self._timed(self._original.leaves)
             for got, own in zip(sample.outputs, self._original.outputs, strict=True):
-                change = difference(got, own) if got is not None and own is not None else 0.0
-                exact = got is not None and not (got.is_floating_point() or got.is_complex())
-                if change > (EXACT if exact else _TOLERANCES[self._own]).relative_l2:
+                if got is None or own is None:
+                    continue
+                change = difference(got, own)
+                if change > tolerance_at(own.dtype, tolerance_of(self._own)).relative_l2:
                     raise _OtherResultsError(f"it gives something else, by a relative {change:.0e}")
         self._seconds = max(self._seconds, seconds)
         return sample
@@ -352,52 +288,16 @@ class _Recorder:
         with state_kept(self._exported):
             try:
                 return self._run(leaves)
-            except Exception:  # noqa: BLE001 - varied values may be invalid; for example, offsets must increase
+            except Exception as error:  # noqa: BLE001 - varied values may be invalid; offsets must increase, say
+                self._warnings.append(
+                    "whether the golden outputs depend on the inputs is not known: for other inputs, the exported "
+                    f"program raised {_said(error)}"
+                )
                 return None
 
 
 def _said(error: Exception) -> str:
     return f"{type(error).__name__}: {first_line(error)}"
-
-
-def serialize_golden(samples: Sequence[GoldenSample]) -> bytes:
-    """Returns the samples as safetensors, with the names ``SAMPLE.input.LEAF`` and ``SAMPLE.output.LEAF``."""
-    tensors = {}
-    for number, sample in enumerate(samples):
-        for kind, leaves in (("input", sample.inputs), ("output", sample.outputs)):
-            for index, leaf in enumerate(leaves):
-                if leaf is not None:
-                    tensors[f"{number}.{kind}.{index}"] = leaf.detach().clone().contiguous()
-    return bytes(save(tensors))
-
-
-def tolerance_of(precision: str) -> Tolerance:
-    """Returns how far the outputs of an artifact in ``fp32``, ``fp16`` or ``bf16`` may differ from golden."""
-    return _TOLERANCES[precision]
-
-
-def precision_of(program: ExportedProgram) -> str:
-    """Returns the precision of a program: that of weights in halves, or ``fp32``."""
-    dtypes = {tensor.dtype for tensor in program.state_dict.values()}
-    return next((name for dtype, name in _HALVES.items() if dtype in dtypes), "fp32")
-
-
-def tolerance_for(options: BuildOptions, program: ExportedProgram) -> Tolerance:
-    """Returns how far a build's outputs may differ from golden: the requested tolerance, or that of the precision."""
-    asked = options.relative_l2
-    if asked is None:
-        return tolerance_of(options.halves or precision_of(program))
-    return Tolerance(relative_l2=asked, max_relative=2 * asked)
-
-
-def describe_golden(samples: Sequence[GoldenSample], tolerance: Tolerance) -> Golden:
-    """Returns the manifest's record of golden I/O, with a tolerance for each dtype among the outputs."""
-    dtypes = {leaf.dtype for sample in samples for leaf in sample.outputs if leaf is not None}
-    by_dtype = {
-        str(dtype).removeprefix("torch."): tolerance if dtype.is_floating_point or dtype.is_complex else EXACT
-        for dtype in sorted(dtypes, key=str)
-    }
-    return Golden(samples=len(samples), tolerance=by_dtype)
 
 
 def _varied(leaves: Sequence[Any], seed: int) -> list[Any]:

@@ -9,8 +9,10 @@ from typing import Any
 import torch
 from torch.export import ExportedProgram
 
-from linux_side.frontend.golden import Original, describe_golden, record_golden, serialize_golden, tolerance_of
+from linux_side.frontend.golden import record_golden
 from linux_side.frontend.golden_doubts import GoldenSample
+from linux_side.frontend.golden_entry import describe_golden, serialize_golden, tolerance_of
+from linux_side.frontend.original import Original
 from linux_side.frontend.source import export_program, original_model
 from toolchain.artifact import Artifact
 from toolchain.container.entry_names import SAMPLE_INPUTS_ENTRY

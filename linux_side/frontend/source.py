@@ -23,10 +23,11 @@ from linux_side.frontend.dynamic_shapes import (
     shapes_for_export,
 )
 from linux_side.frontend.factory_result import read_result
-from linux_side.frontend.golden import Original, Recording, record_golden, too_large
+from linux_side.frontend.golden import Recording, record_golden, too_large
 from linux_side.frontend.hidden_state import adopt_written_constants, export_with_state, held_tensors
 from linux_side.frontend.hub.folder import open_folder, require_task_of_folder
 from linux_side.frontend.leaves import input_names
+from linux_side.frontend.original import Original
 from linux_side.frontend.program_file import read_program
 from linux_side.frontend.refuted_guards import Trial, drop_refuted_guards, require_example
 from linux_side.frontend.sliding_caches import ring_caches

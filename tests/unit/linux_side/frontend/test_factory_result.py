@@ -14,7 +14,7 @@ else:
     torch = pytest.importorskip("torch")
 
 from linux_side.frontend.factory_result import read_result
-from linux_side.frontend.golden import Original
+from linux_side.frontend.original import Original
 from toolchain.errors import BuildFailedError, TrtcrossError, UsageError
 
 
