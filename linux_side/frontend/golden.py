@@ -127,10 +127,14 @@ class _Recorder:
         self._written = {name: program.state_dict[name].clone() for name in written_parameters(program)}
 
     def record(self) -> Recording:
+        recording = self._recording()
+        self._require_parameters_kept(same_outputs=bool(recording.samples))
+        return recording
+
+    def _recording(self) -> Recording:
         with state_kept(self._exported):
             samples = [self._first_sample(), *self._further_samples()]
         originals = self._run_original(samples)
-        self._require_parameters_kept()
         if self._differs_from_itself(samples[0], originals):
             return Recording([], [f"there is no golden I/O: {self._why_different()}"])
         if self._original.eager:
@@ -140,10 +144,14 @@ class _Recorder:
         precision = None if self._own == "fp32" else self._precision
         return Recording(samples, self._warnings, self._at_other_inputs(), precision)
 
-    def _require_parameters_kept(self) -> None:
-        """Requires that each run leaves the same parameters; unlike buffers, they are too large to be restored."""
-        for name, before in self._written.items():
-            if not torch.equal(before, self._program.state_dict[name]):
+    def _require_parameters_kept(self, *, same_outputs: bool) -> None:
+        """Requires that each run leaves the same parameters; unlike buffers, they are too large to be restored.
+
+        The values were read after the original's first run. If a second run gives other outputs, the first one may
+        have changed them.
+        """
+        for name, after_first in self._written.items():
+            if not same_outputs or not torch.equal(after_first, self._program.state_dict[name]):
                 raise BuildFailedError(
                     f"the model changes its parameter {name} at each call, so that recording golden outputs has "
                     "changed the initial value",

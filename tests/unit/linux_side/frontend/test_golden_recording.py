@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -75,33 +76,52 @@ def test_a_program_that_draws_has_none_even_if_the_model_seeds_itself() -> None:
 
 
 class _Writing(torch.nn.Module):
-    """Writes into a parameter in forward: a value that is the same at each call, or a count of the calls."""
+    """Writes into a parameter in forward."""
 
-    def __init__(self, *, counts: bool) -> None:
+    def __init__(self, write: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]) -> None:
         super().__init__()
-        self.counts, self.scale = counts, torch.nn.Parameter(torch.ones(4), requires_grad=False)
+        self.write, self.scale = write, torch.nn.Parameter(torch.ones(4), requires_grad=False)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        self.scale.copy_(self.scale + 1 if self.counts else torch.full((4,), 3.0))
-        return x * self.scale
+        return self.write(self.scale, x)
+
+
+def _counts(scale: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+    return x * scale.copy_(scale + 1)
+
+
+def _keeps_the_input(scale: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+    return x * scale.copy_(x)
+
+
+def _keeps_the_input_for_the_next_call(scale: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+    y = x * scale
+    scale.copy_(x)
+    return y
+
+
+def _sets(scale: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+    return x * scale.copy_(torch.full((4,), 3.0))
 
 
 @pytest.mark.parametrize("saved", [False, True])
-def test_a_parameter_that_each_call_changes_is_refused(tmp_path: Path, saved: bool) -> None:
+@pytest.mark.parametrize("write", [_counts, _keeps_the_input, _keeps_the_input_for_the_next_call])
+def test_a_parameter_that_each_call_changes_is_refused(tmp_path: Path, write: Any, saved: bool) -> None:
     """Golden I/O would leave it changed in the artifact."""
+    model, args = _Writing(write).eval(), (torch.tensor([1.0, 2.0, 3.0, 4.0]),)
     with pytest.raises(BuildFailedError, match="changes its parameter scale at each call"):
         if saved:
-            torch.export.save(torch.export.export(_Writing(counts=True), (torch.ones(4),)), tmp_path / "m.pt2")
+            torch.export.save(torch.export.export(model, args), tmp_path / "m.pt2")
             load_source(str(tmp_path / "m.pt2"), BuildOptions(golden=1))
         else:
-            record((_Writing(counts=True).eval(), (torch.ones(4),)))
-    model = _Writing(counts=True).eval()
-    record((model, (torch.ones(4),)), 0)
+            record((model, args))
+    model = _Writing(write).eval()
+    record((model, args), 0)
     assert torch.equal(model.scale, torch.ones(4))
 
 
 def test_a_parameter_to_which_each_call_gives_the_same_value_is_allowed() -> None:
-    recording = record((_Writing(counts=False).eval(), (torch.ones(4),)), 2)
+    recording = record((_Writing(_sets).eval(), (torch.ones(4),)), 2)
     assert len(recording.samples) == 2 and not recording.warnings
 
 
