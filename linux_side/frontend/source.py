@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch._subclasses.fake_tensor import FakeTensor
 from torch.export import ExportedProgram
 from torch.utils import _pytree as pytree
 
@@ -272,7 +273,15 @@ def export_program(
 
 def _exported(model: torch.nn.Module, args: Any, kwargs: Any, shapes: Any, strict: bool) -> ExportedProgram:
     with ring_caches(model), nullcontext() if strict else DataAttributes(model):
-        return torch.export.export(model, args, kwargs, dynamic_shapes=shapes, strict=strict)
+        program = torch.export.export(model, args, kwargs, dynamic_shapes=shapes, strict=strict)
+    # Strict mode makes a constant of what the model assigns to `.data`, and the constant has no values.
+    if without := [name for name, value in program.constants.items() if isinstance(value, FakeTensor)]:
+        raise BuildFailedError(
+            f"torch.export made constants without values: {', '.join(without)}",
+            where=type(model).__name__,
+            remedy="look for tensors that forward creates and keeps, or assigns to the .data of another one",
+        )
+    return program
 
 
 def _argument_names(module: torch.nn.Module) -> list[str]:

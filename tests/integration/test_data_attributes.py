@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from tests.integration.harness import assert_right, build_here
-from toolchain.errors import BuildFailedError
+from toolchain.errors import BuildFailedError, UsageError
 
 pytestmark = pytest.mark.rtx
 
@@ -104,3 +104,17 @@ def test_a_weight_or_state_that_is_assigned_anew_at_each_call_is_refused_by_its_
     with pytest.raises(BuildFailedError, match=rf"{name}\.data in forward .* no such state") as error:
         build_here(Branches(forward).requires_grad_(False), _picture(1, 8), folder=tmp_path)
     assert error.value.where == name and error.value.remedy == remedy
+
+
+@pytest.mark.parametrize("forward", [_merges, _clamps, _counts])
+def test_a_size_that_such_a_model_excludes_is_refused(tmp_path: Path, forward: Forward) -> None:
+    """The model is exported in strict mode too then, and what that gives has no values."""
+
+    def in_fours(model: Branches, x: Tensor) -> Tensor:
+        y = forward(model, x)
+        if x.shape[2] % 4 != 0:
+            raise ValueError(x.shape)
+        return y
+
+    with pytest.raises(UsageError, match="MAX is a size that the model does not take"):
+        build_here(Branches(in_fours).requires_grad_(False), _picture(1, 8), folder=tmp_path, dynamic=("x.2=4:8:10",))
