@@ -296,7 +296,7 @@ class _Recorder:
         with state_kept(self._exported):
             try:
                 return self._run(leaves)
-            except Exception as error:  # noqa: BLE001 - varied values may be invalid; offsets must increase, say
+            except Exception as error:  # noqa: BLE001 - varied values may be invalid, such as offsets
                 self._warnings.append(
                     "whether the golden outputs depend on the inputs is not known: for other inputs, the exported "
                     f"program raised {_said(error)}"
