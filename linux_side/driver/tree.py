@@ -217,7 +217,7 @@ class Tree(Generic[R]):
             The work that follows, and no results.
         """
         by_out = {str(leaf.out): leaf for leaf in leaves}
-        stage, log = shared_until(leaves), Path(tempfile.mkstemp(dir=self._folder, suffix=".log")[1])
+        stage, log = shared_until(leaves), Path(tempfile.mkdtemp(dir=self._folder)) / "log"
         errors: dict[str, TrtcrossError] = {}
         ready: dict[str, Any] = {}
         failed: list[TrtcrossError] = []

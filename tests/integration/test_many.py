@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 import zipfile
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,15 @@ def content(path: Path) -> dict[str, Any]:
     }
 
 
+def open_files() -> list[str]:
+    """Returns what this process's descriptors stand for, a path or a kind."""
+    found = []
+    for descriptor in Path("/proc/self/fd").iterdir():
+        with suppress(OSError):  # of the listing itself
+            found.append(str(descriptor.readlink()))
+    return found
+
+
 def descendants() -> list[psutil.Process]:
     """Returns the running processes that this one has started, the youngest last."""
     found = [child for child in psutil.Process().children(recursive=True) if child.status() != psutil.STATUS_ZOMBIE]
@@ -61,6 +71,7 @@ def test_each_has_the_bytes_of_a_build_by_itself_and_the_model_is_made_once(
     assert [one.out for one in built] == list(together)
     assert not any(one.error for one in built) and b"built by itself" not in log.getvalue()
     assert len((tmp_path / "calls").read_text().splitlines()) == 1
+    assert not [name for name in open_files() if name.startswith(str(spool))]
     for name in ("32-linux.pt2", "86.pt2"):
         build(COUNTED, tmp_path / f"alone-{name}", options=options[name], cache=False).close()
         assert content(tmp_path / name) == content(tmp_path / f"alone-{name}")
