@@ -156,6 +156,9 @@ def _begin(
         os.dup2(descriptor, number)
         os.close(descriptor)
     os.environ.clear()
+    # A new Python has none chosen. With "forkserver", a lock of tqdm's would be registered with the resource tracker:
+    # by a write to the number of a descriptor that is closed by now, or is another file's.
+    multiprocessing.set_start_method(None, force=True)
     subprocess.Popen = _Forked  # type: ignore[assignment]
     _run_module(module, arguments, env)
 
