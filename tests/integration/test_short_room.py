@@ -35,6 +35,20 @@ def small_spool(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Path
         subprocess.run(["umount", str(folder)], check=True)
 
 
+def build_in(group: Path, environment: dict[str, str], *arguments: object) -> subprocess.CompletedProcess[str]:
+    """Runs ``trtcross build`` in a control group, with these environment variables more."""
+    command = [sys.executable, "-m", "toolchain", "build", *map(str, arguments)]
+    return subprocess.run(
+        ["sh", "-c", 'echo $$ > $0/cgroup.procs && exec "$@"', str(group), *command],
+        cwd=ROOT,
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+
+
 @pytest.mark.parametrize(("small_spool", "phase"), [(24, "export"), (90, "convert")], indirect=["small_spool"])
 def test_a_full_spool_is_reported_and_nothing_is_left(
     small_spool: Path, phase: str, tmp_path: Path, warm_trtcross: Trtcross, monkeypatch: pytest.MonkeyPatch
@@ -51,18 +65,8 @@ def test_a_memory_limit_that_convert_exceeds_is_reported_with_the_estimate(memor
     """A model of so few weights is not refused beforehand, although its estimate is above the limit of 700 MiB."""
     spool = tmp_path / "spool"
     spool.mkdir()
-    joined = 'echo $$ > $0/cgroup.procs && exec "$@"'
-    out = str(tmp_path / "out.pt2")
-    command = [sys.executable, "-m", "toolchain", "build", MODEL, "-o", out, "-q", "--no-cache", "--golden", "0"]
-    done = subprocess.run(
-        ["sh", "-c", joined, str(memory_group), *command],
-        cwd=ROOT,
-        env={**os.environ, "TMPDIR": str(spool), "BENCHMARK_MIB": "180"},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=300,
-    )
+    environment = {"TMPDIR": str(spool), "BENCHMARK_MIB": "180"}
+    done = build_in(memory_group, environment, MODEL, "-o", tmp_path / "out.pt2", "-q", "--no-cache", "--golden", 0)
     assert done.returncode == 7, done.stderr
     assert "was killed by SIGKILL" in done.stderr and "phase 'convert'" in done.stderr
     assert "too little memory" in done.stderr and "was estimated to need" in done.stderr
@@ -77,18 +81,7 @@ def test_a_program_that_a_memory_limit_cannot_hold_is_refused_before_the_work(
     with model.open("wb") as file:
         file.write(b"PK\x03\x04")
         file.truncate(2**30)  # a file with a hole
-    joined = 'echo $$ > $0/cgroup.procs && exec "$@"'
-    command = [sys.executable, "-m", "toolchain", "build", str(model), "-o", str(tmp_path / "out.pt2"), "--no-cache"]
-    environment = {**os.environ, "TMPDIR": str(spool)}
-    done = subprocess.run(
-        ["sh", "-c", joined, str(memory_group), *command],
-        cwd=ROOT,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
-    )
+    done = build_in(memory_group, {"TMPDIR": str(spool)}, model, "-o", tmp_path / "out.pt2", "--no-cache")
     assert done.returncode == 7, done.stderr
     assert "estimated to need 2.68 GiB of memory" in done.stderr and " MiB is free" in done.stderr
     assert "this machine's memory" in done.stderr and not list(spool.glob("trtcross-*"))
