@@ -85,7 +85,7 @@ def _crashed(ended: ProcessEnd, log: IO[bytes], start: int | None, told: Mapping
 def _remedy(ended: ProcessEnd, told: Mapping[str, Any]) -> str:
     if ended.killed:
         return _after_a_kill(told)
-    if ended.signal == getattr(signal, "SIGBUS", None) and ended.signal is not None:
+    if ended.signal == signal.SIGBUS:
         return (
             "SIGBUS means that a file of weights became shorter, or its disk failed: build again while nothing writes "
             "to that file"
