@@ -47,3 +47,8 @@ def memory_group() -> Iterator[Path]:
         yield folder
     finally:
         folder.rmdir()
+
+
+def in_group(folder: Path, *command: str) -> list[str]:
+    """Returns a command that runs another one in a control group, such as that of ``memory_group``."""
+    return ["sh", "-c", 'echo $$ > $0/cgroup.procs && exec "$@"', str(folder), *command]

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import ROOT, Trtcross
+from tests.conftest import ROOT, Trtcross, in_group
 
 pytestmark = [
     pytest.mark.rtx,
@@ -39,7 +39,7 @@ def build_in(group: Path, environment: dict[str, str], *arguments: object) -> su
     """Runs ``trtcross build`` in a control group, with these environment variables more."""
     command = [sys.executable, "-m", "toolchain", "build", *map(str, arguments)]
     return subprocess.run(
-        ["sh", "-c", 'echo $$ > $0/cgroup.procs && exec "$@"', str(group), *command],
+        in_group(group, *command),
         cwd=ROOT,
         env={**os.environ, **environment},
         capture_output=True,

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import ROOT
+from tests.conftest import ROOT, in_group
 from toolchain.host import memory
 
 psutil = pytest.importorskip("psutil")
@@ -94,9 +94,8 @@ def test_where_there_are_no_groups_it_is_the_machines(monkeypatch: pytest.Monkey
 
 @pytest.mark.skipif(sys.platform != "linux", reason="control groups are Linux's")
 def test_a_limit_of_a_real_group_is_seen(memory_group: Path) -> None:
-    joined = 'echo $$ > $0/cgroup.procs && exec "$@"'
     program = "from toolchain.host import memory; print(memory.total_memory(), memory.free_memory())"
-    command = ["sh", "-c", joined, str(memory_group), sys.executable, "-c", program]
+    command = in_group(memory_group, sys.executable, "-c", program)
     done = subprocess.run(command, cwd=ROOT, env=os.environ, capture_output=True, text=True, check=True)
     total, free = map(int, done.stdout.split())
     assert total == 700 * MIB and 600 * MIB < free < total
