@@ -14,10 +14,11 @@ import runpy
 import subprocess
 import sys
 import tempfile
+import threading
 import traceback
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from multiprocessing import forkserver, reduction
+from multiprocessing import connection, forkserver, reduction
 from multiprocessing.context import ForkServerContext
 from pathlib import Path
 from types import SimpleNamespace
@@ -30,6 +31,8 @@ from toolchain.io.python_child import python_child
 
 _CHILD = python_child("")[:-1]  # of a command for a module of ours
 _FREE = 500  # descriptors from here on are nobody's
+# How a process ended can be read once, and starting one reads it of those before: a thread that comes second gets 255.
+_READING = threading.Lock()
 
 
 def trtcross(*arguments: object, cwd: Path, timeout: float = 600) -> subprocess.CompletedProcess[str]:
@@ -86,7 +89,8 @@ class WarmProcess:
         passed = {number: _Descriptor(descriptor) for number, descriptor in files.items()}
         start = (str(cwd or Path.cwd()), dict(env or os.environ), os.getpid(), start_new_session)
         self._process = context.Process(target=_begin, args=(command[len(_CHILD) :], passed, *start))
-        self._process.start()
+        with _READING:
+            self._process.start()
         os.close(read)
         if stdin == subprocess.PIPE:
             self.stdin = os.fdopen(write, "wb")
@@ -99,10 +103,11 @@ class WarmProcess:
 
     @property
     def returncode(self) -> int | None:
-        return self._process.exitcode
+        with _READING:
+            return self._process.exitcode
 
     def wait(self, timeout: float | None = None) -> int:
-        self._process.join(timeout)
+        connection.wait([self._process.sentinel], timeout)
         if (code := self.returncode) is None:
             raise subprocess.TimeoutExpired(list(self.command), timeout or 0)
         return code
