@@ -3,9 +3,10 @@
     python -m benchmarks.gpu.sizes prepare FOLDER [NAME ...]      # without a GPU
     python -m benchmarks.gpu.sizes run FOLDER OUT.json [NAME ...] # on a GPU host
 
-Each case is a small network that was computed wrongly, or one like it. ``none`` uses kernels for any size, ``eager``
-kernels for a single size, ``lazy`` the first until the second are compiled. Errors are relative L2 against PyTorch on
-the same GPU, without TF32, at the smallest, the optimal and the greatest sizes, twice.
+Each case is a small network that was computed wrongly, or one like it. It is built ``plain``, as Torch-TensorRT lowers
+it, and ``avoided``, as ``trtcross build`` does. ``none`` uses kernels for any size, ``eager`` kernels for one size,
+``lazy`` the first until the second are compiled. Errors are relative L2 against PyTorch on the same GPU, without TF32,
+at the smallest, the optimal and the greatest sizes, twice.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +27,7 @@ from torch.nn import functional as F  # noqa: N812 - its usual name
 
 from benchmarks.gpu.plans import Plan
 from benchmarks.gpu.probes import read_subjects, relative_error
+from benchmarks.gpu.rtx_defects import BUILDS
 
 STRATEGIES = ("none", "eager", "lazy")
 _WRONG = 2e-2
@@ -106,9 +109,14 @@ CASES = {
     "gate, depthwise": _gate(_sigmoid, groups=32),
     "gate, convolution first": _gate(lambda x, h: h.sigmoid() * x),
     "product": _gate(lambda x, h: x * h),
+    "product with tanh": _gate(lambda x, h: x * h.tanh()),
+    "product with relu": _gate(lambda x, h: x * h.relu()),
+    "product with gelu": _gate(lambda x, h: x * F.gelu(h)),
     "product with silu": _gate(lambda x, h: x * F.silu(h)),
+    "product with hardsigmoid": _gate(lambda x, h: x * F.hardsigmoid(h)),
     "sum": _gate(lambda x, h: x + h),
     "sum with relu": _gate(lambda x, h: x + h.relu()),
+    "sum with sigmoid": _gate(lambda x, h: x + h.sigmoid()),
     "sum with relu, convolution first": _gate(lambda x, h: h.relu() + x),
     "difference with relu": _gate(lambda x, h: x - h.relu()),
     **{
@@ -135,49 +143,65 @@ def prepare(folder: Path, names: Sequence[str]) -> None:
     from benchmarks.gpu.bisect import prepare_model
     from benchmarks.gpu.probes import WHOLE
     from linux_side.options import BuildOptions, DynamicDimension
+    from tests.integration.harness import imported_builder
 
-    for name in names:
+    builder = imported_builder()
+    ours = builder.prepare
+    for name, build in product(names, BUILDS):
         sizes.chosen = chosen = CASES[name]
+        builder.prepare = ours if build == "avoided" else lambda partition: None
         options = BuildOptions(
             precision=chosen.precision, dynamic=[DynamicDimension.parse(text) for text in chosen.dynamic]
         )
-        prepare_model(folder / name, "benchmarks.gpu.sizes:case", name, options, forms=(WHOLE,))
-        print(f"prepared: {name}", flush=True)
+        prepare_model(folder / name / build, "benchmarks.gpu.sizes:case", name, options, forms=(WHOLE,))
+        print(f"prepared: {name}, {build}", flush=True)
 
 
 def run(folder: Path, names: Sequence[str]) -> Iterator[dict[str, Any]]:
     torch.backends.cudnn.enabled = torch.backends.cuda.matmul.allow_tf32 = False
     for name in names:
-        [subject] = read_subjects(folder / name)
-        [probe] = subject.probes
         model = CASES[name].make().cuda()
-        for strategy in STRATEGIES:
-            with torch.no_grad():
-                pairs = [(x, model(x.cuda()).cpu()) for x in CASES[name].inputs()] * 2
+        with torch.no_grad():
+            pairs = [(x, model(x.cuda()).cpu()) for x in CASES[name].inputs()] * 2
+        for build, strategy in product(BUILDS, STRATEGIES):
+            [subject] = read_subjects(folder / name / build)
+            [probe] = subject.probes
             plan, errors = Plan(Path(probe.plan), strategy), []
             for x, wanted in pairs:
                 [output] = plan({subject.inputs[0]: x}, subject.aliases).values()
                 errors.append(relative_error(output.float().cpu(), wanted))
                 time.sleep(_SETTLING if strategy == "lazy" else 0)
-            yield {"case": name, "strategy": strategy, "errors": errors, "wrong": not max(errors) < _WRONG}
+            wrong = not max(errors) < _WRONG
+            yield {"case": name, "build": build, "strategy": strategy, "errors": errors, "wrong": wrong}
+
+
+def _known(name: str) -> str:
+    if name not in CASES:
+        raise argparse.ArgumentTypeError(f"{name!r} is not one of: {'; '.join(CASES)}")
+    return name
 
 
 def main(arguments: Sequence[str]) -> int:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.gpu.sizes", description=__doc__)
-    parser.add_argument("verb", choices=("prepare", "run"))
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("more", nargs="*", help="OUT.json for `run`, and names of cases")
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.gpu.sizes")
+    verbs = parser.add_subparsers(dest="verb", required=True)
+    for verb in ("prepare", "run"):
+        added = verbs.add_parser(verb)
+        added.add_argument("folder", type=Path)
+        if verb == "run":
+            added.add_argument("out", type=Path)
+        added.add_argument("names", nargs="*", type=_known, metavar="NAME", help="a case; all without one")
     asked = parser.parse_args(arguments)
+    names = asked.names or list(CASES)
     if asked.verb == "prepare":
-        prepare(asked.folder, asked.more or list(CASES))
+        prepare(asked.folder, names)
         return 0
-    out, *names = asked.more
     rows = []
-    for row in run(asked.folder, names or list(CASES)):
+    for row in run(asked.folder, names):
         rows.append(row)
-        print(f"{row['case']:34}{row['strategy']:7}{'WRONG' if row['wrong'] else 'right':7}", end="")
-        print(" ".join(f"{error:.0e}" for error in row["errors"]), flush=True)
-        Path(out).write_text(json.dumps({"gpu": torch.cuda.get_device_name(), "rows": rows}, indent=1))
+        verdict = "WRONG" if row["wrong"] else "right"
+        print(f"{row['case']:34}{row['build']:8}{row['strategy']:6}{verdict:6}", end="")
+        print(*(f"{error:.0e}" for error in row["errors"]), flush=True)
+        asked.out.write_text(json.dumps({"gpu": torch.cuda.get_device_name(), "rows": rows}, indent=1))
     return 0
 
 
