@@ -16,25 +16,25 @@ _MIB = 2**20
 
 
 def plot_builds(builds: list[dict[str, Any]]) -> str:
-    """Returns the peaks of memory and of disk, and the artifact, over the artifact's size, as SVG.
+    """Returns the peaks of memory and of disk, and the artifact, over the size of the plan, as SVG.
 
     Args:
-        builds: of one architecture, each as ``benchmarks.build`` writes it. A plan is three quarters of its artifact.
+        builds: of one architecture with one engine, each as ``benchmarks.build`` writes it. A plan is three quarters of
+            its artifact, which holds it as base64.
     """
     builds = sorted(builds, key=lambda build: build["size"])
-    weights = [0.75 * build["size"] / _MIB for build in builds]
+    plans = [0.75 * build["size"] / _MIB for build in builds]
     peaks = [max(phase["anonymous"] for phase in build["phases"].values()) / _MIB for build in builds]
     series = {
         "anonymous memory, at the peak": peaks,
-        "1.6 times the weights": [1.6 * weight for weight in weights],
+        "1.6 times the plan": [1.6 * plan for plan in plans],
         "disk, at the peak": [build["disk"] / _MIB for build in builds],
         "artifact": [build["size"] / _MIB for build in builds],
     }
     named = {
-        name: list(zip((float(round(weight)) for weight in weights), values, strict=True))
-        for name, values in series.items()
+        name: list(zip((float(round(plan)) for plan in plans), values, strict=True)) for name, values in series.items()
     }
-    return log_plot(named, title="A build by the size of its model", x_title="weights, MiB", y_title="MiB")
+    return log_plot(named, title="A build by the size of its model", x_title="plan, MiB", y_title="MiB")
 
 
 def main(builds: str, out: str) -> None:
