@@ -39,8 +39,8 @@ def main(factory: str, path: str, out: str) -> int:
     args, kwargs = _on_gpu(args), _on_gpu(kwargs)
     torch.backends.cudnn.enabled = False
     with torch.no_grad():
-        start = time.monotonic()
         if path == "upstream":
+            start = time.monotonic()
             module = module.cuda()
             model = _by_upstream(module, args, kwargs)
             keep(compile=time.monotonic() - start, host=_host_memory())
