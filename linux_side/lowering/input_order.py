@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch.export.graph_signature import InputKind, InputSpec
+
+from linux_side.fx.graph_copy import set_attribute
 
 _HELD = (InputKind.BUFFER, InputKind.CONSTANT_TENSOR)
 
@@ -19,23 +21,11 @@ def order_of(specs: Sequence[InputSpec]) -> list[int]:
     Args:
         specs: the inputs of the original.
     """
-    tree = torch.nn.Module()
     held = {spec.target: index for index, spec in enumerate(specs) if spec.target is not None}
+    module = torch.nn.Module()
     for name in held:
-        owner = tree
-        *path, leaf = name.split(".")
-        for part in path:
-            if part not in owner._modules:
-                owner.add_module(part, torch.nn.Module())
-            owner = owner.get_submodule(part)
-        owner.register_buffer(leaf, None)
-    names = [held[name] for name in _names(tree)]
+        set_attribute(module, name, torch.empty(0), persistent=True)
+    names = [held[name] for name, _ in module.named_buffers()]
     parameters = [index for index in names if specs[index].kind is InputKind.PARAMETER]
     buffers = [index for index in names if specs[index].kind in _HELD]
     return parameters + buffers + [index for index, spec in enumerate(specs) if spec.target is None]
-
-
-def _names(module: torch.nn.Module, prefix: str = "") -> Iterator[str]:
-    yield from (prefix + leaf for leaf in module._buffers)
-    for name, child in module.named_children():
-        yield from _names(child, f"{prefix}{name}.")
