@@ -13,11 +13,13 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor
 
+from linux_side.rewrites.cubic import far, near
+
 _aten = torch.ops.aten
 Size: TypeAlias = Any  # an int or a SymInt
 Filter: TypeAlias = Callable[[Tensor], Tensor]
 
-_SHARPNESS = -0.5  # PyTorch's coefficient of antialiased cubic convolution; that of the others is -0.75
+_COEFFICIENT = -0.5
 
 
 def _triangle(distance: Tensor) -> Tensor:
@@ -25,9 +27,8 @@ def _triangle(distance: Tensor) -> Tensor:
 
 
 def _cubic(distance: Tensor) -> Tensor:
-    near = ((_SHARPNESS + 2) * distance - (_SHARPNESS + 3)) * distance * distance + 1
-    far = ((_SHARPNESS * distance - 5 * _SHARPNESS) * distance + 8 * _SHARPNESS) * distance - 4 * _SHARPNESS
-    return torch.where(distance < 1, near, torch.where(distance < 2, far, 0.0))
+    inner, outer = near(distance, _COEFFICIENT), far(distance, _COEFFICIENT)
+    return torch.where(distance < 1, inner, torch.where(distance < 2, outer, 0.0))
 
 
 def antialiased(

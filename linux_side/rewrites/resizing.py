@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 from torch.fx.experimental.symbolic_shapes import statically_known_true
 
+from linux_side.rewrites.cubic import far, near
 from linux_side.upstream import keep_in_torch
 
 _aten = torch.ops.aten
@@ -100,7 +101,7 @@ def _linear(x: Tensor, dim: int, size: Size, step: float) -> Tensor:
     return _weighed(x, dim, [(first, 1 - weight), (first + 1, weight)])
 
 
-_SHARPNESS = -0.75  # PyTorch's coefficient of cubic convolution
+_COEFFICIENT = -0.75
 
 
 def _cubic(x: Tensor, dim: int, size: Size, step: float) -> Tensor:
@@ -108,16 +109,8 @@ def _cubic(x: Tensor, dim: int, size: Size, step: float) -> Tensor:
     first = positions.floor()
     behind = positions - first
     distances = [behind + 1, behind, 1 - behind, 2 - behind]
-    weights = [_far(distances[0]), _near(distances[1]), _near(distances[2]), _far(distances[3])]
+    weights = [weigh(each, _COEFFICIENT) for weigh, each in zip((far, near, near, far), distances, strict=True)]
     return _weighed(x, dim, [(first.long() + offset, weight) for offset, weight in enumerate(weights, -1)])
-
-
-def _near(d: Tensor) -> Tensor:
-    return ((_SHARPNESS + 2) * d - (_SHARPNESS + 3)) * d * d + 1
-
-
-def _far(d: Tensor) -> Tensor:
-    return ((_SHARPNESS * d - 5 * _SHARPNESS) * d + 8 * _SHARPNESS) * d - 4 * _SHARPNESS
 
 
 def _weighed(x: Tensor, dim: int, taps: list[tuple[Tensor, Tensor]]) -> Tensor:
