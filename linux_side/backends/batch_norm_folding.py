@@ -1,7 +1,8 @@
 """Folds batch norms into the weights of the convolutions before them.
 
 TensorRT-RTX 1.6 folds them too, but where sizes vary its kernels for a single size then compute some networks wrongly
-at every size but the optimal one. With folded weights the same networks are right.
+at every size but the optimal one. This was seen on a GPU in FastViT. With folded weights, its stem and first stage are
+right; the whole was right with its branches merged as well, and was not run with folding alone.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.fx import GraphModule, Node
 
-from linux_side.fx.graph_copy import add_buffer
+from linux_side.fx.graph_copy import add_buffer, get_attribute
 
 _aten = torch.ops.aten
 _BATCH_NORM = _aten._native_batch_norm_legit_no_training.default
@@ -34,6 +35,11 @@ class _Pair(NamedTuple):
     norm: Node
     result: Node
     between: tuple[Node, ...]
+
+    @property
+    def parameters(self) -> tuple[Node | None, ...]:
+        """Weight and bias of the convolution; scale, shift, mean and variance of the batch norm."""
+        return (*self.convolution.args[1:3], *self.norm.args[1:5])
 
 
 def fold_batch_norms(partition: GraphModule) -> None:
@@ -77,20 +83,18 @@ def _only_user(node: Node) -> Node | None:
 
 def _folded(partition: GraphModule, pair: _Pair) -> tuple[Tensor, Tensor] | None:
     """Returns the weight and the bias of the one convolution; None if they cannot be computed."""
-    constants = [_constant(partition, node) for node in (*pair.convolution.args[1:3], *pair.norm.args[1:5])]
-    weight, bias, scale, shift, mean, variance = constants
-    if weight is None or mean is None or variance is None:
+    if not all(node is None or node.op == "get_attr" for node in pair.parameters):
         return None
-    given = [node for node in (*pair.convolution.args[1:3], *pair.norm.args[1:5]) if node is not None]
-    if len(given) != sum(constant is not None for constant in constants):
-        return None
-    factor = (variance.double() + pair.norm.args[-1]).rsqrt()
+    stored: list[Any] = [node and get_attribute(partition, str(node.target)).detach() for node in pair.parameters]
+    exactly: list[Any] = [each if each is None else each.double() for each in stored]
+    weight, bias, scale, shift, mean, variance = exactly
+    factor = (variance + pair.norm.args[-1]).rsqrt()
     if scale is not None:
-        factor = factor * scale.double()
-    moved = -mean.double() if bias is None else bias.double() - mean.double()
-    offset = moved * factor if shift is None else moved * factor + shift.double()
-    exact = weight.double() * _by_channel(pair.convolution.args, weight, factor)
-    new, offset = exact.to(weight.dtype), offset.to(weight.dtype)
+        factor = factor * scale
+    moved = -mean if bias is None else bias - mean
+    offset = moved * factor if shift is None else moved * factor + shift
+    exact = weight * _by_channel(pair.convolution.args, weight, factor)
+    new, offset = exact.to(stored[0].dtype), offset.to(stored[0].dtype)
     return (new, offset) if _is_held(new, exact) and bool(offset.isfinite().all()) else None
 
 
@@ -111,13 +115,6 @@ def _by_channel(args: Sequence[Any], weight: Tensor, factor: Tensor) -> Tensor:
     return factor.reshape(groups, 1, -1).expand(-1, len(weight) // groups, -1).reshape(len(weight), -1, *ones)
 
 
-def _constant(partition: GraphModule, node: Node | None) -> Tensor | None:
-    if node is None or node.op != "get_attr":
-        return None
-    value: Tensor = operator.attrgetter(str(node.target))(partition)
-    return value.detach()
-
-
 def _replace(partition: GraphModule, pair: _Pair, folded: tuple[Tensor, Tensor], name: str) -> None:
     convolution, graph = pair.convolution, partition.graph
     operands = []
@@ -126,7 +123,7 @@ def _replace(partition: GraphModule, pair: _Pair, folded: tuple[Tensor, Tensor],
             operand = graph.get_attr(add_buffer(partition, f"{name}_{kind}", value))
             operand.meta["val"] = convolution.meta["val"].new_empty(value.shape, dtype=value.dtype)
             operands.append(operand)
-    unused = [*convolution.args[1:3], *pair.norm.args[1:5]]
+    unused = pair.parameters
     convolution.args = (convolution.args[0], *operands, *convolution.args[_BIAS + 1 :])
     pair.result.replace_all_uses_with(convolution)
     for node in (*reversed(pair.between), *dict.fromkeys(node for node in unused if node is not None)):
