@@ -29,7 +29,7 @@ from typing import Any
 import torch
 
 from linux_side.backends.batch_norm_folding import fold_batch_norms
-from linux_side.fx.graph_copy import add_buffer
+from linux_side.fx.graph_copy import add_buffer, get_attribute
 
 _aten = torch.ops.aten
 
@@ -38,7 +38,9 @@ _LAYERS = {
     _aten.baddbmm.default,
 }  # fmt: skip
 _ACTIVATIONS = {_aten.relu.default, _aten.gelu.default}
-_COMMUTATIVE = {_aten.add.Tensor, _aten.mul.Tensor}
+_SWAPPED = {
+    _aten.add.Tensor, _aten.sub.Tensor, _aten.mul.Tensor, _aten.maximum.default, _aten.minimum.default,
+}  # fmt: skip
 _PARTS_OF_GELU = {_aten.erf.default, _aten.tanh.default}
 _PRODUCTS = {_aten.mul.Tensor, _aten.mul.Scalar, _aten.addcmul.default}
 # The views after lowering, where _reshape_copy replaces view, reshape and flatten.
@@ -52,6 +54,8 @@ _POINTWISE = _VIEWS | _PRODUCTS | _PARTS_OF_GELU | {
     _aten.add.Tensor, _aten.add.Scalar, _aten.sub.Tensor, _aten.sub.Scalar, _aten.rsub.Scalar, _aten.div.Tensor,
     _aten.div.Scalar, _aten.pow.Tensor_Scalar, _aten.neg.default,
 }  # fmt: skip
+# What PyTorch does not tag as pointwise, but is.
+_UNTAGGED = _VIEWS | {_aten._native_batch_norm_legit_no_training.default, _aten.glu.default}
 _LARGEST_POWER = 8
 # The index of the flag `transposed` among the arguments of aten.convolution.
 _TRANSPOSED = 6
@@ -86,28 +90,48 @@ def avoid_defects(partition: torch.fx.GraphModule) -> None:
 
 
 def _put_convolutions_first(graph: torch.fx.Graph) -> None:
-    """Swaps the operands of a sum or product ``x * f(convolution(x))``, for any elementwise f.
+    """Makes ``f(convolution(x))`` the first operand of a sum, difference, product, maximum or minimum with x.
 
-    The result is the same to the bit.
+    f is anything elementwise, also a batch norm, and either operand may be in another shape or dtype. ``x - y`` becomes
+    ``-1 * y + x``. The result is the same to the bit.
+
+    Wrong on a GPU, with another convolution behind them, were products with the result of a two-dimensional convolution
+    or its sigmoid, tanh, ReLU, SiLU or hardsigmoid, and sums with its ReLU or sigmoid. Right were a product with its
+    GELU, a sum with the result itself, and kernels of 1x1 and of one channel. Of the new order, only
+    ``sigmoid(convolution(x)) * x`` was run, and was right. Nothing else was run: differences, factors (``alpha``),
+    maxima, minima, other shapes, other convolutions and batch norms are rewritten because they are like these.
+    ``x / f(convolution(x))`` was not run either, and stays, because no other order of it is exact.
     """
     order = {node: index for index, node in enumerate(graph.nodes)}
     convolutions: dict[torch.fx.Node, list[torch.fx.Node]] = defaultdict(list)
     combined: dict[torch.fx.Node, list[torch.fx.Node]] = defaultdict(list)
     for node in graph.nodes:
         if node.target is _aten.convolution.default:
-            convolutions[_behind_casts(node.args[0])].append(node)
-        elif _commutes(node):
-            combined[_behind_casts(node.args[0])].append(node)
-    for source in convolutions.keys() & combined.keys():
-        made = _made_elementwise(convolutions[source], order, order[combined[source][-1]])
-        for node in combined[source]:
-            if node.args[1] in made:
-                node.args = (node.args[1], node.args[0])
+            convolutions[_behind_views(node.args[0])].append(node)
+        elif _can_be_swapped(node):
+            combined[_behind_views(node.args[0])].append(node)
+    swapped = []
+    for source, nodes in combined.items():
+        made = _made_elementwise(convolutions.get(source, ()), order, order[nodes[-1]])
+        swapped += [node for node in nodes if node.args[1] in made]
+    for node in swapped:
+        _swap(graph, node)
 
 
-def _commutes(node: torch.fx.Node) -> bool:
+def _can_be_swapped(node: torch.fx.Node) -> bool:
     operands = [operand for operand in node.args if isinstance(operand, torch.fx.Node)]
-    return node.target in _COMMUTATIVE and len(operands) == 2 and not node.kwargs and _is_floating(node)
+    factor = isinstance(node.kwargs.get("alpha", 1), (int, float))
+    return node.target in _SWAPPED and len(operands) == 2 and factor and _is_floating(node)
+
+
+def _swap(graph: torch.fx.Graph, node: torch.fx.Node) -> None:
+    first, second = node.args
+    factor = node.kwargs.get("alpha", 1) * (-1 if node.target is _aten.sub.Tensor else 1)
+    if factor != 1:
+        with graph.inserting_before(node):
+            second = _call(graph, _aten.mul.Tensor, second, factor)
+        node.target, node.kwargs = _aten.add.Tensor, {}
+    node.args = (second, first)
 
 
 def _made_elementwise(
@@ -128,15 +152,7 @@ def _made_elementwise(
 
 def _is_elementwise(node: torch.fx.Node) -> bool:
     target = node.target
-    return target is _aten._to_copy.default or (
-        isinstance(target, torch._ops.OpOverload) and torch.Tag.pointwise in target.tags
-    )
-
-
-def _behind_casts(node: torch.fx.Node) -> torch.fx.Node:
-    while node.target is _aten._to_copy.default:
-        node = node.args[0]
-    return node
+    return target in _UNTAGGED or (isinstance(target, torch._ops.OpOverload) and torch.Tag.pointwise in target.tags)
 
 
 def _part_activations_from_products(graph: torch.fx.Graph) -> None:
@@ -237,7 +253,7 @@ def _in_fp32(partition: torch.fx.GraphModule, operand: torch.fx.Node | None) -> 
         return None
     value = operand.meta["val"].float()
     if operand.op == "get_attr":
-        weight = operator.attrgetter(str(operand.target))(partition)
+        weight = get_attribute(partition, str(operand.target))
         cast = partition.graph.get_attr(add_buffer(partition, f"{operand.target}_fp32", weight.detach().float()))
     else:
         cast = partition.graph.call_function(_aten._to_copy.default, (operand,), {"dtype": torch.float32})
