@@ -5,12 +5,14 @@
 - Two resizing layers that read one tensor, or two average pools that differ only in whether padding counts, are merged:
   the second one computes what the first one would, at its own size.
 - In halves, the kernels for any size compute nothing for a product or sum of a convolution's input and its activated
-  result if the input is the first operand and another convolution follows. The rewrite swaps the operands.
+  result if the input is the first operand and another convolution follows. The rewrite swaps the operands
+  (:mod:`linux_side.backends.operand_order`).
 - The kernels for a single size compute some networks of convolutions and batch norms wrongly. The rewrite folds the
   batch norms (:mod:`linux_side.backends.batch_norm_folding`).
 - The builder accepts no transposed convolution in bf16. The rewrite computes it in fp32, which is at least as accurate.
 - The builder ends the process with a segmentation fault if a network has attention and a running sum along a size that
-  varies, even if neither reads the other. The rewrite computes the sum without a loop, in steps that double.
+  varies, even if neither reads the other. The rewrite computes the sum without a loop, in steps that double
+  (:mod:`linux_side.backends.running_sums`).
 
 The builder itself shows the last two defects. The others were observed with 1.6.1.120 on NVIDIA GPUs of sm_90, which is
 not on its list of supported GPUs, in networks whose layers were correct. It was not tested whether listed GPUs are
@@ -21,14 +23,16 @@ give bit-identical results, except for the sign of zero, for the last bits of po
 
 from __future__ import annotations
 
-import operator
-from collections import Counter, defaultdict
-from collections.abc import Collection, Iterator, Mapping
+from collections import Counter
+from collections.abc import Collection, Iterator
 from typing import Any
 
 import torch
 
 from linux_side.backends.batch_norm_folding import fold_batch_norms
+from linux_side.backends.elementwise import VIEWS, behind_views, call, is_floating
+from linux_side.backends.operand_order import put_convolutions_first
+from linux_side.backends.running_sums import spell_running_sums_out_beside_attention
 from linux_side.fx.graph_copy import add_buffer, get_attribute
 
 _aten = torch.ops.aten
@@ -38,24 +42,12 @@ _LAYERS = {
     _aten.baddbmm.default,
 }  # fmt: skip
 _ACTIVATIONS = {_aten.relu.default, _aten.gelu.default}
-_SWAPPED = {
-    _aten.add.Tensor, _aten.sub.Tensor, _aten.mul.Tensor, _aten.maximum.default, _aten.minimum.default,
-}  # fmt: skip
 _PARTS_OF_GELU = {_aten.erf.default, _aten.tanh.default}
 _PRODUCTS = {_aten.mul.Tensor, _aten.mul.Scalar, _aten.addcmul.default}
-# The views after lowering, where _reshape_copy replaces view, reshape and flatten.
-_VIEWS = {
-    _aten._reshape_copy.default, _aten.unsqueeze.default, _aten.squeeze.default, _aten.squeeze.dim,
-    _aten.squeeze.dims, _aten.expand.default, _aten.permute.default, _aten.transpose.int, _aten.t.default,
-    _aten.slice.Tensor, _aten.select.int, _aten.split.Tensor, _aten.split_with_sizes.default, operator.getitem,
-    _aten.clone.default, _aten._to_copy.default,
-}  # fmt: skip
-_POINTWISE = _VIEWS | _PRODUCTS | _PARTS_OF_GELU | {
+_POINTWISE = VIEWS | _PRODUCTS | _PARTS_OF_GELU | {
     _aten.add.Tensor, _aten.add.Scalar, _aten.sub.Tensor, _aten.sub.Scalar, _aten.rsub.Scalar, _aten.div.Tensor,
     _aten.div.Scalar, _aten.pow.Tensor_Scalar, _aten.neg.default,
 }  # fmt: skip
-# What PyTorch does not tag as pointwise, but is.
-_UNTAGGED = _VIEWS | {_aten._native_batch_norm_legit_no_training.default, _aten.glu.default}
 _LARGEST_POWER = 8
 # The index of the flag `transposed` among the arguments of aten.convolution.
 _TRANSPOSED = 6
@@ -80,79 +72,13 @@ def avoid_defects(partition: torch.fx.GraphModule) -> None:
     """Rewrites a partition, in place, so that TensorRT-RTX's defects do not affect it."""
     fold_batch_norms(partition)
     _multiply_powers_out(partition.graph)
-    _put_convolutions_first(partition.graph)
+    put_convolutions_first(partition.graph)
     _part_activations_from_products(partition.graph)
     _part_windows_of_one_tensor(partition.graph)
     _keep_transposed_convolutions_out_of_bf16(partition)
-    _spell_running_sums_out_beside_attention(partition.graph)
+    spell_running_sums_out_beside_attention(partition.graph)
     partition.graph.lint()
     partition.recompile()
-
-
-def _put_convolutions_first(graph: torch.fx.Graph) -> None:
-    """Makes ``f(convolution(x))`` the first operand of a sum, difference, product, maximum or minimum with x.
-
-    f is anything elementwise, also a batch norm, and either operand may be in another shape or dtype. ``x - y`` becomes
-    ``-1 * y + x``. The result is the same to the bit.
-
-    Wrong on a GPU, with another convolution behind them, were products with the result of a two-dimensional convolution
-    or its sigmoid, tanh, ReLU, SiLU or hardsigmoid, and sums with its ReLU or sigmoid. Right were a product with its
-    GELU, a sum with the result itself, and kernels of 1x1 and of one channel. Of the new order, only
-    ``sigmoid(convolution(x)) * x`` was run, and was right. Nothing else was run: differences, factors (``alpha``),
-    maxima, minima, other shapes, other convolutions and batch norms are rewritten because they are like these.
-    ``x / f(convolution(x))`` was not run either, and stays, because no other order of it is exact.
-    """
-    order = {node: index for index, node in enumerate(graph.nodes)}
-    convolutions: dict[torch.fx.Node, list[torch.fx.Node]] = defaultdict(list)
-    combined: dict[torch.fx.Node, list[torch.fx.Node]] = defaultdict(list)
-    for node in graph.nodes:
-        if node.target is _aten.convolution.default:
-            convolutions[_behind_views(node.args[0])].append(node)
-        elif _can_be_swapped(node):
-            combined[_behind_views(node.args[0])].append(node)
-    swapped = []
-    for source, nodes in combined.items():
-        made = _made_elementwise(convolutions.get(source, ()), order, order[nodes[-1]])
-        swapped += [node for node in nodes if node.args[1] in made]
-    for node in swapped:
-        _swap(graph, node)
-
-
-def _can_be_swapped(node: torch.fx.Node) -> bool:
-    operands = [operand for operand in node.args if isinstance(operand, torch.fx.Node)]
-    factor = isinstance(node.kwargs.get("alpha", 1), (int, float))
-    return node.target in _SWAPPED and len(operands) == 2 and factor and _is_floating(node)
-
-
-def _swap(graph: torch.fx.Graph, node: torch.fx.Node) -> None:
-    first, second = node.args
-    factor = node.kwargs.get("alpha", 1) * (-1 if node.target is _aten.sub.Tensor else 1)
-    if factor != 1:
-        with graph.inserting_before(node):
-            second = _call(graph, _aten.mul.Tensor, second, factor)
-        node.target, node.kwargs = _aten.add.Tensor, {}
-    node.args = (second, first)
-
-
-def _made_elementwise(
-    sources: Collection[torch.fx.Node], order: Mapping[torch.fx.Node, int], end: int
-) -> set[torch.fx.Node]:
-    """Returns the sources, and the nodes before place ``end`` that are computed elementwise from one of them.
-
-    Without ``end``, the walks through many sums in a row would take quadratic time.
-    """
-    found, waiting = set(sources), list(sources)
-    while waiting:
-        users = waiting.pop().users
-        new = [user for user in users if user not in found and order[user] < end and _is_elementwise(user)]
-        found.update(new)
-        waiting += new
-    return found
-
-
-def _is_elementwise(node: torch.fx.Node) -> bool:
-    target = node.target
-    return target in _UNTAGGED or (isinstance(target, torch._ops.OpOverload) and torch.Tag.pointwise in target.tags)
 
 
 def _part_activations_from_products(graph: torch.fx.Graph) -> None:
@@ -163,10 +89,10 @@ def _part_activations_from_products(graph: torch.fx.Graph) -> None:
     """
     layers, parts_of_gelu = _made_from(graph, _LAYERS), _made_from(graph, _PARTS_OF_GELU)
     for node in list(graph.nodes):
-        if _is_activation(node, layers, parts_of_gelu) and _is_floating(node) and any(_products_of(node)):
+        if _is_activation(node, layers, parts_of_gelu) and is_floating(node) and any(_products_of(node)):
             users = list(node.users)
             with graph.inserting_after(node):
-                parted = _call(graph, _aten.add.Tensor, node, 0.0)
+                parted = call(graph, _aten.add.Tensor, node, 0.0)
             for user in users:
                 user.replace_input_with(node, parted)
             for made in (layers, parts_of_gelu):
@@ -181,12 +107,12 @@ def _part_windows_of_one_tensor(graph: torch.fx.Graph) -> None:
     """
     for kind in _WINDOWS:
         seen: Counter[torch.fx.Node] = Counter()
-        for window in [node for node in graph.nodes if node.target in kind and _is_floating(node)]:
-            shared = _behind_views(window.args[0])
+        for window in [node for node in graph.nodes if node.target in kind and is_floating(node)]:
+            shared = behind_views(window.args[0])
             with graph.inserting_before(window):
                 own = window.args[0]
                 for _ in range(seen[shared]):
-                    own = _call(graph, _aten.add.Tensor, own, 0.0)
+                    own = call(graph, _aten.add.Tensor, own, 0.0)
             window.args = (own, *window.args[1:])
             seen[shared] += 1
 
@@ -206,47 +132,6 @@ def _keep_transposed_convolutions_out_of_bf16(partition: torch.fx.GraphModule) -
             node.replace_all_uses_with(rounded, delete_user_cb=lambda user, own=rounded: user is not own)
 
 
-def _spell_running_sums_out_beside_attention(graph: torch.fx.Graph) -> None:
-    """Replaces the loop of ``cumsum`` by shifted additions: by one place, by two, by four, up to the greatest size.
-
-    A size without a known limit keeps its loop.
-    """
-    if not graph.find_nodes(op="call_function", target=_aten.scaled_dot_product_attention.default):
-        return
-    for node in graph.find_nodes(op="call_function", target=_aten.cumsum.default):
-        source, dim = node.args[:2]
-        value = source.meta["val"]
-        if not value.dim() or not isinstance(size := value.shape[dim], torch.SymInt) or value.dtype != _dtype(node):
-            continue
-        greatest = size.node.shape_env.bound_sympy(size.node.expr).upper
-        if greatest.is_finite:
-            with graph.inserting_before(node):
-                node.replace_all_uses_with(_running_sum(graph, source, dim % value.dim(), int(greatest)))
-            graph.erase_node(node)
-
-
-def _running_sum(graph: torch.fx.Graph, source: torch.fx.Node, dim: int, greatest: int) -> torch.fx.Node:
-    value = source.meta["val"]
-    before, size, after = value.shape[:dim], value.shape[dim], value.shape[dim + 1 :]
-    whole = graph.call_function(_aten.sym_size.int, (source, dim))
-    whole.meta["val"] = size
-    padding = [0, 0] * len(after)  # constant_pad_nd counts from the last dimension
-    total, step = source, 1
-    while step < greatest:
-        moved = graph.call_function(_aten.constant_pad_nd.default, (total, [*padding, step, 0], 0.0))
-        moved.meta["val"] = value.new_empty([*before, size + step, *after])
-        behind = graph.call_function(_aten.slice.Tensor, (moved, dim, 0, whole))
-        behind.meta["val"] = value
-        total = _call(graph, _aten.add.Tensor, total, behind)
-        step *= 2
-    return total
-
-
-def _dtype(node: torch.fx.Node) -> torch.dtype:
-    value: torch.Tensor = node.meta["val"]
-    return value.dtype
-
-
 def _in_fp32(partition: torch.fx.GraphModule, operand: torch.fx.Node | None) -> torch.fx.Node | None:
     """Returns an operand in fp32. A weight is copied as a constant, because the converter needs constants."""
     if operand is None:
@@ -261,19 +146,12 @@ def _in_fp32(partition: torch.fx.GraphModule, operand: torch.fx.Node | None) -> 
     return cast
 
 
-def _behind_views(node: torch.fx.Node) -> torch.fx.Node:
-    """Returns the tensor behind a chain of views."""
-    while node.target in _VIEWS and isinstance(node.args[0], torch.fx.Node):
-        node = node.args[0]
-    return node
-
-
 def _products_of(node: torch.fx.Node) -> Iterator[torch.fx.Node]:
     """Yields the elementwise products that take a node's value, directly or through views."""
     for user in node.users:
         if user.target in _PRODUCTS:
             yield user
-        elif user.target in _VIEWS:
+        elif user.target in VIEWS:
             yield from _products_of(user)
 
 
@@ -319,7 +197,7 @@ def _multiply_powers_out(graph: torch.fx.Graph) -> None:
     In two networks with two static dimensions, powers of negative values became NaN.
     """
     for node in list(graph.nodes):
-        if node.target is _aten.pow.Tensor_Scalar and _is_floating(node.args[0]) and _is_small_whole(node.args[1]):
+        if node.target is _aten.pow.Tensor_Scalar and is_floating(node.args[0]) and _is_small_whole(node.args[1]):
             with graph.inserting_before(node):
                 power = _power(graph, node.args[0], int(node.args[1]))
             node.replace_all_uses_with(power)
@@ -330,21 +208,9 @@ def _power(graph: torch.fx.Graph, base: torch.fx.Node, exponent: int) -> torch.f
     if exponent == 1:
         return base
     half = _power(graph, base, exponent // 2)
-    square = _call(graph, _aten.mul.Tensor, half, half)
-    return _call(graph, _aten.mul.Tensor, square, base) if exponent % 2 else square
+    square = call(graph, _aten.mul.Tensor, half, half)
+    return call(graph, _aten.mul.Tensor, square, base) if exponent % 2 else square
 
 
 def _is_small_whole(exponent: Any) -> bool:
     return isinstance(exponent, (int, float)) and exponent in range(2, _LARGEST_POWER + 1)
-
-
-def _is_floating(node: torch.fx.Node) -> bool:
-    value = node.meta.get("val")
-    return isinstance(value, torch.Tensor) and value.is_floating_point()
-
-
-def _call(graph: torch.fx.Graph, target: Any, first: torch.fx.Node, second: Any) -> torch.fx.Node:
-    """Adds an elementwise operator whose result has the shape and dtype of its first argument."""
-    node = graph.call_function(target, (first, second))
-    node.meta["val"] = first.meta["val"]
-    return node
