@@ -420,6 +420,15 @@ def test_batch_norm_becomes_part_of_the_convolution_before_it(tmp_path: Path, na
     assert_right(made, model, (x,), other_args=[(torch.randn(4, *shape[1:]),)])
 
 
+@pytest.mark.parametrize("precision", ["fp16", "bf16"])
+def test_batch_norm_in_halves_becomes_part_of_the_convolution_before_it(tmp_path: Path, precision: str) -> None:
+    model, shape = NORMED["2d, no bias"]()
+    x = torch.randn(shape)
+    made = build_here(model, (x,), folder=tmp_path, dynamic=("input.0=1:2:4",), precision=precision)
+    assert not [operator for operator in operators(made) if "batch_norm" in operator]
+    assert_right(made, model, (x,))
+
+
 class ReadTwice(nn.Module):
     def __init__(self) -> None:
         super().__init__()
