@@ -1,6 +1,6 @@
 """Puts the result of a convolution before the convolution's own input, where both are the operands of one operator.
 
-In halves, TensorRT-RTX's kernels for any size compute nothing for ``x * f(convolution(x))``.
+In halves, TensorRT-RTX's kernels for any size compute other values for ``x * f(convolution(x))``.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def put_convolutions_first(graph: torch.fx.Graph) -> None:
     """Makes ``f(convolution(x))`` the first operand of a sum, difference, product, maximum or minimum with x.
 
     f is anything elementwise, also a batch norm, and either operand may be in another shape or dtype. ``x - y`` becomes
-    ``-1 * y + x``. The result is the same to the bit.
+    ``-1 * y + x``. The result is the same to the bit. ``x + convolution(x)`` stays, because it was right as it is.
 
     Wrong on a GPU, with another convolution behind them, were products with the result of a two-dimensional convolution
     or its sigmoid, tanh, ReLU, SiLU or hardsigmoid, and sums with its ReLU or sigmoid. Right were a product with its
@@ -45,7 +45,7 @@ def put_convolutions_first(graph: torch.fx.Graph) -> None:
     swapped = []
     for source, nodes in combined.items():
         made = _made_elementwise(convolutions.get(source, ()), order, order[nodes[-1]])
-        swapped += [node for node in nodes if node.args[1] in made]
+        swapped += [node for node in nodes if node.args[1] in made and not _adds_a_convolution(node)]
     for node in swapped:
         _swap(graph, node)
 
@@ -54,6 +54,10 @@ def _can_be_swapped(node: torch.fx.Node) -> bool:
     operands = [operand for operand in node.args if isinstance(operand, torch.fx.Node)]
     factor = isinstance(node.kwargs.get("alpha", 1), (int, float))
     return node.target in _SWAPPED and len(operands) == 2 and factor and is_floating(node)
+
+
+def _adds_a_convolution(node: torch.fx.Node) -> bool:
+    return node.target is _aten.add.Tensor and behind_views(node.args[1]).target is _aten.convolution.default
 
 
 def _swap(graph: torch.fx.Graph, node: torch.fx.Node) -> None:

@@ -4,8 +4,8 @@
 - Powers with whole exponents give NaN for some negative values.
 - Two resizing layers that read one tensor, or two average pools that differ only in whether padding counts, are merged:
   the second one computes what the first one would, at its own size.
-- In halves, the kernels for any size compute nothing for a product or sum of a convolution's input and its activated
-  result if the input is the first operand and another convolution follows. The rewrite swaps the operands
+- In halves, the kernels for any size compute other values for a product or sum of a convolution's input and its
+  activated result if the input is the first operand and another convolution follows. The rewrite swaps the operands
   (:mod:`linux_side.backends.operand_order`).
 - The kernels for a single size compute some networks of convolutions and batch norms wrongly. The rewrite folds the
   batch norms (:mod:`linux_side.backends.batch_norm_folding`).

@@ -351,7 +351,7 @@ def assert_convolution_comes_first(made: Built) -> None:
 
 @pytest.mark.parametrize("name", GATES)
 def test_what_a_convolution_gives_comes_before_its_own_input(tmp_path: Path, name: str) -> None:
-    """TensorRT-RTX's kernels for any size compute nothing for ``x * f(convolution(x))`` in halves."""
+    """TensorRT-RTX's kernels for any size compute other values for ``x * f(convolution(x))`` in halves."""
     torch.manual_seed(0)
     model, x = Gate(GATES[name]).eval(), torch.randn(1, 8, 6, 6)
     made = build_here(model, (x,), folder=tmp_path, dynamic=("x.0=1:1:4", "x.2=4:6:9"), precision="fp16")
@@ -386,6 +386,14 @@ def test_a_tensor_that_the_convolution_does_not_read_stays_first(tmp_path: Path)
     (partition,) = made.partitions.values()
     *_, gate = partition.graph.find_nodes(op="call_function", target=torch.ops.aten.mul.Tensor)
     assert gate.args[0].target is torch.ops.aten.mul.Tensor
+
+
+def test_a_sum_with_the_convolution_itself_keeps_its_order(tmp_path: Path) -> None:
+    """It was right on a GPU as it is."""
+    made = build_here(Gate(lambda x, h: x + h).eval(), (torch.randn(1, 8, 6, 6),), folder=tmp_path, precision="fp16")
+    (partition,) = made.partitions.values()
+    [total] = partition.graph.find_nodes(op="call_function", target=torch.ops.aten.add.Tensor)
+    assert total.args[1].target is torch.ops.aten.convolution.default
 
 
 def normed(convolution: nn.Module, norm: nn.Module) -> nn.Sequential:
@@ -508,14 +516,13 @@ def test_a_long_row_of_sums_and_products_takes_little_time(operator: Any) -> Non
         node.meta["val"] = first.meta["val"]
         return node
 
-    last = convolution = call(
-        torch.ops.aten.convolution.default, first, first, None, [1, 1], [0, 0], [1, 1], False, [0, 0], 1
-    )
+    convolution = call(torch.ops.aten.convolution.default, first, first, None, [1, 1], [0, 0], [1, 1], False, [0, 0], 1)
+    last = activated = call(torch.ops.aten.sigmoid.default, convolution)
     for _ in range(4000):
         last = call(operator, first, last)
     graph.output(last)
     start = time.process_time()
     avoid_defects(torch.fx.GraphModule({}, graph))
     assert time.process_time() - start < 10
-    [swapped, *others] = convolution.users
-    assert swapped.args == (convolution, first) and not others
+    [swapped, *others] = activated.users
+    assert swapped.args == (activated, first) and not others
