@@ -8,10 +8,8 @@ from typing import Any
 import torch
 from torch.utils import _pytree as pytree
 
-from benchmarks.zoo.building import called, errors_of, made
+from benchmarks.zoo.building import HALVES, called, errors_of, made
 from benchmarks.zoo.row import Row
-
-_HALVES = {"fp16": torch.float16, "bf16": torch.bfloat16, "auto": torch.float16}
 
 
 class Eager:
@@ -25,7 +23,7 @@ class Eager:
     def __init__(self, row: Row) -> None:
         use_whole_gpu()
         model, args, kwargs = made(row)
-        self.dtype = _HALVES.get(row.precision or "")
+        self.dtype = HALVES.get(row.precision or "")
         self.module = model.to(_device(), self.dtype)
         self.call: tuple[tuple[Any, ...], dict[str, Any]] = self.placed((args, kwargs))
 

@@ -12,6 +12,8 @@ from torch import nn
 Made = tuple[nn.Module, tuple[Any, ...]] | tuple[nn.Module, tuple[Any, ...], dict[str, Any]]
 
 BATCH = "{}.0=1:1:4"
+# A result whose error is at most this many times eager PyTorch's in the same precision is as right as can be expected.
+TIMES_EAGER = 4.0
 
 
 @dataclass(frozen=True)

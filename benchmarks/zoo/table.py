@@ -9,7 +9,7 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-from benchmarks.zoo.row import Row
+from benchmarks.zoo.row import TIMES_EAGER, Row
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 RESULTS = Path(__file__).with_name("results.json")
@@ -43,7 +43,7 @@ def write_records(path: Path, records: Mapping[str, Record]) -> None:
 def worse(before: Record, after: Record) -> str | None:
     """Returns what of a row has become worse, or None."""
     if _STATES.index(after["state"]) < _STATES.index(before["state"]):
-        return f"was {before['state']}, is {after['state']}: {after.get('reason', '')}"
+        return f"was {before['state']}, is {after['state']}: {after.get('reason') or _errors(after)}"
     if after["state"] == "refused" or before["state"] == "refused":
         return None
     if after["engines"] > before["engines"]:
@@ -63,6 +63,13 @@ def _in_torch(record: Record) -> int:
 def whole(record: Record) -> bool:
     """Whether the model was built as exactly one engine."""
     return record["state"] in _BUILT and record["engines"] == 1
+
+
+def as_eager(record: Record) -> bool:
+    """Whether a result on a GPU is at most ``TIMES_EAGER`` times worse than eager PyTorch's in the same precision."""
+    if not {"error", "graph_error", "eager_error"} <= record.keys():
+        return False
+    return bool(max(record["error"], record["graph_error"]) <= TIMES_EAGER * record["eager_error"])
 
 
 def write_table(rows: Sequence[Row], records: Mapping[str, Record]) -> None:
@@ -90,8 +97,9 @@ page; `make zoo ONLY='convnext*'` builds some of them.
 - **error** is relative L2 of the worst output against eager PyTorch in fp32, with the TensorRT networks computed on
   the CPU by an interpreter: at the example's sizes, the least and the greatest.
 - **on a GPU** is the same of the artifact itself, the worst of its golden samples, launched and as a CUDA graph, and
-  of eager PyTorch in the same precision there (TF32 in fp32, as engines have it). A GPU in italics is not on
-  TensorRT-RTX's list.
+  of eager PyTorch in the same precision there (TF32 in fp32, as engines have it). A row is **wrong** where `verify`
+  refuses the artifact; where that is so and eager PyTorch's own error is at least a quarter of it, it is **as eager**:
+  rounding alone does it, with these random weights. A GPU in italics is not on TensorRT-RTX's list.
 - **upstream** is the error of `torch_tensorrt.compile` there at the same three sizes, and its seconds; where that
   fails, of `torch.export` and `torch_tensorrt.dynamo.compile`.
 """
@@ -141,6 +149,8 @@ def _sums(
         f"| as one engine | {sum(map(whole, known))} |",
         f"| right by the interpreter | {states['right']} |",
         f"| right on a GPU, of {len(ran)} that ran there | {sum(bool(record.get('right')) for record in ran)} |",
+        f"| refused by `verify` there, but at most {TIMES_EAGER:.0f} times worse than eager PyTorch | "
+        f"{sum(not record.get('right') and as_eager(record) for record in ran)} |",
         f"| built by upstream, of {len(tried)} that were tried | {sum(bool(record['built']) for record in tried)} |",
         f"| right by upstream | {sum(bool(record['right']) for record in tried)} |",
         f"| minutes of the processor, all rows that were tried | {seconds / 60:.0f} |",
@@ -156,7 +166,7 @@ def _line(row: Row, record: Record, gpu: Record | None, upstream: Record | None)
         errors = ""
     else:
         cells = [str(record["engines"]), f"{record['in_engines']} of {record['operators']}", _stays(record["in_torch"])]
-        errors = " ".join(f"{error:.0e}" for error in record.get("errors", []))
+        errors = _errors(record)
         if record["state"] != "right":
             errors = f"**{record['state']}** {errors} {_escaped(record.get('reason', ''))}".strip()
     seconds = f"{record.get('cpu', 0):.0f}" if "cpu" in record else ""
@@ -191,7 +201,8 @@ def _gpu(record: Record | None) -> str:
         return f"**failed**: {_escaped(record['failed'])} ({where})"
     errors = " / ".join(f"{record[key]:.0e}" for key in ("error", "graph_error") if key in record)
     eager = f", eager {record['eager_error']:.0e}" if "eager_error" in record else ""
-    return f"{'' if record['right'] else '**wrong** '}{errors}{eager} ({where})"
+    judged = "" if record["right"] else "**as eager** " if as_eager(record) else "**wrong** "
+    return f"{judged}{errors}{eager} ({where})"
 
 
 def _upstream(record: Record | None) -> str:
@@ -203,6 +214,10 @@ def _upstream(record: Record | None) -> str:
     if "error" not in record:
         return f"**failed**: {_escaped(record.get('failed', ''))[:120]}"
     return f"{'' if record['right'] else '**wrong** '}{record['error']:.0e}, {record['compile_seconds']:.0f} s"
+
+
+def _errors(record: Record) -> str:
+    return " ".join(f"{error:.0e}" for error in record.get("errors", []))
 
 
 def _stays(in_torch: Mapping[str, int]) -> str:

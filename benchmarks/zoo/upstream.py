@@ -26,7 +26,7 @@ from torch.utils import _pytree as pytree
 
 from benchmarks.zoo.processes import Found
 from benchmarks.zoo.recording import add_options, into_table, print_steps, record, said
-from benchmarks.zoo.row import Row
+from benchmarks.zoo.row import TIMES_EAGER, Row
 from benchmarks.zoo.rows import zoo
 from benchmarks.zoo.table import UPSTREAM
 
@@ -38,7 +38,6 @@ FIRST = (
     "distilbert", "controlnet", "sd3", "siglip", "depth-anything", "rife", "raft", "hifi-gan", "unet", "mixtral",
 )  # fmt: skip
 CROSS = ("resnet18", "bert", "sd-unet")
-FACTOR = 4.0
 
 
 def main() -> int:
@@ -162,7 +161,7 @@ def _compiled(row: Row) -> Iterator[Found]:
             errors.append(error_of(model, example.call_of(leaves), wanted))
             yield {"errors": errors, "error": max(errors)}
         allowed = tolerance_of(row.precision if row.precision in ("fp16", "bf16") else "fp32").relative_l2
-        limits = [max(allowed, FACTOR * error) for error in of_eager]
+        limits = [max(allowed, TIMES_EAGER * error) for error in of_eager]
         yield {"right": all(error <= limit for error, limit in zip(errors, limits, strict=True))}
         return
 

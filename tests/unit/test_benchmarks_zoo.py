@@ -70,7 +70,7 @@ GOOD: dict[str, Any] = {"state": "right", "engines": 1, "in_torch": {}, "errors"
         ({**GOOD, "errors": [1e-6, 9e-5]}, "an error of 9.0e-05, 2.0e-06 before"),
         ({**GOOD, "engines": 2}, "2 engines instead of 1"),
         ({**GOOD, "in_torch": {"aten.roll.default": 1}}, "1 operators stay in PyTorch, 0 did before"),
-        ({**GOOD, "state": "wrong"}, "was right, is wrong: "),
+        ({**GOOD, "state": "wrong"}, "was right, is wrong: 1e-06 2e-06"),
         ({"state": "refused", "reason": "a guard"}, "was right, is refused: a guard"),
     ],
 )
@@ -132,6 +132,43 @@ def test_the_rows_have_names_of_their_own_and_name_inputs_that_models_have() -> 
     assert len(rows) >= 120 and set(FIXED) <= set(rows) and len(FIXED) == 12
     assert [row.name for row in zoo("convnext*,vit")] == ["convnext", "convnextv2", "vit"]
     assert rows["bert"].words().endswith("--precision fp16")
+
+
+def test_a_row_in_halves_may_be_as_wrong_as_eager_pytorch_in_halves_but_no_worse() -> None:
+    from types import SimpleNamespace
+
+    import torch
+    from torch import nn
+
+    from benchmarks.zoo.building import _compared
+    from benchmarks.zoo.row import Row
+
+    class Differences(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x + 100 - 100  # halves keep two digits of x
+
+    x = torch.linspace(0, 1, 99)
+
+    def state(output: torch.Tensor, precision: str | None = "fp16") -> str:
+        row = Row("a", "b", lambda: (Differences(), (x,)), precision=precision, settled=False)
+        # A stand-in for the result of a build: what matters is how its outputs are judged.
+        built = SimpleNamespace(networks={"engine": None}, run_networks=lambda *_: [output])
+        return str(_compared(row, built, [SimpleNamespace(inputs=[x], outputs=[x])], ((x,), {}))["state"])
+
+    rounded = (x.half() + 100 - 100).float()
+    assert (rounded - x).norm() > 0.01 * x.norm()
+    assert state(rounded) == "right"
+    assert state(x + 10 * (rounded - x)) == "wrong"
+    assert state(rounded, None) == "wrong"
+
+
+def test_the_table_says_where_a_gpu_is_only_as_wrong_as_eager_pytorch() -> None:
+    from benchmarks.zoo.table import as_eager
+
+    record = {"right": False, "error": 0.7, "graph_error": 0.6, "eager_error": 0.4}
+    assert as_eager(record)
+    assert not as_eager({**record, "graph_error": 1.7})
+    assert not as_eager({"right": False, "error": 0.7, "eager_error": 0.4}), "it was not run as a CUDA graph"
 
 
 STEPS = """
