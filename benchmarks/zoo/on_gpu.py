@@ -35,7 +35,7 @@ def main() -> int:
     parser.add_argument("--one", type=Path, help=argparse.SUPPRESS)
     asked = parser.parse_args()
     if asked.into_table:
-        into_table(asked.into_table, GPU)
+        into_table(asked, GPU)
     elif asked.one:
         print_steps((_in_session if asked.without_torch else _loaded)(asked.one))
     else:

@@ -22,6 +22,7 @@ def add_options(parser: argparse.ArgumentParser, *, jobs: int, each: float, seco
     parser.add_argument("--each", type=float, default=each, help="seconds for one")
     parser.add_argument("--seconds", type=float, default=seconds, help="in all")
     parser.add_argument("--into-table", type=Path, nargs="+", help="files of results")
+    parser.add_argument("--revision", help="with --into-table: the revision that built the artifacts")
 
 
 def record(asked: argparse.Namespace, commands: Mapping[str, Sequence[str]], at_first: Found) -> None:
@@ -42,9 +43,15 @@ def record(asked: argparse.Namespace, commands: Mapping[str, Sequence[str]], at_
         print(json.dumps({key: value for key, value in row.items() if key != "outputs"}), flush=True)
 
 
-def into_table(paths: Sequence[Path], records: Path) -> None:
-    """Merges the rows of files of results into the file that the table is made from."""
-    taken = {name: found for path in paths for name, found in read_lines(path).items()}
+def into_table(asked: argparse.Namespace, records: Path) -> None:
+    """Merges the rows of files of results into the file that the table is made from.
+
+    Args:
+        asked: the parsed options of :func:`add_options`.
+        records: that file.
+    """
+    built = {"revision": asked.revision} if asked.revision else {}
+    taken = {name: found | built for path in asked.into_table for name, found in read_lines(path).items()}
     write_records(records, read_records(records) | taken)
 
 

@@ -196,7 +196,7 @@ def _line(row: Row, record: Record, gpu: Record | None, upstream: Record | None)
 def _gpu(record: Record | None) -> str:
     if record is None:
         return ""
-    where = f"*{record['gpu']}*, {record['date']}"
+    where = f"*{record['gpu']}*, {record.get('revision', '')}, {record['date']}".replace(", ,", ",")
     if "failed" in record:
         return f"**failed**: {_escaped(record['failed'])} ({where})"
     errors = " / ".join(f"{record[key]:.0e}" for key in ("error", "graph_error") if key in record)

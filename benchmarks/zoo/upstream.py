@@ -47,7 +47,7 @@ def main() -> int:
     parser.add_argument("--one", help=argparse.SUPPRESS)
     asked = parser.parse_args()
     if asked.into_table:
-        into_table(asked.into_table, UPSTREAM)
+        into_table(asked, UPSTREAM)
     elif asked.one:
         print_steps((_cross_compiled if asked.cross_compile else _compiled)(zoo(asked.one)[0]))
     else:
