@@ -11,6 +11,7 @@ import torch
 
 from linux_side import upstream
 from linux_side.backends.monitor import OnStep, progress_monitor
+from linux_side.backends.running_sums import add_running_sums_without_loops
 from linux_side.backends.streaming import write_plan
 from toolchain.errors import BuildFailedError, MissingComponentError
 from toolchain.host.installed import version_of
@@ -62,9 +63,11 @@ class EngineBuilder(ABC):
     def hardware_compatible(self, gpus: Sequence[ComputeCapability]) -> bool:
         """Returns whether the runtime must accept any GPU from Ampere on for these engines."""
 
-    @abstractmethod
     def prepare(self, partition: torch.fx.GraphModule) -> None:
-        """Rewrites, in place, the parts of a partition that this TensorRT would compute wrongly."""
+        """Rewrites, in place, what would be a loop in the engine, and what this TensorRT would compute wrongly."""
+        add_running_sums_without_loops(partition.graph)
+        partition.graph.lint()
+        partition.recompile()
 
     def check_network(self, network: Any, gpus: Sequence[ComputeCapability]) -> None:  # noqa: B027 - optional
         """Refuses a network that this TensorRT would build and then compute wrongly.

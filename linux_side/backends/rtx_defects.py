@@ -1,4 +1,4 @@
-"""Graph rewrites that avoid seven known defects of TensorRT-RTX 1.6, before an engine is built.
+"""Graph rewrites that avoid six known defects of TensorRT-RTX 1.6, before an engine is built.
 
 - A bias before ReLU or GELU is dropped if an elementwise product follows.
 - Powers with whole exponents give NaN for some negative values.
@@ -10,15 +10,16 @@
 - The kernels for a single size compute some networks of convolutions and batch norms wrongly. The rewrite folds the
   batch norms (:mod:`linux_side.backends.batch_norm_folding`).
 - The builder accepts no transposed convolution in bf16. The rewrite computes it in fp32, which is at least as accurate.
-- The builder ends the process with a segmentation fault if a network has attention and a running sum along a size that
-  varies, even if neither reads the other. The rewrite computes the sum without a loop, in steps that double
-  (:mod:`linux_side.backends.running_sums`).
 
-The builder itself shows the last two defects. The others were observed with 1.6.1.120 on NVIDIA GPUs of sm_90, which is
-not on its list of supported GPUs, in networks whose layers were correct. It was not tested whether listed GPUs are
-affected. docs/benchmarks/gpu.md has the tables, and ``benchmarks/gpu/rtx_defects.py`` the cases. The rewritten networks
-give bit-identical results, except for the sign of zero, for the last bits of powers (at most three, for exponents up to
-8), for the order in which a running sum adds, and for weights that are folded.
+The builder also ends the process with a segmentation fault if a network has attention and a loop along a size that
+varies, even if neither reads the other. Running sums, which would be loops, are computed without them
+(:mod:`linux_side.backends.running_sums`).
+
+The builder itself shows the last defect and that of loops. The others were observed with 1.6.1.120 on NVIDIA GPUs of
+sm_90, which is not on its list of supported GPUs, in networks whose layers were correct. It was not tested whether
+listed GPUs are affected. docs/benchmarks/gpu.md has the tables, and ``benchmarks/gpu/rtx_defects.py`` the cases. The
+rewritten networks give bit-identical results, except for the sign of zero, for the last bits of powers (at most three,
+for exponents up to 8), and for weights that are folded.
 """
 
 from __future__ import annotations
@@ -32,7 +33,6 @@ import torch
 from linux_side.backends.batch_norm_folding import fold_batch_norms
 from linux_side.backends.elementwise import VIEWS, behind_views, call, is_floating
 from linux_side.backends.operand_order import put_convolutions_first
-from linux_side.backends.running_sums import spell_running_sums_out_beside_attention
 from linux_side.fx.graph_copy import add_buffer, get_attribute
 
 _aten = torch.ops.aten
@@ -76,7 +76,6 @@ def avoid_defects(partition: torch.fx.GraphModule) -> None:
     _part_activations_from_products(partition.graph)
     _part_windows_of_one_tensor(partition.graph)
     _keep_transposed_convolutions_out_of_bf16(partition)
-    spell_running_sums_out_beside_attention(partition.graph)
     partition.graph.lint()
     partition.recompile()
 

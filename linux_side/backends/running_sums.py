@@ -1,6 +1,12 @@
-"""Computes running sums without a loop in networks with attention, where TensorRT-RTX's builder ends the process."""
+"""Computes running sums without a loop, because no CUDA graph can capture an engine that has one.
+
+``IExecutionContext::enqueueV3`` refuses to enqueue such an engine in a capture. In a network with attention, a loop
+along a size that varies also ends TensorRT-RTX's builder with a segmentation fault.
+"""
 
 from __future__ import annotations
+
+from typing import Any
 
 import torch
 
@@ -9,41 +15,55 @@ from linux_side.backends.elementwise import call
 _aten = torch.ops.aten
 
 
-def spell_running_sums_out_beside_attention(graph: torch.fx.Graph) -> None:
-    """Replaces the loop of ``cumsum`` by shifted additions: by one place, by two, by four, up to the greatest size.
+def add_running_sums_without_loops(graph: torch.fx.Graph) -> None:
+    """Replaces each ``cumsum`` of a partition by shifted additions: by one place, two, four, up to the greatest size.
 
-    A size without a known limit keeps its loop.
+    Each sum is made from pairs, so it rounds less often than one that adds element by element. A size without a known
+    limit keeps its loop; :func:`linux_side.lowering.data_sizes.keep_data_sizes_in_torch` lets none into an engine.
     """
-    if not graph.find_nodes(op="call_function", target=_aten.scaled_dot_product_attention.default):
-        return
     for node in graph.find_nodes(op="call_function", target=_aten.cumsum.default):
         source, dim = node.args[:2]
         value = source.meta["val"]
-        if (
-            not value.dim()
-            or not isinstance(size := value.shape[dim], torch.SymInt)
-            or value.dtype != node.meta["val"].dtype
-        ):
+        greatest = _greatest(value.shape[dim]) if value.dim() else 1
+        if greatest is None:
             continue
-        greatest = size.node.shape_env.bound_sympy(size.node.expr).upper
-        if greatest.is_finite:
-            with graph.inserting_before(node):
-                node.replace_all_uses_with(_running_sum(graph, source, dim % value.dim(), int(greatest)))
-            graph.erase_node(node)
+        with graph.inserting_before(node):
+            node.replace_all_uses_with(_running_sum(graph, source, dim % max(value.dim(), 1), greatest))
+        graph.erase_node(node)
+
+
+def _greatest(size: Any) -> int | None:
+    """Returns the greatest value of a size; None if it has no limit."""
+    if isinstance(size, int):
+        return size
+    greatest = size.node.shape_env.bound_sympy(size.node.expr).upper
+    return int(greatest) if greatest.is_finite else None
 
 
 def _running_sum(graph: torch.fx.Graph, source: torch.fx.Node, dim: int, greatest: int) -> torch.fx.Node:
     value = source.meta["val"]
-    before, size, after = value.shape[:dim], value.shape[dim], value.shape[dim + 1 :]
-    whole = graph.call_function(_aten.sym_size.int, (source, dim))
-    whole.meta["val"] = size
-    padding = [0, 0] * len(after)  # constant_pad_nd counts from the last dimension
+    if greatest <= 1:  # a copy, because an engine's input cannot be its output
+        copied = graph.call_function(_aten.clone.default, (source,))
+        copied.meta["val"] = value
+        return copied
+    size: Any = value.shape[dim]
+    if isinstance(size, torch.SymInt):
+        size = graph.call_function(_aten.sym_size.int, (source, dim))
+        size.meta["val"] = value.shape[dim]
     total, step = source, 1
     while step < greatest:
-        moved = graph.call_function(_aten.constant_pad_nd.default, (total, [*padding, step, 0], 0.0))
-        moved.meta["val"] = value.new_empty([*before, size + step, *after])
-        behind = graph.call_function(_aten.slice.Tensor, (moved, dim, 0, whole))
-        behind.meta["val"] = value
-        total = call(graph, _aten.add.Tensor, total, behind)
+        total = call(graph, _aten.add.Tensor, total, _moved(graph, total, dim, step, size))
         step *= 2
     return total
+
+
+def _moved(graph: torch.fx.Graph, total: torch.fx.Node, dim: int, step: int, size: Any) -> torch.fx.Node:
+    """Moves a tensor by ``step`` places along a dimension; zeros come in, and what goes beyond ``size`` is dropped."""
+    value = total.meta["val"]
+    before, after = value.shape[:dim], value.shape[dim + 1 :]
+    padding = [0, 0] * len(after)  # constant_pad_nd counts from the last dimension
+    padded = graph.call_function(_aten.constant_pad_nd.default, (total, [*padding, step, 0], 0))
+    padded.meta["val"] = value.new_empty([*before, value.shape[dim] + step, *after])
+    moved = graph.call_function(_aten.slice.Tensor, (padded, dim, 0, size))
+    moved.meta["val"] = value
+    return moved

@@ -59,6 +59,3 @@ class TensorRTBuilder(EngineBuilder):
 
     def hardware_compatible(self, gpus: Sequence[ComputeCapability]) -> bool:
         return False
-
-    def prepare(self, partition: torch.fx.GraphModule) -> None:
-        """Changes nothing: no defect of TensorRT is known."""

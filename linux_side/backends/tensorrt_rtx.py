@@ -69,4 +69,5 @@ class TensorRTRTXBuilder(EngineBuilder):
         return TURING not in gpus
 
     def prepare(self, partition: torch.fx.GraphModule) -> None:
+        super().prepare(partition)
         avoid_defects(partition)

@@ -228,28 +228,6 @@ def test_layers_of_resizing_and_averages_share_no_tensor(tmp_path: Path, network
     assert len(read) == len(set(read)) > 1
 
 
-class SumsBesideAttention(nn.Module):
-    """As in an encoder and a decoder: the one attends, the other counts where its mask begins anew."""
-
-    def forward(self, q: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        attended = F.scaled_dot_product_attention(q, q, q)
-        return attended, y.cumsum(-1), (y > 0).cumsum(-1), y.unsqueeze(-1).expand(-1, -1, 3).cumsum(1)
-
-
-@pytest.mark.parametrize("greatest", [33, 300])
-def test_running_sums_of_any_length_beside_attention_are_in_one_engine(tmp_path: Path, greatest: int) -> None:
-    """TensorRT-RTX's builder ends the process at a loop beside attention."""
-    random = torch.Generator().manual_seed(0)
-
-    def call(batch: int, length: int) -> tuple[Tensor, Tensor]:
-        return torch.randn(1, 2, 5, 8, generator=random), torch.randn(batch, length, generator=random)
-
-    dynamic = ("y.0=1:1:4", f"y.1=2:12:{greatest}")
-    made = build_here(SumsBesideAttention(), call(1, 12), folder=tmp_path, dynamic=dynamic, require_full_coverage=True)
-    others = [call(1, 2), call(4, greatest), call(3, 17)]
-    assert_right(made, SumsBesideAttention(), call(1, 12), other_args=others)
-
-
 class Upsampler(nn.Module):
     def __init__(self, layer: nn.Module) -> None:
         super().__init__()

@@ -63,13 +63,13 @@ def conditional_output(layer: Any, recorded: Layer) -> Compute:
 def structured(steps: Sequence[Step]) -> tuple[Runnable, ...]:
     """Returns the steps in order, with each loop as one step, and each conditional's condition where it is needed."""
     runnables: list[Any] = [_with_condition(step, steps) for step in steps]
-    loops = {step.boundary.scope for step in steps if step.boundary and step.kind in _LOOP_KINDS}
+    loops = {step.boundary.scope for step in steps if step.boundary and step.kind in LOOP_KINDS}
     for name in sorted(loops, key=lambda name: len(_body(name, runnables))):  # inner loops first
         runnables = _with_loop(name, runnables)
     return in_order(runnables)
 
 
-_LOOP_KINDS = ("TRIP_LIMIT", "ITERATOR", "RECURRENCE", "LOOP_OUTPUT")
+LOOP_KINDS = ("TRIP_LIMIT", "ITERATOR", "RECURRENCE", "LOOP_OUTPUT")
 
 
 def _with_condition(step: Step, steps: Sequence[Step]) -> Step:
@@ -86,7 +86,7 @@ def _borders(name: str, runnables: Iterable[Any]) -> list[Step]:
     return [
         step
         for step in runnables
-        if isinstance(step, Step) and step.kind in _LOOP_KINDS and step.boundary and step.boundary.scope == name
+        if isinstance(step, Step) and step.kind in LOOP_KINDS and step.boundary and step.boundary.scope == name
     ]
 
 
