@@ -16,6 +16,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import torch
+from torch.fx.experimental.symbolic_shapes import statically_known_true
 
 from linux_side.guards.tracing import no_own_guards
 from toolchain.engine.info import AliasedIO, EngineInfo
@@ -305,6 +306,15 @@ def output_dtypes(partition: torch.fx.GraphModule) -> list[Any]:
     return list(infer_module_output_dtypes(partition, truncate_double=True))
 
 
+def _fixed(size: Any) -> int:
+    """Returns a size that has one value only, which for a formula follows from a guard; -1 for others."""
+    if isinstance(size, int):
+        return size
+    if size.node.expr.is_Symbol or not size.node.has_hint():
+        return -1
+    return int(size.node.hint) if statically_known_true(size == size.node.hint) else -1
+
+
 def interpreter(
     partition: torch.fx.GraphModule,
     inputs: Sequence[Any],
@@ -350,12 +360,12 @@ def interpreter(
             """Reshapes a tensor to the sizes of its node's value.
 
             Upstream's converters return some scalars with one dimension. TensorRT also does not infer every fixed size,
-            such as that of the last four rows of an image of any height.
+            such as that of the last four rows of an image of any height, or one that the model compares with a number.
             """
             if not isinstance(value, torch.Tensor) or not isinstance(result, tensorrt.ITensor):
                 return result
             result = self._exactly_cast(value.dtype, result)
-            wanted = [size if isinstance(size, int) else -1 for size in value.shape]
+            wanted = [_fixed(size) for size in value.shape]
             sizes = list(result.shape)
             unknown = len(sizes) == len(wanted) and all(s in (-1, w) for s, w in zip(sizes, wanted, strict=True))
             if sizes == wanted or not (unknown or (not wanted and sizes == [1])):
