@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import logging
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
 from toolchain.errors import IncompatibleError
+from windows_side.execution.capture_check import check_capture, draws_numbers, kept_tensors
 from windows_side.execution.capture_stream import capture_stream
 from windows_side.execution.flat_program import FlatProgram
 from windows_side.execution.no_collection import no_collection
@@ -70,6 +72,7 @@ class CapturedProgram:
         self._hot = StableAddresses()
         self._state = [program.module.get_buffer(name) for name in program.state]
         self._changed_inputs = program.changed_inputs
+        self._draws = draws_numbers(program.module)
 
     def replay_in_place(self, leaves: Sequence[Any]) -> list[Any] | None:
         """Replays the graph that was captured for these very addresses; its inputs need no checks.
@@ -131,10 +134,23 @@ class CapturedProgram:
         """Captures, and retries a capture that failed: another thread may have broken it."""
         for _ in range(_ATTEMPTS - 1):
             try:
-                return self._capture(arguments, arguments)
+                return self._capture_and_check(arguments)
             except IncompatibleError as error:
                 logger.info("capturing once more: %s", error)
-        return self._capture(arguments, arguments)
+        return self._capture_and_check(arguments)
+
+    def _capture_and_check(self, arguments: Sequence[Any]) -> tuple[torch.cuda.CUDAGraph, list[Any]]:
+        """Captures, and compares a replay with the last call before the capture."""
+        graph, outputs, expected = self._capture(arguments, arguments)
+
+        def replay() -> None:
+            with self._changes_undone(arguments):
+                graph.replay()
+
+        kept = [*_tensors(arguments), *kept_tensors(self._flat)]
+        with _refused_if_torch_fails(), LAUNCH_LOCK.launching:  # the comparison launches kernels
+            check_capture(replay, outputs, expected, kept=kept, draws=self._draws)
+        return graph, outputs
 
     def _capture_if_worth_it(
         self, static: _Static, leaves: Sequence[Any], outputs: Sequence[Any]
@@ -145,7 +161,7 @@ class CapturedProgram:
             return None
         _copy(leaves, static.arguments)
         try:
-            graph, _ = self._capture(leaves, static.arguments, outputs)
+            graph, *_ = self._capture(leaves, static.arguments, outputs)
         except IncompatibleError as error:  # such as: another thread waited for the GPU; a later capture may succeed
             logger.warning("inputs and outputs are copied for now: %s", error)
             self._hot.failed()
@@ -171,8 +187,8 @@ class CapturedProgram:
 
     def _capture(
         self, arguments: Sequence[Any], warm_up: Sequence[Any], outputs: Sequence[Any] | None = None
-    ) -> tuple[torch.cuda.CUDAGraph, list[Any]]:
-        """Returns a graph of a call with ``arguments``, and its flat outputs.
+    ) -> tuple[torch.cuda.CUDAGraph, list[Any], list[Any]]:
+        """Returns a graph of a call with ``arguments``, its flat outputs, and those of the last call before it.
 
         Args:
             warm_up: arguments of the same shapes, with which the program is called before the capture.
@@ -183,36 +199,42 @@ class CapturedProgram:
         """
         here = torch.cuda.current_stream(self._device)
         try:
-            self._warm_up(warm_up, here)
-            return self._capture_alone(arguments, outputs)
-        except RuntimeError as error:
-            raise IncompatibleError(
-                f"this model cannot be captured in a CUDA graph: {error}",
-                where="load(cuda_graphs=True)",
-                remedy="load it without cuda_graphs",
-            ) from error
+            with _refused_if_torch_fails():
+                expected = self._warm_up(warm_up, here)
+                return *self._capture_alone(arguments, outputs), expected
         finally:
             torch.cuda.set_stream(here)  # torch stays on the capture stream where the capture cannot be ended
 
-    def _warm_up(self, arguments: Sequence[Any], here: torch.cuda.Stream) -> None:
+    def _warm_up(self, arguments: Sequence[Any], here: torch.cuda.Stream) -> list[Any]:
         """Calls the program, so that kernels are compiled and memory is allocated before the capture.
 
         Other threads may launch meanwhile.
+
+        Returns:
+            The flat outputs of the last call.
         """
-        # State is restored after every call: it may hold a counter that says where the next call writes.
-        changing = [*self._state, *(_tensors(arguments)[index] for index in self._changed_inputs)]
-        before = [tensor.clone() for tensor in changing]
+        results: list[Any] = []
         self._stream.wait_stream(here)
         try:
             with LAUNCH_LOCK.launching, torch.cuda.stream(self._stream):
                 for _ in range(_WARM_UP_CALLS):
-                    self._flat.forward(*arguments)
-                    _copy(before, changing)
+                    with self._changes_undone(arguments):
+                        results = list(self._flat.forward(*arguments))
         finally:
             here.wait_stream(self._stream)
-            _copy(before, changing)
         # Beginning a capture waits for the GPU, and no other thread may launch then: what waits for them must be over.
         self._stream.synchronize()
+        return results
+
+    @contextmanager
+    def _changes_undone(self, arguments: Sequence[Any]) -> Iterator[None]:
+        """Restores state and changed inputs after a call: state may hold where the next call writes."""
+        changing = [*self._state, *(_tensors(arguments)[index] for index in self._changed_inputs)]
+        before = [tensor.clone() for tensor in changing]
+        try:
+            yield
+        finally:
+            _copy(before, changing)
 
     def _capture_alone(
         self, arguments: Sequence[Any], outputs: Sequence[Any] | None
@@ -231,6 +253,18 @@ class CapturedProgram:
             if outputs is not None:
                 _copy(results, outputs)
         return graph, results
+
+
+@contextmanager
+def _refused_if_torch_fails() -> Iterator[None]:
+    try:
+        yield
+    except RuntimeError as error:
+        raise IncompatibleError(
+            f"this model cannot be captured in a CUDA graph: {error}",
+            where="load(cuda_graphs=True)",
+            remedy="load it without cuda_graphs",
+        ) from error
 
 
 def _tensors(leaves: Sequence[Any]) -> list[torch.Tensor]:

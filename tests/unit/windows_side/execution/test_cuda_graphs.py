@@ -35,13 +35,16 @@ MANY = 12
 class Recorder(TorchDispatchMode):
     """Records operators: they allocate their results, and write nothing to existing tensors."""
 
-    def __init__(self) -> None:
+    def __init__(self, missing: Any = None) -> None:
         super().__init__()
         self.calls: list[tuple[Any, Any, Any, Any]] = []
+        self._missing = missing
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         result = args[0] if func._schema.is_mutable else func(*args, **kwargs)
+        if func is self._missing:  # like an engine that TensorRT did not enqueue
+            return result.zero_()
         # Aliases are recorded, because a CUDA graph keeps no tensors alive.
         self.calls.append(pytree.tree_map_only(torch.Tensor, torch.Tensor.detach, (func, args, kwargs, result)))
         return None if func._schema.is_mutable and not func._schema.returns else result
@@ -62,10 +65,13 @@ class StandIn:
         captures: the number of captures.
         replays: the graphs that were replayed, in order.
         broken: the number of next captures that fail.
+        incomplete: the number of next captures that leave ``missing`` out, without an error.
     """
 
+    missing = torch.ops.aten.sigmoid.default
+
     def __init__(self) -> None:
-        self.captures, self.broken = 0, 0
+        self.captures, self.broken, self.incomplete = 0, 0, 0
         self.replays: list[Any] = []
 
     @contextmanager
@@ -73,7 +79,8 @@ class StandIn:
         self.captures += 1
         assert cuda_graphs.LAUNCH_LOCK.launching.barred, "another thread may launch"
         assert not gc.isenabled(), "an engine may be collected"
-        recorder = Recorder()
+        recorder = Recorder(self.missing if self.incomplete else None)
+        self.incomplete = max(self.incomplete - 1, 0)
         with recorder:
             yield
         if self.broken:
@@ -316,3 +323,77 @@ def test_shapes_that_are_called_in_place_are_not_the_oldest(
     assert captured.replay_in_place(often) is not None
     call(captured, *new)
     assert captured.replay_in_place(often) is not None and captured.replay_in_place(seldom) is None
+
+
+class Gated(torch.nn.Module):
+    """A model with an operator that a capture may leave out, in the middle or as its last; it counts its calls."""
+
+    def __init__(self, *, last: bool) -> None:
+        super().__init__()
+        self.register_buffer("calls", torch.zeros(()))
+        self.last = last
+
+    def forward(self, total: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+        self.calls.add_(1)
+        total.add_(x)
+        return torch.sigmoid(x + self.calls) if self.last else torch.sigmoid(x + self.calls) * 3
+
+
+@pytest.mark.parametrize("last", [False, True])
+def test_a_graph_that_is_not_whole_is_refused_and_changes_nothing(cuda: StandIn, last: bool) -> None:
+    captured = captured_program(Gated(last=last), torch.zeros(2, 3), torch.zeros(2, 3))
+    total, x = torch.ones(2, 3), torch.randn(2, 3)
+    cuda.incomplete = 3
+    with pytest.raises(IncompatibleError, match="is not written" if last else "differs") as refused:
+        call(captured, total, x)
+    assert refused.value.remedy == "load it without cuda_graphs"
+    assert torch.equal(total, torch.ones(2, 3)) and torch.equal(captured._state[0], torch.zeros(()))
+    assert cuda.captures == 3
+
+
+def test_a_graph_that_is_not_whole_is_captured_again(cuda: StandIn) -> None:
+    both = captured_program(Gated(last=False), torch.zeros(2, 3), torch.zeros(2, 3)), Gated(last=False)
+    total, wanted, x = torch.zeros(2, 3), torch.zeros(2, 3), torch.randn(2, 3)
+    cuda.incomplete = 2
+    for _ in range(3):
+        with torch.no_grad():
+            [got, want] = [call(both[0], total, x)[-1], both[1](wanted, x)]
+        assert torch.equal(got, want) and torch.equal(total, wanted)
+    assert cuda.captures == 3
+
+
+class Noisy(torch.nn.Module):
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        return torch.rand_like(x) - 0.5, torch.sigmoid(x)
+
+
+def test_a_program_that_draws_numbers_is_captured(cuda: StandIn) -> None:
+    captured, x = captured_program(Noisy(), torch.zeros(50)), torch.randn(50)
+    draws = [call(captured, x)[-2].clone() for _ in range(2)]
+    assert not torch.equal(*draws) and all(draw.abs().max() <= 0.5 for draw in draws)
+
+
+def test_a_program_that_draws_numbers_must_write_its_outputs_too(cuda: StandIn) -> None:
+    captured = captured_program(Noisy(), torch.zeros(50))
+    cuda.incomplete = 3
+    with pytest.raises(IncompatibleError, match="output 1 is not written"):
+        call(captured, torch.randn(50))
+
+
+class Unusual(torch.nn.Module):
+    """A model whose outputs are its weight, a part of it, one element many times, and what is no number."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.arange(6.0).reshape(2, 3))
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        return self.weight, self.weight[0], x.sum().expand(2, 3), (x - 1e9).log(), torch.full((3,), -1), x[:0]
+
+
+def test_outputs_that_look_unwritten_or_are_weights_stay_as_they_are(cuda: StandIn) -> None:
+    captured, original, x = captured_program(Unusual(), torch.zeros(2, 3)), Unusual(), torch.randn(2, 3)
+    for _ in range(2):
+        with torch.no_grad():
+            for got, want in zip(call(captured, x), original(x), strict=True):
+                assert torch.equal(got.nan_to_num(), want.nan_to_num()) and got.isnan().all() == want.isnan().all()
