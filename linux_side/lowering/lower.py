@@ -24,6 +24,7 @@ from linux_side.lowering.distinct_calls import run_decompositions
 from linux_side.lowering.fallback import AttemptFailedError
 from linux_side.lowering.float64 import demote_float64
 from linux_side.lowering.large_numbers import keep_large_numbers_outside
+from linux_side.lowering.loops import keep_loops_outside
 from linux_side.lowering.parts import (
     call_of,
     engine_parts,
@@ -76,6 +77,7 @@ def lower_program(program: ExportedProgram, options: BuildOptions, builder: Engi
     keep_large_numbers_outside(gm)
     keep_inexact_resizing_outside(gm)
     keep_adaptive_pooling_outside(gm)
+    keep_loops_outside(gm)
     keep_requested_outside(gm, program, options.torch_executed_ops)
     gm.meta[STATE] = changes
     remember_names(gm)

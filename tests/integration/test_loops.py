@@ -1,4 +1,4 @@
-"""Running sums are computed without a loop: no CUDA graph captures an engine that has one."""
+"""No engine has a loop, because no CUDA graph captures one that has."""
 
 from __future__ import annotations
 
@@ -113,3 +113,40 @@ def test_running_sums_of_any_length_beside_attention_are_in_one_engine(tmp_path:
     made = build_here(SumsBesideAttention(), call(1, 12), folder=tmp_path, dynamic=dynamic, require_full_coverage=True)
     others = [call(1, 2), call(4, greatest), call(3, 17)]
     assert_right(made, SumsBesideAttention(), call(1, 12), other_args=others)
+
+
+class Bag(nn.Module):
+    """A bag of embeddings whose offsets are an input, computed from a size that varies, or constant."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.bag = nn.EmbeddingBag(9, 4, mode="sum")
+
+    def forward(self, index: Tensor, offsets: Tensor | None = None) -> Tensor:
+        return self.bag(index, offsets) * 2
+
+
+class Pairs(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return F.pdist(x * 2) + 1
+
+
+FLAT, TABLE = torch.tensor([0, 2, 3, 4, 5, 8]), torch.tensor([[0, 2, 3], [4, 5, 8]])
+LOOPS: dict[str, tuple[nn.Module, tuple[Tensor, ...], tuple[str, ...], bool]] = {
+    "offsets are an input": (Bag(), (FLAT, torch.tensor([0, 2, 3])), (), True),
+    "a number of bags that varies": (Bag(), (TABLE,), ("index.0=1:2:4",), True),
+    "bags of one size": (Bag(), (TABLE,), (), False),
+    "distances of rows whose number varies": (Pairs(), (floats(5, 4),), ("x.0=2:5:9",), True),
+    "distances of rows": (Pairs(), (floats(5, 4),), (), False),
+}
+
+
+@pytest.mark.parametrize("case", LOOPS)
+def test_what_would_be_a_loop_stays_in_pytorch_and_the_rest_does_not(tmp_path: Path, case: str) -> None:
+    module, args, dynamic, in_pytorch = LOOPS[case]
+    made = build_here(module, args, folder=tmp_path, dynamic=dynamic)
+    kept = {item.operator for item in made.artifact.manifest.fallback}
+    assert made.networks and not loops(made)
+    assert any("_embedding_bag" in name or "_pdist" in name for name in kept) == in_pytorch
+    others = {"index.0=1:2:4": [(TABLE[:1],), (TABLE.repeat(2, 1),)], "x.0=2:5:9": [(floats(2, 4),), (floats(9, 4),)]}
+    assert_right(made, module, args, other_args=[call for size in dynamic for call in others[size]])
