@@ -28,6 +28,8 @@ done
 # Only fp32: PyTorch has no igamma in half precision on a GPU.
 build mixed-fp32 mixed --dynamic x.0=1:4:8 --torch-executed-op aten.arange.start_step \
   --torch-executed-op aten.full.default
+# Captured in a CUDA graph, like all of them: its second engine has the sizes from the input's shape.
+build ranked-fp32 ranked --dynamic x.0=1:2:4 --dynamic x.1=2:6:16 --torch-executed-op aten.sort.default
 build gates-dynamic-fp32 gates --dynamic x.0=1:4:8
 build nested-fp32 nested
 build patches-fp32 patches --dynamic signal.1=16:64:256

@@ -107,6 +107,27 @@ def mixed() -> Example:
     return Mixed().eval(), (torch.randn(4, 16),)
 
 
+class Ranked(torch.nn.Module):
+    """Adds places to rows, sorts all values, and makes rows of them again; both ends need the sizes of the input."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = torch.nn.Linear(8, 8)
+        self.second = torch.nn.Linear(8, 4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        batch, rows, _ = x.shape
+        places = torch.arange(rows, device=x.device, dtype=x.dtype).unsqueeze(1) / 8
+        values = torch.sort((self.first(x) + places).flatten())[0]
+        return self.second(values.view(batch, rows, 8))
+
+
+def ranked() -> Example:
+    """A model of two engines that need sizes if built with `--torch-executed-op aten.sort.default` and any rows."""
+    torch.manual_seed(0)
+    return Ranked().eval(), (torch.randn(2, 6, 8),)
+
+
 class TwoOutputs(torch.nn.Module):
     def __init__(self) -> None:
         super().__init__()
