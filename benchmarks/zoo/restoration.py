@@ -54,7 +54,7 @@ ROWS = [
     _spandrel("nafnet", "NAFNet", "NAFNet_arch.NAFNet", width=16, middle_blk_num=1, enc_blk_nums=[1, 1], argument="inp",
               dec_blk_nums=[1, 1], precision="fp16"),
     _spandrel("scunet", "SCUNet", "SCUNet.SCUNet", argument="x0", config=[1, 1, 1, 1, 1, 1, 1], dim=64, size=64,
-              sizes="32:64:96"),
+              sizes="40:64:96"),
     _spandrel("span", "SPAN", "span.SPAN", num_in_ch=3, num_out_ch=3, feature_channels=24, upscale=2),
     _spandrel("omnisr", "OmniSR", "OmniSR.OmniSR", num_feat=32, block_num=1, res_num=1, up_scale=2),
     _spandrel("realplksr", "PLKSR", "RealPLKSR.RealPLKSR", dim=32, n_blocks=3, upscaling_factor=2, dysample=True,

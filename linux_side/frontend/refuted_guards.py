@@ -24,9 +24,17 @@ from linux_side.frontend.golden_doubts import same_results
 from linux_side.frontend.hidden_state import state_kept
 from linux_side.guards.collect import Found, ProgramGuards
 from linux_side.guards.locations import is_of_operator
-from linux_side.guards.refuted import Sizes, drop_refuted, excluded_sizes, resized
+from linux_side.guards.refuted import (
+    MOST,
+    Sizes,
+    drop_refuted,
+    ends_and_middle,
+    excluded_sizes,
+    resized,
+    sizes_to_try,
+)
 from toolchain.errors import BuildFailedError
-from toolchain.guards.grammar import Size
+from toolchain.guards.grammar import Operation, Size, sizes_in
 
 Asked = dict[Size, int]
 
@@ -34,7 +42,7 @@ _MOST = 32  # the most sizes that are tried because a model compares with them o
 
 
 def drop_refuted_guards(trial: Trial, leaves: Sequence[Any], guards: ProgramGuards) -> None:
-    """Drops the guards that exclude only a few sizes, if the program and the model agree at those sizes.
+    """Drops the guards that exclude few sizes, or few kinds of sizes, if the program and the model agree at those.
 
     Args:
         trial: the program and its model.
@@ -43,17 +51,28 @@ def drop_refuted_guards(trial: Trial, leaves: Sequence[Any], guards: ProgramGuar
     """
     behind: dict[Any, list[Asked] | None] = {}
 
+    alike: set[Any] = set()
+
+    def chosen(guard: Found, excluded: list[Sizes]) -> list[Sizes] | None:
+        tried = sizes_to_try(guard, excluded)
+        if is_of_operator(guard.origin.sloc) or len(excluded) <= MOST or tried is None:
+            return tried
+        if not all(trial.agrees_at(leaves, dict(sizes), guards) for sizes in tried):
+            return None
+        alike.add(guard.rule)
+        return trial.sizes_alike(leaves, excluded, guards)
+
     def agrees(guard: Found, sizes: Sizes) -> bool:
         if not trial.agrees_at(leaves, dict(sizes), guards):
             return False
-        if is_of_operator(guard.origin.sloc):
+        if is_of_operator(guard.origin.sloc) or guard.rule in alike:
             return True
         if guard.rule not in behind:
             behind[guard.rule] = trial.asked_behind(leaves, dict(sizes), guards)
         asked = behind[guard.rule]
         return asked is not None and all(trial.agrees_at(leaves, {**dict(sizes), **more}, guards) for more in asked)
 
-    if drop_refuted(guards.traced(), guards, agrees):
+    if drop_refuted(guards.traced(), guards, agrees, chosen):
         # The checks of the program's own module must follow.
         trial.program._guards_code = _convert_guards_to_code(trial.program.graph_module)
 
@@ -120,7 +139,7 @@ class Trial:
         if exported is None:
             return None
         inputs, behind, found = exported
-        stays = {guard.rule for guard in guards.traced() if excluded_sizes(guard, guards) is None}
+        stays = _that_stay(guards)
         asked: list[Asked] = []
         for guard in found:
             if guard.rule in stays or is_of_operator(guard.origin.sloc):
@@ -131,6 +150,33 @@ class Trial:
                 return None
             asked += [{**dict(sizes), **more} for sizes in excluded for more in ({}, *deeper)]
         return asked if len(asked) <= _MOST else None
+
+    def sizes_alike(self, leaves: Sequence[Any], excluded: list[Sizes], guards: ProgramGuards) -> list[Sizes] | None:
+        """Returns sizes at which to try a guard of the model's own that excludes many; None if they are unknown.
+
+        The model is exported at one of the sizes. The guards of that program state at which of the others the model
+        does the same, and the ends and the middle of those stand for all of them. Then come those that are left.
+
+        Args:
+            leaves: the leaves of the inputs.
+            excluded: the sizes that the guard excludes.
+            guards: the guards of the program.
+        """
+        stays, known = _that_stay(guards), {size for size, _ in excluded[0]}
+        left, tried = excluded, list[Sizes]()
+        while left:
+            inputs = resized(leaves, guards, dict(left[0]))
+            self.exports -= 1
+            if inputs is None or self.exports < 0 or not (found := self._guards_of(inputs, {})):
+                return None
+            own = [guard.rule for guard in found[1] if not is_of_operator(guard.origin.sloc)]
+            asks = [set(sizes_in(rule)) for rule in own if isinstance(rule, Operation) and rule not in stays]
+            alike = [sizes for sizes in left if found[0].takes({**found[0].example(), **dict(sizes)})]
+            if not alike or not all(sizes <= known for sizes in asks):
+                return None
+            tried += ends_and_middle(alike)
+            left = [sizes for sizes in left if sizes not in alike]
+        return tried
 
     def _exported_with(
         self, leaves: Sequence[Any], fixed: Asked, guards: ProgramGuards
@@ -151,6 +197,11 @@ class Trial:
             return guards, list(guards.traced())
         except Exception:  # noqa: BLE001 - torch and the model may raise any class; then the guards are unknown
             return None
+
+
+def _that_stay(guards: ProgramGuards) -> set[Any]:
+    """Returns the rules of a program's guards that cannot be tried, and so are checked at every call."""
+    return {guard.rule for guard in guards.traced() if excluded_sizes(guard, guards) is None}
 
 
 def _agree(program: ExportedProgram, module: torch.nn.Module, leaves: Sequence[Any]) -> bool:

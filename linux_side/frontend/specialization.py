@@ -21,11 +21,11 @@ from linux_side.guards.collect import ProgramGuards
 from linux_side.guards.ranges import is_input
 from linux_side.options import DynamicDimension
 from toolchain.errors import BuildFailedError, TrtcrossError
-from toolchain.guards.bounds import Range
 from toolchain.guards.grammar import Size
 from toolchain.text import first_line
 
 _ATTEMPTS = 4
+_OPPOSITE = 2  # the most refused sizes that a model is exported with
 _FIXED = re.compile(
     r"You marked (\S+)\.size\(\)\[(\d+)\] as dynamic but your code specialized it to be a constant \((\d+)\)"
 )
@@ -89,19 +89,15 @@ def export_at_free_sizes(
     raise _always_fixed(last, fixed, tried, module, where) from last
 
 
-def takes_ranges(guards: ProgramGuards, dynamic: Sequence[DynamicDimension]) -> bool:
-    """Returns whether a program takes the MIN, the OPT and the MAX of every profile."""
+def refused_sizes(guards: ProgramGuards, dynamic: Sequence[DynamicDimension]) -> list[dict[Size, int]]:
+    """Returns each MAX, OPT and MIN of the profiles that a program does not take."""
+    refused = []
     for profile in range(min(len(item.ranges) for item in dynamic)):
-        for kind in ("min", "opt", "max"):
+        for kind in ("max", "opt", "min"):
             sizes = {item.size: getattr(item.ranges[profile], kind) for item in dynamic}
-            if not guards.allows({**guards.example(), **sizes}) or not _within(sizes, guards.sizes.ranges):
-                return False
-    return True
-
-
-def _within(sizes: Mapping[Size, int], ranges: Mapping[Size, Range]) -> bool:
-    limits = [(value, *ranges.get(size, (value, value))) for size, value in sizes.items()]
-    return all(low <= value and (high is None or value <= high) for value, low, high in limits)
+            if not guards.takes({**guards.example(), **sizes}):
+                refused.append(sizes)
+    return refused
 
 
 def other_exports(
@@ -110,23 +106,39 @@ def other_exports(
     dynamic: Sequence[DynamicDimension],
     names: Sequence[str],
     leaves: Leaves,
+    refused: Sequence[Mapping[Size, int]],
 ) -> Iterator[tuple[ExportedProgram, Leaves]]:
     """Yields other programs of a model whose first program does not take the requested sizes, each with its leaves.
 
-    A model may test whether its image has the size that it was trained with, or needs no padding, and the example
-    decides the branch. If it rounds a quotient of sizes (``int(windows / (height * width / 64))``), Python makes that a
-    plain number, and a bytecode tracer does not.
+    A model may test whether its image has the size that it was trained with, needs no padding, or is one window, and
+    the example decides the branch; the sizes that the program refuses decide it otherwise. If it rounds a quotient of
+    sizes (``int(windows / (height * width / 64))``), Python makes that a plain number, and a bytecode tracer does not.
+
+    Args:
+        export: exports the model, given the leaves of its inputs.
+        export_bytecode: exports the model from its bytecode, given the leaves of several calls; None if that fails.
+        dynamic: the dynamic dimensions with their ranges.
+        names: the names of the leaves.
+        leaves: the leaves of the example.
+        refused: the sizes of profiles that the first program refuses.
     """
     kinds = [_resized(leaves, names, {i.size: getattr(i.ranges[0], kind) for i in dynamic}) for kind in ("min", "max")]
     if program := export_bytecode([leaves, *kinds]):
         yield program, leaves
-    for sizes in islice(_attempts(dynamic, names, leaves), 1, _ATTEMPTS):
+    # A dimension of size 1 is traced at 2: tracing at 1 specializes many models.
+    least = {item.size: min(2, item.highest) for item in dynamic}
+    opposite = [{place: max(size, least[place]) for place, size in sizes.items()} for sizes in refused[:_OPPOSITE]]
+    for sizes in (*opposite, *islice(_attempts(dynamic, names, leaves), 1, _ATTEMPTS)):
         given = _resized(leaves, names, sizes)
         try:
             program = export(given)
         except Exception:  # noqa: BLE001, S112 - any class; the guards of the first program are reported instead
             continue
         yield program, given
+    for sizes in opposite:
+        given = _resized(leaves, names, sizes)
+        if program := export_bytecode([given, leaves, *kinds]):
+            yield program, given
 
 
 def _attempts(dynamic: Sequence[DynamicDimension], names: Sequence[str], leaves: Leaves) -> Iterator[dict[Size, int]]:

@@ -179,6 +179,14 @@ class ProgramGuards:
         rules = [guard.rule for guard in self.found() if isinstance(guard.rule, Operation)]
         return self.sizes.completed(sizes) == dict(sizes) and Guards(rules).holds(sizes)
 
+    def takes(self, sizes: Mapping[Size, int]) -> bool:
+        """Returns whether a call with these sizes satisfies every guard and range.
+
+        Args:
+            sizes: a value for each varying size.
+        """
+        return self.allows(sizes) and all(_is_within(value, self.sizes.ranges[size]) for size, value in sizes.items())
+
     def nearest(self, sizes: Mapping[Size, int], ranges: Mapping[Size, Range] | None = None) -> list[dict[Size, int]]:
         """Returns the nearest sizes that the guards allow: the given ones, or one choice below and one above.
 
@@ -226,6 +234,11 @@ class ProgramGuards:
             return None
         size = Size(place, path[-1])
         return self.sizes.expressed(size) if size in self.sizes.expressions else None
+
+
+def _is_within(value: int, within: Range) -> bool:
+    low, high = within
+    return low <= value and (high is None or value <= high)
 
 
 def _impossible(problem: str, where: str | None) -> BuildFailedError:

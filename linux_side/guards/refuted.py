@@ -1,4 +1,10 @@
-"""Drops guards that exclude only a few sizes and are not needed, which a trial at each of those sizes shows."""
+"""Drops guards that are not needed, which trials at the sizes that they exclude show.
+
+A guard that excludes a few sizes is tried at each. A guard may also exclude many sizes that give its comparisons the
+same few numbers: ``(x.3 + 63) // 64 != 1`` excludes 64 widths, and to the program they are all one window. Such sizes
+are a class. Whatever queried the guard does the same for a whole class, so the guard is tried at the ends and the
+middle of each.
+"""
 
 from __future__ import annotations
 
@@ -10,42 +16,66 @@ from typing import Any
 import torch
 
 from linux_side.guards.collect import Found, ProgramGuards
-from toolchain.guards.bounds import UNBOUNDED, Range, is_always
+from toolchain.guards.bounds import UNBOUNDED, Range, bounds, is_always
 from toolchain.guards.evaluate import Guards
-from toolchain.guards.grammar import Expression, Number, Operation, Size, sizes_in
+from toolchain.guards.grammar import CONNECTIVES, Expression, Number, Operation, Size, sizes_in
 
 Sizes = tuple[tuple[Size, int], ...]
 
-_MOST = 16  # a guard that excludes more choices of sizes than this stays
+MOST = 16  # a guard that needs trials at more choices of sizes than this stays
 _ASKED = 2**14  # the most choices of sizes for which a rule is evaluated
 
 
-def drop_refuted(found: Iterable[Found], guards: ProgramGuards, agrees: Callable[[Found, Sizes], bool]) -> bool:
-    """Drops each guard that excludes only a few sizes, at all of which the results are right.
+def drop_refuted(
+    found: Iterable[Found],
+    guards: ProgramGuards,
+    agrees: Callable[[Found, Sizes], bool],
+    chosen: Callable[[Found, list[Sizes]], list[Sizes] | None] | None = None,
+) -> bool:
+    """Drops each guard for which the results are right at the sizes that it excludes.
 
     Args:
         found: the guards to test; each must have an origin.
         guards: the guards of the program, from which guards are dropped.
         agrees: returns whether the results at sizes that a guard excludes are right.
+        chosen: returns at which of the sizes that a guard excludes it is tried; :func:`sizes_to_try` if left out.
 
     Returns:
         Whether any guard was dropped.
     """
     dropped = False
     for guard in list(found):
-        excluded = excluded_sizes(guard, guards)
-        if excluded and all(agrees(guard, sizes) for sizes in excluded):
+        excluded = _by_no_other(guard, guards, all_excluded(guard, guards) or [])
+        tried = (chosen or sizes_to_try)(guard, excluded) if excluded else None
+        if tried and all(agrees(guard, sizes) for sizes in tried):
             guards.drop(guard)
             dropped = True
     return dropped
 
 
+def _by_no_other(guard: Found, guards: ProgramGuards, excluded: list[Sizes]) -> list[Sizes]:
+    """Returns those of the sizes that no other guard on the same sizes excludes, or all if others exclude them all.
+
+    What another guard excludes stays so if this guard is dropped, and is tried before that other one is dropped.
+    """
+    known = set(sizes_in(guard.rule)) if isinstance(guard.rule, Operation) else set[Size]()
+    rules = [found.rule for found in guards.found() if isinstance(found.rule, Operation) and found.rule != guard.rule]
+    others = Guards(rule for rule in rules if set(sizes_in(rule)) == known)
+    return [sizes for sizes in excluded if others.holds(dict(sizes))] or excluded
+
+
 def excluded_sizes(guard: Found, guards: ProgramGuards) -> list[Sizes] | None:
     """Returns the sizes that a guard excludes; None if they are unknown or too many to try each."""
+    excluded = all_excluded(guard, guards)
+    return None if excluded is None or len(excluded) > MOST else excluded
+
+
+def all_excluded(guard: Found, guards: ProgramGuards) -> list[Sizes] | None:
+    """Returns the sizes that a guard excludes, however many; None if they are unknown."""
     rule = guard.rule
     if not isinstance(rule, Operation):
         return [] if rule is True else None
-    ranges = {size: guards.sizes.ranges[size] for size in set(sizes_in(rule))}
+    ranges = {size: guards.sizes.ranges[size] for size in dict.fromkeys(sizes_in(rule))}
     counted = int(_ASKED ** (1 / max(len(ranges), 1)))
     pieces = {size: _pieces(known, counted, set(_numbers_in(rule))) for size, known in ranges.items()}
     if math.prod(map(len, pieces.values())) > _ASKED:
@@ -58,7 +88,42 @@ def excluded_sizes(guard: Found, guards: ProgramGuards) -> list[Sizes] | None:
             excluded += [] if alone.holds(dict(sizes)) else [sizes]
         elif not is_always(rule, box):
             return None
-    return excluded if len(excluded) <= _MOST else None
+    return excluded
+
+
+def sizes_to_try(guard: Found, excluded: list[Sizes]) -> list[Sizes] | None:
+    """Returns those of the sizes that a guard excludes at which it is tried; None if they are too many.
+
+    Args:
+        guard: the guard.
+        excluded: the sizes that it excludes.
+    """
+    if len(excluded) <= MOST:
+        return list(excluded)
+    numbers = _operands_of_comparisons(guard.rule)
+    classes: dict[tuple[Range, ...], list[Sizes]] = {}
+    for sizes in excluded:
+        box = {size: (value, value) for size, value in sizes}
+        classes.setdefault(tuple(bounds(number, box) for number in numbers), []).append(sizes)
+        if len(classes) > MOST:
+            return None
+    tried = [sizes for of in classes.values() for sizes in ends_and_middle(of)]
+    return tried if len(tried) <= MOST else None
+
+
+def ends_and_middle(of: Sequence[Sizes]) -> list[Sizes]:
+    """Returns the least, a middle and the greatest of some choices of sizes, ordered by each size in turn."""
+    found: dict[Sizes, None] = {}
+    for first in range(len(of[0])):
+        ordered = sorted(of, key=lambda sizes: [sizes[first][1], *(value for _, value in sizes)])
+        found |= dict.fromkeys((ordered[0], ordered[len(ordered) // 2], ordered[-1]))
+    return list(found)
+
+
+def _operands_of_comparisons(rule: Any) -> list[Expression]:
+    if rule.operator in CONNECTIVES:
+        return [operand for part in rule.operands for operand in _operands_of_comparisons(part)]
+    return list(rule.operands)
 
 
 def _pieces(whole: Range, counted: int, numbers: set[int]) -> list[Range]:

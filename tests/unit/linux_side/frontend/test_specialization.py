@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -48,6 +49,50 @@ class Positions(nn.Module):
         return x + F.interpolate(self.table, size=x.shape[2], mode="linear")
 
 
+class Patches(nn.Module):
+    """As in DINOv2: the table of positions is resized, except for the number of patches that it has, in a square."""
+
+    def __init__(self, rounds: bool = False, factor: float = 1.0) -> None:
+        super().__init__()
+        self.table = nn.Parameter(torch.randn(1, 2, 3, 3))
+        self.rounds, self.factor = rounds, factor
+
+    def own(self, height: Any, width: Any) -> bool:
+        return bool(height == width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        height, width = x.shape[2], x.shape[3]
+        patches = F.avg_pool2d(x, 8)
+        if patches.shape[2] * patches.shape[3] == 9 and self.own(height, width):
+            return self.resized(patches + self.factor * self.table, height // 8, width // 8)
+        table = F.interpolate(self.table, size=(height // 8, width // 8), mode="bilinear")
+        return self.resized(patches + table, height // 8, width // 8)
+
+    def resized(self, x: Tensor, rows: Any, columns: Any) -> Tensor:
+        return F.interpolate(x, size=(int(rows * 4), int(columns * 4))) if self.rounds else x
+
+
+class OneSquare(Patches):
+    """A model that treats one of the sizes with its number of patches unlike the others."""
+
+    def own(self, height: Any, width: Any) -> bool:
+        return bool(height == 27)
+
+
+class Padded(nn.Module):
+    """As in SCUNet and Twins: an image is padded to whole windows, and none is padded that has them."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        height, width = x.shape[2:]
+        down, right = (8 - height % 8) % 8, (8 - width % 8) % 8
+        if down or right:
+            x = F.pad(x, (0, right, 0, down), mode="reflect")
+        batch, channels, rows, columns = x.shape
+        x = x.reshape(batch, channels, rows // 8, 8, columns // 8, 8).transpose(3, 4)
+        x = x * x.mean((4, 5), keepdim=True).softmax(2)
+        return x.transpose(3, 4).reshape(batch, channels, rows, columns)[:, :, :height, :width].contiguous()
+
+
 class OnlyAt(nn.Module):
     """A model that computes something else at its own size."""
 
@@ -89,6 +134,7 @@ def _export(model: nn.Module, x: Tensor, *dynamic: str) -> Any:
 
 
 IMAGE = ("x.2=8:16:32", "x.3=8:16:32")
+PATCHES = ("x.2=16:24:40", "x.3=16:24:40")
 
 
 @pytest.mark.parametrize(
@@ -97,6 +143,10 @@ IMAGE = ("x.2=8:16:32", "x.3=8:16:32")
         (WindowMask, (1, 3, 16, 16), IMAGE, [(1, 3, 8, 8), (1, 3, 16, 20), (1, 3, 31, 32)]),
         (WindowMask, (1, 3, 16, 24), IMAGE, [(1, 3, 16, 16), (1, 3, 8, 32)]),
         (Positions, (2, 4, 16), ("x.2=8:16:32",), [(2, 4, 8), (2, 4, 32)]),
+        (Patches, (1, 2, 24, 24), PATCHES, [(1, 2, 31, 31), (1, 2, 24, 25), (1, 2, 16, 40), (1, 2, 39, 18)]),
+        (partial(Patches, rounds=True), (1, 2, 24, 24), PATCHES, [(1, 2, 27, 27), (1, 2, 25, 30), (1, 2, 17, 40)]),
+        (Padded, (1, 2, 16, 16), ("x.2=11:16:32", "x.3=11:16:32"), [(1, 2, 11, 11), (1, 2, 24, 25), (1, 2, 31, 16)]),
+        (Padded, (1, 2, 12, 12), ("x.2=10:12:24", "x.3=10:12:24"), [(1, 2, 10, 10), (1, 2, 24, 24), (1, 2, 16, 23)]),
     ],
 )
 def test_a_size_of_the_models_own_stays_free(
@@ -116,6 +166,15 @@ def test_a_model_that_gives_something_else_at_its_own_size_is_refused() -> None:
     with pytest.raises(BuildFailedError, match=r"fixes the example's sizes \(x\.2 = 16\)"):
         _export(OnlyAt(), torch.randn(1, 3, 16), "x.2=8:16:32")
     assert Size("x", 2) in program_guards(_export(OnlyAt(), torch.randn(1, 3, 12), "x.2=8:12:32")).sizes.expressions
+
+
+@pytest.mark.parametrize("make", [partial(Patches, factor=2.0), OneSquare, partial(OneSquare, factor=2.0)])
+def test_many_sizes_that_a_model_may_treat_otherwise_stay_excluded(make: Callable[[], nn.Module]) -> None:
+    """The middle and the ends of the sizes with nine patches do not stand for one that the model asks for by itself."""
+    torch.manual_seed(0)
+    guards = program_guards(_export(make(), torch.randn(1, 2, 16, 40), *PATCHES))
+    sizes = {Size("x", 2): 16, Size("x", 3): 40}
+    assert guards.takes(sizes) and not guards.takes(dict.fromkeys(sizes, 27))
 
 
 @pytest.mark.parametrize("layer", [nn.LSTM, nn.GRU, nn.RNN])
