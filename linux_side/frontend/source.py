@@ -32,7 +32,7 @@ from linux_side.frontend.original import Original
 from linux_side.frontend.program_file import read_program
 from linux_side.frontend.refuted_guards import Trial, drop_refuted_guards, require_example
 from linux_side.frontend.sliding_caches import ring_caches
-from linux_side.frontend.specialization import export_at_free_sizes, other_exports, refused_sizes
+from linux_side.frontend.specialization import export_at_free_sizes, other_exports, refused_sizes, taken_between
 from linux_side.frontend.structure import plain_program, plain_spec
 from linux_side.frontend.training import require_eval
 from linux_side.fx.mapped_files import FileState, file_state, require_unchanged
@@ -259,18 +259,19 @@ def export_program(
             require_example(leaves, guards, name)
         return guards
 
-    refused = refused_sizes(settled(program, exported_with), dynamic)
-    if not refused:
-        return program
-    fewest = len(refused)
-    for other, inputs in other_exports(export, export_bytecode, dynamic, names, leaves, refused):
+    guards = settled(program, exported_with)
+    refused = refused_sizes(guards, dynamic)
+    best = -len(refused), taken_between(guards, dynamic)
+    others = other_exports(export, export_bytecode, dynamic, names, leaves, refused) if refused else ()
+    for other, inputs in others:
         try:
-            left = len(refused_sizes(settled(other, inputs), dynamic))
+            guards = settled(other, inputs)
         except BuildFailedError:
             continue
-        if left < fewest:
-            program, fewest = other, left
-        if not left:
+        refused = refused_sizes(guards, dynamic)
+        if (covers := (-len(refused), taken_between(guards, dynamic))) > best:
+            program, best = other, covers
+        if not refused:
             break
     return program
 

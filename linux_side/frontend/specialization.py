@@ -25,6 +25,7 @@ from toolchain.guards.grammar import Size
 from toolchain.text import first_line
 
 _ATTEMPTS = 4
+_STEPS = 37  # a prime number, so that few of the sizes are multiples of one number
 _OPPOSITE = 2  # the most refused sizes that a model is exported with
 _FIXED = re.compile(
     r"You marked (\S+)\.size\(\)\[(\d+)\] as dynamic but your code specialized it to be a constant \((\d+)\)"
@@ -100,6 +101,12 @@ def refused_sizes(guards: ProgramGuards, dynamic: Sequence[DynamicDimension]) ->
     return refused
 
 
+def taken_between(guards: ProgramGuards, dynamic: Sequence[DynamicDimension]) -> int:
+    """Returns how many of some sizes from MIN to MAX, all dimensions together, a program takes."""
+    steps = [{i.size: i.lowest + (i.highest - i.lowest) * step // _STEPS for i in dynamic} for step in range(_STEPS)]
+    return sum(guards.takes({**guards.example(), **sizes}) for sizes in steps)
+
+
 def other_exports(
     export: Callable[[Leaves], ExportedProgram],
     export_bytecode: Callable[[Sequence[Leaves]], ExportedProgram | None],
@@ -123,21 +130,29 @@ def other_exports(
         refused: the sizes of profiles that the first program refuses.
     """
     kinds = [_resized(leaves, names, {i.size: getattr(i.ranges[0], kind) for i in dynamic}) for kind in ("min", "max")]
-    if program := export_bytecode([leaves, *kinds]):
-        yield program, leaves
+
+    def by_bytecode(given: Leaves) -> ExportedProgram | None:
+        return export_bytecode([given, *(call for call in (leaves, *kinds) if call is not given)])
+
     # A dimension of size 1 is traced at 2: tracing at 1 specializes many models.
     least = {item.size: min(2, item.highest) for item in dynamic}
-    opposite = [{place: max(size, least[place]) for place, size in sizes.items()} for sizes in refused[:_OPPOSITE]]
-    for sizes in (*opposite, *islice(_attempts(dynamic, names, leaves), 1, _ATTEMPTS)):
-        given = _resized(leaves, names, sizes)
+    opposite = [
+        _resized(leaves, names, {place: max(size, least[place]) for place, size in sizes.items()})
+        for sizes in refused[:_OPPOSITE]
+    ]
+    others = [_resized(leaves, names, sizes) for sizes in islice(_attempts(dynamic, names, leaves), 1, _ATTEMPTS)]
+    tracers: list[tuple[Callable[[Leaves], ExportedProgram | None], Sequence[Leaves]]] = [
+        (export, opposite),
+        (by_bytecode, [leaves]),
+        (export, others),
+        (by_bytecode, opposite),
+    ]
+    for traced, given in ((tracer, given) for tracer, examples in tracers for given in examples):
         try:
-            program = export(given)
+            program = traced(given)
         except Exception:  # noqa: BLE001, S112 - any class; the guards of the first program are reported instead
             continue
-        yield program, given
-    for sizes in opposite:
-        given = _resized(leaves, names, sizes)
-        if program := export_bytecode([given, leaves, *kinds]):
+        if program:
             yield program, given
 
 

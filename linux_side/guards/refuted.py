@@ -43,24 +43,22 @@ def drop_refuted(
     Returns:
         Whether any guard was dropped.
     """
-    dropped = False
+    dropped, kept = False, list[Operation]()
     for guard in list(found):
-        excluded = _by_no_other(guard, guards, all_excluded(guard, guards) or [])
+        excluded = _not_by(kept, all_excluded(guard, guards) or [])
         tried = (chosen or sizes_to_try)(guard, excluded) if excluded else None
         if tried and all(agrees(guard, sizes) for sizes in tried):
             guards.drop(guard)
             dropped = True
+        elif isinstance(guard.rule, Operation):
+            kept.append(guard.rule)
     return dropped
 
 
-def _by_no_other(guard: Found, guards: ProgramGuards, excluded: list[Sizes]) -> list[Sizes]:
-    """Returns those of the sizes that no other guard on the same sizes excludes, or all if others exclude them all.
-
-    What another guard excludes stays so if this guard is dropped, and is tried before that other one is dropped.
-    """
-    known = set(sizes_in(guard.rule)) if isinstance(guard.rule, Operation) else set[Size]()
-    rules = [found.rule for found in guards.found() if isinstance(found.rule, Operation) and found.rule != guard.rule]
-    others = Guards(rule for rule in rules if set(sizes_in(rule)) == known)
+def _not_by(kept: Sequence[Operation], excluded: list[Sizes]) -> list[Sizes]:
+    """Returns those of the sizes that no guard that stays excludes, or all if such guards exclude them all."""
+    known = {size for sizes in excluded[:1] for size, _ in sizes}
+    others = Guards(rule for rule in kept if set(sizes_in(rule)) <= known)
     return [sizes for sizes in excluded if others.holds(dict(sizes))] or excluded
 
 
@@ -101,10 +99,9 @@ def sizes_to_try(guard: Found, excluded: list[Sizes]) -> list[Sizes] | None:
     if len(excluded) <= MOST:
         return list(excluded)
     numbers = _operands_of_comparisons(guard.rule)
-    classes: dict[tuple[Range, ...], list[Sizes]] = {}
+    classes: dict[tuple[Range | None, ...], list[Sizes]] = {}
     for sizes in excluded:
-        box = {size: (value, value) for size, value in sizes}
-        classes.setdefault(tuple(bounds(number, box) for number in numbers), []).append(sizes)
+        classes.setdefault(tuple(_value(number, sizes) for number in numbers), []).append(sizes)
         if len(classes) > MOST:
             return None
     tried = [sizes for of in classes.values() for sizes in ends_and_middle(of)]
@@ -118,6 +115,14 @@ def ends_and_middle(of: Sequence[Sizes]) -> list[Sizes]:
         ordered = sorted(of, key=lambda sizes: [sizes[first][1], *(value for _, value in sizes)])
         found |= dict.fromkeys((ordered[0], ordered[len(ordered) // 2], ordered[-1]))
     return list(found)
+
+
+def _value(number: Expression, sizes: Sizes) -> Range | None:
+    """Returns a number as the bounds of its value; None if it is divided by zero."""
+    try:
+        return bounds(number, {size: (value, value) for size, value in sizes})
+    except ZeroDivisionError:
+        return None
 
 
 def _operands_of_comparisons(rule: Any) -> list[Expression]:
