@@ -55,8 +55,12 @@ def require_one_thread() -> None:
     Raises:
         RuntimeError: it has several.
     """
-    if (count := len(list(Path("/proc/self/task").iterdir()))) != 1:
-        raise RuntimeError(f"this process must fork and has {count} threads: set OPENBLAS_NUM_THREADS=1")
+    names = [(task / "comm").read_text().strip() for task in Path("/proc/self/task").iterdir()]
+    if len(names) != 1:
+        raise RuntimeError(
+            f"this process must fork and has {len(names)} threads ({', '.join(names)}): set OPENBLAS_NUM_THREADS=1, and "
+            "run on a machine without a GPU, whose driver starts threads too"
+        )
 
 
 def in_forks(
