@@ -16,9 +16,8 @@ from types import SimpleNamespace
 from typing import Any
 
 import torch
-from torch.fx.experimental.symbolic_shapes import statically_known_true
 
-from linux_side.guards.tracing import no_own_guards
+from linux_side.guards.tracing import fixed_value, no_own_guards
 from toolchain.engine.info import AliasedIO, EngineInfo
 from toolchain.graph.writer import EngineSource, engine_from_buffer
 from toolchain.targets import ComputeCapability
@@ -306,15 +305,6 @@ def output_dtypes(partition: torch.fx.GraphModule) -> list[Any]:
     return list(infer_module_output_dtypes(partition, truncate_double=True))
 
 
-def _fixed(size: Any) -> int:
-    """Returns a size that has one value only, which for a formula follows from a guard; -1 for others."""
-    if isinstance(size, int):
-        return size
-    if size.node.expr.is_Symbol or not size.node.has_hint():
-        return -1
-    return int(size.node.hint) if statically_known_true(size == size.node.hint) else -1
-
-
 def interpreter(
     partition: torch.fx.GraphModule,
     inputs: Sequence[Any],
@@ -365,7 +355,7 @@ def interpreter(
             if not isinstance(value, torch.Tensor) or not isinstance(result, tensorrt.ITensor):
                 return result
             result = self._exactly_cast(value.dtype, result)
-            wanted = [_fixed(size) for size in value.shape]
+            wanted = [-1 if (known := fixed_value(size)) is None else known for size in value.shape]
             sizes = list(result.shape)
             unknown = len(sizes) == len(wanted) and all(s in (-1, w) for s, w in zip(sizes, wanted, strict=True))
             if sizes == wanted or not (unknown or (not wanted and sizes == [1])):

@@ -14,7 +14,7 @@ import torch
 from linux_side import upstream
 from linux_side.fx.source_line import located
 from linux_side.fx.values import output_values
-from linux_side.guards.tracing import is_of_data
+from linux_side.guards.tracing import fixed_value, is_of_data
 from toolchain.errors import BuildFailedError
 
 _DTYPES = {
@@ -65,7 +65,7 @@ def _is_size_of(size: int, wanted: int | torch.SymInt) -> bool:
     """Returns whether a size of the network fits the program's; TensorRT may detect that an expression is constant."""
     if isinstance(wanted, int):
         return size == wanted
-    return size == -1 or size == _constant_value(wanted)
+    return size in (-1, fixed_value(wanted), _constant_value(wanted))
 
 
 def _constant_value(size: torch.SymInt) -> int | None:

@@ -136,3 +136,21 @@ def test_channels_that_a_guard_fixes_are_a_number(name: str, tmp_path: Path) -> 
     assert_right(
         built, built.original, (torch.randn(2, 3, 8, 8),), other_args=[(torch.randn(size),) for size in sizes]
     )  # fmt: skip
+
+
+class Windows(nn.Module):
+    """Has a table with as many entries as sevens that cover a quarter of the width."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        places = torch.arange(-(-(x.shape[1] // 4) // 7) * 7)
+        return x.unsqueeze(-1) * places.to(x.dtype).cos()
+
+
+@pytest.mark.parametrize("widths", ["8:16:28", "8:16:40"], ids=["one value", "two values"])
+def test_a_formula_that_has_one_value_in_the_range_is_a_number(widths: str, tmp_path: Path) -> None:
+    built = build_here(Windows(), (torch.randn(2, 16),), folder=tmp_path, dynamic=(f"x.1={widths}",))
+    assert not built.artifact.manifest.fallback
+    least, _, most = map(int, widths.split(":"))
+    assert built.original is not None
+    others: list[Any] = [(torch.randn(2, size),) for size in (least, most)]
+    assert_right(built, built.original, (torch.randn(2, 16),), other_args=others)
