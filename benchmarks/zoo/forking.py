@@ -58,8 +58,8 @@ def require_one_thread() -> None:
     names = [(task / "comm").read_text().strip() for task in Path("/proc/self/task").iterdir()]
     if len(names) != 1:
         raise RuntimeError(
-            f"this process must fork and has {len(names)} threads ({', '.join(names)}): set OPENBLAS_NUM_THREADS=1, and "
-            "run on a machine without a GPU, whose driver starts threads too"
+            f"this process must fork and has {len(names)} threads ({', '.join(names)}): set OPENBLAS_NUM_THREADS=1, "
+            "and run on a machine without a GPU, whose driver starts threads too"
         )
 
 

