@@ -123,7 +123,8 @@ On one H100 (compute capability 9.0, which is not on TensorRT-RTX's list), Tenso
   from the GPU; it is one engine since, and right as a graph.
 - **RT-DETR** chooses its queries by their scores, and random weights give scores that are nearly equal: in TF32 eager
   PyTorch chooses others too (0.5).
-- Rows without a result there have artifacts over 60 MB, do not build, or were not reached (DRCT, MobileNetV4).
+- Rows without a result there have artifacts over 60 MB, were built first after the run, or were not reached (DRCT,
+  MobileNetV4).
 - `torch_tensorrt.dynamo.cross_compile_for_windows` of ResNet-18, BERT and Stable Diffusion's UNet ended with
   "NotImplementedError: Windows cross compilation feature is not available" there. Without a GPU `import torch_tensorrt`
   fails: "RuntimeError: Found no NVIDIA driver on your system".
