@@ -17,7 +17,8 @@ from typing import Any
 
 import torch
 
-from linux_side.guards.tracing import fixed_value, no_own_guards
+from linux_side.guards.fixed import fixed_value
+from linux_side.guards.tracing import no_own_guards
 from toolchain.engine.info import AliasedIO, EngineInfo
 from toolchain.graph.writer import EngineSource, engine_from_buffer
 from toolchain.targets import ComputeCapability

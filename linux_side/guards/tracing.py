@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch.export import ExportedProgram
 from torch.fx.experimental import _config as symbolic_shapes
-from torch.fx.experimental.symbolic_shapes import free_unbacked_symbols, statically_known_true
+from torch.fx.experimental.symbolic_shapes import free_unbacked_symbols
 
 from linux_side.guards.fixing import SizesInFunctions
 from linux_side.guards.layout import small_sizes_kept_in_ranges, unguarded_layouts
@@ -52,15 +52,6 @@ def small_sizes_of(constraints: Mapping[Any, Any]) -> Iterator[None]:
 def is_of_data(expression: Any) -> bool:
     """Returns whether a size depends on the data of a call."""
     return bool(free_unbacked_symbols(expression))
-
-
-def fixed_value(size: int | torch.SymInt) -> int | None:
-    """Returns the value of a size that has one only, which for a formula follows from ranges or a guard; else None."""
-    if isinstance(size, int):
-        return size
-    if size.node.expr.is_Symbol or not size.node.has_hint():
-        return None
-    return int(size.node.hint) if statically_known_true(size == size.node.hint) else None
 
 
 @contextmanager

@@ -14,7 +14,8 @@ import torch
 from linux_side import upstream
 from linux_side.fx.source_line import located
 from linux_side.fx.values import output_values
-from linux_side.guards.tracing import fixed_value, is_of_data
+from linux_side.guards.fixed import fixed_value
+from linux_side.guards.tracing import is_of_data
 from toolchain.errors import BuildFailedError
 
 _DTYPES = {

@@ -154,3 +154,20 @@ def test_a_formula_that_has_one_value_in_the_range_is_a_number(widths: str, tmp_
     assert built.original is not None
     others: list[Any] = [(torch.randn(2, size),) for size in (least, most)]
     assert_right(built, built.original, (torch.randn(2, 16),), other_args=others)
+
+
+class Patches(nn.Module):
+    """Asks of the number of its rows only to choose between two ways to the same result."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        rows = x.shape[1] // 4
+        parts = x[:, : rows * 4].reshape(x.shape[0], rows, 4)
+        return parts.sum(2) * 0.25 if rows == 3 else parts.mean(2)
+
+
+def test_a_formula_is_not_fixed_by_a_guard_that_was_dropped(tmp_path: Path) -> None:
+    """Torch still takes the guard for true: the engine would have three rows at every size."""
+    built = build_here(Patches(), (torch.randn(2, 12),), folder=tmp_path, dynamic=("x.1=8:12:20",))
+    assert built.original is not None
+    others: list[Any] = [(torch.randn(2, size),) for size in (8, 11, 16, 20)]
+    assert_right(built, built.original, (torch.randn(2, 12),), other_args=others)
