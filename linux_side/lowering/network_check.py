@@ -66,7 +66,7 @@ def _is_size_of(size: int, wanted: int | torch.SymInt) -> bool:
     """Returns whether a size of the network fits the program's; TensorRT may detect that an expression is constant."""
     if isinstance(wanted, int):
         return size == wanted
-    return size in (-1, fixed_value(wanted), _constant_value(wanted))
+    return size == -1 or size in (fixed_value(wanted), _constant_value(wanted))
 
 
 def _constant_value(size: torch.SymInt) -> int | None:
