@@ -29,9 +29,10 @@ def put_convolutions_first(graph: torch.fx.Graph) -> None:
 
     Wrong on a GPU, with another convolution behind them, were products with the result of a two-dimensional convolution
     or its sigmoid, tanh, ReLU, SiLU or hardsigmoid, and sums with its ReLU or sigmoid. Right were a product with its
-    GELU, a sum with the result itself, and kernels of 1x1 and depthwise ones. Of the new order, only
-    ``sigmoid(convolution(x)) * x`` was run, and was right. Nothing else was run: differences, factors (``alpha``),
-    maxima, minima, other shapes, other convolutions and batch norms are rewritten because they are like these.
+    GELU, a sum with the result itself, and kernels of 1x1 and depthwise ones. A difference with its ReLU was wrong too.
+    All of these were run in the new order, and were right. Nothing else was run: other differences, factors
+    (``alpha``), maxima, minima, other shapes, other convolutions and batch norms are rewritten because they are like
+    these.
     ``x / f(convolution(x))`` was not run either, and stays, because no other order of it is exact.
     """
     order = {node: index for index, node in enumerate(graph.nodes)}

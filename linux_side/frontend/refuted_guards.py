@@ -25,7 +25,7 @@ from linux_side.frontend.hidden_state import state_kept
 from linux_side.guards.collect import Found, ProgramGuards
 from linux_side.guards.locations import is_of_operator
 from linux_side.guards.refuted import (
-    MOST,
+    MOST_TRIALS,
     Sizes,
     drop_refuted,
     ends_and_middle,
@@ -50,12 +50,11 @@ def drop_refuted_guards(trial: Trial, leaves: Sequence[Any], guards: ProgramGuar
         guards: the guards of the program, changed in place.
     """
     behind: dict[Any, list[Asked] | None] = {}
-
-    alike: set[Any] = set()
+    alike: set[Any] = set()  # the rules whose sizes `sizes_alike` has found to be few kinds
 
     def chosen(guard: Found, excluded: list[Sizes]) -> list[Sizes] | None:
         tried = sizes_to_try(guard, excluded)
-        if is_of_operator(guard.origin.sloc) or len(excluded) <= MOST or tried is None:
+        if is_of_operator(guard.origin.sloc) or len(excluded) <= MOST_TRIALS or tried is None:
             return tried
         if not all(trial.agrees_at(leaves, dict(sizes), guards) for sizes in tried):
             return None

@@ -22,7 +22,7 @@ from toolchain.guards.grammar import CONNECTIVES, Expression, Number, Operation,
 
 Sizes = tuple[tuple[Size, int], ...]
 
-MOST = 16  # a guard that needs trials at more choices of sizes than this stays
+MOST_TRIALS = 16  # a guard that needs trials at more choices of sizes than this stays
 _ASKED = 2**14  # the most choices of sizes for which a rule is evaluated
 
 
@@ -65,7 +65,7 @@ def _not_by(kept: Sequence[Operation], excluded: list[Sizes]) -> list[Sizes]:
 def excluded_sizes(guard: Found, guards: ProgramGuards) -> list[Sizes] | None:
     """Returns the sizes that a guard excludes; None if they are unknown or too many to try each."""
     excluded = all_excluded(guard, guards)
-    return None if excluded is None or len(excluded) > MOST else excluded
+    return None if excluded is None or len(excluded) > MOST_TRIALS else excluded
 
 
 def all_excluded(guard: Found, guards: ProgramGuards) -> list[Sizes] | None:
@@ -96,16 +96,16 @@ def sizes_to_try(guard: Found, excluded: list[Sizes]) -> list[Sizes] | None:
         guard: the guard.
         excluded: the sizes that it excludes.
     """
-    if len(excluded) <= MOST:
+    if len(excluded) <= MOST_TRIALS:
         return list(excluded)
     numbers = _operands_of_comparisons(guard.rule)
     classes: dict[tuple[Range | None, ...], list[Sizes]] = {}
     for sizes in excluded:
         classes.setdefault(tuple(_value(number, sizes) for number in numbers), []).append(sizes)
-        if len(classes) > MOST:
+        if len(classes) > MOST_TRIALS:
             return None
     tried = [sizes for of in classes.values() for sizes in ends_and_middle(of)]
-    return tried if len(tried) <= MOST else None
+    return tried if len(tried) <= MOST_TRIALS else None
 
 
 def ends_and_middle(of: Sequence[Sizes]) -> list[Sizes]:
