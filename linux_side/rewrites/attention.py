@@ -4,6 +4,9 @@ PyTorch aligns a causal mask at the upper left, and upstream requests one aligne
 there are more keys than queries. A query whose mask is False for every key gives zero in PyTorch; TensorRT's
 documentation does not define that case. TensorRT-RTX has a layer for four dimensions, with keys and values of one
 shape. Any other attention becomes products and a softmax.
+
+The layer returned other numbers, or NaN, for one key (TensorRT-RTX 1.6.1 on an NVIDIA H100, docs/benchmarks/gpu.md);
+the weight of an only key is 1, so its value is the result.
 """
 
 from __future__ import annotations
@@ -25,11 +28,14 @@ def rewrite_attention(gm: torch.fx.GraphModule) -> None:
     for node in gm.graph.find_nodes(op="call_function", target=_ATTENTION):
         arguments = _arguments(node)
         has_layer = _has_layer(arguments)
-        if arguments["is_causal"]:
+        has_one_key = has_layer and statically_known_true(arguments["key"].meta["val"].shape[-2] == 1)
+        if arguments["is_causal"] and not has_one_key:
             _spell_causal_mask_out(gm.graph, node, arguments, square=not has_layer)
         elif arguments["attn_mask"] is not None:
             node = _zero_shut_out_rows(gm, node, arguments["attn_mask"])
-        if not has_layer:
+        if has_one_key:
+            _take_the_only_value(gm.graph, node, arguments)
+        elif not has_layer:
             _spell_out(gm.graph, node, _arguments(node))
     gm.graph.eliminate_dead_code()
     gm.graph.lint()
@@ -50,6 +56,18 @@ def _has_layer(arguments: dict[str, Any]) -> bool:
     if not arguments["enable_gqa"]:
         same.append((query[1], key[1]))
     return all(statically_known_true(one == other) for one, other in same)
+
+
+def _take_the_only_value(graph: torch.fx.Graph, node: torch.fx.Node, arguments: dict[str, Any]) -> None:
+    """Replaces attention to one key by that key's value, once for each query."""
+    query, value = arguments["query"], arguments["value"]
+    with graph.inserting_before(node):
+        if arguments["enable_gqa"]:
+            value = _for_all_heads(graph, value, query)
+        queries = query.meta["val"].shape[-2]
+        count = queries if isinstance(queries, int) else _call(graph, _aten.sym_size.int, query, 2)
+        node.replace_all_uses_with(_call(graph, _aten.expand.default, value, [-1, -1, count, -1]))
+    graph.erase_node(node)
 
 
 def _spell_out(graph: torch.fx.Graph, node: torch.fx.Node, arguments: dict[str, Any]) -> None:

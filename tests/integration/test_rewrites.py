@@ -228,3 +228,44 @@ def test_batch_norm_of_sequences_of_any_number_and_length_is_in_one_engine(tmp_p
     dynamic = ("input.0=1:2:4", "input.2=3:12:40")
     built = build_here(model, call(2, 12), folder=tmp_path, dynamic=dynamic, require_full_coverage=True)
     assert_right(built, model, call(2, 12), other_args=[call(1, 3), call(4, 40)])
+
+
+class Attention(nn.Module):
+    """Attention of four heads to a few keys, of which the last ``masked`` are shut out for every second query."""
+
+    def __init__(self, keys: int, *, mask: str = "none", heads: int = 4) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.query, self.key = nn.Linear(16, 16), nn.Linear(16, 4 * heads)
+        self.keys, self.mask, self.heads = keys, mask, heads
+
+    def forward(self, x: Tensor) -> Tensor:
+        query = self.query(x).unflatten(-1, (4, 4)).transpose(1, 2)
+        key = self.key(x[:, : self.keys]).unflatten(-1, (self.heads, 4)).transpose(1, 2)
+        seen = (x[:, :, :1] > 0)[:, None].expand(-1, 1, -1, self.keys) if self.mask != "none" else None
+        if self.mask == "float":
+            seen = torch.zeros(seen.shape).masked_fill(~seen, float("-inf"))
+        options = {"is_causal": self.mask == "causal", "enable_gqa": self.heads < 4}
+        return F.scaled_dot_product_attention(query, key, key.tanh(), None if options["is_causal"] else seen, **options)
+
+
+@pytest.mark.parametrize(
+    "model", [Attention(1), *(Attention(1, mask=mask) for mask in ("bool", "float", "causal")), Attention(1, heads=2)],
+    ids=["plain", "boolean mask", "float mask", "causal", "shared heads"],
+)  # fmt: skip
+def test_attention_to_one_key_takes_its_value(tmp_path: Path, model: Attention) -> None:
+    """TensorRT-RTX's layer returned other numbers for one key on a GPU; the interpreter of the tests does not."""
+    calls = [(torch.randn(batch, length, 16),) for batch, length in ((1, 6), (3, 2), (4, 9))]
+    dynamic = ("x.0=1:1:4", "x.1=2:6:9")
+    built = build_here(model.eval(), calls[0], folder=tmp_path, dynamic=dynamic, require_full_coverage=True)
+    assert not _attention_layers(built)
+    assert_right(built, model, calls[0], other_args=calls[1:])
+
+
+def test_attention_to_two_keys_has_a_layer(tmp_path: Path) -> None:
+    assert _attention_layers(build_here(Attention(2).eval(), (torch.randn(1, 6, 16),), folder=tmp_path))
+
+
+def _attention_layers(built: Any) -> list[str]:
+    layers = [layer.kind for network in built.networks.values() for layer in network.layers]
+    return [kind for kind in layers if "ATTENTION" in kind]
