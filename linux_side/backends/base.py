@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -68,6 +69,10 @@ class EngineBuilder(ABC):
         add_running_sums_without_loops(partition.graph)
         partition.graph.lint()
         partition.recompile()
+
+    def environment(self, config: Any) -> AbstractContextManager[None]:
+        """Returns what surrounds the building of an engine."""
+        return nullcontext()
 
     def check_network(self, network: Any, gpus: Sequence[ComputeCapability]) -> None:  # noqa: B027 - optional
         """Refuses a network that this TensorRT would build and then compute wrongly.
@@ -144,7 +149,7 @@ class EngineBuilder(ABC):
         # TensorRT keeps no reference to the monitor: this variable keeps it alive during the build.
         monitor = progress_monitor(on_step) if on_step else None
         config.progress_monitor = monitor
-        with upstream.builder_errors() as messages:
+        with upstream.builder_errors() as messages, self.environment(config):
             built = build(network, config)
         upstream.release_weights(interpreter)
         if built is None:

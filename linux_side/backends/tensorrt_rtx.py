@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from typing import Any, ClassVar
 
 import torch
@@ -10,6 +11,7 @@ import torch
 from linux_side import upstream
 from linux_side.backends.base import EngineBuilder
 from linux_side.backends.rtx_defects import avoid_defects
+from linux_side.backends.tf32 import with_tf32
 from linux_side.backends.turing import refuse_for_turing
 from toolchain.engine.plan_header import CAPABILITY_BITS
 from toolchain.errors import UsageError
@@ -59,6 +61,11 @@ class TensorRTRTXBuilder(EngineBuilder):
         for index, gpu in enumerate(wanted):
             capability = getattr(tensorrt.ComputeCapability, f"SM{gpu.major}{gpu.minor}")
             config.set_compute_capability(capability, index)
+
+    def environment(self, config: Any) -> AbstractContextManager[None]:
+        import tensorrt
+
+        return with_tf32(used=config.get_flag(tensorrt.BuilderFlag.TF32))
 
     def check_network(self, network: Any, gpus: Sequence[ComputeCapability]) -> None:
         if TURING in gpus:

@@ -24,6 +24,7 @@ from toolchain.manifest.models import Manifest
 from toolchain.targets import ComputeCapability, Platform, host_platform
 from toolchain.text import size_text
 from windows_side.preflight import search_path, wsl
+from windows_side.preflight.tf32 import tf32_requirement
 
 GPU_REQUIREMENT = "gpu"
 
@@ -124,6 +125,7 @@ def _requirements(artifact: Artifact, gpus: Gpus, runtime: Runtime) -> Iterator[
     yield _platform(manifest, artifact.path)
     if sys.platform == "linux":
         yield wsl.wsl_requirement(manifest)
+    yield from tf32_requirement(manifest)
     yield _driver(gpus)
     yield _gpu(listed_capabilities(artifact), gpus)
     yield _gpu_memory(manifest, gpus)
