@@ -10,6 +10,7 @@ from pydantic import BeforeValidator, Field, InstanceOf
 from toolchain.options import TrustOptions
 from toolchain.signing.policy import Policy
 from toolchain.targets import DEVICE
+from windows_side.kernel_choice import KernelChoice
 
 # Each execution context has scratch memory of its own.
 MOST_CONTEXTS = 64
@@ -36,6 +37,9 @@ class LoadOptions(TrustOptions):
     runtime_cache: Annotated[bool | str | os.PathLike[str], BeforeValidator(_folder)] = True
     progress: bool = False
     contexts: int = Field(default=1, ge=1, le=MOST_CONTEXTS)
+    kernels: KernelChoice = Field(
+        default="lazy", description="Where sizes vary: for any size until those for one are compiled, or only either."
+    )
 
 
 class RunOptions(LoadOptions):

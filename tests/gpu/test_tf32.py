@@ -18,7 +18,8 @@ from windows_side import Session, load
 torch.manual_seed(0)
 model, x = torch.nn.Linear(512, 512), torch.randn(64, 512)
 want = model.double()(x.double())
-for got in (load(sys.argv[1], allow_unlisted_gpu=True)(x.cuda()), Session(sys.argv[1], allow_unlisted_gpu=True)(x.numpy())):
+path, anyhow = sys.argv[1], {"allow_unlisted_gpu": True}
+for got in (load(path, **anyhow)(x.cuda()), Session(path, **anyhow)(x.numpy())):
     print(((torch.as_tensor(got).double().cpu() - want).norm() / want.norm()).item())
 """
 

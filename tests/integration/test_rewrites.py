@@ -231,7 +231,7 @@ def test_batch_norm_of_sequences_of_any_number_and_length_is_in_one_engine(tmp_p
 
 
 class Attention(nn.Module):
-    """Attention of four heads to a few keys, of which the last ``masked`` are shut out for every second query."""
+    """Attention of four heads to the first few keys, which a mask shuts out for some queries."""
 
     def __init__(self, keys: int, *, mask: str = "none", heads: int = 4) -> None:
         super().__init__()
@@ -242,11 +242,10 @@ class Attention(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         query = self.query(x).unflatten(-1, (4, 4)).transpose(1, 2)
         key = self.key(x[:, : self.keys]).unflatten(-1, (self.heads, 4)).transpose(1, 2)
-        seen = (x[:, :, :1] > 0)[:, None].expand(-1, 1, -1, self.keys) if self.mask != "none" else None
-        if self.mask == "float":
-            seen = torch.zeros(seen.shape).masked_fill(~seen, float("-inf"))
+        seen = (x[:, :, :1] > 0)[:, None].expand(-1, 1, -1, self.keys)
+        masks = {"bool": seen, "float": torch.zeros(seen.shape).masked_fill(~seen, float("-inf"))}
         options = {"is_causal": self.mask == "causal", "enable_gqa": self.heads < 4}
-        return F.scaled_dot_product_attention(query, key, key.tanh(), None if options["is_causal"] else seen, **options)
+        return F.scaled_dot_product_attention(query, key, key.tanh(), masks.get(self.mask), **options)
 
 
 @pytest.mark.parametrize(

@@ -164,7 +164,7 @@ def _say(output: Output, result: StepResult) -> None:
         report_signer(output, result.details["signer"])
     for item in result.details.get("outputs", ()):
         output.say(
-            f"  sample {item['sample']} {item['name']}: {'ok' if item['within'] else 'WRONG'}, relative error "
+            f"  sample {item['sample']} {item['title']}: {'ok' if item['within'] else 'WRONG'}, relative error "
             f"{_figure(item['relative_l2'])}, max {_figure(item['max_relative'])}, "
             f"cosine {_figure(item['cosine'], '.6f')}, worst element at {tuple(item['worst_index'])}"
             + (

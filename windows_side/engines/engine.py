@@ -34,7 +34,7 @@ class LoadedEngine:
     """
 
     def __init__(
-        self, runtime: Any, engine: Engine, read: Callable[[], bytes], kernels: Kernels, *, cuda_graphs: bool
+        self, runtime: Any, engine: Engine, read: Callable[[], bytes], kernels: Kernels, *, strategy: str
     ) -> None:
         """Deserializes the engine on the current GPU.
 
@@ -43,7 +43,7 @@ class LoadedEngine:
             engine: the engine in the artifact.
             read: returns the engine's bytes, whose digest was checked.
             kernels: the compiled kernels, which the artifact's engines share.
-            cuda_graphs: whether the engine's calls are captured.
+            strategy: TensorRT-RTX's strategy for sizes that vary, of :mod:`windows_side.kernel_choice`.
 
         Raises:
             IncompatibleError: the engine needs what a session lacks, or memory is short.
@@ -67,12 +67,8 @@ class LoadedEngine:
         logger.debug("it is deserialized")
         self._require_bindings()
         self._config = self._engine.create_runtime_config()
-        # As in `load`: LAZY compiles better kernels for a call's very sizes in the background. A captured graph would
-        # keep the slower kernels that run meanwhile, so EAGER compiles them before the call.
         strategies = import_tensorrt().DynamicShapesKernelSpecializationStrategy
-        self._config.dynamic_shapes_kernel_specialization_strategy = (
-            strategies.EAGER if cuda_graphs else strategies.LAZY
-        )
+        self._config.dynamic_shapes_kernel_specialization_strategy = getattr(strategies, strategy.upper())
         kernels.attach(self._config)
         logger.debug("its kernels are read")
 

@@ -25,6 +25,7 @@ from windows_side.engines.engine import EngineContext, LoadedEngine, create_cont
 from windows_side.engines.kernels import Kernels
 from windows_side.execution.flat_program import FlatProgram, break_cycles
 from windows_side.execution.kernel_cache import identity_on
+from windows_side.kernel_choice import strategy
 from windows_side.kernel_files import chosen_folder
 from windows_side.launch_lock import LAUNCH_LOCK
 from windows_side.loader.flat import attribute_of, read_flat
@@ -88,7 +89,7 @@ class SharedEngines:
         self.engines: list[LoadedEngine] = []
         self._place = place
         self._calls: WeakSet[EngineCall] = WeakSet()
-        self._cuda_graphs = options.cuda_graphs
+        self._strategy = strategy(options.kernels, cuda_graphs=options.cuda_graphs)
         self._runtime = create_runtime()
         _OPEN.add(self)
 
@@ -105,7 +106,7 @@ class SharedEngines:
             fields.clear()
             return bytes(plan) if isinstance(plan, bytes) else b""
 
-        made = LoadedEngine(self._runtime, engine, read, self.kernels, cuda_graphs=self._cuda_graphs)
+        made = LoadedEngine(self._runtime, engine, read, self.kernels, strategy=self._strategy)
         self.engines.append(made)
         return made
 

@@ -34,6 +34,7 @@ from windows_side.execution.current_gpu import keep_current_gpu
 from windows_side.execution.flat_program import FlatProgram, flat_program
 from windows_side.execution.kernel_cache import KeptKernels, RuntimeCache, identity_on
 from windows_side.execution.model import LoadedModel
+from windows_side.kernel_choice import NUMBERS, KernelChoice, strategy
 from windows_side.kernel_files import chosen_folder
 from windows_side.loader.exported import engine_nodes, read_exported
 from windows_side.loader.flat import engine_info, read_flat
@@ -44,10 +45,6 @@ from windows_side.options import LoadOptions
 from windows_side.preflight.admission import admit
 
 logger = logging.getLogger("trtcross.load")
-
-# TensorRT-RTX's strategies (LAZY and EAGER) for engines with dynamic shapes. A captured graph would keep the slower
-# kernels that run while those for a call's very shapes are compiled in the background.
-_COMPILE_IN_BACKGROUND, _COMPILE_BEFORE_THE_CALL = 0, 1
 
 
 def load(
@@ -61,6 +58,7 @@ def load(
     progress: bool = False,
     trust: str | None = None,
     contexts: int = 1,
+    kernels: KernelChoice = "lazy",
 ) -> LoadedModel:
     """Loads an artifact onto a GPU.
 
@@ -76,6 +74,9 @@ def load(
         trust: the reason to load a foreign file (saved by Torch-TensorRT itself) although torch would run code from it.
         contexts: how many calls may run at once, each in a thread and a stream of its own; weights are on the GPU once.
             More than one also needs what :class:`.Session` needs, the extra ``runtime``.
+        kernels: which kernels TensorRT-RTX runs where sizes vary: ``lazy`` those for any size until those for a call's
+            very sizes are compiled in the background, ``eager`` only the latter, compiled before the call (so do CUDA
+            graphs), ``none`` only the former.
 
     Returns:
         A callable with the original model's signature and output structure.
@@ -96,6 +97,7 @@ def load(
         progress=progress,
         trust=trust,
         contexts=contexts,
+        kernels=kernels,
     )
     if isinstance(artifact, Artifact):
         return load_artifact(artifact, options)
@@ -148,7 +150,7 @@ def _programs(
         return programs_in_contexts(artifact, place, options)
     program = load_flat(artifact, place, local_device(place), trust=options.trust)
     cache = _runtime_cache(artifact.manifest, place, options.runtime_cache)
-    _configure_engines(program.engines, artifact.manifest, cache, cuda_graphs=options.cuda_graphs)
+    _configure_engines(program.engines, artifact.manifest, cache, options)
     return [program], cache
 
 
@@ -263,15 +265,15 @@ def _runtime_cache(
 
 
 def _configure_engines(
-    engines: Iterable[Any], manifest: Manifest, cache: RuntimeCache | None, *, cuda_graphs: bool
+    engines: Iterable[Any], manifest: Manifest, cache: RuntimeCache | None, options: LoadOptions
 ) -> None:
     """Sets how engines compile and keep kernels; TensorRT-RTX reads these settings when an engine first runs."""
     if manifest.target.backend is not Backend.TENSORRT_RTX:
         return
+    chosen = NUMBERS[strategy(options.kernels, cuda_graphs=options.cuda_graphs)]
     for engine in engines:
         if isinstance(engine, torch.ScriptObject):
-            strategy = _COMPILE_BEFORE_THE_CALL if cuda_graphs else _COMPILE_IN_BACKGROUND
-            engine.update_runtime_settings(strategy, 0, cache.handle if cache else None)
+            engine.update_runtime_settings(chosen, 0, cache.handle if cache else None)
             engine._auto_select_profiles = True  # upstream's default is the first profile, whatever the sizes
 
 

@@ -176,7 +176,7 @@ def _badness(error: OutputError) -> float:
 def _number_row(error: OutputError) -> list[str | TableCell]:
     shape = "\u00d7".join(map(str, error.shape))
     return [
-        f"{error.name} {error.dtype} {shape}",
+        f"{error.title} {error.dtype} {shape}",
         TableCell(str(error.sample), number=True),
         TableCell("yes", Mark.GOOD) if error.within else TableCell("no", Mark.BAD),
         TableCell(f"{error.relative_l2:.2e} of {error.tolerance.relative_l2:.0e}", number=True),

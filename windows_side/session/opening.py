@@ -25,4 +25,5 @@ def open_session(artifact: Artifact, options: LoadOptions, *, stream: int | None
         policy=options.policy,
         runtime_cache=options.runtime_cache,
         trust=options.trust,
+        kernels=options.kernels,
     )

@@ -25,6 +25,7 @@ from windows_side.calling.input_rules import SizeRules
 from windows_side.engines import cuda
 from windows_side.engines.engine import LoadedEngine, create_contexts
 from windows_side.engines.kernels import Kernels
+from windows_side.kernel_choice import strategy
 from windows_side.kernel_files import chosen_folder, identity_of
 from windows_side.launch_lock import LAUNCH_LOCK
 from windows_side.preflight.admission import admit
@@ -66,6 +67,7 @@ class Running:
         self._state_memory = DeviceMemory()
         settings = read_settings(request)
         self._count, self._cuda_graphs = settings.contexts, settings.cuda_graphs
+        self._strategy = strategy(settings.kernels, cuda_graphs=settings.cuda_graphs)
         if isinstance(request.artifact, Artifact):
             self._load(request.artifact, settings, started)
         else:
@@ -178,7 +180,7 @@ class Running:
         stream: int | None,
     ) -> None:
         for engine, read in zip(artifact.engines, plans, strict=True):
-            made = LoadedEngine(self._runtime, engine, read, self._kernels, cuda_graphs=self._cuda_graphs)
+            made = LoadedEngine(self._runtime, engine, read, self._kernels, strategy=self._strategy)
             self._engines.append(made)
         logger.debug("engines are on the GPU")
         artifact.container.check_unchanged()

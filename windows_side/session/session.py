@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from toolchain.artifact import Artifact
     from toolchain.manifest.models import Manifest
     from toolchain.signing.policy import Policy
+    from windows_side.kernel_choice import KernelChoice
 
 
 class Session:
@@ -55,6 +56,7 @@ class Session:
         policy: str | os.PathLike[str] | Policy | None = None,
         runtime_cache: bool | str | os.PathLike[str] = True,
         trust: str | None = None,
+        kernels: KernelChoice = "lazy",
     ) -> None:
         """Loads an artifact's engines on a GPU.
 
@@ -67,7 +69,8 @@ class Session:
                 stream.
             contexts: how many calls may run at once; the weights are on the GPU once.
             cuda_graphs: capture the program in a CUDA graph for each set of input shapes, and replay it.
-            allow_unlisted_gpu, policy, runtime_cache, trust: as in :func:`windows_side.load`, which shares the cache.
+            allow_unlisted_gpu, policy, runtime_cache, trust, kernels: as in :func:`windows_side.load`, which shares the
+                cache.
 
         Raises:
             IncompatibleError: the artifact cannot run on this machine, or needs PyTorch; the error states why.
@@ -92,6 +95,7 @@ class Session:
                 policy=policy,
                 runtime_cache=runtime_cache,
                 trust=trust,
+                kernels=kernels,
             ),
             started,
         )

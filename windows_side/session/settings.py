@@ -11,6 +11,7 @@ from toolchain.errors import UsageError
 from toolchain.manifest.checks import FieldError
 from toolchain.manifest.records import Record
 from toolchain.signing.policy import Policy, read_policy
+from windows_side.kernel_choice import KernelChoice
 
 Source = str | os.PathLike[str] | bytes | IO[bytes] | Artifact
 
@@ -22,6 +23,7 @@ class _Checked(Record):
     allow_unlisted_gpu: bool
     runtime_cache: bool | str
     trust: str | None
+    kernels: KernelChoice
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,7 @@ class Request:
     policy: str | os.PathLike[str] | Policy | None
     runtime_cache: bool | str | os.PathLike[str]
     trust: str | None
+    kernels: KernelChoice
 
 
 @dataclass(frozen=True)
@@ -55,6 +58,7 @@ class SessionSettings:
     policy: Policy | None
     runtime_cache: bool | str
     trust: str | None
+    kernels: KernelChoice
 
 
 def read_settings(request: Request) -> SessionSettings:
@@ -75,6 +79,7 @@ def read_settings(request: Request) -> SessionSettings:
             allow_unlisted_gpu=request.allow_unlisted_gpu,
             runtime_cache=os.fspath(cache) if isinstance(cache, os.PathLike) else cache,
             trust=request.trust,
+            kernels=request.kernels,
         )
     except FieldError as error:
         [name] = error.path
@@ -88,6 +93,7 @@ def read_settings(request: Request) -> SessionSettings:
         None if request.policy is None else read_policy(request.policy),
         checked.runtime_cache,
         checked.trust,
+        checked.kernels,
     )
 
 

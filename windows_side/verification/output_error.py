@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from toolchain.manifest.models import Tolerance
+from windows_side.kernel_choice import KINDS, KernelChoice
 
 # fp32 sums in a different order may differ by this much, so a smaller error of the precision is counted as this one.
 ROUNDING = 1e-5
@@ -18,7 +19,7 @@ MOST_ADDED = 4.0
 def doubts_of_added(errors: Sequence[OutputError]) -> list[str]:
     """Returns a warning for each output whose error is much larger than its precision explains."""
     return [
-        f"{error.name} of sample {error.sample} is off by {error.relative_l2:.1e}, {error.added:.0f} times what its "
+        f"{error.title} of sample {error.sample} is off by {error.relative_l2:.1e}, {error.added:.0f} times what its "
         f"precision alone costs ({error.precision_error:.1e}): TensorRT adds that"
         for error in errors
         if error.added is not None and error.added > MOST_ADDED
@@ -68,6 +69,8 @@ class OutputError:
         cosine: the cosine of the two outputs, flattened.
         precision_error: the relative L2 error that the artifact's precision alone costs, which the build measured on
             the CPU; None where it is not known.
+        kernels: which kernels computed it where sizes vary, of :mod:`windows_side.kernel_choice`; None where they are
+            the same ones.
         worst_index: the index of the largest difference. For a complex output a last number is added: 0 for the real
             part, 1 for the imaginary part.
     """
@@ -86,6 +89,7 @@ class OutputError:
     tolerance: Tolerance
     histogram: ErrorHistogram
     precision_error: float | None = None
+    kernels: KernelChoice | None = None
 
     @property
     def added(self) -> float | None:
@@ -93,6 +97,11 @@ class OutputError:
         if self.precision_error is None:
             return None
         return self.relative_l2 / max(self.precision_error, ROUNDING)
+
+    @property
+    def title(self) -> str:
+        """The output's name, and the kernels that computed it."""
+        return f"{self.name} ({KINDS[self.kernels]})" if self.kernels else self.name
 
     @property
     def within(self) -> bool:
@@ -105,6 +114,7 @@ class OutputError:
             "tolerance": self.tolerance.model_dump(),
             "within": self.within,
             "added": self.added,
+            "title": self.title,
         }
         return {
             name: None if isinstance(value, float) and not math.isfinite(value) else value

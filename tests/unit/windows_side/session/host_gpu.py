@@ -218,6 +218,7 @@ class Host:
 
     Attributes:
         functions: what engines compute, by their index; by default the sums of their inputs.
+        strategies: the strategy of each engine that was loaded, as TensorRT-RTX names it.
         broken_captures: the number of next captures that fail.
         captures: the number of captures that were begun.
         graphs: the number of graphs that exist.
@@ -229,18 +230,21 @@ class Host:
         self.pinned = HostMemory()
         self.functions: dict[int, Function] = {}
         self.engines: list[HostEngine] = []
+        self.strategies: list[str] = []
         self.broken_captures = self.captures = self.graphs = self.launches = 0
 
     def load(
-        self, runtime: Any, engine: Engine, read: Callable[[], bytes], kernels: Any, *, cuda_graphs: bool
+        self, runtime: Any, engine: Engine, read: Callable[[], bytes], kernels: Any, *, strategy: str
     ) -> LoadedEngine:
+        self.strategies.append(strategy)
+
         def deserialize(plan: bytes) -> HostEngine:
             function = self.functions.get(engine.index, sums)
             self.engines.append(HostEngine(engine.entry, function, self.memory.enqueue))
             return self.engines[-1]
 
         runtime = type("Runtime", (), {"deserialize_cuda_engine": staticmethod(deserialize)})()
-        return LoadedEngine(runtime, engine, read, kernels, cuda_graphs=cuda_graphs)
+        return LoadedEngine(runtime, engine, read, kernels, strategy=strategy)
 
 
 def torch_on_host(monkeypatch: pytest.MonkeyPatch) -> None:

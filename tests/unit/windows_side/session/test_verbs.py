@@ -59,13 +59,12 @@ def test_run_names_an_input_that_the_file_lacks(host: Host, tmp_path: Path) -> N
     assert result.exit_code == 2 and "lacks the input x" in document["error"]["problem"]
 
 
-def _golden(wrong: float = 0.0) -> Any:
-    with open_artifact(SCHEMA1 / "static.pt2") as artifact:
-        [(_, [want])] = samples.read_golden(artifact)
-    assert want is not None
+def _golden(wrong: float = 0.0, name: str = "static") -> Any:
+    with open_artifact(SCHEMA1 / f"{name}.pt2") as artifact:
+        wanted = {given.tobytes(): want for [given], [want] in samples.read_golden(artifact)}
 
     def function(inputs: dict[str, Any], outputs: dict[str, Any]) -> None:
-        outputs["output0"][...] = want + wrong
+        outputs["output0"][...] = wanted[inputs["x"].tobytes()] + wrong
 
     return function
 
@@ -83,6 +82,25 @@ def test_verify_compares_a_session_with_golden(
     assert {"cuda-bindings", "numpy", "runtime"} <= {item["name"] for item in document["requirements"]}
     assert not {"torch", "torch-cuda", "torch-tensorrt"} & {item["name"] for item in document["requirements"]}
     assert not host.memory.blocks  # the session is closed
+
+
+@pytest.mark.parametrize("wrong", [None, "none", "eager"])
+def test_verify_compares_both_kinds_of_kernels_where_sizes_vary(
+    host: Host, monkeypatch: pytest.MonkeyPatch, wrong: str | None
+) -> None:
+    monkeypatch.setattr(levels, "require", lambda *_, **__: [])
+    right, off = _golden(name="dynamic"), _golden(1.0, name="dynamic")
+    host.functions[0] = lambda *bound: (off if host.strategies[-1] == wrong else right)(*bound)
+    result, document = invoke(verify, SCHEMA1 / "dynamic.pt2", "--runtime", "tensorrt")
+    assert host.strategies == ["none", "eager"] and not host.memory.blocks
+    outputs = document["levels"][-1]["details"]["outputs"]
+    assert {output["kernels"]: output["within"] for output in outputs} == {
+        "none": wrong != "none", "eager": wrong != "eager",
+    }  # fmt: skip
+    assert result.exit_code == (6 if wrong else 0)
+    if wrong:
+        other = {"none": "eager", "eager": "none"}[wrong]
+        assert f"load(kernels='{other}')" in document["error"]["remedy"]
 
 
 BOTH = {"torch-tensorrt-rtx", "tensorrt-rtx", "cuda-bindings"}
