@@ -9,8 +9,8 @@
   (:mod:`linux_side.backends.operand_order`).
 - The kernels for a single size compute some networks of convolutions and batch norms wrongly. The rewrite folds the
   batch norms (:mod:`linux_side.backends.batch_norm_folding`).
-- Those kernels also mistake depthwise convolutions of as many channels for each other. The rewrite gives them kernels
-  of one size (:mod:`linux_side.backends.depthwise_kernels`).
+- Those kernels also mistake grouped convolutions of as many channels for each other. The rewrite gives them kernels of
+  one size (:mod:`linux_side.backends.grouped_kernels`).
 - The builder accepts no transposed convolution in bf16. The rewrite computes it in fp32, which is at least as accurate.
 
 The builder also ends the process with a segmentation fault if a network has attention and a loop along a size that
@@ -33,8 +33,8 @@ from typing import Any
 import torch
 
 from linux_side.backends.batch_norm_folding import fold_batch_norms
-from linux_side.backends.depthwise_kernels import unify_depthwise_kernels
 from linux_side.backends.elementwise import VIEWS, behind_views, call, is_floating
+from linux_side.backends.grouped_kernels import unify_grouped_kernels
 from linux_side.backends.operand_order import put_convolutions_first
 from linux_side.fx.graph_copy import add_buffer, get_attribute
 
@@ -74,7 +74,7 @@ _WINDOWS = (
 def avoid_defects(partition: torch.fx.GraphModule) -> None:
     """Rewrites a partition, in place, so that TensorRT-RTX's defects do not affect it."""
     fold_batch_norms(partition)
-    unify_depthwise_kernels(partition)
+    unify_grouped_kernels(partition)
     _multiply_powers_out(partition.graph)
     put_convolutions_first(partition.graph)
     _part_activations_from_products(partition.graph)

@@ -1,9 +1,9 @@
-"""Gives depthwise convolutions of one engine that look alike to TensorRT-RTX kernels of one size.
+"""Gives grouped convolutions of one engine that look alike to TensorRT-RTX kernels of one size.
 
-Where sizes vary, TensorRT-RTX 1.6 compiles kernels for a call's very sizes. Those of a depthwise convolution seem to be
-kept by channels and stride, and not by the kernel's size: with a second depthwise convolution of as many channels and
-another kernel, one of the two was computed wrongly (docs/benchmarks/gpu.md). This was the case in MobileNetV3 and V4,
-GhostNetV2 and FastViT. Kernels for any size are right.
+Where sizes vary, TensorRT-RTX 1.6 compiles kernels for a call's very sizes. Those of grouped convolutions, depthwise
+ones among them, seem to be kept by channels and stride alone: with a second one of as many channels and more or fewer
+weights in its kernel, one of the two was computed wrongly (docs/benchmarks/gpu.md). This was the case in MobileNetV3
+and V4, GhostNetV2 and FastViT. Kernels for any size are right.
 
 A smaller kernel gets zeros around it, and the convolution as much more padding: the sums have the same products, and
 products with zero beside them.
@@ -26,18 +26,19 @@ _aten = torch.ops.aten
 _WEIGHT, _STRIDE, _PADDING, _DILATION, _TRANSPOSED, _GROUPS = 1, 3, 4, 5, 6, 8
 
 
-def unify_depthwise_kernels(partition: GraphModule) -> None:
-    """Enlarges, in place, the kernels of depthwise convolutions that TensorRT-RTX would take for each other.
+def unify_grouped_kernels(partition: GraphModule) -> None:
+    """Enlarges, in place, the kernels of grouped convolutions that TensorRT-RTX would take for each other.
 
     Kernels of an even size stay as they are beside odd ones, because zeros fit around both sides only in pairs.
     """
     if not _sizes_vary(partition.graph):
         return
     for alike in _alike(partition.graph).values():
-        extents = {node: _extent(node) for node in alike}
-        largest = tuple(map(max, zip(*extents.values(), strict=True)))
-        for node, extent in extents.items():
-            if extent != largest:
+        if len({node.args[_WEIGHT].meta["val"].shape[2:].numel() for node in alike}) == 1:
+            continue
+        largest = tuple(map(max, zip(*map(_extent, alike), strict=True)))
+        for node in alike:
+            if node.args[_WEIGHT].meta["val"].shape[2:] != largest:
                 _enlarge(partition, node, largest)
 
 
@@ -49,15 +50,14 @@ def _sizes_vary(graph: torch.fx.Graph) -> bool:
 
 
 def _alike(graph: torch.fx.Graph) -> dict[tuple[object, ...], list[Node]]:
-    """Returns the depthwise convolutions by channels, stride, dtype, and whether their kernels are odd or even."""
+    """Returns the grouped convolutions by channels, dtype, stride, and whether their kernels are odd or even."""
     found: dict[tuple[object, ...], list[Node]] = defaultdict(list)
     for node in graph.find_nodes(op="call_function", target=_aten.convolution.default):
-        weight = node.args[_WEIGHT]
-        if node.args[_TRANSPOSED] or weight.op != "get_attr" or weight.meta["val"].shape[1] != 1:
-            continue
-        if node.args[_GROUPS] > 1:
+        weight, groups = node.args[_WEIGHT], node.args[_GROUPS]
+        if groups > 1 and not node.args[_TRANSPOSED] and weight.op == "get_attr":
             value, parity = weight.meta["val"], tuple(size % 2 for size in _extent(node))
-            found[len(value), node.args[_GROUPS], value.dtype, tuple(node.args[_STRIDE]), parity].append(node)
+            key = (*value.shape[:2], groups, value.dtype, *node.args[_STRIDE], *parity)
+            found[key].append(node)
     return found
 
 
@@ -88,8 +88,9 @@ def _dilated(weight: Tensor, dilation: Iterable[int]) -> Tensor:
     """Returns a kernel with the zeros between its elements that a dilation means."""
     for dim, step in enumerate(dilation, 2):
         if step > 1:
-            apart = weight.new_zeros([*weight.shape[:dim], step * (weight.shape[dim] - 1) + 1, *weight.shape[dim + 1 :]])
+            apart = weight.new_zeros(
+                [*weight.shape[:dim], step * (weight.shape[dim] - 1) + 1, *weight.shape[dim + 1 :]]
+            )
             apart[(slice(None),) * dim + (slice(None, None, step),)] = weight
             weight = apart
     return weight
-
