@@ -7,12 +7,16 @@ and V4, GhostNetV2 and FastViT. Kernels for any size are right.
 
 A smaller kernel gets zeros around it, and the convolution as much more padding: the sums have the same products, and
 products with zero beside them.
+
+A depthwise convolution of maps of one element was computed wrongly too, at other batches than the optimal one
+(SSDLite). It becomes a product with the one weight that meets the element.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -33,6 +37,7 @@ def unify_grouped_kernels(partition: GraphModule) -> None:
     """
     if not _sizes_vary(partition.graph):
         return
+    _multiply_single_elements(partition)
     for alike in _alike(partition.graph).values():
         if len({node.args[_WEIGHT].meta["val"].shape[2:].numel() for node in alike}) == 1:
             continue
@@ -40,6 +45,47 @@ def unify_grouped_kernels(partition: GraphModule) -> None:
         for node in alike:
             if node.args[_WEIGHT].meta["val"].shape[2:] != largest:
                 _enlarge(partition, node, largest)
+
+
+def _multiply_single_elements(partition: GraphModule) -> None:
+    """Replaces depthwise convolutions whose input and result have one element a channel by products."""
+    graph = partition.graph
+    for node in _grouped(graph):
+        source, weight, bias = node.args[:3]
+        place = [_meets(padding, step) for padding, step in zip(node.args[_PADDING], node.args[_DILATION], strict=True)]
+        single = all(size == 1 for value in (source, node) for size in value.meta["val"].shape[2:])
+        if not single or weight.meta["val"].shape[1] != 1 or len(weight.meta["val"]) != node.args[_GROUPS]:
+            continue
+        if any(at is None or at >= size for at, size in zip(place, weight.meta["val"].shape[2:], strict=True)):
+            continue
+        stored = get_attribute(partition, str(weight.target)).detach()
+        factor = stored[(slice(None), slice(None), *(slice(at, at + 1) for at in place))].transpose(0, 1)
+        with graph.inserting_before(node):
+            product = _with_constant(partition, node, _aten.mul.Tensor, source, f"{weight.target}_met", factor)
+            if bias is not None:
+                moved = get_attribute(partition, str(bias.target)).detach().reshape(factor.shape)
+                product = _with_constant(partition, node, _aten.add.Tensor, product, f"{bias.target}_by_channel", moved)
+        node.replace_all_uses_with(product)
+        for unused in (node, weight, bias):
+            if unused is not None and not unused.users:
+                graph.erase_node(unused)
+
+
+def _meets(padding: int, step: int) -> int | None:
+    """Returns the index of the weight that meets the only element; None if none does."""
+    at, left = divmod(padding, step)
+    return None if left else at
+
+
+def _with_constant(
+    partition: GraphModule, like: Node, operator: Any, source: Node, name: str, constant: Tensor
+) -> Node:
+    """Adds an elementwise operator with a constant of the given name; its result has the shape of ``like``."""
+    operand = partition.graph.get_attr(add_buffer(partition, name, constant.contiguous()))
+    operand.meta = {**like.meta, "val": like.meta["val"].new_empty(constant.shape)}
+    result = partition.graph.call_function(operator, (source, operand))
+    result.meta = dict(like.meta)
+    return result
 
 
 def _sizes_vary(graph: torch.fx.Graph) -> bool:
@@ -52,13 +98,21 @@ def _sizes_vary(graph: torch.fx.Graph) -> bool:
 def _alike(graph: torch.fx.Graph) -> dict[tuple[object, ...], list[Node]]:
     """Returns the grouped convolutions by channels, dtype, stride, and whether their kernels are odd or even."""
     found: dict[tuple[object, ...], list[Node]] = defaultdict(list)
-    for node in graph.find_nodes(op="call_function", target=_aten.convolution.default):
-        weight, groups = node.args[_WEIGHT], node.args[_GROUPS]
-        if groups > 1 and not node.args[_TRANSPOSED] and weight.op == "get_attr":
-            value, parity = weight.meta["val"], tuple(size % 2 for size in _extent(node))
-            key = (*value.shape[:2], groups, value.dtype, *node.args[_STRIDE], *parity)
-            found[key].append(node)
+    for node in _grouped(graph):
+        value, parity = node.args[_WEIGHT].meta["val"], tuple(size % 2 for size in _extent(node))
+        found[(*value.shape[:2], node.args[_GROUPS], value.dtype, *node.args[_STRIDE], *parity)].append(node)
     return found
+
+
+def _grouped(graph: torch.fx.Graph) -> list[Node]:
+    """Returns the grouped convolutions with constant weights that are not transposed."""
+    return [
+        node
+        for node in graph.find_nodes(op="call_function", target=_aten.convolution.default)
+        if node.args[_GROUPS] > 1
+        and not node.args[_TRANSPOSED]
+        and all(operand is None or operand.op == "get_attr" for operand in node.args[1:3])
+    ]
 
 
 def _extent(node: Node) -> tuple[int, ...]:
