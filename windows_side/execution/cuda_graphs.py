@@ -59,6 +59,10 @@ class CapturedProgram:
     next call. Where the inputs and the memory that torch's allocator gives for the outputs keep the same addresses, an
     in-place graph is captured, which reads and writes there without copies. At most ``MAX_SHAPES`` shape sets and
     ``MAX_PLACES`` in-place graphs are kept; the least recently used is released.
+
+    TensorRT computes some values only when an engine's shapes change, and keeps them in its own memory. A graph may
+    read them there, and is then wrong after a call of other shapes. So an earlier graph is replayed before and after
+    the next one is captured; if its outputs differ, only one shape set is kept from then on.
     """
 
     def __init__(self, program: FlatProgram, device: torch.device) -> None:
@@ -73,6 +77,7 @@ class CapturedProgram:
         self._state = [program.module.get_buffer(name) for name in program.state]
         self._changed_inputs = program.changed_inputs
         self._draws = draws_numbers(program.module)
+        self._keeps_one = False  # whether a graph is wrong after a call of other shapes
 
     def replay_in_place(self, leaves: Sequence[Any]) -> list[Any] | None:
         """Replays the graph that was captured for these very addresses; its inputs need no checks.
@@ -123,12 +128,26 @@ class CapturedProgram:
             # gradients, so they are disabled again.
             with torch.inference_mode(False), torch.no_grad():
                 arguments = [leaf.clone() if isinstance(leaf, torch.Tensor) else leaf for leaf in leaves]
+                before = self._replay_latest()
                 graph, outputs = self._capture_with_retries(arguments)
+                self._keeps_one = self._keeps_one or not _equal(before, self._replay_latest())
             static = self._static[shapes] = _Static(shapes, graph, arguments, outputs)
-            if len(self._static) > MAX_SHAPES:
+            while len(self._static) > (1 if self._keeps_one else MAX_SHAPES):
                 self._release_oldest_shapes()
         self._static.move_to_end(shapes)
         return static
+
+    def _replay_latest(self) -> list[torch.Tensor]:
+        """Replays the graph that was used last, and returns copies of its outputs; without effect on state and inputs.
+
+        Nothing is returned where two replays may differ, or where it does not matter.
+        """
+        if self._draws or self._keeps_one or not self._static:
+            return []
+        latest = next(reversed(self._static.values()))
+        with _refused_if_torch_fails(), LAUNCH_LOCK.launching, self._changes_undone(latest.arguments):
+            latest.graph.replay()
+            return [out.clone() for out in _tensors(latest.outputs)]
 
     def _capture_with_retries(self, arguments: Sequence[Any]) -> tuple[torch.cuda.CUDAGraph, list[Any]]:
         """Captures, and retries a capture that failed: another thread may have broken it."""
@@ -269,6 +288,16 @@ def _refused_if_torch_fails() -> Iterator[None]:
 
 def _tensors(leaves: Sequence[Any]) -> list[torch.Tensor]:
     return [leaf for leaf in leaves if isinstance(leaf, torch.Tensor)]
+
+
+def _equal(one: Sequence[torch.Tensor], other: Sequence[torch.Tensor]) -> bool:
+    """Returns whether tensors have the same bytes, so that NaN equals itself."""
+    return all(torch.equal(_bytes(a), _bytes(b)) for a, b in zip(one, other, strict=True))
+
+
+def _bytes(tensor: torch.Tensor) -> torch.Tensor:
+    tensor = tensor.resolve_conj().resolve_neg().contiguous()
+    return tensor.view(-1).view(torch.uint8)
 
 
 def _addresses(outputs: Sequence[Any]) -> Addresses:

@@ -6,6 +6,7 @@ call's arrays and results keep the same addresses, a further graph is captured t
 
 from __future__ import annotations
 
+import ctypes
 import logging
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
@@ -40,6 +41,8 @@ class Graphs:
     """The graphs of one lane.
 
     At most ``MAX_SHAPES`` shape sets and ``MAX_PLACES`` in-place graphs are kept; the least recently used is released.
+    Only one shape set is kept where a graph is wrong after a call of other shapes, as in
+    :class:`windows_side.execution.cuda_graphs.CapturedProgram`.
     """
 
     def __init__(self, space: Workspace) -> None:
@@ -49,6 +52,7 @@ class Graphs:
         self._own: OrderedDict[Sizes, Captured] = OrderedDict()
         self._in_place: OrderedDict[_Place, Graph] = OrderedDict()
         self._hot = StableAddresses()
+        self._keeps_one = False  # whether a graph is wrong after a call of other shapes
 
     def captured(self, leaves: Sequence[Given | None], kind: Kind, stream: Stream) -> Captured:
         """Returns the graph for the shapes of a call, and captures it if there is none.
@@ -64,8 +68,11 @@ class Graphs:
         sizes = tuple(leaf.shape if leaf else () for leaf in leaves)
         found = self._own.get(sizes)
         if found is None:
-            found = self._own[sizes] = self._capture_with_retries(leaves, kind, stream)
-            if len(self._own) > MAX_SHAPES:
+            before = self._replay_latest(stream)
+            found = self._capture_with_retries(leaves, kind, stream)
+            self._keeps_one = self._keeps_one or self._replay_latest(stream) != before
+            self._own[sizes] = found
+            while len(self._own) > (1 if self._keeps_one else MAX_SHAPES):
                 self._release_oldest(stream)
         self._own.move_to_end(sizes)
         return found
@@ -106,6 +113,25 @@ class Graphs:
         self._own.clear()
         self._ready.close()
         cuda.destroy_stream(self._stream)
+
+    def _replay_latest(self, stream: Stream) -> list[bytes]:
+        """Replays the graph that was used last, and returns the bytes of its outputs; the state stays as it is."""
+        if self._keeps_one or not self._own:
+            return []
+        latest = next(reversed(self._own.values()))
+        self._follow(stream)
+        with self._state_kept(), LAUNCH_LOCK.launching:
+            latest.graph.launch(self._stream)
+            names = [output.name for output in self._space.plan.program.outputs if output.name in latest.tensors]
+            return [self._downloaded(name, latest.tensors[name]) for name in names]
+
+    def _downloaded(self, name: str, tensor: Tensor) -> bytes:
+        host = bytearray(self._space.plan.size(name, tensor.shape))
+        if host:
+            pointer = ctypes.addressof(ctypes.c_char.from_buffer(host))
+            cuda.copy_to_host(pointer, tensor.pointer, len(host), self._stream)
+            cuda.synchronize(self._stream)
+        return bytes(host)
 
     def _capture_with_retries(self, leaves: Sequence[Given | None], kind: Kind, stream: Stream) -> Captured:
         """Captures, and retries a capture that failed: another thread may have broken it."""

@@ -325,6 +325,34 @@ def test_shapes_that_are_called_in_place_are_not_the_oldest(
     assert captured.replay_in_place(often) is not None and captured.replay_in_place(seldom) is None
 
 
+class Shifted(torch.nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x * 2
+
+
+def keep_rows_outside(captured: CapturedProgram) -> None:
+    """Adds a number to a program's outputs that is computed when shapes change, as TensorRT does, and not captured."""
+    plain, rows, table = captured._flat.forward, [0], torch.zeros(())
+
+    def forward(x: torch.Tensor) -> list[torch.Tensor]:
+        if rows != [len(x)]:
+            rows[:] = [len(x)]
+            table.fill_(len(x))
+        return [out + table for out in plain(x)]
+
+    captured._flat.forward = forward
+
+
+def test_a_graph_that_a_call_of_other_shapes_makes_wrong_is_captured_again(cuda: StandIn) -> None:
+    captured = captured_program(Shifted(), torch.zeros(2, 3))
+    keep_rows_outside(captured)
+    for rows in (2, 2, 3, 3, 2, 4, 3, *[2] * MANY, 3, 2):
+        x = torch.randn(rows, 3)
+        assert torch.equal(call(captured, x)[-1], x * 2 + rows)
+        assert len(captured._static) == 1
+    assert cuda.captures > 6
+
+
 class Gated(torch.nn.Module):
     """A model with an operator that a capture may leave out, in the middle or as its last; it counts its calls."""
 
