@@ -21,6 +21,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.fx import GraphModule, Node
+from torch.fx.experimental.symbolic_shapes import statically_known_true
 from torch.nn import functional as F  # noqa: N812 - its usual name
 
 from linux_side.fx.graph_copy import add_buffer, get_attribute
@@ -53,7 +54,8 @@ def _multiply_single_elements(partition: GraphModule) -> None:
     for node in _grouped(graph):
         source, weight, bias = node.args[:3]
         place = [_meets(padding, step) for padding, step in zip(node.args[_PADDING], node.args[_DILATION], strict=True)]
-        single = all(size == 1 for value in (source, node) for size in value.meta["val"].shape[2:])
+        sizes = [size for value in (source, node) for size in value.meta["val"].shape[2:]]
+        single = all(statically_known_true(size == 1) for size in sizes)
         if not single or weight.meta["val"].shape[1] != 1 or len(weight.meta["val"]) != node.args[_GROUPS]:
             continue
         if any(at is None or at >= size for at, size in zip(place, weight.meta["val"].shape[2:], strict=True)):
