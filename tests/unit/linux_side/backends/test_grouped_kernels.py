@@ -104,13 +104,3 @@ def test_another_convolution_of_single_elements_stays(layer: nn.Module) -> None:
     made = traced([layer], torch.randn(2, _C, 1, 1))
     unify_grouped_kernels(made)
     assert kernels(made) == [(3, 3)]
-
-
-def test_sizes_are_not_asked_whether_they_are_one() -> None:
-    """A question that a program's sizes do not answer would become a guard."""
-    x = torch.randn(2, _C, 5, 5)
-    made = traced([conv(3, padding=1, stride=2), conv(3, padding=1)], x)
-    environment = made.graph.find_nodes(op="placeholder")[0].meta["val"].shape[2].node.shape_env
-    before = list(environment.guards)
-    unify_grouped_kernels(made)
-    assert environment.guards == before
