@@ -2,26 +2,21 @@
 
 Where sizes vary, TensorRT-RTX 1.6 compiles kernels for a call's very sizes. Those of grouped convolutions, depthwise
 ones among them, seem to be kept by channels and stride alone: with a second one of as many channels and more or fewer
-weights in its kernel, one of the two was computed wrongly (docs/benchmarks/gpu.md). This was the case in MobileNetV3
-and V4, GhostNetV2 and FastViT. Kernels for any size are right.
+weights in its kernel, one of the two was computed wrongly in fp32 (docs/benchmarks/gpu.md). This was the case in
+MobileNetV4, in GhostNetV2 and in SSDLite's MobileNetV3. Kernels for any size are right.
 
 A smaller kernel gets zeros around it, and the convolution as much more padding: the sums have the same products, and
 products with zero beside them.
-
-A depthwise convolution of maps of one element was computed wrongly too, at other batches than the optimal one
-(SSDLite). It becomes a product with the one weight that meets the element.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
 from torch.fx import GraphModule, Node
-from torch.fx.experimental.symbolic_shapes import statically_known_true
 from torch.nn import functional as F  # noqa: N812 - its usual name
 
 from linux_side.fx.graph_copy import add_buffer, get_attribute
@@ -38,7 +33,6 @@ def unify_grouped_kernels(partition: GraphModule) -> None:
     """
     if not _sizes_vary(partition.graph):
         return
-    _multiply_single_elements(partition)
     for alike in _alike(partition.graph).values():
         if len({node.args[_WEIGHT].meta["val"].shape[2:].numel() for node in alike}) == 1:
             continue
@@ -46,48 +40,6 @@ def unify_grouped_kernels(partition: GraphModule) -> None:
         for node in alike:
             if node.args[_WEIGHT].meta["val"].shape[2:] != largest:
                 _enlarge(partition, node, largest)
-
-
-def _multiply_single_elements(partition: GraphModule) -> None:
-    """Replaces depthwise convolutions whose input and result have one element a channel by products."""
-    graph = partition.graph
-    for node in _grouped(graph):
-        source, weight, bias = node.args[:3]
-        place = [_meets(padding, step) for padding, step in zip(node.args[_PADDING], node.args[_DILATION], strict=True)]
-        sizes = [size for value in (source, node) for size in value.meta["val"].shape[2:]]
-        single = all(statically_known_true(size == 1) for size in sizes)
-        if not single or weight.meta["val"].shape[1] != 1 or len(weight.meta["val"]) != node.args[_GROUPS]:
-            continue
-        if any(at is None or at >= size for at, size in zip(place, weight.meta["val"].shape[2:], strict=True)):
-            continue
-        stored = get_attribute(partition, str(weight.target)).detach()
-        factor = stored[(slice(None), slice(None), *(slice(at, at + 1) for at in place))].transpose(0, 1)
-        with graph.inserting_before(node):
-            product = _with_constant(partition, node, _aten.mul.Tensor, source, f"{weight.target}_met", factor)
-            if bias is not None:
-                moved = get_attribute(partition, str(bias.target)).detach().reshape(factor.shape)
-                product = _with_constant(partition, node, _aten.add.Tensor, product, f"{bias.target}_by_channel", moved)
-        node.replace_all_uses_with(product)
-        for unused in (node, weight, bias):
-            if unused is not None and not unused.users:
-                graph.erase_node(unused)
-
-
-def _meets(padding: int, step: int) -> int | None:
-    """Returns the index of the weight that meets the only element; None if none does."""
-    at, left = divmod(padding, step)
-    return None if left else at
-
-
-def _with_constant(
-    partition: GraphModule, like: Node, operator: Any, source: Node, name: str, constant: Tensor
-) -> Node:
-    """Adds an elementwise operator with a constant of the given name; its result has the shape of ``like``."""
-    operand = partition.graph.get_attr(add_buffer(partition, name, constant.contiguous()))
-    operand.meta = {**like.meta, "val": like.meta["val"].new_empty(constant.shape)}
-    result = partition.graph.call_function(operator, (source, operand))
-    result.meta = dict(like.meta)
-    return result
 
 
 def _sizes_vary(graph: torch.fx.Graph) -> bool:

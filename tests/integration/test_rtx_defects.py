@@ -506,22 +506,6 @@ def test_a_long_row_of_sums_and_products_takes_little_time(operator: Any) -> Non
     assert swapped.args == (activated, first) and not others
 
 
-def test_a_depthwise_convolution_of_maps_that_may_have_one_element_takes_every_size(tmp_path: Path) -> None:
-    """Asking whether a map has one element must not become a guard."""
-    torch.manual_seed(0)
-    layers = [
-        nn.Conv2d(3, 6, 1),
-        nn.AvgPool2d(2),
-        nn.Conv2d(6, 6, 3, padding=1, groups=6),
-        nn.Conv2d(6, 6, 5, padding=2),
-    ]
-    model, x = nn.Sequential(*layers).eval(), torch.randn(1, 3, 3, 3)
-    dynamic = ("input.0=1:1:4", "input.2=2:3:9", "input.3=2:3:9")
-    made = build_here(model, (x,), folder=tmp_path, dynamic=dynamic)
-    assert not made.artifact.manifest.guards
-    assert_right(made, model, (x,), other_args=[(torch.randn(2, 3, *sizes),) for sizes in ((2, 9), (9, 2), (5, 5))])
-
-
 def test_grouped_convolutions_of_as_many_channels_compute_what_they_did(tmp_path: Path) -> None:
     torch.manual_seed(0)
     layers = [nn.Conv2d(3, 8, 1), *(nn.Conv2d(8, 8, size, padding=size // 2, groups=8) for size in (3, 5, 7))]

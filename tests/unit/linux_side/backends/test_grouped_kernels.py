@@ -83,24 +83,3 @@ def test_fixed_sizes_stay() -> None:
     made = traced(layers, torch.randn(2, _C, 9, 9), mode="fake")
     unify_grouped_kernels(made)
     assert kernels(made) == [(3, 3), (5, 5)]
-
-
-@pytest.mark.parametrize(
-    "how", [{"padding": 1}, {"padding": 2, "dilation": 2}, {"padding": 1, "stride": 2, "bias": False}]
-)
-def test_a_depthwise_convolution_of_single_elements_is_a_product(how: dict[str, Any]) -> None:
-    layers, x = [conv(3, **how)], torch.randn(2, _C, 1, 1)
-    made = traced(layers, x)
-    unify_grouped_kernels(made)
-    made.graph.lint()
-    made.recompile()
-    assert not kernels(made)
-    for given in (x, torch.randn(5, _C, 1, 1)):
-        torch.testing.assert_close(made(given), nn.Sequential(*layers)(given))
-
-
-@pytest.mark.parametrize("layer", [conv(3, padding=1, groups=4), conv(3, padding=1, out=16)], ids=["groups", "more"])
-def test_another_convolution_of_single_elements_stays(layer: nn.Module) -> None:
-    made = traced([layer], torch.randn(2, _C, 1, 1))
-    unify_grouped_kernels(made)
-    assert kernels(made) == [(3, 3)]
