@@ -67,6 +67,23 @@ class Branches(nn.Module):
         return x
 
 
+class Depthwise(nn.Module):
+    """Two depthwise convolutions of as many channels."""
+
+    def __init__(self, *kernels: int, stride: int = 1) -> None:
+        super().__init__()
+        torch.manual_seed(6)
+        one, other = (nn.Conv2d(64, 64, size, stride, size // 2, groups=64) for size in kernels)
+        first, between, last = nn.Conv2d(16, 64, 1), nn.Conv2d(64, 64, 1), nn.Conv2d(64, 16, 1)
+        self.layers = nn.Sequential(
+            first, nn.ReLU(), one, nn.ReLU(), between, nn.ReLU(), other, nn.ReLU(), last
+        )  # fmt: skip
+
+    def forward(self, x: Tensor) -> Tensor:
+        output: Tensor = self.layers(x)
+        return output
+
+
 @dataclass(frozen=True)
 class Case:
     """A network with sizes that vary.
@@ -119,6 +136,14 @@ CASES = {
     "sum with sigmoid": _gate(lambda x, h: x + h.sigmoid()),
     "sum with relu, convolution first": _gate(lambda x, h: h.relu() + x),
     "difference with relu": _gate(lambda x, h: x - h.relu()),
+    **{
+        f"depthwise, {one} and {other}": Case(
+            lambda one=one, other=other: Depthwise(one, other).eval(),
+            tuple((n, 16, s, s) for n, s in ((1, 6), (1, 10), (4, 20))),
+            "fp32",
+        )
+        for one, other in ((3, 5), (5, 3), (3, 3), (3, 7))
+    },
     **{
         f"fastvit, {stages} stages": Case(
             lambda count=stages: Branches(count).eval(),
