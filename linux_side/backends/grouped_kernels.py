@@ -54,7 +54,8 @@ def _alike(graph: torch.fx.Graph) -> dict[tuple[object, ...], list[Node]]:
     found: dict[tuple[object, ...], list[Node]] = defaultdict(list)
     for node in _grouped(graph):
         value, parity = node.args[_WEIGHT].meta["val"], tuple(size % 2 for size in _extent(node))
-        found[(*value.shape[:2], node.args[_GROUPS], value.dtype, *node.args[_STRIDE], *parity)].append(node)
+        key = (*value.shape[:2], node.args[_GROUPS], value.dtype, *node.args[_STRIDE], *parity)
+        found[key].append(node)
     return found
 
 
