@@ -38,7 +38,7 @@ class LoadOptions(TrustOptions):
     progress: bool = False
     contexts: int = Field(default=1, ge=1, le=MOST_CONTEXTS)
     kernels: KernelChoice = Field(
-        default="lazy", description="Where sizes vary: for any size until those for one are compiled, or only either."
+        default="lazy", description="Where sizes vary: kernels for any size until those for one are there, or one kind."
     )
 
 

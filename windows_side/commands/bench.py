@@ -60,7 +60,7 @@ _PATH = click.Path(path_type=Path)
 )
 @click.option("--html", type=_PATH, help="Write a page with the figures and a plot.")
 @verb
-@load_options("cuda_graphs", "runtime")
+@load_options("cuda_graphs", "kernels", "runtime")
 def bench(
     output: Output,
     artifact: str,

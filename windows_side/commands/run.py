@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 @click.option("--input", "source", required=True, type=click.Path(path_type=Path), help="Tensors by input name.")
 @click.option("--output", "out", required=True, type=click.Path(path_type=Path), help="Where outputs go, by name.")
 @verb
-@load_options("runtime")
+@load_options("kernels", "runtime")
 def run(output: Output, artifact: str, source: Path, out: Path, loading: RunOptions) -> None:
     """Run ARTIFACT on the tensors in a safetensors file, named as `trtcross inspect` names the inputs."""
     require_own_place(out, artifact, source, where="--output")

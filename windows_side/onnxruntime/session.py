@@ -46,9 +46,15 @@ class OnnxSession:
         Raises:
             IncompatibleError: the artifact cannot run on this machine or in onnxruntime; the error states why.
             MissingComponentError: onnx, onnxruntime or the plugin is missing.
-            UsageError: the options name no GPU that the plugin supports.
+            UsageError: the options name no GPU that the plugin supports, or choose kernels.
         """
         options = options or LoadOptions()
+        if options.kernels != "lazy":
+            raise UsageError(
+                "onnxruntime's plugin chooses the kernels itself",
+                where=f"kernels={options.kernels}",
+                remedy="leave it out, or use another runtime",
+            )
         admit(artifact, options, Runtime.ONNXRUNTIME)
         try:
             from toolchain.formats.onnx_file import write_onnx

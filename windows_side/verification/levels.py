@@ -258,7 +258,7 @@ def require_within(errors: Sequence[OutputError], artifact: Artifact) -> None:
         right = {error.kernels for error in errors if error.kernels} - {error.kernels for error in wrong}
         remedy = "build with a higher --precision or --no-tf32, and compare"
         for kernels in right:
-            remedy = f"{KINDS[kernels]} alone are right here: load(kernels={kernels!r})"
+            remedy = f"{KINDS[kernels]} alone are right here: load(kernels={kernels!r}), or --kernels {kernels}"
         raise WrongNumbersError(
             f"{len(wrong)} of {len(errors)} outputs are outside their tolerance; the worst is {worst.title} of sample "
             f"{worst.sample}: relative error {worst.relative_l2:.2e} (allowed {worst.tolerance.relative_l2:.0e}), "

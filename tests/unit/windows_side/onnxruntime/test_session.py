@@ -122,6 +122,8 @@ def test_a_plugin_that_takes_no_gpu_says_so(runtime: ReferenceRuntime) -> None:
             OnnxSession(artifact, LoadOptions(device="cuda:3"))
         with pytest.raises(UsageError, match="'cpu' is no GPU"):
             OnnxSession(artifact, LoadOptions(device="cpu"))
+        with pytest.raises(UsageError, match="chooses the kernels itself"):
+            OnnxSession(artifact, LoadOptions(kernels="none"))
 
 
 def test_what_is_not_installed_is_named_with_the_line_that_installs_it(

@@ -50,6 +50,16 @@ def test_run_writes_what_a_session_gives(host: Host, tmp_path: Path) -> None:
     assert (load_file(tmp_path / "out.safetensors")["output"] == 16).all()
 
 
+@pytest.mark.parametrize("kernels", ["lazy", "eager", "none"])
+def test_run_takes_the_kernels_that_are_asked_for(host: Host, tmp_path: Path, kernels: str) -> None:
+    save_file({"x": np.ones((2, 8), np.float32)}, tmp_path / "in.safetensors")
+    result, _ = invoke(
+        run, SCHEMA1 / "dynamic.pt2", "--runtime", "tensorrt", "--kernels", kernels,
+        "--input", tmp_path / "in.safetensors", "--output", tmp_path / "out.safetensors",
+    )  # fmt: skip
+    assert result.exit_code == 0 and host.strategies == [kernels]
+
+
 def test_run_names_an_input_that_the_file_lacks(host: Host, tmp_path: Path) -> None:
     save_file({"y": np.ones((2, 8), np.float32)}, tmp_path / "in.safetensors")
     result, document = invoke(
