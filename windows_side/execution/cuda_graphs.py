@@ -62,7 +62,8 @@ class CapturedProgram:
 
     TensorRT computes some values only when an engine's shapes change, and keeps them in its own memory. A graph may
     read them there, and is then wrong after a call of other shapes. So an earlier graph is replayed before and after
-    the next one is captured; if its outputs differ, only one shape set is kept from then on.
+    the next one is captured; if its outputs differ, only one shape set is kept from then on. Two replays of a program
+    that draws random numbers differ anyway, so of such a program only one shape set is ever kept.
     """
 
     def __init__(self, program: FlatProgram, device: torch.device) -> None:
@@ -77,7 +78,7 @@ class CapturedProgram:
         self._state = [program.module.get_buffer(name) for name in program.state]
         self._changed_inputs = program.changed_inputs
         self._draws = draws_numbers(program.module)
-        self._keeps_one = False  # whether a graph is wrong after a call of other shapes
+        self._keeps_one = self._draws  # whether a graph is, or may be, wrong after a call of other shapes
 
     def replay_in_place(self, leaves: Sequence[Any]) -> list[Any] | None:
         """Replays the graph that was captured for these very addresses; its inputs need no checks.
@@ -138,11 +139,8 @@ class CapturedProgram:
         return static
 
     def _replay_latest(self) -> list[torch.Tensor]:
-        """Replays the graph that was used last, and returns copies of its outputs; without effect on state and inputs.
-
-        Nothing is returned where two replays may differ, or where it does not matter.
-        """
-        if self._draws or self._keeps_one or not self._static:
+        """Replays the graph that was used last, and returns copies of its outputs; state and inputs stay."""
+        if self._keeps_one or not self._static:
             return []
         latest = next(reversed(self._static.values()))
         with _refused_if_torch_fails(), LAUNCH_LOCK.launching, self._changes_undone(latest.arguments):

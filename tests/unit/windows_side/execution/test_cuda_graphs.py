@@ -401,6 +401,15 @@ def test_a_program_that_draws_numbers_is_captured(cuda: StandIn) -> None:
     assert not torch.equal(*draws) and all(draw.abs().max() <= 0.5 for draw in draws)
 
 
+def test_of_a_program_that_draws_numbers_only_one_shape_set_is_kept(cuda: StandIn) -> None:
+    captured = captured_program(Noisy(), torch.zeros(50))
+    for size in (50, 50, 60, 50):
+        x = torch.randn(size)
+        assert torch.equal(call(captured, x)[-1], torch.sigmoid(x))
+        assert len(captured._static) == 1
+    assert cuda.captures == 3
+
+
 def test_a_program_that_draws_numbers_must_write_its_outputs_too(cuda: StandIn) -> None:
     captured = captured_program(Noisy(), torch.zeros(50))
     cuda.incomplete = 3
