@@ -64,9 +64,7 @@ def _grouped(graph: torch.fx.Graph) -> list[Node]:
     return [
         node
         for node in graph.find_nodes(op="call_function", target=_aten.convolution.default)
-        if node.args[_GROUPS] > 1
-        and not node.args[_TRANSPOSED]
-        and all(operand is None or operand.op == "get_attr" for operand in node.args[1:3])
+        if node.args[_GROUPS] > 1 and not node.args[_TRANSPOSED] and node.args[_WEIGHT].op == "get_attr"
     ]
 
 

@@ -36,7 +36,16 @@ def kernels(graph_module: Any) -> list[tuple[int, ...]]:
     return [tuple(node.args[1].meta["val"].shape[2:]) for node in nodes]
 
 
+class Shifted(nn.Conv2d):
+    """A convolution whose bias is computed."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        assert self.bias is not None
+        return nn.functional.conv2d(x, self.weight, self.bias * 2, self.stride, 1, groups=self.groups)
+
+
 UNIFIED = {
+    "a computed bias": ([Shifted(_C, _C, 3, groups=_C), conv(5, padding=2)], [(5, 5), (5, 5)]),
     "3 and 5": ([conv(3, padding=1), conv(5, padding=2)], [(5, 5), (5, 5)]),
     "3, 5 and 7, without padding": ([conv(3), conv(5), conv(7)], [(7, 7)] * 3),
     "rows and squares": ([conv((1, 5)), conv(3), conv((5, 1))], [(5, 5)] * 3),
